@@ -1,0 +1,103 @@
+"""What every policy answers, whatever it is made of: ranked targets with probabilities, then plans.
+
+A decision at index i is made right after event i of a timeline: it knows events 0..i and nothing
+later, and it predicts event i + 1. Classical baselines, language models and the oracle all implement
+`Policy`; the benchmark, the trainers and the dashboard know only this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from env.splits import Split
+from env.timeline import Timeline
+
+DEPTH = 12
+"""How many targets a ranking lists when nothing else is asked: five for the metrics, the rest so that
+a planner that skips what is already warm still finds enough."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranked guesses for D decisions, P places each.
+
+    targets      int32 [D, P], target ids, best first, -1 where the list has ended
+    probability  float32 [D, P], probability that the next open is that target; 0 where the list ended
+    none         float32 [D], probability that the next open is none of the listed targets
+    delay_s      float32 [D], predicted seconds until the next open, or None if the policy has no view
+    """
+
+    targets: np.ndarray
+    probability: np.ndarray
+    none: np.ndarray
+    delay_s: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.none)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Ranking:
+        """The ranking of some of the decisions."""
+        delay = None if self.delay_s is None else self.delay_s[rows]
+        return Ranking(self.targets[rows], self.probability[rows], self.none[rows], delay)
+
+    @classmethod
+    def empty(cls, decisions: int, places: int = 1) -> Ranking:
+        """A ranking that lists nothing: everything is left to `none`."""
+        return cls(
+            targets=np.full((decisions, places), -1, np.int32),
+            probability=np.zeros((decisions, places), np.float32),
+            none=np.ones(decisions, np.float32),
+        )
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A policy: fitted on the training part, then asked for rankings at decision indices."""
+
+    name: str
+
+    def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
+        """Learn from `split.train`, and tune on `split.validation`; test events are never read."""
+        ...
+
+    def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
+        """Rank what may be opened next, for decisions `indices` int64 [D] (increasing).
+
+        The row for index i depends on events 0..i alone.
+        """
+        ...
+
+
+Stream = Callable[[int], Ranking]
+"""Answers decision i (one row); to be called with increasing i, as events arrive."""
+
+
+@runtime_checkable
+class StreamingPolicy(Policy, Protocol):
+    """A policy that keeps its state between decisions, as a live recording needs it."""
+
+    def stream(self, timeline: Timeline) -> Stream: ...
+
+
+def stream_of(policy: Policy, timeline: Timeline) -> Stream:
+    """A policy's stream over a timeline; one that keeps no state is asked afresh at every decision."""
+    if isinstance(policy, StreamingPolicy):
+        return policy.stream(timeline)
+
+    def ask(i: int) -> Ranking:
+        return policy.rank(timeline, np.array([i], dtype=np.int64))
+
+    return ask
+
+
+def decisions(events: np.ndarray) -> np.ndarray:
+    """Decision indices for the events to be predicted: event j is predicted by decision j - 1.
+
+    A timeline's first event has no decision before it and is left out.
+    """
+    events = np.asarray(events, dtype=np.int64)
+    return events[events > 0] - 1
