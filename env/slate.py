@@ -21,7 +21,7 @@ import numpy as np
 
 from env.timeline import KINDS, Timeline
 
-SLATE_SIZE = 16
+SLATE_SIZE = 12
 
 FEATURES: tuple[str, ...] = (
     "share1",  # how often the candidate followed this target, of all that followed it (smoothed)
