@@ -1,0 +1,68 @@
+"""Timeline sources: each turns a foreign recording into events, and never guesses a time zone silently.
+
+`load_timelines` is the one door; what it takes is what `--timelines` takes everywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from env.errors import InputError
+from env.sources.names import PAGE_SETTINGS
+from env.sources.report import ImportReport, Loaded
+from env.timeline import zone
+
+__all__ = ["SOURCES", "ImportReport", "Loaded", "load_timelines"]
+
+SOURCES = {
+    "demo": "synthetic: six invented people, eight weeks, drawn from a seed",
+    "webtrackr": "real: 5 people's page visits, Feb-Aug 2019 (MIT; downloaded where it is not here)",
+    "lsapp": "real: 292 people's phone apps, 2018 (not redistributed: put lsapp.tsv.gz into the data folder)",
+    "usagelogger": "real: one Android phone, one day (Apache-2.0; an importer's sample)",
+}
+
+
+def load_timelines(
+    spec: str,
+    *,
+    seed: int = 0,
+    collapsed: bool = True,
+    tz: str | None = None,
+    page: str = "host",
+    **options: Any,
+) -> Loaded:
+    """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database, or a CSV/TSV(.gz).
+
+    seed       draws `demo`; recordings do not depend on it
+    collapsed  drop consecutive opens of the same target (every number made from them says so)
+    tz         IANA name; overrides what the source knows, and is needed for naive local times
+    page       "host", or "path" for host and path
+    options    `weeks=…` for demo
+
+    Raises InputError for anything that a person could have given wrongly.
+    """
+    if tz is not None:
+        try:
+            zone(tz)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    if page not in PAGE_SETTINGS:
+        raise InputError(f"page {page!r} is none of {', '.join(PAGE_SETTINGS)}")
+    name = str(spec)
+    if name == "demo":
+        from env.sources import demo
+
+        return demo.load(seed=seed, collapsed=collapsed, tz=tz, **options)
+    if options:
+        raise InputError(f"{name} has no option {sorted(options)[0]!r}")
+    if name == "webtrackr":
+        from env.sources import webtrackr
+
+        return webtrackr.load(collapsed=collapsed, tz=tz, page=page)
+    raise InputError(
+        f"{name}: no such file, and no timelines of that name; known are {', '.join(SOURCES)}, "
+        "a database, or a CSV with columns user,t,target"
+        if not Path(name).exists()
+        else f"{name}: cannot be read yet"
+    )

@@ -1,0 +1,147 @@
+"""Rows in columns, as an importer gathers them, and the way from there to sorted timelines."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from env.errors import InputError
+from env.sources.report import ImportReport, Loaded
+from env.timeline import KINDS, Timeline, collapse
+
+MAX_DEVICES = 1000
+_KIND = {name: code for code, name in enumerate(KINDS)}
+
+
+@dataclass
+class Rows:
+    """Rows of any number of users, in the order in which they were read.
+
+    The strings are numbered as they come, so a million rows take tens of megabytes and no row object.
+    """
+
+    user: array[int] = field(default_factory=lambda: array("i"))
+    t: array[float] = field(default_factory=lambda: array("d"))
+    target: array[int] = field(default_factory=lambda: array("i"))
+    kind: array[int] = field(default_factory=lambda: array("b"))
+    duration: array[float] = field(default_factory=lambda: array("d"))
+    device: array[int] = field(default_factory=lambda: array("h"))
+    wave: array[int] = field(default_factory=lambda: array("h"))
+    users: dict[str, int] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
+    devices: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def add(
+        self,
+        user: str,
+        t: float,
+        target: str,
+        kind: str = "app",
+        duration: float = float("nan"),
+        device: str = "",
+        wave: int = 0,
+    ) -> None:
+        """Append one row. `t` in unix seconds, `duration` in seconds, NaN where unknown."""
+        if device and device not in self.devices and len(self.devices) >= MAX_DEVICES:
+            raise InputError(
+                f"more than {MAX_DEVICES} different devices, the last one {device!r}: is the device column "
+                "the right one? Rename it to leave it out"
+            )
+        self.user.append(self.users.setdefault(user, len(self.users)))
+        self.t.append(t)
+        self.target.append(self.names.setdefault(target, len(self.names)))
+        self.kind.append(_KIND[kind])
+        self.duration.append(duration)
+        self.device.append(self.devices.setdefault(device, len(self.devices)) if device else -1)
+        self.wave.append(wave)
+
+
+def timelines_of(
+    rows: Rows,
+    report: ImportReport,
+    *,
+    tz: str | dict[str, str],
+    tz_known: bool | dict[str, bool],
+    drop_duplicates: bool = False,
+) -> list[Timeline]:
+    """One timeline per user, sorted by user; within a user by time (stable: ties keep their order).
+
+    Counts into `report` how many rows came before an earlier row of the same user, and, if
+    `drop_duplicates`, how many repeated a row's user, time, target, kind and device exactly.
+    `tz` and `tz_known` may differ by user.
+    """
+    user = np.frombuffer(rows.user, np.int32) if len(rows) else np.zeros(0, np.int32)
+    t = np.frombuffer(rows.t, np.float64) if len(rows) else np.zeros(0)
+    columns = {
+        "target": np.array(rows.target, np.int32),
+        "kind": np.array(rows.kind, np.int8),
+        "duration": np.array(rows.duration, np.float64),
+        "device": np.array(rows.device, np.int16),
+        "wave": np.array(rows.wave, np.int16),
+    }
+    names, devices, users = list(rows.names), list(rows.devices), list(rows.users)
+    grouped = np.argsort(user, kind="stable")
+    same_user = user[grouped][1:] == user[grouped][:-1]
+    report.change("out of time order (sorted)", count=int((same_user & (np.diff(t[grouped]) < 0)).sum()))
+    order = np.lexsort((np.arange(len(t)), t, user))
+    if drop_duplicates and len(order):
+        keys = np.stack([columns["target"], columns["kind"], columns["device"]])
+        exact = np.lexsort((np.arange(len(t)), *keys, t, user))
+        again = np.zeros(len(t), bool)
+        a, b = exact[1:], exact[:-1]
+        again[a] = (user[a] == user[b]) & (t[a] == t[b]) & (keys[:, a] == keys[:, b]).all(axis=0)
+        report.drop("exact duplicate of another row", count=int(again.sum()))
+        order = order[~again[order]]
+    bounds = np.searchsorted(user[order], np.arange(len(users) + 1))
+    out = []
+    for code in sorted(range(len(users)), key=users.__getitem__):
+        pick = order[bounds[code] : bounds[code + 1]]
+        target, own_names = _first_seen(columns["target"][pick], names)
+        device, own_devices = _first_seen(columns["device"][pick], devices)
+        who = users[code]
+        out.append(
+            Timeline(
+                user=who,
+                t=t[pick].copy(),
+                target=target.astype(np.int32),
+                names=own_names,
+                kind=columns["kind"][pick],
+                duration=columns["duration"][pick],
+                device=device.astype(np.int16),
+                wave=columns["wave"][pick],
+                devices=own_devices,
+                tz=tz if isinstance(tz, str) else tz[who],
+                tz_known=tz_known if isinstance(tz_known, bool) else tz_known[who],
+            )
+        )
+    return out
+
+
+def finish(
+    name: str, timelines: list[Timeline], report: ImportReport, *, collapsed: bool, synthetic: bool = False
+) -> Loaded:
+    """Collapse if asked, and close the report's account."""
+    before = sum(len(x) for x in timelines)
+    if collapsed:
+        timelines = [collapse(x) for x in timelines]
+    report.kept = sum(len(x) for x in timelines)
+    report.collapsed = before - report.kept
+    report.users = len(timelines)
+    return Loaded(name=name, timelines=timelines, report=report, synthetic=synthetic)
+
+
+def _first_seen(codes: np.ndarray, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Renumber `codes` by first appearance; negative codes stay -1."""
+    known = codes >= 0
+    unique, first, inverse = np.unique(codes[known], return_index=True, return_inverse=True)
+    rank = np.empty(len(unique), np.int64)
+    by_first = np.argsort(first, kind="stable")
+    rank[by_first] = np.arange(len(unique))
+    out = np.full(len(codes), -1, np.int64)
+    out[known] = rank[inverse]
+    return out, tuple(names[int(unique[i])] for i in by_first)
