@@ -1,0 +1,83 @@
+"""Shared fixtures: where the recordings are, what a marked test needs, and one thread per worker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Before NumPy, numba and torch are imported anywhere: pytest runs several workers, and each of them
+# starting a pool as wide as the machine is slower than one thread each. No hub is asked for anything.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def data_folder() -> Path:
+    """The folder of recordings: RLMEMO_DATA, else ../shared/data beside the repository."""
+    return Path(os.environ.get("RLMEMO_DATA") or ROOT.parent / "shared" / "data")
+
+
+def chromium_path() -> str | None:
+    """A Chromium that is installed, or None."""
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("real_data"):
+        for recording in mark.args or ("webtrackr",):
+            if not (data_folder() / recording).is_dir():
+                pytest.skip(f"the recording {recording!r} is not in {data_folder()} (set RLMEMO_DATA)")
+    if item.get_closest_marker("browser") and chromium_path() is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH")
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of recordings (a test that needs one of them is marked `real_data`)."""
+    return data_folder()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium; skips where there is none."""
+    found = chromium_path()
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH")
+    return found
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`cli("rlmemo.timelines", "list")` runs `python -m rlmemo.timelines list` in an empty folder."""
+
+    def run(module: str, *args: str, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return subprocess.run(
+            [sys.executable, "-m", module, *args],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, "RLMEMO_DATA": str(data_folder()), "COLUMNS": "100"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
