@@ -49,10 +49,12 @@ class ImportReport:
     def lines(self) -> list[str]:
         """The report for a person, one fact per line."""
         dropped = sum(self.dropped.values())
-        out = [
-            f"{self.source}: {self.rows_read:,} rows read, {self.kept:,} kept as events of {self.users:,} "
-            f"user{'' if self.users == 1 else 's'}, {self.collapsed:,} collapsed, {dropped:,} dropped"
-        ]
+        people = "1 user" if self.users == 1 else f"{self.users:,} users"
+        head = (
+            f"{self.source}: {self.rows_read:,} rows read, {self.kept:,} kept as events of {people}, "
+            f"{self.collapsed:,} collapsed, {dropped:,} dropped"
+        )
+        out = [head]
         for label, counts in (("dropped", self.dropped), ("changed", self.changed)):
             for reason, count in counts.most_common():
                 where = f" (first: {self.first[reason]})" if reason in self.first else ""

@@ -77,7 +77,7 @@ def timelines_of(
     """
     user = np.frombuffer(rows.user, np.int32) if len(rows) else np.zeros(0, np.int32)
     t = np.frombuffer(rows.t, np.float64) if len(rows) else np.zeros(0)
-    columns = {
+    columns: dict[str, np.ndarray] = {
         "target": np.array(rows.target, np.int32),
         "kind": np.array(rows.kind, np.int8),
         "duration": np.array(rows.duration, np.float64),
