@@ -1,0 +1,194 @@
+"""The metrics of DESIGN section 9, from arrays of outcomes to values with 95 % intervals.
+
+Everything is per event or per prewarm first and summed last, so that the same `Draws` (bootstrap over
+sessions) give every interval and every paired difference. Nothing here knows where a ranking or an
+outcome came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from rlmemo.bootstrap import Draws, Estimate
+from rlmemo.policies.protocol import Ranking
+
+METRICS: dict[str, str] = {
+    "hr@1": "share of events whose target stood first in the list",
+    "hr@3": "share of events whose target stood in the first three places",
+    "hr@5": "share of events whose target stood in the first five places",
+    "mrr@5": "mean of 1 / place, 0 beyond the fifth place",
+    "hr@1_macro": "hr@1 of each user, averaged over users",
+    "log_loss": "mean of -log(probability given to what came next), in nats; unlisted counts as none",
+    "ece": "mean gap between a first guess's probability and how often it was right, over 10 equal-count bins",
+    "hit_rate": "hits per open",
+    "waste_rate": "wasted per prewarm",
+    "prewarms_per_open": "prewarms per open",
+    "wasted_mb_minutes_per_open": "MB x minutes held by wasted prewarms, per open",
+    "saved_seconds_per_open": "waiting in the no-prewarm world minus waiting in the actual world, s per open",
+    "pollution_rate": "opens that are cold only because a prewarm evicted the target, per open",
+    "coverage": "share of opens for which the plan was not empty",
+    "reward_per_open": "reward per open, in the unit of the reward that was asked for",
+    "oracle_share": "saved seconds as a share of the clairvoyant bound's",
+    "lead_time_median_s": "median seconds a hit had been ready before it was opened",
+    "delay_error_median_s": "median absolute error of the predicted delay until the next open, s",
+    "memo_score": "1 for target and time right, 1/2 for the target alone, 0 otherwise; mean",
+    "decisions_per_second": "decisions ranked per second, in one batch",
+    "p50_ms": "median milliseconds for one decision, one after another",
+    "p95_ms": "95th percentile of the same",
+    "peak_rss_mb": "peak resident memory of the process so far, MB",
+}
+"""Every metric and what it means; units stand in the text."""
+
+BETTER: dict[str, int] = {
+    **{m: 1 for m in METRICS},
+    **{
+        m: -1
+        for m in (
+            "log_loss", "ece", "waste_rate", "wasted_mb_minutes_per_open", "pollution_rate",
+            "delay_error_median_s", "p50_ms", "p95_ms", "peak_rss_mb",
+        )
+    },
+    **{m: 0 for m in ("prewarms_per_open", "coverage", "lead_time_median_s")},
+}  # fmt: skip
+"""1: more is better, -1: less is better, 0: neither by itself."""
+
+TIME_TOLERANCE = 2.0
+"""A predicted delay counts as right within this factor of the real one (at least within 10 s)."""
+
+
+@dataclass(frozen=True)
+class Opens:
+    """What happened to the n test opens of one policy, and to the prewarms planned right before each.
+
+    Row j belongs to test open j: its waiting, and the plan of the decision just before it. A plan's
+    outcomes (`prewarms`, `wasted`, `wasted_mb_s`) stand with the open it was planned before, even where
+    they are resolved later. All float64 [n] except lead_s float64 [m], lead_open int64 [m] (one entry
+    per hit or late prewarm).
+    """
+
+    base_wait_s: np.ndarray
+    wait_s: np.ndarray
+    saved_s: np.ndarray
+    hit: np.ndarray
+    late: np.ndarray
+    pollution: np.ndarray
+    prewarms: np.ndarray
+    wasted: np.ndarray
+    redundant: np.ndarray
+    wasted_mb_s: np.ndarray
+    planned: np.ndarray
+    reward: np.ndarray
+    lead_s: np.ndarray
+    lead_open: np.ndarray
+
+    @classmethod
+    def join(cls, parts: list[Opens]) -> Opens:
+        """The opens of several timelines, one after the other."""
+        joined = {}
+        base, lead_open = 0, []
+        for part in parts:
+            lead_open.append(part.lead_open + base)
+            base += len(part.saved_s)
+        for field in fields(cls):
+            arrays = [getattr(part, field.name) for part in parts]
+            joined[field.name] = np.concatenate(arrays) if arrays else np.zeros(0)
+        joined["lead_open"] = np.concatenate(lead_open) if lead_open else np.zeros(0, np.int64)
+        return cls(**joined)
+
+
+def places(ranking: Ranking, answers: np.ndarray) -> np.ndarray:
+    """Place of each answer int [D] in its list, int64 [D], from 0; -1 where it is not listed."""
+    found = ranking.targets == np.asarray(answers)[:, None]
+    return np.where(found.any(axis=1), found.argmax(axis=1), -1)
+
+
+def ranking_metrics(ranking: Ranking, answers: np.ndarray, draws: Draws) -> dict[str, Estimate]:
+    """hr@1, hr@3, hr@5, mrr@5, hr@1_macro, log_loss and ece of a ranking whose answers are known."""
+    place = places(ranking, answers)
+    within = {k: ((place >= 0) & (place < k)).astype(np.float64) for k in (1, 3, 5)}
+    reciprocal = np.where(within[5] > 0, 1.0 / (place + 1.0), 0.0)
+    rows = np.arange(len(place))
+    given = np.where(place >= 0, ranking.probability[rows, np.maximum(place, 0)], ranking.none)
+    out = {f"hr@{k}": draws.ratio(v) for k, v in within.items()}
+    out["mrr@5"] = draws.ratio(reciprocal)
+    out["hr@1_macro"] = draws.macro(within[1])
+    out["log_loss"] = draws.ratio(-np.log(np.maximum(given, 1e-6)))
+    out["ece"] = calibration(ranking, answers, draws).ece
+    return out
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Reliability of first guesses: per bin the mean probability, the share that was right, its size."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    size: np.ndarray
+    ece: Estimate
+
+
+def calibration(ranking: Ranking, answers: np.ndarray, draws: Draws, bins: int = 10) -> Calibration:
+    """Bins of equal count over the probability of the first guess; decisions without a guess are left
+    out of the curve and count with gap 0."""
+    if len(ranking) == 0:
+        return Calibration(np.zeros(0), np.zeros(0), np.zeros(0), Estimate(*[float("nan")] * 3))
+    p = ranking.probability[:, 0].astype(np.float64)
+    listed = ranking.targets[:, 0] >= 0
+    right = (ranking.targets[:, 0] == np.asarray(answers)).astype(np.float64)
+    order = np.argsort(p[listed], kind="stable")
+    chunks = [np.flatnonzero(listed)[c] for c in np.array_split(order, min(bins, max(1, len(order))))]
+    chunks = [c for c in chunks if len(c)]
+    predicted = np.array([p[c].mean() for c in chunks])
+    observed = np.array([right[c].mean() for c in chunks])
+    size = np.array([len(c) for c in chunks], dtype=np.float64)
+    gap, total = np.zeros(len(draws.weights)), np.zeros(len(draws.weights))
+    value = float(np.abs(predicted - observed) @ size / max(size.sum(), 1.0))
+    for c in chunks:
+        w = draws.weights[:, draws.groups[c]]
+        gap += np.abs(w @ (p[c] - right[c]))
+        total += w.sum(axis=1)
+    replicates = gap / np.maximum(total, 1.0)
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    return Calibration(predicted, observed, size, Estimate(value, float(low), float(high)))
+
+
+def prewarm_metrics(opens: Opens, draws: Draws, oracle_saved_s: np.ndarray | None) -> dict[str, Estimate]:
+    """The prewarming metrics; `oracle_saved_s` float64 [n] is what the bound saves at each open."""
+    out = {
+        "hit_rate": draws.ratio(opens.hit),
+        "waste_rate": draws.ratio(opens.wasted, opens.prewarms),
+        "prewarms_per_open": draws.ratio(opens.prewarms),
+        "wasted_mb_minutes_per_open": draws.ratio(opens.wasted_mb_s / 60.0),
+        "saved_seconds_per_open": draws.ratio(opens.saved_s),
+        "pollution_rate": draws.ratio(opens.pollution),
+        "coverage": draws.ratio(opens.planned),
+        "reward_per_open": draws.ratio(opens.reward),
+        "lead_time_median_s": draws.median(opens.lead_s, opens.lead_open),
+    }
+    if oracle_saved_s is not None:
+        out["oracle_share"] = draws.ratio(opens.saved_s, oracle_saved_s)
+    return out
+
+
+def timing_metrics(
+    ranking: Ranking, answers: np.ndarray, gaps_s: np.ndarray, draws: Draws
+) -> dict[str, Estimate]:
+    """delay_error_median_s and memo_score; gaps_s float64 [D] is the real time until the next open.
+
+    MEMO (the predecessor) gave 1 for the right operation at the right time and 1/2 for the right
+    operation alone. Empty where the policy predicts no delay.
+    """
+    if ranking.delay_s is None:
+        return {}
+    delay = ranking.delay_s.astype(np.float64)
+    error = np.abs(delay - gaps_s)
+    close = (error <= 10.0) | (
+        (delay <= TIME_TOLERANCE * gaps_s) & (gaps_s <= TIME_TOLERANCE * delay) & np.isfinite(delay)
+    )
+    right = ranking.targets[:, 0] == np.asarray(answers)
+    return {
+        "delay_error_median_s": draws.median(error, np.arange(len(error))),
+        "memo_score": draws.ratio(np.where(right, np.where(close, 1.0, 0.5), 0.0)),
+    }
