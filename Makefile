@@ -1,0 +1,65 @@
+# Everything happens in .venv, which the first `make train` or `make test` makes and fills.
+#   make train ARGS="--timelines webtrackr --out runs/wt"     arguments for the command
+#   make test  TESTS=tests/test_slate.py                      some of the tests
+#   make train PIP_ARGS="..."                                 arguments for pip, another index for instance
+.DEFAULT_GOAL := help
+.PHONY: help install train benchmark dashboard test lint format constraints clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := dev,sb3,report
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The first Python on PATH that is new enough; PYTHON=/path/to/python3.12 says otherwise.
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,\
+	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+TESTS ?= tests
+
+help:  ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make .venv and install everything into it (done by the others when needed)
+
+# Redone when pyproject.toml or constraints.txt change, or when it did not come to its end. torch goes
+# first, so that pip has settled on the build it finds (CUDA or CPU) before anything asks for it.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "Setting up $(VENV); the first time this downloads PyTorch and what else is needed."
+	@$(BIN)/python -c '' 2>/dev/null || rm -rf $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		$(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	@if command -v nvidia-smi >/dev/null 2>&1; then echo "An NVIDIA GPU is here: the CUDA build of PyTorch is wanted."; fi
+	$(PIP) install -q -c constraints.txt $(PIP_ARGS) $(TORCH)
+	$(PIP) install -q -c constraints.txt $(PIP_ARGS) -e ".[$(EXTRAS)]"
+	@touch $@
+
+train: $(STAMP)  ## learn from a timeline (the embedded model on the synthetic demo, unless ARGS says otherwise)
+	$(BIN)/python -m rlmemo.train $(ARGS)
+
+benchmark: $(STAMP)  ## compare policies on a timeline
+	$(BIN)/python -m rlmemo.benchmark $(ARGS)
+
+dashboard: $(STAMP)  ## see predictions in the browser and rate them
+	$(BIN)/python -m dashboard $(ARGS)
+
+# A file of tests stays with one worker, which then compiles, loads and trains for that file once.
+test: $(STAMP)  ## run all tests (the browser's too, where there is a Chromium)
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(TESTS) $(ARGS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## put the code into the one form, and fix what can be fixed by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+constraints: $(STAMP)  ## write the versions that are installed into constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.new
+	@mv constraints.new constraints.txt && touch $(STAMP)
+
+clean:  ## remove .venv and everything that was built (the runs stay)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
