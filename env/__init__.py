@@ -1,0 +1,7 @@
+"""Timelines and the Gymnasium environment; importing it registers `rlmemo/Prewarm-v0`, and nothing heavy."""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import register
+
+register(id="rlmemo/Prewarm-v0", entry_point="env.prewarm:PrewarmEnv")

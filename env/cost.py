@@ -1,0 +1,252 @@
+"""What opening costs: memory and seconds per target, and the configuration of the world.
+
+A `CostModel` says, by target or by kind, how much memory a target holds and how long it takes to open
+it cold and warm. Everything that the judge charges comes from here, so every preset names its source
+and says which of its numbers is an assumption.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from env.errors import InputError
+from env.timeline import KINDS, Timeline
+
+TYPICAL_BUDGET = 8.0  # budget in typical (median) targets, when none is given in MB
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One target's cost. memory_mb: resident memory, MB. cold_s / warm_s: seconds from the request until
+    it can be used, not resident / resident. load_s: seconds that a prewarm takes (default cold_s - warm_s:
+    a prewarm does all that distinguishes a cold open from a warm one)."""
+
+    memory_mb: float
+    cold_s: float
+    warm_s: float
+    load_s: float | None = None
+
+    def __post_init__(self) -> None:
+        values = (self.memory_mb, self.cold_s, self.warm_s, self.load)
+        if not all(math.isfinite(v) for v in values):
+            raise InputError(f"cost {values} has a number that is not finite")
+        if self.memory_mb <= 0 or self.warm_s < 0 or self.cold_s < self.warm_s or self.load < 0:
+            raise InputError(
+                f"cost (memory {self.memory_mb} MB, cold {self.cold_s} s, warm {self.warm_s} s, "
+                f"load {self.load} s) breaks memory > 0, 0 <= warm <= cold, load >= 0"
+            )
+
+    @property
+    def load(self) -> float:
+        """load_s, or its default."""
+        return self.cold_s - self.warm_s if self.load_s is None else self.load_s
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of one timeline's targets, in columns: float64 [n_targets] each, MB and seconds.
+
+    Memory is rounded up to whole KiB (1/1024 MB), so that sums of memory are exact in float64 and a
+    resident set can be filled to exactly its budget, whatever the order of additions.
+    """
+
+    memory_mb: np.ndarray
+    cold_s: np.ndarray
+    warm_s: np.ndarray
+    load_s: np.ndarray
+
+    def __post_init__(self) -> None:
+        columns = [np.asarray(a, dtype=np.float64) for a in (
+            self.memory_mb, self.cold_s, self.warm_s, self.load_s)]  # fmt: skip
+        memory, cold, warm, load = columns
+        if len({a.shape for a in columns}) != 1 or memory.ndim != 1:
+            raise InputError("costs need four columns of one length")
+        if not all(np.isfinite(a).all() for a in columns):
+            raise InputError("costs hold a number that is not finite")
+        if len(memory) and (
+            (memory <= 0).any() or (warm < 0).any() or (cold < warm).any() or (load < 0).any()
+        ):
+            raise InputError("costs break memory > 0, 0 <= warm <= cold, load >= 0")
+        object.__setattr__(self, "memory_mb", np.ceil(memory * 1024.0) / 1024.0)
+        object.__setattr__(self, "cold_s", cold)
+        object.__setattr__(self, "warm_s", warm)
+        object.__setattr__(self, "load_s", load)
+
+    def __len__(self) -> int:
+        return len(self.memory_mb)
+
+    def typical_mb(self) -> float:
+        """Median memory of the targets, MB (1.0 where there is none)."""
+        return float(np.median(self.memory_mb)) if len(self) else 1.0
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The rules of one world.
+
+    budget_mb  memory for the resident set, MB; None for `budget_targets` times the median target
+    ttl_s      a prewarm that was not used expires this long after it was ready, seconds (>= 1)
+    max_picks  K, prewarms per plan
+    delays     delay buckets, seconds after the event; a plan names a bucket by its index
+    """
+
+    budget_mb: float | None = None
+    budget_targets: float = TYPICAL_BUDGET
+    ttl_s: float = 1800.0
+    max_picks: int = 3
+    delays: tuple[float, ...] = (0.0, 30.0, 300.0, 1800.0)
+
+    def __post_init__(self) -> None:
+        if self.budget_mb is not None and not (math.isfinite(self.budget_mb) and self.budget_mb > 0):
+            raise InputError(f"budget_mb is {self.budget_mb}; give megabytes > 0")
+        if not (math.isfinite(self.budget_targets) and self.budget_targets > 0):
+            raise InputError(f"budget_targets is {self.budget_targets}; give a number > 0")
+        if not (math.isfinite(self.ttl_s) and self.ttl_s >= 1.0):
+            raise InputError(f"ttl_s is {self.ttl_s}; give seconds >= 1")
+        if not 1 <= self.max_picks <= 64:
+            raise InputError(f"max_picks is {self.max_picks}; give 1 to 64")
+        if not 1 <= len(self.delays) <= 100 or not all(math.isfinite(d) and d >= 0 for d in self.delays):
+            raise InputError(f"delays are {self.delays}; give 1 to 100 numbers of seconds >= 0")
+
+    def resolved(self, costs: Costs) -> WorldConfig:
+        """The same rules with the budget in MB."""
+        if self.budget_mb is not None:
+            return self
+        return replace(self, budget_mb=self.budget_targets * costs.typical_mb())
+
+    def budget(self, costs: Costs) -> float:
+        """The memory budget in MB."""
+        value = self.resolved(costs).budget_mb
+        assert value is not None
+        return value
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Costs by target name, else by kind, else `default`; `name` and `source` go into every report."""
+
+    name: str
+    source: str
+    default: Cost
+    by_kind: Mapping[str, Cost] = field(default_factory=dict)
+    by_target: Mapping[str, Cost] = field(default_factory=dict)
+
+    def cost(self, target: str, kind: str = "app") -> Cost:
+        """What opening `target` costs."""
+        return self.by_target.get(target) or self.by_kind.get(kind) or self.default
+
+    def arrays(self, timeline: Timeline) -> Costs:
+        """Costs of the timeline's targets, float64 [n_targets] each. A target's kind is that of its
+        first event."""
+        kinds = np.zeros(len(timeline.names), np.int8)
+        kinds[timeline.target[::-1]] = timeline.kind[::-1]
+        rows = [self.cost(name, KINDS[k]) for name, k in zip(timeline.names, kinds, strict=True)]
+        return Costs(
+            memory_mb=np.array([c.memory_mb for c in rows], dtype=np.float64),
+            cold_s=np.array([c.cold_s for c in rows], dtype=np.float64),
+            warm_s=np.array([c.warm_s for c in rows], dtype=np.float64),
+            load_s=np.array([c.load for c in rows], dtype=np.float64),
+        )
+
+    @classmethod
+    def from_measurements(
+        cls,
+        rows: Iterable[tuple[str, float, float, float]] | Mapping[str, Cost],
+        *,
+        name: str = "measured",
+        source: str = "measured by the user",
+        base: CostModel | str = "desktop",
+    ) -> CostModel:
+        """A cost model from one's own measurements.
+
+        rows: `(target, memory_mb, cold_s, warm_s)`, several rows per target are reduced to their medians
+        (a single slow start then does not decide); or a mapping from target to `Cost`. Targets that were
+        not measured cost the median of those that were; where nothing was measured, what `base` says.
+        Raises InputError for a row that is no possible cost.
+        """
+        fallback = cost_model(base)
+        if isinstance(rows, Mapping):
+            measured = dict(rows)
+        else:
+            samples: dict[str, list[tuple[float, float, float]]] = {}
+            for target, memory_mb, cold_s, warm_s in rows:
+                Cost(memory_mb, cold_s, warm_s)
+                samples.setdefault(target, []).append((memory_mb, cold_s, warm_s))
+            measured = {
+                target: Cost(*(float(x) for x in np.median(np.array(s), axis=0)))
+                for target, s in samples.items()
+            }
+        if not measured:
+            return replace(fallback, name=name, source=f"nothing measured; {fallback.source}")
+        middle = np.median([(c.memory_mb, c.cold_s, c.warm_s) for c in measured.values()], axis=0)
+        return cls(name=name, source=source, default=Cost(*(float(x) for x in middle)), by_target=measured)
+
+
+def _web_page() -> Cost:
+    return Cost(memory_mb=100.0, cold_s=1.80, warm_s=0.32)
+
+
+DESKTOP = CostModel(
+    name="desktop",
+    source=(
+        "apps: geometric means of the typical ranges that UL publishes for PCMark 10 App Start-up "
+        "(support.benchmarks.ul.com, article 44002160654): cold Writer 3.0-8.0 s, GIMP 4.5-9.1 s, Chromium "
+        "1.3-3.0 s; warm Writer 0.9-1.8, GIMP 1.8-3.2, Chromium 0.17-0.35, Firefox 0.86-1.8 s; memory is an "
+        "assumption"
+    ),
+    default=Cost(memory_mb=400.0, cold_s=4.0, warm_s=1.0),
+    by_kind={
+        "app": Cost(memory_mb=400.0, cold_s=4.0, warm_s=1.0),
+        "page": _web_page(),
+        "file": Cost(memory_mb=200.0, cold_s=4.0, warm_s=1.0),
+    },
+)
+"""A desktop computer. PCMark's "warm start" starts the program again with its files cached, which is slower
+than bringing a running window forward, so the saving (3.0 s) is on the careful side. Memory (400 MB an
+app, 200 MB a document in an app that is shared) is an assumption, not a measurement; pages cost what
+`WEB` says."""
+
+PHONE = CostModel(
+    name="phone",
+    source=(
+        "published Pixel 6a measurement quoted in the project's issue 3: a prewarmed app comes 0.509 s "
+        "sooner; the warm wait (0.2 s) and the memory are assumptions"
+    ),
+    default=Cost(memory_mb=250.0, cold_s=0.709, warm_s=0.2),
+    by_kind={"page": Cost(memory_mb=80.0, cold_s=0.709, warm_s=0.2)},
+)
+"""A phone. Only the difference of cold and warm enters saved seconds, and that is the published number.
+(For comparison: Android vitals call a cold start slow from 5 s on; AppFlow, arXiv 2603.17259, measured
+that 86.6 % of GB-sized apps take more than 1 s: heavy apps gain more than this preset says.)"""
+
+WEB = CostModel(
+    name="web",
+    source=(
+        "75th percentile of Largest Contentful Paint over sites watched by CoreDash: 1.80 s, prerendered "
+        "0.32 s (search.agency/blog/speculation-rules-api-seo); memory is an assumption"
+    ),
+    default=_web_page(),
+)
+"""Web pages, prerendered by the browser. A second source agrees on the size: prerendering took Ray-Ban's
+product pages from 3.03 s to 1.74 s on desktops (web.dev/case-studies/rayban-speculation-rules), a saving of
+1.29 s over all page views. 100 MB a page is an assumption, not a measurement."""
+
+PRESETS = {"desktop": DESKTOP, "phone": PHONE, "web": WEB}
+
+
+def cost_model(spec: CostModel | str) -> CostModel:
+    """A cost model, or the preset of that name. Raises InputError for a name that is no preset."""
+    if isinstance(spec, CostModel):
+        return spec
+    if spec not in PRESETS:
+        raise InputError(f"cost preset {spec!r} is unknown; give one of {', '.join(PRESETS)}")
+    return PRESETS[spec]
+
+
+def typical_budget(costs: Costs, targets: float = TYPICAL_BUDGET) -> float:
+    """The budget that holds `targets` typical (median) targets, MB."""
+    return targets * costs.typical_mb()

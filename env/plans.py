@@ -1,0 +1,115 @@
+"""Plans go into the judge, outcomes come out: the two columnar records, and nothing else.
+
+Both are indexed like the timeline. Row i of a `Plans` is what was decided right after event i; entry j of
+an `Outcomes` column is what was realised in the interval that ends with open j, that is in
+(t[j-1], t[j]]: the wait of open j itself, and everything that happened to prewarms in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.errors import InputError
+
+NONE, HIT, LATE, REDUNDANT, WASTED = 0, 1, 2, 3, 4
+OUTCOME_NAMES = ("none", "hit", "late", "redundant", "wasted")
+
+# The columns of one outcome record, in the order in which the kernel fills them.
+FIELDS = (
+    "opens",  # 1 for every open that is counted
+    "base_wait_s",  # wait in the no-prewarm world, seconds
+    "wait_s",  # wait in the actual world, seconds
+    "saved_s",  # base_wait_s - wait_s
+    "planned",  # prewarms asked for by the decision before this open
+    "hit",  # prewarms resolved as hit (0 or 1: only the opened target's own prewarm can be)
+    "late",  # prewarms resolved as late (0 or 1)
+    "redundant",  # prewarms resolved as redundant in the interval
+    "wasted",  # prewarms resolved as wasted in the interval
+    "pollution",  # 1 when the open was not warm, and would have been in the no-prewarm world
+    "held_mb_s",  # memory-time of prewarms not yet used, over the interval, MB * s
+    "wasted_mb_s",  # whole memory-time of the prewarms that were resolved as wasted, MB * s
+    "rating",  # what the user said: +1, -1, 0 for nothing; the environment leaves it 0
+)
+N_FIELDS = len(FIELDS)
+(OPENS, BASE_WAIT, WAIT, SAVED, PLANNED, N_HIT, N_LATE, N_REDUNDANT, N_WASTED, POLLUTION, HELD, WASTED_MB_S,
+ RATING) = range(N_FIELDS)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What was decided after every event.
+
+    target  int32 [..., K], target ids of the timeline, -1 for no pick; any order, gaps allowed
+    delay   int8 [..., K], index into `WorldConfig.delays`; ignored where target is -1
+
+    For `replay` the leading shape is [n] (one row per event of the timeline); for `score_plans` it is
+    [D, M]: M alternatives for each of D decisions.
+    """
+
+    target: np.ndarray
+    delay: np.ndarray
+
+    @classmethod
+    def empty(cls, n: int, picks: int = 3) -> Plans:
+        """Keep still after each of n events."""
+        return cls(np.full((n, picks), -1, np.int32), np.zeros((n, picks), np.int8))
+
+    def checked(self, shape: tuple[int, ...], n_targets: int, n_delays: int) -> Plans:
+        """The same plans as contiguous int32/int8 arrays. Raises InputError where they do not fit."""
+        target = np.ascontiguousarray(self.target, dtype=np.int32)
+        delay = np.ascontiguousarray(self.delay, dtype=np.int8)
+        if target.shape != delay.shape or target.shape[:-1] != shape:
+            raise InputError(
+                f"plans have shapes {target.shape} and {delay.shape}; expected {(*shape, 'K')} for both"
+            )
+        if target.size and not (target.min() >= -1 and target.max() < n_targets):
+            raise InputError(f"plans name a target outside -1..{n_targets - 1}")
+        used = delay[target >= 0]
+        if used.size and not (used.min() >= 0 and used.max() < n_delays):
+            raise InputError(f"plans name a delay outside 0..{n_delays - 1}")
+        return Plans(target, delay)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def count(self) -> int:
+        """Number of prewarms asked for."""
+        return int((self.target >= 0).sum())
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a replay found. Opens outside start..stop-1 are zero (lead_s: NaN) everywhere.
+
+    table        float64 [n, len(FIELDS)], the per-open record; each field is an attribute as well
+                 (`outcomes.saved_s` is float64 [n])
+    outcome      int8 [n, K], per prewarm: NONE, HIT, LATE, REDUNDANT or WASTED
+    prewarm_mb_s float64 [n, K], memory-time that the prewarm held while unused, MB * s (0 where it never
+                 held any)
+    lead_s       float64 [n, K], open time minus the prewarm's start for hits and lates, seconds; else NaN
+    """
+
+    table: np.ndarray
+    outcome: np.ndarray
+    prewarm_mb_s: np.ndarray
+    lead_s: np.ndarray
+    start: int
+    stop: int
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name in FIELDS:
+            column: np.ndarray = self.table[:, FIELDS.index(name)]
+            return column
+        raise AttributeError(name)
+
+    @property
+    def wasted_prewarm_mb_s(self) -> np.ndarray:
+        """Memory-time of the wasted prewarms, float64 [n, K], 0 for all others."""
+        wasted: np.ndarray = np.where(self.outcome == WASTED, self.prewarm_mb_s, 0.0)
+        return wasted
+
+    def total(self, field: str) -> float:
+        """Sum of one field over the counted opens, added in order."""
+        return float(self.table[self.start : self.stop, FIELDS.index(field)].sum())
