@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from rlmemo.__main__ import COMMANDS
-
 ROOMS = ("reward", "env", "rlmemo", "dashboard")  # each may import itself and those before it
 LINES = 600
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager"}
@@ -150,35 +148,3 @@ def test_every_package_is_in_the_wheel(repo_root: Path) -> None:
         for path in sources(repo_root, room)
     }
     assert listed == there
-
-
-def command_lines(root: Path) -> Iterator[tuple[str, str]]:
-    """(command as typed, its help) for every module and its subcommands."""
-    for module, _ in COMMANDS.values():
-        pending: list[tuple[str, ...]] = [()]
-        while pending:
-            words = pending.pop()
-            text = subprocess.run(
-                [sys.executable, "-m", module, *words, "--help"],
-                cwd=root,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=True,
-            ).stdout
-            yield " ".join((module, *words)), text
-            subcommands = re.search(r"^\s+\{([\w,-]+)\}", text, flags=re.MULTILINE)
-            if subcommands and len(words) < 2:
-                pending += [(*words, word) for word in subcommands[1].split(",")]
-
-
-def test_every_option_is_documented(repo_root: Path) -> None:
-    pages = "\n".join(path.read_text(encoding="utf-8") for path in sorted((repo_root / "docs").rglob("*.md")))
-    missing = {
-        f"{command} {option}"
-        for command, text in command_lines(repo_root)
-        for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
-        if option != "--help" and not re.search(re.escape(option) + r"(?![\w-])", pages)
-    }
-    assert not missing
