@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ def load_timelines(
     collapsed: bool = True,
     tz: str | None = None,
     page: str = "host",
+    source: str | None = None,
     **options: Any,
 ) -> Loaded:
     """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database, or a CSV/TSV(.gz).
@@ -38,6 +41,7 @@ def load_timelines(
     collapsed  drop consecutive opens of the same target (every number made from them says so)
     tz         IANA name; overrides what the source knows, and is needed for naive local times
     page       "host", or "path" for host and path
+    source     of a database, the timelines that were imported from this source only
     options    `weeks=…` for demo
 
     Raises InputError for anything that a person could have given wrongly.
@@ -54,15 +58,46 @@ def load_timelines(
         from env.sources import demo
 
         return demo.load(seed=seed, collapsed=collapsed, tz=tz, **options)
+    if source is not None and name in SOURCES:
+        raise InputError(f"source {source!r} picks from a database, and {name} is none; leave it out")
     if options:
         raise InputError(f"{name} has no option {sorted(options)[0]!r}")
     if name == "webtrackr":
         from env.sources import webtrackr
 
         return webtrackr.load(collapsed=collapsed, tz=tz, page=page)
-    raise InputError(
-        f"{name}: no such file, and no timelines of that name; known are {', '.join(SOURCES)}, "
-        "a database, or a CSV with columns user,t,target"
-        if not Path(name).exists()
-        else f"{name}: cannot be read yet"
-    )
+    if name == "lsapp":
+        from env.sources import lsapp
+
+        return lsapp.load(collapsed=collapsed, tz=tz)
+    if name == "usagelogger":
+        from env.sources import usagelogger
+
+        return usagelogger.load(collapsed=collapsed, tz=tz)
+    return _load_file(name, collapsed=collapsed, tz=tz, page=page, source=source)
+
+
+def _load_file(name: str, *, collapsed: bool, tz: str | None, page: str, source: str | None) -> Loaded:
+    """A file, by what is in it and not by what it is called."""
+    from env.sources import database, lines, lsapp, table, usagelogger
+
+    path = Path(name)
+    if "\0" in name or not os.path.lexists(path):
+        close = get_close_matches(name, SOURCES, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise InputError(
+            f"{name!r}: no file or timelines of that name; {hint}known are {', '.join(SOURCES)}, a database, "
+            "or a CSV with columns user,t,target"
+        )
+    if database.is_database(path):
+        return database.load(path, collapsed=collapsed, tz=tz, source=source)
+    if source is not None:
+        raise InputError(f"source {source!r} picks from a database, and {path} is none; leave it out")
+    if path.suffix in (".db", ".sqlite", ".sqlite3"):
+        raise InputError(f"{path}: is not a database (or an empty or damaged one); {database.HOW}")
+    file = lines.look(path)
+    if lsapp.is_lsapp(file):
+        return lsapp.load(file, collapsed=collapsed, tz=tz)
+    if usagelogger.is_usagelogger(file):
+        return usagelogger.load(file, collapsed=collapsed, tz=tz)
+    return table.load(file, collapsed=collapsed, tz=tz, page=page)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from env.errors import InputError
 from env.sources.names import clean_name, page_target
+from env.sources.recordings import data_root
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
 
@@ -29,12 +29,6 @@ SHA256 = "80139149502a2d280613028d83760169f879621ad913dea12d71ef2c63c14e5c"
 FILE = "testdt_tracking.rda"
 NO_HOST = "(no host)"
 COLUMNS = ("panelist_id", "wave", "timestamp", "url", "device")
-
-
-def data_root() -> Path:
-    """Where recordings lie: the folder named by RLMEMO_DATA, else `shared/data` beside the repository."""
-    named = os.environ.get("RLMEMO_DATA")
-    return Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def find() -> Path:
@@ -90,7 +84,7 @@ def load(*, collapsed: bool = True, tz: str | None = None, page: str = "host") -
 
     A page is its host (`page="path"`: host and path); the 30 addresses without one are one target,
     `(no host)`. The panel lived in the United States, in time zones that were not
-    published: hours are in UTC unless `tz` names one, and `tz_known` is False.
+    published: hours are in UTC unless `tz` names one, and `tz_known` says which.
     """
     path = find()
     frame = _frame(path)
@@ -109,7 +103,7 @@ def load(*, collapsed: bool = True, tz: str | None = None, page: str = "host") -
             report.drop("no time", f"row {i + 1}")
             continue
         rows.add(clean_name(user), t, target, kind, device=clean_name(device), wave=int(wave))
-    timelines = timelines_of(rows, report, tz=tz or "UTC", tz_known=False)
+    timelines = timelines_of(rows, report, tz=tz or "UTC", tz_known=tz is not None)
     if tz is None:
         report.notes.append(
             "the participants' time zones (United States) were not published: hours and weekdays are in UTC; "

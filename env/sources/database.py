@@ -1,0 +1,109 @@
+"""Timelines from an rlmemo database. Only `rlmemo.store` writes one; this reads it, and writes nothing.
+
+Read are the tables `timelines` (id, source, user, tz, tz_known, synthetic) and `events` (timeline_id, t,
+target, kind, duration, device, wave).
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from env.errors import InputError
+from env.sources.lines import MAGIC_SQLITE, first_bytes
+from env.sources.report import ImportReport, Loaded
+from env.sources.rows import Rows, finish, timelines_of
+from env.timeline import KINDS, zone
+
+TIMELINES = ("id", "source", "user", "tz", "tz_known", "synthetic")
+EVENTS = ("timeline_id", "t", "target", "kind", "duration", "device", "wave")
+HOW = "make one with python -m rlmemo.timelines import demo --db FILE"
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file starts as SQLite databases do."""
+    return first_bytes(path, 16) == MAGIC_SQLITE
+
+
+def load(path: Path, *, collapsed: bool = True, tz: str | None = None, source: str | None = None) -> Loaded:
+    """All timelines of a database, or those imported from `source`, sorted by user.
+
+    Users who occur in more than one source are called source/user. `tz`, where given, replaces the
+    stored zones. Raises InputError for what is no rlmemo database, a damaged one, or one without events.
+    """
+    try:
+        # as a URI, because only that can say read-only; as_uri quotes what a path may hold
+        uri = path.resolve().as_uri() + "?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=10.0)) as connection:
+            return _load(connection, path, collapsed, tz, source)
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: cannot be read as a database ({error}); {HOW}") from error
+
+
+def _load(
+    connection: sqlite3.Connection, path: Path, collapsed: bool, tz: str | None, source: str | None
+) -> Loaded:
+    for table, wanted in (("timelines", TIMELINES), ("events", EVENTS)):
+        found = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        if not set(wanted) <= set(found):
+            raise InputError(
+                f"{path}: is a database, but not one of rlmemo's (no {table} as expected); {HOW}"
+            )
+    owners = connection.execute(
+        f"SELECT {', '.join(TIMELINES)} FROM timelines WHERE ? IS NULL OR source = ? ORDER BY id",
+        (source, source),
+    ).fetchall()
+    if not owners:
+        known = [row[0] for row in connection.execute("SELECT DISTINCT source FROM timelines ORDER BY 1")]
+        if source is None or not known:
+            raise InputError(f"{path}: holds no timelines yet; {HOW}")
+        raise InputError(f"{path}: holds no timelines from {source!r}; it has {', '.join(known)}")
+    users = [row[2] for row in owners]
+    called, zones, known_zones = {}, {}, {}
+    for identity, origin, user, zone_name, zone_known, _ in owners:
+        name = f"{origin}/{user}" if users.count(user) > 1 else user
+        called[identity] = name
+        try:
+            zone(tz or zone_name)
+        except ValueError as error:
+            raise InputError(f"{path}: user {name!r}: {error}") from None
+        zones[name], known_zones[name] = tz or zone_name, bool(tz or zone_known)
+    report = ImportReport(source=path.name)
+    rows = Rows()
+    for identity, t, target, kind, duration, device, wave in connection.execute(
+        f"SELECT {', '.join(EVENTS)} FROM events ORDER BY timeline_id, t, id"
+    ):
+        if identity not in called:
+            continue
+        report.rows_read += 1
+        usable = isinstance(t, float | int) and math.isfinite(t) and isinstance(target, str) and target
+        if not usable or kind not in KINDS:
+            raise InputError(
+                f"{path}: an event of {called[identity]!r} is damaged (t {t!r}, target {target!r}, "
+                f"kind {kind!r}); import the timeline again"
+            )
+        rows.add(
+            called[identity],
+            float(t),
+            target,
+            kind,
+            math.nan if duration is None else float(duration),
+            device or "",
+            wave or 0,
+        )
+    if not len(rows):
+        raise InputError(f"{path}: holds no events yet; {HOW}")
+    timelines = timelines_of(rows, report, tz=zones, tz_known=known_zones)
+    report.changed.clear()
+    unknown = sorted(x.user for x in timelines if not x.tz_known)
+    if unknown:
+        report.notes.append(
+            f"the time zone of {len(unknown)} of {len(timelines)} users is not known: theirs is UTC; "
+            "give --tz to set one"
+        )
+    synthetic = any(row[5] for row in owners)
+    if synthetic:
+        report.notes.append("synthetic: some or all of these people are invented")
+    return finish(path.name, timelines, report, collapsed=collapsed, synthetic=synthetic)
