@@ -1,0 +1,211 @@
+"""The settings of a training run: one dataclass, read from the command line, a YAML file or a run folder.
+
+Nothing heavy is imported here: `python -m rlmemo.train --help` and every complaint about bad settings
+answer before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from env.errors import InputError
+
+METHODS = {
+    "sft": "supervised fine-tuning on what was opened next, and when",
+    "dpo": "sft, then direct preference optimisation on plans scored by replay",
+    "kto": "sft, then Kahneman-Tversky optimisation on single scored plans",
+}
+SPLITS = ("chrono", "wave")
+COSTS = ("desktop", "phone", "web")
+PAIRINGS = ("weighted", "extremes")
+BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
+
+
+def _setting(default: Any, text: str, group: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": text, "group": group, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides how a run comes out, apart from the timelines themselves."""
+
+    timelines: str = _setting("demo", "demo, webtrackr, lsapp, a database, or a CSV file", "data")
+    tz: str | None = _setting(None, "IANA time zone, where the source does not say", "data")
+    split: str = _setting("chrono", "how events are parted into training and test", "data", SPLITS)
+    method: str = _setting("dpo", "; ".join(f"{k}: {v}" for k, v in METHODS.items()), "learning", tuple(METHODS))
+    model: str = _setting("embedded", "the shipped base model, or a folder with one of ours", "learning")
+    seed: int = _setting(0, "decides every random choice", "learning")
+
+    reward: str = _setting("net_seconds", "preset (net_seconds, memo, device) or TERM=WEIGHT,…", "world")
+    costs: str = _setting("desktop", "cost preset: what memory and waiting cost", "world", COSTS)
+    budget_mb: float | None = _setting(None, "memory for what is warm, MB (default: 8 median targets)", "world")
+    picks: int = _setting(3, "K, prewarms per plan at most", "world")
+
+    lora_rank: int = _setting(16, "rank of the adapter", "learning")
+    lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning")
+    checkpoint_steps: int = _setting(25, "updates between two checkpoints", "learning")
+
+    sft_states: int = _setting(4000, "training states for SFT at most, drawn at random", "sft")
+    sft_epochs: float = _setting(1.0, "passes over them", "sft")
+    sft_batch: int = _setting(32, "states per update", "sft")
+    sft_lr: float = _setting(1e-3, "learning rate", "sft")
+
+    plan_states: int = _setting(2500, "training states whose plans are scored by forking, at most", "plans")
+    plan_samples: int = _setting(4, "plans sampled from the model per state", "plans")
+    temperature: float = _setting(1.0, "of that sampling", "plans")
+    margin: float = _setting(0.02, "two plans are a pair when their rewards differ by this much", "plans")
+    pairing: str = _setting(
+        "weighted",
+        "weighted: any two plans, kept in proportion to their difference; extremes: best against worst",
+        "plans",
+        PAIRINGS,
+    )
+
+    dpo_pairs: int = _setting(2400, "pairs at most", "dpo")
+    dpo_epochs: float = _setting(1.0, "passes over them", "dpo")
+    dpo_batch: int = _setting(32, "pairs per update", "dpo")
+    dpo_lr: float = _setting(3e-4, "learning rate", "dpo")
+    dpo_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "dpo")
+    dpo_loss: str = _setting("sigmoid", "TRL loss type, several joined by +, e.g. sigmoid+sft", "dpo")
+
+    kto_plans: int = _setting(4800, "single plans at most", "kto")
+    kto_epochs: float = _setting(1.0, "passes over them", "kto")
+    kto_batch: int = _setting(32, "plans per update", "kto")
+    kto_lr: float = _setting(3e-4, "learning rate", "kto")
+    kto_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "kto")
+
+    policies: str = _setting(BASELINES, "baselines in the report, joined by commas", "evaluation")
+    test_events: int = _setting(0, "test events per user at most, the first ones (0: all)", "evaluation")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings by name."""
+        return asdict(self)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The learning stages of this run, in order."""
+        return ("sft",) if self.method == "sft" else ("sft", self.method)
+
+
+def settings() -> list[Field[Any]]:
+    """The settings, in the order in which `--help` shows them."""
+    return list(fields(TrainConfig))
+
+
+def make_config(values: Mapping[str, Any], where: str = "the command line") -> TrainConfig:
+    """A checked configuration from `values` (names with - or _; the rest keeps its default).
+
+    Raises InputError, naming `where` and what was accepted, for an unknown name, a value of the wrong
+    kind or one out of range.
+    """
+    known = {f.name: f for f in settings()}
+    clean: dict[str, Any] = {}
+    for name, value in values.items():
+        key = str(name).replace("-", "_")
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            raise InputError(f"{where}: there is no setting {str(name)!r}; {hint}")
+        clean[key] = _typed(known[key], value, where)
+    config = TrainConfig(**clean)
+    _check(config, where)
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file: a mapping, or a run's `config.yaml` (the part under `settings`).
+
+    Raises InputError for a file that is not there or is no such mapping.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise InputError(f"{path}: cannot be read ({reason}); --config takes a YAML file") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: is no YAML; write one `setting: value` per line") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: holds no mapping; write one `setting: value` per line")
+    inner = data.get("settings", data)
+    if not isinstance(inner, dict):
+        raise InputError(f"{path}: `settings` is no mapping; write one `setting: value` per line")
+    return inner
+
+
+def check_method(method: str) -> None:
+    """Raises InputError, with a suggestion, unless `method` is one of `METHODS`."""
+    if method in METHODS:
+        return
+    names = ", ".join(METHODS)
+    if method == "ppo":
+        raise InputError(f"--method ppo is not there yet (issue 5); choose one of {names}")
+    close = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.4)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise InputError(f"no method is called {method!r}{hint} There are {names}")
+
+
+def _typed(setting: Field[Any], value: Any, where: str) -> Any:
+    kind = str(setting.type)
+    name = setting.name
+    if value is None:
+        if "None" in kind:
+            return None
+        raise InputError(f"{where}: {name} is empty; give a value such as {setting.default}")
+    if name == "reward" and isinstance(value, Mapping):
+        return ",".join(f"{k}={v}" for k, v in value.items())
+    if kind.startswith("str"):
+        if name == "policies" and isinstance(value, list):
+            return ",".join(str(x) for x in value)
+        return str(value)
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if not math.isfinite(number) or (kind.startswith("int") and number != int(number)):
+            raise ValueError
+    except (TypeError, ValueError):
+        what = "a whole number" if kind.startswith("int") else "a number"
+        raise InputError(
+            f"{where}: {name} is {value!r}; give {what} such as {setting.default}"
+        ) from None
+    return int(number) if kind.startswith("int") else number
+
+
+def _check(config: TrainConfig, where: str) -> None:
+    check_method(config.method)
+    for f in settings():
+        choices = f.metadata["choices"]
+        value = getattr(config, f.name)
+        if choices and value not in choices:
+            close = difflib.get_close_matches(str(value), choices, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}"
+            raise InputError(f"{where}: {f.name} {value!r} is none of {', '.join(choices)}; {hint}")
+    at_least: dict[str, float] = {
+        "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
+        "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
+        "kto_batch": 2, "test_events": 0, "seed": 0,
+    }  # fmt: skip
+    for name, least in at_least.items():
+        if getattr(config, name) < least:
+            raise InputError(f"{where}: {name} is {getattr(config, name)}; give {least:g} or more")
+    positive = [f.name for f in settings() if f.name.endswith(("_lr", "_epochs", "_beta", "temperature"))]
+    for name in [*positive, *(["budget_mb"] if config.budget_mb is not None else [])]:
+        if not getattr(config, name) > 0:
+            raise InputError(f"{where}: {name} is {getattr(config, name):g}; give a number above 0")
+    if config.picks > 12:
+        raise InputError(f"{where}: picks is {config.picks}; a slate has 12 places, so give 1 to 12")
+    if config.seed >= 2**32:
+        raise InputError(f"{where}: seed is {config.seed}; give 0 to {2**32 - 1}")

@@ -1,0 +1,251 @@
+"""Preferences from replay: several plans per training state, scored exactly by forking the environment.
+
+Replay is full-information, so what any plan would have been worth in a state is computed, not estimated.
+Two plans of one state whose rewards differ by at least the margin are a pair; every pair names the replay
+step (user, index) it came from.
+
+Which pairs are kept decides what is learned. One state shows one outcome: after a miss the best plan is
+always "keep still" and the worst the boldest one. Taking the best against the worst of every state
+(`extremes`) therefore learns which plan *more often* turns out better, whatever it wins or loses. Kept in
+proportion to the difference (`weighted`), a plan that wins 3 s in a quarter of its states and loses 0.3 s
+in the others is preferred, because the pairs that speak for it weigh 0.75 and those against it 0.23: the
+preference then has the sign of the difference in expected reward.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.errors import InputError
+from env.kernel import score_plans
+from env.plans import Plans
+from reward import Reward
+from rlmemo.learning.folder import write_atomic
+from rlmemo.learning.states import Ground, States
+from rlmemo.policies import reading
+
+Picks = tuple[tuple[int, int], ...]
+"""A plan as the model says it: (place in the slate, delay bucket), sorted."""
+
+ORIGINS = ("none", "greedy", "sampled", "top", "delayed", "slate")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The different plans of one state, with where they came from and the reward that each adds."""
+
+    user: int
+    index: int
+    plans: tuple[Picks, ...]
+    origins: tuple[str, ...]
+    rewards: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`chosen` was worth more than `rejected` at replay step (user, index); row is the state's prompt."""
+
+    row: int
+    user: str
+    index: int
+    chosen: Picks
+    rejected: Picks
+    chosen_reward: float
+    rejected_reward: float
+    origins: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One plan at one replay step: better (`good`) or worse than what that state's plans are worth on
+    average."""
+
+    row: int
+    user: str
+    index: int
+    plan: Picks
+    good: bool
+    advantage: float
+    origin: str
+
+
+Sampler = Callable[[np.ndarray, np.ndarray, float], list[Picks]]
+"""(prompts [D, L], valid bool [D, size], temperature; 0 is greedy) -> a plan per state."""
+
+
+def propose(
+    first: np.ndarray,
+    candidates: np.ndarray,
+    warm: np.ndarray,
+    prompts: np.ndarray,
+    sample: Sampler,
+    *,
+    picks: int,
+    samples: int,
+    temperature: float,
+) -> list[dict[Picks, str]]:
+    """The different plans of D states, each with the first way in which it came up (`ORIGINS`).
+
+    first: float [D, size + 1], log-probability of each place as first pick, the last column "none".
+    candidates: int [D, size]; warm: [D, size]. Warm and empty places are never picked.
+    Greedy and sampled plans are the model's; `top` are its 1..K likeliest places at once; `delayed` its
+    likeliest place at later delays; `slate` is the slate's own order, which no model has touched.
+    """
+    valid = (candidates >= 0) & (np.asarray(warm) == 0)
+    plans: list[dict[Picks, str]] = [{(): "none"} for _ in range(len(candidates))]
+
+    def add(made: list[Picks], origin: str) -> None:
+        for row, plan in zip(plans, made, strict=True):
+            row.setdefault(tuple(sorted(plan)), origin)
+
+    add(sample(prompts, valid, 0.0), "greedy")
+    for _ in range(samples):
+        add(sample(prompts, valid, temperature), "sampled")
+    scores = np.where(valid, first[:, :-1], -np.inf)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    counts = valid.sum(1)
+    for k in range(1, picks + 1):
+        add([tuple((int(p), 0) for p in row[: min(k, n)]) for row, n in zip(order, counts, strict=True)], "top")
+    for delay in range(1, len(reading.DELAYS_S)):
+        add([((int(row[0]), delay),) if n else () for row, n in zip(order, counts, strict=True)], "delayed")
+    slate = np.where(valid.any(1), valid.argmax(1), -1)
+    add([((int(p), 0),) if p >= 0 else () for p in slate], "slate")
+    return plans
+
+
+def score(ground: Ground, states: States, plans: list[dict[Picks, str]], reward: Reward, picks: int) -> list[Scored]:
+    """The reward that each plan adds over keeping still at its state.
+
+    Each timeline is cut after the last event of its training part, so nothing that happens later reaches
+    a preference; a prewarm that is unresolved there counts as wasted.
+    """
+    scored: list[Scored | None] = [None] * len(states)
+    most = max((len(p) for p in plans), default=1)
+    for user, rows in states.by_user():
+        timeline = ground.timelines[user]
+        last = int(max(ground.split.train[user].max(), states.index[rows].max() + 1))
+        part = timeline.take(np.arange(last + 1))
+        costs = _cut(ground, user, len(part.names))
+        target = np.full((len(rows), most, picks), -1, np.int32)
+        delay = np.zeros((len(rows), most, picks), np.int8)
+        for d, row in enumerate(rows):
+            slate = ground.slates[user].candidates[states.index[row]]
+            for m, plan in enumerate(plans[row]):
+                for k, (place, bucket) in enumerate(plan[:picks]):
+                    target[d, m, k] = slate[place]
+                    delay[d, m, k] = bucket
+        world = ground.world.resolved(ground.costs[user])
+        values = score_plans(part, costs, world, reward, states.index[rows], Plans(target, delay))  # type: ignore[arg-type]
+        for d, row in enumerate(rows):
+            made = plans[row]
+            scored[row] = Scored(
+                user=user,
+                index=int(states.index[row]),
+                plans=tuple(made),
+                origins=tuple(made.values()),
+                rewards=values[d, : len(made)],
+            )
+    return [s for s in scored if s is not None]
+
+
+def _cut(ground: Ground, user: int, n_targets: int) -> Any:
+    """Costs of the first `n_targets` targets: names stand in order of first appearance."""
+    from env.cost import Costs
+
+    c = ground.costs[user]
+    return Costs(c.memory_mb[:n_targets], c.cold_s[:n_targets], c.warm_s[:n_targets], c.load_s[:n_targets])
+
+
+def pairs(
+    scored: list[Scored], users: list[str], *, margin: float, limit: int, pairing: str, seed: int
+) -> list[Pair]:
+    """At most `limit` pairs whose rewards differ by at least `margin`, in random order.
+
+    weighted: any two plans of a state, drawn without replacement in proportion to the difference.
+    extremes: the best against the worst of each state.
+    """
+    found: list[tuple[float, int, int, int]] = []
+    for row, s in enumerate(scored):
+        if pairing == "extremes":
+            best, worst = int(np.argmax(s.rewards)), int(np.argmin(s.rewards))
+            both = [(best, worst)]
+        else:
+            both = [(a, b) for a in range(len(s.plans)) for b in range(a)]
+        for a, b in both:
+            difference = float(s.rewards[a] - s.rewards[b])
+            if abs(difference) >= max(margin, 1e-9):
+                a, b = (a, b) if difference > 0 else (b, a)
+                found.append((abs(difference), row, a, b))
+    kept = _draw(np.array([f[0] for f in found]), limit, pairing == "weighted", seed)
+    made = []
+    for _, row, a, b in (found[i] for i in kept):
+        s = scored[row]
+        made.append(
+            Pair(
+                row=row,
+                user=users[s.user],
+                index=s.index,
+                chosen=s.plans[a],
+                rejected=s.plans[b],
+                chosen_reward=float(s.rewards[a]),
+                rejected_reward=float(s.rewards[b]),
+                origins=(s.origins[a], s.origins[b]),
+            )
+        )
+    return made
+
+
+def verdicts(scored: list[Scored], users: list[str], *, margin: float, limit: int, seed: int) -> list[Verdict]:
+    """At most `limit` single plans for KTO, drawn in proportion to how far their reward lies from the mean
+    of their state's plans (their advantage), where that is at least `margin`."""
+    found: list[tuple[float, int, int]] = []
+    for row, s in enumerate(scored):
+        advantage = s.rewards - s.rewards.mean()
+        found += [(float(a), row, m) for m, a in enumerate(advantage) if abs(a) >= max(margin, 1e-9)]
+    kept = _draw(np.abs([f[0] for f in found]), limit, True, seed)
+    made = []
+    for advantage, row, m in (found[i] for i in kept):
+        s = scored[row]
+        made.append(
+            Verdict(row, users[s.user], s.index, s.plans[m], advantage > 0, advantage, s.origins[m])
+        )
+    return made
+
+
+def _draw(weight: np.ndarray, limit: int, weighted: bool, seed: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, 2])
+    n = len(weight)
+    if n == 0:
+        return np.zeros(0, np.int64)
+    share = weight / weight.sum() if weighted else None
+    return rng.choice(n, size=min(limit, n), replace=False, p=share)
+
+
+def write_pairs(path: Path, rows: list[Pair] | list[Verdict]) -> None:
+    """One JSON line per pair or verdict, with the replay step that it came from."""
+    lines = [json.dumps({"source": f"replay:{r.user}:{r.index}", **r.__dict__}) for r in rows]
+    write_atomic(path, "\n".join(lines) + "\n")
+
+
+def read_pairs(path: Path, kind: type[Pair] | type[Verdict]) -> list[Any]:
+    """What `write_pairs` wrote. Raises InputError for a damaged file."""
+    made = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            row.pop("source")
+            for name in ("chosen", "rejected", "plan"):
+                if name in row:
+                    row[name] = tuple((int(p), int(d)) for p, d in row[name])
+            if "origins" in row:
+                row["origins"] = tuple(row["origins"])
+            made.append(kind(**row))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is damaged ({error}); delete it and run with --resume") from None
+    return made

@@ -1,0 +1,114 @@
+"""Learning from preferences, on top of TRL: DPO from pairs of plans, KTO from single ones.
+
+Both go on training the SFT adapter; TRL keeps a frozen copy of it as the reference ("ref"), which is not
+saved. Prompts and plans are given to TRL as text: our tokenizer splits at spaces, so the text comes back
+as exactly the tokens that it was made from (tests/test_sft_dpo.py holds that).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.folder import RunFolder
+from rlmemo.learning.pairs import Pair, Picks, Verdict
+from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.policies import reading
+
+
+def with_adapter(model: Any, path: Path) -> Any:
+    """The base model with the adapter at `path`, ready to be trained on."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(path), is_trainable=True)
+
+
+def plan_text(plan: Picks) -> str:
+    """A plan as TRL gets it: a space, then its tokens."""
+    return " " + reading.text_of(reading.plan_ids(list(plan)))
+
+
+def run_dpo(
+    config: TrainConfig,
+    folder: RunFolder,
+    prompts: np.ndarray,
+    rows: list[Pair],
+    adapter: Path,
+    base: tuple[Any, Any],
+    interrupt: Interrupt,
+    progress: Progress,
+) -> tuple[Any, dict[str, Any]]:
+    """Train the adapter on pairs of plans; (peft model, {"steps", "loss", "pairs"}).
+
+    prompts: int64 [S, PROMPT_LENGTH], indexed by `Pair.row`.
+    """
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    hush_libraries()
+    model, tokenizer = base
+    arguments_ = DPOConfig(
+        **arguments(config, folder, "dpo", states=len(rows), seed=config.seed),
+        beta=config.dpo_beta,
+        loss_type=config.dpo_loss.split("+"),
+    )
+    trainer = DPOTrainer(
+        model=with_adapter(model, adapter),
+        args=arguments_,
+        train_dataset=Dataset.from_dict(
+            {
+                "prompt": [reading.text_of(prompts[r.row]) for r in rows],
+                "chosen": [plan_text(r.chosen) for r in rows],
+                "rejected": [plan_text(r.rejected) for r in rows],
+            }
+        ),
+        processing_class=tokenizer,
+    )
+    found = train(trainer, folder, "dpo", interrupt, progress)
+    return trainer.model, {**found, "pairs": len(rows)}
+
+
+def run_kto(
+    config: TrainConfig,
+    folder: RunFolder,
+    prompts: np.ndarray,
+    rows: list[Verdict],
+    adapter: Path,
+    base: tuple[Any, Any],
+    interrupt: Interrupt,
+    progress: Progress,
+) -> tuple[Any, dict[str, Any]]:
+    """Train the adapter on single plans, good or bad; (peft model, {"steps", "loss", "plans"}).
+
+    The weights of the two kinds are set so that each counts as much as the other.
+    """
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    hush_libraries()
+    model, tokenizer = base
+    good = sum(r.good for r in rows)
+    bad = len(rows) - good
+    arguments_ = KTOConfig(
+        **arguments(config, folder, "kto", states=len(rows), seed=config.seed),
+        beta=config.kto_beta,
+        desirable_weight=max(1.0, bad / max(good, 1)),
+        undesirable_weight=max(1.0, good / max(bad, 1)),
+    )
+    trainer = KTOTrainer(
+        model=with_adapter(model, adapter),
+        args=arguments_,
+        train_dataset=Dataset.from_dict(
+            {
+                "prompt": [reading.text_of(prompts[r.row]) for r in rows],
+                "completion": [plan_text(r.plan) for r in rows],
+                "label": [r.good for r in rows],
+            }
+        ),
+        processing_class=tokenizer,
+    )
+    found = train(trainer, folder, "kto", interrupt, progress)
+    return trainer.model, {**found, "plans": len(rows), "good": good}

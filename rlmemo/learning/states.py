@@ -1,0 +1,160 @@
+"""Training states: decisions of the training part, as the model reads them, and what was right to answer.
+
+A state is (user, index): the moment right after event `index` of that user's timeline. Its prompt is made
+from events 0..index and from what the no-prewarm world holds then; its answer from event index + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.cost import CostModel, Costs, WorldConfig
+from env.slate import Slates, build_slates
+from env.splits import Split
+from env.timeline import Timeline
+from rlmemo.policies import reading
+from rlmemo.policies.protocol import decisions
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Timelines with everything that training looks up in them, in the timelines' order."""
+
+    timelines: list[Timeline]
+    slates: list[Slates]
+    costs: list[Costs]
+    world: WorldConfig
+    split: Split
+
+    @classmethod
+    def prepare(
+        cls, timelines: Sequence[Timeline], split: Split, model: CostModel, world: WorldConfig
+    ) -> Ground:
+        """Slates and costs of every timeline."""
+        return cls(
+            timelines=list(timelines),
+            slates=[build_slates(x, reading.SLATE_SIZE) for x in timelines],
+            costs=[model.arrays(x) for x in timelines],
+            world=world,
+            split=split,
+        )
+
+
+@dataclass(frozen=True)
+class States:
+    """S decisions. user int64 [S] (position of the timeline), index int64 [S] (event known last)."""
+
+    user: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> States:
+        return States(self.user[rows], self.index[rows])
+
+    def by_user(self) -> list[tuple[int, np.ndarray]]:
+        """(user, rows of this user's states) for every user that has some."""
+        return [(int(u), np.flatnonzero(self.user == u)) for u in np.unique(self.user)]
+
+
+def part_states(events: Sequence[np.ndarray]) -> States:
+    """The decisions that predict `events` (per timeline, as in `Split`)."""
+    made = [decisions(e) for e in events]
+    return States(
+        user=np.concatenate([np.full(len(d), u, np.int64) for u, d in enumerate(made)] or [np.zeros(0, np.int64)]),
+        index=np.concatenate(made or [np.zeros(0, np.int64)]),
+    )
+
+
+def draw(states: States, first: int, second: int, seed: int) -> tuple[States, States]:
+    """Two random samples of at most `first` and `second` states, sorted; apart from each other as far as
+    there are enough states (preferences are better learned where SFT has not seen the answer)."""
+    order = np.random.default_rng([seed, 1]).permutation(len(states))
+    a = order[:first]
+    rest = order[first:]
+    b = rest[:second] if len(rest) >= second else np.concatenate([rest, a])[:second]
+    return states[np.sort(a)], states[np.sort(b)]
+
+
+def residency(timeline: Timeline, slates: Slates, costs: Costs, world: WorldConfig) -> tuple[np.ndarray, np.ndarray]:
+    """What the no-prewarm world holds right after each event: (warm int8 [n, size], 1 where that candidate
+    is resident; free float64 [n], share of the memory budget that is free). The rules are those of
+    `env.world`: opening makes a target the most recently used, the least recently used go first."""
+    budget = world.budget(costs)
+    memory = np.minimum(costs.memory_mb, budget).tolist()
+    resident: dict[int, None] = {}
+    used = 0.0
+    warm = np.zeros(slates.candidates.shape, np.int8)
+    free = np.zeros(len(timeline))
+    candidates = slates.candidates.tolist()
+    for i, target in enumerate(timeline.target.tolist()):
+        if target in resident:
+            del resident[target]
+        else:
+            used += memory[target]
+        resident[target] = None
+        while used > budget:
+            oldest = next(iter(resident))
+            del resident[oldest]
+            used -= memory[oldest]
+        warm[i] = [c in resident for c in candidates[i]]
+        free[i] = 1.0 - used / budget
+    return warm, free
+
+
+def prompts(ground: Ground, states: States) -> np.ndarray:
+    """Prompts of the states, int64 [S, PROMPT_LENGTH]."""
+    out = np.zeros((len(states), reading.PROMPT_LENGTH), np.int64)
+    for user, rows in states.by_user():
+        timeline, slates = ground.timelines[user], ground.slates[user]
+        index = states.index[rows]
+        warm, free = residency(timeline, slates, ground.costs[user], ground.world)
+        out[rows] = reading.encode_prompts(slates, timeline.target, index, warm[index], free[index])
+    return out
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was right: place int64 [S] in the slate of the target opened next, -1 where it is not listed;
+    delay int64 [S], the latest delay bucket at which a prewarm would still have been ready; when int64
+    [S], bucket of the time until that opening."""
+
+    place: np.ndarray
+    delay: np.ndarray
+    when: np.ndarray
+
+
+def answers(ground: Ground, states: States) -> Answers:
+    """The right answers of the states; the only thing here that looks at event index + 1."""
+    place = np.full(len(states), -1, np.int64)
+    delay = np.zeros(len(states), np.int64)
+    when = np.zeros(len(states), np.int64)
+    for user, rows in states.by_user():
+        timeline, index = ground.timelines[user], states.index[rows]
+        gap = timeline.t[index + 1] - timeline.t[index]
+        load = ground.costs[user].load_s[timeline.target[index + 1]]
+        place[rows] = ground.slates[user].answer[index]
+        delay[rows] = reading.delay_bucket(np.maximum(gap - load, 0.0))
+        when[rows] = reading.when_bucket(gap)
+    return Answers(place, delay, when)
+
+
+def sft_examples(ground: Ground, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
+    """What SFT reads: (prompts int64 [S, PROMPT_LENGTH], input ids, labels), the last two ragged.
+
+    The answer is the plan that prewarms the next target in time, or the empty plan where it is not in the
+    slate. The label at `<plan>` asks the token before it, `<when>`, for the time until the next opening.
+    """
+    made = prompts(ground, states)
+    right = answers(ground, states)
+    inputs, labels = [], []
+    for row, prompt in enumerate(made.tolist()):
+        place = int(right.place[row])
+        plan = reading.plan_ids([(place, int(right.delay[row]))] if place >= 0 else [])
+        inputs.append(prompt + plan)
+        labels.append([-100] * (len(prompt) - 1) + [int(reading.WHEN_IDS[right.when[row]])] + plan)
+    return made, inputs, labels
