@@ -54,14 +54,15 @@ def load_timelines(
     if page not in PAGE_SETTINGS:
         raise InputError(f"page {page!r} is none of {', '.join(PAGE_SETTINGS)}")
     name = str(spec)
+    if source is not None and name in SOURCES:
+        raise InputError(f"source {source!r} picks from a database, and {name} is none; leave it out")
+    unknown = sorted(set(options) - ({"weeks"} if name == "demo" else set()))
+    if unknown:
+        raise InputError(f"{name} has no option {unknown[0]!r}")
     if name == "demo":
         from env.sources import demo
 
         return demo.load(seed=seed, collapsed=collapsed, tz=tz, **options)
-    if source is not None and name in SOURCES:
-        raise InputError(f"source {source!r} picks from a database, and {name} is none; leave it out")
-    if options:
-        raise InputError(f"{name} has no option {sorted(options)[0]!r}")
     if name == "webtrackr":
         from env.sources import webtrackr
 

@@ -102,7 +102,7 @@ def read_rows(table: TableFile, *, skip_header: bool = True) -> Iterator[tuple[i
             if line - before > 1 and len(fields) > 0:
                 raise InputError(
                     f"{path}, line {before + 1}: a quotation mark opened here is closed on another line "
-                    f"({_short(' '.join(fields))}); close it, or write it twice where it is meant as a character"
+                    f"({_short(' '.join(fields))}); close it, or write it twice if a character is meant"
                 )
             before = line
             if not fields or (len(fields) == 1 and not fields[0].strip()):

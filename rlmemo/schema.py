@@ -1,0 +1,104 @@
+"""The store's tables, as a list of migrations: each takes a database one version further.
+
+Never change a migration that was released: add one. Version N is what the first N migrations make,
+and stands in `PRAGMA user_version`; `PRAGMA application_id` tells our databases from other people's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+APPLICATION_ID = 0x524C4D45  # "RLME"
+
+
+def _statements(db: Database, sql: str) -> None:
+    """Run statements one by one: `executescript` would commit the transaction that a migration runs in."""
+    for statement in sql.split(";;"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def _first(db: Database) -> None:
+    """Timelines and their events, runs, predictions, ratings."""
+    _statements(
+        db,
+        """
+        CREATE TABLE timelines (
+            id INTEGER PRIMARY KEY,
+            source TEXT NOT NULL CHECK (source <> ''),
+            user TEXT NOT NULL CHECK (user <> ''),
+            tz TEXT NOT NULL,
+            tz_known INTEGER NOT NULL CHECK (tz_known IN (0, 1)),
+            synthetic INTEGER NOT NULL CHECK (synthetic IN (0, 1)),
+            imported_at REAL NOT NULL,
+            UNIQUE (source, user)
+        );;
+        CREATE TABLE events (
+            id INTEGER PRIMARY KEY,
+            timeline_id INTEGER NOT NULL REFERENCES timelines (id) ON DELETE CASCADE,
+            t REAL NOT NULL CHECK (typeof(t) = 'real'),
+            target TEXT NOT NULL CHECK (target <> ''),
+            kind TEXT NOT NULL CHECK (kind IN ('app', 'page', 'file')),
+            duration REAL CHECK (duration IS NULL OR duration >= 0),
+            device TEXT,
+            wave INTEGER NOT NULL DEFAULT 0
+        );;
+        CREATE INDEX events_in_order ON events (timeline_id, t, id);;
+        CREATE TABLE runs (
+            id INTEGER PRIMARY KEY,
+            folder TEXT NOT NULL,
+            method TEXT NOT NULL,
+            model TEXT NOT NULL,
+            policy_version TEXT NOT NULL,
+            config TEXT NOT NULL CHECK (json_valid(config)),
+            status TEXT NOT NULL CHECK (status IN ('running', 'finished', 'stopped', 'failed')),
+            metrics TEXT CHECK (metrics IS NULL OR json_valid(metrics)),
+            started_at REAL NOT NULL,
+            ended_at REAL
+        );;
+        CREATE TABLE predictions (
+            id INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,
+            timeline_id INTEGER REFERENCES timelines (id) ON DELETE SET NULL,
+            user TEXT NOT NULL,
+            t REAL NOT NULL,
+            run_id INTEGER REFERENCES runs (id),
+            policy TEXT NOT NULL,
+            policy_version TEXT NOT NULL,
+            state TEXT NOT NULL,
+            plan TEXT NOT NULL CHECK (json_valid(plan)),
+            probabilities TEXT NOT NULL CHECK (json_valid(probabilities)),
+            none_probability REAL CHECK (none_probability BETWEEN 0 AND 1),
+            propensity REAL NOT NULL CHECK (propensity > 0 AND propensity <= 1),
+            outcome TEXT CHECK (outcome IS NULL OR json_valid(outcome)),
+            outcome_at REAL,
+            predicted_at REAL NOT NULL
+        );;
+        CREATE INDEX predictions_in_order ON predictions (user, t, id);;
+        CREATE TABLE ratings (
+            id INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,
+            prediction_id INTEGER NOT NULL REFERENCES predictions (id),
+            rater TEXT NOT NULL CHECK (rater <> ''),
+            thumbs INTEGER NOT NULL CHECK (thumbs IN (0, 1)),
+            reason TEXT NOT NULL DEFAULT '',
+            rated_at REAL NOT NULL
+        );;
+        CREATE INDEX ratings_of_prediction ON ratings (prediction_id, rater, id);;
+        CREATE TRIGGER ratings_are_not_changed BEFORE UPDATE ON ratings
+            BEGIN SELECT RAISE(ABORT, 'ratings are append-only'); END;;
+        CREATE TRIGGER ratings_are_not_deleted BEFORE DELETE ON ratings
+            BEGIN SELECT RAISE(ABORT, 'ratings are append-only'); END;;
+        CREATE VIEW latest_ratings AS
+            SELECT * FROM ratings AS r WHERE NOT EXISTS (
+                SELECT 1 FROM ratings AS later WHERE later.prediction_id = r.prediction_id
+                    AND later.rater = r.rater AND later.id > r.id)
+        """,
+    )
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first]

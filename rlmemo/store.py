@@ -1,0 +1,579 @@
+"""The store: recorded timelines, runs, predictions and ratings in one SQLite file.
+
+The only place in the project that writes SQLite. What can be relied on:
+
+- a write is one transaction in WAL mode with `synchronous=FULL`: after a crash or a power cut it is
+  there as a whole or not at all;
+- the file can be read and written by its owner only (mode 0600, `-wal` and `-shm` too);
+- opening checks that the file is ours, undamaged (`PRAGMA quick_check`) and of a version that this
+  program knows, and migrates older ones;
+- ratings are only ever added: the latest rating by a rater of a prediction counts, earlier ones stay;
+- several programs may use the file at once; a writer waits up to `BUSY_S` seconds for another.
+
+A `Store` may be used from several threads.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from env.sources.names import clean_name, is_url, page_target
+from env.timeline import KINDS, Event, zone
+from rlmemo.errors import InputError
+from rlmemo.schema import APPLICATION_ID, MIGRATIONS
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from env.sources import Loaded
+
+BUSY_S = 15.0
+MAX_REASON = 2000
+DEFAULT_DB = "rlmemo.db"
+
+
+@dataclass(frozen=True)
+class TimelineRow:
+    """A stored timeline; `events` is how many it holds (not collapsed), first and last are unix seconds."""
+
+    id: int
+    source: str
+    user: str
+    tz: str
+    tz_known: bool
+    synthetic: bool
+    imported_at: float
+    events: int
+    first_t: float | None
+    last_t: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. config and metrics are what its folder's config.yaml and report.json say."""
+
+    id: int
+    folder: str
+    method: str
+    model: str
+    policy_version: str
+    config: dict[str, Any]
+    status: str
+    metrics: dict[str, Any] | None
+    started_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One prewarm of a plan: load `target` in `delay_s` seconds."""
+
+    target: str
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a policy decided after the event at `t` (unix seconds), and later what came of it.
+
+    plan              the prewarms that were planned, none or up to K
+    probabilities     target → probability that it is opened next
+    none_probability  probability that the next open is none of these, or None
+    propensity        probability with which the policy chose this plan, in (0, 1]
+    policy_version    which policy exactly: a run folder's name and step, or a package version
+    state             the state as text, as the policy or the rater saw it
+    outcome           what replay or life made of it (the environment's accounting), None until known
+    key               the same key is the same prediction, however often it is sent
+    """
+
+    user: str
+    t: float
+    policy: str
+    policy_version: str
+    state: str
+    plan: Sequence[Planned]
+    probabilities: Mapping[str, float]
+    propensity: float
+    none_probability: float | None = None
+    timeline_id: int | None = None
+    run_id: int | None = None
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: int | None = None
+    outcome: dict[str, Any] | None = None
+    outcome_at: float | None = None
+    predicted_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A person's thumbs up (1) or down (0) on a prediction."""
+
+    id: int
+    key: str
+    prediction_id: int
+    rater: str
+    thumbs: int
+    reason: str
+    rated_at: float
+
+
+def open_store(path: str | Path) -> Store:
+    """Open the store at `path`, making it where there is none.
+
+    Raises InputError for a file that is no database, another program's, damaged, from a newer version,
+    or that cannot be written.
+    """
+    from sqlite_utils import Database
+
+    path = Path(path)
+    _make_private(path)
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
+        db = Database(connection)
+        with _as_input_error(path):
+            _check_ours(db, path)
+            db.execute("PRAGMA foreign_keys = ON")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            _migrate(db, path)
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
+    return Store(db, path)
+
+
+class Store:
+    """An open store; use `open_store`. Close it, or use it in a `with`."""
+
+    def __init__(self, db: Database, path: Path) -> None:
+        self.db = db
+        self.path = path
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; SQLite then folds the write-ahead log into it."""
+        with self._lock:
+            self.db.close()
+
+    @property
+    def version(self) -> int:
+        """The schema version of the file."""
+        return int(self._one("PRAGMA user_version"))
+
+    # timelines and events
+
+    def add_timelines(self, loaded: Loaded, *, source: str | None = None) -> dict[str, int]:
+        """Write what was loaded, all of it or nothing; what the same source held for the same users is
+        replaced. Load with `collapsed=False`: collapsing is done when a timeline is read.
+
+        Returns events written, users, and events replaced.
+        """
+        source = clean_name(source or loaded.name)
+        if not source:
+            raise InputError(f"{loaded.name!r} is no name for a source; give one with --name")
+        now, written, replaced = time.time(), 0, 0
+        with self._write():
+            for x in loaded.timelines:
+                identity, before = self._timeline(source, x.user, x.tz, x.tz_known, loaded.synthetic, now)
+                replaced += before
+                self.db.execute("DELETE FROM events WHERE timeline_id = ?", [identity])
+                written += self._insert_events(identity, x, x.wave.tolist(), from_source=True)
+        return {"events": written, "users": len(loaded.timelines), "replaced": replaced}
+
+    def add_events(
+        self, source: str, user: str, events: Iterable[Event], *, tz: str, tz_known: bool = True
+    ) -> int:
+        """Append events to a user's timeline, as a recorder does; returns how many.
+
+        Page addresses are reduced to their host here too: nothing more of them is stored.
+        """
+        try:
+            zone(tz)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        source, user = clean_name(source), clean_name(user)
+        if not source or not user:
+            raise InputError("an event needs a source and a user; one of them is empty")
+        with self._write():
+            identity, _ = self._timeline(source, user, tz, tz_known, False, time.time())
+            return self._insert_events(identity, events, None, from_source=False)
+
+    def timelines(self) -> list[TimelineRow]:
+        """All stored timelines, by source and user."""
+        rows = self._rows(
+            """SELECT timelines.*, COUNT(events.id) AS events,
+                      MIN(events.t) AS first_t, MAX(events.t) AS last_t
+               FROM timelines LEFT JOIN events ON events.timeline_id = timelines.id
+               GROUP BY timelines.id ORDER BY source, user"""
+        )
+        return [
+            TimelineRow(**{**r, "tz_known": bool(r["tz_known"]), "synthetic": bool(r["synthetic"])})
+            for r in rows
+        ]
+
+    # runs
+
+    def add_run(
+        self, folder: str, method: str, model: str, policy_version: str, config: Mapping[str, Any]
+    ) -> int:
+        """Record that a run has started; returns its id."""
+        with self._write():
+            return self._insert(
+                "runs",
+                folder=str(folder),
+                method=method,
+                model=model,
+                policy_version=policy_version,
+                config=_json(config),
+                status="running",
+                started_at=time.time(),
+            )
+
+    def end_run(self, run_id: int, status: str, metrics: Mapping[str, Any] | None = None) -> None:
+        """Record how a run ended: finished, stopped or failed, with its metrics."""
+        if status not in ("finished", "stopped", "failed"):
+            raise InputError(f"a run ends as finished, stopped or failed, not as {status!r}")
+        with self._write():
+            changed = self.db.execute(
+                "UPDATE runs SET status = ?, metrics = ?, ended_at = ? WHERE id = ?",
+                [status, None if metrics is None else _json(metrics), time.time(), run_id],
+            ).rowcount
+            if changed != 1:
+                raise InputError(f"{self.path}: has no run {run_id}")
+
+    def runs(self) -> list[Run]:
+        """All runs, the latest first."""
+        rows = self._rows("SELECT * FROM runs ORDER BY started_at DESC, id DESC")
+        return [
+            Run(
+                **{
+                    **r,
+                    "config": json.loads(r["config"]),
+                    "metrics": None if r["metrics"] is None else json.loads(r["metrics"]),
+                }
+            )
+            for r in rows
+        ]
+
+    # predictions
+
+    def add_prediction(self, prediction: Prediction) -> int:
+        """Log what was decided; returns its id. A key that is there already gives that prediction's id.
+
+        Raises InputError for probabilities or a propensity outside their range.
+        """
+        _check_prediction(prediction)
+        with self._write():
+            known = self._rows("SELECT id FROM predictions WHERE key = ?", [prediction.key])
+            if known:
+                return int(known[0]["id"])
+            return self._insert(
+                "predictions",
+                key=prediction.key,
+                timeline_id=prediction.timeline_id,
+                user=prediction.user,
+                t=float(prediction.t),
+                run_id=prediction.run_id,
+                policy=prediction.policy,
+                policy_version=prediction.policy_version,
+                state=prediction.state,
+                plan=_json([{"target": p.target, "delay_s": p.delay_s} for p in prediction.plan]),
+                probabilities=_json({k: float(v) for k, v in prediction.probabilities.items()}),
+                none_probability=prediction.none_probability,
+                propensity=float(prediction.propensity),
+                outcome=None if prediction.outcome is None else _json(prediction.outcome),
+                outcome_at=None if prediction.outcome is None else time.time(),
+                predicted_at=prediction.predicted_at or time.time(),
+            )
+
+    def set_outcome(self, prediction_id: int, outcome: Mapping[str, Any]) -> None:
+        """Record what came of a prediction. Once known it does not change: the same outcome again is
+        accepted, another one is refused with InputError."""
+        text = _json(outcome)
+        with self._write():
+            found = self._rows("SELECT outcome FROM predictions WHERE id = ?", [prediction_id])
+            if not found:
+                raise InputError(f"{self.path}: has no prediction {prediction_id}")
+            if found[0]["outcome"] is not None:
+                if found[0]["outcome"] != text:
+                    raise InputError(f"prediction {prediction_id} has another outcome already")
+                return
+            self.db.execute(
+                "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?",
+                [text, time.time(), prediction_id],
+            )
+
+    def prediction(self, prediction_id: int) -> Prediction:
+        """One prediction. Raises InputError where there is none of that id."""
+        rows = self._rows("SELECT * FROM predictions WHERE id = ?", [prediction_id])
+        if not rows:
+            raise InputError(f"{self.path}: has no prediction {prediction_id}")
+        return _prediction(rows[0])
+
+    def predictions(
+        self, *, user: str | None = None, unrated_by: str | None = None, limit: int | None = None
+    ) -> list[Prediction]:
+        """Predictions in time order, of one user or all, those a rater has not rated yet or all."""
+        rows = self._rows(
+            """SELECT * FROM predictions AS p WHERE (:user IS NULL OR p.user = :user)
+               AND (:rater IS NULL OR NOT EXISTS
+                    (SELECT 1 FROM ratings WHERE prediction_id = p.id AND rater = :rater))
+               ORDER BY p.t, p.id LIMIT :limit""",
+            {"user": user, "rater": unrated_by, "limit": -1 if limit is None else limit},
+        )
+        return [_prediction(r) for r in rows]
+
+    # ratings
+
+    def rate(
+        self, prediction_id: int, rater: str, thumbs: int, *, reason: str = "", key: str | None = None
+    ) -> Rating:
+        """Add a rating. Sending the same `key` again (a double click, a retry) adds nothing and returns
+        the rating that is there.
+
+        Raises InputError for thumbs other than 0 and 1, an unknown prediction, an empty rater, or a key
+        that was used for a different rating.
+        """
+        if isinstance(thumbs, float) or thumbs not in (0, 1):
+            raise InputError(f"thumbs is {thumbs!r}; accepted are 1 (up) and 0 (down)")
+        rater = clean_name(rater)
+        if not rater:
+            raise InputError("a rating needs a rater, and the name given is empty")
+        reason = " ".join(reason.split())[:MAX_REASON]
+        key = key or uuid.uuid4().hex
+        with self._write():
+            known = self._rows("SELECT * FROM ratings WHERE key = ?", [key])
+            if known:
+                rating = Rating(**known[0])
+                if (rating.prediction_id, rating.rater, rating.thumbs) != (prediction_id, rater, int(thumbs)):
+                    raise InputError(f"rating key {key!r} was used for another rating; use a fresh key")
+                return rating
+            if not self._rows("SELECT 1 FROM predictions WHERE id = ?", [prediction_id]):
+                raise InputError(f"{self.path}: has no prediction {prediction_id} to rate")
+            identity = self._insert(
+                "ratings",
+                key=key,
+                prediction_id=prediction_id,
+                rater=rater,
+                thumbs=int(thumbs),
+                reason=reason,
+                rated_at=time.time(),
+            )
+            return Rating(**self._rows("SELECT * FROM ratings WHERE id = ?", [identity])[0])
+
+    def ratings(self, *, latest: bool = True, rater: str | None = None) -> list[Rating]:
+        """Ratings in the order they were given: the latest of each rater and prediction, or all."""
+        table = "latest_ratings" if latest else "ratings"
+        rows = self._rows(f"SELECT * FROM {table} WHERE ? IS NULL OR rater = ? ORDER BY id", [rater, rater])
+        return [Rating(**r) for r in rows]
+
+    # underneath
+
+    def _timeline(
+        self, source: str, user: str, tz: str, tz_known: bool, synthetic: bool, now: float
+    ) -> tuple[int, int]:
+        """The id of a user's timeline, made or updated, and how many events it holds."""
+        known = self._rows(
+            """SELECT id, (SELECT COUNT(*) FROM events WHERE timeline_id = timelines.id) AS events
+               FROM timelines WHERE source = ? AND user = ?""",
+            [source, user],
+        )
+        values = [tz, int(tz_known), int(synthetic), now]
+        if known:
+            self.db.execute(
+                "UPDATE timelines SET tz = ?, tz_known = ?, synthetic = ?, imported_at = ? WHERE id = ?",
+                [*values, known[0]["id"]],
+            )
+            return int(known[0]["id"]), int(known[0]["events"])
+        names = dict(zip(("tz", "tz_known", "synthetic", "imported_at"), values, strict=True))
+        return self._insert("timelines", source=source, user=user, **names), 0
+
+    def _insert_events(
+        self, timeline_id: int, events: Iterable[Event], waves: list[int] | None, *, from_source: bool
+    ) -> int:
+        """Append events; a timeline source has reduced its page addresses already."""
+        count = 0
+
+        def rows() -> Iterator[tuple[object, ...]]:
+            nonlocal count
+            for i, e in enumerate(events):
+                target, kind = clean_name(e.target), e.kind
+                if not from_source and (kind == "page" or is_url(target)):
+                    target, kind = page_target(e.target)
+                if not target or kind not in KINDS or not math.isfinite(e.t):
+                    raise InputError(
+                        f"event {i + 1} cannot be stored: target {e.target!r}, kind {e.kind!r}, t {e.t!r}; "
+                        f"wanted are a name, one of {', '.join(KINDS)}, and unix seconds"
+                    )
+                duration = e.duration if e.duration is not None and 0 <= e.duration < math.inf else None
+                device = None if e.device is None else clean_name(e.device)
+                count += 1
+                wave = 0 if waves is None else waves[i]
+                yield timeline_id, float(e.t), target, kind, duration, device, wave
+
+        self.db.conn.executemany(
+            "INSERT INTO events (timeline_id, t, target, kind, duration, device, wave) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            rows(),
+        )
+        return count
+
+    def _insert(self, table: str, **values: object) -> int:
+        names = ", ".join(values)
+        marks = ", ".join("?" for _ in values)
+        row = self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
+        return int(row.lastrowid or 0)
+
+    def _rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        with self._lock, _as_input_error(self.path):
+            return list(self.db.query(sql, values))
+
+    def _one(self, sql: str) -> Any:
+        with self._lock, _as_input_error(self.path):
+            return self.db.execute(sql).fetchone()[0]
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """One transaction that holds the write lock from its start, so that what it reads cannot be
+        changed by another program before it writes."""
+        with self._lock, _as_input_error(self.path), _immediate(self.db):
+            yield
+
+
+@contextmanager
+def _immediate(db: Database) -> Iterator[None]:
+    db.conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.conn.execute("COMMIT")
+    except BaseException:
+        if db.conn.in_transaction:
+            db.conn.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _as_input_error(path: Path) -> Iterator[None]:
+    """What a person can do something about is said to them; a mistake of ours stays a traceback."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            raise InputError(
+                f"{path}: another program has been writing to it for {BUSY_S:.0f} seconds; try again"
+            ) from error
+        if "readonly" in text or "read-only" in text:
+            raise InputError(f"{path}: cannot be written; check who owns it and its folder") from error
+        if "disk is full" in text or "disk I/O" in text:
+            raise InputError(f"{path}: cannot be written ({text}); nothing was stored") from error
+        if "unable to open" in text:
+            raise InputError(
+                f"{path}: cannot be opened; check that its folder exists and is yours"
+            ) from error
+        raise
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:
+            raise
+        raise InputError(
+            f"{path}: is no database, or a damaged one ({error}); restore a copy, or name another file"
+        ) from error
+
+
+def _make_private(path: Path) -> None:
+    """Make the file if there is none, readable and writable by its owner only; tighten it if there is."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a file in it, such as {path / DEFAULT_DB}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file; name a database file, such as {DEFAULT_DB}")
+    try:
+        if not path.exists():
+            # before SQLite makes it, because SQLite would make it as the umask says
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            with suppress(FileNotFoundError):
+                if name.stat().st_mode & 0o177:
+                    name.chmod(0o600)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path}: cannot be made or kept private ({reason}); name a file in a folder that exists "
+            "and is yours"
+        ) from error
+
+
+def _check_ours(db: Database, path: Path) -> None:
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    tables = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (application or tables):
+        raise InputError(f"{path}: is another program's database; name another file, it will be made")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise InputError(
+            f"{path}: was made by a newer rlmemo (version {version}, this one knows {len(MIGRATIONS)}); "
+            "install that one, or name another file"
+        )
+    problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise InputError(f"{path}: is damaged ({problem}); restore a copy, or name another file")
+
+
+def _migrate(db: Database, path: Path) -> None:
+    if db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
+        return
+    with _immediate(db):
+        # read again under the lock: another program may have migrated in the meantime
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        for number in range(version, len(MIGRATIONS)):
+            MIGRATIONS[number](db)
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _check_prediction(p: Prediction) -> None:
+    bad = next((k for k, v in p.probabilities.items() if not 0 <= v <= 1), None)
+    if bad is not None:
+        raise InputError(f"the probability of {bad!r} is {p.probabilities[bad]!r}; it must lie in [0, 1]")
+    if not 0 < p.propensity <= 1:
+        raise InputError(
+            f"propensity is {p.propensity!r}; it must lie in (0, 1]: a plan that was shown had one"
+        )
+    if p.none_probability is not None and not 0 <= p.none_probability <= 1:
+        raise InputError(f"none_probability is {p.none_probability!r}; it must lie in [0, 1]")
+    if not math.isfinite(p.t) or any(not 0 <= x.delay_s < math.inf for x in p.plan):
+        raise InputError("a prediction's time and delays must be finite, and delays not negative")
+
+
+def _prediction(row: dict[str, Any]) -> Prediction:
+    plan = tuple(Planned(**x) for x in json.loads(row["plan"]))
+    outcome = None if row["outcome"] is None else json.loads(row["outcome"])
+    probabilities = json.loads(row["probabilities"])
+    return Prediction(**{**row, "plan": plan, "probabilities": probabilities, "outcome": outcome})
+
+
+def _json(value: object) -> str:
+    """JSON as it is stored: keys sorted, so that equal values are equal text; NaN is refused."""
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise InputError(f"cannot be stored as JSON: {error}") from error
