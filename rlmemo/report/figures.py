@@ -1,0 +1,242 @@
+"""Plots as SVG text for the report, drawn with matplotlib, readable on light and dark paper.
+
+matplotlib bakes colours into its SVG. Ink, muted ink and grid are therefore drawn in three marker
+colours that are replaced by the page's own CSS variables afterwards. Every figure is drawn twice, wide
+and narrow, so that it can be read on a phone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlmemo.report.page import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, MUTED, GRID = "#010203", "#010204", "#010205"  # replaced by CSS variables
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"}
+
+KNOWN_COLORS = {
+    "none": "#8b95a1",
+    "mfu": "#56b4e9",
+    "mru": "#a3a04a",
+    "markov1": "#3b82c4",
+    "backoff3": "#b07cc6",
+    "omnibox": "#c98a1b",
+    "gbdt": "#12a07a",
+    "sb3": "#7a6ff0",
+    "oracle": INK,
+}
+OWN_COLORS = ("#e4572e", "#d6336c", "#f08c00", "#9c36b5", "#2b8a3e", "#1971c2")
+"""For policies of the reader's own (run folders): warm, so that they stand out from the baselines."""
+
+
+def colors(names: Sequence[str]) -> dict[str, str]:
+    """A colour for every policy: fixed for the baselines, from `OWN_COLORS` for all others."""
+    others = [n for n in names if n not in KNOWN_COLORS]
+    return {n: KNOWN_COLORS.get(n, OWN_COLORS[others.index(n) % len(OWN_COLORS)] if n in others else "") for n in names}
+
+
+def keys(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Chips for a figure's legend."""
+    return tuple((n, _VARIABLES.get(c, c)) for n, c in colors(names).items())
+
+
+def draw(
+    paint: Callable[[Any, bool], None],
+    alt: str,
+    *,
+    height: float = 3.4,
+    narrow_height: float | None = None,
+    legend: Sequence[str] = (),
+) -> Figure:
+    """Draw a figure twice. `paint(figure, narrow)` puts axes on an empty matplotlib figure; heights are
+    inches at widths of 8.6 (wide) and 4.0 (narrow)."""
+    wide = _svg(paint, False, 8.6, height, alt)
+    narrow = _svg(paint, True, 4.0, narrow_height or height, alt)
+    return Figure(wide=wide, narrow=narrow, alt=alt, keys=keys(legend))
+
+
+def _svg(paint: Callable[[Any, bool], None], narrow: bool, width: float, height: float, alt: str) -> str:
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": f"{alt}{narrow}",  # ids must differ between the figures of one page
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9.5,
+        "axes.edgecolor": GRID,
+        "axes.labelcolor": MUTED,
+        "axes.titlecolor": INK,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": GRID,
+        "grid.linewidth": 0.7,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "text.color": INK,
+        "lines.linewidth": 1.8,
+        "lines.solid_capstyle": "round",
+    }
+    with matplotlib.rc_context(style):
+        figure = Canvas(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        paint(figure, narrow)
+        figure.patch.set_alpha(0.0)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0.0)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = text.replace("'DejaVu Sans'", "inherit").replace("DejaVu Sans", "inherit")
+    text = re.sub(r"(font:[^;\"]*?)px [^;\"]*", r"\1px system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", text)
+    for marker, variable in _VARIABLES.items():
+        text = text.replace(marker, variable)
+    return text
+
+
+def intervals(
+    panels: Sequence[tuple[str, Mapping[str, tuple[float, float, float]]]],
+    *,
+    percent: bool = True,
+    alt: str,
+) -> Figure:
+    """Panels of values with 95 % intervals, one row per name. panels: (title, {name: (value, lo, hi)})."""
+    names = list(panels[0][1])
+    tint = colors(names)
+
+    def paint(figure: Any, narrow: bool) -> None:
+        shape = (len(panels), 1) if narrow else (1, len(panels))
+        axes = np.atleast_1d(figure.subplots(*shape, sharey=not narrow)).ravel()
+        for ax, (title, values) in zip(axes, panels, strict=True):
+            rows = list(reversed(names))
+            for y, name in enumerate(rows):
+                value, low, high = values[name]
+                if not np.isfinite(value):
+                    continue
+                scale = 100.0 if percent else 1.0
+                if np.isfinite(low) and np.isfinite(high):
+                    ax.plot([low * scale, high * scale], [y, y], color=tint[name], lw=5, alpha=0.32)
+                ax.plot([value * scale], [y], "o", color=tint[name], ms=6.5)
+                ax.annotate(
+                    f"{value * scale:.1f}" if percent else f"{value:.3g}",
+                    (value * scale, y), xytext=(0, 6.5), textcoords="offset points", ha="center", fontsize=8.5,
+                )  # fmt: skip
+            ax.set_yticks(range(len(rows)), rows)
+            ax.tick_params(axis="y", labelcolor=INK)
+            ax.set_ylim(-0.6, len(rows) - 0.25)
+            ax.grid(axis="y", visible=False)
+            ax.spines["left"].set_visible(False)
+            ax.set_title(title)
+            if percent:
+                ax.xaxis.set_major_formatter(lambda v, _: f"{v:g} %")
+            ax.margins(x=0.08)
+
+    row = 0.36 * len(names) + 0.75
+    return draw(paint, alt, height=row, narrow_height=row * len(panels))
+
+
+def curves(
+    series: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    x_label: str,
+    y_label: str,
+    alt: str,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    percent: tuple[bool, bool] = (False, False),
+    diagonal: bool = False,
+    points: bool = False,
+    dashed: Sequence[str] = (),
+    categories: Sequence[str] | None = None,
+    height: float = 3.9,
+) -> Figure:
+    """Lines y over x, one per name; `marks` puts a large dot (the chosen threshold) on a line, `bands`
+    shades low..high, `categories` names the x positions 0, 1, 2 …"""
+    tint = colors(list(series))
+
+    def paint(figure: Any, narrow: bool) -> None:
+        ax: Axes = figure.subplots()
+        if diagonal:
+            top = max((float(np.nanmax(v)) for xy in series.values() for v in xy if len(v)), default=1.0)
+            ax.plot([0, top], [0, top], color=MUTED, lw=1, ls=(0, (3, 3)))
+        for name, (x, y) in series.items():
+            ls = (0, (5, 3)) if name in dashed else "-"
+            if bands and name in bands:
+                low, high = bands[name]
+                ax.fill_between(x, low, high, color=tint[name], alpha=0.13, lw=0)
+            ax.plot(
+                x, y, color=tint[name], ls=ls, marker="o" if points else None, ms=4.5, markeredgewidth=0
+            )
+            if marks and name in marks and np.isfinite(marks[name]).all():
+                ax.plot(*marks[name], "o", ms=9, color=tint[name], alpha=0.95, markeredgewidth=0)
+        ax.set_xlabel(x_label)
+        if narrow:
+            ax.set_title(y_label, color=MUTED, fontsize=9.5, fontweight="normal")
+        else:
+            ax.set_ylabel(y_label)
+        for axis, on in zip((ax.xaxis, ax.yaxis), percent, strict=True):
+            if on:
+                axis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
+        if categories is not None:
+            ax.set_xticks(range(len(categories)), categories)
+        ax.margins(x=0.03, y=0.06)
+
+    return draw(paint, alt, height=height, narrow_height=min(height, 3.3), legend=list(series))
+
+
+def heat(
+    rows: Sequence[str], columns: Sequence[str], values: np.ndarray, *, alt: str, percent: bool = True
+) -> Figure:
+    """A table of numbers on shaded cells: rows x columns."""
+    values = np.asarray(values, dtype=float)
+
+    def paint(figure: Any, narrow: bool) -> None:
+        ax: Axes = figure.subplots()
+        top = np.nanmax(values) if np.isfinite(values).any() else 1.0
+        for r in range(len(rows)):
+            for c in range(len(columns)):
+                v = values[r, c]
+                if not np.isfinite(v):
+                    continue
+                ax.add_patch(_cell(c, r, alpha=0.08 + 0.72 * max(0.0, v) / max(top, 1e-9)))
+                ax.text(c, r, f"{100 * v:.0f}" if percent else f"{v:.2g}", ha="center", va="center", fontsize=9)
+        ax.set_xlim(-0.5, len(columns) - 0.5)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xticks(range(len(columns)), columns, rotation=40 if narrow else 0, ha="right" if narrow else "center")
+        ax.set_yticks(range(len(rows)), rows)
+        ax.grid(visible=False)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+
+    tall = 0.36 * len(rows) + 0.5
+    return draw(paint, alt, height=tall, narrow_height=tall + 0.4)
+
+
+def _cell(column: int, row: int, alpha: float) -> Any:
+    from matplotlib.patches import FancyBboxPatch
+
+    return FancyBboxPatch(
+        (column - 0.44, row - 0.4), 0.88, 0.8, boxstyle="round,pad=0,rounding_size=0.08",
+        facecolor="#12a07a", alpha=alpha, linewidth=0,
+    )  # fmt: skip
