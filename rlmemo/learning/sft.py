@@ -63,7 +63,7 @@ def save_adapter(model: Any, path: Path, base: str) -> str:
     from rlmemo.learning.folder import folder_atomic, sha256
 
     with folder_atomic(path) as part:
-        model.save_pretrained(part, selected_adapters=["default"], safe_serialization=True)
+        model.save_pretrained(part, selected_adapters=["default"], save_embedding_layers=False)
         (part / "README.md").unlink(missing_ok=True)  # the run's own model card says more
         file = part / "adapter_config.json"
         settings = json.loads(file.read_text(encoding="utf-8"))

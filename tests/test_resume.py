@@ -1,0 +1,161 @@
+"""A run that was stopped goes on as if it had not been: the adapter has the same SHA-256 (CPU, float32)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlmemo.learning.config import TrainConfig, make_config
+from rlmemo.learning.folder import COMPLETE, RunFolder, newest_checkpoint
+from rlmemo.learning.pairs import Pair, Verdict, pairs, propose, score, verdicts
+from rlmemo.learning.states import States, part_states, prompts, residency
+from rlmemo.learning.training import Interrupt, Stopped
+from reward import parse_reward
+from tests.training_ground import RandomSampler, base_of, small_ground
+
+CONFIG = make_config(
+    {
+        "sft_batch": 8, "sft_states": 48, "dpo_batch": 8, "dpo_pairs": 48, "kto_batch": 8, "kto_plans": 48,
+        "lora_rank": 2, "checkpoint_steps": 2,
+    }
+)  # fmt: skip
+
+
+def some_states(count: int) -> States:
+    states = part_states(small_ground().split.train)
+    return states[np.linspace(100, len(states) - 1, count).astype(int)]
+
+
+class StopAt:
+    """Presses Ctrl-C after update `step`."""
+
+    def __init__(self, interrupt: Interrupt, step: int) -> None:
+        self.interrupt, self.step = interrupt, step
+
+    def __call__(self, done: int, total: int, values: dict[str, float]) -> None:
+        if done == self.step:
+            self.interrupt.asked = True
+
+
+def sft(folder: Path, base: Path, stop: int = 0) -> str:
+    from rlmemo.learning.sft import run_sft, save_adapter
+
+    interrupt = Interrupt()
+    run = RunFolder(folder)
+    run.path.mkdir(exist_ok=True)
+    model, _ = run_sft(
+        CONFIG, run, small_ground(), some_states(48), base_of(base), interrupt, StopAt(interrupt, stop)
+    )
+    return save_adapter(model, run.path / "sft", "embedded")
+
+
+def preferences() -> tuple[np.ndarray, list[Pair], list[Verdict]]:
+    ground, states = small_ground(), some_states(40)
+    made = prompts(ground, states)
+    plans: list[dict[Any, str]] = [{} for _ in range(len(states))]
+    for user, rows in states.by_user():
+        slates = ground.slates[user]
+        index = states.index[rows]
+        warm, _ = residency(ground.timelines[user], slates, ground.costs[user], ground.world)
+        size = slates.candidates.shape[1]
+        first = np.tile(np.linspace(0.0, -5.0, size + 1), (len(rows), 1))
+        for row, plan in zip(
+            rows,
+            propose(
+                first, slates.candidates[index], warm[index], made[rows], RandomSampler(),
+                picks=3, samples=3, temperature=1.0,
+            ),  # fmt: skip
+            strict=True,
+        ):
+            plans[row] = plan
+    scored = score(ground, states, plans, parse_reward("net_seconds"), 3)
+    users = [t.user for t in ground.timelines]
+    return (
+        made,
+        pairs(scored, users, margin=0.02, limit=48, pairing="weighted", seed=0),
+        verdicts(scored, users, margin=0.02, limit=48, seed=0),
+    )
+
+
+def prefer(method: str, folder: Path, base: Path, adapter: Path, stop: int = 0) -> str:
+    from rlmemo.learning.preference import run_dpo, run_kto
+    from rlmemo.learning.sft import save_adapter
+
+    interrupt = Interrupt()
+    run = RunFolder(folder)
+    run.path.mkdir(exist_ok=True)
+    made, two, one = preferences()
+    watch = StopAt(interrupt, stop)
+    if method == "dpo":
+        model, _ = run_dpo(CONFIG, run, made, two, adapter, base_of(base), interrupt, watch)
+    else:
+        model, _ = run_kto(CONFIG, run, made, one, adapter, base_of(base), interrupt, watch)
+    return save_adapter(model, run.path / method, "embedded")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 3])
+def test_sft_continues_exactly(tmp_path: Path, stop: int) -> None:
+    whole = sft(tmp_path / "whole", tmp_path / "base")
+    with pytest.raises(Stopped):
+        sft(tmp_path / "cut", tmp_path / "base", stop)
+    assert not (tmp_path / "cut" / "sft").exists(), "an unfinished stage leaves no adapter"
+    assert sft(tmp_path / "cut", tmp_path / "base") == whole
+    steps = [r["step"] for r in RunFolder(tmp_path / "cut").logged("sft")]
+    assert steps == sorted(set(steps)), "a step is logged once"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_preferences_continue_exactly(tmp_path: Path, method: str) -> None:
+    base = tmp_path / "base"
+    sft(tmp_path / "sft", base)
+    adapter = tmp_path / "sft" / "sft"
+    whole = prefer(method, tmp_path / "whole", base, adapter)
+    with pytest.raises(Stopped):
+        prefer(method, tmp_path / "cut", base, adapter, stop=3)
+    assert prefer(method, tmp_path / "cut", base, adapter) == whole
+    assert whole != sft(tmp_path / "again", base), "it learned something"
+    saved = sorted(p.name for p in (tmp_path / "whole" / method).iterdir())
+    assert saved == ["adapter_config.json", "adapter_model.safetensors"], "the reference is not saved"
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    whole = sft(tmp_path / "whole", tmp_path / "base")
+    with pytest.raises(Stopped):
+        sft(tmp_path / "cut", tmp_path / "base", 5)
+    checkpoints = RunFolder(tmp_path / "cut").checkpoints("sft")
+    newest, _ = newest_checkpoint(checkpoints)
+    assert newest is not None
+    weights = newest / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    older, remarks = newest_checkpoint(checkpoints)
+    assert older is not None
+    assert older != newest
+    assert "damaged" in remarks[0]
+    assert sft(tmp_path / "cut", tmp_path / "base") == whole
+
+
+def test_a_checkpoint_without_its_mark_is_unfinished(tmp_path: Path) -> None:
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "weights").write_text(str(step))
+    assert newest_checkpoint(tmp_path)[0] is None
+    from rlmemo.learning.folder import mark_complete
+
+    mark_complete(tmp_path / "checkpoint-2")
+    found, remarks = newest_checkpoint(tmp_path)
+    assert found == tmp_path / "checkpoint-2"
+    assert remarks == ["checkpoint-4 is unfinished"]
+    assert json.loads((tmp_path / "checkpoint-2" / COMPLETE).read_text())
+    assert newest_checkpoint(tmp_path / "nowhere") == (None, [])
+
+
+def test_settings_survive_the_run_folder(tmp_path: Path) -> None:
+    assert isinstance(CONFIG, TrainConfig)
+    assert make_config(CONFIG.as_dict()) == CONFIG

@@ -1,0 +1,52 @@
+"""What the training tests share: a small synthetic ground, a tiny base model, and a random sampler."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.cost import WorldConfig, cost_model
+from env.sources import load_timelines
+from env.splits import chrono
+from rlmemo.learning.pairs import Picks
+from rlmemo.learning.states import Ground
+from rlmemo.policies import reading
+from tests.tiny_base import write_tiny_base
+
+
+@lru_cache(maxsize=1)
+def small_ground() -> Ground:
+    """Two weeks of the demo's first two people."""
+    timelines = load_timelines("demo", weeks=2).timelines[:2]
+    return Ground.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+
+
+def base_of(path: Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of a tiny base, written to `path` the first time."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not (path / "config.json").exists():
+        write_tiny_base(path)
+    model = AutoModelForCausalLM.from_pretrained(path)
+    return model, AutoTokenizer.from_pretrained(path)
+
+
+class RandomSampler:
+    """Stands in for the model: up to two random valid places at random delays; greedy is the first."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def __call__(self, prompts: np.ndarray, valid: np.ndarray, temperature: float) -> list[Picks]:
+        made: list[Picks] = []
+        for row in valid:
+            places = np.flatnonzero(row)
+            if temperature == 0:
+                made.append(tuple((int(p), 0) for p in places[:1]))
+                continue
+            chosen = self.rng.permutation(places)[: self.rng.integers(0, 3)]
+            made.append(tuple((int(p), int(self.rng.integers(len(reading.DELAYS_S)))) for p in chosen))
+        return made
