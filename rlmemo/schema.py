@@ -101,4 +101,51 @@ def _first(db: Database) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first]
+def _second(db: Database) -> None:
+    """Rating in the dashboard: the moment as the rater sees it, what was shown and how likely that was,
+    votes taken back (they stay in `ratings`, and do not count); forgetting may delete ratings."""
+    _statements(
+        db,
+        """
+        CREATE TABLE moments (
+            prediction_id INTEGER PRIMARY KEY REFERENCES predictions (id) ON DELETE CASCADE,
+            source TEXT NOT NULL,
+            tz TEXT NOT NULL,
+            synthetic INTEGER NOT NULL CHECK (synthetic IN (0, 1)),
+            part TEXT NOT NULL,
+            steps TEXT NOT NULL CHECK (json_valid(steps)),
+            teaches REAL NOT NULL CHECK (teaches BETWEEN 0 AND 1)
+        );;
+        CREATE TABLE showings (
+            id INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,
+            prediction_id INTEGER NOT NULL REFERENCES predictions (id) ON DELETE CASCADE,
+            rater TEXT NOT NULL CHECK (rater <> ''),
+            share REAL NOT NULL CHECK (share > 0 AND share <= 1),
+            shown_at REAL NOT NULL,
+            skipped_at REAL
+        );;
+        CREATE INDEX showings_of_rater ON showings (rater, id);;
+        CREATE INDEX showings_of_prediction ON showings (prediction_id, rater);;
+        CREATE TABLE withdrawals (
+            rating_id INTEGER PRIMARY KEY REFERENCES ratings (id) ON DELETE CASCADE,
+            withdrawn_at REAL NOT NULL
+        );;
+        CREATE INDEX ratings_of_rater ON ratings (rater, id);;
+        CREATE TABLE forgetting (id INTEGER PRIMARY KEY);;
+        DROP TRIGGER ratings_are_not_deleted;;
+        CREATE TRIGGER ratings_are_not_deleted BEFORE DELETE ON ratings
+            WHEN NOT EXISTS (SELECT 1 FROM forgetting)
+            BEGIN SELECT RAISE(ABORT, 'ratings are append-only'); END;;
+        DROP VIEW latest_ratings;;
+        CREATE VIEW latest_ratings AS
+            SELECT * FROM ratings AS r WHERE NOT EXISTS (
+                SELECT 1 FROM ratings AS later WHERE later.prediction_id = r.prediction_id
+                    AND later.rater = r.rater AND later.id > r.id
+                    AND NOT EXISTS (SELECT 1 FROM withdrawals WHERE rating_id = later.id))
+                AND NOT EXISTS (SELECT 1 FROM withdrawals WHERE rating_id = r.id)
+        """,
+    )
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second]
