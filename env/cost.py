@@ -50,6 +50,9 @@ class Cost:
 class Costs:
     """Costs of one timeline's targets, in columns: float64 [n_targets] each, MB and seconds.
 
+    typical: memory of the typical target, MB: the median over opens, so that a long tail of pages seen
+    once does not make a person's memory small; 0 for the median over the targets.
+
     Memory is rounded up to whole KiB (1/1024 MB), so that sums of memory are exact in float64 and a
     resident set can be filled to exactly its budget, whatever the order of additions.
     """
@@ -58,6 +61,7 @@ class Costs:
     cold_s: np.ndarray
     warm_s: np.ndarray
     load_s: np.ndarray
+    typical: float = 0.0
 
     def __post_init__(self) -> None:
         columns = [np.asarray(a, dtype=np.float64) for a in (
@@ -80,7 +84,9 @@ class Costs:
         return len(self.memory_mb)
 
     def typical_mb(self) -> float:
-        """Median memory of the targets, MB (1.0 where there is none)."""
+        """Memory of the typical target, MB (1.0 where there is none)."""
+        if self.typical > 0:
+            return self.typical
         return float(np.median(self.memory_mb)) if len(self) else 1.0
 
 
@@ -88,7 +94,7 @@ class Costs:
 class WorldConfig:
     """The rules of one world.
 
-    budget_mb  memory for the resident set, MB; None for `budget_targets` times the median target
+    budget_mb  memory for the resident set, MB; None for `budget_targets` times the typical target
     ttl_s      a prewarm that was not used expires this long after it was ready, seconds (>= 1)
     max_picks  K, prewarms per plan
     delays     delay buckets, seconds after the event; a plan names a bucket by its index
@@ -145,8 +151,10 @@ class CostModel:
         kinds = np.zeros(len(timeline.names), np.int8)
         kinds[timeline.target[::-1]] = timeline.kind[::-1]
         rows = [self.cost(name, KINDS[k]) for name, k in zip(timeline.names, kinds, strict=True)]
+        memory = np.array([c.memory_mb for c in rows], dtype=np.float64)
         return Costs(
-            memory_mb=np.array([c.memory_mb for c in rows], dtype=np.float64),
+            memory_mb=memory,
+            typical=float(np.median(memory[timeline.target])) if len(timeline) else 0.0,
             cold_s=np.array([c.cold_s for c in rows], dtype=np.float64),
             warm_s=np.array([c.warm_s for c in rows], dtype=np.float64),
             load_s=np.array([c.load for c in rows], dtype=np.float64),

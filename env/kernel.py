@@ -524,8 +524,9 @@ def plan_effects(
     states = [new_state(len(costs), capacity) for _ in range(3)]
     horizon = max(config.delays) + (float(costs.load_s.max()) if len(costs) else 0.0) + config.ttl_s
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
-    _score(*states, rules(costs, config), book, scrap, timeline.t, timeline.target, base.delay.reshape(-1),
-           picks, plans.target[order], plans.delay[order], indices[order], horizon, out)  # fmt: skip
+    _score(states[0], states[1], states[2], rules(costs, config), book, scrap, timeline.t, timeline.target,
+           base.delay.reshape(-1), picks, plans.target[order], plans.delay[order], indices[order], horizon,
+           out)  # fmt: skip
     effects = np.empty_like(out)
     effects[order] = out
     return effects
