@@ -1,0 +1,186 @@
+"""Look at timelines, and bring recordings into a database.
+
+    python -m rlmemo.timelines list
+    python -m rlmemo.timelines import my-usage.csv --tz Europe/Berlin
+    python -m rlmemo.timelines show webtrackr --user uNzUWueZw3
+    python -m rlmemo.timelines show rlmemo.db --plot week.svg
+
+SOURCE is `demo`, `webtrackr`, `lsapp`, `usagelogger`, a database, or a CSV/TSV(.gz) with columns
+user,t,target[,kind,duration,device]. What is refused and what is counted: docs/timelines.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rlmemo.errors import InputError, run_main
+
+DEFAULT_DB = "rlmemo.db"
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other refusal does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = _Parser(
+        prog="python -m rlmemo.timelines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="list | import | show")
+
+    listing = commands.add_parser("list", help="what timelines there are, here and to be had")
+    _db(listing)
+    listing.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+
+    importing = commands.add_parser("import", help="write a recording's events into a database")
+    _source(importing)
+    _db(importing)
+    importing.add_argument("--name", help="what to call the source in the database (default: its own name)")
+    importing.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+    showing = commands.add_parser("show", help="draw a timeline in the terminal and write a plot")
+    _source(showing)
+    showing.add_argument("--user", help="whose timeline to draw (default: the one with most events)")
+    showing.add_argument("--source", metavar="NAME", help="of a database, only what was imported as NAME")
+    showing.add_argument("--top", type=int, default=10, metavar="N", help="targets to list (default 10)")
+    showing.add_argument("--no-collapse", action="store_true", help="keep consecutive opens of one target")
+    showing.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="where to write the plot, .png, .svg or .pdf, or 'none' (default runs/timelines-NAME.png)",
+    )
+    return top
+
+
+def _db(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--db", default=DEFAULT_DB, metavar="FILE", help=f"database (default {DEFAULT_DB})")
+
+
+def _source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("timelines", metavar="SOURCE", help="a name, a database, or a CSV/TSV(.gz)")
+    command.add_argument("--tz", metavar="ZONE", help="the users' time zone, such as Europe/Berlin")
+    command.add_argument(
+        "--page", choices=("host", "path"), default="host", help="what a page is reduced to (default host)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="draws demo (default 0)")
+    command.add_argument("--weeks", type=int, help="how many weeks of demo (default 8)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status. Raises InputError."""
+    if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a block shows a question mark
+        sys.stdout.reconfigure(errors="replace")
+    args = parser().parse_args(argv)
+    if args.command == "list":
+        return _list(Path(args.db), args.json)
+    if args.command == "import":
+        return _import(args)
+    return _show(args)
+
+
+def _load(args: argparse.Namespace, **more: Any) -> Any:
+    from env.sources import load_timelines
+
+    if args.weeks is not None:
+        more["weeks"] = args.weeks
+    return load_timelines(args.timelines, seed=args.seed, tz=args.tz, page=args.page, **more)
+
+
+def _list(db: Path, as_json: bool) -> int:
+    from env.sources import SOURCES
+    from env.sources.recordings import state_of
+    from rlmemo.store import open_store
+
+    sources = [{"name": n, "what": what, "state": state_of(n)} for n, what in SOURCES.items()]
+    stored: list[dict[str, Any]] = []
+    if db.exists():
+        with open_store(db) as store:
+            stored = [vars(row) for row in store.timelines()]
+    elif str(db) != DEFAULT_DB:
+        raise InputError(
+            f"{db}: no such database; make it with python -m rlmemo.timelines import demo --db {db}"
+        )
+    if as_json:
+        print(json.dumps({"sources": sources, "db": str(db), "stored": stored}, indent=2))
+        return 0
+    from rlmemo.timeline_views import print_sources, print_stored
+
+    print_sources(sources)
+    if stored:
+        print_stored(db, stored)
+    else:
+        print(f"\nno timelines in {db} yet; python -m rlmemo.timelines import SOURCE writes some")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from env.timeline import collapse
+    from rlmemo.store import open_store
+
+    loaded = _load(args, collapsed=False)
+    repeats = sum(len(x) - len(collapse(x)) for x in loaded.timelines)
+    with open_store(args.db) as store:
+        written = store.add_timelines(loaded, source=args.name)
+    if args.json:
+        report = loaded.report.as_dict()
+        print(json.dumps({**report, "db": args.db, "written": written, "repeats": repeats}, indent=2))
+        return 0
+    print("\n".join(loaded.report.lines()))
+    print(f"{args.db}: {written['events']:,} events of {written['users']:,} users written", end="")
+    print(f", in place of {written['replaced']:,} from an earlier import" if written["replaced"] else "")
+    print(f"{repeats:,} of them repeat the target before them: they are stored, and collapsed when read")
+    print(f"next: python -m rlmemo.timelines show {args.db}")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from rlmemo.timeline_views import print_timeline, print_users, write_plot
+
+    if args.top < 1:
+        raise InputError(f"--top {args.top}: give a whole number from 1")
+    plot = None if args.plot == "none" else _plot_path(args.plot, args.timelines)
+    loaded = _load(args, collapsed=not args.no_collapse, source=args.source)
+    users = [x.user for x in loaded.timelines]
+    if args.user is not None and args.user not in users:
+        shown = ", ".join(users[:6]) + (", …" if len(users) > 6 else "")
+        raise InputError(f"--user {args.user!r}: {loaded.name} has no such user; it has {shown}")
+    print("\n".join(loaded.report.lines()))
+    print_users(loaded)
+    chosen = max(loaded.timelines, key=len) if args.user is None else loaded.timelines[users.index(args.user)]
+    print_timeline(chosen, synthetic=loaded.synthetic, top=args.top)
+    if plot is not None:
+        only = None if args.user is None else args.user
+        write_plot(loaded, plot, user=only)
+        print(f"\nplot written to {plot}")
+    return 0
+
+
+def _plot_path(given: str | None, timelines: str) -> Path:
+    """Where the plot goes. Raises InputError before anything is read where it could not be written."""
+    if given is None:
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(timelines).stem) or "timelines"
+        path = Path("runs") / f"timelines-{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        return path
+    path = Path(given)
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise InputError(f"--plot {given}: accepted are files ending in {', '.join(PLOT_SUFFIXES)}, or none")
+    if not path.parent.is_dir():
+        raise InputError(f"--plot {given}: the folder {path.parent} is not there; make it, or name another")
+    return path
+
+
+if __name__ == "__main__":
+    run_main(main)
