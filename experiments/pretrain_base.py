@@ -1,0 +1,285 @@
+"""Pre-train the embedded base model on synthetic personas, from nothing.
+
+A Qwen3-architecture causal language model over the tokens of `rlmemo.policies.reading` learns, from
+moments of invented people only, four things in one forward pass: at `<plan>` which letter of the slate
+is opened next (or `<end>`: none of them), after the letter which delay bucket, at `<when>` how long it
+will take, and, as an auxiliary task that makes the pointing learnable, at the end of every candidate
+whether it is the one. No recording is read.
+
+    python experiments/pretrain_base.py --out rlmemo/base --minutes 8 --size small      # on a GPU
+    python experiments/pretrain_base.py --out /tmp/base --minutes 60 --size small       # on two cores
+
+Simplified on purpose: one process trains, the others invent people; the learning rate follows the
+clock, so `--minutes` is the only schedule; no checkpoint but the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing as mp
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+SIZES = {  # hidden, layers, heads, intermediate
+    "tiny": (64, 2, 2, 192),
+    "mini": (96, 3, 4, 256),
+    "small": (128, 4, 4, 384),
+    "medium": (192, 4, 6, 576),
+    "large": (256, 6, 8, 768),
+}
+HELD_OUT = 2_000_000_000  # persona seeds from here on are for evaluation
+LABELS = 5  # columns after the prompt: letter, delay | letter label, delay label, when label
+
+
+def invent(seed: int, *, every_row: bool = False) -> np.ndarray:
+    """Encoded decisions of one persona, int16 [m, PROMPT_LENGTH + LABELS]: prompt, the answer's two tokens as input,
+    then the label tokens at `<plan>` (a letter or END), after the letter (delay or PAD) and at `<when>`."""
+    from env.slate import slates_from_columns
+    from experiments.personas import persona
+    from rlmemo.policies import reading as r
+
+    rng = np.random.default_rng(seed)
+    n = int(np.exp(rng.uniform(np.log(200), np.log(6000))))
+    t, target, site, v = persona(int(rng.integers(2**31)), n)
+    local = t + 3600.0 * rng.integers(-11, 13)
+    slates = slates_from_columns(t, target, local, site, v, r.SLATE_SIZE)
+    rows = np.arange(5, n - 1)
+    if not every_row:
+        rows = rng.permutation(rows)[: min(len(rows), 1500)]
+    ago = slates.features[rows, :, 19]
+    rank = ago.argsort(1).argsort(1)  # order of last use within the slate, a stand-in for the LRU
+    held = rng.integers(0, 10, (len(rows), 1))
+    warm = ((rank < held) & (slates.candidates[rows] >= 0)).astype(np.int8)
+    warm[(rng.random(warm.shape) < 0.02) & (warm > 0)] = 2
+    free = rng.choice([0.0, 0.0, 0.1, 0.4, 1.0], len(rows))
+    prompts = r.encode_prompts(slates, target, rows, warm, free)
+    gap = t[rows + 1] - t[rows]
+    answer = slates.answer[rows]
+    known = answer >= 0
+    letter = np.where(known, r.LETTER_IDS[answer], r.END_ID)
+    delay = np.where(known, r.DELAY_IDS[r.delay_bucket(gap)], 0)
+    when = r.WHEN_IDS[r.when_bucket(gap)]
+    return np.concatenate([prompts, np.stack([letter, delay, letter, delay, when], 1)], 1).astype(np.int16)
+
+
+def _worker(first: int, stride: int, queue: Any) -> None:
+    seed = first
+    while True:
+        queue.put(invent(seed))
+        seed += stride
+
+
+def make_model(size: str) -> Any:
+    """A randomly initialised model of one of `SIZES`."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from rlmemo.policies import reading as r
+    from rlmemo.policies.codebook import LEAVES, load_codebook
+
+    hidden, layers, heads, inner = SIZES[size]
+    config = Qwen3Config(
+        vocab_size=math.ceil(len(r.VOCABULARY) / 64) * 64,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=max(16, hidden // heads // 8 * 8),
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        rope_theta=10000.0,
+        bos_token_id=r.ID[r.BOS],
+        eos_token_id=r.END_ID,
+        pad_token_id=r.ID[r.PAD],
+    )
+    model = Qwen3ForCausalLM(config)
+    # A statistic's token starts as what its leaf says along one direction, so that training begins
+    # from counting and not from noise; letters shown in the slate start as the letter that is answered.
+    with torch.no_grad():
+        weight = model.model.embed_tokens.weight
+        direction = torch.randn(hidden) / hidden**0.5
+        for name, tree in load_codebook().items():
+            first = r.ID[f"{name}0"]
+            weight[first : first + LEAVES] += 0.05 * torch.from_numpy(tree.log_odds)[:, None] * direction
+        for letter in r.LETTERS:
+            for state in r.STATES:
+                weight[r.ID[f"{letter}:{state}"]] += weight[r.ID[letter]]
+    return model
+
+
+def save(model: Any, out: Path) -> None:
+    """Write model and tokenizer to `out` in hub format."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from rlmemo.policies import reading as r
+
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.WordLevel(r.ID, unk_token=r.PAD))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=r.PAD, bos_token=r.BOS, eos_token=r.END, unk_token=r.PAD
+    )
+    fast.save_pretrained(out)
+    model.float().save_pretrained(out)
+
+
+def losses(model: Any, batch: Any) -> tuple[Any, Any]:
+    """Total loss, and (letter, delay, when, aux) losses detached; batch int64 [B, PROMPT_LENGTH + LABELS]."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from rlmemo.policies import reading as r
+
+    length = r.PROMPT_LENGTH
+    hidden = model.model(input_ids=batch[:, : length + 1], use_cache=False).last_hidden_state
+    places = torch.tensor([*r.CANDIDATE_ENDS.tolist(), length - 2, length - 1, length], device=batch.device)
+    logits = model.lm_head(hidden[:, places]).float()
+    slate = len(r.CANDIDATE_ENDS)
+    letter, delay, when = batch[:, -3], batch[:, -2], batch[:, -1]
+    candidate = torch.arange(slate, device=batch.device)[None] + r.LETTER_IDS[0]
+    yes = candidate == letter[:, None]
+    yes_no = logits[:, :slate][:, :, [r.ID[r.NO], r.ID[r.YES]]]
+    aux = cross_entropy(yes_no.flatten(0, 1), yes.flatten().long())
+    l_letter = cross_entropy(logits[:, slate + 1], letter)
+    l_when = cross_entropy(logits[:, slate], when)
+    l_delay = cross_entropy(logits[:, slate + 2], delay, ignore_index=0)
+    return l_letter + 0.3 * l_delay + 0.3 * l_when + 1.0 * aux, torch.stack(
+        [l_letter, l_delay, l_when, aux]
+    ).detach()
+
+
+def evaluate(model: Any, rows: np.ndarray, device: str) -> dict[str, float]:
+    """hr@1/3/5 of the letters and of the slate's own order, log losses, over encoded decisions."""
+    import torch
+
+    from rlmemo.policies import reading as r
+
+    ranks, own, total, parts = [], [], 0, torch.zeros(4, dtype=torch.float64)
+    body = getattr(model, "_orig_mod", model)
+    with torch.no_grad():
+        for start in range(0, len(rows), 2048):
+            batch = torch.from_numpy(rows[start : start + 2048].astype(np.int64)).to(device)
+            hidden = body.model(input_ids=batch[:, : r.PROMPT_LENGTH], use_cache=False).last_hidden_state
+            logits = body.lm_head(hidden[:, -1]).float()
+            score = logits[:, torch.from_numpy(r.LETTER_IDS).to(device)]
+            answer = batch[:, -3] - int(r.LETTER_IDS[0])
+            known = batch[:, -3] != r.END_ID
+            right = score.gather(1, answer.clamp(0, r.SLATE_SIZE - 1)[:, None])
+            rank = torch.where(known, (score > right).sum(1), 99)
+            ranks.append(rank.cpu().numpy())
+            own.append(torch.where(known, answer, 99).cpu().numpy())
+            parts += losses(body, batch)[1].double().cpu() * len(batch)
+            total += len(batch)
+    rank, own_rank = np.concatenate(ranks), np.concatenate(own)
+    result = {f"hr@{k}": float((rank < k).mean()) for k in (1, 3, 5)}
+    result |= {f"slate_hr@{k}": float((own_rank < k).mean()) for k in (1, 3, 5)}
+    names = ("loss_letter", "loss_delay", "loss_when", "loss_aux")
+    return result | {k: float(v) for k, v in zip(names, parts / total, strict=True)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
+    parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser.add_argument("--minutes", type=float, default=8.0, help="training time, the schedule's length")
+    parser.add_argument("--batch", type=int, default=2048)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--workers", type=int, default=max(1, (mp.cpu_count() or 2) - 1))
+    parser.add_argument("--pool", type=int, default=400_000, help="rows held for shuffling")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the training process")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(args.seed)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    context = mp.get_context("fork")
+    invent(1)  # compile once, before the workers start
+    queue: Any = context.Queue(maxsize=64)
+    workers = [
+        context.Process(target=_worker, args=(args.seed + i, args.workers, queue), daemon=True)
+        for i in range(args.workers)
+    ]
+    for w in workers:
+        w.start()
+    rng = np.random.default_rng(7)
+    held_out = np.concatenate([rng.permutation(invent(HELD_OUT + i))[:400] for i in range(100)])
+    raw = make_model(args.size).to(device)
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
+    trained = torch.compile(losses) if device == "cuda" else losses
+    decay = [p for p in raw.parameters() if p.dim() > 1]
+    rest = [p for p in raw.parameters() if p.dim() <= 1]
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=device == "cuda")
+    pool = torch.zeros((args.pool, held_out.shape[1]), dtype=torch.int16, device=device)
+    filled = at = seen = step = 0
+    start = time.time()
+    last_log, mean = start, torch.zeros(4, device=device)
+    while True:
+        elapsed = time.time() - start
+        progress = elapsed / (60 * args.minutes)
+        if progress >= 1:
+            break
+        while filled < min(args.pool, 20 * args.batch) or not queue.empty():
+            chunk = torch.from_numpy(queue.get()).to(device)
+            chunk = chunk[: args.pool - at]
+            pool[at : at + len(chunk)] = chunk
+            at = (at + len(chunk)) % args.pool
+            filled = min(args.pool, max(filled, at if at else args.pool))
+            seen += len(chunk)
+            if filled == args.pool and seen > (step + 4) * args.batch:
+                break
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        batch = pool[torch.randint(0, filled, (args.batch,), device=device)].long()
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=args.bf16):
+            loss, parts = trained(raw, batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(raw.parameters(), 1.0)
+        optimizer.step()
+        mean += parts
+        step += 1
+        if time.time() - last_log > 20:
+            mean /= step if last_log == start else max(1, step - logged)
+            print(
+                json.dumps(
+                    {
+                        "s": round(elapsed), "step": step, "examples": step * args.batch, "fresh": seen,
+                        "losses": [round(x, 4) for x in mean.tolist()],
+                    }
+                ),
+                flush=True,
+            )  # fmt: skip
+            last_log, logged, mean = time.time(), step, torch.zeros(4, device=device)
+    for w in workers:
+        w.terminate()
+    raw.eval()
+    result: dict[str, Any] = evaluate(raw, held_out, device)
+    result |= {
+        "size": args.size, "parameters": sum(p.numel() for p in raw.parameters()), "steps": step,
+        "examples": step * args.batch, "fresh_examples": seen, "minutes": args.minutes, "device": device,
+        "seed": args.seed,
+    }  # fmt: skip
+    save(raw.cpu(), args.out)
+    (args.out / "pretraining.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The embedded base model: weights, tokenizer, codebook and model card, shipped with the package."""
