@@ -43,7 +43,8 @@ class TrainConfig:
 
     reward: str = _setting("net_seconds", "preset (net_seconds, memo, device) or TERM=WEIGHT,…", "world")
     costs: str = _setting("desktop", "cost preset: what memory and waiting cost", "world", COSTS)
-    budget_mb: float | None = _setting(None, "memory for what is warm, MB (default: 8 median targets)", "world")
+    budget: float = _setting(8.0, "memory for what is warm, in median targets", "world")
+    ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world")
     picks: int = _setting(3, "K, prewarms per plan at most", "world")
 
     lora_rank: int = _setting(16, "rank of the adapter", "learning")
@@ -80,7 +81,6 @@ class TrainConfig:
     kto_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "kto")
 
     policies: str = _setting(BASELINES, "baselines in the report, joined by commas", "evaluation")
-    test_events: int = _setting(0, "test events per user at most, the first ones (0: all)", "evaluation")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings by name."""
@@ -196,13 +196,13 @@ def _check(config: TrainConfig, where: str) -> None:
     at_least: dict[str, float] = {
         "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
         "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
-        "kto_batch": 2, "test_events": 0, "seed": 0,
+        "kto_batch": 2, "seed": 0, "ttl_s": 1,
     }  # fmt: skip
     for name, least in at_least.items():
         if getattr(config, name) < least:
             raise InputError(f"{where}: {name} is {getattr(config, name)}; give {least:g} or more")
     positive = [f.name for f in settings() if f.name.endswith(("_lr", "_epochs", "_beta", "temperature"))]
-    for name in [*positive, *(["budget_mb"] if config.budget_mb is not None else [])]:
+    for name in [*positive, "budget"]:
         if not getattr(config, name) > 0:
             raise InputError(f"{where}: {name} is {getattr(config, name):g}; give a number above 0")
     if config.picks > 12:

@@ -1,0 +1,191 @@
+"""The beginning of a run: everything that can be wrong is found here, before anything heavy is loaded.
+
+A run begins when its folder is made and `config.yaml` written into it: the settings under `settings`, and
+under `met` what they met on this machine, so that the run can be repeated and a resume can tell whether
+it still stands on the same data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.cost import WorldConfig, cost_model
+from env.errors import InputError
+from env.sources import Loaded, load_timelines
+from env.splits import Split, chrono, wave
+from env.timeline import Timeline
+from reward import Reward, parse_reward
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.folder import RunFolder, sha256, write_atomic
+
+LEAST_TRAINING, LEAST_TEST = 30, 5
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "numba", "lightgbm")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run that can begin: its settings and what was loaded for them."""
+
+    config: TrainConfig
+    loaded: Loaded
+    split: Split
+    reward: Reward
+    world: WorldConfig
+    resumed: bool
+
+    @property
+    def timelines(self) -> list[Timeline]:
+        return self.loaded.timelines
+
+
+def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
+    """Check the settings against the timelines, then make the run folder (or look at the one resumed).
+
+    Raises InputError for whatever cannot be trained on; nothing is written then.
+    """
+    try:
+        reward = parse_reward(config.reward)
+    except ValueError as error:
+        raise InputError(f"--reward: {error}") from None
+    world = WorldConfig(budget_targets=config.budget, max_picks=config.picks, ttl_s=config.ttl_s)
+    cost_model(config.costs)
+    check_model(config.model)
+    check_policies(config.policies)
+    loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
+    split = (wave if config.split == "wave" else chrono)(loaded.timelines)
+    check_size(loaded, split)
+    met = found_here(config, loaded)
+    folder = RunFolder(path)
+    if resume:
+        _check_same(folder, met)
+    else:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
+        _write_config(folder, config, met)
+    return Start(config, loaded, split, reward, world, resume)
+
+
+def check_model(model: str) -> None:
+    """Raises InputError unless `model` is "embedded" or a folder with a model that reads our tokens."""
+    if model == "embedded":
+        return
+    path = Path(model)
+    if not path.is_dir():
+        raise InputError(
+            f"--model {model}: no such folder; give `embedded` or a folder with config.json, "
+            "model.safetensors and tokenizer.json (models from a hub are not read yet)"
+        )
+    missing = [n for n in ("config.json", "model.safetensors", "tokenizer.json") if not (path / n).is_file()]
+    if missing:
+        raise InputError(f"--model {model}: has no {missing[0]}; give a folder in the hub's format")
+    import json
+
+    from rlmemo.policies.reading import ID
+
+    try:
+        vocabulary = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+        known = dict(vocabulary.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        known = {}
+    if any(known.get(token) != i for token, i in ID.items()):
+        raise InputError(
+            f"--model {model}: its tokenizer is not ours; for now only the embedded model and models "
+            "pre-trained with experiments/pretrain_base.py can be trained"
+        )
+
+
+def check_policies(policies: str) -> None:
+    """Raises InputError for a baseline that does not exist."""
+    names = [p.strip() for p in policies.split(",") if p.strip()]
+    try:
+        from rlmemo.policies import POLICIES  # type: ignore[attr-defined]
+    except ImportError:
+        return
+    for name in names:
+        if name not in POLICIES:
+            raise InputError(f"--policies: no policy is called {name!r}; there are {', '.join(POLICIES)}")
+
+
+def check_size(loaded: Loaded, split: Split) -> None:
+    """Raises InputError where there is too little to learn from or to test on."""
+    counts = split.counts()
+    events = sum(map(len, loaded.timelines))
+    if counts["train"] < LEAST_TRAINING or counts["test"] < LEAST_TEST:
+        raise InputError(
+            f"{loaded.name}: {events} events (repeats collapsed) of {len(loaded.timelines)} user(s) leave "
+            f"{counts['train']} for training and {counts['test']} for the test; {LEAST_TRAINING} and "
+            f"{LEAST_TEST} are needed, so record more, or try --timelines demo"
+        )
+
+
+def fingerprint(timelines: list[Timeline]) -> str:
+    """SHA-256 over what the timelines hold."""
+    digest = hashlib.sha256()
+    for x in timelines:
+        for part in (x.user, x.tz, "\0".join(x.names)):
+            digest.update(part.encode("utf-8", "surrogatepass") + b"\1")
+        for column in (x.t, x.target, x.kind):
+            digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def found_here(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
+    """What the settings met: versions, and hashes of the data and of the base model."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    folder = Path(__file__).parents[1] / "base" if config.model == "embedded" else Path(config.model)
+    weights = folder / "model.safetensors"
+    return {
+        "timelines": {
+            "name": loaded.name,
+            "synthetic": loaded.synthetic,
+            "users": len(loaded.timelines),
+            "events": sum(map(len, loaded.timelines)),
+            "collapsed": all(t.collapsed for t in loaded.timelines),
+            "sha256": fingerprint(loaded.timelines),
+        },
+        "base_sha256": sha256(weights) if weights.is_file() else None,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+    }
+
+
+def _write_config(folder: RunFolder, config: TrainConfig, met: dict[str, Any]) -> None:
+    import yaml
+
+    head = (
+        "# Everything that is needed to repeat this run:\n"
+        "#   python -m rlmemo.train --config THIS_FILE --out ANOTHER_FOLDER\n"
+    )
+    body = yaml.safe_dump({"settings": config.as_dict(), "met": met}, sort_keys=False, allow_unicode=True)
+    write_atomic(folder.config_file, head + body)
+
+
+def _check_same(folder: RunFolder, met: dict[str, Any]) -> None:
+    """A resumed run must stand on the same data and the same base model."""
+    import yaml
+
+    before = (yaml.safe_load(folder.config_file.read_text(encoding="utf-8")) or {}).get("met") or {}
+    was, now = (before.get("timelines") or {}).get("sha256"), met["timelines"]["sha256"]
+    if was and was != now:
+        raise InputError(
+            f"{folder.path}: the timelines have changed since this run began; start a new run with another --out"
+        )
+    if before.get("base_sha256") and before["base_sha256"] != met["base_sha256"]:
+        raise InputError(
+            f"{folder.path}: the base model has changed since this run began; start a new run with another --out"
+        )

@@ -1,0 +1,111 @@
+"""Train the prewarming policy: SFT, then DPO (or KTO), then an evaluation beside the baselines.
+
+    python -m rlmemo.train                                     # everything, on synthetic timelines
+    python -m rlmemo.train --timelines webtrackr --out runs/wt
+    python -m rlmemo.train --timelines mine.csv --method sft
+    python -m rlmemo.train --resume                            # go on with the last unfinished run
+
+What is learned, from what, and what a run folder holds: docs/training.md. Nothing heavy is imported
+before the settings and the timelines have been found good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from env.errors import InputError, run_main
+from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings
+from rlmemo.learning.folder import RunFolder, new_folder, old_folder
+
+if TYPE_CHECKING:
+    from rlmemo.learning.start import Start
+
+GROUPS = {
+    "data": "what is learned from",
+    "learning": "how",
+    "world": "what a plan is worth",
+    "sft": "supervised fine-tuning",
+    "plans": "plans that are scored by replay (dpo, kto)",
+    "dpo": "direct preference optimisation",
+    "kto": "Kahneman-Tversky optimisation",
+    "evaluation": "the report",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one option for every setting, and those of the run itself."""
+    made = argparse.ArgumentParser(
+        prog="python -m rlmemo.train",
+        usage="python -m rlmemo.train [--timelines NAME|PATH] [--method METHOD] [--out FOLDER] [--resume] [SETTINGS]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run = made.add_argument_group("the run")
+    run.add_argument("--out", metavar="FOLDER", help="where it goes (default: a new folder under runs/)")
+    run.add_argument("--resume", action="store_true", help="continue the run in --out, or the last unfinished one")
+    run.add_argument("--config", metavar="FILE", help="YAML with any of the settings below; options win over it")
+    groups = {key: made.add_argument_group(title) for key, title in GROUPS.items()}
+    for setting in settings():
+        default = "" if setting.default is None else f" (default: {setting.default})"
+        choices = setting.metadata["choices"]
+        groups[setting.metadata["group"]].add_argument(
+            "--" + setting.name.replace("_", "-"),
+            default=argparse.SUPPRESS,
+            metavar="|".join(choices) if choices else setting.name.rsplit("_", 1)[-1].upper(),
+            help=f"{setting.metadata['help']}{default}".replace("%", "%%"),
+        )
+    return made
+
+
+def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
+    """(settings, run folder, whether it is resumed). Raises InputError for anything that is not accepted."""
+    given = vars(parser().parse_args(arguments))
+    out, resume, file = given.pop("out"), given.pop("resume"), given.pop("config")
+    if "method" in given:
+        check_method(given["method"])
+    if resume:
+        path = old_folder(out)
+        if given or file:
+            other = "--config" if file else f"--{next(iter(given)).replace('_', '-')}"
+            raise InputError(
+                f"--resume continues {path} with the settings it was started with; leave out {other}, or "
+                "start a new run with another --out"
+            )
+        source = path / "config.yaml"
+        return make_config(read_yaml(source), str(source)), path, True
+    values = read_yaml(Path(file)) if file else {}
+    make_config(values, str(file))
+    config = make_config({**values, **given})
+    stem = Path(config.timelines).name.split(".")[0] or "run"
+    return config, new_folder(out, stem if config.method == "dpo" else f"{stem}-{config.method}"), False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
+    from rlmemo.learning.start import start
+
+    begun: Start = start(config, path, resume=resume)
+    again = f"python -m rlmemo.train --out {path} --resume"
+    try:
+        from rlmemo.learning.training import Stopped, quiet
+
+        quiet()
+        from rlmemo.learning.job import run_job
+
+        try:
+            run_job(begun, RunFolder(path))
+        except Stopped:
+            raise KeyboardInterrupt from None
+    except KeyboardInterrupt:
+        print(f"stopped; continue with: {again}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
