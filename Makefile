@@ -11,6 +11,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev,sb3,report
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+QUIET := -q --no-compile
 # The first Python on PATH that is new enough; PYTHON=/path/to/python3.12 says otherwise.
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,\
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
@@ -23,15 +24,19 @@ install: $(STAMP)  ## make .venv and install everything into it (done by the oth
 
 # Redone when pyproject.toml or constraints.txt change, or when it did not come to its end. torch goes
 # first, so that pip has settled on the build it finds (CUDA or CPU) before anything asks for it.
+# Bytecode is compiled on all cores afterwards, which pip would do on one (some packages ship templates
+# that are no valid Python: hence no failure), without the packages' own tests.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; make PYTHON=/path/to/python3" >&2; exit 2; }
 	@echo "Setting up $(VENV); the first time this downloads PyTorch and what else is needed."
 	@$(BIN)/python -c '' 2>/dev/null || rm -rf $(VENV)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		$(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
-	@if command -v nvidia-smi >/dev/null 2>&1; then echo "An NVIDIA GPU is here: the CUDA build of PyTorch is wanted."; fi
-	$(PIP) install -q -c constraints.txt $(PIP_ARGS) $(TORCH)
-	$(PIP) install -q -c constraints.txt $(PIP_ARGS) -e ".[$(EXTRAS)]"
+	$(PIP) install $(QUIET) -c constraints.txt $(PIP_ARGS) $(TORCH)
+	$(PIP) install $(QUIET) -c constraints.txt $(PIP_ARGS) -e ".[$(EXTRAS)]"
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || :
+	@if command -v nvidia-smi >/dev/null 2>&1 && $(PIP) freeze | grep -q '^torch==.*+cpu'; then \
+		echo "note: an NVIDIA GPU is here, but pip found the CPU build of PyTorch; see CONTRIBUTING.md, Dependencies"; fi
 	@touch $@
 
 train: $(STAMP)  ## learn from a timeline (the embedded model on the synthetic demo, unless ARGS says otherwise)
