@@ -31,7 +31,7 @@ METRICS: dict[str, str] = {
     "coverage": "share of opens for which the plan was not empty",
     "reward_per_open": "reward per open, in the unit of the reward that was asked for",
     "oracle_share": "saved seconds as a share of the clairvoyant bound's",
-    "lead_time_median_s": "median seconds a hit had been ready before it was opened",
+    "lead_time_median_s": "median seconds from the start of a prewarm that was used (hit or late) to its opening",
     "delay_error_median_s": "median absolute error of the predicted delay until the next open, s",
     "memo_score": "1 for target and time right, 1/2 for the target alone, 0 otherwise; mean",
     "decisions_per_second": "decisions ranked per second, in one batch",

@@ -10,8 +10,9 @@ import html
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
+
+from rlmemo.report.style import STYLE
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,6 @@ class Page:
     command: str = ""
 
     def html(self) -> str:
-        style = files("rlmemo.report").joinpath("page.css").read_text(encoding="utf-8")
         kind = "synthetic" if "synthetic" in self.badge else "recorded"
         cards = "".join(
             f'<div class="card"><b>{html.escape(h.value)}</b><span>{html.escape(h.label)}</span>'
@@ -120,7 +120,7 @@ class Page:
             '<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
-            f"<title>{html.escape(self.title)}</title><style>{style}</style></head><body>"
+            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body>"
             f'<header><span class="badge {kind}">{html.escape(self.badge)}</span>'
             f"<h1>{html.escape(self.title)}</h1><p class=lead>{html.escape(self.lead)}</p>"
             f'<div class="cards">{cards}</div></header>'

@@ -1,0 +1,245 @@
+"""Compare policies on the same events: ranking, prewarming, calibration and cost, with intervals.
+
+    python -m rlmemo.benchmark                                      # demo, the quick baselines
+    python -m rlmemo.benchmark --timelines webtrackr --html report.html --json report.json
+    python -m rlmemo.benchmark --timelines my.csv --policies markov1,gbdt,runs/mine
+
+Policies are fitted on the training part, their planners tuned on the validation part, and all of them
+judged once on the same test events. docs/benchmark.md says what each number means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlmemo.errors import InputError, run_main
+
+if TYPE_CHECKING:
+    from rlmemo.evaluate import Evaluation
+
+DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    from rlmemo.policies import POLICIES
+
+    p = argparse.ArgumentParser(
+        prog="python -m rlmemo.benchmark",
+        description=(__doc__ or "").split("\n\n")[0],
+        epilog="policies:\n"
+        + "\n".join(f"  {name:<10}{what}" for name, what in POLICIES.items())
+        + "\n  RUN_DIR   a folder that python -m rlmemo.train wrote",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "--timelines", default="demo", metavar="NAME|PATH",
+        help="demo (synthetic), webtrackr, lsapp, a database or a CSV (default: demo)",
+    )  # fmt: skip
+    p.add_argument(
+        "--policies", default=DEFAULT_POLICIES, metavar="A,B,…",
+        help=f"policies and run folders, joined by commas (default: {DEFAULT_POLICIES})",
+    )  # fmt: skip
+    p.add_argument(
+        "--split", choices=("chrono", "wave", "user"), default="chrono",
+        help="chrono: each user's last fifth; wave: recording wave 2; user: each user left out once",
+    )  # fmt: skip
+    p.add_argument("--json", metavar="FILE", type=Path, help="write the numbers here")
+    p.add_argument("--html", metavar="FILE", type=Path, help="write a self-contained report here")
+    p.add_argument("--seed", type=int, default=0, help="seed of fits and intervals (default: 0)")
+    p.add_argument("--tz", help="time zone of the timelines, an IANA name")
+    p.add_argument("--no-collapse", action="store_true", help="keep consecutive opens of the same target")
+    world = p.add_argument_group("the judge")
+    world.add_argument("--cost", default="desktop", help="cost preset: desktop, phone or web")
+    world.add_argument("--budget", type=float, default=8.0, metavar="N", help="memory, in typical targets")
+    world.add_argument(
+        "--budgets", default="2,4,8,16", metavar="N,N,…", help="budgets to compare (default: 2,4,8,16)"
+    )
+    world.add_argument("--picks", type=int, default=3, metavar="K", help="prewarms per plan, at most")
+    world.add_argument("--ttl", type=float, default=1800.0, metavar="S", help="seconds until a prewarm expires")
+    world.add_argument(
+        "--reward", default="net_seconds", help="net_seconds, memo, device, or term=weight,term=weight"
+    )
+    p.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+    p.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns the exit status. Raises InputError for input that cannot be used."""
+    given = parser().parse_args(arguments)
+    budgets = _numbers(given.budgets)
+    for path, option in ((given.json, "--json"), (given.html, "--html")):
+        if path is not None:
+            _writable(path, option)
+    if given.draws < 20:
+        raise InputError(f"--draws {given.draws} is too few for an interval; give 20 or more")
+    if given.picks < 1 or given.budget <= 0:
+        raise InputError("--picks must be at least 1 and --budget more than 0")
+
+    from env.cost import cost_model
+    from env.sources import load_timelines
+    from reward import parse_reward
+    from rlmemo.evaluate import Setting, evaluate
+    from rlmemo.policies import make_policies
+
+    try:
+        parse_reward(given.reward)
+    except ValueError as error:
+        raise InputError(f"--reward: {error}") from None
+    cost_model(given.cost)
+    policies = make_policies(given.policies)
+    setting = Setting(
+        cost=given.cost,
+        budget=given.budget,
+        budgets=budgets,
+        max_picks=given.picks,
+        ttl_s=given.ttl,
+        reward=given.reward,
+        seed=given.seed,
+        replicates=given.draws,
+    )
+    setting.world()
+    loaded = load_timelines(given.timelines, seed=given.seed, collapsed=not given.no_collapse, tz=given.tz)
+    splits = make_splits(loaded.timelines, given.split)
+    with _Bar(given.quiet) as bar:
+        result = evaluate(
+            policies,
+            loaded.timelines,
+            splits,
+            name=loaded.name,
+            synthetic=loaded.synthetic,
+            setting=setting,
+            progress=bar.update,
+        )
+    result.notes += [note for note in loaded.report.notes if note not in result.notes]
+    if given.json is not None:
+        _write_json(given.json, result.as_json())
+    if given.html is not None:
+        from rlmemo.report.evaluation import evaluation_page
+
+        evaluation_page(result, command=_command(arguments)).write(given.html)
+    if not given.quiet:
+        print_result(result)
+        for path in (given.json, given.html):
+            if path is not None:
+                print(f"wrote {path}")
+        if given.html is None:
+            print("add --html report.html for curves, budgets, calibration and paired differences")
+    return 0
+
+
+def make_splits(timelines: Any, name: str) -> Any:
+    """The split called `name`, or one per user for `user`."""
+    from env import splits
+
+    if name == "user":
+        return [fold for _, fold in splits.leave_one_user_out(timelines)]
+    return splits.wave(timelines) if name == "wave" else splits.chrono(timelines)
+
+
+def print_result(result: Evaluation) -> None:
+    """The main numbers as a table in the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rlmemo.report.evaluation import PERCENT, SHORT
+
+    console = Console()
+    kind = "synthetic" if result.synthetic else "recorded"
+    table = Table(
+        title=f"{result.timelines} ({kind}), {result.split}, "
+        f"{'collapsed' if result.collapsed else 'not collapsed'}, {result.n_events:,} test events",
+        caption=f"budget {result.setting.budget:g} typical targets, K {result.setting.max_picks}, "
+        f"costs {result.setting.cost}, reward {result.setting.reward}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    shown = (
+        "hr@1", "hr@3", "hr@5", "mrr@5", "hit_rate", "waste_rate", "saved_seconds_per_open",
+        "oracle_share", "reward_per_open",
+    )  # fmt: skip
+    table.add_column("policy", style="bold")
+    for metric in shown:
+        table.add_column(SHORT.get(metric, metric), justify="right")
+    for name, judged in result.policies.items():
+        cells = []
+        for metric in shown:
+            e = judged.metrics.get(metric)
+            if e is None or e.value != e.value:
+                cells.append("–")
+            elif metric in PERCENT and not metric.startswith("hr"):
+                cells.append(f"{100 * e.value:.1f} %")
+            else:
+                cells.append(f"{e.value:.3f}")
+        table.add_row(name, *cells)
+    console.print(table)
+    for note in result.notes:
+        console.print(f"note: {note}", style="dim", highlight=False)
+
+
+class _Bar:
+    """A progress bar on stderr while policies are judged; silent where nobody is watching."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description:<14}"), BarColumn(), TimeElapsedColumn(),
+            console=console, transient=True, disable=quiet or not console.is_terminal,
+        )  # fmt: skip
+        self.task = self.progress.add_task("loading", total=None)
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, what: str, done: int, total: int) -> None:
+        self.progress.update(self.task, description=what, completed=done, total=total)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(sorted({float(part) for part in text.split(",") if part.strip()}))
+    except ValueError:
+        values = ()
+    if not values or not all(0 < v < float("inf") for v in values):
+        raise InputError(f"--budgets {text!r}: give numbers of typical targets above 0, such as 2,4,8,16")
+    return values
+
+
+def _writable(path: Path, option: str) -> None:
+    """Say now, not after a minute of work, that a file cannot be written."""
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder; name a file in it")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{option} {path}: {folder} cannot be written to; name a file elsewhere")
+
+
+def _write_json(path: Path, data: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _command(arguments: list[str] | None) -> str:
+    return shlex.join(["python", "-m", "rlmemo.benchmark", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,425 @@
+"""An evaluation as report sections: what the benchmark's page and the trainers' pages have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rlmemo.bootstrap import Estimate
+from rlmemo.evaluate import Evaluation, Judged
+from rlmemo.metrics import BETTER, METRICS
+from rlmemo.report.figures import curves, heat, intervals
+from rlmemo.report.page import Headline, Page, Section, Table
+
+PERCENT = {
+    "hr@1", "hr@3", "hr@5", "hr@1_macro", "hit_rate", "waste_rate", "pollution_rate", "coverage",
+    "oracle_share",
+}  # fmt: skip
+RANKING = ("hr@1", "hr@3", "hr@5", "mrr@5", "hr@1_macro", "log_loss", "ece")
+PREWARMING = (
+    "reward_per_open", "saved_seconds_per_open", "oracle_share", "hit_rate", "waste_rate", "pollution_rate",
+    "prewarms_per_open", "coverage", "wasted_mb_minutes_per_open", "lead_time_median_s",
+)  # fmt: skip
+TIMING_AND_COST = (
+    "delay_error_median_s", "memo_score", "decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb",
+)  # fmt: skip
+SHORT = {
+    "reward_per_open": "reward, s/open",
+    "saved_seconds_per_open": "saved, s/open",
+    "oracle_share": "share of oracle bound",
+    "hit_rate": "hits / open",
+    "waste_rate": "wasted / prewarm",
+    "pollution_rate": "pollution / open",
+    "prewarms_per_open": "prewarms / open",
+    "wasted_mb_minutes_per_open": "wasted MB·min/open",
+    "lead_time_median_s": "lead time, s",
+    "delay_error_median_s": "delay error, s",
+    "memo_score": "MEMO score",
+    "decisions_per_second": "decisions / s",
+    "p50_ms": "p50, ms",
+    "p95_ms": "p95, ms",
+    "peak_rss_mb": "peak RSS, MB",
+    "hr@1_macro": "hr@1, user mean",
+    "log_loss": "log loss, nats",
+    "ece": "calibration error",
+}
+
+
+def evaluation_page(evaluation: Evaluation, *, command: str = "", title: str = "") -> Page:
+    """The benchmark's page."""
+    data = "synthetic data" if evaluation.synthetic else "recorded data"
+    people = f"{evaluation.n_users} {'person' if evaluation.n_users == 1 else 'people'}"
+    return Page(
+        title=title or f"Who has the next target warm? {evaluation.timelines}",
+        lead=(
+            f"{len(evaluation.policies)} policies on the same {evaluation.n_events:,} test events of {people}. "
+            "Each one ranks what may be opened next, and prewarms what it is sure enough of; the judge "
+            "replays both worlds, with and without prewarms, and counts what was saved and what was wasted."
+        ),
+        badge=data,
+        headlines=headlines(evaluation),
+        facts=facts(evaluation),
+        sections=evaluation_sections(evaluation),
+        command=command,
+    )
+
+
+def headlines(evaluation: Evaluation) -> list[Headline]:
+    """The two or three numbers to remember, each beside what it should be compared with."""
+    found: list[Headline] = []
+    for metric, label in (
+        ("hr@1", "next target named first"),
+        ("hr@5", "next target among five"),
+        ("saved_seconds_per_open", "waiting saved per open"),
+        ("reward_per_open", f"reward per open ({evaluation.setting.reward})"),
+    ):
+        values = {
+            n: j.metrics[metric].value
+            for n, j in evaluation.policies.items()
+            if metric in j.metrics and n != "oracle" and np.isfinite(j.metrics[metric].value)
+        }
+        if not values:
+            continue
+        best = max(values, key=lambda n: values[n])
+        value = f"{100 * values[best]:.1f} %" if metric in PERCENT else f"{values[best]:.3f} s"
+        beside = best
+        if metric in evaluation.differences.get(best, {}):
+            against, d = evaluation.differences[best][metric]
+            beside = f"{best}; {_signed(d, metric)} against {against}"
+        found.append(Headline(value, label, beside))
+    return found
+
+
+def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Everything that the numbers depend on."""
+    s = evaluation.setting
+    kind = "synthetic (drawn from a seed; no person did this)" if evaluation.synthetic else "recorded"
+    return [
+        ("timelines", f"{evaluation.timelines}, {kind}"),
+        ("users", ", ".join(f"{u} ({n:,})" for u, n in evaluation.user_events.items())),
+        ("split", evaluation.split),
+        ("repeats of the same target", "collapsed" if evaluation.collapsed else "kept"),
+        ("test events", f"{evaluation.n_events:,}"),
+        ("memory budget", f"{s.budget:g} typical targets"),
+        ("prewarms per plan", f"at most {s.max_picks}, at once after the event"),
+        ("a prewarm expires", f"{s.ttl_s / 60:g} min after it was ready"),
+        ("cost preset", s.cost),
+        ("reward", s.reward),
+        ("intervals", f"95 %, bootstrap over sessions, {s.replicates:,} draws, seed {s.seed}"),
+        ("computed in", f"{evaluation.seconds:.0f} s"),
+    ]
+
+
+def evaluation_sections(evaluation: Evaluation) -> list[Section]:
+    """All sections of an evaluation, those that have nothing to show left out."""
+    made = (
+        _ranking(evaluation),
+        _curve(evaluation),
+        _prewarming(evaluation),
+        _budgets(evaluation),
+        _calibration(evaluation),
+        _users(evaluation),
+        _paired(evaluation),
+        _cost(evaluation),
+        _words(evaluation),
+    )
+    return [section for section in made if section is not None]
+
+
+def metric_table(
+    policies: dict[str, Judged], metrics: Sequence[str], *, caption: str = "", bests: bool = True
+) -> Table:
+    """Policies down, metrics across, each value over its interval; the best of each column stands out."""
+    shown = [
+        m for m in metrics if any(m in j.metrics and np.isfinite(j.metrics[m].value) for j in policies.values())
+    ]
+    rows, strong = [], set()
+    for name, judged in policies.items():
+        rows.append([name, *(_value(judged.metrics.get(m), m) for m in shown)])
+    for c, metric in enumerate(shown, start=1):
+        values = [
+            j.metrics[metric].value * BETTER[metric]
+            if metric in j.metrics and n not in ("oracle", "none")
+            else np.nan
+            for n, j in policies.items()
+        ]
+        if bests and BETTER[metric] and len(values) > 1 and np.isfinite(values).any():
+            strong.add((int(np.nanargmax(values)), c))
+    return Table(["policy", *(SHORT.get(m, m) for m in shown)], rows, caption, frozenset(strong))
+
+
+def _ranking(evaluation: Evaluation) -> Section | None:
+    ranked = {n: j for n, j in evaluation.policies.items() if "hr@1" in j.metrics}
+    if not ranked:
+        return None
+    panels = [
+        (title, {n: _triple(j.metrics[m]) for n, j in ranked.items()})
+        for m, title in (("hr@1", "named first (hr@1)"), ("hr@5", "among five (hr@5)"))
+    ]
+    return Section(
+        "Naming what comes next",
+        [
+            "How often the target that was opened next stood first, or among the first five, of a policy's "
+            "list. The current target never stands in a list, and a target that was never seen before is a "
+            "miss for everybody."
+        ],
+        [
+            intervals(panels, alt="Hit rates at one and at five, with 95 % intervals, by policy"),
+            metric_table(ranked, RANKING, caption="Small: 95 % interval, bootstrap over sessions."),
+        ],
+    )
+
+
+def _curve(evaluation: Evaluation) -> Section | None:
+    drawn = {n: j for n, j in evaluation.policies.items() if j.curve}
+    if not drawn:
+        return None
+    series = {n: (j.curve["wasted_per_open"], j.curve["hit_rate"]) for n, j in drawn.items()}
+    marks = {}
+    for n, j in evaluation.policies.items():
+        if n == "none" or "hit_rate" not in j.metrics:
+            continue
+        wasted = _of(j, "waste_rate") * _of(j, "prewarms_per_open")
+        if not drawn.get(n) and n != "oracle":
+            series[n] = (np.array([wasted]), np.array([_of(j, "hit_rate")]))
+        if n != "oracle":
+            marks[n] = (float(wasted), float(_of(j, "hit_rate")))
+    grid = (0.05, 0.1, 0.2, 0.4)
+    rows = [[n, *(f"{100 * _at(j.curve, w):.1f} %" for w in grid)] for n, j in drawn.items()]
+    strong = {
+        (int(np.argmax([_at(j.curve, w) for j in drawn.values()])), c + 1) for c, w in enumerate(grid)
+    }
+    return Section(
+        "Hits against waste",
+        [
+            "A policy can always hit more by prewarming more. So every policy is drawn over all its "
+            "thresholds, and the honest comparison is upwards: hits at equal waste. A large dot is the "
+            "threshold that the validation part chose for the reward."
+        ],
+        [
+            curves(
+                series, x_label="wasted prewarms per open", y_label="hits per open", marks=marks,
+                alt="Hits per open against wasted prewarms per open, one curve per policy",
+            ),
+            Table(
+                ["hits per open at …", *(f"{w:g} wasted / open" for w in grid)], rows,
+                "Read off the curves by linear interpolation between thresholds.",
+                frozenset(strong if len(rows) > 1 else ()),
+            ),
+        ],
+    )  # fmt: skip
+
+
+def _prewarming(evaluation: Evaluation) -> Section:
+    s = evaluation.setting
+    thresholds = ", ".join(
+        f"{n} {'never' if j.threshold > 1 else f'{j.threshold:.3g}'}"
+        for n, j in evaluation.policies.items()
+        if np.isfinite(j.threshold)
+    )
+    notes = [f"Thresholds chosen on validation: {thresholds}."] if thresholds else []
+    return Section(
+        "What prewarming brought",
+        [
+            f"At {s.budget:g} typical targets of memory, at most {s.max_picks} prewarms per plan, costs of "
+            f"the preset {s.cost}. Saved seconds are the waiting in a world without prewarms minus the "
+            "waiting in this one, over the same events; they can be negative, when prewarms push out what "
+            "was needed."
+        ],
+        [metric_table(evaluation.policies, PREWARMING)],
+        notes,
+    )
+
+
+def _budgets(evaluation: Evaluation) -> Section | None:
+    budgets = list(evaluation.setting.budgets)
+    names = [n for n, j in evaluation.policies.items() if j.budgets]
+    if len(budgets) < 2 or not names:
+        return None
+
+    def column(name: str, metric: str, part: str = "value") -> np.ndarray:
+        by = evaluation.policies[name].budgets
+        return np.array([getattr(by[b][metric], part) for b in budgets])
+
+    lines = [n for n in names if n not in ("none", "oracle")]
+    x = np.arange(len(budgets))
+    rows = [
+        [
+            n,
+            *(
+                _value(evaluation.policies[n].budgets[b]["reward_per_open"], "reward_per_open")
+                for b in budgets
+            ),
+        ]
+        for n in names
+    ]
+    if not lines:
+        return None
+    return Section(
+        "More memory, less memory",
+        [
+            "Reward per open when the budget holds 2, 4, 8 or 16 typical targets; thresholds are chosen anew "
+            "for each. With little memory a prewarm pushes out what is needed; with much, what would have "
+            "helped is warm anyway."
+        ],
+        [
+            curves(
+                {n: (x, column(n, "reward_per_open")) for n in lines},
+                bands={
+                    n: (column(n, "reward_per_open", "low"), column(n, "reward_per_open", "high"))
+                    for n in lines
+                },
+                x_label="memory budget, typical targets", y_label=f"reward per open ({evaluation.setting.reward})",
+                alt="Reward per open at each memory budget, one line per policy, shaded 95 % intervals",
+                categories=[f"{b:g}" for b in budgets], points=True,
+            ),
+            Table(["reward per open", *(f"{b:g} targets" for b in budgets)], rows, "Small: 95 % interval."),
+        ],
+    )  # fmt: skip
+
+
+def _calibration(evaluation: Evaluation) -> Section | None:
+    drawn = {n: j.calibration for n, j in evaluation.policies.items() if j.calibration is not None}
+    if not drawn:
+        return None
+    return Section(
+        "Can the probabilities be believed?",
+        [
+            "First guesses in ten bins of equal size: how sure the policy was against how often it was "
+            "right. On the dashed line the two agree; a planner that weighs costs needs that."
+        ],
+        [
+            curves(
+                {n: (c.predicted, c.observed) for n, c in drawn.items()},
+                x_label="probability that was given", y_label="share that was right",
+                alt="Reliability of the first guess by policy", percent=(True, True), diagonal=True,
+                points=True,
+            )
+        ],
+    )  # fmt: skip
+
+
+def _users(evaluation: Evaluation) -> Section | None:
+    ranked = [n for n, j in evaluation.policies.items() if j.per_user]
+    users = list(evaluation.user_events)
+    if not ranked or len(users) < 2:
+        return None
+    values = np.array([[evaluation.policies[n].per_user.get(u, np.nan) for n in ranked] for u in users])
+    labels = [f"{u} ({evaluation.user_events[u]:,})" for u in users]
+    shown = slice(0, 24)
+    left = f" The first 24 of {len(users)} users are shown." if len(users) > 24 else ""
+    return Section(
+        "Person by person",
+        ["How often the next target was named first, in per cent, for each person." + left],
+        [heat(labels[shown], ranked, values[shown], alt="hr@1 in per cent by person and policy")],
+    )
+
+
+def _paired(evaluation: Evaluation) -> Section | None:
+    names = [n for n, by in evaluation.differences.items() if by and n not in ("none", "oracle")]
+    if not names:
+        return None
+    metrics = [m for m in ("hr@1", "hr@5", "hit_rate", "saved_seconds_per_open", "reward_per_open")]
+    against = {m: a for by in evaluation.differences.values() for m, (a, _) in by.items()}
+    metrics = [m for m in metrics if m in against]
+    rows = []
+    for n in names:
+        by = evaluation.differences[n]
+        rows.append([n, *(_signed(by[m][1], m, interval=True) if m in by else "–" for m in metrics)])
+    return Section(
+        "Differences, paired on the same events",
+        [
+            "Against the counting policy that is best on the test part in that column (chosen with "
+            "hindsight, in its favour). Where the interval leaves out zero, the difference is more than the "
+            "luck of these sessions."
+        ],
+        [Table(["policy", *(f"{SHORT.get(m, m)} vs {against[m]}" for m in metrics)], rows)],
+    )
+
+
+def _cost(evaluation: Evaluation) -> Section | None:
+    judged = {n: j for n, j in evaluation.policies.items() if n not in ("none", "oracle")}
+    if not judged:
+        return None
+    return Section(
+        "Time, and what it costs to ask",
+        [
+            "The predicted delay until the next open, and the speed of asking: in one batch, and one "
+            "decision after another as events come in. Peak memory is that of the whole process until then."
+        ],
+        [metric_table(judged, TIMING_AND_COST)],
+    )
+
+
+def _words(evaluation: Evaluation) -> Section:
+    used = {m for j in evaluation.policies.values() for m in j.metrics}
+    rows = [[SHORT.get(m, m), text] for m, text in METRICS.items() if m in used]
+    return Section(
+        "What the words mean",
+        [
+            "Hit: a prewarmed target was opened while warm and would have been cold. Wasted: expired, "
+            "evicted or never used. Pollution: an open that was cold only because a prewarm had pushed the "
+            "target out. Oracle: what a clairvoyant planner could save at most, under the same memory and "
+            "load times. The user's next event is taken not to depend on what was prewarmed."
+        ],
+        [Table(["metric", "meaning"], rows)],
+        evaluation.notes,
+    )
+
+
+def _triple(e: Estimate) -> tuple[float, float, float]:
+    return e.value, e.low, e.high
+
+
+def _of(judged: Judged, metric: str) -> float:
+    value = judged.metrics[metric].value if metric in judged.metrics else 0.0
+    return value if np.isfinite(value) else 0.0
+
+
+def _at(curve: dict[str, np.ndarray], wasted: float) -> float:
+    """Hits per open at that many wasted prewarms per open; the best reached with no more waste."""
+    order = np.argsort(curve["wasted_per_open"], kind="stable")
+    x, y = curve["wasted_per_open"][order], np.maximum.accumulate(curve["hit_rate"][order])
+    return float(np.interp(wasted, x, y))
+
+
+def _number(value: float, metric: str) -> str:
+    if metric in PERCENT:
+        return f"{100 * value:.1f} %"
+    if metric in ("decisions_per_second", "peak_rss_mb"):
+        return f"{value:,.0f}"
+    if metric in ("p50_ms", "p95_ms"):
+        return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+    if metric in ("delay_error_median_s", "lead_time_median_s"):
+        return f"{value:.0f}"
+    if metric == "wasted_mb_minutes_per_open":
+        return f"{value:.1f}"
+    return f"{value:.3f}"
+
+
+def _value(e: Estimate | None, metric: str) -> str:
+    if e is None or not np.isfinite(e.value):
+        return "–"
+    text = _number(e.value, metric)
+    if np.isfinite(e.low) and np.isfinite(e.high):
+        low, high = _number(e.low, metric).removesuffix(" %"), _number(e.high, metric).removesuffix(" %")
+        text += f"\n{low} … {high}"
+    return text
+
+
+def _signed(e: Estimate, metric: str, *, interval: bool = False) -> str:
+    def one(x: float) -> str:
+        return f"{100 * x:+.1f}" if metric in PERCENT else f"{x:+.3f}"
+
+    unit = " points" if metric in PERCENT and not interval else ""
+    text = f"{one(e.value)}{unit}"
+    if interval and np.isfinite(e.low):
+        text += f"\n{one(e.low)} … {one(e.high)}"
+    return text
+
+
+def report_data(evaluation: Evaluation) -> dict[str, Any]:
+    """What `report.json` and `benchmark --json` hold."""
+    return dict(evaluation.as_json())
