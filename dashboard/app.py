@@ -1,0 +1,39 @@
+"""The dashboard's frame: the door, the pages and what they share. Run by `python -m dashboard`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import streamlit as st
+
+from dashboard import days, gate, look, policies, privacy, rate, setting
+
+
+def page(module: ModuleType, where: setting.Setting) -> Callable[[], None]:
+    def show() -> None:
+        look.style()
+        module.show(where)
+
+    return show
+
+
+def main() -> None:
+    where = setting.from_arguments(sys.argv[1:])
+    st.set_page_config(page_title="rlmemo", page_icon=":material/local_fire_department:", layout="centered")
+    if not gate.let_in(where):
+        return
+    pages = [
+        st.Page(page(module, where), title=module.TITLE, icon=module.ICON, url_path=path, default=path == "rate")
+        for path, module in (
+            ("rate", rate),
+            ("days", days),
+            ("policies", policies),
+            ("privacy", privacy),
+        )
+    ]
+    st.navigation(pages, position="top").run()
+
+
+main()

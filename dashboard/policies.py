@@ -1,0 +1,160 @@
+"""Policies: what each of them is worth, side by side, and how people liked what it did."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import look, runs
+from dashboard.setting import Setting
+from dashboard.words import shown
+
+TITLE = "Policies"
+ICON = ":material/balance:"
+
+# metric: (what it is called here, how it is written, what it means)
+COLUMNS = {
+    "hr@1": ("First guess right", "{:.1%}", "share of opens whose target stood first in the list"),
+    "hr@5": ("In the first five", "{:.1%}", "share of opens whose target was among the first five"),
+    "saved_seconds_per_open": ("Saved per open", "{:.3f} s", "waiting saved, per open"),
+    "hit_rate": ("Hits", "{:.1%}", "opens that were ready and would have been cold"),
+    "waste_rate": ("Wasted", "{:.1%}", "prewarms that nobody needed"),
+    "reward_per_open": ("Reward", "{:.3f}", "reward per open"),
+    "oracle_share": ("Of the possible", "{:.1%}", "saved seconds as a share of what a clairvoyant would save"),
+}
+
+FIRST_CURVES = ("loss", "reward", "eval_loss", "rewards/margins")
+
+Policies = dict[str, dict[str, runs.Value]]
+
+
+def show(where: Setting) -> None:
+    st.title("Policies")
+    found = runs.find_runs(where.runs)
+    done = {r.name: r for r in found if r.finished}
+    if done:
+        _reports(done)
+    else:
+        look.empty(
+            "No finished run yet",
+            f"Nothing with a report in {where.runs.name}/. Train one, or compare the baselines.",
+            "python -m rlmemo.train\n"
+            f"python -m rlmemo.benchmark --timelines demo --json {where.runs.name}/baselines.json",
+        )
+    unfinished = [r for r in found if not r.finished]
+    if unfinished:
+        look.html(
+            '<div class="quiet">Not shown: '
+            + ", ".join(f"{look.e(r.name)} ({look.e('; '.join(r.remarks))})" for r in unfinished[:5])
+            + "</div>"
+        )
+
+
+def _reports(done: dict[str, runs.Run]) -> None:
+    chosen = st.multiselect("Runs", list(done), default=list(done)[:2], format_func=shown)
+    if not chosen:
+        st.info("Choose at least one run.")
+        return
+    several = len(chosen) > 1
+    policies = {
+        shown(f"{name}: {policy}" if several else policy): metrics
+        for name in chosen
+        for policy, metrics in done[name].policies.items()
+    }
+    for name in chosen:
+        facts = done[name].facts
+        known = [k for k in ("timelines", "split", "n_events", "collapsed", "seed") if k in facts]
+        said = ", ".join(f"{k.replace('_', ' ')}: {facts[k]}" for k in known)
+        look.html(f'<div class="quiet"><b>{look.e(name)}</b> {look.e(said, 200)}</div>')
+    st.subheader("Side by side")
+    offered = [m for m in COLUMNS if any(m in v for v in policies.values())]
+    if offered:
+        metric = st.pills("Shown", offered, default=offered[0], format_func=lambda m: COLUMNS[m][0])
+        _bars(policies, metric or offered[0])
+    _table(policies)
+    if sum("hit_rate" in m and "wasted_mb_minutes_per_open" in m for m in policies.values()) > 1:
+        st.subheader("Hits against waste")
+        _trade(policies)
+    for name in chosen:
+        _curves(done[name])
+
+
+def _bars(policies: Policies, metric: str) -> None:
+    """One dot and its interval per policy, best first."""
+    import altair as alt
+    import pandas as pd
+
+    rows = [(name, v.value, v.low, v.high) for name, m in policies.items() if (v := m.get(metric))]
+    table = pd.DataFrame(rows, columns=["policy", "value", "low", "high"])
+    order = list(table.sort_values("value", ascending=metric == "waste_rate")["policy"])
+    y = alt.Y("policy:N", sort=order, title=None, axis=alt.Axis(labelLimit=170))
+    format_ = ".0%" if "%" in COLUMNS[metric][1] else ".3f"
+    axis = alt.X("low:Q", title=COLUMNS[metric][2], axis=alt.Axis(format=format_), scale=alt.Scale(zero=False))
+    whisker = alt.Chart(table).mark_rule(strokeWidth=3, opacity=0.45, color=look.EMBER[3]).encode(y=y, x=axis, x2="high:Q")
+    dot = alt.Chart(table).mark_circle(size=110, opacity=1, color=look.EMBER[3]).encode(
+        y=y, x="value:Q", tooltip=["policy", "value", "low", "high"]
+    )
+    look.draw((whisker + dot).properties(height=28 * len(rows) + 40), f"{metric} of every policy, with intervals")
+
+
+def _trade(policies: Policies) -> None:
+    import altair as alt
+    import pandas as pd
+
+    rows = [
+        (name, m["wasted_mb_minutes_per_open"].value, m["hit_rate"].value)
+        for name, m in policies.items()
+        if "hit_rate" in m and "wasted_mb_minutes_per_open" in m
+    ]
+    points = alt.Chart(pd.DataFrame(rows, columns=["policy", "waste", "hits"])).encode(
+        x=alt.X("waste:Q", title="memory wasted, MB-minutes per open"),
+        y=alt.Y("hits:Q", title="hits per open", axis=alt.Axis(format="%")),
+        tooltip=["policy", "waste", "hits"],
+    )
+    text = points.mark_text(align="left", dx=9, fontSize=12, color=look.text_color()).encode(text="policy")
+    look.draw(
+        (points.mark_circle(size=120, color=look.EMBER[3], opacity=1) + text).properties(height=300),
+        "Hits per open against memory wasted; up and to the left is better",
+    )
+
+
+def _table(policies: Policies) -> None:
+    offered = [m for m in COLUMNS if any(m in v for v in policies.values())]
+    rows: list[list[object]] = []
+    for name, metrics in policies.items():
+        row: list[object] = [name]
+        for m in offered:
+            v = metrics.get(m)
+            if v is None:
+                row.append("–")
+                continue
+            write = COLUMNS[m][1]
+            half = (v.high - v.low) / 2
+            row.append(write.format(v.value) + (f" ± {write.format(half)}" if half > 0 else ""))
+        rows.append(row)
+    look.table(["policy", *(COLUMNS[m][0] for m in offered)], rows, numeric=set(range(1, len(offered) + 1)))
+
+
+def _curves(run: runs.Run) -> None:
+    import altair as alt
+    import pandas as pd
+
+    table = pd.DataFrame(runs.curves(run), columns=["stage", "name", "step", "value"])
+    if table.empty:
+        return
+    st.subheader("How it learned")
+    look.html(f'<div class="quiet">{look.e(run.name)}</div>')
+    names = sorted(table["name"].unique(), key=lambda n: (n not in FIRST_CURVES, n))
+    shown_curves = st.multiselect("Curves", names, default=names[:2], key=f"curves-{run.name}", format_func=shown)
+    for name in shown_curves:
+        chart = (
+            alt.Chart(table[table["name"] == name])
+            .mark_line(point=True)
+            .encode(
+                x=alt.X("step:Q", title="step"),
+                y=alt.Y("value:Q", title=shown(name), scale=alt.Scale(zero=False)),
+                color=alt.Color("stage:N", title=None, scale=alt.Scale(range=look.SERIES)),
+                tooltip=["stage", "step", "value"],
+            )
+            .properties(height=220)
+        )
+        look.draw(chart, f"{name} by step")

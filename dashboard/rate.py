@@ -1,0 +1,192 @@
+"""Rate: one prediction at a time, thumbs up or down, blind to what happened until the vote is in.
+
+What counts is in the store, not in this session: the vote's idempotency key names the prediction, the
+rater and how often that rater had spoken about it when it was shown, so a rerun, a reload, a double
+click or a second window cannot count a vote twice. The page thanks only after the commit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+import streamlit as st
+
+from dashboard import look, words
+from dashboard.look import e, html
+from dashboard.setting import Setting, opened
+from env.errors import InputError
+from rlmemo import ratings
+from rlmemo.store import Store
+
+TITLE = "Rate"
+ICON = ":material/thumbs_up_down:"
+
+SOONEST_VOTE_S = 0.3  # nobody reads faster; a second click of a double click is that fast
+REASONS = ("wrong thing", "wrong moment", "never this one", "too much at once")
+STEPS = 5
+
+
+def show(where: Setting) -> None:
+    html("<style>[data-testid='stMainBlockContainer'] {max-width: 42rem !important;}</style>")
+    if not where.db.exists():
+        _nothing(where)
+        return
+    store = opened(where)
+    counts = ratings.sitting(store, where.rater)
+    showing = _showing(store, where)
+    last = ratings.latest(store, where.rater) if counts.rated else None
+    left = ratings.unrated(store, where.rater)
+    if showing is None and ratings.latest(store, where.rater) is None:
+        _nothing(where)
+        return
+    _progress(counts, left)
+    _last(where, last)
+    if showing is None:
+        _all_done(where)
+    else:
+        _card(showing.moment)
+        _votes(where, showing)
+
+
+def _nothing(where: Setting) -> None:
+    st.title("Rate")
+    look.empty(
+        "Nothing to rate yet",
+        "Let a policy make predictions on a recording; the synthetic people will do to begin with.",
+        f"python -m rlmemo.predict --timelines demo --policy markov1 --db {where.db.name} --n 200",
+    )
+
+
+def _all_done(where: Setting) -> None:
+    look.empty(
+        "All rated",
+        "Every prediction has your word. Train on it, or have new ones made.",
+        f"python -m rlmemo.train --feedback {where.db.name}\n"
+        f"python -m rlmemo.predict --timelines demo --policy markov1 --db {where.db.name} --n 200 --seed 1",
+    )
+
+
+def _showing(store: Store, where: Setting) -> ratings.Showing | None:
+    """What stands on the page: the same until it is voted on or skipped, in this window and the next."""
+    showing = ratings.open_showing(store, where.rater) or ratings.show_next(store, where.rater, random.random())
+    if showing is not None and st.session_state.get("on_page") != showing.key:
+        st.session_state["on_page"] = showing.key
+        st.session_state["on_page_since"] = time.monotonic()
+    return showing
+
+
+def _progress(counts: ratings.Sitting, left: int) -> None:
+    goal = next((g for g in (10, 25, 50, 100, 200) if counts.rated < g), counts.rated + 100)
+    html(
+        f'<div class="meta"><span><b>{counts.rated}</b> rated this sitting '
+        f'<span class="quiet">({counts.up} yes, {counts.rated - counts.up} no)</span></span>'
+        f'<span class="quiet">{left:,} waiting</span></div>'
+        f'<div class="bar" role="progressbar" aria-valuenow="{counts.rated}" aria-valuemax="{goal}">'
+        f'<i style="width:{100 * counts.rated / goal:.0f}%"></i></div>'
+    )
+
+
+def _last(where: Setting, last: ratings.Rated | None) -> None:
+    failed = st.session_state.pop("failed", None)
+    if failed:
+        st.error(failed, icon=":material/error:")
+    note = st.session_state.pop("note", None)
+    if last is None:
+        if note:
+            html(f'<div class="band" data-testid="note">{e(note, 200)}</div>')
+        return
+    rating = last.rating
+    said = "You said yes." if rating.thumbs else "You said no."
+    happened = " ".join(words.outcome_sentences(last.moment.prediction)) or "What happened next is not known yet."
+    html(
+        f'<div class="band {"good" if rating.thumbs else ""}" data-testid="last">'
+        + (f"{e(note, 200)} " if note else "")
+        + f"<b>{said}</b> {e(happened, 400)}"
+        + (f' <span class="quiet">({e(rating.reason)})</span>' if rating.reason else "")
+        + "</div>"
+    )
+    with st.container(horizontal=True, key="after", vertical_alignment="center", gap="small"):
+        st.button(
+            "Undo", icon=":material/undo:", key=f"undo-{rating.id}", shortcut="U", type="tertiary",
+            on_click=_undo, args=(where, last),
+        )  # fmt: skip
+        if not rating.thumbs:
+            with st.popover("Why?", icon=":material/help:", type="tertiary"):
+                for reason in REASONS:
+                    st.button(
+                        reason.capitalize(), key=f"{reason}-{rating.id}", type="tertiary",
+                        on_click=_because, args=(where, last, reason),
+                    )  # fmt: skip
+
+
+def _card(moment: ratings.Moment) -> None:
+    steps = moment.steps[-STEPS:]
+    strip = []
+    for i, (t, target) in enumerate(steps):
+        if i:
+            strip.append(f'<span class="gap">{e(words.span(t - steps[i - 1][0]))} →</span>')
+        now = " now" if i == len(steps) - 1 else ""
+        strip.append(f'<span class="step{now}" title="{e(target, 120)}">{e(target)}</span>')
+    p = moment.prediction
+    picks = "".join(
+        f'<div class="pick"><b>{e(x.target)}</b><span>{e(words.delay(x.delay_s))}</span></div>' for x in p.plan
+    )
+    who = e(p.user) + (" (synthetic)" if moment.synthetic else "")
+    html(
+        f'<div class="card" data-testid="card" data-prediction="{moment.id}">'
+        f'<div class="when">{e(words.moment(p.t, moment.tz))}</div><div class="quiet">{who}</div>'
+        f'<div class="strip">{"".join(strip)}</div>'
+        + (
+            f'<div class="ask">It would get ready</div>{picks}'
+            if picks
+            else '<div class="ask">It would</div><div class="still">keep still: nothing made ready</div>'
+        )
+        + "</div>"
+    )
+
+
+def _votes(where: Setting, showing: ratings.Showing) -> None:
+    with st.container(key="votes"):
+        yes, no = st.columns(2)
+        with yes:
+            st.button(
+                "Yes, good", icon=":material/thumb_up:", shortcut="Y", width="stretch",
+                key=f"up-{showing.key}", on_click=_vote, args=(where, showing, 1),
+            )  # fmt: skip
+        with no:
+            st.button(
+                "No, not this", icon=":material/thumb_down:", shortcut="N", width="stretch",
+                key=f"down-{showing.key}", on_click=_vote, args=(where, showing, 0),
+            )  # fmt: skip
+    with st.container(horizontal=True, horizontal_alignment="center"):
+        st.button(
+            "Can't say", icon=":material/skip_next:", shortcut="S", type="tertiary",
+            key=f"skip-{showing.key}", on_click=_skip, args=(where, showing),
+        )  # fmt: skip
+
+
+def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:
+    if time.monotonic() - st.session_state.get("on_page_since", 0.0) < SOONEST_VOTE_S:
+        return
+    try:
+        became = ratings.rate(opened(where), showing, thumbs)
+    except (InputError, OSError) as error:
+        st.session_state["failed"] = f"Not saved: {words.shown(error, 200)}"
+        return
+    if became is ratings.Vote.ALREADY and st.session_state.get("voted") != showing.key:
+        st.session_state["note"] = "This one was rated in another window; that vote stands."
+    st.session_state["voted"] = showing.key
+
+
+def _skip(where: Setting, showing: ratings.Showing) -> None:
+    ratings.skip(opened(where), showing)
+
+
+def _undo(where: Setting, last: ratings.Rated) -> None:
+    ratings.withdraw(opened(where), last)
+    st.session_state["note"] = "Taken back. Here it is again."
+
+
+def _because(where: Setting, last: ratings.Rated, reason: str) -> None:
+    ratings.explain(opened(where), last, reason)

@@ -1,0 +1,130 @@
+"""Run folders and benchmark reports, read for showing: whatever is missing or damaged is left out, and said.
+
+A report is DESIGN section 8's JSON: policies, their metrics, each a value with its 95 % interval. Reports
+of training runs hold the same, per stage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric's value with its 95 % interval (equal to the value where the report has none)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass
+class Run:
+    """One run folder. `policies`: policy (of a stage: 'stage · policy') -> metric -> value. `facts`: what
+    the numbers were measured on. `logged`: lines of metrics.jsonl. `remarks`: what could not be read."""
+
+    name: str
+    path: Path
+    policies: dict[str, dict[str, Value]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    logged: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    changed: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.policies)
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The runs below `folder`, the latest first: folders with a report or a config, and bare JSON reports."""
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in folder.iterdir():
+        inside = [path / n for n in ("report.json", "config.yaml", "metrics.jsonl")] if path.is_dir() else [path]
+        there = [p for p in inside if p.is_file()]
+        if there and (path.is_dir() or path.suffix == ".json"):
+            found.append((max(p.stat().st_mtime for p in there), path))
+    return [read_run(path, changed) for changed, path in sorted(found, reverse=True)]
+
+
+def read_run(path: Path, changed: float = 0.0) -> Run:
+    """One run folder, or one report written by `benchmark --json`."""
+    run = Run(name=path.name if path.is_dir() else path.stem, path=path, changed=changed)
+    report = path / "report.json" if path.is_dir() else path
+    if report.is_file():
+        try:
+            read = json.loads(report.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            run.remarks.append(f"{report.name} cannot be read")
+        else:
+            run.policies = {name: metrics for name, metrics in _policies(read)}
+            if isinstance(read, dict):
+                run.facts = {k: v for k, v in read.items() if isinstance(v, str | int | float | bool)}
+    else:
+        run.remarks.append("not finished yet")
+    log = path / "metrics.jsonl"
+    if path.is_dir() and log.is_file():
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the last line of a run that was stopped
+            if isinstance(row, dict):
+                run.logged.append(row)
+    return run
+
+
+def _policies(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Value]]]:
+    """Every mapping of metrics in a report, named by the way to it."""
+    if not isinstance(node, dict):
+        return
+    metrics = {str(k): v for k, x in node.items() if (v := _value(x)) is not None}
+    if metrics:
+        yield " · ".join(p for p in path if p not in ("policies", "stages", "metrics")) or "policy", metrics
+        return
+    for key, below in node.items():
+        yield from _policies(below, (*path, str(key)))
+
+
+def _value(node: Any) -> Value | None:
+    if not isinstance(node, dict) or not isinstance(node.get("value"), int | float):
+        return None
+    value = float(node["value"])
+    interval = node.get("ci95")
+    if isinstance(interval, list) and len(interval) == 2 and all(isinstance(x, int | float) for x in interval):
+        low, high = float(interval[0]), float(interval[1])
+    else:
+        low = high = value
+    return Value(value, low, high) if math.isfinite(value) else None
+
+
+def curves(run: Run) -> list[tuple[str, str, int, float]]:
+    """The numbers logged while learning: (stage, name, step, value)."""
+    out = []
+    for row in run.logged:
+        stage, step = str(row.get("stage", "")), row.get("step")
+        if not isinstance(step, int | float):
+            continue
+        for name, value in row.items():
+            if name in ("stage", "step", "epoch") or isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if math.isfinite(value):
+                out.append((stage, str(name), int(step), float(value)))
+    return out
+
+
+def wilson(up: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share `up` / n (Wilson 1927); (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    p = up / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)

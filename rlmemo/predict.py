@@ -1,0 +1,347 @@
+"""Let a policy predict on a recorded timeline, and store what it would have done for people to rate.
+
+    python -m rlmemo.predict --timelines demo --policy markov1 --db my.db --n 200
+    python -m rlmemo.predict --timelines my.db --policy runs/first --db my.db
+
+Predictions are made at the most recent decisions of one part of the split (validation, unless told
+otherwise: ratings of test moments must not find their way into training). Each is stored with its plan,
+probabilities, propensity, policy version, the moment as text, and what came of it: the environment's
+outcome of this plan alone, with nothing prewarmed before or after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rlmemo.errors import InputError, run_main
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from env.cost import Costs, WorldConfig
+    from env.splits import Split
+    from env.timeline import Timeline
+    from rlmemo.policies.planners import Planned
+    from rlmemo.policies.protocol import Policy, Ranking
+    from rlmemo.store import Store
+
+PARTS = ("validation", "train", "test")
+STEPS = 6
+LISTED = 8
+SPREAD = 8  # predictions are drawn from this many times as many recent decisions
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other refusal does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = _Parser(
+        prog="python -m rlmemo.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--timelines", metavar="NAME|PATH", default="demo", help="what to predict on (default: demo)")
+    p.add_argument("--policy", metavar="NAME|RUN_DIR", default="markov1", help="who predicts (default: markov1)")
+    p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
+    p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
+    p.add_argument("--part", choices=PARTS, default="validation", help="part of the split (default: validation)")
+    p.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
+                   help="share of decisions at which another single target is tried (default: 0.1)")  # fmt: skip
+    p.add_argument("--threshold", type=float, metavar="P",
+                   help="prewarm what is at least this probable (default: tuned on validation)")  # fmt: skip
+    p.add_argument("--cost", default="desktop", help="cost preset of the outcome (default: desktop)")
+    p.add_argument("--still", action="store_true", help="store decisions to keep still, too")
+    p.add_argument("--tz", help="IANA time zone, where the recording does not say")
+    p.add_argument("--seed", type=int, default=0, help="which moments, and which are tried out (default: 0)")
+    return p
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `predict` needs to know; see the command line."""
+
+    n: int = 200
+    part: str = "validation"
+    explore: float = 0.1
+    threshold: float | None = None
+    cost: str = "desktop"
+    still: bool = False
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for numbers that make no sense."""
+        if self.n < 1:
+            raise InputError(f"--n {self.n} is no number of predictions; give 1 or more")
+        if not 0.0 <= self.explore <= 1.0:
+            raise InputError(f"--explore {self.explore} is no share; give 0 to 1")
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
+            raise InputError(f"--threshold {self.threshold} is no probability; give 0 to 1")
+
+
+def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: str | None = None) -> int:
+    """Make predictions on the timelines `spec` and store them; returns how many are new."""
+    import numpy as np
+
+    from env.cost import WorldConfig, cost_model
+    from env.sources import load_timelines
+    from env.splits import chrono
+    from rlmemo.policies import make_policy
+
+    options.check()
+    loaded = load_timelines(spec, tz=tz)
+    policy = make_policy(policy_name)
+    split = chrono(loaded.timelines)
+    folder = Path(policy_name)
+    if not folder.is_dir():
+        policy.fit(loaded.timelines, split, seed=options.seed)
+    version = folder.resolve().name if folder.is_dir() else f"rlmemo {_version()}"
+    identities = _keep_timelines(store, spec, loaded, tz)
+    world, model = WorldConfig(), cost_model(options.cost)
+    threshold = options.threshold
+    if threshold is None:
+        threshold = _tuned(policy, loaded.timelines, split, world, options)
+    rng = np.random.default_rng(options.seed)
+    chosen = _decisions(loaded.timelines, split, options, rng)
+    stored = 0
+    for timeline, picked, (first, last) in chosen:
+        costs = model.arrays(timeline)
+        indices = np.arange(first, last + 1, dtype=np.int64)
+        ranking = policy.rank(timeline, indices)
+        planned = _plans(policy, timeline, indices, ranking, costs, world, threshold, options.seed)
+        wanted = 0
+        for row in rng.permutation(len(indices)).tolist():
+            if wanted == picked:
+                break
+            i = int(indices[row])
+            target, delay, propensity = _explored(planned, ranking, row, options.explore, rng)
+            if not options.still and not (target >= 0).any():
+                continue
+            wanted += 1
+            outcome = _outcome(timeline, i, target, delay, costs, world)
+            stored += _write(
+                store, timeline, i, policy.name, version, ranking, row, target, delay, propensity, outcome,
+                identities.get(timeline.user), loaded.name, loaded.synthetic, options, world,
+            )  # fmt: skip
+    return stored
+
+
+def _keep_timelines(store: Store, spec: str, loaded: Any, tz: str | None) -> dict[str, int]:
+    """Ids of the timelines in the store, by user; what is not there yet is imported."""
+    from env.sources import load_timelines
+
+    rows = store.timelines()
+    if Path(spec).exists() and Path(spec).resolve() == store.path.resolve():
+        by_user = {r.user: r.id for r in rows}
+        return {**by_user, **{f"{r.source}/{r.user}": r.id for r in rows}}
+    if not any(r.source == loaded.name for r in rows):
+        store.add_timelines(load_timelines(spec, tz=tz, collapsed=False))
+        rows = store.timelines()
+    return {r.user: r.id for r in rows if r.source == loaded.name}
+
+
+def _version() -> str:
+    from rlmemo.__main__ import version
+
+    return version()
+
+
+def _tuned(
+    policy: Policy, timelines: Sequence[Timeline], split: Split, world: WorldConfig, options: Options
+) -> float:
+    """The threshold that is best on the validation part; 1 where the policy plans by itself."""
+    import numpy as np
+
+    from env.cost import cost_model
+    from reward import parse_reward
+    from rlmemo.policies.planners import PlanningPolicy, Window, tune_threshold
+
+    if isinstance(policy, PlanningPolicy):
+        return 1.0
+    windows = []
+    for timeline, events in zip(timelines, split.validation, strict=True):
+        if len(events):
+            a, b = int(events[0]), int(events[-1]) + 1
+            ranking = policy.rank(timeline, np.arange(a - 1, b - 1, dtype=np.int64))
+            windows.append(Window(timeline, cost_model(options.cost).arrays(timeline), a, b, ranking))
+    return tune_threshold(windows, world, parse_reward("net_seconds"))
+
+
+def _decisions(
+    timelines: Sequence[Timeline], split: Split, options: Options, rng: np.random.Generator
+) -> list[tuple[Timeline, int, tuple[int, int]]]:
+    """Per timeline: how many predictions, and the range of decisions (first, last) they are drawn from."""
+    parts = getattr(split, options.part)
+    users = [(t, events) for t, events in zip(timelines, parts, strict=True) if len(events)]
+    if not users:
+        raise InputError(f"the {options.part} part is empty; record more events, or choose another --part")
+    out = []
+    for k, (timeline, events) in enumerate(users):
+        each = options.n // len(users) + (k < options.n % len(users))
+        recent = events[-max(1, SPREAD * each) :]
+        if each:
+            out.append((timeline, each, (int(recent[0]) - 1, int(recent[-1]) - 1)))
+    return out
+
+
+def _plans(
+    policy: Policy, timeline: Timeline, indices: np.ndarray, ranking: Ranking, costs: Costs,
+    world: WorldConfig, threshold: float, seed: int,
+) -> Planned:  # fmt: skip
+    import numpy as np
+
+    from rlmemo.policies.planners import Planned, PlanningPolicy, Window, replay_threshold
+
+    if isinstance(policy, PlanningPolicy):
+        return policy.plan(timeline, indices, costs, world, seed=seed)
+    a, b = int(indices[0]) + 1, int(indices[-1]) + 2
+    _, target = replay_threshold(Window(timeline, costs, a, b, ranking), world, threshold)
+    rows = target[indices] if len(target) == len(timeline) else target
+    return Planned(rows, np.zeros(rows.shape, np.int8), np.ones(len(indices)))
+
+
+def _explored(
+    planned: Planned, ranking: Ranking, row: int, explore: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The plan that is shown, its delays, and the probability with which it is shown.
+
+    With probability `explore` one of the listed targets alone, at once, drawn evenly, takes the plan's
+    place; a plan that can come about both ways has both probabilities.
+    """
+    target, delay = planned.target[row].copy(), planned.delay[row].copy()
+    others = ranking.targets[row][:LISTED]
+    others = others[others >= 0]
+    share = explore if len(others) else 0.0
+    if rng.random() < share:
+        target[:], delay[:] = -1, 0
+        target[0] = others[rng.integers(len(others))]
+    named = sorted((int(x), int(d)) for x, d in zip(target, delay, strict=True) if x >= 0)
+    own = sorted(
+        (int(x), int(d)) for x, d in zip(planned.target[row], planned.delay[row], strict=True) if x >= 0
+    )
+    propensity = 0.0
+    if named == own:
+        propensity += (1.0 - share) * float(planned.propensity[row])
+    if len(named) == 1 and named[0][1] == 0 and named[0][0] in others.tolist():
+        propensity += share / len(others)
+    return target, delay, min(1.0, max(propensity, 1e-9))
+
+
+def _outcome(
+    timeline: Timeline, i: int, target: np.ndarray, delay: np.ndarray, costs: Costs, world: WorldConfig
+) -> dict[str, Any]:
+    """What became of the plan of decision i, alone, until its prewarms are resolved."""
+    import numpy as np
+
+    from env.kernel import replay
+    from env.plans import OUTCOME_NAMES, Plans
+
+    plans = Plans.empty(len(timeline), len(target))
+    plans.target[i], plans.delay[i] = target, delay
+    horizon = timeline.t[i] + max(world.delays) + float(costs.load_s.max(initial=0.0)) + world.ttl_s
+    stop = min(len(timeline), int(np.searchsorted(timeline.t, horizon, side="right")) + 1)
+    found = replay(timeline, costs, world, plans, start=i + 1, stop=max(stop, i + 2))
+    picks = [k for k in range(len(target)) if target[k] >= 0]
+    return {
+        "next_target": timeline.names[timeline.target[i + 1]],
+        "next_t": float(timeline.t[i + 1]),
+        "prewarms": [OUTCOME_NAMES[found.outcome[i, k]] for k in picks],
+        "saved_s": round(found.total("saved_s"), 6),
+        "pollution": int(found.total("pollution")),
+        "wasted_mb_s": round(found.total("wasted_mb_s"), 3),
+    }
+
+
+def _write(
+    store: Store, timeline: Timeline, i: int, policy: str, version: str, ranking: Ranking, row: int,
+    target: np.ndarray, delay: np.ndarray, propensity: float, outcome: dict[str, Any],
+    timeline_id: int | None, source: str, synthetic: bool, options: Options, world: WorldConfig,
+) -> int:  # fmt: skip
+    """Store one prediction with its moment; 0 where the same one is there already."""
+    from rlmemo.ratings import add_moment
+    from rlmemo.store import Planned, Prediction
+
+    listed = [
+        (timeline.names[x], min(1.0, max(0.0, float(p))))
+        for x, p in zip(ranking.targets[row][:LISTED], ranking.probability[row][:LISTED], strict=True)
+        if x >= 0
+    ]
+    plan = [
+        Planned(timeline.names[x], float(world.delays[d])) for x, d in zip(target, delay, strict=True) if x >= 0
+    ]
+    probability = dict(listed)
+    likely = sum(probability.get(p.target, 0.0) for p in plan) if plan else max(probability.values(), default=0.0)
+    steps = [
+        (float(timeline.t[k]), timeline.names[timeline.target[k]]) for k in range(max(0, i + 1 - STEPS), i + 1)
+    ]
+    t = float(timeline.t[i])
+    said = "\n".join([source, timeline.user, str(i), repr(t), policy, version, options.part, str(options.seed),
+                      str(options.explore), str(options.threshold), options.cost])
+    key = hashlib.sha256(said.encode()).hexdigest()[:32]
+    if store._rows("SELECT 1 FROM predictions WHERE key = ?", [key]):
+        return 0
+    none = float(ranking.none[row])
+    identity = store.add_prediction(
+        Prediction(
+            user=timeline.user,
+            t=t,
+            policy=policy,
+            policy_version=version,
+            state=state_text(steps, timeline.tz),
+            plan=plan,
+            probabilities=probability,
+            none_probability=min(1.0, max(0.0, none)) if math.isfinite(none) else None,
+            propensity=propensity,
+            timeline_id=timeline_id,
+            key=key,
+            outcome=outcome,
+        )
+    )
+    add_moment(
+        store, identity, source=source, tz=timeline.tz, synthetic=synthetic, part=options.part, steps=steps,
+        teaches=max(0.02, 1.0 - abs(2.0 * min(1.0, likely) - 1.0)),
+    )  # fmt: skip
+    return 1
+
+
+def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
+    """The moment as text: local time, then what was opened and how long before, oldest first.
+
+    Names stand in JSON strings, so that a name with a line break or an instruction in it stays a name.
+    """
+    import json
+    from datetime import datetime, timezone
+
+    from env.timeline import zone
+
+    now = steps[-1][0]
+    local = datetime.fromtimestamp(now, timezone.utc).astimezone(zone(tz))
+    lines = [f"now {local:%A %Y-%m-%d %H:%M} {tz}"]
+    lines += [f"{now - t:.0f} s ago {json.dumps(target, ensure_ascii=False)}" for t, target in steps]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    from rlmemo.store import open_store
+
+    options = Options(args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed)
+    options.check()
+    with open_store(args.db) as store:
+        stored = predict(store, args.timelines, args.policy, options, tz=args.tz)
+    print(f"{stored} new predictions of {args.policy} in {args.db}")
+    print(f"rate them: python -m dashboard --db {args.db}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

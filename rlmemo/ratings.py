@@ -1,0 +1,287 @@
+"""Rating: which prediction is shown next and how likely that was, votes that count once, taking them back.
+
+A vote's idempotency key names the rater, the prediction and how many ratings of it that rater had given
+when it was shown. So the same vote may arrive any number of times, from a rerun, a reload or a second
+window, and is one row. Ratings are never changed: a new one counts instead of the old, and one that was
+taken back stays in the table and does not count.
+
+Shown first is what teaches most, with a share at random; the probability with which a prediction was
+picked is kept (`showings.share`), so that estimates can be weighted by it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from env.sources.names import clean_name
+from rlmemo.errors import InputError
+from rlmemo.store import Prediction, Rating, Store
+
+POOL = 2000
+"""How many of the latest unrated predictions the next one is picked from."""
+
+AT_RANDOM = 0.3
+"""Share of the picks that is uniform over the pool; the rest goes by what a rating would teach."""
+
+SITTING_GAP_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A prediction with what a rater is shown of the moment.
+
+    steps: the last events up to the decision, (unix seconds, target), oldest first. tz: IANA name.
+    """
+
+    prediction: Prediction
+    source: str
+    tz: str
+    synthetic: bool
+    steps: Sequence[tuple[float, str]]
+
+    @property
+    def id(self) -> int:
+        assert self.prediction.id is not None
+        return self.prediction.id
+
+
+@dataclass(frozen=True)
+class Showing:
+    """A prediction on somebody's page. `key` is the vote's idempotency key, `share` the probability with
+    which this prediction was picked."""
+
+    key: str
+    rater: str
+    share: float
+    moment: Moment
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A vote that counts, and what it was about."""
+
+    rating: Rating
+    moment: Moment
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Votes that count, without a pause longer than `SITTING_GAP_S` between them, up to now."""
+
+    rated: int
+    up: int
+
+
+class Vote(Enum):
+    """What became of a vote: written now, or the showing had its vote before."""
+
+    RECORDED = "recorded"
+    ALREADY = "already"
+
+
+def add_moment(
+    store: Store, prediction_id: int, *, source: str, tz: str, synthetic: bool, part: str,
+    steps: Sequence[tuple[float, str]], teaches: float,
+) -> None:  # fmt: skip
+    """Keep what a rater is to see of a prediction's moment, once. part: the split's part that the moment
+    lies in, or "live". teaches: how much a rating would teach, 0 to 1."""
+    if not 0.0 <= teaches <= 1.0:
+        raise InputError(f"teaches is {teaches!r}; it must lie in [0, 1]")
+    with store._write():
+        store.db.execute(
+            "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [prediction_id, source, tz, int(synthetic), part, json.dumps(list(steps)), float(teaches)],
+        )
+
+
+def moment(store: Store, prediction_id: int) -> Moment:
+    """A prediction as it is shown. Raises InputError where there is none of that id."""
+    prediction = store.prediction(prediction_id)
+    rows = store._rows("SELECT * FROM moments WHERE prediction_id = ?", [prediction_id])
+    if not rows:
+        return Moment(prediction, "", "UTC", False, [])
+    row = rows[0]
+    steps = [(float(t), str(target)) for t, target in json.loads(row["steps"])]
+    return Moment(prediction, row["source"], row["tz"], bool(row["synthetic"]), steps)
+
+
+def open_showing(store: Store, rater: str) -> Showing | None:
+    """The rater's latest showing that has neither a vote nor been skipped, or None."""
+    rows = store._rows(
+        """SELECT * FROM showings AS s WHERE s.rater = :rater AND s.skipped_at IS NULL
+           AND NOT EXISTS (SELECT 1 FROM ratings WHERE key = s.key)
+           AND NOT EXISTS (SELECT 1 FROM latest_ratings AS r
+                           WHERE r.prediction_id = s.prediction_id AND r.rater = s.rater)
+           ORDER BY s.id DESC LIMIT 1""",
+        {"rater": clean_name(rater)},
+    )
+    return None if not rows else _showing(store, rows[0])
+
+
+def show_next(store: Store, rater: str, draw: float) -> Showing | None:
+    """Pick an unrated prediction for `rater` and note that it is shown; None where all are rated.
+
+    draw: a number in [0, 1) that decides the pick; over uniform draws a prediction is picked with
+    probability `AT_RANDOM` / n + (1 - `AT_RANDOM`) * teaches / (sum of teaches) over a pool of n.
+    """
+    rater = _rater(rater)
+    pool = store._rows(
+        """SELECT m.prediction_id AS id, m.teaches AS teaches FROM moments AS m
+           WHERE NOT EXISTS (SELECT 1 FROM latest_ratings AS r
+                             WHERE r.prediction_id = m.prediction_id AND r.rater = :rater)
+             AND NOT EXISTS (SELECT 1 FROM showings AS s WHERE s.prediction_id = m.prediction_id
+                             AND s.rater = :rater AND s.skipped_at IS NOT NULL)
+           ORDER BY m.prediction_id DESC LIMIT :pool""",
+        {"rater": rater, "pool": POOL},
+    )
+    if not pool:
+        return None
+    share = shares(np.array([row["teaches"] for row in pool], dtype=np.float64))
+    place = min(int(np.searchsorted(np.cumsum(share), draw, side="right")), len(pool) - 1)
+    return _note_showing(store, rater, int(pool[place]["id"]), float(share[place]))
+
+
+def shares(teaches: np.ndarray) -> np.ndarray:
+    """Probability of each of n predictions to be shown next, float64 [n]."""
+    n, total = len(teaches), float(teaches.sum())
+    by_teaching = teaches / total if total > 0 else np.full(n, 1.0 / n)
+    share: np.ndarray = AT_RANDOM / n + (1.0 - AT_RANDOM) * by_teaching
+    return share
+
+
+def rate(store: Store, showing: Showing, thumbs: int) -> Vote:
+    """Write the vote on a showing, 1 or 0; on return it is committed. A showing has one vote: another
+    one, from another window, changes nothing."""
+    known = store._rows(
+        """SELECT 1 FROM ratings WHERE key = :key
+           UNION SELECT 1 FROM latest_ratings WHERE prediction_id = :id AND rater = :rater""",
+        {"key": showing.key, "id": showing.moment.id, "rater": showing.rater},
+    )
+    if known:
+        return Vote.ALREADY
+    try:
+        rating = store.rate(showing.moment.id, showing.rater, thumbs, key=showing.key)
+    except InputError:
+        # Between the look and the write another window has voted the other way.
+        if store._rows("SELECT 1 FROM ratings WHERE key = ?", [showing.key]):
+            return Vote.ALREADY
+        raise
+    return Vote.RECORDED if rating.thumbs == thumbs else Vote.ALREADY
+
+
+def skip(store: Store, showing: Showing) -> None:
+    """The rater cannot say: it is not shown to them again."""
+    with store._write():
+        store.db.execute(
+            "UPDATE showings SET skipped_at = ? WHERE key = ? AND skipped_at IS NULL",
+            [time.time(), showing.key],
+        )
+
+
+def explain(store: Store, rated: Rated, reason: str) -> None:
+    """Add why: the same vote again, with its reason, counts instead."""
+    old = rated.rating
+    store.rate(old.prediction_id, old.rater, old.thumbs, reason=reason, key=f"{old.key}:because:{reason}")
+
+
+def withdraw(store: Store, rated: Rated) -> None:
+    """Take a vote back, with what the same rater said about the same prediction before, and show the
+    prediction again. Taking back twice is taking back once."""
+    old = rated.rating
+    with store._write():
+        done = store.db.execute(
+            """INSERT OR IGNORE INTO withdrawals (rating_id, withdrawn_at)
+               SELECT id, ? FROM ratings WHERE prediction_id = ? AND rater = ? AND id <= ?""",
+            [time.time(), old.prediction_id, old.rater, old.id],
+        ).rowcount
+    if done > 0:
+        before = store._rows(
+            "SELECT share FROM showings WHERE prediction_id = ? AND rater = ? ORDER BY id DESC LIMIT 1",
+            [old.prediction_id, old.rater],
+        )
+        _note_showing(store, old.rater, old.prediction_id, before[0]["share"] if before else 1.0)
+
+
+def latest(store: Store, rater: str) -> Rated | None:
+    """The rater's last vote that counts."""
+    rows = store._rows(
+        """SELECT r.* FROM ratings AS r WHERE r.rater = ?
+           AND NOT EXISTS (SELECT 1 FROM withdrawals WHERE rating_id = r.id) ORDER BY r.id DESC LIMIT 1""",
+        [clean_name(rater)],
+    )
+    if not rows:
+        return None
+    rating = Rating(**rows[0])
+    return Rated(rating, moment(store, rating.prediction_id))
+
+
+def sitting(store: Store, rater: str, now: float | None = None) -> Sitting:
+    """The votes of the rater's present sitting; what was taken back is not among them."""
+    rows = store._rows(
+        "SELECT thumbs, rated_at FROM latest_ratings WHERE rater = ? ORDER BY id DESC LIMIT 1000",
+        [clean_name(rater)],
+    )
+    last = time.time() if now is None else now
+    rated = up = 0
+    for row in rows:
+        if last - row["rated_at"] > SITTING_GAP_S:
+            break
+        last = row["rated_at"]
+        rated += 1
+        up += row["thumbs"]
+    return Sitting(rated, up)
+
+
+def unrated(store: Store, rater: str) -> int:
+    """How many predictions still wait for this rater."""
+    row = store._rows(
+        """SELECT (SELECT COUNT(*) FROM moments) AS stored,
+                  (SELECT COUNT(*) FROM latest_ratings AS r WHERE r.rater = :rater) AS rated,
+                  (SELECT COUNT(DISTINCT s.prediction_id) FROM showings AS s
+                   WHERE s.rater = :rater AND s.skipped_at IS NOT NULL AND NOT EXISTS
+                     (SELECT 1 FROM latest_ratings AS r
+                      WHERE r.prediction_id = s.prediction_id AND r.rater = s.rater)) AS skipped""",
+        {"rater": clean_name(rater)},
+    )[0]
+    return max(0, int(row["stored"]) - int(row["rated"]) - int(row["skipped"]))
+
+
+def approval(store: Store) -> list[dict[str, Any]]:
+    """Votes that count, by policy and version: policy, policy_version, rated, up."""
+    return store._rows(
+        """SELECT p.policy, p.policy_version, COUNT(*) AS rated, SUM(r.thumbs) AS up
+           FROM latest_ratings AS r JOIN predictions AS p ON p.id = r.prediction_id
+           GROUP BY p.policy, p.policy_version ORDER BY rated DESC, p.policy, p.policy_version"""
+    )
+
+
+def _rater(name: str) -> str:
+    rater = clean_name(name)
+    if not rater:
+        raise InputError("a rating needs a rater, and the name given is empty")
+    return rater
+
+
+def _note_showing(store: Store, rater: str, prediction_id: int, share: float) -> Showing:
+    with store._write():
+        given = store.db.execute(
+            "SELECT COUNT(*) FROM ratings WHERE prediction_id = ? AND rater = ?", [prediction_id, rater]
+        ).fetchone()[0]
+        key = f"{rater}:{prediction_id}:{given}"
+        store.db.execute(
+            "INSERT OR IGNORE INTO showings (key, prediction_id, rater, share, shown_at) VALUES (?, ?, ?, ?, ?)",
+            [key, prediction_id, rater, share, time.time()],
+        )
+    return _showing(store, store._rows("SELECT * FROM showings WHERE key = ?", [key])[0])
+
+
+def _showing(store: Store, row: dict[str, Any]) -> Showing:
+    return Showing(row["key"], row["rater"], float(row["share"]), moment(store, row["prediction_id"]))
