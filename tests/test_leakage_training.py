@@ -1,0 +1,105 @@
+"""Nothing that happens later reaches what is learned: changing events after t changes no prompt at or
+before t, no SFT example whose answer is at or before t, and no preference when t ends the training part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from env.cost import WorldConfig, cost_model
+from env.splits import Split, chrono
+from env.timeline import Event, Timeline
+from reward import parse_reward
+from rlmemo.learning.pairs import score
+from rlmemo.learning.states import Ground, States, answers, part_states, prompts, sft_examples
+from tests.training_ground import small_ground
+
+
+def changed_after(timeline: Timeline, cut: int, seed: int) -> Timeline:
+    """The same events up to `cut`; then other targets (new ones too) at other times, and more of them."""
+    rng = np.random.default_rng(seed)
+    events = [timeline.event(i) for i in range(cut + 1)]
+    t = events[-1].t
+    before = events[-1].target
+    for _ in range(len(timeline) - cut + 37):
+        t += float(rng.exponential(200.0)) + 0.5
+        options = [x for x in (*timeline.names, "new one", "another new one") if x != before]
+        before = options[rng.integers(len(options))]
+        events.append(Event(t=t, target=before, kind="app"))
+    made = Timeline.from_events(timeline.user, events, tz=timeline.tz, tz_known=timeline.tz_known)
+    return replace(made, collapsed=True)
+
+
+def grounds(share: float, seed: int) -> tuple[Ground, Ground, list[int]]:
+    """The small ground, the same with changed futures, and the last unchanged event per user. Both keep
+    the split of the first, and a budget in MB (the default looks at the costs of all targets)."""
+    old = small_ground()
+    cuts = [int(share * len(t)) for t in old.timelines]
+    new = [changed_after(t, c, seed) for t, c in zip(old.timelines, cuts, strict=True)]
+    world = WorldConfig(budget_mb=3200.0)
+    model = cost_model("desktop")
+    return (
+        Ground.prepare(old.timelines, old.split, model, world),
+        Ground.prepare(new, old.split, model, world),
+        cuts,
+    )
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.69])
+def test_prompts_and_examples_do_not_see_the_future(share: float) -> None:
+    old, new, cuts = grounds(share, seed=int(100 * share))
+    for user, cut in enumerate(cuts):
+        index = np.arange(cut + 1)
+        states = States(np.full(len(index), user), index)
+        assert np.array_equal(prompts(old, states), prompts(new, states))
+        before = states[index < cut]  # their answer is event cut at the latest
+        a, b = sft_examples(old, before), sft_examples(new, before)
+        assert a[1:] == b[1:]
+
+
+def test_the_answer_is_what_was_opened_next() -> None:
+    """And the change is one that would show: beyond the cut answers do differ."""
+    old, new, cuts = grounds(0.5, seed=7)
+    states = part_states(old.split.train)
+    right = answers(old, states)
+    for user, rows in states.by_user():
+        index = states.index[rows]
+        slate = old.slates[user].candidates[index]
+        known = right.place[rows] >= 0
+        opened = old.timelines[user].target[index + 1]
+        assert np.array_equal(slate[known, right.place[rows][known]], opened[known])
+        assert not (slate[~known] == opened[~known, None]).any()
+    after = States(np.full(50, 0), np.arange(cuts[0] + 1, cuts[0] + 51))
+    assert not np.array_equal(prompts(old, after), prompts(new, after))
+
+
+def test_preferences_do_not_see_beyond_the_training_part() -> None:
+    old, _, _ = grounds(0.5, seed=1)
+    ends = [int(train.max()) for train in old.split.train]
+    changed = [changed_after(t, e, 3) for t, e in zip(old.timelines, ends, strict=True)]
+    new = Ground.prepare(changed, old.split, cost_model("desktop"), old.world)
+    states = part_states(old.split.train)
+    states = states[np.linspace(50, len(states) - 1, 120).astype(int)]
+    rng = np.random.default_rng(0)
+    plans = []
+    for user, index in zip(states.user, states.index, strict=True):
+        full = np.flatnonzero(old.slates[user].candidates[index] >= 0)
+        picks = rng.permutation(full)[:2]
+        plans.append({(): "none", tuple((int(p), int(rng.integers(4))) for p in sorted(picks)): "sampled"})
+    reward = parse_reward("net_seconds")
+    for a, b in zip(
+        score(old, states, plans, reward, 3), score(new, states, plans, reward, 3), strict=True
+    ):
+        assert (a.user, a.index, a.plans) == (b.user, b.index, b.plans)
+        assert np.array_equal(a.rewards, b.rewards)
+
+
+def test_parts_stay_apart() -> None:
+    """No training state's answer lies in validation or test."""
+    ground = small_ground()
+    split: Split = chrono(ground.timelines)
+    states = part_states(split.train)
+    for user, rows in states.by_user():
+        assert states.index[rows].max() + 1 < min(split.validation[user].min(), split.test[user].min())
