@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 BUSY_S = 15.0
 MAX_REASON = 2000
 DEFAULT_DB = "rlmemo.db"
+# what the file was when it was last found undamaged: the dashboard opens the store at every click, and
+# reading a large file from end to end each time would be felt
+_CHECKED: dict[str, tuple[int, int, int, int]] = {}
 
 
 @dataclass(frozen=True)
@@ -533,9 +536,14 @@ def _check_ours(db: Database, path: Path) -> None:
             f"{path}: was made by a newer rlmemo (version {version}, this one knows {len(MIGRATIONS)}); "
             "install that one, or name another file"
         )
+    file = path.stat()
+    state = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns)
+    if _CHECKED.get(str(path)) == state:
+        return
     problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise InputError(f"{path}: is damaged ({problem}); restore a copy, or name another file")
+    _CHECKED[str(path)] = state
 
 
 def _migrate(db: Database, path: Path) -> None:

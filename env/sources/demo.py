@@ -21,12 +21,14 @@ import datetime as dt
 import math
 import random
 from collections.abc import Iterator
-from zoneinfo import ZoneInfo
+
+import numpy as np
 
 from env.errors import InputError
 from env.sources.personas import PERSONAS, Habit, Persona, Step
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
+from env.timeline import utc_offsets
 
 FIRST_DAY = dt.date(2025, 3, 3)  # a Monday; the eight weeks hold both changes to summer time
 WEEKS = 8
@@ -227,11 +229,9 @@ def load(*, seed: int = 0, collapsed: bool = True, tz: str | None = None, weeks:
     for persona in PERSONAS:
         life = _Life(persona, seed)
         life.live(weeks)
-        offsets = _offsets(tz or persona.tz, 7 * weeks + 2)
-        for local, target, seconds, device in life.opened:
+        at = _unix(np.array([row[0] for row in life.opened]), tz or persona.tz)
+        for t, (_, target, seconds, device) in zip(at.tolist(), life.opened, strict=True):
             kind = "page" if target.endswith(".example") else "file" if target.endswith(_FILES) else "app"
-            # milliseconds, as recorders have it
-            t = round(offsets[int(local // 86400.0)] + local, 3)
             rows.add(persona.user, t, target, kind, round(seconds, 3), device)
     report = ImportReport(source=f"demo (synthetic, seed {seed})", rows_read=len(rows))
     zones = {p.user: tz or p.tz for p in PERSONAS}
@@ -243,14 +243,11 @@ def load(*, seed: int = 0, collapsed: bool = True, tz: str | None = None, weeks:
     return finish("demo", timelines, report, collapsed=collapsed, synthetic=True)
 
 
-def _offsets(tz: str, days: int) -> list[float]:
-    """Per day of the demo, what is to be added to local seconds since its first midnight to get unix
-    seconds, under the UTC offset that holds at noon of that day."""
-    z = ZoneInfo(tz)
+def _unix(local: np.ndarray, tz: str) -> np.ndarray:
+    """Unix seconds, to the millisecond as recorders have it, of local seconds since the first midnight."""
     start = dt.datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day, tzinfo=dt.UTC).timestamp()
-    out = []
-    for day in range(days):
-        noon = dt.datetime.combine(FIRST_DAY + dt.timedelta(days=day), dt.time(12), tzinfo=z)
-        offset = noon.utcoffset()
-        out.append(start - (offset.total_seconds() if offset else 0.0))
-    return out
+    wall = start + local
+    # the offset in force half a day at most from the moment, then the one in force at it; an hour that
+    # the clocks skip is lived by the old one
+    t = wall - utc_offsets(wall - utc_offsets(wall, tz), tz)
+    return np.round(wall - utc_offsets(t, tz), 3)

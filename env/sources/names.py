@@ -34,7 +34,7 @@ def clean_name(text: str) -> str:
         name = " ".join("".join(kept).split()).strip(_JOINERS)
     if len(name) > MAX_NAME:
         digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
-        name = f"{name[: MAX_NAME - 10]}…#{digest}"
+        name = f"{name[: MAX_NAME - 9]}…{digest}"
     return name
 
 
@@ -68,7 +68,4 @@ def page_target(url: str, page: str = "host") -> tuple[str, str]:
         return LOCAL_FILE, "file"
     if not host:
         return "", "page"
-    name = host if scheme in ("http", "https") else f"{scheme}://{host}"
-    if page == "path":
-        name += path.rstrip("/")
-    return clean_name(name), "page"
+    return clean_name(host + path.rstrip("/") if page == "path" else host), "page"
