@@ -490,14 +490,16 @@ def plan_effects(
     indices: np.ndarray,
     plans: Plans,
     base: Plans | None = None,
+    horizon_s: float | None = None,
 ) -> np.ndarray:
     """What each alternative plan changes: float64 [D, M, len(FIELDS)], in the units of the fields.
 
     For decision `indices[d]` and alternative m, the world is forked after event `indices[d]` (its past
     under `base`, or without prewarms): one copy does `plans[d, m]`, the other keeps still, both follow
     `base` afterwards. The difference of their records is summed until the two copies are the same again,
-    but over no more than the longest delay + the longest load + ttl: by then every prewarm of the plan is
-    resolved. Keeping still is 0 by definition. indices: sorted or not; plans: [D, M, K].
+    but over no more than `horizon_s` seconds (None: the longest delay + the longest load + ttl, by when every
+    prewarm of the plan is resolved; what it evicted may be missed later still, and `math.inf` waits for
+    that). Keeping still is 0 by definition. indices: sorted or not; plans: [D, M, K].
     Raises InputError for indices or plans that do not fit.
     """
     n = len(timeline)
@@ -523,6 +525,7 @@ def plan_effects(
     capacity = 2 * (base.count() + alt_picks)
     states = [new_state(len(costs), capacity) for _ in range(3)]
     horizon = max(config.delays) + (float(costs.load_s.max()) if len(costs) else 0.0) + config.ttl_s
+    horizon = horizon if horizon_s is None else float(horizon_s)
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
     _score(states[0], states[1], states[2], rules(costs, config), book, scrap, timeline.t, timeline.target,
            base.delay.reshape(-1), picks, plans.target[order], plans.delay[order], indices[order], horizon,
@@ -540,6 +543,7 @@ def score_plans(
     indices: np.ndarray,
     plans: Plans,
     base: Plans | None = None,
+    horizon_s: float | None = None,
 ) -> np.ndarray:
     """The reward that each alternative plan adds over keeping still at that decision: float64 [D, M].
 
@@ -550,5 +554,5 @@ def score_plans(
         from env.plans import FIELDS
 
         weights = weights.weights(FIELDS)
-    scores: np.ndarray = plan_effects(timeline, costs, config, indices, plans, base) @ weights
+    scores: np.ndarray = plan_effects(timeline, costs, config, indices, plans, base, horizon_s) @ weights
     return scores

@@ -78,15 +78,12 @@ def test_warm_and_empty_places_are_not_picked(states: States, scored: list[Score
 
 def test_a_score_is_what_the_readable_world_says(scored: list[Scored]) -> None:
     """Replay the training part twice in plain Python, with and without the plan: the difference of the
-    rewards is the score (the plan is resolved well before the end of the part)."""
+    rewards is the score, whenever it falls due: what was evicted may be missed hours later."""
     ground = small_ground()
-    horizon = max(ground.world.delays) + ground.world.ttl_s
     tried = 0
-    for s in scored[::3]:
+    for s in scored[::6]:
         timeline = ground.timelines[s.user]
         last = int(ground.split.train[s.user].max())
-        if timeline.t[last] - timeline.t[s.index] < 2 * 3600:
-            continue
         part = timeline.take(np.arange(last + 1))
         costs = ground.costs[s.user]
         costs = type(costs)(*(c[: len(part.names)] for c in (costs.memory_mb, costs.cold_s, costs.warm_s, costs.load_s)))  # fmt: skip
@@ -98,8 +95,6 @@ def test_a_score_is_what_the_readable_world_says(scored: list[Scored]) -> None:
                 plans.delay[s.index, k] = delay
             still = replay(part, costs, world, Plans.empty(len(part), 3))
             effect = (replay(part, costs, world, plans).table - still.table) @ REWARD.weights(FIELDS)
-            if np.any(effect[part.t > part.t[s.index] + horizon]):
-                continue  # an eviction that is felt later than a score looks (env.kernel.plan_effects)
             assert s.rewards[m] == pytest.approx(effect.sum(), abs=1e-6)
             tried += 1
     assert tried > 50

@@ -15,6 +15,7 @@ preference then has the sign of the difference in expected reward.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,8 @@ def propose(
 def score(ground: Ground, states: States, plans: list[dict[Picks, str]], reward: Reward, picks: int) -> list[Scored]:
     """The reward that each plan adds over keeping still at its state.
 
-    Each timeline is cut after the last event of its training part, so nothing that happens later reaches
+    Followed until the world is as if nothing had been done: a target that was evicted for a prewarm is often
+    missed hours later, and that costs more than the prewarm itself. Each timeline is cut after the last event of its training part, so nothing that happens later reaches
     a preference; a prewarm that is unresolved there counts as wasted.
     """
     scored: list[Scored | None] = [None] * len(states)
@@ -141,7 +143,7 @@ def score(ground: Ground, states: States, plans: list[dict[Picks, str]], reward:
                     target[d, m, k] = slate[place]
                     delay[d, m, k] = bucket
         world = ground.world.resolved(ground.costs[user])
-        values = score_plans(part, costs, world, reward, states.index[rows], Plans(target, delay))  # type: ignore[arg-type]
+        values = score_plans(part, costs, world, reward, states.index[rows], Plans(target, delay), horizon_s=math.inf)  # type: ignore[arg-type]
         for d, row in enumerate(rows):
             made = plans[row]
             scored[row] = Scored(
