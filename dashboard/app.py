@@ -21,7 +21,7 @@ def page(module: ModuleType, where: setting.Setting) -> Callable[[], None]:
 
 def main() -> None:
     where = setting.from_arguments(sys.argv[1:])
-    st.set_page_config(page_title="rlmemo", page_icon=":material/local_fire_department:", layout="centered")
+    st.set_page_config(page_title="rlmemo", page_icon=look.FAVICON, layout="centered")
     if not gate.let_in(where):
         return
     pages = [

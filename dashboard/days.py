@@ -91,7 +91,7 @@ def _heat(timeline: Timeline) -> None:
         .mark_rect(cornerRadius=2, stroke="#16140f" if look.dark() else "#fcfaf7", strokeWidth=1)
         .encode(
             x=alt.X("hour:O", title="hour of the day", axis=alt.Axis(labelAngle=0, values=[0, 6, 12, 18, 23])),
-            y=alt.Y("day:O", title=None, sort=list(WEEKDAYS)),
+            y=alt.Y("day:O", title=None, sort=list(WEEKDAYS), axis=alt.Axis(labelFlush=False, labelBaseline="middle")),
             color=alt.Color("opens:Q", scale=alt.Scale(range=look.ramp()), legend=None),
             tooltip=["day", "hour", "opens"],
         )
@@ -104,13 +104,13 @@ def _top(timeline: Timeline) -> None:
     top = summary.top_targets(timeline)
     most = top[0][1]
     html(
-        '<table class="plain">'
+        '<div class="grid">'
         + "".join(
-            f'<tr><td style="width:42%">{e(name)}</td><td><div class="bar" style="margin-top:.45rem">'
-            f'<i style="width:{100 * n / most:.1f}%"></i></div></td><td class="n">{n:,}</td></tr>'
+            f'<span class="name">{e(name)}</span><div class="bar" style="padding:0"><i style="width:'
+            f'{100 * n / most:.1f}%"></i></div><span class="n">{n:,}</span>'
             for name, n in top
         )
-        + "</table>"
+        + "</div>"
     )
 
 
@@ -134,7 +134,7 @@ def _gaps(timeline: Timeline) -> None:
         alt.Chart(table)
         .mark_bar(color=look.EMBER[3], cornerRadiusTopLeft=3, cornerRadiusTopRight=3)
         .encode(
-            x=alt.X("pause:O", sort=list(summary.GAP_NAMES), title=None, axis=alt.Axis(labelAngle=-35)),
+            x=alt.X("pause:O", sort=list(summary.GAP_NAMES), title=None, axis=alt.Axis(labelAngle=-45, labelOverlap=False)),
             y=alt.Y("opens:Q", title=None),
             tooltip=["pause", "opens"],
         )

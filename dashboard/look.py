@@ -35,6 +35,12 @@ SERIES = ["#c95c1b", "#2f7f86", "#8a6bb0", "#b3923a"]
 
 GOOD, BAD = "#3c8d5a", "#b8480f"
 
+FAVICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path fill="#c95c1b" d="M12 2c1 4 6 6 6 12a6 6 0 0 1'
+    '-12 0c0-2.500 1-4.500 2.500-6 .3 1.600 1 2.600 2 3C10.500 8 11 5 12 2z"/></svg>'
+)
+"""Ours, because Streamlit fetches emoji and icon favicons from elsewhere, and nothing is fetched from elsewhere."""
+
 _STYLE = """
 <style>
 .block-container, [data-testid="stMainBlockContainer"] {max-width: 60rem; padding-top: 4.2rem; padding-bottom: 3rem;}
@@ -43,9 +49,8 @@ _STYLE = """
   padding: 1.1rem 1.25rem 1.2rem; background: color-mix(in srgb, currentColor 3%, transparent);}
 .quiet {opacity: .68; font-size: .875rem;}
 .when {font-size: 1.02rem; font-weight: 600; margin: 0 0 .1rem;}
-.strip {display: flex; gap: .3rem; align-items: center; overflow-x: auto; padding: .75rem 0 .25rem;
-  scrollbar-width: thin;}
-.step {flex: 0 0 auto; max-width: 11rem; padding: .28rem .62rem; border-radius: 2rem; font-size: .85rem;
+.strip {display: flex; flex-wrap: wrap; gap: .35rem .3rem; align-items: center; padding: .75rem 0 .25rem;}
+.step {flex: 0 0 auto; max-width: min(14rem, 100%); padding: .28rem .62rem; border-radius: 2rem; font-size: .85rem;
   background: color-mix(in srgb, currentColor 9%, transparent); white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis;}
 .step.now {background: color-mix(in srgb, var(--ember) 22%, transparent); font-weight: 600;
@@ -56,6 +61,14 @@ _STYLE = """
   border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent);}
 .pick b {font-size: 1.35rem; line-height: 1.25; font-weight: 650; overflow-wrap: anywhere;}
 .pick span {flex: 0 0 auto; font-size: .95rem;}
+.st-key-votes button {min-height: 3.7rem; font-size: 1.05rem;}
+.st-key-votes button p {font-size: 1.05rem; font-weight: 600;}
+.st-key-votes {flex-wrap: nowrap;}
+.grid {display: grid; grid-template-columns: minmax(6rem, 34%) 1fr auto; gap: .1rem .9rem; align-items: center;
+  font-size: .92rem;}
+.grid > * {padding: .34rem 0;}
+.grid .name {overflow-wrap: anywhere;}
+.grid .n {text-align: right; font-variant-numeric: tabular-nums;}
 .still {font-size: 1.25rem; padding: .4rem 0; font-weight: 600;}
 .band {border-left: 4px solid var(--ember); border-radius: .5rem; padding: .55rem .85rem; font-size: .92rem;
   background: color-mix(in srgb, currentColor 5%, transparent);}

@@ -2,13 +2,148 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime, time, timedelta
+
 import streamlit as st
 
-from dashboard.setting import Setting
+from dashboard import look
+from dashboard.look import e, html
+from dashboard.setting import Setting, opened
+from dashboard.words import count, shown
+from env.errors import InputError
+from env.timeline import zone
+from rlmemo import store_forgetting
+from rlmemo.store import Store
 
 TITLE = "Data and privacy"
 ICON = ":material/lock:"
 
+MOST_TARGETS = 2000
+
 
 def show(where: Setting) -> None:
     st.title("Data and privacy")
+    if not where.db.exists():
+        look.empty("Nothing is stored", f"There is no {where.db.name} yet.")
+        return
+    store = opened(where)
+    note = st.session_state.pop("forgotten", None)
+    if note:
+        html(f'<div class="band good" data-testid="forgotten">{e(note, 600)}</div>')
+    _stored(store, where)
+    st.subheader("Take it along")
+    _export(store, where)
+    st.subheader("Forget")
+    target, period, everything = st.tabs(["A target", "A period", "Everything"])
+    with target:
+        _forget_target(store)
+    with period:
+        _forget_period(store)
+    with everything:
+        _forget_everything(store)
+
+
+def _stored(store: Store, where: Setting) -> None:
+    held = store_forgetting.holdings(store)
+    size = where.db.stat().st_size / 2**20
+    look.tiles(
+        [
+            (f"{held['events']:,}", "opens: when, what, which kind"),
+            (f"{held['predictions']:,}", "predictions, with the last steps before"),
+            (f"{held['ratings']:,}", "ratings, the earlier ones too"),
+            (f"{size:.1f} MB", "one file, readable by you alone"),
+        ]
+    )
+    rows: list[list[object]] = []
+    for t in store.timelines():
+        if t.first_t is None or t.last_t is None:
+            continue
+        first, last = (f"{datetime.fromtimestamp(x, zone(t.tz)):%d %b %Y}" for x in (t.first_t, t.last_t))
+        what = t.source + (" (synthetic)" if t.synthetic else "")
+        rows.append([t.user, what, f"{t.events:,}", f"{first} – {last}"])
+    if rows:
+        look.table(["person", "from", "opens", "time"], rows[:50], numeric={2})
+    html(
+        '<div class="quiet" style="margin-top:.6rem">Of a page its host is stored, not its title, query or '
+        "fragment. No window contents, no typed text. Everything stays in this file, on this machine: the "
+        "dashboard sends nothing anywhere.</div>"
+    )
+
+
+def _export(store: Store, where: Setting) -> None:
+    st.download_button(
+        "Export everything", icon=":material/download:", file_name=f"{where.db.stem}.jsonl",
+        mime="application/x-ndjson", data=lambda: "".join(store_forgetting.export(store)).encode(),
+        on_click="ignore", help="JSON lines: one object a row, each with the table it is from",
+    )  # fmt: skip
+
+
+def _forget_target(store: Store) -> None:
+    rows = store._rows(
+        "SELECT target, COUNT(*) AS n FROM events GROUP BY target ORDER BY n DESC, target LIMIT ?", [MOST_TARGETS]
+    )
+    if not rows:
+        st.caption("No target is stored.")
+        return
+    opens = {r["target"]: r["n"] for r in rows}
+    target = st.selectbox(
+        "Target", list(opens), index=None, placeholder="Choose a target",
+        format_func=lambda t: f"{shown(t)} ({count(opens[t], 'open')})", key="target",
+    )  # fmt: skip
+    sure = st.checkbox("Its opens, and every prediction that names it, with its ratings", key="sure-target")
+    st.button(
+        "Forget this target", disabled=target is None or not sure, key="forget-target",
+        on_click=_do, args=(lambda: store_forgetting.forget_target(store, str(target)), "target"),
+    )  # fmt: skip
+
+
+def _forget_period(store: Store) -> None:
+    known = [t for t in store.timelines() if t.first_t is not None and t.last_t is not None]
+    if not known:
+        st.caption("No opens are stored.")
+        return
+    zones = sorted({t.tz for t in known})
+    tz = st.selectbox("Time zone of the days", zones) if len(zones) > 1 else zones[0]
+    here = zone(tz)
+    first = datetime.fromtimestamp(min(t.first_t for t in known if t.first_t is not None), here).date()
+    last = datetime.fromtimestamp(max(t.last_t for t in known if t.last_t is not None), here).date()
+    days = st.date_input("Days, the last one included", value=(last, last), min_value=first, max_value=last)
+    chosen = days if isinstance(days, tuple) else (days,)
+    sure = st.checkbox("Opens of everybody in these days, and the predictions about them", key="sure-period")
+    if len(chosen) != 2:
+        st.caption("Choose the first and the last day.")
+        return
+    start = datetime.combine(chosen[0], time(), here).timestamp()
+    stop = datetime.combine(chosen[1] + timedelta(days=1), time(), here).timestamp()
+    st.button(
+        "Forget these days", disabled=not sure, key="forget-period",
+        on_click=_do, args=(lambda: store_forgetting.forget_period(store, start, stop), "period"),
+    )  # fmt: skip
+
+
+def _forget_everything(store: Store) -> None:
+    st.write("Opens, predictions, ratings and the list of runs: all rows, for good.")
+    typed = st.text_input("Type the word forget to go on", key="sure-everything")
+    st.button(
+        "Forget everything", disabled=typed.strip().lower() != "forget", type="primary", key="forget-everything",
+        on_click=_do, args=(lambda: store_forgetting.forget_everything(store), "everything"),
+    )  # fmt: skip
+
+
+def _do(forget: Callable[[], store_forgetting.Forgotten], what: str) -> None:
+    """Forget, say what went, and leave no confirmation ticked for the next time."""
+    try:
+        gone = forget()
+    except InputError as error:
+        st.session_state["forgotten"] = str(error)
+        return
+    said = (
+        f"Gone, and the file rewritten: {count(gone.events, 'open')}, {count(gone.predictions, 'prediction')}, "
+        f"{count(gone.ratings, 'rating')}."
+    )
+    if gone.adapters:
+        said += f" Runs that may have learned from it (delete their folders yourself): {', '.join(gone.adapters)}."
+    st.session_state["forgotten"] = said
+    for key in ("target", "sure-target", "sure-period", "sure-everything"):
+        st.session_state.pop(key, None)

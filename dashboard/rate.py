@@ -147,18 +147,15 @@ def _card(moment: ratings.Moment) -> None:
 
 
 def _votes(where: Setting, showing: ratings.Showing) -> None:
-    with st.container(key="votes"):
-        yes, no = st.columns(2)
-        with yes:
-            st.button(
-                "Yes, good", icon=":material/thumb_up:", shortcut="Y", width="stretch",
-                key=f"up-{showing.key}", on_click=_vote, args=(where, showing, 1),
-            )  # fmt: skip
-        with no:
-            st.button(
-                "No, not this", icon=":material/thumb_down:", shortcut="N", width="stretch",
-                key=f"down-{showing.key}", on_click=_vote, args=(where, showing, 0),
-            )  # fmt: skip
+    with st.container(key="votes", horizontal=True):
+        st.button(
+            "Yes, good", icon=":material/thumb_up:", shortcut="Y", width="stretch",
+            key=f"up-{showing.key}", on_click=_vote, args=(where, showing, 1),
+        )  # fmt: skip
+        st.button(
+            "No, not this", icon=":material/thumb_down:", shortcut="N", width="stretch",
+            key=f"down-{showing.key}", on_click=_vote, args=(where, showing, 0),
+        )  # fmt: skip
     with st.container(horizontal=True, horizontal_alignment="center"):
         st.button(
             "Can't say", icon=":material/skip_next:", shortcut="S", type="tertiary",
