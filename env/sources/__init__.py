@@ -83,7 +83,7 @@ def _load_file(name: str, *, collapsed: bool, tz: str | None, page: str, source:
     from env.sources import database, lines, lsapp, table, usagelogger
 
     path = Path(name)
-    if "\0" in name or not os.path.lexists(path):
+    if not name or "\0" in name or not os.path.lexists(path):
         close = get_close_matches(name, SOURCES, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise InputError(

@@ -139,7 +139,9 @@ def load(
             found = names[key] = _target(*key, page)
         target, kind, remark = found
         if not target:
-            report.drop(remark, f"line {line}: {_quote(key[0] if kind else key[1])}")
+            # an address may hold what nobody should read in a report, so only its beginning is quoted
+            wrong = key[0].split("?")[0].split("#")[0] if kind else key[1]
+            report.drop(remark, f"line {line}: {_quote(wrong)}")
             continue
         if remark:
             report.change(remark, f"line {line}")
