@@ -7,7 +7,7 @@ it is the bound on what can be saved, not on what should be.
 
 Why the bound holds. Take any plan and any open j of target x. If j waits less than cold_s, then x was
 resident just before t[j], and it had been so without interruption since it was either opened (the open p
-before j) or brought in by a prewarm that started at some s = t[i] + d with p < i < j, was not expired
+before j) or brought in by a prewarm that started at some s = t[i] + d with i < j, was not expired
 (s + load + ttl > t[j]), and did not start before event p + 1 (until then x was in front, and the prewarm
 redundant). That gives j a list of *options*, each with an interval of residency ending at j and with the
 seconds that it saves compared with a cold open: cold - warm for keeping and for prewarms ready in time,
