@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,7 +192,11 @@ def write_plot(loaded: Loaded, path: Path, *, user: str | None = None) -> None:
     figure.suptitle(title + (f" ({more:,} more users not drawn)" if more else ""), fontsize=12)
     part = path.with_name(f".{path.name}.part")
     try:
-        figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
+        path.parent.mkdir(exist_ok=True)
+        with warnings.catch_warnings():
+            # a name in a script that the font lacks is drawn as boxes; the terminal shows it
+            warnings.filterwarnings("ignore", message="Glyph")
+            figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

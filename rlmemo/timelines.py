@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="list | import | show")
+    commands = top.add_subparsers(dest="command", required=True)
 
     listing = commands.add_parser("list", help="what timelines there are, here and to be had")
     _db(listing)
@@ -138,9 +138,12 @@ def _import(args: argparse.Namespace) -> int:
         print(json.dumps({**report, "db": args.db, "written": written, "repeats": repeats}, indent=2))
         return 0
     print("\n".join(loaded.report.lines()))
-    print(f"{args.db}: {written['events']:,} events of {written['users']:,} users written", end="")
-    print(f", in place of {written['replaced']:,} from an earlier import" if written["replaced"] else "")
-    print(f"{repeats:,} of them repeat the target before them: they are stored, and collapsed when read")
+    users = "1 user" if written["users"] == 1 else f"{written['users']:,} users"
+    instead = f", in place of {written['replaced']:,} from an earlier import" if written["replaced"] else ""
+    print(f"{args.db}: {written['events']:,} events of {users} written{instead}")
+    if repeats:
+        those = "repeats the target before it" if repeats == 1 else "repeat the target before them"
+        print(f"{repeats:,} of them {those}: stored, and collapsed when read")
     print(f"next: python -m rlmemo.timelines show {args.db}")
     return 0
 
@@ -161,8 +164,7 @@ def _show(args: argparse.Namespace) -> int:
     chosen = max(loaded.timelines, key=len) if args.user is None else loaded.timelines[users.index(args.user)]
     print_timeline(chosen, synthetic=loaded.synthetic, top=args.top)
     if plot is not None:
-        only = None if args.user is None else args.user
-        write_plot(loaded, plot, user=only)
+        write_plot(loaded, plot, user=args.user)
         print(f"\nplot written to {plot}")
     return 0
 
@@ -171,9 +173,7 @@ def _plot_path(given: str | None, timelines: str) -> Path:
     """Where the plot goes. Raises InputError before anything is read where it could not be written."""
     if given is None:
         name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(timelines).stem) or "timelines"
-        path = Path("runs") / f"timelines-{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        return path
+        return Path("runs") / f"timelines-{name}.png"
     path = Path(given)
     if path.suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(f"--plot {given}: accepted are files ending in {', '.join(PLOT_SUFFIXES)}, or none")
