@@ -31,8 +31,12 @@ def parser() -> argparse.ArgumentParser:
         f"the environment variable {TOKEN_VARIABLE}, and TLS in front of it.",
     )
     p.add_argument("--db", metavar="FILE", default=DEFAULT_DB, help="the store (default: %(default)s)")
-    p.add_argument("--runs", metavar="DIR", default="runs", help="folder of run folders (default: %(default)s)")
-    p.add_argument("--rater", metavar="NAME", default="me", help="whose ratings these are (default: %(default)s)")
+    p.add_argument(
+        "--runs", metavar="DIR", default="runs", help="folder of run folders (default: %(default)s)"
+    )
+    p.add_argument(
+        "--rater", metavar="NAME", default="me", help="whose ratings these are (default: %(default)s)"
+    )
     p.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     p.add_argument("--port", type=int, help=f"port to listen on (default: the first free from {FIRST_PORT})")
     p.add_argument("--no-open", action="store_true", help="do not open a browser window")
@@ -61,8 +65,10 @@ def check_db(path: str) -> Path:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if head and head != b"SQLite format 3\0":
-        raise InputError(f"{path}: is no SQLite database; import a recording with: "
-                         "python -m rlmemo.timelines import FILE --db NEW.db")
+        raise InputError(
+            f"{path}: is no SQLite database; import a recording with: "
+            "python -m rlmemo.timelines import FILE --db NEW.db"
+        )
     return db
 
 
@@ -102,7 +108,9 @@ def free_port(address: str, wanted: int | None) -> int:
                 return port
             except OSError as error:
                 reason = error.strerror or str(error)
-    raise InputError(f"cannot listen on {address} port {wanted or FIRST_PORT} ({reason}); try --port {FIRST_PORT + 50}")
+    raise InputError(
+        f"cannot listen on {address} port {wanted or FIRST_PORT} ({reason}); try --port {FIRST_PORT + 50}"
+    )
 
 
 def command(db: Path, runs: Path, rater: str, address: str, port: int, headless: bool) -> list[str]:
@@ -128,7 +136,10 @@ def command(db: Path, runs: Path, rater: str, address: str, port: int, headless:
     }
     if is_loopback(address):
         options["browser.serverAddress"] = "localhost"
-    flags = [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in options.items()]
+    flags = [
+        f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in options.items()
+    ]
     if is_loopback(address):
         # A page elsewhere whose name is made to resolve to 127.0.0.1 must not get in (DNS rebinding).
         flags += [f"--server.allowedHosts={host}" for host in ("localhost", "127.0.0.1", "[::1]")]

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import streamlit as st
 
-from dashboard import days, gate, look, policies, privacy, rate, setting
+from dashboard import days, gate, look, policies, privacy, rate, setting, train
 
 
 def page(module: ModuleType, where: setting.Setting) -> Callable[[], None]:
@@ -25,11 +25,14 @@ def main() -> None:
     if not gate.let_in(where):
         return
     pages = [
-        st.Page(page(module, where), title=module.TITLE, icon=module.ICON, url_path=path, default=path == "rate")
+        st.Page(
+            page(module, where), title=module.TITLE, icon=module.ICON, url_path=path, default=path == "rate"
+        )
         for path, module in (
             ("rate", rate),
             ("days", days),
             ("policies", policies),
+            ("train", train),
             ("privacy", privacy),
         )
     ]

@@ -60,7 +60,9 @@ def _timelines(where: Setting) -> dict[str, Timeline]:
     def read(path: str, version: str) -> dict[str, Timeline]:
         return {t.user: t for t in load_timelines(path).timelines}
 
-    found: dict[str, Timeline] = read(str(where.db), str([(x.id, x.events, x.imported_at, x.tz) for x in stamps]))
+    found: dict[str, Timeline] = read(
+        str(where.db), str([(x.id, x.events, x.imported_at, x.tz) for x in stamps])
+    )
     return found
 
 
@@ -77,7 +79,9 @@ def _facts(timeline: Timeline) -> None:
         ]
     )
     if not timeline.tz_known:
-        st.caption(f"Hours are shown in {timeline.tz}: the recording does not say which time zone it was made in.")
+        st.caption(
+            f"Hours are shown in {timeline.tz}: the recording does not say which time zone it was made in."
+        )
 
 
 def _heat(timeline: Timeline) -> None:
@@ -90,8 +94,15 @@ def _heat(timeline: Timeline) -> None:
         alt.Chart(pd.DataFrame(rows, columns=["day", "hour", "opens"]))
         .mark_rect(cornerRadius=2, stroke="#16140f" if look.dark() else "#fcfaf7", strokeWidth=1)
         .encode(
-            x=alt.X("hour:O", title="hour of the day", axis=alt.Axis(labelAngle=0, values=[0, 6, 12, 18, 23])),
-            y=alt.Y("day:O", title=None, sort=list(WEEKDAYS), axis=alt.Axis(labelFlush=False, labelBaseline="middle")),
+            x=alt.X(
+                "hour:O", title="hour of the day", axis=alt.Axis(labelAngle=0, values=[0, 6, 12, 18, 23])
+            ),
+            y=alt.Y(
+                "day:O",
+                title=None,
+                sort=list(WEEKDAYS),
+                axis=alt.Axis(labelFlush=False, labelBaseline="middle"),
+            ),
             color=alt.Color("opens:Q", scale=alt.Scale(range=look.ramp()), legend=None),
             tooltip=["day", "hour", "opens"],
         )
@@ -134,7 +145,12 @@ def _gaps(timeline: Timeline) -> None:
         alt.Chart(table)
         .mark_bar(color=look.EMBER[3], cornerRadiusTopLeft=3, cornerRadiusTopRight=3)
         .encode(
-            x=alt.X("pause:O", sort=list(summary.GAP_NAMES), title=None, axis=alt.Axis(labelAngle=-45, labelOverlap=False)),
+            x=alt.X(
+                "pause:O",
+                sort=list(summary.GAP_NAMES),
+                title=None,
+                axis=alt.Axis(labelAngle=-45, labelOverlap=False),
+            ),
             y=alt.Y("opens:Q", title=None),
             tooltip=["pause", "opens"],
         )

@@ -123,7 +123,9 @@ def tiles(facts: list[tuple[str, str]]) -> None:
     """A row of (value, what it is) tiles; both are plain text."""
     html(
         '<div class="tiles">'
-        + "".join(f'<div class="tile"><b>{e(v)}</b><span class="quiet">{e(w, 80)}</span></div>' for v, w in facts)
+        + "".join(
+            f'<div class="tile"><b>{e(v)}</b><span class="quiet">{e(w, 80)}</span></div>' for v, w in facts
+        )
         + "</div>"
     )
 
@@ -140,7 +142,7 @@ def table(head: list[str], rows: list[list[object]], numeric: set[int] | None = 
 
     def cells(row: list[object], tag: str) -> str:
         return "".join(
-            f'<{tag}{" class=n" if i in numeric else ""}>{e(x, 120)}</{tag}>' for i, x in enumerate(row)
+            f"<{tag}{' class=n' if i in numeric else ''}>{e(x, 120)}</{tag}>" for i, x in enumerate(row)
         )
 
     body = "".join(f"<tr>{cells(r, 'td')}</tr>" for r in rows)

@@ -19,7 +19,11 @@ COLUMNS = {
     "hit_rate": ("Hits", "{:.1%}", "opens that were ready and would have been cold"),
     "waste_rate": ("Wasted", "{:.1%}", "prewarms that nobody needed"),
     "reward_per_open": ("Reward", "{:.3f}", "reward per open"),
-    "oracle_share": ("Of the possible", "{:.1%}", "saved seconds as a share of what a clairvoyant would save"),
+    "oracle_share": (
+        "Of the possible",
+        "{:.1%}",
+        "saved seconds as a share of what a clairvoyant would save",
+    ),
 }
 
 FIRST_CURVES = ("loss", "reward", "eval_loss", "rewards/margins")
@@ -88,12 +92,22 @@ def _bars(policies: Policies, metric: str) -> None:
     order = list(table.sort_values("value", ascending=metric == "waste_rate")["policy"])
     y = alt.Y("policy:N", sort=order, title=None, axis=alt.Axis(labelLimit=170))
     format_ = ".0%" if "%" in COLUMNS[metric][1] else ".3f"
-    axis = alt.X("low:Q", title=COLUMNS[metric][2], axis=alt.Axis(format=format_), scale=alt.Scale(zero=False))
-    whisker = alt.Chart(table).mark_rule(strokeWidth=3, opacity=0.45, color=look.EMBER[3]).encode(y=y, x=axis, x2="high:Q")
-    dot = alt.Chart(table).mark_circle(size=110, opacity=1, color=look.EMBER[3]).encode(
-        y=y, x="value:Q", tooltip=["policy", "value", "low", "high"]
+    axis = alt.X(
+        "low:Q", title=COLUMNS[metric][2], axis=alt.Axis(format=format_), scale=alt.Scale(zero=False)
     )
-    look.draw((whisker + dot).properties(height=28 * len(rows) + 40), f"{metric} of every policy, with intervals")
+    whisker = (
+        alt.Chart(table)
+        .mark_rule(strokeWidth=3, opacity=0.45, color=look.EMBER[3])
+        .encode(y=y, x=axis, x2="high:Q")
+    )
+    dot = (
+        alt.Chart(table)
+        .mark_circle(size=110, opacity=1, color=look.EMBER[3])
+        .encode(y=y, x="value:Q", tooltip=["policy", "value", "low", "high"])
+    )
+    look.draw(
+        (whisker + dot).properties(height=28 * len(rows) + 40), f"{metric} of every policy, with intervals"
+    )
 
 
 def _trade(policies: Policies) -> None:
@@ -144,7 +158,9 @@ def _curves(run: runs.Run) -> None:
     st.subheader("How it learned")
     look.html(f'<div class="quiet">{look.e(run.name)}</div>')
     names = sorted(table["name"].unique(), key=lambda n: (n not in FIRST_CURVES, n))
-    shown_curves = st.multiselect("Curves", names, default=names[:2], key=f"curves-{run.name}", format_func=shown)
+    shown_curves = st.multiselect(
+        "Curves", names, default=names[:2], key=f"curves-{run.name}", format_func=shown
+    )
     for name in shown_curves:
         chart = (
             alt.Chart(table[table["name"] == name])

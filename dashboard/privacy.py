@@ -81,7 +81,8 @@ def _export(store: Store, where: Setting) -> None:
 
 def _forget_target(store: Store) -> None:
     rows = store._rows(
-        "SELECT target, COUNT(*) AS n FROM events GROUP BY target ORDER BY n DESC, target LIMIT ?", [MOST_TARGETS]
+        "SELECT target, COUNT(*) AS n FROM events GROUP BY target ORDER BY n DESC, target LIMIT ?",
+        [MOST_TARGETS],
     )
     if not rows:
         st.caption("No target is stored.")

@@ -69,7 +69,9 @@ def _all_done(where: Setting) -> None:
 
 def _showing(store: Store, where: Setting) -> ratings.Showing | None:
     """What stands on the page: the same until it is voted on or skipped, in this window and the next."""
-    showing = ratings.open_showing(store, where.rater) or ratings.show_next(store, where.rater, random.random())
+    showing = ratings.open_showing(store, where.rater) or ratings.show_next(
+        store, where.rater, random.random()
+    )
     if showing is not None and st.session_state.get("on_page") != showing.key:
         st.session_state["on_page"] = showing.key
         st.session_state["on_page_since"] = time.monotonic()
@@ -90,7 +92,7 @@ def _progress(counts: ratings.Sitting, left: int) -> None:
 def _last(where: Setting, last: ratings.Rated | None) -> None:
     failed = st.session_state.pop("failed", None)
     if failed:
-        st.error(failed, icon=":material/error:")
+        html(f'<div class="band" role="alert" data-testid="failed">{e(failed, 300)}</div>')
     note = st.session_state.pop("note", None)
     if last is None:
         if note:
@@ -98,7 +100,9 @@ def _last(where: Setting, last: ratings.Rated | None) -> None:
         return
     rating = last.rating
     said = "You said yes." if rating.thumbs else "You said no."
-    happened = " ".join(words.outcome_sentences(last.moment.prediction)) or "What happened next is not known yet."
+    happened = (
+        " ".join(words.outcome_sentences(last.moment.prediction)) or "What happened next is not known yet."
+    )
     html(
         f'<div class="band {"good" if rating.thumbs else ""}" data-testid="last">'
         + (f"{e(note, 200)} " if note else "")
@@ -130,7 +134,8 @@ def _card(moment: ratings.Moment) -> None:
         strip.append(f'<span class="step{now}" title="{e(target, 120)}">{e(target)}</span>')
     p = moment.prediction
     picks = "".join(
-        f'<div class="pick"><b>{e(x.target)}</b><span>{e(words.delay(x.delay_s))}</span></div>' for x in p.plan
+        f'<div class="pick"><b>{e(x.target)}</b><span>{e(words.delay(x.delay_s))}</span></div>'
+        for x in p.plan
     )
     who = e(p.user) + (" (synthetic)" if moment.synthetic else "")
     html(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,9 @@ def find_runs(folder: Path) -> list[Run]:
         return []
     found = []
     for path in folder.iterdir():
-        inside = [path / n for n in ("report.json", "config.yaml", "metrics.jsonl")] if path.is_dir() else [path]
+        inside = (
+            [path / n for n in ("report.json", "config.yaml", "metrics.jsonl")] if path.is_dir() else [path]
+        )
         there = [p for p in inside if p.is_file()]
         if there and (path.is_dir() or path.suffix == ".json"):
             found.append((max(p.stat().st_mtime for p in there), path))
@@ -64,7 +65,7 @@ def read_run(path: Path, changed: float = 0.0) -> Run:
         except (OSError, ValueError):
             run.remarks.append(f"{report.name} cannot be read")
         else:
-            run.policies = {name: metrics for name, metrics in _policies(read)}
+            run.policies = _policies(read)
             if isinstance(read, dict):
                 run.facts = {k: v for k, v in read.items() if isinstance(v, str | int | float | bool)}
     else:
@@ -81,16 +82,16 @@ def read_run(path: Path, changed: float = 0.0) -> Run:
     return run
 
 
-def _policies(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Value]]]:
-    """Every mapping of metrics in a report, named by the way to it."""
-    if not isinstance(node, dict):
-        return
-    metrics = {str(k): v for k, x in node.items() if (v := _value(x)) is not None}
-    if metrics:
-        yield " · ".join(p for p in path if p not in ("policies", "stages", "metrics")) or "policy", metrics
-        return
-    for key, below in node.items():
-        yield from _policies(below, (*path, str(key)))
+def _policies(report: Any) -> dict[str, dict[str, Value]]:
+    """Metrics by policy; what is no number is left out."""
+    policies = report.get("policies") if isinstance(report, dict) else None
+    found = {}
+    for name, metrics in policies.items() if isinstance(policies, dict) else ():
+        if isinstance(metrics, dict):
+            values = {str(k): v for k, x in metrics.items() if (v := _value(x)) is not None}
+            if values:
+                found[str(name)] = values
+    return found
 
 
 def _value(node: Any) -> Value | None:
@@ -98,7 +99,11 @@ def _value(node: Any) -> Value | None:
         return None
     value = float(node["value"])
     interval = node.get("ci95")
-    if isinstance(interval, list) and len(interval) == 2 and all(isinstance(x, int | float) for x in interval):
+    if (
+        isinstance(interval, list)
+        and len(interval) == 2
+        and all(isinstance(x, int | float) for x in interval)
+    ):
         low, high = float(interval[0]), float(interval[1])
     else:
         low = high = value
@@ -113,7 +118,11 @@ def curves(run: Run) -> list[tuple[str, str, int, float]]:
         if not isinstance(step, int | float):
             continue
         for name, value in row.items():
-            if name in ("stage", "step", "epoch") or isinstance(value, bool) or not isinstance(value, int | float):
+            if (
+                name in ("stage", "step", "epoch")
+                or isinstance(value, bool)
+                or not isinstance(value, int | float)
+            ):
                 continue
             if math.isfinite(value):
                 out.append((stage, str(name), int(step), float(value)))

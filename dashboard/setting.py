@@ -38,7 +38,7 @@ def opened(where: Setting) -> Store:
     place (restored, say) is opened anew."""
     import streamlit as st
 
-    from rlmemo.store import Store, open_store
+    from rlmemo.store import open_store
 
     @st.cache_resource(show_spinner=False, max_entries=4)
     def open_once(path: str, device: int, inode: int) -> Store:

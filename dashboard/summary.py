@@ -54,7 +54,9 @@ def transitions(timeline: Timeline, targets: int = 8, successors: int = 3) -> li
         left = int(follow.sum())
         if left:
             order = np.argsort(-follow, kind="stable")[:successors]
-            out.append(Successors(name, left, [(timeline.names[i], follow[i] / left) for i in order if follow[i]]))
+            out.append(
+                Successors(name, left, [(timeline.names[i], follow[i] / left) for i in order if follow[i]])
+            )
     return out
 
 

@@ -7,7 +7,7 @@ Everything here returns plain text. Names of targets and users come from recordi
 from __future__ import annotations
 
 import unicodedata
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from env.timeline import zone
@@ -29,13 +29,13 @@ def shown(name: object, longest: int = LONGEST) -> str:
 
 def moment(t: float, tz: str) -> str:
     """The local time of `t` (unix seconds): 'Tuesday 14 May 2019, 09:42'."""
-    local = datetime.fromtimestamp(t, timezone.utc).astimezone(zone(tz))
+    local = datetime.fromtimestamp(t, UTC).astimezone(zone(tz))
     return f"{local:%A} {local.day} {local:%B %Y, %H:%M}"
 
 
 def part_of_day(t: float, tz: str) -> str:
     """'morning', 'afternoon', 'evening' or 'night', local."""
-    hour = datetime.fromtimestamp(t, timezone.utc).astimezone(zone(tz)).hour
+    hour = datetime.fromtimestamp(t, UTC).astimezone(zone(tz)).hour
     if 5 <= hour < 12:
         return "morning"
     if 12 <= hour < 18:

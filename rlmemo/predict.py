@@ -16,6 +16,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -50,11 +51,17 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--timelines", metavar="NAME|PATH", default="demo", help="what to predict on (default: demo)")
-    p.add_argument("--policy", metavar="NAME|RUN_DIR", default="markov1", help="who predicts (default: markov1)")
+    p.add_argument(
+        "--timelines", metavar="NAME|PATH", default="demo", help="what to predict on (default: demo)"
+    )
+    p.add_argument(
+        "--policy", metavar="NAME|RUN_DIR", default="markov1", help="who predicts (default: markov1)"
+    )
     p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
     p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
-    p.add_argument("--part", choices=PARTS, default="validation", help="part of the split (default: validation)")
+    p.add_argument(
+        "--part", choices=PARTS, default="validation", help="part of the split (default: validation)"
+    )
     p.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
                    help="share of decisions at which another single target is tried (default: 0.1)")  # fmt: skip
     p.add_argument("--threshold", type=float, metavar="P",
@@ -276,16 +283,34 @@ def _write(
         if x >= 0
     ]
     plan = [
-        Planned(timeline.names[x], float(world.delays[d])) for x, d in zip(target, delay, strict=True) if x >= 0
+        Planned(timeline.names[x], float(world.delays[d]))
+        for x, d in zip(target, delay, strict=True)
+        if x >= 0
     ]
     probability = dict(listed)
-    likely = sum(probability.get(p.target, 0.0) for p in plan) if plan else max(probability.values(), default=0.0)
+    likely = (
+        sum(probability.get(p.target, 0.0) for p in plan) if plan else max(probability.values(), default=0.0)
+    )
     steps = [
-        (float(timeline.t[k]), timeline.names[timeline.target[k]]) for k in range(max(0, i + 1 - STEPS), i + 1)
+        (float(timeline.t[k]), timeline.names[timeline.target[k]])
+        for k in range(max(0, i + 1 - STEPS), i + 1)
     ]
     t = float(timeline.t[i])
-    said = "\n".join([source, timeline.user, str(i), repr(t), policy, version, options.part, str(options.seed),
-                      str(options.explore), str(options.threshold), options.cost])
+    said = "\n".join(
+        [
+            source,
+            timeline.user,
+            str(i),
+            repr(t),
+            policy,
+            version,
+            options.part,
+            str(options.seed),
+            str(options.explore),
+            str(options.threshold),
+            options.cost,
+        ]
+    )
     key = hashlib.sha256(said.encode()).hexdigest()[:32]
     if store._rows("SELECT 1 FROM predictions WHERE key = ?", [key]):
         return 0
@@ -319,12 +344,12 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
     Names stand in JSON strings, so that a name with a line break or an instruction in it stays a name.
     """
     import json
-    from datetime import datetime, timezone
+    from datetime import datetime
 
     from env.timeline import zone
 
     now = steps[-1][0]
-    local = datetime.fromtimestamp(now, timezone.utc).astimezone(zone(tz))
+    local = datetime.fromtimestamp(now, UTC).astimezone(zone(tz))
     lines = [f"now {local:%A %Y-%m-%d %H:%M} {tz}"]
     lines += [f"{now - t:.0f} s ago {json.dumps(target, ensure_ascii=False)}" for t, target in steps]
     return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""Trainings that were started here: separate processes that go on when the page, or the dashboard, closes.
+
+A training's log lies beside its run folder (`NAME.log`) and is locked (flock) by the process that writes
+it for as long as that lives. So whoever looks later, another window or another dashboard, can tell a
+training that is under way from one that has ended, however it ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from env.errors import InputError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
+TAIL_BYTES = 6000
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_children: list[subprocess.Popen[bytes]] = []  # kept, so that the ended ones can be reaped
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training. state: "running", "finished" (there is a report) or "stopped"."""
+
+    name: str
+    folder: Path
+    log: Path
+    state: str
+    pid: int | None
+
+
+def start(runs: Path, name: str, arguments: Sequence[str]) -> Job:
+    """Start `python -m rlmemo.train --out runs/NAME ARGUMENTS`. Raises InputError for a name that cannot be
+    a folder's or is taken, and where another training is under way: two would only slow each other."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name for a run; use letters, digits, dots, dashes, at most 60")
+    folder, log = runs / name, runs / f"{name}.log"
+    if folder.exists() or log.exists():
+        raise InputError(f"there is a run called {name} already; choose another name")
+    busy = [job for job in find(runs) if job.state == "running"]
+    if busy:
+        raise InputError(f"{busy[0].name} is still under way; wait for it, or stop it")
+    runs.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "rlmemo.train", "--out", str(folder), *arguments],
+            cwd=runs,
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=handle,
+            start_new_session=True,
+        )
+    finally:
+        os.close(handle)
+    _children.append(child)
+    (runs / f"{name}.pid").write_text(str(child.pid), encoding="utf-8")
+    return _job(log)
+
+
+def find(runs: Path) -> list[Job]:
+    """The trainings that were started here, the latest first."""
+    _children[:] = [child for child in _children if child.poll() is None]
+    if not runs.is_dir():
+        return []
+    logs = sorted(runs.glob("*.log"), key=lambda p: -p.stat().st_mtime)
+    return [_job(log) for log in logs]
+
+
+def stop(job: Job) -> None:
+    """Ask a running training to stop, as Ctrl-C does; it can be resumed."""
+    if job.state == "running" and job.pid is not None:
+        os.killpg(job.pid, signal.SIGINT)
+
+
+def tail(job: Job, lines: int = 25) -> str:
+    """The end of the log as plain text; of a line that was redrawn, what it last said."""
+    with job.log.open("rb") as file:
+        file.seek(max(0, job.log.stat().st_size - TAIL_BYTES))
+        text = _ANSI.sub("", file.read().decode("utf-8", "replace"))
+    kept = [line.rstrip("\r").split("\r")[-1].rstrip() for line in text.split("\n")]
+    return "\n".join([line for line in kept if line][-lines:])
+
+
+def _job(log: Path) -> Job:
+    folder = log.with_suffix("")
+    try:
+        pid = int(log.with_suffix(".pid").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        pid = None
+    state = "running" if _locked(log) else "finished" if (folder / "report.json").is_file() else "stopped"
+    return Job(folder.name, folder, log, state, pid)
+
+
+def _locked(log: Path) -> bool:
+    with log.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,339 @@
+"""The dashboard in a real browser: what is clicked and typed is what stands in the store, once."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from predictions_to_rate import HOSTILE, fill
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+PAGES = ("", "days", "policies", "train", "privacy")
+# Run by Python at its start: every address that the server connects to is written down.
+WATCH = """
+import os, socket
+for name in ("connect", "connect_ex"):
+    def watched(self, address, _old=getattr(socket.socket, name)):
+        if self.family != socket.AF_UNIX:
+            with open(os.environ["WATCH_FILE"], "a") as file:
+                file.write(repr(address) + "\\n")
+        return _old(self, address)
+    setattr(socket.socket, name, watched)
+"""
+
+
+class Server:
+    """A running dashboard."""
+
+    def __init__(self, db: Path, folder: Path, runs: Path | None = None) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.db, self.url = db, f"http://127.0.0.1:{self.port}"
+        self.connections = folder / "connections"
+        self.connections.touch()
+        (folder / "watch").mkdir()
+        (folder / "watch" / "sitecustomize.py").write_text(WATCH)
+        paths = [str(folder / "watch"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.log = (folder / "log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dashboard", "--db", str(db), "--runs", str(runs or folder / "runs"),
+             "--port", str(self.port), "--no-open"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "WATCH_FILE": str(self.connections)},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2):
+                    return
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.2)
+        self.stop()
+        raise AssertionError(f"the dashboard did not start: {Path(self.log.name).read_text()}")
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.db)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def votes(self) -> list[tuple[Any, ...]]:
+        """(prediction, thumbs) of the ratings that count, in order."""
+        return self.rows("SELECT prediction_id, thumbs FROM latest_ratings ORDER BY id")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(20)
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    running: list[Server] = []
+
+    def begin(db: Path, **options: Any) -> Server:
+        running.append(Server(db, tmp_path, **options))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.stop()
+
+
+def new_page(browser: Any, *, width: int = 1100, dark: bool = False) -> Any:
+    context = browser.new_context(
+        viewport={"width": width, "height": 850}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    return page
+
+
+def shown(page: Any) -> int:
+    """The prediction on the page."""
+    return int(page.get_by_test_id("card").get_attribute("data-prediction"))
+
+
+def vote(page: Any, thumbs: int, *, key: bool) -> int:
+    """Vote on what is shown, by key or by click, and wait for the thanks; returns the prediction."""
+    before = shown(page)
+    page.wait_for_timeout(450)  # a vote within the first moments is taken for a double click
+    if key:
+        page.keyboard.press("y" if thumbs else "n")
+    else:
+        page.get_by_role("button", name="Yes, good" if thumbs else "No, not this").click()
+    page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{before}'])")
+    page.wait_for_selector(f"[data-testid=last]:has-text('You said {'yes' if thumbs else 'no'}')")
+    return before
+
+
+def test_ten_by_click_and_by_key_undo_reload_and_a_second_window(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    page.goto(server.url)
+    given = []
+    for k in range(10):
+        thumbs = int(k % 3 != 1)
+        given.append((vote(page, thumbs, key=k % 2 == 0), thumbs))
+        assert server.votes() == given  # thanked for means committed
+    assert {t for _, t in given} == {0, 1}
+
+    # A reload shows the same prediction and counts nothing twice.
+    before = shown(page)
+    page.reload()
+    assert shown(page) == before
+    assert "10 rated" in page.inner_text("[data-testid=stMain]")
+    assert server.votes() == given
+
+    # Undo by key: the last vote does not count any more, the row is kept, and it is asked again.
+    page.wait_for_selector("[data-testid=last]")
+    page.keyboard.press("u")
+    page.wait_for_selector(f"[data-testid=card][data-prediction='{given[-1][0]}']")
+    assert server.votes() == given[:-1]
+    assert server.rows("SELECT COUNT(*) FROM ratings") == [(10,)]
+    given[-1] = (vote(page, 1 - given[-1][1], key=False), 1 - given[-1][1])
+    assert server.votes() == given
+    assert server.rows("SELECT COUNT(*) FROM ratings") == [(11,)]
+
+    # A second window shows the same prediction; voted in both, it counts once, as it was first said.
+    second = new_page(browser)
+    second.goto(server.url)
+    both = shown(page)
+    assert shown(second) == both
+    given.append((vote(page, 0, key=True), 0))
+    second.wait_for_timeout(450)
+    second.keyboard.press("y")
+    second.wait_for_selector("text=rated in another window")
+    assert server.votes() == given
+    assert server.rows("SELECT COUNT(*) FROM ratings") == [(12,)]
+    assert server.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_double_click_is_one_vote(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    page.goto(server.url)
+    first = shown(page)
+    page.wait_for_timeout(450)
+    page.get_by_role("button", name="Yes, good").dblclick()
+    page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{first}'])")
+    page.wait_for_timeout(1500)
+    assert server.votes() == [(first, 1)]
+
+
+def test_the_outcome_is_shown_after_the_vote_only(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    page.goto(server.url)
+    shown(page)
+    assert "was ready in time" not in page.content()
+    vote(page, 1, key=True)
+    assert "Chat was ready in time. news.example was not needed. 2.5 s of waiting saved." in page.inner_text(
+        "[data-testid=last]"
+    )
+
+
+def test_a_reason_counts_with_its_vote(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    page.goto(server.url)
+    voted = vote(page, 0, key=False)
+    page.get_by_role("button", name="Why?").click()
+    page.get_by_role("button", name="Wrong moment").click()
+    page.wait_for_selector("[data-testid=last]:has-text('wrong moment')")
+    assert server.rows("SELECT prediction_id, thumbs, reason FROM latest_ratings") == [
+        (voted, 0, "wrong moment")
+    ]
+
+
+def test_skipping_is_no_vote_and_the_last_one_ends_it(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(fill(tmp_path / "a.db", predictions=2))
+    page = new_page(browser)
+    page.goto(server.url)
+    skipped = shown(page)
+    page.get_by_role("button", name="Can't say").wait_for()
+    page.keyboard.press("s")
+    page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{skipped}'])")
+    page.wait_for_timeout(450)
+    page.keyboard.press("n")
+    page.wait_for_selector("text=All rated")
+    assert [v[1] for v in server.votes()] == [0]
+    assert server.votes()[0][0] != skipped
+
+
+def test_a_narrow_screen_has_everything_on_it(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(
+        fill(tmp_path / "a.db", name="a-very-long-name-of-a-target.subdomain.example.org/" + "x" * 60)
+    )
+    page = new_page(browser, width=360, dark=True)
+    page.goto(server.url)
+    voted = vote(page, 0, key=False)
+    assert server.votes() == [(voted, 0)]
+    for name in PAGES:
+        page.goto(f"{server.url}/{name}")
+        page.wait_for_selector("h1, [data-testid=card]")
+        page.wait_for_timeout(800)
+        wide = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, name
+    page.goto(server.url)
+    for label in ("Yes, good", "No, not this"):
+        box = page.get_by_role("button", name=label).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+        assert box["height"] >= 44
+
+
+def test_names_are_text_and_never_markup(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start(fill(tmp_path / "a.db", name=HOSTILE))
+    page = new_page(browser)
+    alerts: list[str] = []
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    page.goto(server.url)
+    vote(page, 1, key=True)
+    text = page.inner_text("[data-testid=stMain]")
+    assert "<img src=x" in text
+    assert "**b**" in text
+    assert "[l](http://e)" in text
+    for name in ("", "days", "policies", "privacy"):
+        page.goto(f"{server.url}/{name}")
+        page.wait_for_selector("h1, [data-testid=card]")
+        page.wait_for_timeout(800)
+        assert page.locator("img[src='x'], a[href='http://e'], strong:text-is('b')").count() == 0
+    assert alerts == []
+
+
+def test_nothing_outside_is_asked_for_anything(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket_: asked.append(socket_.url))
+    for name in PAGES:
+        page.goto(f"{server.url}/{name}")
+        page.wait_for_selector("h1, [data-testid=card]")
+        page.wait_for_timeout(800)
+    assert len(asked) > 20
+    local = re.compile(rf"^(https?|wss?)://127\.0\.0\.1:{server.port}/|^(data|blob):")
+    assert [url for url in asked if not local.match(url)] == []
+    assert [
+        x for x in server.connections.read_text().splitlines() if "127.0.0.1" not in x and "::1" not in x
+    ] == []
+
+
+def test_without_a_database_it_says_what_to_do(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(tmp_path / "none.db")
+    page = new_page(browser)
+    for name in PAGES:
+        page.goto(f"{server.url}/{name}")
+        page.wait_for_selector("h1")
+        page.wait_for_timeout(500)
+        assert page.get_by_test_id("stException").count() == 0
+    page.goto(server.url)
+    page.wait_for_selector("text=python -m rlmemo.predict")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_forgetting_a_target_leaves_no_trace_in_the_file(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(fill(tmp_path / "a.db", predictions=3))
+    page = new_page(browser)
+    page.goto(server.url)
+    vote(page, 1, key=True)
+    page.goto(f"{server.url}/privacy")
+    page.get_by_role("combobox", name="Target").click()
+    page.get_by_role("option", name=re.compile("^news.example")).click()
+    page.get_by_text("Its opens, and every prediction that names it").click()
+    page.get_by_role("button", name="Forget this target").click()
+    page.wait_for_selector("[data-testid=forgotten]:has-text('192 opens, 3 predictions, 1 rating')")
+    assert server.rows("SELECT COUNT(*) FROM events WHERE target = 'news.example'") == [(0,)]
+    assert server.rows("SELECT COUNT(*) FROM predictions") == [(0,)]
+    assert server.rows("SELECT COUNT(*) FROM ratings") == [(0,)]
+    for file in tmp_path.glob("a.db*"):
+        assert b"news.example" not in file.read_bytes()
