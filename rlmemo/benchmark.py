@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "--budgets", default="2,4,8,16", metavar="N,N,…", help="budgets to compare (default: 2,4,8,16)"
     )
     world.add_argument("--picks", type=int, default=3, metavar="K", help="prewarms per plan, at most")
-    world.add_argument("--ttl", type=float, default=1800.0, metavar="S", help="seconds until a prewarm expires")
+    world.add_argument("--ttl", type=float, default=1800.0, metavar="S", help="a prewarm's life, seconds")
     world.add_argument(
         "--reward", default="net_seconds", help="net_seconds, memo, device, or term=weight,term=weight"
     )
@@ -144,44 +144,43 @@ def make_splits(timelines: Any, name: str) -> Any:
     return splits.wave(timelines) if name == "wave" else splits.chrono(timelines)
 
 
+COLUMNS = (
+    ("hr@1", "hr@1", 5), ("hr@3", "hr@3", 5), ("hr@5", "hr@5", 5), ("mrr@5", "mrr@5", 5),
+    ("hit_rate", "hits", 7), ("waste_rate", "wasted", 7), ("saved_seconds_per_open", "saved s", 7),
+    ("oracle_share", "oracle", 7), ("reward_per_open", "reward", 7),
+)  # fmt: skip
+
+
 def print_result(result: Evaluation) -> None:
-    """The main numbers as a table in the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from rlmemo.report.evaluation import PERCENT, SHORT
-
-    console = Console()
+    """The main numbers as a table in the terminal, and what they depend on."""
     kind = "synthetic" if result.synthetic else "recorded"
-    table = Table(
-        title=f"{result.timelines} ({kind}), {result.split}, "
-        f"{'collapsed' if result.collapsed else 'not collapsed'}, {result.n_events:,} test events",
-        caption=f"budget {result.setting.budget:g} typical targets, K {result.setting.max_picks}, "
-        f"costs {result.setting.cost}, reward {result.setting.reward}",
-        title_justify="left",
-        caption_justify="left",
+    wide = max(len(name) for name in [*result.policies, "policy"])
+    print(
+        f"{result.timelines} ({kind}), split {result.split}, "
+        f"{'collapsed' if result.collapsed else 'not collapsed'}, {result.n_events:,} test events of "
+        f"{result.n_users} users"
     )
-    shown = (
-        "hr@1", "hr@3", "hr@5", "mrr@5", "hit_rate", "waste_rate", "saved_seconds_per_open",
-        "oracle_share", "reward_per_open",
-    )  # fmt: skip
-    table.add_column("policy", style="bold")
-    for metric in shown:
-        table.add_column(SHORT.get(metric, metric), justify="right")
+    print("  ".join([f"{'policy':<{wide}}", *(f"{title:>{width}}" for _, title, width in COLUMNS)]))
     for name, judged in result.policies.items():
         cells = []
-        for metric in shown:
+        for metric, _, width in COLUMNS:
             e = judged.metrics.get(metric)
             if e is None or e.value != e.value:
-                cells.append("–")
-            elif metric in PERCENT and not metric.startswith("hr"):
-                cells.append(f"{100 * e.value:.1f} %")
+                text = "–"
+            elif metric in ("hit_rate", "waste_rate", "oracle_share"):
+                text = f"{100 * e.value:.1f} %"
             else:
-                cells.append(f"{e.value:.3f}")
-        table.add_row(name, *cells)
-    console.print(table)
+                text = f"{e.value:.3f}"
+            cells.append(f"{text:>{width}}")
+        print("  ".join([f"{name:<{wide}}", *cells]))
+    setting = result.setting
+    print(
+        "hits and saved seconds per open, wasted per prewarm, oracle: share of the clairvoyant bound\n"
+        f"budget {setting.budget:g} typical targets, at most {setting.max_picks} prewarms, "
+        f"costs {setting.cost}, reward {setting.reward}, {result.seconds:.0f} s"
+    )
     for note in result.notes:
-        console.print(f"note: {note}", style="dim", highlight=False)
+        print(f"note: {note}")
 
 
 class _Bar:
@@ -238,7 +237,8 @@ def _write_json(path: Path, data: dict[str, object]) -> None:
 
 
 def _command(arguments: list[str] | None) -> str:
-    return shlex.join(["python", "-m", "rlmemo.benchmark", *(sys.argv[1:] if arguments is None else arguments)])
+    words = sys.argv[1:] if arguments is None else arguments
+    return shlex.join(["python", "-m", "rlmemo.benchmark", *words])
 
 
 if __name__ == "__main__":

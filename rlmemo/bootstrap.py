@@ -70,7 +70,9 @@ class Draws:
         if denominator is None:
             denominator = np.ones(len(self.groups))
         top, bottom = self._sums(numerator), self._sums(denominator)
-        return _estimate(_divide(top.sum(), bottom.sum()), _divide(self.weights @ top, self.weights @ bottom))
+        return _estimate(
+            float(_divide(top.sum(), bottom.sum())), _divide(self.weights @ top, self.weights @ bottom)
+        )
 
     def macro(self, numerator: np.ndarray) -> Estimate:
         """The mean over users of each user's mean of `numerator` float [n]."""
@@ -97,9 +99,7 @@ class Draws:
                 medians[b] = values[np.searchsorted(mass, mass[-1] / 2)]
         return _estimate(float(values[(len(values) - 1) // 2]), medians)
 
-    def difference(
-        self, a: np.ndarray, b: np.ndarray, denominator: np.ndarray | None = None
-    ) -> Estimate:
+    def difference(self, a: np.ndarray, b: np.ndarray, denominator: np.ndarray | None = None) -> Estimate:
         """Paired difference ratio(a) - ratio(b) over the same observations and the same draws."""
         return self.ratio(np.asarray(a, np.float64) - np.asarray(b, np.float64), denominator)
 

@@ -117,6 +117,8 @@ class Evaluation:
     differences: dict[str, dict[str, tuple[str, Estimate]]]
     user_events: dict[str, int]
     notes: list[str]
+    unseen: float = 0.0
+    """Share of test events whose target was never seen before: a miss for every policy but the oracle."""
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, object]:
@@ -133,6 +135,7 @@ class Evaluation:
             },
             "synthetic": self.synthetic,
             "n_users": self.n_users,
+            "unseen": self.unseen,
             "setting": {
                 "cost": self.setting.cost,
                 "budget_targets": self.setting.budget,
@@ -219,6 +222,7 @@ def evaluate(
         differences=_differences(judged, run.draws),
         user_events=run.user_events(),
         notes=notes,
+        unseen=run.unseen(),
         seconds=time.perf_counter() - began,
     )
 
@@ -253,11 +257,12 @@ class _Run:
     def user_events(self) -> dict[str, int]:
         return {self.timelines[u].user: b - a for u, a, b in self.parts}
 
-    def windows(self, rankings: Sequence[Ranking]) -> list[Window]:
-        return [
-            Window(self.timelines[u], self.costs[u], a, b, ranking)
-            for (u, a, b), ranking in zip(self.parts, rankings, strict=True)
-        ]
+    def unseen(self) -> float:
+        new = 0
+        for u, a, b in self.parts:
+            first = np.unique(self.timelines[u].target, return_index=True)[1]
+            new += int(((first >= a) & (first < b)).sum())
+        return new / max(1, self.n_events)
 
     def oracle(self) -> dict[float, np.ndarray]:
         """What the clairvoyant bound saves at each test open, float64 [n], by budget."""
@@ -279,7 +284,7 @@ class _Run:
         rankings: list[Ranking] = []
         outcomes: dict[float, list[Outcomes]] = {b: [] for b in {*setting.budgets, setting.budget}}
         chosen: list[float] = []
-        curve = 0.0
+        curve: np.ndarray | float = 0.0
         seconds = 0.0
         latency: list[float] = []
         plans_itself = isinstance(policy, PlanningPolicy)
@@ -410,9 +415,7 @@ def _opens_of(outcomes: Outcomes, reward: Reward) -> Opens:
     )
 
 
-def _differences(
-    judged: dict[str, Judged], draws: Draws
-) -> dict[str, dict[str, tuple[str, Estimate]]]:
+def _differences(judged: dict[str, Judged], draws: Draws) -> dict[str, dict[str, tuple[str, Estimate]]]:
     """Every policy against the best counting policy of each metric, paired on the same events."""
     out: dict[str, dict[str, tuple[str, Estimate]]] = {name: {} for name in judged}
     for metric in PAIRED:
@@ -440,7 +443,8 @@ def _cost_metrics(n: int, seconds: float, latency: Sequence[float], seed: int) -
         low, high = np.quantile(np.quantile(drawn, q, axis=1), [0.025, 0.975])
         return Estimate(float(np.quantile(ms, q)), float(low), float(high))
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024.0 if sys.platform != "darwin" else 2**20)
+    per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0  # macOS counts bytes, Linux KiB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
     return {
         "decisions_per_second": Estimate(n / max(seconds, 1e-9), nan, nan),
         "p50_ms": quantile(0.5),

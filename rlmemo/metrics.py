@@ -21,7 +21,7 @@ METRICS: dict[str, str] = {
     "mrr@5": "mean of 1 / place, 0 beyond the fifth place",
     "hr@1_macro": "hr@1 of each user, averaged over users",
     "log_loss": "mean of -log(probability given to what came next), in nats; unlisted counts as none",
-    "ece": "mean gap between a first guess's probability and how often it was right, over 10 equal-count bins",
+    "ece": "mean gap between a first guess's probability and how often it was right, 10 bins of equal count",
     "hit_rate": "hits per open",
     "waste_rate": "wasted per prewarm",
     "prewarms_per_open": "prewarms per open",
@@ -31,7 +31,7 @@ METRICS: dict[str, str] = {
     "coverage": "share of opens for which the plan was not empty",
     "reward_per_open": "reward per open, in the unit of the reward that was asked for",
     "oracle_share": "saved seconds as a share of the clairvoyant bound's",
-    "lead_time_median_s": "median seconds from the start of a prewarm that was used (hit or late) to its opening",
+    "lead_time_median_s": "median seconds from the start of a prewarm that was used to its opening",
     "delay_error_median_s": "median absolute error of the predicted delay until the next open, s",
     "memo_score": "1 for target and time right, 1/2 for the target alone, 0 otherwise; mean",
     "decisions_per_second": "decisions ranked per second, in one batch",
@@ -42,15 +42,12 @@ METRICS: dict[str, str] = {
 """Every metric and what it means; units stand in the text."""
 
 BETTER: dict[str, int] = {
-    **{m: 1 for m in METRICS},
-    **{
-        m: -1
-        for m in (
-            "log_loss", "ece", "waste_rate", "wasted_mb_minutes_per_open", "pollution_rate",
-            "delay_error_median_s", "p50_ms", "p95_ms", "peak_rss_mb",
-        )
-    },
-    **{m: 0 for m in ("prewarms_per_open", "coverage", "lead_time_median_s")},
+    **dict.fromkeys(METRICS, 1),
+    **dict.fromkeys((
+        "log_loss", "ece", "waste_rate", "wasted_mb_minutes_per_open", "pollution_rate",
+        "delay_error_median_s", "p50_ms", "p95_ms", "peak_rss_mb",
+    ), -1),
+    **dict.fromkeys(("prewarms_per_open", "coverage", "lead_time_median_s"), 0),
 }  # fmt: skip
 """1: more is better, -1: less is better, 0: neither by itself."""
 
@@ -108,7 +105,7 @@ def ranking_metrics(ranking: Ranking, answers: np.ndarray, draws: Draws) -> dict
     """hr@1, hr@3, hr@5, mrr@5, hr@1_macro, log_loss and ece of a ranking whose answers are known."""
     place = places(ranking, answers)
     within = {k: ((place >= 0) & (place < k)).astype(np.float64) for k in (1, 3, 5)}
-    reciprocal = np.where(within[5] > 0, 1.0 / (place + 1.0), 0.0)
+    reciprocal = within[5] / np.maximum(place + 1.0, 1.0)
     rows = np.arange(len(place))
     given = np.where(place >= 0, ranking.probability[rows, np.maximum(place, 0)], ranking.none)
     out = {f"hr@{k}": draws.ratio(v) for k, v in within.items()}

@@ -10,7 +10,7 @@ context seen n times with d distinct successors keeps d / (n + d) for what never
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -251,7 +251,7 @@ def _write(ranking: Ranking, row: int, state: State, delays: Delays) -> None:
     ranking.delay_s[row] = delays.predicted()
 
 
-STATES = {
+STATES: dict[str, Callable[[], State]] = {
     "mfu": Frequency,
     "mru": Recency,
     "markov1": lambda: Backoff(1),

@@ -20,7 +20,7 @@ from rlmemo.policies.protocol import Policy, Ranking
 
 if TYPE_CHECKING:
     from env.cost import Costs, WorldConfig
-    from env.plans import Outcomes, Plans
+    from env.plans import Outcomes
     from reward import Reward
 
 THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), 2.0)

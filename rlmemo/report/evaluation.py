@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rlmemo.bootstrap import Estimate
-from rlmemo.evaluate import Evaluation, Judged
+from rlmemo.evaluate import PAIRED, Evaluation, Judged
 from rlmemo.metrics import BETTER, METRICS
 from rlmemo.report.figures import curves, heat, intervals
 from rlmemo.report.page import Headline, Page, Section, Table
@@ -20,8 +20,10 @@ PERCENT = {
 RANKING = ("hr@1", "hr@3", "hr@5", "mrr@5", "hr@1_macro", "log_loss", "ece")
 PREWARMING = (
     "reward_per_open", "saved_seconds_per_open", "oracle_share", "hit_rate", "waste_rate", "pollution_rate",
-    "prewarms_per_open", "coverage", "wasted_mb_minutes_per_open", "lead_time_median_s",
 )  # fmt: skip
+HOW = ("prewarms_per_open", "coverage", "wasted_mb_minutes_per_open", "lead_time_median_s")
+IDLE_WINS = ("waste_rate", "pollution_rate")
+"""Keeping still is the best at these, so their best is not worth pointing out."""
 TIMING_AND_COST = (
     "delay_error_median_s", "memo_score", "decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb",
 )  # fmt: skip
@@ -54,9 +56,10 @@ def evaluation_page(evaluation: Evaluation, *, command: str = "", title: str = "
     return Page(
         title=title or f"Who has the next target warm? {evaluation.timelines}",
         lead=(
-            f"{len(evaluation.policies)} policies on the same {evaluation.n_events:,} test events of {people}. "
-            "Each one ranks what may be opened next, and prewarms what it is sure enough of; the judge "
-            "replays both worlds, with and without prewarms, and counts what was saved and what was wasted."
+            f"{len(evaluation.policies)} policies on the same {evaluation.n_events:,} test events of"
+            f" {people}. Each one ranks what may be opened next, and prewarms what it is sure enough"
+            " of; the judge replays both worlds, with and without prewarms, and counts what was "
+            "saved and what was wasted."
         ),
         badge=data,
         headlines=headlines(evaluation),
@@ -73,7 +76,7 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
         ("hr@1", "next target named first"),
         ("hr@5", "next target among five"),
         ("saved_seconds_per_open", "waiting saved per open"),
-        ("reward_per_open", f"reward per open ({evaluation.setting.reward})"),
+        ("oracle_share", "of what a clairvoyant could save"),
     ):
         values = {
             n: j.metrics[metric].value
@@ -102,6 +105,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("split", evaluation.split),
         ("repeats of the same target", "collapsed" if evaluation.collapsed else "kept"),
         ("test events", f"{evaluation.n_events:,}"),
+        ("of targets never seen before", f"{100 * evaluation.unseen:.1f} % of the test events"),
         ("memory budget", f"{s.budget:g} typical targets"),
         ("prewarms per plan", f"at most {s.max_picks}, at once after the event"),
         ("a prewarm expires", f"{s.ttl_s / 60:g} min after it was ready"),
@@ -133,7 +137,9 @@ def metric_table(
 ) -> Table:
     """Policies down, metrics across, each value over its interval; the best of each column stands out."""
     shown = [
-        m for m in metrics if any(m in j.metrics and np.isfinite(j.metrics[m].value) for j in policies.values())
+        m
+        for m in metrics
+        if any(m in j.metrics and np.isfinite(j.metrics[m].value) for j in policies.values())
     ]
     rows, strong = [], set()
     for name, judged in policies.items():
@@ -145,7 +151,8 @@ def metric_table(
             else np.nan
             for n, j in policies.items()
         ]
-        if bests and BETTER[metric] and len(values) > 1 and np.isfinite(values).any():
+        telling = bests and BETTER[metric] and metric not in IDLE_WINS
+        if telling and len(values) > 1 and np.isfinite(values).any():
             strong.add((int(np.nanargmax(values)), c))
     return Table(["policy", *(SHORT.get(m, m) for m in shown)], rows, caption, frozenset(strong))
 
@@ -161,9 +168,12 @@ def _ranking(evaluation: Evaluation) -> Section | None:
     return Section(
         "Naming what comes next",
         [
-            "How often the target that was opened next stood first, or among the first five, of a policy's "
-            "list. The current target never stands in a list, and a target that was never seen before is a "
-            "miss for everybody."
+            (
+                "How often the target that was opened next stood first, or among the first five, of"
+                " a policy's list. The current target never stands in a list, and "
+                f"{100 * evaluation.unseen:.1f} % of these events open a target that was never seen "
+                "before: a miss for everybody."
+            )
         ],
         [
             intervals(panels, alt="Hit rates at one and at five, with 95 % intervals, by policy"),
@@ -188,15 +198,13 @@ def _curve(evaluation: Evaluation) -> Section | None:
             marks[n] = (float(wasted), float(_of(j, "hit_rate")))
     grid = (0.05, 0.1, 0.2, 0.4)
     rows = [[n, *(f"{100 * _at(j.curve, w):.1f} %" for w in grid)] for n, j in drawn.items()]
-    strong = {
-        (int(np.argmax([_at(j.curve, w) for j in drawn.values()])), c + 1) for c, w in enumerate(grid)
-    }
+    strong = {(int(np.argmax([_at(j.curve, w) for j in drawn.values()])), c + 1) for c, w in enumerate(grid)}
     return Section(
         "Hits against waste",
         [
-            "A policy can always hit more by prewarming more. So every policy is drawn over all its "
+            ("A policy can always hit more by prewarming more. So every policy is drawn over all its "
             "thresholds, and the honest comparison is upwards: hits at equal waste. A large dot is the "
-            "threshold that the validation part chose for the reward."
+            "threshold that the validation part chose for the reward.")
         ],
         [
             curves(
@@ -223,12 +231,17 @@ def _prewarming(evaluation: Evaluation) -> Section:
     return Section(
         "What prewarming brought",
         [
-            f"At {s.budget:g} typical targets of memory, at most {s.max_picks} prewarms per plan, costs of "
-            f"the preset {s.cost}. Saved seconds are the waiting in a world without prewarms minus the "
-            "waiting in this one, over the same events; they can be negative, when prewarms push out what "
-            "was needed."
+            (
+                f"At {s.budget:g} typical targets of memory, at most {s.max_picks} prewarms per "
+                f"plan, costs of the preset {s.cost}. Saved seconds are the waiting in a world "
+                "without prewarms minus the waiting in this one, over the same events; they can be "
+                "negative, when prewarms push out what was needed."
+            )
         ],
-        [metric_table(evaluation.policies, PREWARMING)],
+        [
+            metric_table(evaluation.policies, PREWARMING),
+            metric_table(evaluation.policies, HOW, bests=False),
+        ],
         notes,
     )
 
@@ -260,9 +273,9 @@ def _budgets(evaluation: Evaluation) -> Section | None:
     return Section(
         "More memory, less memory",
         [
-            "Reward per open when the budget holds 2, 4, 8 or 16 typical targets; thresholds are chosen anew "
-            "for each. With little memory a prewarm pushes out what is needed; with much, what would have "
-            "helped is warm anyway."
+            ("Reward per open when the budget holds 2, 4, 8 or 16 typical targets; thresholds are "
+            "chosen anew for each. With little memory a prewarm pushes out what is needed; with "
+            "much, what would have helped is warm anyway.")
         ],
         [
             curves(
@@ -271,7 +284,8 @@ def _budgets(evaluation: Evaluation) -> Section | None:
                     n: (column(n, "reward_per_open", "low"), column(n, "reward_per_open", "high"))
                     for n in lines
                 },
-                x_label="memory budget, typical targets", y_label=f"reward per open ({evaluation.setting.reward})",
+                x_label="memory budget, typical targets",
+                y_label=f"reward per open ({evaluation.setting.reward})",
                 alt="Reward per open at each memory budget, one line per policy, shaded 95 % intervals",
                 categories=[f"{b:g}" for b in budgets], points=True,
             ),
@@ -287,8 +301,8 @@ def _calibration(evaluation: Evaluation) -> Section | None:
     return Section(
         "Can the probabilities be believed?",
         [
-            "First guesses in ten bins of equal size: how sure the policy was against how often it was "
-            "right. On the dashed line the two agree; a planner that weighs costs needs that."
+            ("First guesses in ten bins of equal size: how sure the policy was against how often it was "
+            "right. On the dashed line the two agree; a planner that weighs costs needs that.")
         ],
         [
             curves(
@@ -321,9 +335,8 @@ def _paired(evaluation: Evaluation) -> Section | None:
     names = [n for n, by in evaluation.differences.items() if by and n not in ("none", "oracle")]
     if not names:
         return None
-    metrics = [m for m in ("hr@1", "hr@5", "hit_rate", "saved_seconds_per_open", "reward_per_open")]
     against = {m: a for by in evaluation.differences.values() for m, (a, _) in by.items()}
-    metrics = [m for m in metrics if m in against]
+    metrics = [m for m in PAIRED if m in against]
     rows = []
     for n in names:
         by = evaluation.differences[n]
@@ -331,9 +344,11 @@ def _paired(evaluation: Evaluation) -> Section | None:
     return Section(
         "Differences, paired on the same events",
         [
-            "Against the counting policy that is best on the test part in that column (chosen with "
-            "hindsight, in its favour). Where the interval leaves out zero, the difference is more than the "
-            "luck of these sessions."
+            (
+                "Against the counting policy that is best on the test part in that column (chosen "
+                "with hindsight, in its favour). Where the interval leaves out zero, the difference"
+                " is more than the luck of these sessions."
+            )
         ],
         [Table(["policy", *(f"{SHORT.get(m, m)} vs {against[m]}" for m in metrics)], rows)],
     )
@@ -346,8 +361,11 @@ def _cost(evaluation: Evaluation) -> Section | None:
     return Section(
         "Time, and what it costs to ask",
         [
-            "The predicted delay until the next open, and the speed of asking: in one batch, and one "
-            "decision after another as events come in. Peak memory is that of the whole process until then."
+            (
+                "The predicted delay until the next open, and the speed of asking: in one batch, "
+                "and one decision after another as events come in. Peak memory is that of the whole"
+                " process until then."
+            )
         ],
         [metric_table(judged, TIMING_AND_COST)],
     )
@@ -359,10 +377,13 @@ def _words(evaluation: Evaluation) -> Section:
     return Section(
         "What the words mean",
         [
-            "Hit: a prewarmed target was opened while warm and would have been cold. Wasted: expired, "
-            "evicted or never used. Pollution: an open that was cold only because a prewarm had pushed the "
-            "target out. Oracle: what a clairvoyant planner could save at most, under the same memory and "
-            "load times. The user's next event is taken not to depend on what was prewarmed."
+            (
+                "Hit: a prewarmed target was opened while warm and would have been cold. Wasted: "
+                "expired, evicted or never used. Pollution: an open that was cold only because a "
+                "prewarm had pushed the target out. Oracle: what a clairvoyant planner could save "
+                "at most, under the same memory and load times. The user's next event is taken not "
+                "to depend on what was prewarmed."
+            )
         ],
         [Table(["metric", "meaning"], rows)],
         evaluation.notes,

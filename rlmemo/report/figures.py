@@ -19,6 +19,7 @@ from rlmemo.report.page import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FONTS = "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 INK, MUTED, GRID = "#010203", "#010204", "#010205"  # replaced by CSS variables
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"}
 
@@ -40,7 +41,8 @@ OWN_COLORS = ("#e4572e", "#d6336c", "#f08c00", "#9c36b5", "#2b8a3e", "#1971c2")
 def colors(names: Sequence[str]) -> dict[str, str]:
     """A colour for every policy: fixed for the baselines, from `OWN_COLORS` for all others."""
     others = [n for n in names if n not in KNOWN_COLORS]
-    return {n: KNOWN_COLORS.get(n, OWN_COLORS[others.index(n) % len(OWN_COLORS)] if n in others else "") for n in names}
+    own = {n: OWN_COLORS[k % len(OWN_COLORS)] for k, n in enumerate(others)}
+    return {n: own[n] if n in own else KNOWN_COLORS[n] for n in names}
 
 
 def keys(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -68,7 +70,7 @@ def _svg(paint: Callable[[Any, bool], None], narrow: bool, width: float, height:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    style = {
+    style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": f"{alt}{narrow}",  # ids must differ between the figures of one page
         "font.family": "sans-serif",
@@ -109,7 +111,7 @@ def _svg(paint: Callable[[Any, bool], None], narrow: bool, width: float, height:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = text.replace("'DejaVu Sans'", "inherit").replace("DejaVu Sans", "inherit")
-    text = re.sub(r"(font:[^;\"]*?)px [^;\"]*", r"\1px system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", text)
+    text = re.sub(r"(font:[^;\"]*?)px [^;\"]*", rf"\1px {FONTS}", text)
     for marker, variable in _VARIABLES.items():
         text = text.replace(marker, variable)
     return text
@@ -139,8 +141,8 @@ def intervals(
                     ax.plot([low * scale, high * scale], [y, y], color=tint[name], lw=5, alpha=0.32)
                 ax.plot([value * scale], [y], "o", color=tint[name], ms=6.5)
                 ax.annotate(
-                    f"{value * scale:.1f}" if percent else f"{value:.3g}",
-                    (value * scale, y), xytext=(0, 6.5), textcoords="offset points", ha="center", fontsize=8.5,
+                    f"{value * scale:.1f}" if percent else f"{value:.3g}", (value * scale, y),
+                    xytext=(0, 6.5), textcoords="offset points", ha="center", fontsize=8.5,
                 )  # fmt: skip
             ax.set_yticks(range(len(rows)), rows)
             ax.tick_params(axis="y", labelcolor=INK)
@@ -150,6 +152,7 @@ def intervals(
             ax.set_title(title)
             if percent:
                 ax.xaxis.set_major_formatter(lambda v, _: f"{v:g} %")
+            ax.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10])
             ax.margins(x=0.08)
 
     row = 0.36 * len(names) + 0.75
@@ -184,10 +187,8 @@ def curves(
             ls = (0, (5, 3)) if name in dashed else "-"
             if bands and name in bands:
                 low, high = bands[name]
-                ax.fill_between(x, low, high, color=tint[name], alpha=0.13, lw=0)
-            ax.plot(
-                x, y, color=tint[name], ls=ls, marker="o" if points else None, ms=4.5, markeredgewidth=0
-            )
+                ax.fill_between(x, low, high, color=tint[name], alpha=0.10, lw=0)
+            ax.plot(x, y, color=tint[name], ls=ls, marker="o" if points else None, ms=4.5, markeredgewidth=0)
             if marks and name in marks and np.isfinite(marks[name]).all():
                 ax.plot(*marks[name], "o", ms=9, color=tint[name], alpha=0.95, markeredgewidth=0)
         ax.set_xlabel(x_label)
@@ -220,10 +221,12 @@ def heat(
                 if not np.isfinite(v):
                     continue
                 ax.add_patch(_cell(c, r, alpha=0.08 + 0.72 * max(0.0, v) / max(top, 1e-9)))
-                ax.text(c, r, f"{100 * v:.0f}" if percent else f"{v:.2g}", ha="center", va="center", fontsize=9)
+                text = f"{100 * v:.0f}" if percent else f"{v:.2g}"
+                ax.text(c, r, text, ha="center", va="center", fontsize=9)
         ax.set_xlim(-0.5, len(columns) - 0.5)
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xticks(range(len(columns)), columns, rotation=40 if narrow else 0, ha="right" if narrow else "center")
+        tilt: Any = {"rotation": 40, "ha": "right"} if narrow else {}
+        ax.set_xticks(range(len(columns)), columns, **tilt)
         ax.set_yticks(range(len(rows)), rows)
         ax.grid(visible=False)
         for spine in ax.spines.values():

@@ -105,15 +105,14 @@ class Page:
             f"<small>{html.escape(h.beside)}</small></div>"
             for h in self.headlines
         )
-        facts = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in self.facts)
+        facts = "".join(
+            f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in self.facts
+        )
         anchors = [f"s{k}" for k in range(len(self.sections))]
         links = "".join(
-            f'<a href="#{a}">{html.escape(s.title)}</a>'
-            for a, s in zip(anchors, self.sections, strict=True)
+            f'<a href="#{a}">{html.escape(s.title)}</a>' for a, s in zip(anchors, self.sections, strict=True)
         )
-        command = (
-            f'<p class="note">Made by</p><pre>{html.escape(self.command)}</pre>' if self.command else ""
-        )
+        command = f'<p class="note">Made by</p><pre>{html.escape(self.command)}</pre>' if self.command else ""
         body = "".join(s.html(a) for a, s in zip(anchors, self.sections, strict=True))
         return (
             "<!doctype html>\n"
