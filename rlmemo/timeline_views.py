@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ MAX_USERS = 20
 MAX_PANELS = 6
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BARS = " ▁▂▃▄▅▆▇█"
+_ASCII_BARS = " .:-=+*#@"
 # told apart in print and by people who confuse red and green (Okabe and Ito), grey for the rest
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B7A400")
 _REST = "#9AA0A6"
@@ -37,11 +39,18 @@ def hours_and_days(timeline: Timeline) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def blocks(values: np.ndarray) -> str:
     """One block character per value, its height in proportion to the largest; a nonzero value shows."""
+    bars = _bars()
     top = float(values.max()) if len(values) else 0.0
     if top <= 0:
         return " " * len(values)
     steps = np.ceil(np.asarray(values, float) / top * (len(_BARS) - 1)).astype(int)
-    return "".join(_BARS[i] for i in steps)
+    return "".join(bars[i] for i in steps)
+
+
+def _bars() -> str:
+    """Nine characters of rising height, in ASCII where the terminal has nothing else."""
+    utf = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
+    return _BARS if utf else _ASCII_BARS
 
 
 def print_sources(sources: Sequence[dict[str, str]]) -> None:
@@ -131,7 +140,7 @@ def print_timeline(timeline: Timeline, *, synthetic: bool = False, top: int = 10
     table = _table("most opened", "target", "opens", "share", "", "by hour, 0 to 23")
     for i in best:
         at = np.bincount(hour[timeline.target == i].astype(int), minlength=24)[:24]
-        bar = "█" * max(1, round(20 * counts[i] / counts[best[0]]))
+        bar = _bars()[-1] * max(1, round(20 * counts[i] / counts[best[0]]))
         cells = [timeline.names[i], f"{counts[i]:,}", f"{counts[i] / len(timeline):.1%}", bar, blocks(at)]
         table.add_row(*map(Text, cells))
     console.print(table)
@@ -231,11 +240,11 @@ def _heat(row: np.ndarray, top: int) -> Any:
     """Half hours as blocks whose height and colour grow with the count."""
     from rich.text import Text
 
-    out = Text()
+    out, bars = Text(), _bars()
     for value in row:
         step = 0 if top == 0 else int(np.ceil(value / top * 8))
         style = ("", "blue", "blue", "cyan", "cyan", "green", "yellow", "yellow", "red")[step]
-        out.append(_BARS[step] if step else "·", style=style or "dim")
+        out.append(bars[step] if step else "·" if bars is _BARS else " ", style=style or "dim")
     return out
 
 

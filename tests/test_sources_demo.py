@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +36,25 @@ def test_a_seed_decides_everything() -> None:
     first = load_timelines("demo", seed=3, weeks=2).timelines
     assert fingerprint(first) == fingerprint(load_timelines("demo", seed=3, weeks=2).timelines)
     assert fingerprint(first) != fingerprint(load_timelines("demo", seed=4, weeks=2).timelines)
+
+
+def test_another_process_draws_the_same_people(repo_root: Path) -> None:
+    script = (
+        "from env.sources import load_timelines; from tests.test_sources_demo import fingerprint; "
+        "print(fingerprint(load_timelines('demo', weeks=1).timelines))"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=repo_root,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(repo_root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for hash_seed in ("1", "2")
+    }
+    assert told == {fingerprint(load_timelines("demo", weeks=1).timelines)}
 
 
 def test_it_is_called_synthetic() -> None:

@@ -317,6 +317,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         load_timelines("/dev/null")
 
 
+def test_an_r_data_file_is_told_from_a_table(tmp_path: Path) -> None:
+    assert "is an R data file" in refusal(tmp_path, b"BZh91AY&SY", "visits.rda")
+
+
 def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, rows())
     with pytest.raises(InputError, match="no option 'weeks'"):

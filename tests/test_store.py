@@ -272,6 +272,15 @@ def test_reading_writes_nothing(db: Path) -> None:
     before = db.read_bytes()
     load_timelines(str(db))
     assert db.read_bytes() == before
+    assert [p.name for p in db.parent.iterdir()] == ["memo.db"]
+
+
+def test_what_the_store_has_not_folded_in_yet_is_read_too(db: Path) -> None:
+    with open_store(db) as s:
+        s.add_events("live", "me", [Event(1.7e9, "Mail")], tz="UTC")
+        assert load_timelines(str(db)).report.kept == 1
+        s.add_events("live", "me", [Event(1.7e9 + 1, "Maps")], tz="UTC")
+        assert load_timelines(str(db)).report.kept == 2
 
 
 # runs

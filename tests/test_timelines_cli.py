@@ -180,3 +180,12 @@ def test_blocks_show_every_count_that_is_not_zero() -> None:
     assert blocks(np.array([0, 1, 1000])) == " ▁█"
     assert blocks(np.array([0, 0])) == "  "
     assert blocks(np.array([], int)) == ""
+
+
+def test_a_terminal_without_blocks_gets_ascii(tmp_path: Path, repo_root: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(repo_root), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "rlmemo.timelines", "show", "demo", "--weeks", "1", "--plot", "none"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "@@@@" in done.stdout
+    assert done.stdout.isascii()

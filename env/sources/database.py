@@ -7,12 +7,14 @@ target, kind, duration, device, wave).
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from env.errors import InputError
 from env.sources.lines import MAGIC_SQLITE, first_bytes
+from env.sources.names import clean_name
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
 from env.timeline import KINDS, zone
@@ -34,9 +36,12 @@ def load(path: Path, *, collapsed: bool = True, tz: str | None = None, source: s
     stored zones. Raises InputError for what is no rlmemo database, a damaged one, or one without events.
     """
     try:
-        # as a URI, because only that can say read-only; as_uri quotes what a path may hold
-        uri = path.resolve().as_uri() + "?mode=ro"
+        # A read-only connection to a database in WAL mode leaves its -wal and -shm files behind; one that
+        # may write, and is told not to, clears them away. The URI never makes a file; as_uri quotes.
+        writable = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
+        uri = path.resolve().as_uri() + ("?mode=rw" if writable else "?mode=ro")
         with closing(sqlite3.connect(uri, uri=True, timeout=10.0)) as connection:
+            connection.execute("PRAGMA query_only = ON")
             return _load(connection, path, collapsed, tz, source)
     except sqlite3.Error as error:
         raise InputError(f"{path}: cannot be read as a database ({error}); {HOW}") from error
@@ -63,7 +68,7 @@ def _load(
     users = [row[2] for row in owners]
     called, zones, known_zones = {}, {}, {}
     for identity, origin, user, zone_name, zone_known, _ in owners:
-        name = f"{origin}/{user}" if users.count(user) > 1 else user
+        name = clean_name(f"{origin}/{user}" if users.count(user) > 1 else user)
         called[identity] = name
         try:
             zone(tz or zone_name)
@@ -72,6 +77,7 @@ def _load(
         zones[name], known_zones[name] = tz or zone_name, bool(tz or zone_known)
     report = ImportReport(source=path.name)
     rows = Rows()
+    clean: dict[str, str] = {}
     for identity, t, target, kind, duration, device, wave in connection.execute(
         f"SELECT {', '.join(EVENTS)} FROM events ORDER BY timeline_id, t, id"
     ):
@@ -84,10 +90,12 @@ def _load(
                 f"{path}: an event of {called[identity]!r} is damaged (t {t!r}, target {target!r}, "
                 f"kind {kind!r}); import the timeline again"
             )
+        if target not in clean:
+            clean[target] = clean_name(target)
         rows.add(
             called[identity],
             float(t),
-            target,
+            clean[target],
             kind,
             math.nan if duration is None else float(duration),
             device or "",

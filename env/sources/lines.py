@@ -68,6 +68,10 @@ def look(path: Path) -> TableFile:
             raise _broken_gzip(path, error) from error
         if not head:
             raise InputError(f"{path}: is empty once unpacked; give a CSV with columns user,t,target")
+    if path.suffix.lower() in (".rda", ".rds", ".rdata"):
+        raise InputError(
+            f"{path}: is an R data file; write it as CSV in R, or say webtrackr for that recording"
+        )
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             raise InputError(f"{path}: is {what}")
