@@ -180,7 +180,7 @@ class Store:
     @property
     def version(self) -> int:
         """The schema version of the file."""
-        return int(self._one("PRAGMA user_version"))
+        return int(self.one("PRAGMA user_version"))
 
     # timelines and events
 
@@ -194,7 +194,7 @@ class Store:
         if not source:
             raise InputError(f"{loaded.name!r} is no name for a source; give one with --name")
         now, written, replaced = time.time(), 0, 0
-        with self._write():
+        with self.write():
             for x in loaded.timelines:
                 identity, before = self._timeline(source, x.user, x.tz, x.tz_known, loaded.synthetic, now)
                 replaced += before
@@ -216,13 +216,13 @@ class Store:
         source, user = clean_name(source), clean_name(user)
         if not source or not user:
             raise InputError("an event needs a source and a user; one of them is empty")
-        with self._write():
+        with self.write():
             identity, _ = self._timeline(source, user, tz, tz_known, False, time.time())
             return self._insert_events(identity, events, None, from_source=False)
 
     def timelines(self) -> list[TimelineRow]:
         """All stored timelines, by source and user."""
-        rows = self._rows(
+        rows = self.rows(
             """SELECT timelines.*, COUNT(events.id) AS events,
                       MIN(events.t) AS first_t, MAX(events.t) AS last_t
                FROM timelines LEFT JOIN events ON events.timeline_id = timelines.id
@@ -239,7 +239,7 @@ class Store:
         self, folder: str, method: str, model: str, policy_version: str, config: Mapping[str, Any]
     ) -> int:
         """Record that a run has started; returns its id."""
-        with self._write():
+        with self.write():
             return self._insert(
                 "runs",
                 folder=str(folder),
@@ -255,7 +255,7 @@ class Store:
         """Record how a run ended: finished, stopped or failed, with its metrics."""
         if status not in ("finished", "stopped", "failed"):
             raise InputError(f"a run ends as finished, stopped or failed, not as {status!r}")
-        with self._write():
+        with self.write():
             changed = self.db.execute(
                 "UPDATE runs SET status = ?, metrics = ?, ended_at = ? WHERE id = ?",
                 [status, None if metrics is None else _json(metrics), time.time(), run_id],
@@ -265,7 +265,7 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All runs, the latest first."""
-        rows = self._rows("SELECT * FROM runs ORDER BY started_at DESC, id DESC")
+        rows = self.rows("SELECT * FROM runs ORDER BY started_at DESC, id DESC")
         return [
             Run(
                 **{
@@ -285,8 +285,8 @@ class Store:
         Raises InputError for probabilities or a propensity outside their range.
         """
         _check_prediction(prediction)
-        with self._write():
-            known = self._rows("SELECT id FROM predictions WHERE key = ?", [prediction.key])
+        with self.write():
+            known = self.rows("SELECT id FROM predictions WHERE key = ?", [prediction.key])
             if known:
                 return int(known[0]["id"])
             return self._insert(
@@ -312,8 +312,8 @@ class Store:
         """Record what came of a prediction. Once known it does not change: the same outcome again is
         accepted, another one is refused with InputError."""
         text = _json(outcome)
-        with self._write():
-            found = self._rows("SELECT outcome FROM predictions WHERE id = ?", [prediction_id])
+        with self.write():
+            found = self.rows("SELECT outcome FROM predictions WHERE id = ?", [prediction_id])
             if not found:
                 raise InputError(f"{self.path}: has no prediction {prediction_id}")
             if found[0]["outcome"] is not None:
@@ -327,7 +327,7 @@ class Store:
 
     def prediction(self, prediction_id: int) -> Prediction:
         """One prediction. Raises InputError where there is none of that id."""
-        rows = self._rows("SELECT * FROM predictions WHERE id = ?", [prediction_id])
+        rows = self.rows("SELECT * FROM predictions WHERE id = ?", [prediction_id])
         if not rows:
             raise InputError(f"{self.path}: has no prediction {prediction_id}")
         return _prediction(rows[0])
@@ -336,7 +336,7 @@ class Store:
         self, *, user: str | None = None, unrated_by: str | None = None, limit: int | None = None
     ) -> list[Prediction]:
         """Predictions in time order, of one user or all, those a rater has not rated yet or all."""
-        rows = self._rows(
+        rows = self.rows(
             """SELECT * FROM predictions AS p WHERE (:user IS NULL OR p.user = :user)
                AND (:rater IS NULL OR NOT EXISTS
                     (SELECT 1 FROM ratings WHERE prediction_id = p.id AND rater = :rater))
@@ -363,14 +363,14 @@ class Store:
             raise InputError("a rating needs a rater, and the name given is empty")
         reason = " ".join(reason.split())[:MAX_REASON]
         key = key or uuid.uuid4().hex
-        with self._write():
-            known = self._rows("SELECT * FROM ratings WHERE key = ?", [key])
+        with self.write():
+            known = self.rows("SELECT * FROM ratings WHERE key = ?", [key])
             if known:
                 rating = Rating(**known[0])
                 if (rating.prediction_id, rating.rater, rating.thumbs) != (prediction_id, rater, int(thumbs)):
                     raise InputError(f"rating key {key!r} was used for another rating; use a fresh key")
                 return rating
-            if not self._rows("SELECT 1 FROM predictions WHERE id = ?", [prediction_id]):
+            if not self.rows("SELECT 1 FROM predictions WHERE id = ?", [prediction_id]):
                 raise InputError(f"{self.path}: has no prediction {prediction_id} to rate")
             identity = self._insert(
                 "ratings",
@@ -381,12 +381,12 @@ class Store:
                 reason=reason,
                 rated_at=time.time(),
             )
-            return Rating(**self._rows("SELECT * FROM ratings WHERE id = ?", [identity])[0])
+            return Rating(**self.rows("SELECT * FROM ratings WHERE id = ?", [identity])[0])
 
     def ratings(self, *, latest: bool = True, rater: str | None = None) -> list[Rating]:
         """Ratings in the order they were given: the latest of each rater and prediction, or all."""
         table = "latest_ratings" if latest else "ratings"
-        rows = self._rows(f"SELECT * FROM {table} WHERE ? IS NULL OR rater = ? ORDER BY id", [rater, rater])
+        rows = self.rows(f"SELECT * FROM {table} WHERE ? IS NULL OR rater = ? ORDER BY id", [rater, rater])
         return [Rating(**r) for r in rows]
 
     # underneath
@@ -395,7 +395,7 @@ class Store:
         self, source: str, user: str, tz: str, tz_known: bool, synthetic: bool, now: float
     ) -> tuple[int, int]:
         """The id of a user's timeline, made or updated, and how many events it holds."""
-        known = self._rows(
+        known = self.rows(
             """SELECT id, (SELECT COUNT(*) FROM events WHERE timeline_id = timelines.id) AS events
                FROM timelines WHERE source = ? AND user = ?""",
             [source, user],
@@ -446,20 +446,24 @@ class Store:
         row = self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
         return int(row.lastrowid or 0)
 
-    def _rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+    def rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """What a query finds, one dict per row."""
         with self._lock, _as_input_error(self.path):
             return list(self.db.query(sql, values))
 
-    def _one(self, sql: str) -> Any:
+    def one(self, sql: str) -> Any:
+        """The first column of the first row that a query finds."""
         with self._lock, _as_input_error(self.path):
             return self.db.execute(sql).fetchone()[0]
 
     @contextmanager
-    def _write(self) -> Iterator[None]:
+    def write(self) -> Iterator[None]:
         """One transaction that holds the write lock from its start, so that what it reads cannot be
         changed by another program before it writes."""
         with self._lock, _as_input_error(self.path), _immediate(self.db):
             yield
+
+    _rows, _one, _write = rows, one, write  # the names that the rooms beside this one began with
 
 
 @contextmanager
