@@ -1,4 +1,4 @@
-"""Fit the codebook: the four decision trees that turn a candidate's statistics into tokens.
+"""Fit the codebook: the two boosted trees that turn a candidate's statistics into tokens.
 
     python experiments/fit_codebook.py            # writes rlmemo/base/codebook.json, about a minute
 
@@ -17,7 +17,10 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-PERSONAS, ROWS_EACH = 600, 150
+
+from rlmemo.policies.codebook import LEAVES  # noqa: E402
+
+PERSONAS, ROWS_EACH = 1200, 150
 
 
 def moments(seed: int) -> tuple[Any, np.ndarray]:
@@ -33,42 +36,70 @@ def moments(seed: int) -> tuple[Any, np.ndarray]:
     return slates, rng.permutation(rows)[:ROWS_EACH]
 
 
+def flatten(tree: dict[str, Any], value: np.ndarray) -> dict[str, Any]:
+    """A tree of LightGBM's dump as arrays over nodes, leaves numbered by their value."""
+    nodes: list[dict[str, Any]] = []
+
+    def walk(node: dict[str, Any]) -> int:
+        at = len(nodes)
+        nodes.append({"feature": -1, "threshold": 0.0, "left": -1, "right": -1, "leaf": -1, "value": 0.0})
+        if "leaf_value" in node:
+            nodes[at]["value"] = float(value[node["leaf_index"]])
+        else:
+            threshold = float(np.float32(node["threshold"]))
+            nodes[at] |= {"feature": node["split_feature"], "threshold": threshold}
+            nodes[at]["left"] = walk(node["left_child"])
+            nodes[at]["right"] = walk(node["right_child"])
+        return at
+
+    walk(tree["tree_structure"])
+    leaves = sorted((i for i, x in enumerate(nodes) if x["feature"] < 0), key=lambda i: nodes[i]["value"])
+    for number, at in enumerate(leaves):
+        nodes[at]["leaf"] = number
+    values = [round(nodes[at]["value"], 4) for at in leaves]
+    arrays = {k: [x[k] for x in nodes] for k in ("feature", "threshold", "left", "right", "leaf")}
+    return arrays | {"log_odds": values + [0.0] * (LEAVES - len(leaves))}
+
+
 def main() -> None:
-    from sklearn.tree import DecisionTreeClassifier
+    import lightgbm
 
     from env.slate import SLATE_SIZE
-    from rlmemo.policies.codebook import GROUPS, LEAVES
+    from rlmemo.policies.codebook import GROUPS
     from rlmemo.policies.reading import statistics
 
     people = [moments(10_000_000 + i) for i in range(PERSONAS)]
     answer = np.concatenate([s.answer[rows] for s, rows in people])
     here = np.concatenate([s.candidates[rows] >= 0 for s, rows in people]).ravel()
     opened = (np.arange(SLATE_SIZE)[None] == answer[:, None]).ravel()[here]
+    values = np.concatenate([statistics(s, rows) for s, rows in people])[here]
+    parameters = {
+        "objective": "binary", "num_leaves": LEAVES, "learning_rate": 1.0, "min_data_in_leaf": 300,
+        "max_delta_step": 2.0, "boost_from_average": False, "verbose": -1, "num_threads": 2, "seed": 0,
+        "deterministic": True,
+    }  # fmt: skip
+    score = np.full(len(opened), np.log(opened.mean() / (1 - opened.mean())))
     book = {}
     for name in GROUPS:
-        values = np.concatenate([statistics(s, rows, name) for s, rows in people])[here]
-        fitted = DecisionTreeClassifier(
-            criterion="log_loss", max_leaf_nodes=LEAVES, min_samples_leaf=500, random_state=0
-        ).fit(values, opened)
-        tree = fitted.tree_
-        share = tree.value[:, 0, 1] / tree.value[:, 0].sum(1)
-        log_odds = np.log((share + 1e-4) / (1 - share + 1e-4))
-        leaves = np.flatnonzero(tree.children_left < 0)
-        order = leaves[np.argsort(log_odds[leaves], kind="stable")]
-        number = np.full(tree.node_count, -1)
-        number[order] = np.arange(len(order))
-        odds = np.zeros(LEAVES)
-        odds[: len(order)] = log_odds[order]
-        book[name] = {
-            "feature": np.where(tree.children_left < 0, -1, tree.feature).tolist(),
-            "threshold": [float(np.float32(x)) for x in tree.threshold],
-            "left": tree.children_left.tolist(),
-            "right": tree.children_right.tolist(),
-            "leaf": number.tolist(),
-            "log_odds": [round(float(x), 4) for x in odds],
-        }
-        loss = -(opened * np.log(share[fitted.apply(values)] + 1e-9)).sum() / len(answer)
-        print(f"{name}: {len(order)} leaves, {loss:.4f} nats a decision on {len(answer)} decisions")
+        tree: dict[str, Any] = {}
+        for _ in range(1 if book else 4):
+            # The first tree starts from the mean, far from what most of its leaves should say, so its
+            # leaves take a few Newton steps (on the same leaves); the second corrects what is left.
+            if not tree:
+                data = lightgbm.Dataset(values, opened, init_score=score)
+                booster = lightgbm.train(parameters, data, 1)
+                leaf = booster.predict(values, pred_leaf=True).ravel()
+                tree = booster.dump_model()["tree_info"][0]
+                step = np.zeros(LEAVES)
+            p = 1 / (1 + np.exp(-(score + step[leaf])))
+            gradient = np.bincount(leaf, opened - p, LEAVES)
+            hessian = np.bincount(leaf, p * (1 - p), LEAVES) + 1.0
+            step += np.clip(gradient / hessian, -2, 2)
+        score = score + step[leaf]
+        p = 1 / (1 + np.exp(-score))
+        loss = -np.where(opened, np.log(p), np.log(1 - p)).sum() / len(answer)
+        print(f"tree {name}: {loss:.4f} nats a decision on {len(answer)} decisions")
+        book[name] = flatten(tree, step)
     (ROOT / "rlmemo/base/codebook.json").write_text(json.dumps(book) + "\n")
 
 

@@ -191,7 +191,7 @@ def persona(seed: int, n: int) -> Any:
                 else:  # two events after the previous target, as before
                     if i > 1:
                         j = occurrence[i - 2]
-                        if j >= forget_before and 0 <= j and j + 2 < i:
+                        if j >= forget_before and j >= 0 and j + 2 < i:
                             c = target[j + 2]
             if c >= 0 and np.random.random() < fuzzy:
                 c = target[np.random.randint(0, i)]

@@ -29,8 +29,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SIZES = {  # hidden, layers, heads, intermediate
-    "tiny": (64, 2, 2, 192),
-    "mini": (96, 3, 4, 256),
+    "tiny": (64, 3, 4, 192),
+    "mini": (96, 4, 4, 256),
     "small": (128, 4, 4, 384),
     "medium": (192, 4, 6, 576),
     "large": (256, 6, 8, 768),
@@ -40,8 +40,8 @@ LABELS = 5  # columns after the prompt: letter, delay | letter label, delay labe
 
 
 def invent(seed: int, *, every_row: bool = False) -> np.ndarray:
-    """Encoded decisions of one persona, int16 [m, PROMPT_LENGTH + LABELS]: prompt, the answer's two tokens as input,
-    then the label tokens at `<plan>` (a letter or END), after the letter (delay or PAD) and at `<when>`."""
+    """Encoded decisions of one persona, int16 [m, PROMPT_LENGTH + LABELS]: the prompt, the answer's two
+    tokens as input, then the label tokens at `<plan>` (a letter or END), after the letter (delay or PAD) and at `<when>`."""
     from env.slate import slates_from_columns
     from experiments.personas import persona
     from rlmemo.policies import reading as r
@@ -130,7 +130,7 @@ def save(model: Any, out: Path) -> None:
         tokenizer_object=tokenizer, pad_token=r.PAD, bos_token=r.BOS, eos_token=r.END, unk_token=r.PAD
     )
     fast.save_pretrained(out)
-    model.float().save_pretrained(out)
+    model.save_pretrained(out)
 
 
 def losses(model: Any, batch: Any) -> tuple[Any, Any]:
@@ -188,7 +188,9 @@ def evaluate(model: Any, rows: np.ndarray, device: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--minutes", type=float, default=8.0, help="training time, the schedule's length")
@@ -217,7 +219,7 @@ def main() -> None:
     for w in workers:
         w.start()
     rng = np.random.default_rng(7)
-    held_out = np.concatenate([rng.permutation(invent(HELD_OUT + i))[:400] for i in range(100)])
+    held_out = np.concatenate([rng.permutation(invent(HELD_OUT + i))[:150] for i in range(60)])
     raw = make_model(args.size).to(device)
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
@@ -227,7 +229,7 @@ def main() -> None:
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=device == "cuda")
     pool = torch.zeros((args.pool, held_out.shape[1]), dtype=torch.int16, device=device)
-    filled = at = seen = step = 0
+    filled = at = seen = step = logged = 0
     start = time.time()
     last_log, mean = start, torch.zeros(4, device=device)
     while True:
@@ -235,17 +237,16 @@ def main() -> None:
         progress = elapsed / (60 * args.minutes)
         if progress >= 1:
             break
-        while filled < min(args.pool, 20 * args.batch) or not queue.empty():
+        # Every row is drawn about twice before it is replaced: inventing costs time as well.
+        while filled < min(args.pool, 20 * args.batch) or 2 * (seen - args.pool) < step * args.batch:
             chunk = torch.from_numpy(queue.get()).to(device)
             chunk = chunk[: args.pool - at]
             pool[at : at + len(chunk)] = chunk
             at = (at + len(chunk)) % args.pool
             filled = min(args.pool, max(filled, at if at else args.pool))
             seen += len(chunk)
-            if filled == args.pool and seen > (step + 4) * args.batch:
-                break
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * min(1.0, (step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * progress))
+            group["lr"] = args.lr * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * progress))
         batch = pool[torch.randint(0, filled, (args.batch,), device=device)].long()
         with torch.autocast(device, dtype=torch.bfloat16, enabled=args.bf16):
             loss, parts = trained(raw, batch)
@@ -255,8 +256,8 @@ def main() -> None:
         optimizer.step()
         mean += parts
         step += 1
-        if time.time() - last_log > 20:
-            mean /= step if last_log == start else max(1, step - logged)
+        if time.time() - last_log > 30:
+            mean /= step - logged
             print(
                 json.dumps(
                     {
@@ -266,6 +267,7 @@ def main() -> None:
                 ),
                 flush=True,
             )  # fmt: skip
+            save(raw, args.out)  # so that a killed run leaves something
             last_log, logged, mean = time.time(), step, torch.zeros(4, device=device)
     for w in workers:
         w.terminate()

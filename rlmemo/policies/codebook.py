@@ -1,11 +1,11 @@
-"""From statistics to tokens: four small decision trees that bin what is known of a candidate.
+"""From statistics to tokens: two small boosted trees that bin what is known of a candidate.
 
 A language model needs tokens, and a statistic binned by hand into a token of its own makes a slate of
-twelve candidates cost a hundred tokens or more. So the bins are fitted: each tree asks, of one group of
-statistics, "is this candidate opened next?" and its leaves are the tokens, sorted by their answer, so
-that the token `s0` is the least and `s127` the most promising of its group. The trees were fitted on
-synthetic personas by `experiments/fit_codebook.py` and are stored as plain numbers in
-`rlmemo/base/codebook.json`; nothing here is fitted to a recording.
+twelve candidates cost a hundred tokens or more. So the bins are fitted: the first tree asks of all the
+statistics together "is this candidate opened next?", the second what the first one missed, and their
+leaves are the tokens, sorted by their answer, so that `s0` is the least and `s255` the most promising.
+The trees were fitted on synthetic personas by `experiments/fit_codebook.py` and are stored as plain
+numbers in `rlmemo/base/codebook.json`; nothing here is fitted to a recording.
 """
 
 from __future__ import annotations
@@ -17,33 +17,17 @@ from importlib.resources import files
 
 import numpy as np
 
-LEAVES = 128
-GROUPS: dict[str, tuple[str, ...]] = {
-    "s": (
-        "share1", "fresh_share1", "log_n1", "last_successor", "pace_share", "daypart_share", "log_support1",
-    ),
-    "o": (
-        "share2", "share3", "log_n2", "log_n3", "skip_share", "back_share", "log_support2", "bounce",
-        "log_events_ago",
-    ),
-    "r": (
-        "recent_frequency", "slow_frequency", "frequency", "log_count", "log_events_ago", "log_seconds_ago",
-        "overdue", "log_gap",
-    ),
-    "f": (
-        "hour_share", "weekpart_share", "start_share", "site_share", "same_site", "log_gap", "new_rate",
-        "miss_rate", "log_session",
-    ),
-}  # fmt: skip
+LEAVES = 256
+GROUPS = ("s", "t")  # the trees, in order; also the first letter of their tokens
 
 
 @dataclass(frozen=True)
 class Tree:
     """One fitted tree, as arrays over its nodes.
 
-    feature int64 [nodes], index into the group's names, -1 at a leaf; threshold float32 [nodes], go left
+    feature int64 [nodes], index into FEATURES + CONTEXT, -1 at a leaf; threshold float32 [nodes], go left
     when value <= threshold; left, right int64 [nodes]; leaf int64 [nodes], token number at a leaf;
-    log_odds float32 [LEAVES], log-odds of "opened next" by token number.
+    log_odds float32 [LEAVES], what the leaf adds to the log-odds of "opened next", by token number.
     """
 
     feature: np.ndarray
@@ -54,7 +38,7 @@ class Tree:
     log_odds: np.ndarray
 
     def tokens(self, values: np.ndarray) -> np.ndarray:
-        """Token numbers, int64 [m], of float32 values [m, features of the group]."""
+        """Token numbers, int64 [m], of float32 values [m, len(FEATURES) + len(CONTEXT)]."""
         node = np.zeros(len(values), dtype=np.int64)
         active = np.arange(len(values))
         while len(active):
@@ -68,7 +52,7 @@ class Tree:
 
 @lru_cache(maxsize=1)
 def load_codebook() -> dict[str, Tree]:
-    """The shipped trees by group."""
+    """The shipped trees by name."""
     raw = json.loads((files("rlmemo.base") / "codebook.json").read_text())
     return {
         name: Tree(

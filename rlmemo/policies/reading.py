@@ -1,9 +1,9 @@
-"""How the embedded language model reads a moment: a fixed-length sequence of tokens, and a plan as its answer.
+"""How the embedded language model reads a moment: a fixed-length sequence of tokens, a plan as its answer.
 
-    <bos> h14 wd2 g3.0 ... e:A e:= e:?  s90 o12 r77 f3 A:cold s4 o0 r31 f9 B:warm ...  <when> <plan>   A d1 C d0 <end>
-    |---- the moment ----| |--history-| |---------------- the slate ----------------|  |--query--|     |- answer -|
+    <bos> h4.0 g3.0 ... e:A e:= e:?  s190 t12 A:cold s4 t131 B:warm ...  <when> <plan>     A d1 C d0 <end>
+    |---- the moment ----| |--history-| |------- the slate -------|    |--query--|     |- answer -|
 
-The statistics of the slate (`env.slate`) are binned by the trees of `rlmemo.policies.codebook`, four
+The statistics of the slate (`env.slate`) are binned by the trees of `rlmemo.policies.codebook`, two
 tokens a candidate, so that a whole history of thousands of events is read in one forward pass over
 `PROMPT_LENGTH` tokens. A candidate's letter comes after its statistics, with what is in memory now
 (cold, warm, loading): whoever points at the letter has read them. Targets appear as letters, best
@@ -20,18 +20,17 @@ from itertools import product
 
 import numpy as np
 
-from env.slate import CONTEXT, FEATURES, SLATE_SIZE, Slates
+from env.slate import CONTEXT, SLATE_SIZE, Slates
 from rlmemo.policies.codebook import GROUPS, LEAVES, load_codebook
 
 PICKS = 3
 DELAYS_S = (0.0, 30.0, 300.0, 1800.0)
 WHEN_EDGES_S = (2.0, 5.0, 10.0, 20.0, 40.0, 90.0, 180.0, 420.0, 1200.0, 3600.0, 14400.0)
-HISTORY = 4
+HISTORY = 3
 STATES = ("cold", "warm", "loading")
 _LOG = np.log1p
 _MOMENT: tuple[tuple[str, tuple[tuple[str, tuple[float, ...]], ...]], ...] = (
-    ("h", (("hour", tuple(float(x) for x in range(1, 24))),)),
-    ("wd", (("weekday", tuple(x + 0.5 for x in range(6))),)),
+    ("h", (("hour", (3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0)), ("weekday", (4.5,)))),
     ("g", (("log_gap", tuple(_LOG([2.0, 5, 10, 20, 60, 180, 600, 1800, 14400]))), ("bounce", (0.5,)))),
     ("n", (("new_rate", (0.02, 0.06, 0.12, 0.22)), ("miss_rate", (0.1, 0.2, 0.3, 0.45)))),
     (
@@ -42,8 +41,7 @@ _MOMENT: tuple[tuple[str, tuple[tuple[str, tuple[float, ...]], ...]], ...] = (
             ("log_support3", tuple(_LOG([0.5, 4.5]))),
         ),
     ),
-    ("a", (("log_events", tuple(_LOG([50.0, 200, 800, 2500]))), ("log_session", tuple(_LOG([2.5, 8.5, 40.5]))))),
-    ("p", (("pace", tuple(_LOG([8.0, 20, 45, 120]))),)),
+    ("p", (("pace", tuple(_LOG([8.0, 20, 45, 120]))), ("log_events", tuple(_LOG([50.0, 200, 800, 2500]))))),
     ("m", (("free", (0.02, 0.25, 0.6)),)),
 )
 
@@ -128,8 +126,9 @@ def encode_prompts(
 
     block = out[:, _SLATE_START:-2].reshape(n, SLATE_SIZE, _PER_CANDIDATE)
     empty = candidates < 0
-    for place, (group, tree) in enumerate(load_codebook().items()):
-        tokens = tree.tokens(statistics(slates, rows, group)).reshape(n, SLATE_SIZE)
+    known_of = statistics(slates, rows)
+    for place, tree in enumerate(load_codebook().values()):
+        tokens = tree.tokens(known_of).reshape(n, SLATE_SIZE)
         block[:, :, place] = np.where(empty, ID[_EMPTY[place]], ID[_STAT_NAMES[place][0]] + tokens)
     state = np.zeros((n, SLATE_SIZE), np.int64) if warm is None else np.asarray(warm, dtype=np.int64)
     block[:, :, -1] = ID[_SHOWN[0]] + len(STATES) * np.arange(SLATE_SIZE) + state
@@ -138,15 +137,16 @@ def encode_prompts(
     return out
 
 
-def statistics(slates: Slates, rows: np.ndarray, group: str) -> np.ndarray:
-    """What a tree of the codebook looks at, float32 [D * SLATE_SIZE, features of `group`]."""
-    columns = [
-        slates.features[rows, :, FEATURES.index(name)]
-        if name in FEATURES
-        else np.broadcast_to(slates.context[rows, CONTEXT.index(name)][:, None], (len(rows), SLATE_SIZE))
-        for name in GROUPS[group]
-    ]
-    return np.stack(columns, axis=-1).reshape(-1, len(columns))
+def statistics(slates: Slates, rows: np.ndarray) -> np.ndarray:
+    """What the trees of the codebook look at, float32 [D * SLATE_SIZE, len(FEATURES) + len(CONTEXT)]."""
+    size = slates.candidates.shape[1]
+    moment = np.repeat(slates.context[rows][:, None], size, axis=1)
+    return np.concatenate([slates.features[rows], moment], axis=2).reshape(len(rows) * size, -1)
+
+
+def free_level(free: np.ndarray) -> np.ndarray:
+    """Bin of the free share of memory as the prompt tells it, int64."""
+    return _bins(np.asarray(free), dict(_MOMENT[-1][1])["free"])
 
 
 def plan_ids(picks: list[tuple[int, int]]) -> list[int]:
@@ -167,7 +167,7 @@ def decode_plan(ids: list[int]) -> list[tuple[int, int]]:
             raise ValueError(f"not a plan: {text_of(ids)}")
         picks.append((int(rest[0] - LETTER_IDS[0]), int(rest[1] - DELAY_IDS[0])))
         rest = rest[2:]
-    if not rest or len(set(p for p, _ in picks)) != len(picks):
+    if not rest or len({p for p, _ in picks}) != len(picks):
         raise ValueError(f"not a plan: {text_of(ids)}")
     return picks
 

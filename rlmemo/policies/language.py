@@ -1,0 +1,375 @@
+"""The language model as a policy: one forward pass ranks the slate, a short sampled sequence is a plan.
+
+The model reads a moment as `rlmemo.policies.reading` writes it. The log-probabilities of the letters and
+of `<end>` after `<plan>` are the ranking and "none of these"; those of the `<when>` tokens are the time
+until the next opening. A plan is sampled token by token under a mask that leaves only valid plans (places
+that are filled, not warm, in slate order, a delay after each letter), so the probability that is logged
+as propensity is exactly the probability of having said it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.cost import Costs, WorldConfig
+from env.errors import InputError
+from env.slate import Slates, build_slates
+from env.splits import Split
+from env.timeline import Timeline
+from rlmemo.policies import reading
+from rlmemo.policies.planners import Planned
+from rlmemo.policies.protocol import Ranking
+
+BATCH = 256
+EMBEDDED = "embedded"
+# Middle of each `WHEN` bucket in log time, seconds: what is said when one number is asked for.
+WHEN_S = np.sqrt(np.array([0.7, *reading.WHEN_EDGES_S]) * np.array([*reading.WHEN_EDGES_S, 86400.0]))
+
+
+def load_model(name: str = EMBEDDED) -> tuple[Any, Any]:
+    """(model, tokenizer) of the embedded base model or of a folder in hub format, float32 on the CPU.
+
+    Only safetensors are read, and nothing is downloaded. Raises InputError where there is no such model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = Path(str(files("rlmemo.base"))) if name == EMBEDDED else Path(name).expanduser()
+    if not (path / "config.json").is_file():
+        raise InputError(
+            f"model {name}: {path} has no config.json; give `embedded` or a folder in hub format"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, use_safetensors=True, dtype="float32", attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {name}: cannot be read ({error})") from None
+    return model.eval(), tokenizer
+
+
+def load_adapted(name: str, adapter: Path | None) -> Any:
+    """The model `name` with the LoRA adapter of a folder merged into its weights (None: as it came)."""
+    model, _ = load_model(name)
+    if adapter is not None:
+        from peft import PeftModel
+
+        try:
+            model = PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).merge_and_unload()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"adapter {adapter}: cannot be read ({error}); train it again") from None
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the model says of D moments. first float32 [D, size + 1]: log-probability of each place as the
+    first pick, last column none (`<end>`); when float32 [D, len(WHEN)]: log-probability of the time until
+    the next opening."""
+
+    first: np.ndarray
+    when: np.ndarray
+
+
+def read(model: Any, prompts: np.ndarray, batch: int = BATCH) -> Said:
+    """One forward pass over prompts int64 [D, PROMPT_LENGTH]; the head is evaluated at two places only."""
+    import torch
+
+    answers = torch.from_numpy(np.append(reading.LETTER_IDS, reading.END_ID)).to(model.device)
+    times = torch.from_numpy(reading.WHEN_IDS).to(model.device)
+    first, when = [], []
+    with torch.inference_mode():
+        for start in range(0, len(prompts), batch):
+            ids = torch.from_numpy(prompts[start : start + batch]).to(model.device)
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, -2:]
+            logits = model.lm_head(hidden).float()
+            first.append(logits[:, 1, answers].log_softmax(-1).cpu().numpy())
+            when.append(logits[:, 0, times].log_softmax(-1).cpu().numpy())
+    if not first:
+        return Said(
+            np.zeros((0, reading.SLATE_SIZE + 1), np.float32), np.zeros((0, len(reading.WHEN)), np.float32)
+        )
+    return Said(np.concatenate(first), np.concatenate(when))
+
+
+def plan_logprobs(model: Any, prompts: np.ndarray) -> np.ndarray:
+    """Log-probability of each place as first pick and, last, of none: float32 [D, size + 1]."""
+    return read(model, prompts).first
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Plans over slates. place int64 [D, K], -1 for no pick; delay int64 [D, K]; logp float64 [D], natural
+    log of the probability of having sampled this plan under the mask (0 where greedy)."""
+
+    place: np.ndarray
+    delay: np.ndarray
+    logp: np.ndarray
+
+    @property
+    def propensity(self) -> np.ndarray:
+        """Probability with which each plan was chosen, float64 [D]."""
+        return np.exp(self.logp)
+
+
+def sample_plans(
+    model: Any,
+    prompts: np.ndarray,
+    valid: np.ndarray,
+    max_picks: int,
+    temperature: float,
+    rng: np.random.Generator,
+    batch: int = BATCH,
+) -> Sampled:
+    """A plan for each prompt; only places that are `valid` (bool [D, size]) are ever picked.
+
+    temperature 0 takes the likeliest token at every step. The key-value cache of the prompt is kept, so a
+    plan of k picks costs one pass over the prompt and 2 k tokens more, for those that go on.
+    """
+    n, size = valid.shape
+    place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
+    logp = np.zeros(n)
+    for start in range(0, n, batch):
+        rows = slice(start, start + batch)
+        _sample(
+            model, prompts[rows], valid[rows], temperature, rng, place[rows], delay[rows], logp[rows], size
+        )
+    return Sampled(place, delay, logp)
+
+
+def _sample(
+    model: Any,
+    prompts: np.ndarray,
+    valid: np.ndarray,
+    temperature: float,
+    rng: np.random.Generator,
+    place: np.ndarray,
+    delay: np.ndarray,
+    logp: np.ndarray,
+    size: int,
+) -> None:
+    """Fill place, delay and logp for one batch."""
+    import torch
+
+    letters = np.append(reading.LETTER_IDS, reading.END_ID)
+    rows = np.arange(len(prompts))
+    free = valid.copy()
+    noise = rng.random((place.shape[1], 2, len(prompts)))  # drawn at once: who stops early changes no other
+    with torch.inference_mode():
+        out = model.model(input_ids=torch.from_numpy(prompts).to(model.device), use_cache=True)
+        cache = out.past_key_values
+        hidden = out.last_hidden_state[:, -1]
+        for k in range(place.shape[1]):
+            logits = model.lm_head(hidden).float().cpu().numpy()
+            allowed = np.concatenate([free, np.ones((len(rows), 1), bool)], axis=1)
+            chosen, lp = _draw(logits[:, letters], allowed, temperature, noise[k, 0, rows])
+            logp[rows] += lp
+            goes_on = chosen < size
+            if not goes_on.any():
+                return
+            keep = np.flatnonzero(goes_on)
+            rows, chosen, free = rows[keep], chosen[keep], free[keep]
+            if len(keep) < len(goes_on):
+                cache.batch_select_indices(torch.from_numpy(keep))
+            hidden, cache = _more(model, reading.LETTER_IDS[chosen], cache)
+            logits = model.lm_head(hidden).float().cpu().numpy()
+            when, lp = _draw(
+                logits[:, reading.DELAY_IDS],
+                np.ones((len(rows), len(reading.DELAYS)), bool),
+                temperature,
+                noise[k, 1, rows],
+            )
+            logp[rows] += lp
+            place[rows, k], delay[rows, k] = chosen, when
+            free &= np.arange(size)[None] > chosen[:, None]  # a plan is written in slate order
+            if k + 1 < place.shape[1]:
+                hidden, cache = _more(model, reading.DELAY_IDS[when], cache)
+
+
+def _more(model: Any, tokens: np.ndarray, cache: Any) -> tuple[Any, Any]:
+    import torch
+
+    ids = torch.from_numpy(tokens[:, None]).to(model.device)
+    out = model.model(input_ids=ids, past_key_values=cache, use_cache=True)
+    return out.last_hidden_state[:, -1], out.past_key_values
+
+
+def _draw(
+    logits: np.ndarray, allowed: np.ndarray, temperature: float, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A choice per row among `allowed`, and its log-probability (0 where greedy)."""
+    masked = np.where(allowed, logits.astype(np.float64), -np.inf)
+    if temperature <= 0:
+        return masked.argmax(1), np.zeros(len(masked))
+    masked = (masked - masked.max(1, keepdims=True)) / temperature
+    p = np.exp(masked)
+    p /= p.sum(1, keepdims=True)
+    chosen = np.minimum((p.cumsum(1) < noise[:, None]).sum(1), allowed.shape[1] - 1)
+    # Rounding can push the draw past the last allowed column; the likeliest one stands in.
+    wrong = ~allowed[np.arange(len(p)), chosen]
+    chosen[wrong] = p[wrong].argmax(1)
+    return chosen, np.log(p[np.arange(len(p)), chosen])
+
+
+@lru_cache(maxsize=32)
+def _slates(key: tuple[str, int, bytes]) -> Slates:
+    return build_slates(_TIMELINES.pop(key), reading.SLATE_SIZE)
+
+
+_TIMELINES: dict[tuple[str, int, bytes], Timeline] = {}
+
+
+def slates_of(timeline: Timeline) -> Slates:
+    """The timeline's slates, computed once per timeline (recognised by its contents)."""
+    import hashlib
+
+    digest = hashlib.sha256(timeline.t.tobytes() + timeline.target.tobytes() + timeline.tz.encode())
+    digest.update("\0".join(timeline.names).encode("utf-8", "surrogatepass"))
+    key = (timeline.user, len(timeline), digest.digest())
+    _TIMELINES[key] = timeline
+    made = _slates(key)
+    _TIMELINES.pop(key, None)
+    return made
+
+
+class LanguagePolicy:
+    """A language model (its adapter merged) behind the `Policy` and `PlanningPolicy` protocols.
+
+    threshold None: plans are the model's own, said token by token, greedily unless `temperature` > 0.
+    threshold x: plans are the best-ranked cold targets with probability >= x, at once; the judge may then
+    tune x anew (`PlanningPolicy` is not implemented by that form; see `RankedLanguagePolicy`).
+    """
+
+    def __init__(self, model: Any, name: str = "language", temperature: float = 0.0) -> None:
+        self.model, self.name, self.temperature = model, name, temperature
+
+    @staticmethod
+    def load(folder: str | Path) -> RankedLanguagePolicy | LanguagePolicy:
+        """The policy of a run folder, with the planner that its run chose on validation.
+
+        Raises InputError where the folder holds no finished run.
+        """
+        folder = Path(folder)
+        import yaml
+
+        try:
+            settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["settings"]
+            choice_file = folder / "adapter" / "plan.json"
+            choice = json.loads(choice_file.read_text()) if choice_file.exists() else {"planner": "own"}
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise InputError(f"{folder}: is no finished run ({error}); train one with --out") from None
+        model = load_adapted(str(settings.get("model", EMBEDDED)), folder / "adapter")
+        kind = LanguagePolicy if choice.get("planner") == "own" else RankedLanguagePolicy
+        return kind(model, folder.name)
+
+    def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
+        """Nothing: it was trained by `python -m rlmemo.train`."""
+
+    def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
+        """The slate by the model's probabilities, with all targets taken as cold; see `Policy.rank`."""
+        indices = np.asarray(indices, np.int64)
+        slates = slates_of(timeline)
+        said = read(self.model, reading.encode_prompts(slates, timeline.target, indices))
+        candidates = slates.candidates[indices]
+        p = np.exp(said.first.astype(np.float64))
+        listed = np.where(candidates >= 0, p[:, :-1], 0.0)
+        order = np.argsort(-np.where(candidates >= 0, listed, -1.0), axis=1, kind="stable")
+        rows = np.arange(len(indices))[:, None]
+        none = 1.0 - listed.sum(1)
+        reach = np.exp(said.when.astype(np.float64)).cumsum(1)
+        return Ranking(
+            targets=candidates[rows, order].astype(np.int32),
+            probability=listed[rows, order].astype(np.float32),
+            none=np.clip(none, 0.0, 1.0).astype(np.float32),
+            delay_s=WHEN_S[(reach < 0.5).sum(1).clip(0, len(WHEN_S) - 1)].astype(np.float32),
+        )
+
+    def plan(
+        self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
+    ) -> Planned:
+        """The model's own plans for decisions `indices` (increasing, without gaps), each made in the world
+        that the plans before it have left.
+
+        A plan depends on what is warm, and that on earlier plans. Instead of one forward pass after the
+        other, all decisions are asked at once in the world as far as it is known, the plans are played,
+        and whoever saw another world than that is asked again, until nobody did. Decision i is final after
+        at most i rounds, and what comes out is what asking one by one gives.
+        """
+        from env.plans import Plans
+        from rlmemo.policies.residency import residency
+
+        indices = np.asarray(indices, np.int64)
+        slates = slates_of(timeline)
+        n, picks = len(indices), config.max_picks
+        first, last = int(indices[0]), int(indices[-1])
+        candidates = slates.candidates[indices]
+        plans = Plans.empty(n, picks)
+        logp = np.zeros(n)
+        asked = np.full((n, candidates.shape[1] + 1), np.nan)
+        for _ in range(n + 1):
+            warm, free = residency(timeline, slates.candidates, costs, config, plans, first, last)
+            seen = np.concatenate([warm, reading.free_level(free)[:, None]], axis=1).astype(np.float64)
+            rows = np.flatnonzero((seen != asked).any(1))
+            if not len(rows):
+                break
+            asked[rows] = seen[rows]
+            said = self._say(slates, timeline, indices[rows], warm[rows], free[rows], config, seed)
+            for k in range(picks):
+                picked = said.place[:, k] >= 0
+                place = np.maximum(said.place[:, k], 0)
+                plans.target[rows, k] = np.where(picked, candidates[rows, place], -1)
+                plans.delay[rows, k] = np.where(picked, said.delay[:, k], 0)
+            logp[rows] = said.logp
+        return Planned(plans.target, plans.delay, np.exp(logp))
+
+    def _say(
+        self,
+        slates: Slates,
+        timeline: Timeline,
+        indices: np.ndarray,
+        warm: np.ndarray,
+        free: np.ndarray,
+        config: WorldConfig,
+        seed: int,
+    ) -> Sampled:
+        prompts = reading.encode_prompts(slates, timeline.target, indices, warm, free)
+        valid = (slates.candidates[indices] >= 0) & (warm == 0)
+        if self.temperature <= 0:
+            rng = np.random.default_rng(seed)
+            return sample_plans(self.model, prompts, valid, config.max_picks, 0.0, rng)
+        # One generator a decision: what is drawn must not depend on which others are asked again.
+        made = [
+            sample_plans(
+                self.model, prompts[j : j + 1], valid[j : j + 1], config.max_picks, self.temperature,
+                np.random.default_rng([seed, int(i)]),
+            )
+            for j, i in enumerate(indices)
+        ]  # fmt: skip
+        return Sampled(
+            np.concatenate([m.place for m in made]),
+            np.concatenate([m.delay for m in made]),
+            np.concatenate([m.logp for m in made]),
+        )
+
+
+class RankedLanguagePolicy:
+    """A language model that only ranks; the judge plans by a threshold tuned on validation."""
+
+    def __init__(self, model: Any, name: str = "language") -> None:
+        self._policy = LanguagePolicy(model, name)
+        self.name, self.model = name, model
+
+    def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
+        """Nothing: it was trained by `python -m rlmemo.train`."""
+
+    def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
+        """See `LanguagePolicy.rank`."""
+        return self._policy.rank(timeline, indices)
