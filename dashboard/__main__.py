@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m dashboard",
         description="Rate predictions, look at your days, compare policies, train, forget.",
-        epilog=f"Bound to anything but this machine it needs a token of {SHORTEST_TOKEN} characters or more in "
-        f"the environment variable {TOKEN_VARIABLE}, and TLS in front of it.",
+        epilog=f"Bound to anything but this machine it needs a token of {SHORTEST_TOKEN} characters or more "
+        f"in the environment variable {TOKEN_VARIABLE}, and TLS in front of it.",
     )
     p.add_argument("--db", metavar="FILE", default=DEFAULT_DB, help="the store (default: %(default)s)")
     p.add_argument(
@@ -86,7 +86,7 @@ def check_token(address: str, token: str) -> None:
     if not token:
         raise InputError(
             f"--address {address} can be reached from other machines, and what is shown here is private; "
-            f"set {TOKEN_VARIABLE} (try: export {TOKEN_VARIABLE}=$(openssl rand -hex 16)) or leave --address out"
+            f"set a token (export {TOKEN_VARIABLE}=$(openssl rand -hex 16)) or leave --address out"
         )
     if len(token) < SHORTEST_TOKEN:
         raise InputError(
@@ -159,8 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     line = command(db, Path(args.runs).absolute(), args.rater, args.address, port, args.no_open or no_screen)
     house = str(Path(__file__).resolve().parent.parent)
     paths = [house, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    print(f"dashboard: http://{'localhost' if is_loopback(args.address) else args.address}:{port}  (Ctrl-C stops it)",
-          flush=True)  # fmt: skip
+    host = "localhost" if is_loopback(args.address) else args.address
+    print(f"dashboard: http://{host}:{port}  (Ctrl-C stops it)", flush=True)
     os.execve(sys.executable, line, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
 
 

@@ -6,10 +6,11 @@ Target names, users and reasons come from recordings. They go to the page throug
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from dashboard.words import shown
+from dashboard.words import shown, span
 
 # An ember on paper, an ember in the dark: warm is what the thing does.
 THEME = {
@@ -36,21 +37,21 @@ SERIES = ["#c95c1b", "#2f7f86", "#8a6bb0", "#b3923a"]
 GOOD, BAD = "#3c8d5a", "#b8480f"
 
 FAVICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path fill="#c95c1b" d="M12 2c1 4 6 6 6 12a6 6 0 0 1'
-    '-12 0c0-2.500 1-4.500 2.500-6 .3 1.600 1 2.600 2 3C10.500 8 11 5 12 2z"/></svg>'
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path fill="#c95c1b" d="'
+    'M12 2c1 4 6 6 6 12a6 6 0 0 1-12 0c0-2.5 1-4.5 2.5-6 .3 1.6 1 2.6 2 3C10.5 8 11 5 12 2z"/></svg>'
 )
-"""Ours, because Streamlit fetches emoji and icon favicons from elsewhere, and nothing is fetched from elsewhere."""
+"""Ours: an emoji or icon as favicon would be fetched by the browser from somebody else's server."""
 
 _STYLE = """
 <style>
-.block-container, [data-testid="stMainBlockContainer"] {max-width: 60rem; padding-top: 4.2rem; padding-bottom: 3rem;}
-.narrow [data-testid="stMainBlockContainer"] {max-width: 40rem;}
+[data-testid="stMainBlockContainer"] {max-width: 60rem; padding-top: 4.2rem; padding-bottom: 3rem;}
 .card {border: 1px solid color-mix(in srgb, currentColor 16%, transparent); border-radius: .9rem;
   padding: 1.1rem 1.25rem 1.2rem; background: color-mix(in srgb, currentColor 3%, transparent);}
 .quiet {opacity: .68; font-size: .875rem;}
 .when {font-size: 1.02rem; font-weight: 600; margin: 0 0 .1rem;}
 .strip {display: flex; flex-wrap: wrap; gap: .35rem .3rem; align-items: center; padding: .75rem 0 .25rem;}
-.step {flex: 0 0 auto; max-width: min(14rem, 100%); padding: .28rem .62rem; border-radius: 2rem; font-size: .85rem;
+.step {flex: 0 0 auto; max-width: min(14rem, 100%); padding: .28rem .62rem; border-radius: 2rem;
+  font-size: .85rem;
   background: color-mix(in srgb, currentColor 9%, transparent); white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis;}
 .step.now {background: color-mix(in srgb, var(--ember) 22%, transparent); font-weight: 600;
@@ -64,8 +65,8 @@ _STYLE = """
 .st-key-votes button {min-height: 3.7rem; font-size: 1.05rem;}
 .st-key-votes button p {font-size: 1.05rem; font-weight: 600;}
 .st-key-votes {flex-wrap: nowrap;}
-.grid {display: grid; grid-template-columns: minmax(6rem, 34%) 1fr auto; gap: .1rem .9rem; align-items: center;
-  font-size: .92rem;}
+.grid {display: grid; grid-template-columns: minmax(6rem, 34%) 1fr auto; gap: .1rem .9rem;
+  align-items: center; font-size: .92rem;}
 .grid > * {padding: .34rem 0;}
 .grid .name {overflow-wrap: anywhere;}
 .grid .n {text-align: right; font-variant-numeric: tabular-nums;}
@@ -84,13 +85,16 @@ _STYLE = """
 .tile b {display: block; font-size: 1.45rem; line-height: 1.3; font-weight: 650; overflow-wrap: anywhere;}
 .empty {text-align: center; padding: 2.2rem 1.2rem;}
 .empty h3 {margin: 0 0 .4rem; padding: 0;}
-.empty code, .cmd {display: block; text-align: left; margin: .8rem auto 0; max-width: 40rem; padding: .7rem .9rem;
-  border-radius: .6rem; background: color-mix(in srgb, currentColor 8%, transparent); overflow-x: auto;
+.empty code, .cmd {display: block; text-align: left; margin: .8rem auto 0; max-width: 40rem;
+  padding: .7rem .9rem; border-radius: .6rem; overflow-x: auto;
+  background: color-mix(in srgb, currentColor 8%, transparent);
   font-family: ui-monospace, monospace; font-size: .84rem; white-space: pre;}
 table.plain {width: 100%; border-collapse: collapse; font-size: .92rem;}
-table.plain td, table.plain th {text-align: left; padding: .38rem .5rem .38rem 0; vertical-align: top;
-  border-bottom: 1px solid color-mix(in srgb, currentColor 12%, transparent); overflow-wrap: anywhere;}
-table.plain td.n, table.plain th.n {text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;}
+table.plain td, table.plain th {text-align: left; padding: .38rem .8rem .38rem 0; vertical-align: top;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 12%, transparent); overflow-wrap: break-word;}
+table.plain td {max-width: 20rem;}
+table.plain td.n, table.plain th.n {text-align: right; font-variant-numeric: tabular-nums;
+  white-space: nowrap;}
 .scroll {overflow-x: auto;}
 :root {--ember: #c95c1b;}
 @media (max-width: 640px) {
@@ -117,6 +121,20 @@ def html(markup: str) -> None:
 def style() -> None:
     """The style sheet of all pages, once per run."""
     html(_STYLE)
+
+
+def strip(steps: Sequence[tuple[float, str]], most: int = 5) -> str:
+    """The last events as markup: names with the time between them, what is open now at the end."""
+    parts = []
+    kept = list(steps)[-most:]
+    for i, (t, target) in enumerate(kept):
+        if i:
+            parts.append(f'<span class="gap">{e(span(t - kept[i - 1][0]))} →</span>')
+        now = " now" if i == len(kept) - 1 else ""
+        parts.append(f'<span class="step{now}" title="{e(target, 120)}">{e(target)}</span>')
+    if kept:
+        parts.append('<span class="gap">open now</span>')
+    return f'<div class="strip">{"".join(parts)}</div>'
 
 
 def tiles(facts: list[tuple[str, str]]) -> None:

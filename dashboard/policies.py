@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import look, runs
-from dashboard.setting import Setting
+from dashboard import look, runs, words
+from dashboard.look import e, html
+from dashboard.setting import Setting, opened
 from dashboard.words import shown
+from rlmemo import ratings
+from rlmemo.store import Store
 
 TITLE = "Policies"
 ICON = ":material/balance:"
@@ -44,11 +47,14 @@ def show(where: Setting) -> None:
             "python -m rlmemo.train\n"
             f"python -m rlmemo.benchmark --timelines demo --json {where.runs.name}/baselines.json",
         )
+    if where.db.exists():
+        _approval(opened(where))
+        _decisions(opened(where), where.rater)
     unfinished = [r for r in found if not r.finished]
     if unfinished:
-        look.html(
+        html(
             '<div class="quiet">Not shown: '
-            + ", ".join(f"{look.e(r.name)} ({look.e('; '.join(r.remarks))})" for r in unfinished[:5])
+            + ", ".join(f"{e(r.name)} ({e('; '.join(r.remarks))})" for r in unfinished[:5])
             + "</div>"
         )
 
@@ -68,7 +74,7 @@ def _reports(done: dict[str, runs.Run]) -> None:
         facts = done[name].facts
         known = [k for k in ("timelines", "split", "n_events", "collapsed", "seed") if k in facts]
         said = ", ".join(f"{k.replace('_', ' ')}: {facts[k]}" for k in known)
-        look.html(f'<div class="quiet"><b>{look.e(name)}</b> {look.e(said, 200)}</div>')
+        html(f'<div class="quiet"><b>{e(name)}</b> {e(said, 200)}</div>')
     st.subheader("Side by side")
     offered = [m for m in COLUMNS if any(m in v for v in policies.values())]
     if offered:
@@ -82,6 +88,56 @@ def _reports(done: dict[str, runs.Run]) -> None:
         _curves(done[name])
 
 
+def _approval(store: Store) -> None:
+    """How often what a policy would have done was welcome."""
+    rows: list[list[object]] = []
+    for row in ratings.approval(store):
+        low, high = runs.wilson(row["up"], row["rated"])
+        share = f"{row['up'] / row['rated']:.0%} ({low:.0%} to {high:.0%})"
+        rows.append([row["policy"], row["policy_version"], f"{row['rated']:,}", share])
+    if rows:
+        st.subheader("What people said")
+        look.table(["policy", "version", "rated", "thumbs up (95 %)"], rows, numeric={2, 3})
+        html('<div class="quiet">Of what was shown; the most telling moments are shown first.</div>')
+
+
+def _decisions(store: Store, rater: str) -> None:
+    """One decision and why. Only rated ones: the others are to be rated without knowing the outcome."""
+    rated = ratings.rated_predictions(store, rater)
+    if not rated:
+        return
+    st.subheader("One decision, and why")
+    by_id = {r.moment.id: r for r in rated}
+
+    def called(identity: int) -> str:
+        r = by_id[identity]
+        said = "yes" if r.rating.thumbs else "no"
+        what = ", ".join(shown(p.target, 24) for p in r.moment.prediction.plan) or "nothing"
+        return f"{words.moment(r.moment.prediction.t, r.moment.tz)}: {what} ({said})"
+
+    chosen = st.selectbox("A moment that you rated", list(by_id), format_func=called)
+    if chosen is None:
+        return
+    moment = by_id[chosen].moment
+    p = moment.prediction
+    planned = {x.target: words.delay(x.delay_s) for x in p.plan}
+    listed = sorted(p.probabilities.items(), key=lambda pair: -pair[1])
+    html(
+        f'<div class="card">{look.strip(moment.steps)}<div class="ask">What {e(p.policy)} thought would come '
+        'next</div><div class="grid">'
+        + "".join(
+            f'<span class="name">{e(name)}{f" <b>({e(planned[name])})</b>" if name in planned else ""}</span>'
+            f'<div class="bar" style="padding:0"><i style="width:{100 * share:.1f}%"></i></div>'
+            f'<span class="n">{share:.1%}</span>'
+            for name, share in listed
+        )
+        + "</div></div>"
+    )
+    happened = " ".join(words.outcome_sentences(p)) or "What happened next is not known yet."
+    chance = f"This plan was chosen with probability {p.propensity:.3f}."
+    html(f'<div class="quiet" style="margin-top:.5rem">{e(happened, 400)} {e(chance, 100)}</div>')
+
+
 def _bars(policies: Policies, metric: str) -> None:
     """One dot and its interval per policy, best first."""
     import altair as alt
@@ -90,7 +146,7 @@ def _bars(policies: Policies, metric: str) -> None:
     rows = [(name, v.value, v.low, v.high) for name, m in policies.items() if (v := m.get(metric))]
     table = pd.DataFrame(rows, columns=["policy", "value", "low", "high"])
     order = list(table.sort_values("value", ascending=metric == "waste_rate")["policy"])
-    y = alt.Y("policy:N", sort=order, title=None, axis=alt.Axis(labelLimit=170))
+    y = alt.Y("policy:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, labelOverlap=False))
     format_ = ".0%" if "%" in COLUMNS[metric][1] else ".3f"
     axis = alt.X(
         "low:Q", title=COLUMNS[metric][2], axis=alt.Axis(format=format_), scale=alt.Scale(zero=False)
@@ -105,9 +161,7 @@ def _bars(policies: Policies, metric: str) -> None:
         .mark_circle(size=110, opacity=1, color=look.EMBER[3])
         .encode(y=y, x="value:Q", tooltip=["policy", "value", "low", "high"])
     )
-    look.draw(
-        (whisker + dot).properties(height=28 * len(rows) + 40), f"{metric} of every policy, with intervals"
-    )
+    look.draw((whisker + dot).properties(height=alt.Step(30)), f"{metric} of every policy, with intervals")
 
 
 def _trade(policies: Policies) -> None:
@@ -120,7 +174,7 @@ def _trade(policies: Policies) -> None:
         if "hit_rate" in m and "wasted_mb_minutes_per_open" in m
     ]
     points = alt.Chart(pd.DataFrame(rows, columns=["policy", "waste", "hits"])).encode(
-        x=alt.X("waste:Q", title="memory wasted, MB-minutes per open"),
+        x=alt.X("waste:Q", title="memory wasted, MB-minutes per open", scale=alt.Scale(domainMin=0)),
         y=alt.Y("hits:Q", title="hits per open", axis=alt.Axis(format="%")),
         tooltip=["policy", "waste", "hits"],
     )
@@ -156,7 +210,7 @@ def _curves(run: runs.Run) -> None:
     if table.empty:
         return
     st.subheader("How it learned")
-    look.html(f'<div class="quiet">{look.e(run.name)}</div>')
+    html(f'<div class="quiet">{e(run.name)}</div>')
     names = sorted(table["name"].unique(), key=lambda n: (n not in FIRST_CURVES, n))
     shown_curves = st.multiselect(
         "Curves", names, default=names[:2], key=f"curves-{run.name}", format_func=shown

@@ -127,7 +127,8 @@ def _forget_everything(store: Store) -> None:
     st.write("Opens, predictions, ratings and the list of runs: all rows, for good.")
     typed = st.text_input("Type the word forget to go on", key="sure-everything")
     st.button(
-        "Forget everything", disabled=typed.strip().lower() != "forget", type="primary", key="forget-everything",
+        "Forget everything", type="primary", key="forget-everything",
+        disabled=typed.strip().lower() != "forget",
         on_click=_do, args=(lambda: store_forgetting.forget_everything(store), "everything"),
     )  # fmt: skip
 
@@ -140,11 +141,12 @@ def _do(forget: Callable[[], store_forgetting.Forgotten], what: str) -> None:
         st.session_state["forgotten"] = str(error)
         return
     said = (
-        f"Gone, and the file rewritten: {count(gone.events, 'open')}, {count(gone.predictions, 'prediction')}, "
-        f"{count(gone.ratings, 'rating')}."
+        f"Gone, and the file rewritten: {count(gone.events, 'open')}, "
+        f"{count(gone.predictions, 'prediction')}, {count(gone.ratings, 'rating')}."
     )
     if gone.adapters:
-        said += f" Runs that may have learned from it (delete their folders yourself): {', '.join(gone.adapters)}."
+        named = ", ".join(gone.adapters)
+        said += f" Runs that may have learned from it (delete their folders yourself): {named}."
     st.session_state["forgotten"] = said
     for key in ("target", "sure-target", "sure-period", "sure-everything"):
         st.session_state.pop(key, None)

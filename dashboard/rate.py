@@ -24,7 +24,6 @@ ICON = ":material/thumbs_up_down:"
 
 SOONEST_VOTE_S = 0.3  # nobody reads faster; a second click of a double click is that fast
 REASONS = ("wrong thing", "wrong moment", "never this one", "too much at once")
-STEPS = 5
 
 
 def show(where: Setting) -> None:
@@ -41,12 +40,13 @@ def show(where: Setting) -> None:
         _nothing(where)
         return
     _progress(counts, left)
-    _last(where, last)
+    _failure()
     if showing is None:
         _all_done(where)
     else:
         _card(showing.moment)
         _votes(where, showing)
+    _last(where, last)  # below, so that the buttons stay where they are
 
 
 def _nothing(where: Setting) -> None:
@@ -89,10 +89,13 @@ def _progress(counts: ratings.Sitting, left: int) -> None:
     )
 
 
-def _last(where: Setting, last: ratings.Rated | None) -> None:
+def _failure() -> None:
     failed = st.session_state.pop("failed", None)
     if failed:
         html(f'<div class="band" role="alert" data-testid="failed">{e(failed, 300)}</div>')
+
+
+def _last(where: Setting, last: ratings.Rated | None) -> None:
     note = st.session_state.pop("note", None)
     if last is None:
         if note:
@@ -125,13 +128,6 @@ def _last(where: Setting, last: ratings.Rated | None) -> None:
 
 
 def _card(moment: ratings.Moment) -> None:
-    steps = moment.steps[-STEPS:]
-    strip = []
-    for i, (t, target) in enumerate(steps):
-        if i:
-            strip.append(f'<span class="gap">{e(words.span(t - steps[i - 1][0]))} →</span>')
-        now = " now" if i == len(steps) - 1 else ""
-        strip.append(f'<span class="step{now}" title="{e(target, 120)}">{e(target)}</span>')
     p = moment.prediction
     picks = "".join(
         f'<div class="pick"><b>{e(x.target)}</b><span>{e(words.delay(x.delay_s))}</span></div>'
@@ -141,7 +137,7 @@ def _card(moment: ratings.Moment) -> None:
     html(
         f'<div class="card" data-testid="card" data-prediction="{moment.id}">'
         f'<div class="when">{e(words.moment(p.t, moment.tz))}</div><div class="quiet">{who}</div>'
-        f'<div class="strip">{"".join(strip)}</div>'
+        + look.strip(moment.steps)
         + (
             f'<div class="ask">It would get ready</div>{picks}'
             if picks

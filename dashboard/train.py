@@ -120,9 +120,8 @@ def _job(job: jobs.Job) -> None:
     html(f'<div class="when" style="margin-top:1rem">{e(job.name)} <span class="quiet">{said}</span></div>')
     if job.state == "running":
         steps = _steps(job)
-        html(
-            f'<div class="quiet" data-testid="steps">{e(steps, 200)}</div><pre class="cmd">{_log(job, 14)}</pre>'
-        )
+        html(f'<div class="quiet" data-testid="steps">{e(steps, 200)}</div>')
+        html(f'<pre class="cmd">{_log(job, 14)}</pre>')
         st.button("Stop", icon=":material/stop:", key=f"stop-{job.name}", on_click=jobs.stop, args=(job,))
         return
     if job.state == "finished":

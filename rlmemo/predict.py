@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         "--part", choices=PARTS, default="validation", help="part of the split (default: validation)"
     )
     p.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
-                   help="share of decisions at which another single target is tried (default: 0.1)")  # fmt: skip
+                   help="share of decisions that try another single target (default: 0.1)")  # fmt: skip
     p.add_argument("--threshold", type=float, metavar="P",
                    help="prewarm what is at least this probable (default: tuned on validation)")  # fmt: skip
     p.add_argument("--cost", default="desktop", help="cost preset of the outcome (default: desktop)")

@@ -277,7 +277,8 @@ def _note_showing(store: Store, rater: str, prediction_id: int, share: float) ->
         ).fetchone()[0]
         key = f"{rater}:{prediction_id}:{given}"
         store.db.execute(
-            "INSERT OR IGNORE INTO showings (key, prediction_id, rater, share, shown_at) VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO showings (key, prediction_id, rater, share, shown_at) "
+            "VALUES (?, ?, ?, ?, ?)",
             [key, prediction_id, rater, share, time.time()],
         )
     return _showing(store, store._rows("SELECT * FROM showings WHERE key = ?", [key])[0])
@@ -285,3 +286,11 @@ def _note_showing(store: Store, rater: str, prediction_id: int, share: float) ->
 
 def _showing(store: Store, row: dict[str, Any]) -> Showing:
     return Showing(row["key"], row["rater"], float(row["share"]), moment(store, row["prediction_id"]))
+
+
+def rated_predictions(store: Store, rater: str, *, limit: int = 100) -> list[Rated]:
+    """The rater's votes that count, the latest first, with what they were about."""
+    rows = store._rows(
+        "SELECT * FROM latest_ratings WHERE rater = ? ORDER BY id DESC LIMIT ?", [clean_name(rater), limit]
+    )
+    return [Rated(Rating(**row), moment(store, row["prediction_id"])) for row in rows]

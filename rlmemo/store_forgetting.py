@@ -79,7 +79,8 @@ def forget_period(store: Store, start: float, stop: float) -> Forgotten:
         WHERE (p.t >= :start AND p.t < :stop)
            OR EXISTS (SELECT 1 FROM json_each(m.steps) WHERE json_extract(value, '$[0]') >= :start
                       AND json_extract(value, '$[0]') < :stop)
-           OR (json_extract(p.outcome, '$.next_t') >= :start AND json_extract(p.outcome, '$.next_t') < :stop)"""
+           OR (json_extract(p.outcome, '$.next_t') >= :start
+               AND json_extract(p.outcome, '$.next_t') < :stop)"""
     values = {"start": start, "stop": stop}
     with _forgetting(store):
         events = store.db.execute("DELETE FROM events WHERE t >= :start AND t < :stop", values).rowcount
