@@ -24,13 +24,14 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from env.sources.names import clean_name, is_url, page_target
-from env.timeline import KINDS, Event, zone
+from env.timeline import KINDS, Event, Timeline, zone
 from rlmemo.errors import InputError
+from rlmemo.records import Planned, Prediction, Rating, Run, TimelineRow
 from rlmemo.schema import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
@@ -38,97 +39,26 @@ if TYPE_CHECKING:
 
     from env.sources import Loaded
 
+__all__ = [
+    "DEFAULT_DB",
+    "Planned",
+    "Prediction",
+    "Rating",
+    "Run",
+    "Store",
+    "TimelineRow",
+    "open_store",
+]
+
 BUSY_S = 15.0
 MAX_REASON = 2000
 DEFAULT_DB = "rlmemo.db"
+_INSERT_EVENT = (
+    "INSERT INTO events (timeline_id, t, target, kind, duration, device, wave) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 # what the file was when it was last found undamaged: the dashboard opens the store at every click, and
 # reading a large file from end to end each time would be felt
 _CHECKED: dict[str, tuple[int, int, int, int]] = {}
-
-
-@dataclass(frozen=True)
-class TimelineRow:
-    """A stored timeline; `events` is how many it holds (not collapsed), first and last are unix seconds."""
-
-    id: int
-    source: str
-    user: str
-    tz: str
-    tz_known: bool
-    synthetic: bool
-    imported_at: float
-    events: int
-    first_t: float | None
-    last_t: float | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run. config and metrics are what its folder's config.yaml and report.json say."""
-
-    id: int
-    folder: str
-    method: str
-    model: str
-    policy_version: str
-    config: dict[str, Any]
-    status: str
-    metrics: dict[str, Any] | None
-    started_at: float
-    ended_at: float | None
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One prewarm of a plan: load `target` in `delay_s` seconds."""
-
-    target: str
-    delay_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a policy decided after the event at `t` (unix seconds), and later what came of it.
-
-    plan              the prewarms that were planned, none or up to K
-    probabilities     target → probability that it is opened next
-    none_probability  probability that the next open is none of these, or None
-    propensity        probability with which the policy chose this plan, in (0, 1]
-    policy_version    which policy exactly: a run folder's name and step, or a package version
-    state             the state as text, as the policy or the rater saw it
-    outcome           what replay or life made of it (the environment's accounting), None until known
-    key               the same key is the same prediction, however often it is sent
-    """
-
-    user: str
-    t: float
-    policy: str
-    policy_version: str
-    state: str
-    plan: Sequence[Planned]
-    probabilities: Mapping[str, float]
-    propensity: float
-    none_probability: float | None = None
-    timeline_id: int | None = None
-    run_id: int | None = None
-    key: str = field(default_factory=lambda: uuid.uuid4().hex)
-    id: int | None = None
-    outcome: dict[str, Any] | None = None
-    outcome_at: float | None = None
-    predicted_at: float | None = None
-
-
-@dataclass(frozen=True)
-class Rating:
-    """A person's thumbs up (1) or down (0) on a prediction."""
-
-    id: int
-    key: str
-    prediction_id: int
-    rater: str
-    thumbs: int
-    reason: str
-    rated_at: float
 
 
 def open_store(path: str | Path) -> Store:
@@ -199,7 +129,7 @@ class Store:
                 identity, before = self._timeline(source, x.user, x.tz, x.tz_known, loaded.synthetic, now)
                 replaced += before
                 self.db.execute("DELETE FROM events WHERE timeline_id = ?", [identity])
-                written += self._insert_events(identity, x, x.wave.tolist(), from_source=True)
+                written += self._insert_timeline(identity, x)
         return {"events": written, "users": len(loaded.timelines), "replaced": replaced}
 
     def add_events(
@@ -218,7 +148,7 @@ class Store:
             raise InputError("an event needs a source and a user; one of them is empty")
         with self.write():
             identity, _ = self._timeline(source, user, tz, tz_known, False, time.time())
-            return self._insert_events(identity, events, None, from_source=False)
+            return self._insert_events(identity, events)
 
     def timelines(self) -> list[TimelineRow]:
         """All stored timelines, by source and user."""
@@ -410,35 +340,44 @@ class Store:
         names = dict(zip(("tz", "tz_known", "synthetic", "imported_at"), values, strict=True))
         return self._insert("timelines", source=source, user=user, **names), 0
 
-    def _insert_events(
-        self, timeline_id: int, events: Iterable[Event], waves: list[int] | None, *, from_source: bool
-    ) -> int:
-        """Append events; a timeline source has reduced its page addresses already."""
-        count = 0
+    def _insert_timeline(self, timeline_id: int, x: Timeline) -> int:
+        """Append a timeline's events, column by column; its source has reduced page addresses already."""
+        import numpy as np
 
-        def rows() -> Iterator[tuple[object, ...]]:
-            nonlocal count
-            for i, e in enumerate(events):
-                target, kind = clean_name(e.target), e.kind
-                if not from_source and (kind == "page" or is_url(target)):
-                    target, kind = page_target(e.target)
-                if not target or kind not in KINDS or not math.isfinite(e.t):
-                    raise InputError(
-                        f"event {i + 1} cannot be stored: target {e.target!r}, kind {e.kind!r}, t {e.t!r}; "
-                        f"wanted are a name, one of {', '.join(KINDS)}, and unix seconds"
-                    )
-                duration = e.duration if e.duration is not None and 0 <= e.duration < math.inf else None
-                device = None if e.device is None else clean_name(e.device)
-                count += 1
-                wave = 0 if waves is None else waves[i]
-                yield timeline_id, float(e.t), target, kind, duration, device, wave
-
-        self.db.conn.executemany(
-            "INSERT INTO events (timeline_id, t, target, kind, duration, device, wave) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            rows(),
+        if not np.isfinite(x.t).all():
+            bad = int(np.flatnonzero(~np.isfinite(x.t))[0])
+            raise InputError(f"user {x.user!r}: event {bad + 1} cannot be stored, its time is {x.t[bad]}")
+        names = [clean_name(n) for n in x.names]
+        rows = zip(
+            repeat(timeline_id),
+            x.t.tolist(),
+            (names[i] for i in x.target.tolist()),
+            (KINDS[k] for k in x.kind.tolist()),
+            (d if 0 <= d < math.inf else None for d in x.duration.tolist()),
+            (x.devices[d] if d >= 0 else None for d in x.device.tolist()),
+            x.wave.tolist(),
+            strict=False,
         )
-        return count
+        self.db.conn.executemany(_INSERT_EVENT, rows)
+        return len(x)
+
+    def _insert_events(self, timeline_id: int, events: Iterable[Event]) -> int:
+        """Append recorded events, reducing page addresses."""
+        rows = []
+        for i, e in enumerate(events):
+            target, kind = clean_name(e.target), e.kind
+            if kind == "page" or is_url(target):
+                target, kind = page_target(e.target)
+            if not target or kind not in KINDS or not math.isfinite(e.t):
+                raise InputError(
+                    f"event {i + 1} cannot be stored: target {e.target!r}, kind {e.kind!r}, t {e.t!r}; "
+                    f"wanted are a name, one of {', '.join(KINDS)}, and unix seconds"
+                )
+            duration = e.duration if e.duration is not None and 0 <= e.duration < math.inf else None
+            device = None if e.device is None else clean_name(e.device)
+            rows.append((timeline_id, float(e.t), target, kind, duration, device, 0))
+        self.db.conn.executemany(_INSERT_EVENT, rows)
+        return len(rows)
 
     def _insert(self, table: str, **values: object) -> int:
         names = ", ".join(values)
