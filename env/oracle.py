@@ -7,22 +7,22 @@ it is the bound on what can be saved, not on what should be.
 
 Why the bound holds. Take any plan and any open j of target x. If j waits less than cold_s, then x was
 resident just before t[j], and it had been so without interruption since it was either opened (the open p
-before j) or brought in by a prewarm that started at some s = t[i] + d with i < j, was not expired
-(s + load + ttl > t[j]), and did not start before event p + 1 (until then x was in front, and the prewarm
+before j) or brought in by a prewarm that started at some s = t[i] + d with i < j, was not expired (s +
+load + ttl > t[j]), and did not start before event p + 1 (until then x was in front, and the prewarm
 redundant). That gives j a list of *options*, each with an interval of residency ending at j and with the
 seconds that it saves compared with a cold open: cold - warm for keeping and for prewarms ready in time,
 less for late ones. Of the prewarms ready in time only the latest start is listed: its interval lies within
 every other's. Keeping is possible only where the no-prewarm world keeps x, too: targets opened after p are
 used more recently than x, and eviction goes by least recent use (the target in front is the one exception,
-and nothing that was opened is newer than that), so as long as x stays, they all stay; x leaves the no-
-prewarm world only when x and they do not fit together. Options of the same target do not overlap. Just
+and nothing that was opened is newer than that), so as long as x stays, they all stay; x leaves the
+no-prewarm world only when x and they do not fit together. Options of the same target do not overlap. Just
 before every open k the resident targets fit into the budget together, the target in front (x[k-1]) among
 them; so the memory of the options that cover that moment is at most budget - memory[x[k-1]], where
-intervals do not count while their own target is in front. The actual world therefore picks at most one
-option for every open, within these capacities, and saves at most their value. Everything else (eviction
-order, K, what the options cost outside these moments) is dropped, which can only raise the maximum; so is
-integrality, which leaves a linear program. Saved seconds count from the no-prewarm world: subtract what
-its warm opens save compared with cold ones.
+intervals do not count while their own target is in front; an option that alone exceeds that is impossible.
+The actual world therefore picks at most one option for every open, within these capacities, and saves at
+most their value. Everything else (eviction order, K, what the options cost outside these moments) is
+dropped, which can only raise the maximum; so is integrality, which leaves a linear program. Saved seconds
+count from the no-prewarm world: subtract what its warm opens save compared with cold ones.
 
 The solver (HiGHS through SciPy) is not trusted with the result: by weak duality, any non-negative prices
 L[k] for the capacities give the bound  sum L[k] capacity[k] + sum over j of max(0, max over options of
@@ -41,6 +41,7 @@ from env.errors import InputError
 from env.plans import HIT, LATE, Outcomes, Plans
 from env.timeline import Timeline
 
+_ADD, _AHEAD, _IMPROVEMENTS = 2, 8, 12  # improvement: opens tried per decision, how far ahead, rounds
 _MAX_LATE = 6  # late options listed per open; more are merged into these, each as good as its best member
 
 
@@ -103,13 +104,13 @@ def upper_bound(
     base = kernel.replay(timeline, costs, config, Plans.empty(n, 1), start=0, stop=stop)
     worth = (costs.cold_s - costs.warm_s)[timeline.target[:stop]]
     base_saves = costs.cold_s[timeline.target[:stop]] - base.base_wait_s[:stop]
-    options = _options(timeline, costs, config, rules.cost[:, 0], base_saves > 0, start, stop)
+    room = np.full(stop, rules.budget)
+    room[1:] -= rules.cost[timeline.target[: stop - 1], 0]
+    options = _options(timeline, costs, config, rules.cost[:, 0], room, base_saves > 0, start, stop)
     # Opens right after an open of the same target are warm in any world: no option, and nothing to gain.
     again = np.zeros(stop, bool)
     again[1:] = timeline.target[1:stop] == timeline.target[: stop - 1]
     fixed = float(worth[start:stop][again[start:stop]].sum() - base_saves[start:stop].sum())
-    room = np.full(stop, rules.budget)
-    room[1:] -= rules.cost[timeline.target[: stop - 1], 0]
     prices = _prices(options, room, start, stop) if solve and len(options.open) else np.zeros(stop)
     total = np.concatenate([[0.0], np.cumsum(prices)])
     cost = options.memory * (total[options.open + 1] - total[options.first])
@@ -125,6 +126,7 @@ def _options(
     costs: Costs,
     config: WorldConfig,
     memory: np.ndarray,
+    room: np.ndarray,
     base_warm: np.ndarray,
     start: int,
     stop: int,
@@ -161,6 +163,8 @@ def _options(
                 rows.append((j, value, float(memory[x]), _first_point(t, float(starts[lo + group[-1]]), j)))
         if not found and base_warm[j]:
             rows.append((j, worth, float(memory[x]), min(j, max(p + 2, begin + 1))))
+    # What does not fit beside a target in front at all cannot fit in part.
+    rows = [row for row in rows if row[3] > row[0] or row[2] <= room[row[3] : row[0] + 1].min()]
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
     return _Options(
         open=np.array(columns[0], np.int64),
@@ -242,8 +246,8 @@ def feasible(
     Every open that would not be warm gets a prewarm as late as it can be ready in time (a just-in-time
     prewarm holds memory shortest, so it evicts least); the judge replays; what did not turn out a hit or
     late is taken out, what is still not warm gets another start; the best plan seen is kept. Then every
-    decision is asked whether it would do better without one of its picks. Not optimal; never better than
-    `upper_bound`.
+    decision is asked, round after round, whether more is saved without one of its picks or with a pick for
+    one of the next opens that are not warm. Not optimal; never better than `upper_bound`.
     """
     from env.kernel import replay
 
@@ -295,9 +299,9 @@ def feasible(
         stale = 0 if saved > best[0] else stale + 1
         if saved > best[0]:
             best = (saved, plans, outcomes)
-        if stale >= 6:
+        if stale >= 2:
             break
-    return _pruned(timeline, costs, config, start, stop, best[1], best[2])
+    return _improved(timeline, costs, config, start, stop, best[1], best[2])
 
 
 def _candidates(starts: np.ndarray, hi: int, open_t: float, reach: float) -> list[int]:
@@ -307,7 +311,7 @@ def _candidates(starts: np.ndarray, hi: int, open_t: float, reach: float) -> lis
     return early + list(range(hi, min(end, hi + 6)))
 
 
-def _pruned(
+def _improved(
     timeline: Timeline,
     costs: Costs,
     config: WorldConfig,
@@ -316,40 +320,82 @@ def _pruned(
     plans: Plans,
     outcomes: Outcomes,
 ) -> tuple[Plans, Outcomes]:
-    """Take out picks without which more is saved."""
+    """Ask every decision whether more is saved without one of its picks, or with another one."""
     from env.kernel import plan_effects, replay
     from env.plans import SAVED
 
     # plan_effects looks to the end of the timeline: give it none beyond the window.
-    config, all_costs = config.resolved(costs), costs
+    config = config.resolved(costs)
     clipped = timeline if stop == len(timeline) else timeline.take(np.arange(stop))
     seen = len(clipped.names)
-    costs = Costs(costs.memory_mb[:seen], costs.cold_s[:seen], costs.warm_s[:seen], costs.load_s[:seen])
-    for _ in range(4):
-        used = np.flatnonzero((plans.target[:stop] >= 0).any(axis=1))
-        if not len(used):
+    own = Costs(costs.memory_mb[:seen], costs.cold_s[:seen], costs.warm_s[:seen], costs.load_s[:seen])
+    for _ in range(_IMPROVEMENTS):
+        where, choices = _neighbours(clipped, own, config, start, stop, plans, outcomes)
+        if not len(where):
             break
-        picks = plans.target.shape[1]
-        target = np.repeat(plans.target[used][:, None, :], picks + 1, axis=1)
-        for k in range(picks):
-            target[:, k + 1, k] = -1
-        delay = np.repeat(plans.delay[used][:, None, :], picks + 1, axis=1)
         base = Plans(plans.target[:stop], plans.delay[:stop])
-        saved = plan_effects(clipped, costs, config, used, Plans(target, delay), base)[:, :, SAVED]
+        saved = plan_effects(clipped, own, config, where, choices, base)[:, :, SAVED]
         choice = np.argmax(saved, axis=1)
-        gain = saved[np.arange(len(used)), choice] - saved[:, 0]
-        worse = np.flatnonzero(gain > 1e-9)
+        gain = saved[np.arange(len(where)), choice] - saved[:, 0]
+        better = np.flatnonzero(gain > 1e-9)
+        better = better[np.argsort(-gain[better], kind="stable")]
         improved = False
-        # Neighbouring removals can undo each other's gain: all at once, else the clearest half, and so on.
-        while len(worse):
-            trial = plans.target.copy()
-            trial[used[worse]] = target[worse, choice[worse]]
-            candidate = Plans(trial, plans.delay)
-            result = replay(timeline, all_costs, config, candidate, start=start, stop=stop)
+        # Neighbouring changes can undo each other's gain: all at once, else the clearest half, and so on.
+        while len(better):
+            target, delay = plans.target.copy(), plans.delay.copy()
+            target[where[better]] = choices.target[better, choice[better]]
+            delay[where[better]] = choices.delay[better, choice[better]]
+            candidate = Plans(target, delay)
+            result = replay(timeline, costs, config, candidate, start=start, stop=stop)
             if result.total("saved_s") > outcomes.total("saved_s"):
                 plans, outcomes, improved = candidate, result, True
                 break
-            worse = worse[np.argsort(-gain[worse], kind="stable")][: len(worse) // 2]
+            better = better[: len(better) // 2]
         if not improved:
             break
     return plans, outcomes
+
+
+def _neighbours(
+    timeline: Timeline,
+    costs: Costs,
+    config: WorldConfig,
+    start: int,
+    stop: int,
+    plans: Plans,
+    outcomes: Outcomes,
+) -> tuple[np.ndarray, Plans]:
+    """Decisions worth asking, and their alternatives [D, 1 + K + _ADD, K]: as it is, without each pick,
+    with a prewarm for each of the next opens that are not warm."""
+    picks = plans.target.shape[1]
+    t, x = timeline.t, timeline.target
+    cold = np.flatnonzero(outcomes.wait_s[:stop] > costs.warm_s[x[:stop]])
+    delays = np.array(config.delays)
+    reach = float(delays.max() + costs.load_s.max() + config.ttl_s)
+    rows: list[int] = []
+    targets: list[np.ndarray] = []
+    seconds: list[np.ndarray] = []
+    for i in range(max(start - 1, 0), stop - 1):
+        planned = plans.target[i] >= 0
+        first = int(np.searchsorted(cold, i, side="right"))
+        near = [j for j in cold[first : first + _ADD] if j <= i + _AHEAD and t[j] - t[i] < reach]
+        if not planned.any() and not near:
+            continue
+        target = np.repeat(plans.target[i][None], 1 + picks + _ADD, axis=0)
+        delay = np.repeat(plans.delay[i][None], 1 + picks + _ADD, axis=0)
+        target[1 + np.arange(picks), np.arange(picks)] = -1
+        free = np.flatnonzero(~planned)
+        # A full plan can still exchange its last pick.
+        slot = int(free[0]) if len(free) else picks - 1
+        for a, j in enumerate(near):
+            slack = t[j] - t[i] - costs.load_s[x[j]] - delays
+            bucket = int(np.argmin(np.where(slack >= 0, slack, np.inf)))
+            if slack[bucket] < 0:
+                bucket = int(np.argmin(delays))
+            target[1 + picks + a, slot], delay[1 + picks + a, slot] = x[j], bucket
+        rows.append(i)
+        targets.append(target)
+        seconds.append(delay)
+    if not rows:
+        return np.zeros(0, np.int64), plans
+    return np.array(rows), Plans(np.stack(targets), np.stack(seconds))
