@@ -39,15 +39,19 @@ def parser() -> argparse.ArgumentParser:
     """The command line: one option for every setting, and those of the run itself."""
     made = argparse.ArgumentParser(
         prog="python -m rlmemo.train",
-        usage="python -m rlmemo.train [--timelines NAME|PATH] [--method METHOD] [--out FOLDER] [--resume] [SETTINGS]",
+        usage="python -m rlmemo.train [--timelines NAME|PATH] [--method METHOD] [--out FOLDER] [SETTINGS]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     run = made.add_argument_group("the run")
     run.add_argument("--out", metavar="FOLDER", help="where it goes (default: a new folder under runs/)")
-    run.add_argument("--resume", action="store_true", help="continue the run in --out, or the last unfinished one")
-    run.add_argument("--config", metavar="FILE", help="YAML with any of the settings below; options win over it")
+    run.add_argument(
+        "--resume", action="store_true", help="continue the run in --out, or the last unfinished one"
+    )
+    run.add_argument(
+        "--config", metavar="FILE", help="YAML with any of the settings below; options win over it"
+    )
     groups = {key: made.add_argument_group(title) for key, title in GROUPS.items()}
     for setting in settings():
         default = "" if setting.default is None else f" (default: {setting.default})"

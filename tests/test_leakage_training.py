@@ -89,9 +89,7 @@ def test_preferences_do_not_see_beyond_the_training_part() -> None:
         picks = rng.permutation(full)[:2]
         plans.append({(): "none", tuple((int(p), int(rng.integers(4))) for p in sorted(picks)): "sampled"})
     reward = parse_reward("net_seconds")
-    for a, b in zip(
-        score(old, states, plans, reward, 3), score(new, states, plans, reward, 3), strict=True
-    ):
+    for a, b in zip(score(old, states, plans, reward, 3), score(new, states, plans, reward, 3), strict=True):
         assert (a.user, a.index, a.plans) == (b.user, b.index, b.plans)
         assert np.array_equal(a.rewards, b.rewards)
 

@@ -23,7 +23,7 @@ from rlmemo.learning.pairs import (
     verdicts,
     write_pairs,
 )
-from rlmemo.learning.states import States, part_states, prompts, residency
+from rlmemo.learning.states import States, held, part_states, prompts
 from tests.training_ground import RandomSampler, small_ground
 
 REWARD = parse_reward("net_seconds")
@@ -35,7 +35,7 @@ def proposed(states: States, samples: int = 3) -> list[dict[Any, str]]:
     plans: list[dict[Any, str]] = [{} for _ in range(len(states))]
     for user, rows in states.by_user():
         slates, index = ground.slates[user], states.index[rows]
-        warm, _ = residency(ground.timelines[user], slates, ground.costs[user], ground.world)
+        warm, _ = held(ground, user)
         first = np.random.default_rng(1).normal(size=(len(rows), slates.candidates.shape[1] + 1))
         found = propose(
             first, slates.candidates[index], warm[index], made[rows], RandomSampler(2),
@@ -68,9 +68,7 @@ def test_keeping_still_is_always_there_and_worth_nothing(scored: list[Scored]) -
 def test_warm_and_empty_places_are_not_picked(states: States, scored: list[Scored]) -> None:
     ground = small_ground()
     for s in scored:
-        warm, _ = residency(
-            ground.timelines[s.user], ground.slates[s.user], ground.costs[s.user], ground.world
-        )
+        warm, _ = held(ground, s.user)
         for place, _ in (pick for plan in s.plans for pick in plan):
             assert ground.slates[s.user].candidates[s.index, place] >= 0
             assert not warm[s.index, place]
@@ -86,7 +84,8 @@ def test_a_score_is_what_the_readable_world_says(scored: list[Scored]) -> None:
         last = int(ground.split.train[s.user].max())
         part = timeline.take(np.arange(last + 1))
         costs = ground.costs[s.user]
-        costs = type(costs)(*(c[: len(part.names)] for c in (costs.memory_mb, costs.cold_s, costs.warm_s, costs.load_s)))  # fmt: skip
+        columns = (costs.memory_mb, costs.cold_s, costs.warm_s, costs.load_s)
+        costs = type(costs)(*(c[: len(part.names)] for c in columns))
         world = ground.world.resolved(ground.costs[s.user])
         for m, plan in enumerate(s.plans):
             plans = Plans.empty(len(part), 3)

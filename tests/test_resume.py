@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reward import parse_reward
 from rlmemo.learning.config import TrainConfig, make_config
 from rlmemo.learning.folder import COMPLETE, RunFolder, newest_checkpoint
 from rlmemo.learning.pairs import Pair, Verdict, pairs, propose, score, verdicts
-from rlmemo.learning.states import States, part_states, prompts, residency
+from rlmemo.learning.states import States, held, part_states, prompts
 from rlmemo.learning.training import Interrupt, Stopped
-from reward import parse_reward
 from tests.training_ground import RandomSampler, base_of, small_ground
 
 CONFIG = make_config(
@@ -60,17 +60,14 @@ def preferences() -> tuple[np.ndarray, list[Pair], list[Verdict]]:
     for user, rows in states.by_user():
         slates = ground.slates[user]
         index = states.index[rows]
-        warm, _ = residency(ground.timelines[user], slates, ground.costs[user], ground.world)
+        warm, _ = held(ground, user)
         size = slates.candidates.shape[1]
         first = np.tile(np.linspace(0.0, -5.0, size + 1), (len(rows), 1))
-        for row, plan in zip(
-            rows,
-            propose(
-                first, slates.candidates[index], warm[index], made[rows], RandomSampler(),
-                picks=3, samples=3, temperature=1.0,
-            ),  # fmt: skip
-            strict=True,
-        ):
+        found = propose(
+            first, slates.candidates[index], warm[index], made[rows], RandomSampler(),
+            picks=3, samples=3, temperature=1.0,
+        )  # fmt: skip
+        for row, plan in zip(rows, found, strict=True):
             plans[row] = plan
     scored = score(ground, states, plans, parse_reward("net_seconds"), 3)
     users = [t.user for t in ground.timelines]

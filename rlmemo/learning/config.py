@@ -37,7 +37,9 @@ class TrainConfig:
     timelines: str = _setting("demo", "demo, webtrackr, lsapp, a database, or a CSV file", "data")
     tz: str | None = _setting(None, "IANA time zone, where the source does not say", "data")
     split: str = _setting("chrono", "how events are parted into training and test", "data", SPLITS)
-    method: str = _setting("dpo", "; ".join(f"{k}: {v}" for k, v in METHODS.items()), "learning", tuple(METHODS))
+    method: str = _setting(
+        "dpo", "; ".join(f"{k}: {v}" for k, v in METHODS.items()), "learning", tuple(METHODS)
+    )
     model: str = _setting("embedded", "the shipped base model, or a folder with one of ours", "learning")
     seed: int = _setting(0, "decides every random choice", "learning")
 
@@ -178,9 +180,7 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
             raise ValueError
     except (TypeError, ValueError):
         what = "a whole number" if kind.startswith("int") else "a number"
-        raise InputError(
-            f"{where}: {name} is {value!r}; give {what} such as {setting.default}"
-        ) from None
+        raise InputError(f"{where}: {name} is {value!r}; give {what} such as {setting.default}") from None
     return int(number) if kind.startswith("int") else number
 
 

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SHOWN = {"loss": "loss", "mean_token_accuracy": "right", "rewards/accuracies": "pairs right", "rewards/margins": "margin"}
+SHOWN = {
+    "loss": "loss",
+    "mean_token_accuracy": "right",
+    "rewards/accuracies": "pairs right",
+    "rewards/margins": "margin",
+}
 
 
 class Display:
@@ -60,7 +65,9 @@ class Bar:
 
     def __call__(self, done: int, total: int, values: dict[str, float] | None = None) -> None:
         if values:
-            self.note = "  ".join(f"{label} {values[key]:.3f}" for key, label in SHOWN.items() if key in values)
+            self.note = "  ".join(
+                f"{label} {values[key]:.3f}" for key, label in SHOWN.items() if key in values
+            )
         self.progress.update(self.task, completed=done, total=total, note=self.note)
 
     def close(self) -> None:

@@ -117,7 +117,9 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
         except FileNotFoundError as error:
             missing = Path(error.filename).name
             remarks.append(
-                f"{checkpoint.name} is unfinished" if missing == COMPLETE else f"{checkpoint.name} lacks {missing}"
+                f"{checkpoint.name} is unfinished"
+                if missing == COMPLETE
+                else f"{checkpoint.name} lacks {missing}"
             )
             continue
         except (OSError, ValueError, AttributeError, TypeError):
@@ -229,5 +231,7 @@ def old_folder(out: str | None) -> Path:
         return path
     runs = [p.parent for p in Path("runs").glob("*/config.yaml") if not (p.parent / "report.json").exists()]
     if not runs:
-        raise InputError("there is no unfinished run under runs/; name one with --out, or start without --resume")
+        raise InputError(
+            "there is no unfinished run under runs/; name one with --out, or start without --resume"
+        )
     return max(runs, key=lambda p: max(f.stat().st_mtime for f in p.iterdir()))

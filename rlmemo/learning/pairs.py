@@ -112,7 +112,10 @@ def propose(
     order = np.argsort(-scores, axis=1, kind="stable")
     counts = valid.sum(1)
     for k in range(1, picks + 1):
-        add([tuple((int(p), 0) for p in row[: min(k, n)]) for row, n in zip(order, counts, strict=True)], "top")
+        add(
+            [tuple((int(p), 0) for p in row[: min(k, n)]) for row, n in zip(order, counts, strict=True)],
+            "top",
+        )
     for delay in range(1, len(reading.DELAYS_S)):
         add([((int(row[0]), delay),) if n else () for row, n in zip(order, counts, strict=True)], "delayed")
     slate = np.where(valid.any(1), valid.argmax(1), -1)
@@ -120,12 +123,15 @@ def propose(
     return plans
 
 
-def score(ground: Ground, states: States, plans: list[dict[Picks, str]], reward: Reward, picks: int) -> list[Scored]:
+def score(
+    ground: Ground, states: States, plans: list[dict[Picks, str]], reward: Reward, picks: int
+) -> list[Scored]:
     """The reward that each plan adds over keeping still at its state.
 
-    Followed until the world is as if nothing had been done: a target that was evicted for a prewarm is often
-    missed hours later, and that costs more than the prewarm itself. Each timeline is cut after the last event of its training part, so nothing that happens later reaches
-    a preference; a prewarm that is unresolved there counts as wasted.
+    Followed until the world is as if nothing had been done: a target that was evicted for a prewarm is
+    often missed hours later, and that can cost more than the prewarm itself. Each timeline is cut after
+    the last event of its training part, so nothing that happens later reaches a preference; a prewarm
+    that is unresolved there counts as wasted.
     """
     scored: list[Scored | None] = [None] * len(states)
     most = max((len(p) for p in plans), default=1)
@@ -143,7 +149,9 @@ def score(ground: Ground, states: States, plans: list[dict[Picks, str]], reward:
                     target[d, m, k] = slate[place]
                     delay[d, m, k] = bucket
         world = ground.world.resolved(ground.costs[user])
-        values = score_plans(part, costs, world, reward, states.index[rows], Plans(target, delay), horizon_s=math.inf)  # type: ignore[arg-type]
+        values = score_plans(
+            part, costs, world, reward, states.index[rows], Plans(target, delay), horizon_s=math.inf
+        )  # type: ignore[arg-type]
         for d, row in enumerate(rows):
             made = plans[row]
             scored[row] = Scored(
@@ -203,7 +211,9 @@ def pairs(
     return made
 
 
-def verdicts(scored: list[Scored], users: list[str], *, margin: float, limit: int, seed: int) -> list[Verdict]:
+def verdicts(
+    scored: list[Scored], users: list[str], *, margin: float, limit: int, seed: int
+) -> list[Verdict]:
     """At most `limit` single plans for KTO, drawn in proportion to how far their reward lies from the mean
     of their state's plans (their advantage), where that is at least `margin`."""
     found: list[tuple[float, int, int]] = []
@@ -214,9 +224,7 @@ def verdicts(scored: list[Scored], users: list[str], *, margin: float, limit: in
     made = []
     for advantage, row, m in (found[i] for i in kept):
         s = scored[row]
-        made.append(
-            Verdict(row, users[s.user], s.index, s.plans[m], advantage > 0, advantage, s.origins[m])
-        )
+        made.append(Verdict(row, users[s.user], s.index, s.plans[m], advantage > 0, advantage, s.origins[m]))
     return made
 
 

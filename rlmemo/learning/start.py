@@ -183,9 +183,11 @@ def _check_same(folder: RunFolder, met: dict[str, Any]) -> None:
     was, now = (before.get("timelines") or {}).get("sha256"), met["timelines"]["sha256"]
     if was and was != now:
         raise InputError(
-            f"{folder.path}: the timelines have changed since this run began; start a new run with another --out"
+            f"{folder.path}: the timelines have changed since this run began; start a new run with "
+            "another --out"
         )
     if before.get("base_sha256") and before["base_sha256"] != met["base_sha256"]:
         raise InputError(
-            f"{folder.path}: the base model has changed since this run began; start a new run with another --out"
+            f"{folder.path}: the base model has changed since this run began; start a new run with "
+            "another --out"
         )

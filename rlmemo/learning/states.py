@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.cost import CostModel, Costs, WorldConfig
+from env.plans import Plans
 from env.slate import Slates, build_slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies import reading
 from rlmemo.policies.protocol import decisions
+from rlmemo.policies.residency import residency
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ def part_states(events: Sequence[np.ndarray]) -> States:
     """The decisions that predict `events` (per timeline, as in `Split`)."""
     made = [decisions(e) for e in events]
     return States(
-        user=np.concatenate([np.full(len(d), u, np.int64) for u, d in enumerate(made)] or [np.zeros(0, np.int64)]),
+        user=np.concatenate(
+            [np.full(len(d), u, np.int64) for u, d in enumerate(made)] or [np.zeros(0, np.int64)]
+        ),
         index=np.concatenate(made or [np.zeros(0, np.int64)]),
     )
 
@@ -80,40 +84,36 @@ def draw(states: States, first: int, second: int, seed: int) -> tuple[States, St
     return states[np.sort(a)], states[np.sort(b)]
 
 
-def residency(timeline: Timeline, slates: Slates, costs: Costs, world: WorldConfig) -> tuple[np.ndarray, np.ndarray]:
-    """What the no-prewarm world holds right after each event: (warm int8 [n, size], 1 where that candidate
-    is resident; free float64 [n], share of the memory budget that is free). The rules are those of
-    `env.world`: opening makes a target the most recently used, the least recently used go first."""
-    budget = world.budget(costs)
-    memory = np.minimum(costs.memory_mb, budget).tolist()
-    resident: dict[int, None] = {}
-    used = 0.0
-    warm = np.zeros(slates.candidates.shape, np.int8)
-    free = np.zeros(len(timeline))
-    candidates = slates.candidates.tolist()
-    for i, target in enumerate(timeline.target.tolist()):
-        if target in resident:
-            del resident[target]
-        else:
-            used += memory[target]
-        resident[target] = None
-        while used > budget:
-            oldest = next(iter(resident))
-            del resident[oldest]
-            used -= memory[oldest]
-        warm[i] = [c in resident for c in candidates[i]]
-        free[i] = 1.0 - used / budget
-    return warm, free
+def held(ground: Ground, user: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the no-prewarm world holds right after each event of one user: (warm int8 [n, size], 1 where that
+    candidate is resident; free float64 [n], share of the memory budget that is free)."""
+    timeline = ground.timelines[user]
+    n = len(timeline)
+    return residency(
+        timeline,
+        ground.slates[user].candidates,
+        ground.costs[user],
+        ground.world,
+        Plans.empty(n, 1),
+        0,
+        n - 1,
+    )
 
 
-def prompts(ground: Ground, states: States) -> np.ndarray:
-    """Prompts of the states, int64 [S, PROMPT_LENGTH]."""
+def prompts(ground: Ground, states: States, *, cold: np.ndarray | None = None) -> np.ndarray:
+    """Prompts of the states, int64 [S, PROMPT_LENGTH], in the no-prewarm world.
+
+    cold: bool [S], states that are shown as they are for a ranking: memory empty, every candidate cold.
+    """
     out = np.zeros((len(states), reading.PROMPT_LENGTH), np.int64)
     for user, rows in states.by_user():
         timeline, slates = ground.timelines[user], ground.slates[user]
         index = states.index[rows]
-        warm, free = residency(timeline, slates, ground.costs[user], ground.world)
+        warm, free = held(ground, user)
         out[rows] = reading.encode_prompts(slates, timeline.target, index, warm[index], free[index])
+        if cold is not None and cold[rows].any():
+            some = rows[cold[rows]]
+            out[some] = reading.encode_prompts(slates, timeline.target, states.index[some])
     return out
 
 
@@ -146,10 +146,12 @@ def answers(ground: Ground, states: States) -> Answers:
 def sft_examples(ground: Ground, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
     """What SFT reads: (prompts int64 [S, PROMPT_LENGTH], input ids, labels), the last two ragged.
 
-    The answer is the plan that prewarms the next target in time, or the empty plan where it is not in the
-    slate. The label at `<plan>` asks the token before it, `<when>`, for the time until the next opening.
+    Every other state is shown with memory empty, as a ranking sees it, the others with what the no-prewarm
+    world holds, as a plan does. The answer is the plan that prewarms the next target in time, or the empty
+    plan where it is not in the slate. The label at `<plan>` asks the token before it, `<when>`, for the time
+    until the next opening.
     """
-    made = prompts(ground, states)
+    made = prompts(ground, states, cold=np.arange(len(states)) % 2 == 1)
     right = answers(ground, states)
     inputs, labels = [], []
     for row, prompt in enumerate(made.tolist()):

@@ -41,7 +41,9 @@ def quiet() -> None:
     import warnings
 
     warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|peft|trl|transformers|accelerate)\b.*")
+    warnings.filterwarnings(
+        "ignore", category=UserWarning, module=r"(torch|peft|trl|transformers|accelerate)\b.*"
+    )
 
 
 def hush_libraries() -> None:
@@ -126,7 +128,9 @@ Progress = Callable[[int, int, dict[str, float]], None]
 """Told (updates done, updates in all, what was logged last)."""
 
 
-def train(trainer: Any, folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progress) -> dict[str, Any]:
+def train(
+    trainer: Any, folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progress
+) -> dict[str, Any]:
     """Run a TRL trainer to its end, from its newest whole checkpoint if there is one.
 
     Returns {"steps", "seconds"}. Raises Stopped after Ctrl-C (a checkpoint was written), InputError when
@@ -186,8 +190,8 @@ def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progre
                 return
             if values["loss"] != values["loss"] or abs(values["loss"]) == float("inf"):
                 raise InputError(
-                    f"{stage}: the loss is {values['loss']} at update {state.global_step}; lower --{stage}-lr "
-                    f"(it is {args.learning_rate:g}) and start anew"
+                    f"{stage}: the loss is {values['loss']} at update {state.global_step}; lower "
+                    f"--{stage}-lr (it is {args.learning_rate:g}) and start anew"
                 )
             self.last = values
             folder.log(stage, state.global_step, values)

@@ -1,0 +1,229 @@
+"""The whole job of a run, stage by stage: SFT, plans scored by replay, DPO or KTO, calibration, the report.
+
+A stage that is finished stands in `state.json` and is not done again; a stage under way goes on from its
+newest whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.cost import cost_model
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.display import Display
+from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
+from rlmemo.learning.pairs import (
+    Pair,
+    Picks,
+    Verdict,
+    pairs,
+    propose,
+    read_pairs,
+    score,
+    verdicts,
+    write_pairs,
+)
+from rlmemo.learning.start import Start
+from rlmemo.learning.states import Ground, States, draw, held, part_states, prompts
+from rlmemo.learning.training import Interrupt, hush_libraries
+
+BATCH = 256  # prompts per forward pass outside training
+
+
+def run_job(start: Start, folder: RunFolder) -> None:
+    """Do what is left of the run in `folder`, and say what was written."""
+    began = time.perf_counter()
+    config, display = start.config, Display()
+    data = "synthetic data" if start.loaded.synthetic else "recorded data"
+    counts = start.split.counts()
+    display.say(
+        f"{start.loaded.name} ({data}): {len(start.timelines)} users, {counts['train']} events to learn "
+        f"from, {counts['validation']} to choose by, {counts['test']} to test on; {config.method}, seed "
+        f"{config.seed}"
+    )
+    if start.resumed:
+        display.say(
+            f"going on with {folder.path}: finished are {', '.join(folder.state()) or 'no stages yet'}"
+        )
+    with display.stage("loading"):
+        hush_libraries()
+        _threads(folder)
+        ground = Ground.prepare(start.timelines, start.split, cost_model(config.costs), start.world)
+    interrupt = Interrupt()
+    for_sft, for_plans = draw(
+        part_states(ground.split.train), config.sft_states, config.plan_states, config.seed
+    )
+    _sft(config, folder, ground, for_sft, interrupt, display)
+    if config.method != "sft":
+        _plans(config, folder, ground, for_plans, start, display)
+        _preferences(config, folder, ground, for_plans, interrupt, display)
+    with folder_atomic(folder.path / "adapter") as part:
+        shutil.copytree(folder.path / config.stages[-1], part, dirs_exist_ok=True)
+    from rlmemo.learning.judgement import judge
+
+    judge(start, folder, ground, display)
+    _say_what_is_there(folder, display, time.perf_counter() - began)
+
+
+def _threads(folder: RunFolder) -> None:
+    """The same number of threads as when the run began: sums come out the same to the last bit."""
+    import torch
+
+    state = folder.state()
+    if "start" not in state:
+        folder.finish("start", {"threads": torch.get_num_threads()})
+    else:
+        torch.set_num_threads(int(state["start"]["threads"]))
+
+
+def _sft(
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: Ground,
+    states: States,
+    interrupt: Interrupt,
+    display: Display,
+) -> None:
+    if "sft" in folder.state():
+        return
+    from rlmemo.learning.sft import run_sft, save_adapter
+    from rlmemo.policies.language import load_model
+
+    with display.stage(f"SFT on {len(states)} states") as bar:
+        began = time.perf_counter()
+        model, found = run_sft(config, folder, ground, states, load_model(config.model), interrupt, bar)
+        found["adapter_sha256"] = save_adapter(model, folder.path / "sft", config.model)
+        folder.finish("sft", {**found, "seconds": time.perf_counter() - began})
+
+
+def _plans(
+    config: TrainConfig, folder: RunFolder, ground: Ground, states: States, start: Start, display: Display
+) -> None:
+    """Several plans per state, scored; what is kept of them goes to pairs.jsonl or plans.jsonl."""
+    if "plans" in folder.state():
+        return
+    with display.stage(f"plans for {len(states)} states, by replay") as bar:
+        began = time.perf_counter()
+        made = propose_plans(config, folder.path / "sft", ground, states, bar)
+        scored = score(ground, states, made, start.reward, config.picks)
+        users = [t.user for t in ground.timelines]
+        rows: list[Pair] | list[Verdict]
+        if config.method == "dpo":
+            rows = pairs(
+                scored, users, margin=config.margin, limit=config.dpo_pairs, pairing=config.pairing,
+                seed=config.seed,
+            )  # fmt: skip
+        else:
+            rows = verdicts(scored, users, margin=config.margin, limit=config.kto_plans, seed=config.seed)
+        write_pairs(_preference_file(config, folder), rows)
+        plans = sum(len(s.plans) for s in scored)
+        best = float(np.mean([s.rewards.max() for s in scored])) if scored else 0.0
+        by_origin: dict[str, list[float]] = {}
+        for s in scored:
+            for worth, origin in zip(s.rewards, s.origins, strict=True):
+                by_origin.setdefault(origin, []).append(float(worth))
+        bar.note = f"{plans} plans, {len(rows)} kept"
+        found: dict[str, Any] = {"states": len(states), "plans": plans, "kept": len(rows)}
+        found["reward_by_origin"] = {origin: float(np.mean(r)) for origin, r in by_origin.items()}
+        found |= {"best_reward": best, "seconds": time.perf_counter() - began}
+        folder.finish("plans", found)
+
+
+def _preference_file(config: TrainConfig, folder: RunFolder) -> Path:
+    return folder.path / ("pairs.jsonl" if config.method == "dpo" else "plans.jsonl")
+
+
+def propose_plans(
+    config: TrainConfig, adapter: Path, ground: Ground, states: States, progress: Any
+) -> list[dict[Picks, str]]:
+    """The plans of `states` (`rlmemo.learning.pairs.propose`), asked of the base model with `adapter`."""
+    from rlmemo.policies.language import load_adapted, plan_logprobs, sample_plans
+
+    model = load_adapted(config.model, adapter)
+    rng = np.random.default_rng([config.seed, 3])
+
+    def sample(asked: np.ndarray, valid: np.ndarray, temperature: float) -> list[Picks]:
+        said = sample_plans(model, asked, valid, config.picks, temperature, rng)
+        return [
+            tuple((int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0)
+            for places, delays in zip(said.place, said.delay, strict=True)
+        ]
+
+    made: list[dict[Picks, str]] = [{} for _ in range(len(states))]
+    asked = prompts(ground, states)
+    done = 0
+    for user, rows in states.by_user():
+        slates = ground.slates[user]
+        warm, _ = held(ground, user)
+        for part in np.array_split(rows, -(-len(rows) // BATCH)):
+            index = states.index[part]
+            found = propose(
+                plan_logprobs(model, asked[part]), slates.candidates[index], warm[index], asked[part], sample,
+                picks=config.picks, samples=config.plan_samples, temperature=config.temperature,
+            )  # fmt: skip
+            for row, plan in zip(part, found, strict=True):
+                made[row] = plan
+            done += len(part)
+            progress(done, len(states))
+    return made
+
+
+def _preferences(
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: Ground,
+    states: States,
+    interrupt: Interrupt,
+    display: Display,
+) -> None:
+    method = config.method
+    if method in folder.state():
+        return
+    from rlmemo.learning.preference import run_dpo, run_kto
+    from rlmemo.learning.sft import save_adapter
+    from rlmemo.policies.language import load_model
+
+    rows = read_pairs(_preference_file(config, folder), Pair if method == "dpo" else Verdict)
+    adapter = folder.path / "sft"
+    if not rows or (method == "kto" and len({r.good for r in rows}) < 2):
+        display.say(
+            f"{method.upper()} has nothing to learn from: no two plans differ by --margin {config.margin:g}"
+        )
+        with folder_atomic(folder.path / method) as part:
+            shutil.copytree(adapter, part, dirs_exist_ok=True)
+        folder.finish(method, {"steps": 0, "adapter_sha256": sha256(adapter / "adapter_model.safetensors")})
+        return
+    what = "pairs" if method == "dpo" else "plans"
+    with display.stage(f"{method.upper()} on {len(rows)} {what}") as bar:
+        began = time.perf_counter()
+        run: Any = run_dpo if method == "dpo" else run_kto
+        model, found = run(
+            config, folder, prompts(ground, states), rows, adapter, load_model(config.model), interrupt, bar
+        )
+        found["adapter_sha256"] = save_adapter(model, folder.path / method, config.model)
+        folder.finish(method, {**found, "seconds": time.perf_counter() - began})
+
+
+def _say_what_is_there(folder: RunFolder, display: Display, seconds: float) -> None:
+    path = folder.path
+    display.say(f"\nwrote in {seconds:.0f} s:")
+    for name, what in {
+        "report.html": "the result, with plots; open it in a browser",
+        "report.json": "the same for programs",
+        "adapter": "the trained policy (safetensors)",
+        "README.md": "model card",
+        "metrics.jsonl": "what was logged, step by step",
+        "config.yaml": "everything needed to repeat this run",
+    }.items():
+        if (path / name).exists():
+            display.say(f"  {path / name}{'/' if (path / name).is_dir() else '':<4} {what}")
+    display.say(
+        f"next: python -m rlmemo.benchmark --policies backoff3,gbdt,{path}   compare it on other events\n"
+        "      python -m rlmemo.train --timelines YOUR.csv               train on your own timeline\n"
+        "      python -m dashboard                                      see predictions and rate them"
+    )

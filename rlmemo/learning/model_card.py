@@ -1,0 +1,104 @@
+"""README.md of a run: the model card, in the form that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rlmemo.evaluate import Evaluation
+    from rlmemo.learning.start import Start
+
+METRICS = (
+    "hr@1",
+    "hr@5",
+    "reward_per_open",
+    "saved_seconds_per_open",
+    "hit_rate",
+    "waste_rate",
+    "oracle_share",
+)
+
+
+def model_card(
+    start: Start, state: dict[str, Any], evaluation: Evaluation, found: dict[str, Any], choice: dict[str, Any]
+) -> str:
+    """The card's text (Markdown with a YAML head)."""
+    config = start.config
+    data = "synthetic timelines" if start.loaded.synthetic else "recorded timelines"
+    policy = config.stages[-1]
+    head = "\n".join(
+        [
+            "---",
+            "library_name: peft",
+            "license: apache-2.0",
+            f"base_model: {'rlmemo/embedded' if config.model == 'embedded' else config.model}",
+            "pipeline_tag: text-generation",
+            "tags: [rlmemo, prewarming, lora, " + ", ".join(config.stages) + "]",
+            "---",
+        ]
+    )
+    rows = ["| policy | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 1) + "|"]
+    for name, judged in evaluation.policies.items():
+        cells = []
+        for metric in METRICS:
+            e = judged.metrics.get(metric)
+            if e is None or not np.isfinite(e.value):
+                cells.append("–")
+            elif np.isfinite(e.low):
+                cells.append(f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})")
+            else:
+                cells.append(f"{e.value:.3f}")
+        rows.append(f"| {'**' + name + '**' if name == policy else name} | " + " | ".join(cells) + " |")
+    stages = []
+    for name in ("base", *config.stages):
+        v, s = found.get(name, {}), state.get(name, {})
+        if v.get("events"):
+            made = f", {s['steps']} updates in {s.get('seconds', 0):.0f} s" if "steps" in s else ""
+            stages.append(
+                f"- `{name}`{made}: validation hr@1 {v['hr@1']:.3f}, reward per open "
+                f"{v['threshold']['reward_per_open']:.4f} by threshold, {v['own']['reward_per_open']:.4f} by "
+                "its own plans"
+            )
+    learned = {
+        "sft": f"SFT on {state.get('sft', {}).get('states', 0)} training states",
+        "dpo": f"DPO on {state.get('dpo', {}).get('pairs', 0)} pairs of plans scored by replay",
+        "kto": f"KTO on {state.get('kto', {}).get('plans', 0)} plans scored by replay",
+    }
+    planner = (
+        "its own plans, said token by token"
+        if choice["planner"] == "own"
+        else f"whatever it ranks above p = {choice['threshold']:g}"
+    )
+    return f"""{head}
+
+# A prewarming policy for {start.loaded.name}
+
+A LoRA adapter that plans, after every opened app or page, what to have warm before it is asked for.
+Trained by `python -m rlmemo.train`: {", then ".join(learned[s] for s in config.stages)}.
+
+**Data**: {start.loaded.name}, {data}, {len(start.timelines)} users, {sum(map(len, start.timelines))} events,
+repeats of the same target {"collapsed" if evaluation.collapsed else "kept"}; split {config.split}:
+{", ".join(f"{k} {v}" for k, v in start.split.counts().items())} events.
+**Reward**: {start.reward.name} ({start.reward.spec}); costs: {config.costs}; memory for {config.budget:g}
+median targets; at most {config.picks} prewarms per plan. **Seed**: {config.seed}.
+
+It plans by {planner} (chosen on validation). Use it with `make_policy("THIS_FOLDER")`, or
+`python -m rlmemo.benchmark --policies THIS_FOLDER`.
+
+## Test part ({evaluation.n_events} events, 95 % intervals by bootstrap over sessions)
+
+{chr(10).join(rows)}
+
+## Stages, on validation
+
+{chr(10).join(stages)}
+
+## Limits
+
+It was judged by replay: what the user does next does not depend on what was prewarmed. Costs come from a
+preset, not from a measurement of a machine. It learned from these people only{
+        ", who are invented" if start.loaded.synthetic else ""
+    }.
+"""

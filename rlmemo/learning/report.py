@@ -1,0 +1,151 @@
+"""report.html of a run: what each stage brought, the learning curves, then the judge's sections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlmemo.learning.judgement import STAGE_NAMES
+from rlmemo.report.evaluation import evaluation_page, evaluation_sections, facts, headlines
+from rlmemo.report.figures import curves
+from rlmemo.report.page import Page, Section, Table
+
+if TYPE_CHECKING:
+    from rlmemo.evaluate import Evaluation
+    from rlmemo.learning.folder import RunFolder
+    from rlmemo.learning.start import Start
+
+CURVES = {
+    "sft": (("loss", "loss, nats per token"), ("mean_token_accuracy", "tokens right")),
+    "dpo": (("loss", "loss"), ("rewards/accuracies", "pairs ordered right")),
+    "kto": (("loss", "loss"), ("rewards/margins", "margin of good over bad")),
+}
+
+
+def training_page(start: Start, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]) -> Page:
+    """The run's page."""
+    config, state = start.config, folder.state()
+    last = config.stages[-1]
+    judged = evaluation_page(evaluation)
+    return Page(
+        title=f"Learning what to have warm: {start.loaded.name}",
+        lead=(
+            f"A language model was taught by {' and then '.join(STAGE_NAMES[s] for s in config.stages)} on "
+            f"{start.split.counts()['train']:,} recorded moments of {len(start.timelines)} people, and "
+            f"judged once on the {evaluation.n_events:,} events that came after. The policy of this run is "
+            f"“{last}”."
+        ),
+        badge=judged.badge,
+        headlines=headlines(evaluation),
+        facts=[*facts(evaluation), *_run_facts(start, state)],
+        sections=[
+            s
+            for s in (_stages(config.stages, state, found), _learning(folder, config.stages), _plans(state))
+            if s is not None
+        ]
+        + list(evaluation_sections(evaluation)),
+        command=f"python -m rlmemo.train --config {folder.config_file.name} --out ANOTHER_FOLDER",
+    )
+
+
+def _run_facts(start: Start, state: dict[str, Any]) -> list[tuple[str, str]]:
+    config = start.config
+    made = [
+        ("base model", config.model),
+        ("adapter", f"LoRA, rank {config.lora_rank}, alpha {config.lora_alpha}"),
+    ]
+    for stage in config.stages:
+        found = state.get(stage, {})
+        amount = found.get("states") or found.get("pairs") or found.get("plans") or 0
+        what = {"sft": "states", "dpo": "pairs", "kto": "plans"}[stage]
+        made.append(
+            (
+                STAGE_NAMES[stage],
+                f"{amount} {what}, {found.get('steps', 0)} updates, {found.get('seconds', 0):.0f} s",
+            )
+        )
+    return made
+
+
+_STAGES_TEXT = (
+    "Before and after every stage, on the validation part, which no stage has learned from. The threshold is "
+    "chosen on the same events, so its reward here is a little too kind; the test part below has the last "
+    "word."
+)
+
+
+def _stages(stages: tuple[str, ...], state: dict[str, Any], found: dict[str, Any]) -> Section | None:
+    rows = []
+    for name in ("base", *stages):
+        v = found.get(name, {})
+        if not v.get("events"):
+            continue
+        rows.append(
+            [
+                STAGE_NAMES[name],
+                f"{100 * v['hr@1']:.1f} %",
+                f"{100 * v['hr@5']:.1f} %",
+                f"{v['log_loss']:.3f}",
+                f"{v['threshold']['reward_per_open']:.4f}",
+                f"{v['threshold']['theta']:g}",
+                f"{v['own']['reward_per_open']:.4f}",
+            ]
+        )
+    if not rows:
+        return None
+    columns = ("stage", "hr@1", "hr@5", "log loss", "reward by threshold", "threshold", "reward of own plans")
+    return Section(
+        title="What each stage brought",
+        text=[_STAGES_TEXT],
+        parts=(Table(columns, rows, caption="validation; rewards per open"),),
+    )
+
+
+def _learning(folder: RunFolder, stages: tuple[str, ...]) -> Section | None:
+    figures = []
+    for stage in stages:
+        rows = folder.logged(stage)
+        for key, label in CURVES[stage]:
+            points = [(r["step"], r[key]) for r in rows if key in r]
+            if len(points) > 1:
+                x, y = (np.array(c, dtype=float) for c in zip(*points, strict=True))
+                name = f"{STAGE_NAMES[stage]}: {label}"
+                figures.append(
+                    curves(
+                        {name: (x, y)},
+                        x_label="updates",
+                        y_label=label,
+                        alt=f"{name} over updates",
+                        height=2.6,
+                    )
+                )
+    if not figures:
+        return None
+    return Section(
+        title="Learning curves", text=("From metrics.jsonl, averaged between two lines.",), parts=figures
+    )
+
+
+def _plans(state: dict[str, Any]) -> Section | None:
+    found = state.get("plans")
+    if not found:
+        return None
+    names = {
+        "none": "keep still", "greedy": "the model's likeliest plan", "sampled": "sampled from the model",
+        "top": "its likeliest places at once", "delayed": "its likeliest place, later",
+        "slate": "first of the untrained slate",
+    }  # fmt: skip
+    rows = [
+        [names[k], f"{v:+.4f}"] for k, v in sorted(found["reward_by_origin"].items(), key=lambda kv: -kv[1])
+    ]
+    text = (
+        f"In {found['states']:,} training states, {found['plans']:,} different plans were scored exactly, by "
+        f"forking the replay; {found['kept']:,} comparisons were kept. With hindsight the best plan of a "
+        f"state is worth {found['best_reward']:.3f} on average."
+    )
+    return Section(
+        title="Where the preferences come from",
+        text=[text],
+        parts=(Table(("plan", "mean reward over keeping still"), rows),),
+    )
