@@ -40,8 +40,11 @@ LABELS = 5  # columns after the prompt: letter, delay | letter label, delay labe
 
 
 def invent(seed: int, *, every_row: bool = False) -> np.ndarray:
-    """Encoded decisions of one persona, int16 [m, PROMPT_LENGTH + LABELS]: the prompt, the answer's two
-    tokens as input, then the label tokens at `<plan>` (a letter or END), after the letter (delay or PAD) and at `<when>`."""
+    """Encoded decisions of one persona, int16 [m, PROMPT_LENGTH + LABELS].
+
+    Columns: the prompt, the answer's two tokens as input, then the label tokens at `<plan>` (a letter or
+    END), after the letter (a delay, or PAD) and at `<when>`.
+    """
     from env.slate import slates_from_columns
     from experiments.personas import persona
     from rlmemo.policies import reading as r
