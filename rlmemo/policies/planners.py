@@ -64,7 +64,7 @@ class ThresholdPlanner:
         picks = [
             (int(target), self.delay)
             for target, p in zip(row.targets[0], row.probability[0], strict=True)
-            if target >= 0 and p >= self.threshold and int(target) not in warm
+            if target >= 0 and float(p) >= self.threshold and int(target) not in warm
         ]
         return picks[: self.max_picks]
 

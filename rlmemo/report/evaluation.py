@@ -367,7 +367,7 @@ def _cost(evaluation: Evaluation) -> Section | None:
                 " process until then."
             )
         ],
-        [metric_table(judged, TIMING_AND_COST)],
+        [metric_table(judged, TIMING_AND_COST, bests=False)],
     )
 
 
@@ -385,7 +385,7 @@ def _words(evaluation: Evaluation) -> Section:
                 "to depend on what was prewarmed."
             )
         ],
-        [Table(["metric", "meaning"], rows)],
+        [Table(["metric", "meaning"], rows, prose=True)],
         evaluation.notes,
     )
 

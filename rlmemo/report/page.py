@@ -44,6 +44,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     caption: str = ""
     strong: frozenset[tuple[int, int]] = frozenset()
+    prose: bool = False  # cells hold sentences: to the left, and broken where the page ends
 
     def html(self) -> str:
         head = "".join(f"<th scope=col>{html.escape(h)}</th>" for h in self.head)
@@ -54,9 +55,10 @@ class Table:
                 for k, c in enumerate(row)
             ]
             body.append(f"<tr>{''.join(cells)}</tr>")
+        kind = " class=prose" if self.prose else ""
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         return (
-            f'<div class="scroll" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead>'
+            f'<div class="scroll" tabindex="0"><table{kind}>{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{''.join(body)}</tbody></table></div>"
         )
 

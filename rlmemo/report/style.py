@@ -58,6 +58,8 @@ thead th { color: var(--muted); font-weight: 600; vertical-align: bottom; white-
   4.2rem; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
 tbody th { font-weight: 600; }
+.prose th, .prose td { text-align: left; white-space: normal; }
+.prose th:first-child { white-space: nowrap; }
 td small { display: block; font-size: .76rem; }
 td.best { font-weight: 700; color: var(--good); } td.best small { font-weight: 400; }
 tbody tr:last-child th, tbody tr:last-child td { border-bottom: 0; }

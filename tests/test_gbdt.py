@@ -1,0 +1,86 @@
+"""The gradient-boosted ranker: how good, how deterministic, and what it does with next to nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from env.sources import load_timelines
+from env.splits import chrono
+from env.timeline import Event, Timeline
+from rlmemo.bootstrap import Draws
+from rlmemo.metrics import calibration
+from rlmemo.policies.counting import CountingPolicy
+from rlmemo.policies.gbdt import GbdtPolicy
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_reaches_what_the_issue_asks_for_on_webtrackr() -> None:
+    timelines = load_timelines("webtrackr").timelines
+    split = chrono(timelines)
+    policy = GbdtPolicy()
+    policy.fit(timelines, split, seed=0)
+    rankings = [policy.rank(t, test - 1) for t, test in zip(timelines, split.test, strict=True)]
+    answers = np.concatenate([t.target[test] for t, test in zip(timelines, split.test, strict=True)])
+    targets = np.concatenate([r.targets for r in rankings])
+    right = targets == answers[:, None]
+    assert len(right) == 2856
+    assert right[:, :1].any(1).mean() >= 0.330
+    assert right[:, :5].any(1).mean() >= 0.585
+    draws = Draws(np.arange(len(answers)), np.zeros(len(answers), np.int64), replicates=50)
+    for ranking, timeline, test in zip(rankings, timelines, split.test, strict=True):
+        assert ranking.probability.sum(1).max() <= 1 + 1e-5
+        assert len(ranking) == len(test)
+        assert not (ranking.targets == timeline.target[test - 1][:, None]).any()
+    joined = type(rankings[0])(
+        targets,
+        np.concatenate([r.probability for r in rankings]),
+        np.concatenate([r.none for r in rankings]),
+    )
+    assert calibration(joined, answers, draws).ece.value < 0.05
+
+
+def test_same_seed_same_ranking_and_better_than_a_coin() -> None:
+    timelines = load_timelines("demo", weeks=2).timelines[:2]
+    split = chrono(timelines)
+    found = []
+    for _ in range(2):
+        policy = GbdtPolicy()
+        policy.fit(timelines, split, seed=7)
+        assert policy.note == ""
+        found.append(policy.rank(timelines[0], split.test[0] - 1))
+    np.testing.assert_array_equal(found[0].targets, found[1].targets)
+    np.testing.assert_array_equal(found[0].probability, found[1].probability)
+    answers = timelines[0].target[split.test[0]]
+    assert (found[0].targets[:, 0] == answers).mean() > 0.2
+    total = found[0].probability.sum(1) + found[0].none
+    np.testing.assert_allclose(total, 1.0, atol=1e-5)
+
+
+def test_test_events_do_not_reach_the_fit() -> None:
+    timelines = load_timelines("demo", weeks=2).timelines[:1]
+    split = chrono(timelines)
+    cut = int(split.test[0][0])
+    whole, clipped = GbdtPolicy(), GbdtPolicy()
+    whole.fit(timelines, split, seed=1)
+    short = [timelines[0].take(np.arange(cut))]
+    clipped.fit(short, type(split)("chrono", split.train, split.validation, [np.zeros(0, np.int64)]), seed=1)
+    indices = np.arange(cut - 30, cut - 1)
+    a, b = whole.rank(timelines[0], indices), clipped.rank(short[0], indices)
+    np.testing.assert_array_equal(a.targets, b.targets)
+    np.testing.assert_array_equal(a.probability, b.probability)
+
+
+def test_too_little_to_learn_from_falls_back_to_counts_and_says_so() -> None:
+    timeline = Timeline.from_events("u", [Event(1.7e9 + 60 * k, x) for k, x in enumerate("abcab" * 8)])
+    split = chrono([timeline])
+    policy = GbdtPolicy()
+    with pytest.warns(UserWarning, match="fewer than 300"):
+        policy.fit([timeline], split)
+    assert "markov1" in policy.note
+    indices = split.test[0] - 1
+    expected = CountingPolicy("markov1").rank(timeline, indices)
+    np.testing.assert_array_equal(policy.rank(timeline, indices).targets, expected.targets)
+    ask = policy.stream(timeline)
+    np.testing.assert_array_equal(ask(int(indices[0])).targets[0], expected.targets[0])

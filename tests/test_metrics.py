@@ -1,0 +1,162 @@
+"""Metrics and their intervals against what can be worked out by hand, and the bootstrap's own promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rlmemo.bootstrap import Draws, session_groups
+from rlmemo.metrics import (
+    BETTER,
+    METRICS,
+    Opens,
+    calibration,
+    places,
+    prewarm_metrics,
+    ranking_metrics,
+    timing_metrics,
+)
+from rlmemo.policies.protocol import Ranking
+
+
+def ranking() -> tuple[Ranking, np.ndarray]:
+    """Four decisions: right first, right second, right sixth, never listed."""
+    targets = np.array(
+        [[7, 1, 2, 3, 4, 5], [1, 7, 2, 3, 4, 5], [1, 2, 3, 4, 5, 7], [1, 2, 3, -1, -1, -1]], np.int32
+    )
+    p = np.tile(np.array([0.5, 0.2, 0.1, 0.05, 0.05, 0.05], np.float32), (4, 1))
+    p[3, 3:] = 0
+    return Ranking(targets, p, 1 - p.sum(1)), np.array([7, 7, 7, 9])
+
+
+def draws(n: int, sessions: int = 4) -> Draws:
+    return Draws(np.arange(n) % sessions, np.zeros(n, np.int64), replicates=200)
+
+
+def test_ranking_metrics_by_hand() -> None:
+    r, answers = ranking()
+    np.testing.assert_array_equal(places(r, answers), [0, 1, 5, -1])
+    found = {k: e.value for k, e in ranking_metrics(r, answers, draws(4)).items()}
+    assert found["hr@1"] == 0.25
+    assert found["hr@3"] == found["hr@5"] == 0.5
+    assert found["mrr@5"] == pytest.approx((1 + 0.5) / 4)
+    expected = -np.log([0.5, 0.2, 0.05, 0.2]).mean()
+    assert found["log_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_macro_counts_every_user_the_same() -> None:
+    groups, users = session_groups([np.zeros(9, np.int64), np.array([0])])
+    d = Draws(groups, users, replicates=50)
+    right = np.array([1.0] * 9 + [0.0])
+    assert d.ratio(right).value == 0.9
+    assert d.macro(right).value == 0.5
+
+
+def test_calibration_of_a_policy_that_is_right_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.1, 0.9, 20_000)
+    answers = np.where(rng.uniform(size=len(p)) < p, 1, 0)
+    r = Ranking(np.ones((len(p), 1), np.int32), p[:, None].astype(np.float32), (1 - p).astype(np.float32))
+    good = calibration(r, answers, draws(len(p), 500))
+    assert good.ece.value < 0.02
+    assert len(good.size) == 10
+    assert good.size.sum() == len(p)
+    sure = Ranking(r.targets, np.ones_like(r.probability), np.zeros_like(r.none))
+    assert calibration(sure, answers, draws(len(p), 500)).ece.value == pytest.approx(0.5, abs=0.02)
+
+
+def test_prewarm_metrics_by_hand() -> None:
+    opens = Opens(
+        base_wait_s=np.array([4.0, 4, 1, 4]),
+        wait_s=np.array([1.0, 4, 4, 4]),
+        saved_s=np.array([3.0, 0, -3, 0]),
+        hit=np.array([1.0, 0, 0, 0]),
+        late=np.zeros(4),
+        pollution=np.array([0.0, 0, 1, 0]),
+        prewarms=np.array([2.0, 0, 1, 1]),
+        wasted=np.array([1.0, 0, 0, 1]),
+        redundant=np.array([0.0, 0, 1, 0]),
+        wasted_mb_s=np.array([600.0, 0, 0, 1200]),
+        planned=np.array([1.0, 0, 1, 1]),
+        reward=np.array([2.5, 0, -3, -0.5]),
+        lead_s=np.array([42.0]),
+        lead_open=np.array([0]),
+    )
+    found = {k: e.value for k, e in prewarm_metrics(opens, draws(4), np.full(4, 1.5)).items()}
+    assert found["hit_rate"] == found["pollution_rate"] == 0.25
+    assert found["waste_rate"] == 0.5
+    assert found["prewarms_per_open"] == 1.0
+    assert found["wasted_mb_minutes_per_open"] == 30 / 4
+    assert found["saved_seconds_per_open"] == 0.0
+    assert found["reward_per_open"] == -0.25
+    assert found["coverage"] == 0.75
+    assert found["oracle_share"] == 0.0
+    assert found["lead_time_median_s"] == 42.0
+    both = Opens.join([opens, opens])
+    np.testing.assert_array_equal(both.lead_open, [0, 4])
+    assert len(both.saved_s) == 8
+
+
+def test_nothing_prewarmed_has_no_waste_rate() -> None:
+    zeros = np.zeros(3)
+    opens = Opens(*[zeros] * 12, np.zeros(0), np.zeros(0, np.int64))
+    found = prewarm_metrics(opens, draws(3), None)
+    assert np.isnan(found["waste_rate"].value)
+    assert found["waste_rate"].as_json() == {"value": None, "ci95": [None, None]}
+    assert "oracle_share" not in found
+
+
+def test_timing_and_memos_own_score() -> None:
+    r, answers = ranking()
+    assert timing_metrics(r, answers, np.full(4, 60.0), draws(4)) == {}
+    timed = Ranking(r.targets, r.probability, r.none, np.array([50.0, 60, 60, 60], np.float32))
+    found = timing_metrics(timed, answers, np.array([60.0, 60, 60, 600]), draws(4))
+    assert found["memo_score"].value == 0.25  # right target and within a factor of two; others 0
+    far = Ranking(r.targets, r.probability, r.none, np.array([500.0, 1, 1, 1], np.float32))
+    assert timing_metrics(far, answers, np.full(4, 60.0), draws(4))["memo_score"].value == 0.125
+    assert found["delay_error_median_s"].value in (0.0, 10.0)
+
+
+def test_every_metric_has_a_meaning_and_a_direction() -> None:
+    assert set(METRICS) == set(BETTER)
+
+
+def test_intervals_hold_what_they_promise() -> None:
+    """95 % intervals of a mean over 60 sessions hold the truth in about 95 of 100 recordings."""
+    rng = np.random.default_rng(1)
+    held = 0
+    for seed in range(200):
+        level = rng.normal(0, 1, 60)
+        groups = np.repeat(np.arange(60), 5)
+        values = level[groups] + rng.normal(0, 0.3, len(groups))
+        e = Draws(groups, np.zeros(len(groups), np.int64), seed=seed, replicates=300).ratio(values)
+        held += e.low <= 0.0 <= e.high
+    assert 0.90 <= held / 200 <= 0.99
+
+
+def test_whole_sessions_are_drawn() -> None:
+    """Ten copies of every event in a session must not make the interval narrower."""
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=40)
+    once = Draws(np.arange(40), np.zeros(40, np.int64), seed=0).ratio(values)
+    ten = Draws(np.repeat(np.arange(40), 10), np.zeros(400, np.int64), seed=0).ratio(np.repeat(values, 10))
+    assert ten.high - ten.low == pytest.approx(once.high - once.low, rel=1e-6)
+
+
+def test_a_difference_is_paired() -> None:
+    rng = np.random.default_rng(3)
+    a = rng.normal(0, 5, 500)
+    d = Draws(np.arange(500), np.zeros(500, np.int64))
+    e = d.difference(a + 0.1, a)
+    assert e.low == pytest.approx(0.1)
+    assert e.high == pytest.approx(0.1)
+    alone = d.ratio(a)
+    assert alone.high - alone.low > 0.5
+
+
+def test_same_seed_same_draws_and_median_by_hand() -> None:
+    a = draws(10).ratio(np.arange(10.0))
+    assert a == draws(10).ratio(np.arange(10.0))
+    assert draws(5).median(np.array([3.0, 1.0, np.nan, 2.0]), np.array([0, 1, 2, 3])).value == 2.0
+    empty = Draws(np.zeros(0, np.int64), np.zeros(0, np.int64), replicates=20)
+    assert np.isnan(empty.ratio(np.zeros(0)).value)
