@@ -364,6 +364,8 @@ def main(argv: list[str] | None = None) -> int:
     with open_store(args.db) as store:
         stored = predict(store, args.timelines, args.policy, options, tz=args.tz)
     print(f"{stored} new predictions of {args.policy} in {args.db}")
+    if stored == 0:
+        print("all of them are there already, or it kept still; try --seed 1, --threshold 0.1 or --still")
     print(f"rate them: python -m dashboard --db {args.db}")
     return 0
 

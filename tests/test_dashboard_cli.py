@@ -1,0 +1,161 @@
+"""`python -m dashboard`: where it listens, what it refuses, and what it tells Streamlit."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dashboard.__main__ import TOKEN_VARIABLE, check_db, check_token, command, free_port, is_loopback, main
+from dashboard.gate import accepted
+from dashboard.look import e
+from dashboard.runs import find_runs, wilson
+from dashboard.words import delay, moment, shown, span
+from env.errors import InputError
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_help_is_quick_and_light(cli: Cli) -> None:
+    began = time.perf_counter()
+    done = cli("dashboard", "--help")
+    assert done.returncode == 0
+    assert "--db" in done.stdout
+    assert time.perf_counter() - began < 3  # a second on a quiet machine; tests run beside others
+    code = "import sys, dashboard.__main__; print({'streamlit', 'pandas', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
+def test_this_machine(address: str) -> None:
+    assert is_loopback(address)
+    check_token(address, "")
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0", "::", "192.168.0.7", "example.org", "localhost.example.org", ""]
+)
+def test_elsewhere_needs_a_token(address: str) -> None:
+    assert not is_loopback(address)
+    for token in ("", "short"):
+        with pytest.raises(InputError, match=TOKEN_VARIABLE):
+            check_token(address, token)
+    check_token(address, "x" * 16)
+
+
+def test_elsewhere_without_a_token_is_refused_in_one_line(cli: Cli) -> None:
+    done = cli("dashboard", "--address", "0.0.0.0")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --address 0.0.0.0")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_token_alone_opens() -> None:
+    token = "0123456789abcdef"
+    assert accepted(token, token)
+    assert not accepted("", token)
+    assert not accepted("0123456789abcdeF", token)
+    assert not accepted("", "")  # no token set opens nothing
+    assert not accepted("short", "short")
+    assert not accepted("é" * 16, token)
+
+
+def test_what_streamlit_is_told(tmp_path: Path) -> None:
+    line = command(tmp_path / "a.db", tmp_path, "me", "127.0.0.1", 8501, True)
+    for flag in (
+        "--server.address=127.0.0.1",
+        "--server.enableXsrfProtection=true",
+        "--server.enableCORS=true",
+        "--browser.gatherUsageStats=false",
+        "--client.showErrorLinks=false",
+        "--server.allowedHosts=127.0.0.1",
+    ):
+        assert flag in line
+    elsewhere = command(tmp_path / "a.db", tmp_path, "me", "0.0.0.0", 8501, True)
+    assert not any(flag.startswith("--server.allowedHosts") for flag in elsewhere)
+
+
+def test_bad_databases(tmp_path: Path, cli: Cli) -> None:
+    text = tmp_path / "notes.db"
+    text.write_text("this is no database, it only has the name of one")
+    (tmp_path / "empty.db").touch()
+    check_db(str(tmp_path / "empty.db"))
+    check_db(str(tmp_path / "not-there-yet.db"))
+    for path, said in ((text, "no SQLite"), (tmp_path, "is a folder"), (tmp_path / "no" / "a.db", "mkdir")):
+        with pytest.raises(InputError, match=said):
+            check_db(str(path))
+    done = cli("dashboard", "--db", str(text))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_ports() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="--port"):
+            free_port("127.0.0.1", taken.getsockname()[1])
+    for bad in (0, -1, 65536):
+        with pytest.raises(InputError, match="no port"):
+            free_port("127.0.0.1", bad)
+    assert free_port("127.0.0.1", None) >= 8501
+
+
+def test_the_address_must_be_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "x" * 16)
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("started"))
+    with pytest.raises(InputError, match="cannot listen"):
+        main(["--address", "no.such.host.invalid", "--db", str(tmp_path / "a.db")])
+
+
+def test_text_becomes_harmless() -> None:
+    assert e("<b>&\"'") == "&lt;b&gt;&amp;&quot;&#x27;"
+    assert "\n" not in e("a\nb")
+    assert shown("a\u202eb\u0000c\u200f") == "a b c"
+    assert len(shown("x" * 500)) == 48
+    assert shown("") == "(no name)"
+    assert shown("☕ café 東京") == "☕ café 東京"
+
+
+def test_plain_words() -> None:
+    assert [span(x) for x in (0, 8, 2.5, 75, 300, 7200, 86400 * 3)] == [
+        "0 s", "8 s", "2.5 s", "75 s", "5 min", "2 h", "3 days",
+    ]  # fmt: skip
+    assert delay(0) == "right away"
+    assert delay(300) == "in 5 min"
+    assert moment(1_714_982_400.0, "Europe/Berlin") == "Monday 6 May 2024, 10:00"
+
+
+def test_wilson_against_known_values() -> None:
+    low, high = wilson(8, 10)  # Newcombe 1998 and others: .4902 to .9433
+    assert low == pytest.approx(0.4902, abs=1e-4)
+    assert high == pytest.approx(0.9433, abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_damaged_runs_are_named_and_left_out(tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    (good / "report.json").write_text(
+        '{"timelines": "demo", "policies": {"a": {"hr@1": {"value": 0.5, "ci95": [0.4, 0.6]}, "x": 3}, '
+        '"b": 1},'
+        ' "budgets": {"a": {"8": {"reward_per_open": {"value": 1, "ci95": [1, 1]}}}}}'
+    )
+    (good / "metrics.jsonl").write_text('{"stage": "sft", "step": 1, "loss": 2.0}\n{"stage": "sft", "st')
+    for name, text in (("broken", "{"), ("list", "[]"), ("odd", '{"policies": [1]}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(text)
+    found = {run.name: run for run in find_runs(tmp_path)}
+    assert set(found) == {"good", "broken", "list", "odd"}
+    assert [name for name, run in found.items() if run.finished] == ["good"]
+    assert found["good"].policies["a"]["hr@1"].high == 0.6
+    assert set(found["good"].policies) == {"a"}
+    assert len(found["good"].logged) == 1
+    assert find_runs(tmp_path / "nowhere") == []
