@@ -315,7 +315,7 @@ class _Run:
                 if budget == setting.budget:
                     chosen.append(threshold)
                 found.extend(replay_threshold(w, world, threshold)[0] for w in test)
-            if not plans_itself:
+            if any((w.ranking.targets >= 0).any() for w in test):
                 curve = curve + sweep_windows(test, setting.world())
         ranking = _join_rankings(rankings)
         judged = Judged(policy.name, {}, note=getattr(policy, "note", ""))
@@ -329,6 +329,7 @@ class _Run:
                 self.timelines[u].user: float((place[self.users == k] == 0).mean())
                 for k, (u, _, _) in enumerate(self.parts)
             }
+            judged.curve = self._curve(np.asarray(curve))
             judged.per_event = {"hr@1": 1.0 * (place == 0), "hr@5": 1.0 * ((place >= 0) & (place < 5))}
         for budget, found in sorted(outcomes.items()):
             opens = self._opens(found)
@@ -346,8 +347,6 @@ class _Run:
                     "saved_seconds_per_open": opens.saved_s,
                     "reward_per_open": opens.reward,
                 }
-        if not plans_itself:
-            judged.curve = self._curve(np.asarray(curve))
         judged.metrics |= _cost_metrics(self.n_events, seconds, latency, setting.seed)
         return judged
 

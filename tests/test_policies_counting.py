@@ -1,4 +1,4 @@
-"""Counting policies: the table of DESIGN section 7 to the third digit, and each rule on a line one can read."""
+"""Counting policies: the table of DESIGN section 7 to the third digit, and each rule by example."""
 
 from __future__ import annotations
 
