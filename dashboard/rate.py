@@ -8,6 +8,8 @@ click or a second window cannot count a vote twice. The page thanks only after t
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import time
 
 import streamlit as st
@@ -56,6 +58,26 @@ def _nothing(where: Setting) -> None:
         "Let a policy make predictions on a recording; the synthetic people will do to begin with.",
         f"python -m rlmemo.predict --timelines demo --policy markov1 --db {where.db.name} --n 200",
     )
+    _failure()
+    with st.container(horizontal=True, horizontal_alignment="center"):
+        if st.button("Do that for me, with the synthetic people", icon=":material/play_arrow:", key="demo"):
+            _make_demo(where)
+
+
+def _make_demo(where: Setting) -> None:
+    line = ["--timelines", "demo", "--policy", "markov1", "--db", str(where.db), "--n", "200"]
+    with st.spinner("Six invented people live through eight weeks …"):
+        done = subprocess.run(
+            [sys.executable, "-m", "rlmemo.predict", *line],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    if done.returncode:
+        st.session_state["failed"] = done.stderr.strip().removeprefix("error: ")[-300:]
+    st.rerun()
 
 
 def _all_done(where: Setting) -> None:

@@ -314,7 +314,7 @@ def _write(
     key = hashlib.sha256(said.encode()).hexdigest()[:32]
     if store._rows("SELECT 1 FROM predictions WHERE key = ?", [key]):
         return 0
-    none = float(ranking.none[row])
+    none = float(ranking.none[row]) + float(ranking.probability[row][LISTED:].sum())  # of the listed
     identity = store.add_prediction(
         Prediction(
             user=timeline.user,

@@ -317,6 +317,10 @@ def test_without_a_database_it_says_what_to_do(
     page.goto(server.url)
     page.wait_for_selector("text=python -m rlmemo.predict")
     assert not (tmp_path / "none.db").exists()
+    page.get_by_role("button", name="Do that for me").click()
+    page.wait_for_selector("[data-testid=card]", timeout=120_000)
+    assert server.rows("SELECT COUNT(*) FROM predictions") == [(200,)]
+    assert "(synthetic)" in page.inner_text("[data-testid=card]")
 
 
 def test_forgetting_a_target_leaves_no_trace_in_the_file(

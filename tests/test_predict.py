@@ -45,7 +45,7 @@ def test_what_is_stored(tmp_path: Path) -> None:
         for p in rows:
             assert p.plan
             assert p.propensity == 1.0
-            assert 0.999 < sum(p.probabilities.values()) + (p.none_probability or 0.0) < 1.3
+            assert sum(p.probabilities.values()) + (p.none_probability or 0.0) == pytest.approx(1.0, abs=1e-5)
             assert p.outcome is not None
             shown = moment(store, p.id or 0)
             assert shown.tz == "Europe/Berlin"
