@@ -149,3 +149,18 @@ def test_every_package_is_in_the_wheel(repo_root: Path) -> None:
         for path in sources(repo_root, room)
     }
     assert listed == there
+
+
+def test_every_file_of_a_package_is_in_the_wheel(repo_root: Path) -> None:
+    """Weights, the tokenizer and the like are package data, which pyproject.toml lists by pattern."""
+    import tomllib
+
+    listed = tomllib.loads((repo_root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    left_out = []
+    for path in tracked(repo_root):
+        inside = path.relative_to(repo_root)
+        if inside.parts[0] in ROOMS and path.suffix != ".py":
+            patterns = [*listed["*"], *listed.get(".".join(inside.parent.parts), [])]
+            if not any(inside.match(pattern) for pattern in patterns):
+                left_out.append(inside.as_posix())
+    assert not left_out
