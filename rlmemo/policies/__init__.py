@@ -23,6 +23,7 @@ POLICIES: dict[str, str] = {
     "backoff3": "successors of the last three targets, then two, then one, then the most frequent",
     "omnibox": "the browser's confidence rule: hits / (hits + misses) per (current target, candidate)",
     "gbdt": "gradient-boosted ranker over the slate",
+    "base": "the embedded language model as it is shipped, never trained on a recording",
     "sb3": "Stable-Baselines3 PPO on rlmemo/Prewarm-v0 (needs the extra: pip install 'rlmemo[sb3]')",
     "oracle": "clairvoyant plan under the same memory and load times",
 }
@@ -48,6 +49,10 @@ def make_policy(name: str) -> Policy:
         from rlmemo.policies.gbdt import GbdtPolicy
 
         return GbdtPolicy()
+    if name == "base":
+        from rlmemo.policies.language import EMBEDDED, RankedLanguagePolicy, load_adapted
+
+        return RankedLanguagePolicy(load_adapted(EMBEDDED, None), "base")
     if name == "oracle":
         from rlmemo.policies.oracle import OraclePolicy
 
