@@ -22,8 +22,6 @@ def page(module: ModuleType, where: setting.Setting) -> Callable[[], None]:
 def main() -> None:
     where = setting.from_arguments(sys.argv[1:])
     st.set_page_config(page_title="rlmemo", page_icon=look.FAVICON, layout="centered")
-    if not gate.let_in(where):
-        return
     pages = [
         st.Page(
             page(module, where), title=module.TITLE, icon=module.ICON, url_path=path, default=path == "rate"
@@ -36,7 +34,14 @@ def main() -> None:
             ("privacy", privacy),
         )
     ]
-    st.navigation(pages, position="top").run()
+    # The pages are named even where the door is shut, so that one comes out where one wanted to go.
+    come_in = gate.is_open(where)
+    chosen = st.navigation(pages, position="top" if come_in else "hidden")
+    if come_in:
+        chosen.run()
+    else:
+        look.style()
+        gate.ask()
 
 
 main()

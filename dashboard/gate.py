@@ -23,12 +23,17 @@ def accepted(given: str, token: str) -> bool:
     return len(token) >= SHORTEST_TOKEN and hmac.compare_digest(given.encode(), token.encode())
 
 
-def let_in(setting: Setting) -> bool:
-    """Whether this session may see anything; asks for the token where one is needed."""
+def is_open(setting: Setting) -> bool:
+    """Whether this session may see anything."""
     import streamlit as st
 
-    if is_loopback(setting.address) or st.session_state.get("let_in"):
-        return True
+    return is_loopback(setting.address) or bool(st.session_state.get("let_in"))
+
+
+def ask() -> None:
+    """Ask for the token, and let the session in when it is right."""
+    import streamlit as st
+
     st.title("rlmemo")
     with st.form("token"):
         given = st.text_input("Token", type="password", help=f"the value of {TOKEN_VARIABLE} on the server")
@@ -40,4 +45,3 @@ def let_in(setting: Setting) -> bool:
                 st.rerun()
             time.sleep(SLOW_S)
         st.error("That is not the token.")
-    return False

@@ -41,7 +41,7 @@ for name in ("connect", "connect_ex"):
 class Server:
     """A running dashboard."""
 
-    def __init__(self, db: Path, folder: Path, runs: Path | None = None) -> None:
+    def __init__(self, db: Path, folder: Path, *, address: str = "127.0.0.1", token: str = "") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -51,12 +51,18 @@ class Server:
         (folder / "watch").mkdir()
         (folder / "watch" / "sitecustomize.py").write_text(WATCH)
         paths = [str(folder / "watch"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "WATCH_FILE": str(self.connections),
+            "RLMEMO_DASHBOARD_TOKEN": token,
+        }
         self.log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard", "--db", str(db), "--runs", str(runs or folder / "runs"),
-             "--port", str(self.port), "--no-open"],
+            [sys.executable, "-m", "dashboard", "--db", str(db), "--runs", str(folder / "runs"),
+             "--port", str(self.port), "--no-open", "--address", address],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "WATCH_FILE": str(self.connections)},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -341,3 +347,51 @@ def test_forgetting_a_target_leaves_no_trace_in_the_file(
     assert server.rows("SELECT COUNT(*) FROM ratings") == [(0,)]
     for file in tmp_path.glob("a.db*"):
         assert b"news.example" not in file.read_bytes()
+
+
+def test_elsewhere_the_token_comes_first(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    token = "correct horse battery"
+    server = start(fill(tmp_path / "a.db"), address="0.0.0.0", token=token)
+    page = new_page(browser)
+    for name in PAGES:
+        page.goto(f"{server.url}/{name}")
+        page.wait_for_selector("text=Come in")
+        assert page.get_by_test_id("card").count() == 0
+        assert "ada" not in page.inner_text("body")
+    page.locator("input[type=password]").fill("a wrong token, long enough")
+    page.get_by_role("button", name="Come in").click()
+    page.wait_for_selector("text=That is not the token")
+    assert page.get_by_test_id("card").count() == 0
+    page.locator("input[type=password]").fill(token)
+    page.get_by_role("button", name="Come in").click()
+    page.wait_for_selector("h1:has-text('Data and privacy')")
+    # The session is let in, and no other.
+    other = new_page(browser)
+    other.goto(server.url)
+    other.wait_for_selector("text=Come in")
+
+
+def test_a_page_of_another_name_cannot_get_in(start: Callable[..., Server], tmp_path: Path) -> None:
+    """DNS rebinding: the browser says the attacker's name, though the address is this machine's."""
+    import http.client
+
+    server = start(tmp_path / "none.db")
+    found = {}
+    for host in (f"127.0.0.1:{server.port}", "evil.example:80"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request(
+            "GET",
+            "/_stcore/stream",
+            headers={
+                "Host": host,
+                "Origin": f"http://{host}",
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            },
+        )
+        found[host.split(":")[0]] = connection.getresponse().status
+        connection.close()
+    assert found["127.0.0.1"] == 101
+    assert found["evil.example"] in (400, 403)
