@@ -22,6 +22,11 @@ METHODS = {
 }
 SPLITS = ("chrono", "wave")
 COSTS = ("desktop", "phone", "web")
+DPO_LOSSES = (
+    "sigmoid", "sigmoid_norm", "hinge", "ipo", "robust", "bco_pair", "nca_pair", "sppo_hard", "aot",
+    "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
+)  # fmt: skip
+"""Losses of TRL's DPOTrainer that need no further setting."""
 PAIRINGS = ("weighted", "extremes")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
 
@@ -205,6 +210,11 @@ def _check(config: TrainConfig, where: str) -> None:
     for name in [*positive, "budget"]:
         if not getattr(config, name) > 0:
             raise InputError(f"{where}: {name} is {getattr(config, name):g}; give a number above 0")
+    for name in config.dpo_loss.split("+"):
+        if name not in DPO_LOSSES:
+            close = difflib.get_close_matches(name, DPO_LOSSES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(DPO_LOSSES)}"
+            raise InputError(f"{where}: dpo_loss {name!r} is no loss; {hint}")
     if config.picks > 12:
         raise InputError(f"{where}: picks is {config.picks}; a slate has 12 places, so give 1 to 12")
     if config.seed >= 2**32:

@@ -62,6 +62,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
         raise
     for file in part.rglob("*"):
         if file.is_file():
+            file.chmod(0o644)  # safetensors writes for the owner alone
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
     old = path.with_name(f".{path.name}.old")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def model_card(
             "---",
             "library_name: peft",
             "license: apache-2.0",
-            f"base_model: {'rlmemo/embedded' if config.model == 'embedded' else config.model}",
+            f"base_model: {'rlmemo/embedded' if config.model == 'embedded' else Path(config.model).name}",
             "pipeline_tag: text-generation",
             "tags: [rlmemo, prewarming, lora, " + ", ".join(config.stages) + "]",
             "---",
