@@ -270,18 +270,7 @@ def test_render_shows_what_came_what_is_warm_and_what_was_planned(capsys: pytest
         walk.step(walk.action_space.sample())
         pictures.append(walk.render() or "")
     text = "".join(pictures)
-    for word in (
-        "planned",
-        "opened",
-        "memory",
-        "warm",
-        "loading",
-        "scheduled",
-        "slate",
-        "reward",
-        "hit",
-        "evicted",
-    ):
+    for word in ("planned", "opened", "memory", "warm", "loading", "scheduled", "slate", "reward", "hit"):
         assert word in text
     assert capsys.readouterr().out == ""
     human = make(render_mode="human")
@@ -289,6 +278,19 @@ def test_render_shows_what_came_what_is_warm_and_what_was_planned(capsys: pytest
     human.step(human.action_space.sample())
     assert capsys.readouterr().out.count("opened") == 2
     assert make().render() is None
+
+
+def test_render_names_an_open_that_a_prewarm_made_cold() -> None:
+    events = [Event(60.0 * i, x) for i, x in enumerate("cdabab")]
+    walk = make(timelines=[Timeline.from_events("x", events)], config={"budget_targets": 2.0})
+    walk.reset(options={"episode": 0})
+    for _ in range(2):
+        walk.step(np.zeros(6, np.int64))
+    place = int(np.flatnonzero(walk._track.candidates[3] == 0)[0])
+    walk.step(np.zeros(6, np.int64))
+    assert walk._i == 3
+    walk.step(np.array([place + 1, 0, 0, 0, 0, 0]))
+    assert "cold because a prewarm evicted it" in walk.describe()
 
 
 def test_the_future_is_not_in_the_observation() -> None:

@@ -1,0 +1,198 @@
+"""Hypothesis tries to break the judge: opens, plans, forks and restores in any order.
+
+Invariants: memory is never over budget; every prewarm has exactly one outcome in the end, and counts say the
+same; saved seconds are the difference of two worlds, the other one run apart; fork and restore are exact; a
+whole trajectory repeats bit for bit, and equals the compiled one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from judge_cases import random_costs
+from test_env import people
+
+from env import kernel
+from env.cost import Costs, WorldConfig
+from env.plans import FIELDS, HIT, LATE, NONE, REDUNDANT, WASTED, Plans
+from env.prewarm import PrewarmEnv
+from env.timeline import Event, Timeline
+from env.world import World
+
+TARGETS = 5
+PICKS = 3
+GAPS = st.one_of(st.just(0.0), st.integers(0, 40).map(float), st.floats(0.0, 4000.0))
+PICK = st.tuples(st.integers(0, TARGETS - 1), st.integers(0, 2))
+
+
+class WorldMachine(RuleBasedStateMachine):
+    """Drives one readable world and keeps a diary of what was done to it."""
+
+    @initialize(
+        seed=st.integers(0, 2**16),
+        budget=st.sampled_from([15.0, 60.0, 120.0, 200.0, 1000.0]),
+        ttl=st.sampled_from([1.0, 30.0, 1800.0]),
+        delay=st.sampled_from([1.0, 7.5, 30.0]),
+    )
+    def begin(self, seed: int, budget: float, ttl: float, delay: float) -> None:
+        self.costs = random_costs(np.random.default_rng(seed), TARGETS)
+        self.config = WorldConfig(budget, ttl_s=ttl, max_picks=PICKS, delays=(0.0, delay, 300.0))
+        self.world = World(self.costs, self.config)
+        self.now = 1.6e9
+        self.diary: list[tuple[float, int, list[tuple[int, int]]]] = []
+        self.records: list[bytes] = []
+        self.saved: tuple[World, int, float] | None = None
+
+    @rule(x=st.integers(0, TARGETS - 1), gap=GAPS, picks=st.lists(PICK, max_size=PICKS))
+    def open_and_plan(self, x: int, gap: float, picks: list[tuple[int, int]]) -> None:
+        self.now += gap
+        record = self.world.open(x, self.now)
+        self.records.append(record.tobytes())
+        self.world.plan(picks)
+        self.diary.append((self.now, x, picks))
+        values = dict(zip(FIELDS, record.tolist(), strict=True))
+        assert values["saved_s"] == values["base_wait_s"] - values["wait_s"]
+        assert values["hit"] + values["late"] <= 1
+        assert not (values["pollution"] and (values["hit"] or values["late"]))
+        assert (values["saved_s"] <= 0) or values["hit"] or values["late"]
+        assert values["held_mb_s"] >= 0
+        assert x in self.world.resident
+
+    @rule()
+    def fork(self) -> None:
+        self.saved = (self.world.fork(), len(self.diary), self.now)
+
+    @rule()
+    def restore(self) -> None:
+        if self.saved is not None:
+            world, length, self.now = self.saved
+            self.world.restore(world)
+            del self.diary[length:]
+            del self.records[length:]
+
+    @rule()
+    def wander_on_a_fork(self) -> None:
+        """What is done to a copy does not show here."""
+        copy = self.world.fork()
+        copy.plan([(x, 0) for x in range(TARGETS)])
+        copy.open(0, self.now + 50.0)
+        copy.finish()
+
+    @invariant()
+    def memory_is_within_the_budget(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        assert world.used == sum(world.memory[x] for x in world.resident) <= world.budget
+        assert world.base_used == sum(world.memory[x] for x in world.base) <= world.budget
+        assert world.held == sum(world.memory[x] for x, r in world.resident.items() if r.prewarm >= 0)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world") or not self.diary:
+            return
+        last = self.world.finish()
+        outcomes = np.array(self.world.outcome)
+        assert np.isin(outcomes, [HIT, LATE, REDUNDANT, WASTED]).all()
+        total = dict(
+            zip(
+                FIELDS,
+                (np.sum([np.frombuffer(r) for r in self.records], axis=0) + last).tolist(),
+                strict=True,
+            )
+        )
+        for name, code in (("hit", HIT), ("late", LATE), ("redundant", REDUNDANT), ("wasted", WASTED)):
+            assert total[name] == (outcomes == code).sum()
+        # The plan after the last open belongs to the next one, which never came.
+        planned = sum(len(picks) for *_, picks in self.diary)
+        assert planned == len(outcomes)
+
+        again, still = World(self.costs, self.config), World(self.costs, self.config)
+        for j, (t, target, picks) in enumerate(self.diary):
+            record = again.open(target, t)
+            assert record.tobytes() == self.records[j]
+            alone = still.open(target, t)
+            wait, base = FIELDS.index("wait_s"), FIELDS.index("base_wait_s")
+            assert alone[wait] == record[base]  # the no-prewarm world is the world without prewarms
+            assert record[FIELDS.index("saved_s")] == alone[wait] - record[wait]
+            again.plan(picks)
+        self.equals_the_compiled_one()
+
+    def equals_the_compiled_one(self) -> None:
+        timeline = Timeline.from_events("x", [Event(t, str(x)) for t, x, _ in self.diary])
+        ids = {int(name): i for i, name in enumerate(timeline.names)}
+        known = np.array(sorted(ids, key=lambda x: ids[x]))
+        missing = [x for x in range(TARGETS) if x not in ids]
+        order = np.concatenate([known, np.array(missing, np.int64)])
+        old = self.costs
+        costs = Costs(old.memory_mb[order], old.cold_s[order], old.warm_s[order], old.load_s[order])
+        place = {int(x): i for i, x in enumerate(order)}
+        plans = Plans.empty(len(self.diary), PICKS)
+        for i, (_, _, picks) in enumerate(self.diary):
+            for k, (x, d) in enumerate(picks):
+                plans.target[i, k], plans.delay[i, k] = place[x], d
+        out = kernel.replay(timeline, costs, self.config, plans)
+        n = len(self.diary)
+        for j in range(n - 1):  # the last open also holds what finish() resolves
+            assert out.table[j].tobytes() == self.records[j]
+        assert ((out.outcome == NONE) == (plans.target < 0))[: n - 1].all()
+
+
+class EnvMachine(RuleBasedStateMachine):
+    """Drives the Gymnasium environment."""
+
+    walk = PrewarmEnv(people(2, 60), config=WorldConfig(budget_targets=2.0, ttl_s=200.0), episode="day")
+    twin = PrewarmEnv(people(2, 60), config=WorldConfig(budget_targets=2.0, ttl_s=200.0), episode="day")
+
+    @initialize(seed=st.integers(0, 2**16))
+    def begin(self, seed: int) -> None:
+        self.same(self.walk.reset(seed=seed), self.twin.reset(seed=seed))
+        self.saved: Any = None
+
+    @rule(data=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=PICKS, max_size=PICKS))
+    def step(self, data: list[tuple[int, int]]) -> None:
+        action = np.array(data).reshape(-1)
+        a, b = self.walk.step(action), self.twin.step(action)
+        self.same(a, b)
+        assert a[0] in self.walk.observation_space
+        record = dict(zip(FIELDS, a[4]["outcome"].tolist(), strict=True))
+        assert record["saved_s"] == record["base_wait_s"] - record["wait_s"]
+        assert record["opens"] == 1
+        state, budget = self.walk._track.state, self.walk._track.rules.budget
+        assert 0 <= state.reg[kernel.HELD_MB] <= state.reg[kernel.USED] <= budget
+        if a[2]:
+            asked = self.walk._track.book.target[: PICKS * (self.walk._i - self.walk._first)] >= 0
+            resolved = self.walk._track.book.outcome[: len(asked)] != NONE
+            assert np.array_equal(asked, resolved)
+            self.same(self.walk.reset(), self.twin.reset())
+
+    @rule()
+    def fork(self) -> None:
+        self.saved = (self.walk.fork(), self.twin.fork())
+
+    @rule()
+    def restore(self) -> None:
+        """The one goes back by its own snapshot, the other by the one's."""
+        if self.saved is not None:
+            self.walk.restore(self.saved[0])
+            self.twin.restore(self.saved[0])
+
+    def same(self, a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
+        for key, part in a[0].items():
+            assert part.tobytes() == b[0][key].tobytes()
+        assert a[-1]["outcome"].tobytes() == b[-1]["outcome"].tobytes()
+        assert a[1:-1] == b[1:-1]
+
+
+TestWorld = pytest.mark.slow(WorldMachine.TestCase)
+TestWorld.settings = settings(
+    max_examples=5000, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestEnv = pytest.mark.slow(EnvMachine.TestCase)
+TestEnv.settings = settings(
+    max_examples=1000, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
