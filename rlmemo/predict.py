@@ -69,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cost", default="desktop", help="cost preset of the outcome (default: desktop)")
     p.add_argument("--still", action="store_true", help="store decisions to keep still, too")
     p.add_argument("--tz", help="IANA time zone, where the recording does not say")
+    p.add_argument("--against", metavar="NAME|RUN_DIR",
+                   help="another policy: moments at which they disagree teach more")  # fmt: skip
     p.add_argument("--seed", type=int, default=0, help="which moments, and which are tried out (default: 0)")
     return p
 
@@ -84,6 +86,7 @@ class Options:
     cost: str = "desktop"
     still: bool = False
     seed: int = 0
+    against: str | None = None
 
     def check(self) -> None:
         """Raises InputError for numbers that make no sense."""
@@ -106,11 +109,17 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
 
     options.check()
     loaded = load_timelines(spec, tz=tz)
-    policy = make_policy(policy_name)
     split = chrono(loaded.timelines)
     folder = Path(policy_name)
-    if not folder.is_dir():
-        policy.fit(loaded.timelines, split, seed=options.seed)
+
+    def ready(name: str) -> Policy:
+        made = make_policy(name)
+        if not Path(name).is_dir():
+            made.fit(loaded.timelines, split, seed=options.seed)
+        return made
+
+    policy = ready(policy_name)
+    other = ready(options.against) if options.against else None
     version = folder.resolve().name if folder.is_dir() else f"rlmemo {_version()}"
     identities = _keep_timelines(store, spec, loaded, tz)
     world, model = WorldConfig(), cost_model(options.cost)
@@ -124,6 +133,7 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
         costs = model.arrays(timeline)
         indices = np.arange(first, last + 1, dtype=np.int64)
         ranking = policy.rank(timeline, indices)
+        apart = disagreement(ranking, other.rank(timeline, indices)) if other else np.zeros(len(indices))
         planned = _plans(policy, timeline, indices, ranking, costs, world, threshold, options.seed)
         wanted = 0
         for row in rng.permutation(len(indices)).tolist():
@@ -137,7 +147,8 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
             outcome = _outcome(timeline, i, target, delay, costs, world)
             stored += _write(
                 store, timeline, i, policy.name, version, ranking, row, target, delay, propensity, outcome,
-                identities.get(timeline.user), loaded.name, loaded.synthetic, options, world,
+                float(apart[row]), identities.get(timeline.user), loaded.name, loaded.synthetic, options,
+                world,
             )  # fmt: skip
     return stored
 
@@ -271,7 +282,7 @@ def _outcome(
 def _write(
     store: Store, timeline: Timeline, i: int, policy: str, version: str, ranking: Ranking, row: int,
     target: np.ndarray, delay: np.ndarray, propensity: float, outcome: dict[str, Any],
-    timeline_id: int | None, source: str, synthetic: bool, options: Options, world: WorldConfig,
+    apart: float, timeline_id: int | None, source: str, synthetic: bool, options: Options, world: WorldConfig,
 ) -> int:  # fmt: skip
     """Store one prediction with its moment; 0 where the same one is there already."""
     from rlmemo.ratings import add_moment
@@ -312,8 +323,6 @@ def _write(
         ]
     )
     key = hashlib.sha256(said.encode()).hexdigest()[:32]
-    if store._rows("SELECT 1 FROM predictions WHERE key = ?", [key]):
-        return 0
     none = float(ranking.none[row]) + float(ranking.probability[row][LISTED:].sum())  # of the listed
     identity = store.add_prediction(
         Prediction(
@@ -331,11 +340,25 @@ def _write(
             outcome=outcome,
         )
     )
-    add_moment(
+    # Most is learned where the plan had even odds, or where another policy thinks otherwise.
+    teaches = max(0.02, 1.0 - abs(2.0 * min(1.0, likely) - 1.0), apart)
+    new = add_moment(
         store, identity, source=source, tz=timeline.tz, synthetic=synthetic, part=options.part, steps=steps,
-        teaches=max(0.02, 1.0 - abs(2.0 * min(1.0, likely) - 1.0)),
+        teaches=teaches,
     )  # fmt: skip
-    return 1
+    return int(new)
+
+
+def disagreement(a: Ranking, b: Ranking) -> np.ndarray:
+    """How far two rankings of the same D decisions are apart, float64 [D], 0 to 1: half the summed
+    differences of their probabilities (total variation), what one does not list counting as 0."""
+    import numpy as np
+
+    same = (a.targets[:, :, None] == b.targets[:, None, :]) & (a.targets[:, :, None] >= 0)
+    shared = np.minimum(a.probability[:, :, None], b.probability[:, None, :])
+    overlap = np.where(same, shared, 0.0).sum(axis=(1, 2)) + np.minimum(a.none, b.none)
+    apart: np.ndarray = np.clip(1.0 - overlap.astype(np.float64), 0.0, 1.0)
+    return apart
 
 
 def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
@@ -359,7 +382,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from rlmemo.store import open_store
 
-    options = Options(args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed)
+    options = Options(
+        args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed, args.against
+    )
     options.check()
     with open_store(args.db) as store:
         stored = predict(store, args.timelines, args.policy, options, tz=args.tz)

@@ -89,17 +89,20 @@ class Vote(Enum):
 def add_moment(
     store: Store, prediction_id: int, *, source: str, tz: str, synthetic: bool, part: str,
     steps: Sequence[tuple[float, str]], teaches: float,
-) -> None:  # fmt: skip
-    """Keep what a rater is to see of a prediction's moment, once. part: the split's part that the moment
-    lies in, or "live". teaches: how much a rating would teach, 0 to 1."""
+) -> bool:  # fmt: skip
+    """Keep what a rater is to see of a prediction's moment, once; whether it is new.
+
+    part: the split's part that the moment lies in, or "live". teaches: how much a rating would teach, 0 to 1.
+    """
     if not 0.0 <= teaches <= 1.0:
         raise InputError(f"teaches is {teaches!r}; it must lie in [0, 1]")
     with store._write():
-        store.db.execute(
+        done = store.db.execute(
             "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             [prediction_id, source, tz, int(synthetic), part, json.dumps(list(steps)), float(teaches)],
         )
+        return bool(done.rowcount)
 
 
 def moment(store: Store, prediction_id: int) -> Moment:

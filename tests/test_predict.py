@@ -101,6 +101,32 @@ def test_propensity_is_the_probability_of_what_is_shown() -> None:
         assert seen[target] / 20_000 == pytest.approx(share, abs=0.015)
 
 
+def test_disagreement_is_total_variation() -> None:
+    from rlmemo.policies.protocol import Ranking
+    from rlmemo.predict import disagreement
+
+    def ranking(targets: list[int], p: list[float], none: float) -> Ranking:
+        return Ranking(np.array([targets], np.int32), np.array([p], np.float32), np.array([none], np.float32))
+
+    a = ranking([4, 2, -1], [0.5, 0.3, 0.0], 0.2)
+    assert disagreement(a, a)[0] == pytest.approx(0.0, abs=1e-6)
+    assert disagreement(a, ranking([2, 4], [0.5, 0.3], 0.2))[0] == pytest.approx(0.2)
+    assert disagreement(a, ranking([8, 9], [0.6, 0.4], 0.0))[0] == pytest.approx(1.0)
+
+
+def test_where_policies_disagree_a_rating_teaches_more(tmp_path: Path) -> None:
+    with made(tmp_path, explore=0.0, threshold=0.3) as store:
+        spec, options = str(tmp_path / "a.csv"), Options(n=10, explore=0.0, threshold=0.3, against="mru")
+        assert predict(store, spec, "markov1", options, tz="Europe/Berlin") == 0  # the same predictions
+    (tmp_path / "two").mkdir()
+    with (
+        made(tmp_path / "two", explore=0.0, threshold=0.3, against="mru") as other,
+        open_store(tmp_path / "a.db") as store,
+    ):
+        mean = "SELECT AVG(teaches) FROM moments"
+        assert other._one(mean) > store._one(mean)
+
+
 def test_outcomes_by_hand() -> None:
     from env.cost import Cost, CostModel, WorldConfig
 
