@@ -119,12 +119,17 @@ def main(arguments: list[str] | None = None) -> int:
             progress=bar.update,
         )
     result.notes += [note for note in loaded.report.notes if note not in result.notes]
-    if given.json is not None:
-        _write_json(given.json, result.as_json())
-    if given.html is not None:
-        from rlmemo.report.evaluation import evaluation_page
+    try:
+        if given.json is not None:
+            _write_json(given.json, result.as_json())
+        if given.html is not None:
+            from rlmemo.report.evaluation import evaluation_page
 
-        evaluation_page(result, command=_command(arguments)).write(given.html)
+            evaluation_page(result, command=_command(arguments)).write(given.html)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: cannot be written ({error.strerror}); name a file elsewhere"
+        ) from None
     if not given.quiet:
         print_result(result)
         for path in (given.json, given.html):
@@ -158,7 +163,7 @@ def print_result(result: Evaluation) -> None:
     print(
         f"{result.timelines} ({kind}), split {result.split}, "
         f"{'collapsed' if result.collapsed else 'not collapsed'}, {result.n_events:,} test events of "
-        f"{result.n_users} users"
+        f"{result.n_users} {'user' if result.n_users == 1 else 'users'}"
     )
     print("  ".join([f"{'policy':<{wide}}", *(f"{title:>{width}}" for _, title, width in COLUMNS)]))
     for name, judged in result.policies.items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -290,7 +291,9 @@ class _Run:
         plans_itself = isinstance(policy, PlanningPolicy)
         for fold in self.folds:
             if fit:
-                policy.fit(self.timelines, fold, seed=setting.seed)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # said as the policy's note instead
+                    policy.fit(self.timelines, fold, seed=setting.seed)
             tuning = [] if plans_itself else self._validation(policy, fold)
             test = []
             for u, timeline in enumerate(self.timelines):

@@ -148,7 +148,7 @@ class GbdtPolicy:
         table[:, k, n + len(CONTEXT)] = -1  # "none of these"
         best = f[:, :, _RELATIVE]
         table[:, :k, n + len(CONTEXT) + 1 :] = best - best.max(axis=1, keepdims=True)
-        return table.reshape(d * (k + 1), -1)
+        return table.reshape(d * (k + 1), table.shape[2])
 
     def _grid(self, scores: np.ndarray) -> np.ndarray:
         return np.asarray(scores).reshape(-1, self.slate + 1)
