@@ -89,6 +89,11 @@ _STYLE = """
   padding: .7rem .9rem; border-radius: .6rem; overflow-x: auto;
   background: color-mix(in srgb, currentColor 8%, transparent);
   font-family: ui-monospace, monospace; font-size: .84rem; white-space: pre;}
+.log {white-space: pre-wrap; overflow-wrap: anywhere; padding: .7rem .9rem; border-radius: .6rem; margin: 0;
+  font-family: ui-monospace, monospace; font-size: .8rem;
+  background: color-mix(in srgb, currentColor 8%, transparent);}
+[data-testid="stExpandSidebarButton"] {width: auto !important; padding: 0 .6rem;}
+[data-testid="stExpandSidebarButton"]::after {content: "Pages"; font-size: .9rem; margin-left: .25rem;}
 table.plain {width: 100%; border-collapse: collapse; font-size: .92rem;}
 table.plain td, table.plain th {text-align: left; padding: .38rem .8rem .38rem 0; vertical-align: top;
   border-bottom: 1px solid color-mix(in srgb, currentColor 12%, transparent); overflow-wrap: break-word;}

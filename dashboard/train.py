@@ -9,7 +9,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from dashboard import jobs, look
+from dashboard import jobs, look, runs
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
 from dashboard.words import count
@@ -121,13 +121,14 @@ def _job(job: jobs.Job) -> None:
     if job.state == "running":
         steps = _steps(job)
         html(f'<div class="quiet" data-testid="steps">{e(steps, 200)}</div>')
-        html(f'<pre class="cmd">{_log(job, 14)}</pre>')
+        _loss(job)
+        html(f'<pre class="log">{_log(job, 14)}</pre>')
         st.button("Stop", icon=":material/stop:", key=f"stop-{job.name}", on_click=jobs.stop, args=(job,))
         return
     if job.state == "finished":
         _before_and_after(job)
     with st.expander("Log", expanded=job.state == "stopped"):
-        html(f'<pre class="cmd">{_log(job, 40)}</pre>')
+        html(f'<pre class="log">{_log(job, 40)}</pre>')
 
 
 def _log(job: jobs.Job, lines: int) -> str:
@@ -147,6 +148,23 @@ def _steps(job: jobs.Job) -> str:
         except (ValueError, KeyError, TypeError):
             continue
     return "getting ready"
+
+
+def _loss(job: jobs.Job) -> None:
+    """The loss so far, one line per stage."""
+    import altair as alt
+    import pandas as pd
+
+    rows = [c for c in runs.curves(runs.read_run(job.folder)) if c[1] == "loss"]
+    if len(rows) < 3:
+        return
+    table = pd.DataFrame(rows, columns=["stage", "name", "step", "value"])
+    chart = alt.Chart(table).mark_line(point=True).encode(
+        x=alt.X("step:Q", title="step"),
+        y=alt.Y("value:Q", title="loss", scale=alt.Scale(zero=False)),
+        color=alt.Color("stage:N", title=None, scale=alt.Scale(range=look.SERIES)),
+    )  # fmt: skip
+    look.draw(chart.properties(height=170), "Loss by step")
 
 
 def _before_and_after(job: jobs.Job) -> None:
