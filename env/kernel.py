@@ -26,6 +26,7 @@ from env.cost import Costs, WorldConfig
 from env.errors import InputError
 from env.plans import (
     BASE_WAIT,
+    FIELDS,
     HELD,
     HIT,
     LATE,
@@ -46,6 +47,7 @@ from env.plans import (
     Plans,
 )
 from env.timeline import Timeline
+from reward import Reward
 
 START_CODE = 1 << 40
 USED, HELD_MB, SETTLED, BASE_USED = 0, 1, 2, 3
@@ -539,7 +541,7 @@ def score_plans(
     timeline: Timeline,
     costs: Costs,
     config: WorldConfig,
-    weights: np.ndarray,
+    weights: np.ndarray | Reward,
     indices: np.ndarray,
     plans: Plans,
     base: Plans | None = None,
@@ -550,9 +552,6 @@ def score_plans(
     weights: float64 [len(FIELDS)], reward per unit of each field (`reward.Reward.weights(FIELDS)`), or a
     `reward.Reward`. The rest as in `plan_effects`.
     """
-    if hasattr(weights, "weights"):
-        from env.plans import FIELDS
-
-        weights = weights.weights(FIELDS)
-    scores: np.ndarray = plan_effects(timeline, costs, config, indices, plans, base, horizon_s) @ weights
+    linear = weights.weights(FIELDS) if isinstance(weights, Reward) else weights
+    scores: np.ndarray = plan_effects(timeline, costs, config, indices, plans, base, horizon_s) @ linear
     return scores

@@ -118,6 +118,7 @@ def parts(spec: str, steps: int = 2000) -> dict[str, float]:
     from env.prewarm import PrewarmEnv
 
     world = PrewarmEnv(spec, episode="timeline")
+    steps = min(steps, *(int(track.last[0] - track.first[0]) - 1 for track in world.tracks))
     actions = np.random.default_rng(0).integers(
         0, world.action_space.nvec, (steps, len(world.action_space.nvec))
     )
