@@ -163,12 +163,30 @@ def adapters(run: Path) -> dict[str, str]:
     return {p.parent.name: sha256(p) for p in run.glob("*/adapter_model.safetensors")}
 
 
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, ground: tuple[str, ...], repo_root: Path
+) -> tuple[Path, str]:
+    """A run that was left alone, and what it said."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = subprocess.run(
+        [sys.executable, "-m", "rlmemo.train", *ground, "--out", "run"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done.stdout
+
+
 @pytest.mark.slow
-def test_a_run_writes_what_it_promises(cli: Cli, tmp_path: Path, ground: tuple[str, ...]) -> None:
-    done = finish(cli, *ground, "--out", "run")
-    run = tmp_path / "run"
-    assert "next:" in done.stdout
-    assert "report.html" in done.stdout
+def test_a_run_writes_what_it_promises(whole: tuple[Path, str]) -> None:
+    run, said = whole
+    assert "next:" in said
+    assert "report.html" in said
     names = {p.name for p in run.iterdir() if not p.name.startswith(".")}
     assert {"config.yaml", "metrics.jsonl", "report.json", "report.html", "README.md", "adapter"} <= names
     assert not list(run.glob("checkpoints/*")), "checkpoints go when a stage is finished"
@@ -189,9 +207,6 @@ def test_a_run_writes_what_it_promises(cli: Cli, tmp_path: Path, ground: tuple[s
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "| **dpo** |" in (run / "README.md").read_text()
-    # the same settings give the same adapter, and the policy can be loaded from the folder
-    finish(cli, "--config", "run/config.yaml", "--out", "again")
-    assert adapters(tmp_path / "again") == adapters(run)
     from rlmemo.policies import make_policy
 
     assert make_policy(str(run)).name == "run"
@@ -208,10 +223,11 @@ def test_the_other_methods_run(cli: Cli, tmp_path: Path, ground: tuple[str, ...]
 
 @pytest.mark.slow
 def test_ctrl_c_and_kill_lose_nothing(
-    cli: Cli, tmp_path: Path, ground: tuple[str, ...], repo_root: Path
+    cli: Cli, tmp_path: Path, whole: tuple[Path, str], repo_root: Path
 ) -> None:
-    """Ctrl-C within SFT, `kill -9` within DPO, Ctrl-C again: the adapter is that of a run left alone."""
-    finish(cli, *ground, "--out", "whole")
+    """Ctrl-C within SFT, `kill -9` within DPO: the adapters are those of a run with the same settings
+    (taken from its config.yaml) that was left alone."""
+    settings_ = str(whole[0] / "config.yaml")
 
     def start_and_stop(stage: str, step: int, how: signal.Signals, *arguments: str) -> tuple[int, str]:
         process = subprocess.Popen(
@@ -237,7 +253,7 @@ def test_ctrl_c_and_kill_lose_nothing(
         _, error = process.communicate(timeout=120)
         return process.returncode, error
 
-    status, error = start_and_stop("sft", 5, signal.SIGINT, *ground, "--out", "cut")
+    status, error = start_and_stop("sft", 5, signal.SIGINT, "--config", settings_, "--out", "cut")
     assert status == 130, error
     assert "continue with: python -m rlmemo.train --out cut --resume" in error
     assert "Traceback" not in error
@@ -249,7 +265,7 @@ def test_ctrl_c_and_kill_lose_nothing(
     assert "leave out --seed" in refused.stderr
     done = finish(cli, "--out", "cut", "--resume")
     assert "going on with cut: finished are" in done.stdout
-    assert adapters(tmp_path / "cut") == adapters(tmp_path / "whole")
+    assert adapters(tmp_path / "cut") == adapters(whole[0])
     steps = [json.loads(x)["step"] for x in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
-    assert len(steps) == len((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines())
+    assert len(steps) == len((whole[0] / "metrics.jsonl").read_text().splitlines())
     finish(cli, "--out", "cut", "--resume")  # there is nothing left to do, and that is no error

@@ -146,17 +146,23 @@ def answers(ground: Ground, states: States) -> Answers:
 def sft_examples(ground: Ground, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
     """What SFT reads: (prompts int64 [S, PROMPT_LENGTH], input ids, labels), the last two ragged.
 
-    Every other state is shown with memory empty, as a ranking sees it, the others with what the no-prewarm
-    world holds, as a plan does. The answer is the plan that prewarms the next target in time, or the empty
-    plan where it is not in the slate. The label at `<plan>` asks the token before it, `<when>`, for the time
-    until the next opening.
+    Every other state is shown with memory empty, as a ranking sees it: the answer is the next target, with
+    the latest delay that still is in time, or the empty plan where the slate does not hold it. The others
+    are shown with what the no-prewarm world holds, as a plan sees it: there the answer is also empty where
+    the next target is warm already, so that "keep still" is as likely as it is right. The label at `<plan>`
+    asks the token before it, `<when>`, for the time until the next opening.
     """
-    made = prompts(ground, states, cold=np.arange(len(states)) % 2 == 1)
+    cold = np.arange(len(states)) % 2 == 1
+    made = prompts(ground, states, cold=cold)
     right = answers(ground, states)
+    needed = right.place >= 0
+    for user, rows in states.by_user():
+        warm, _ = held(ground, user)
+        there = warm[states.index[rows], np.maximum(right.place[rows], 0)] > 0
+        needed[rows] &= cold[rows] | ~there
     inputs, labels = [], []
     for row, prompt in enumerate(made.tolist()):
-        place = int(right.place[row])
-        plan = reading.plan_ids([(place, int(right.delay[row]))] if place >= 0 else [])
+        plan = reading.plan_ids([(int(right.place[row]), int(right.delay[row]))] if needed[row] else [])
         inputs.append(prompt + plan)
         labels.append([-100] * (len(prompt) - 1) + [int(reading.WHEN_IDS[right.when[row]])] + plan)
     return made, inputs, labels

@@ -200,6 +200,6 @@ def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progre
         def on_save(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
         ) -> None:
-            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
 
     return Watch()
