@@ -11,6 +11,7 @@ import pytest
 from env.cost import WorldConfig, cost_model
 from env.kernel import replay
 from env.plans import FIELDS, HIT, NONE, REDUNDANT, Plans
+from env.slate import build_slates
 from env.sources import load_timelines
 from env.splits import chrono
 from env.timeline import Event, Timeline
@@ -23,6 +24,7 @@ from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import (
     THRESHOLDS,
     NonePolicy,
+    Planned,
     PlanningPolicy,
     ThresholdPlanner,
     Window,
@@ -180,6 +182,33 @@ def test_sb3_plans_within_its_world() -> None:
     assert planned.target.max() < len(timelines[0].names)
     a, b = int(split.test[0][0]), int(split.test[0][-1]) + 1
     replay_planned(Window(timelines[0], costs, a, b, policy.rank(timelines[0], indices)), config, planned)
+
+
+@pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="the extra sb3 is not installed")
+@pytest.mark.slow
+def test_sb3_learns_to_beat_the_random_policy() -> None:
+    from rlmemo.policies.sb3 import Sb3Policy
+
+    timelines = load_timelines("demo", weeks=2).timelines[:1]
+    split = chrono(timelines)
+    policy = Sb3Policy(steps=4096)
+    policy.fit(timelines, split, seed=0)
+    costs, config = cost_model("desktop").arrays(timelines[0]), WorldConfig()
+    a, b = int(split.test[0][0]), int(split.test[0][-1]) + 1
+    indices = np.arange(a - 1, b - 1)
+    window = Window(timelines[0], costs, a, b, policy.rank(timelines[0], indices))
+    rng = np.random.default_rng(0)
+    slates = build_slates(timelines[0]).candidates[indices]
+    columns = rng.integers(-1, slates.shape[1], (len(indices), config.max_picks))
+    target = np.where(columns < 0, -1, np.take_along_axis(slates, np.maximum(columns, 0), axis=1))
+    delay = rng.integers(0, len(config.delays), target.shape).astype(np.int8)
+    reward = parse_reward(None)
+
+    def earned(planned: Planned) -> float:
+        return float(reward.per_open(replay_planned(window, config, planned))[a:b].sum())
+
+    chance = earned(Planned(target.astype(np.int32), delay, np.ones(len(indices))))
+    assert earned(policy.plan(timelines[0], indices, costs, config)) > chance
 
 
 def test_sb3_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

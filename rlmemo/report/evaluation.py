@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rlmemo.bootstrap import Estimate
-from rlmemo.evaluate import PAIRED, Evaluation, Judged
+from rlmemo.evaluate import COUNTING, PAIRED, Evaluation, Judged
 from rlmemo.metrics import BETTER, METRICS
 from rlmemo.report.figures import curves, heat, intervals
 from rlmemo.report.page import Headline, Page, Section, Table
@@ -91,6 +91,9 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
         if metric in evaluation.differences.get(best, {}):
             against, d = evaluation.differences[best][metric]
             beside = f"{best}; {_signed(d, metric)} against {against}"
+        elif counting := [n for n in COUNTING if n in values and n != best]:
+            other = max(counting, key=lambda n: values[n])
+            beside = f"{best}; {other} {_number(values[other], metric)}"
         found.append(Headline(value, label, beside))
     return found
 
