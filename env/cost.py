@@ -16,6 +16,7 @@ import numpy as np
 from env.errors import InputError
 from env.timeline import KINDS, Timeline
 
+MOST_MB = 1e12  # beyond it, sums of whole KiB are no longer exact in float64
 TYPICAL_BUDGET = 8.0  # budget in typical (median) targets, when none is given in MB
 
 
@@ -34,10 +35,10 @@ class Cost:
         values = (self.memory_mb, self.cold_s, self.warm_s, self.load)
         if not all(math.isfinite(v) for v in values):
             raise InputError(f"cost {values} has a number that is not finite")
-        if self.memory_mb <= 0 or self.warm_s < 0 or self.cold_s < self.warm_s or self.load < 0:
+        if not 0 < self.memory_mb <= MOST_MB or self.warm_s < 0 or self.cold_s < self.warm_s or self.load < 0:
             raise InputError(
                 f"cost (memory {self.memory_mb} MB, cold {self.cold_s} s, warm {self.warm_s} s, "
-                f"load {self.load} s) breaks memory > 0, 0 <= warm <= cold, load >= 0"
+                f"load {self.load} s) breaks 0 < memory <= 1e12, 0 <= warm <= cold, load >= 0"
             )
 
     @property
@@ -72,9 +73,12 @@ class Costs:
         if not all(np.isfinite(a).all() for a in columns):
             raise InputError("costs hold a number that is not finite")
         if len(memory) and (
-            (memory <= 0).any() or (warm < 0).any() or (cold < warm).any() or (load < 0).any()
+            ((memory <= 0) | (memory > MOST_MB)).any()
+            or (warm < 0).any()
+            or (cold < warm).any()
+            or (load < 0).any()
         ):
-            raise InputError("costs break memory > 0, 0 <= warm <= cold, load >= 0")
+            raise InputError("costs break 0 < memory <= 1e12, 0 <= warm <= cold, load >= 0")
         object.__setattr__(self, "memory_mb", np.ceil(memory * 1024.0) / 1024.0)
         object.__setattr__(self, "cold_s", cold)
         object.__setattr__(self, "warm_s", warm)
@@ -107,8 +111,8 @@ class WorldConfig:
     delays: tuple[float, ...] = (0.0, 30.0, 300.0, 1800.0)
 
     def __post_init__(self) -> None:
-        if self.budget_mb is not None and not (math.isfinite(self.budget_mb) and self.budget_mb > 0):
-            raise InputError(f"budget_mb is {self.budget_mb}; give megabytes > 0")
+        if self.budget_mb is not None and not 1 / 1024 <= self.budget_mb <= MOST_MB:
+            raise InputError(f"budget_mb is {self.budget_mb}; give megabytes, 0.001 to {MOST_MB:g}")
         if not (math.isfinite(self.budget_targets) and self.budget_targets > 0):
             raise InputError(f"budget_targets is {self.budget_targets}; give a number > 0")
         if not (math.isfinite(self.ttl_s) and self.ttl_s >= 1.0):
@@ -119,10 +123,9 @@ class WorldConfig:
             raise InputError(f"delays are {self.delays}; give 1 to 100 numbers of seconds >= 0")
 
     def resolved(self, costs: Costs) -> WorldConfig:
-        """The same rules with the budget in MB."""
-        if self.budget_mb is not None:
-            return self
-        return replace(self, budget_mb=self.budget_targets * costs.typical_mb())
+        """The same rules with the budget in MB, rounded down to whole KiB (see `Costs`)."""
+        budget = self.budget_targets * costs.typical_mb() if self.budget_mb is None else self.budget_mb
+        return replace(self, budget_mb=max(1.0, math.floor(min(budget, MOST_MB) * 1024.0)) / 1024.0)
 
     def budget(self, costs: Costs) -> float:
         """The memory budget in MB."""

@@ -32,6 +32,7 @@ L[k] for the capacities give the bound  sum L[k] capacity[k] + sum over j of max
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -301,7 +302,12 @@ def feasible(
             best = (saved, plans, outcomes)
         if stale >= 2:
             break
-    return _improved(timeline, costs, config, start, stop, best[1], best[2])
+    plans, outcomes = _improved(timeline, costs, config, start, stop, best[1], best[2])
+    # Picks that came to nothing would stand in the clairvoyant's waste rate.
+    useful = (outcomes.outcome == HIT) | (outcomes.outcome == LATE)
+    tidy = Plans(np.where(useful, plans.target, -1).astype(np.int32), plans.delay)
+    result = replay(timeline, costs, config, tidy, start=start, stop=stop)
+    return (tidy, result) if result.total("saved_s") >= outcomes.total("saved_s") else (plans, outcomes)
 
 
 def _candidates(starts: np.ndarray, hi: int, open_t: float, reach: float) -> list[int]:
@@ -334,7 +340,7 @@ def _improved(
         if not len(where):
             break
         base = Plans(plans.target[:stop], plans.delay[:stop])
-        saved = plan_effects(clipped, own, config, where, choices, base)[:, :, SAVED]
+        saved = plan_effects(clipped, own, config, where, choices, base, math.inf)[:, :, SAVED]
         choice = np.argmax(saved, axis=1)
         gain = saved[np.arange(len(where)), choice] - saved[:, 0]
         better = np.flatnonzero(gain > 1e-9)

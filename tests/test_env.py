@@ -277,7 +277,8 @@ def test_render_shows_what_came_what_is_warm_and_what_was_planned(capsys: pytest
     human.reset(seed=0)
     human.step(human.action_space.sample())
     assert capsys.readouterr().out.count("opened") == 2
-    assert make().render() is None
+    with pytest.warns(UserWarning, match="render_mode"):
+        assert make().render() is None
 
 
 def test_render_names_an_open_that_a_prewarm_made_cold() -> None:

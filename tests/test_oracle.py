@@ -194,3 +194,15 @@ def test_ten_thousand_events_in_under_thirty_seconds() -> None:
         assert time.perf_counter() - began < 30.0
         assert 0 < both.feasible_s <= both.bound_s
         assert both.gap < 0.15
+
+
+@pytest.mark.slow
+def test_the_bracket_is_tight_on_the_demo() -> None:
+    from env.sources import load_timelines
+
+    for timeline in load_timelines("demo").timelines:
+        costs = cost_model("desktop").arrays(timeline)
+        for budget in (2.0, 8.0):
+            both = bracket(timeline, costs, WorldConfig(budget_targets=budget))
+            assert both.gap < 0.02
+            assert both.outcomes.total("wasted") <= 0.02 * both.outcomes.total("planned")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from judge_cases import random_plans, random_timeline
 
+from env import kernel
 from env.cost import PRESETS, Cost, CostModel, Costs, WorldConfig, cost_model
 from env.errors import InputError
 from env.plans import FIELDS, HIT, LATE, REDUNDANT, WASTED, Plans
@@ -178,6 +180,25 @@ def test_impossible_costs_are_refused(bad: tuple[float, float, float]) -> None:
 def test_impossible_rules_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(InputError):
         WorldConfig(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_memory_adds_up_exactly_whatever_the_budget(seed: int) -> None:
+    """Budgets and sizes that are no round numbers: sums do not drift, and the kernel agrees."""
+    rng = np.random.default_rng(seed)
+    timeline = random_timeline(rng, 300, 6)
+    m = len(timeline.names)
+    costs = Costs(rng.uniform(0.1, 90.0, m), np.full(m, 4.0), np.full(m, 1.0), np.full(m, 3.0))
+    config = WorldConfig(budget_mb=float(rng.uniform(20.0, 150.0)), ttl_s=60.0)
+    plans = random_plans(rng, (300, 3), m, 4, 0.5)
+    world = World(costs, config)
+    for j in range(300):
+        world.open(int(timeline.target[j]), float(timeline.t[j]))
+        assert world.used == sum(world.memory[x] for x in world.resident) <= world.budget <= config.budget_mb
+        assert world.foreground in world.resident
+        world.plan([(int(x), int(d)) for x, d in zip(plans.target[j], plans.delay[j], strict=True) if x >= 0])
+    a, b = replay(timeline, costs, config, plans), kernel.replay(timeline, costs, config, plans)
+    assert np.array_equal(a.table, b.table)
 
 
 def test_the_default_budget_holds_eight_typical_targets() -> None:
