@@ -60,7 +60,7 @@ def show(where: Setting) -> None:
 
 
 def _reports(done: dict[str, runs.Run]) -> None:
-    chosen = st.multiselect("Runs", list(done), default=list(done)[:2], format_func=shown)
+    chosen = st.multiselect("Runs", list(done), default=list(done)[:1], format_func=shown)
     if not chosen:
         st.info("Choose at least one run.")
         return
@@ -80,6 +80,7 @@ def _reports(done: dict[str, runs.Run]) -> None:
     if offered:
         metric = st.pills("Shown", offered, default=offered[0], format_func=lambda m: COLUMNS[m][0])
         _bars(policies, metric or offered[0])
+        html(f'<div class="quiet">{e(COLUMNS[metric or offered[0]][2], 120)}</div>')
     _table(policies)
     if sum("hit_rate" in m and "wasted_mb_minutes_per_open" in m for m in policies.values()) > 1:
         st.subheader("Hits against waste")
@@ -148,9 +149,7 @@ def _bars(policies: Policies, metric: str) -> None:
     order = list(table.sort_values("value", ascending=metric == "waste_rate")["policy"])
     y = alt.Y("policy:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, labelOverlap=False))
     format_ = ".0%" if "%" in COLUMNS[metric][1] else ".3f"
-    axis = alt.X(
-        "low:Q", title=COLUMNS[metric][2], axis=alt.Axis(format=format_), scale=alt.Scale(zero=False)
-    )
+    axis = alt.X("low:Q", title=None, axis=alt.Axis(format=format_), scale=alt.Scale(zero=False))
     whisker = (
         alt.Chart(table)
         .mark_rule(strokeWidth=3, opacity=0.45, color=look.EMBER[3])
@@ -171,18 +170,32 @@ def _trade(policies: Policies) -> None:
     rows = [
         (name, m["wasted_mb_minutes_per_open"].value, m["hit_rate"].value)
         for name, m in policies.items()
-        if "hit_rate" in m and "wasted_mb_minutes_per_open" in m
+        if "hit_rate" in m
+        and "wasted_mb_minutes_per_open" in m
+        and (m["hit_rate"].value or m["wasted_mb_minutes_per_open"].value)  # it does something
     ]
-    points = alt.Chart(pd.DataFrame(rows, columns=["policy", "waste", "hits"])).encode(
-        x=alt.X("waste:Q", title="memory wasted, MB-minutes per open", scale=alt.Scale(domainMin=0)),
+    if not rows:
+        return
+    table = pd.DataFrame(rows, columns=["policy", "waste", "hits"]).sort_values("hits")
+    # Names of policies that lie close together are moved apart, upwards.
+    least = 0.06 * max(float(table["hits"].max()), 1e-9)
+    places: list[float] = []
+    for hits in table["hits"]:
+        places.append(max(hits, places[-1] + least) if places else hits)
+    table["place"] = places
+    x = alt.X("waste:Q", title="MB-minutes wasted per open", scale=alt.Scale(domainMin=0))
+    points = alt.Chart(table).encode(
+        x=x,
         y=alt.Y("hits:Q", title="hits per open", axis=alt.Axis(format="%")),
         tooltip=["policy", "waste", "hits"],
     )
-    text = points.mark_text(align="left", dx=9, fontSize=12, color=look.text_color()).encode(text="policy")
+    names = alt.Chart(table).encode(x=x, y="place:Q", text="policy")
+    text = names.mark_text(align="right", dx=-10, fontSize=12, color=look.text_color())
     look.draw(
-        (points.mark_circle(size=120, color=look.EMBER[3], opacity=1) + text).properties(height=300),
+        (points.mark_circle(size=110, color=look.EMBER[3], opacity=1) + text).properties(height=320),
         "Hits per open against memory wasted; up and to the left is better",
     )
+    html('<div class="quiet">Up and to the left is better.</div>')
 
 
 def _table(policies: Policies) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
+from pathlib import Path
 
 import streamlit as st
 
@@ -26,6 +30,7 @@ def show(where: Setting) -> None:
     st.title("Data and privacy")
     if not where.db.exists():
         look.empty("Nothing is stored", f"There is no {where.db.name} yet.")
+        _import(where)
         return
     store = opened(where)
     note = st.session_state.pop("forgotten", None)
@@ -34,6 +39,7 @@ def show(where: Setting) -> None:
     _stored(store, where)
     st.subheader("Take it along")
     _export(store, where)
+    _import(where)
     st.subheader("Forget")
     target, period, everything = st.tabs(["A target", "A period", "Everything"])
     with target:
@@ -77,6 +83,39 @@ def _export(store: Store, where: Setting) -> None:
         mime="application/x-ndjson", data=lambda: "".join(store_forgetting.export(store)).encode(),
         on_click="ignore", help="JSON lines: one object a row, each with the table it is from",
     )  # fmt: skip
+
+
+def _import(where: Setting) -> None:
+    """Bring a recording in, by the same command as anywhere else."""
+    st.subheader("Bring a recording in")
+    with st.form("import", clear_on_submit=True):
+        file = st.file_uploader("CSV or TSV with columns user, t, target", type=["csv", "tsv", "gz"])
+        tz = st.text_input("Time zone, where the times do not say", placeholder="Europe/Berlin")
+        sent = st.form_submit_button("Import", icon=":material/upload:")
+    if sent and file is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            # The name comes from the browser; its end says how the file is packed, no more of it is used.
+            packed = ".gz" if file.name.lower().endswith(".gz") else ""
+            kind = ".tsv" if file.name.lower().removesuffix(".gz").endswith(".tsv") else ".csv"
+            path = Path(folder) / f"uploaded{kind}{packed}"
+            path.write_bytes(file.getvalue())
+            zone_given = ["--tz", tz.strip()] if tz.strip() else []
+            name = Path(shown(file.name)).name
+            done = subprocess.run(
+                [sys.executable, "-m", "rlmemo.timelines", "import", str(path), "--db", str(where.db),
+                 "--name", name, *zone_given],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
+            )  # fmt: skip
+        said = (done.stdout if done.returncode == 0 else done.stderr).replace(str(path), name)
+        st.session_state["imported"] = said.strip().splitlines()[:20]
+        st.rerun()
+    lines = st.session_state.pop("imported", None)
+    if lines:
+        html(f'<pre class="log" data-testid="imported">{_lines(lines)}</pre>')
+
+
+def _lines(texts: list[str]) -> str:
+    return "\n".join(e(text, 300) for text in texts)
 
 
 def _forget_target(store: Store) -> None:

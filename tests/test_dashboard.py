@@ -397,6 +397,41 @@ def test_a_page_of_another_name_cannot_get_in(start: Callable[..., Server], tmp_
     assert found["evil.example"] in (400, 403)
 
 
+def test_no_thanks_without_a_commit(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    page.goto(server.url)
+    asked = shown(page)
+    page.wait_for_timeout(450)
+    with closing(sqlite3.connect(server.db, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # somebody writes for longer than the store waits
+        page.get_by_role("button", name="No, not this").click()
+        page.wait_for_selector("[data-testid=failed]:has-text('Not saved')", timeout=60_000)
+        assert page.get_by_test_id("last").count() == 0
+        assert shown(page) == asked
+        other.execute("ROLLBACK")
+    assert server.votes() == []
+    assert vote(page, 0, key=False) == asked
+    assert server.votes() == [(asked, 0)]
+
+
+def test_a_recording_is_brought_in(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start(tmp_path / "none.db")
+    page = new_page(browser)
+    page.goto(f"{server.url}/privacy")
+    rows = "".join(f"me,2026-03-{k + 1:02d}T08:00:00+01:00,mail\n" for k in range(20))
+    upload = {
+        "name": "../<b>mine</b>.csv",
+        "mimeType": "text/csv",
+        "buffer": f"user,t,target\n{rows}".encode(),
+    }
+    page.locator("input[type=file]").set_input_files(upload)
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Import", exact=False).last.click()
+    page.wait_for_selector("[data-testid=imported]:has-text('20 rows read')")
+    assert server.rows("SELECT COUNT(*) FROM events") == [(20,)]
+
+
 def many(path: Path, predictions: int = 100_000) -> Path:
     """A store with very many predictions, half of them rated, and as many opens."""
     import json

@@ -1,0 +1,104 @@
+"""Take the pictures of docs/dashboard.md: synthetic people, two dozen ratings by a coin and the outcome.
+
+    python -m rlmemo.benchmark --policies mru,markov1,backoff3,gbdt --json shots/baselines.json
+    python -m experiments.dashboard_screenshots shots
+
+The folder given holds the runs that *Policies* and *Train* show. Needs Chromium and Playwright; looks at
+the pages only as a browser does.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "docs" / "screenshots"
+PAGES = {"rate": "", "days": "days", "policies": "policies", "train": "train", "privacy": "privacy"}
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+LOOKS = {
+    "light": {"viewport": {"width": 1100, "height": 760}, "color_scheme": "light"},
+    "phone-dark": {"viewport": {"width": 390, "height": 760}, "color_scheme": "dark"},
+}
+TALLEST = 2000
+
+
+def rated_store(path: Path, votes: int = 24) -> None:
+    """A store with demo predictions of which some are rated."""
+    from rlmemo import ratings
+    from rlmemo.predict import Options, predict
+    from rlmemo.store import open_store
+
+    toss = random.Random(1)
+    with open_store(path) as store:
+        predict(store, "demo", "markov1", Options(n=200, against="mru"))
+        for _ in range(votes):
+            showing = ratings.open_showing(store, "me") or ratings.show_next(store, "me", toss.random())
+            assert showing is not None
+            outcome = showing.moment.prediction.outcome or {}
+            ratings.rate(store, showing, int("hit" in outcome["prewarms"] or toss.random() < 0.3))
+
+
+def take(url: str) -> None:
+    """All pages in all looks."""
+    from playwright.sync_api import sync_playwright
+
+    OUT.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        for look, settings in LOOKS.items():
+            page = browser.new_context(**settings).new_page()
+            for name, path in PAGES.items():
+                page.set_viewport_size(settings["viewport"])
+                page.goto(f"{url}/{path}")
+                page.wait_for_selector("h1, [data-testid=card]")
+                if name == "days":
+                    page.get_by_text("Replay the last week").click()
+                    page.wait_for_selector("text=waiting, over")
+                page.wait_for_timeout(3000)
+                height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+                page.set_viewport_size({**settings["viewport"], "height": min(TALLEST, max(600, height))})
+                page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop = 0")
+                page.wait_for_timeout(1000)
+                page.screenshot(path=OUT / f"{name}-{look}.png")
+        browser.close()
+
+
+def main() -> None:
+    runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs").absolute()
+    with tempfile.TemporaryDirectory() as folder:
+        rated_store(Path(folder) / "my.db")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "dashboard", "--db", str(Path(folder) / "my.db"), "--runs", str(runs),
+             "--port", str(port), "--no-open"],
+            cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            for _ in range(150):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2).close()
+                    break
+                except OSError:
+                    time.sleep(0.2)
+            take(f"http://127.0.0.1:{port}")
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(20)
+
+
+if __name__ == "__main__":
+    main()
