@@ -16,7 +16,7 @@ HALF20, HALF50, HALF300, HALF10 = 0.5 ** (1 / 20), 0.5 ** (1 / 50), 0.5 ** (1 / 
 
 
 @njit(cache=True)
-def walk(t, target, hour, weekday, hour_f, site, ctx, n_targets, size, n_features, n_context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, C901
+def walk(t, target, hour, weekday, hour_f, site, ctx, n_targets, size, n_features, n_context):  # type: ignore[no-untyped-def]
     """See `env.slate.Slates` for what is returned; arguments are columns of one timeline."""
     n = len(t)
     orders = ctx.shape[0]
@@ -52,7 +52,6 @@ def walk(t, target, hour, weekday, hour_f, site, ctx, n_targets, size, n_feature
     starts_total = 0.0
     n_o = np.zeros((orders, n_targets), np.float64)
     faded = np.zeros(n_targets, np.float64)
-    back = np.zeros(n_targets, np.float64)
     fast_total = 0.0
     slow_total = 0.0
     seen = np.empty(n_targets, np.int32)

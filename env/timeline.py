@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -102,9 +102,7 @@ class Timeline:
             target=target,
             names=tuple(names),
             kind=kind,
-            duration=np.array(
-                [np.nan if e.duration is None else e.duration for e in rows], dtype=np.float64
-            ),
+            duration=np.array([np.nan if e.duration is None else e.duration for e in rows], dtype=np.float64),
             device=device,
             wave=waves,
             devices=tuple(devices),
@@ -171,7 +169,7 @@ def utc_offsets(t: np.ndarray, tz: str) -> np.ndarray:
         return np.zeros(len(t))
     half_hours, where = np.unique(np.floor(t / 1800.0), return_inverse=True)
     offsets = [
-        datetime.fromtimestamp(h * 1800.0, timezone.utc).astimezone(z).utcoffset().total_seconds()  # type: ignore[union-attr]
+        datetime.fromtimestamp(h * 1800.0, UTC).astimezone(z).utcoffset().total_seconds()  # type: ignore[union-attr]
         for h in half_hours
     ]
     return np.array(offsets, dtype=np.float64)[where]
