@@ -49,7 +49,7 @@ def test_sft_learns_from_the_answer_alone() -> None:
         place = int(right.place[row])
         warm, _ = held(ground, int(states.user[row]))
         shown_cold = row % 2 == 1
-        needed = place >= 0 and (shown_cold or not warm[states.index[row], place])
+        needed = place >= 0 and (shown_cold or (right.in_reach[row] and not warm[states.index[row], place]))
         expected = [(place, int(right.delay[row]))] if needed else []
         assert reading.decode_plan(inputs[row][length:]) == expected
         assert len(inputs[row]) < 1024, "nothing is cut off"
@@ -65,6 +65,7 @@ def test_the_delay_leaves_time_to_load() -> None:
         load = ground.costs[user].load_s[timeline.target[index + 1]]
         start = np.asarray(ground.world.delays)[right.delay[rows]]
         assert ((start + load <= gap) | (right.delay[rows] == 0)).all()
+        assert (start + load + ground.world.ttl_s >= gap)[right.in_reach[rows]].all(), "not gone by then"
 
 
 def test_the_model_and_the_world_know_the_same_delays() -> None:

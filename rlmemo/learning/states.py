@@ -120,11 +120,14 @@ def prompts(ground: Ground, states: States, *, cold: np.ndarray | None = None) -
 @dataclass(frozen=True)
 class Answers:
     """What was right: place int64 [S] in the slate of the target opened next, -1 where it is not listed;
-    delay int64 [S], the latest delay bucket at which a prewarm would still have been ready; when int64
-    [S], bucket of the time until that opening."""
+    delay int64 [S], the earliest delay bucket at which a prewarm would still have been warm at that opening
+    (too early costs a little memory, too late costs the hit); in_reach bool [S], whether there is one at
+    all: an opening further away than the last delay and the time to live is out of every plan's reach;
+    when int64 [S], bucket of the time until that opening."""
 
     place: np.ndarray
     delay: np.ndarray
+    in_reach: np.ndarray
     when: np.ndarray
 
 
@@ -132,25 +135,31 @@ def answers(ground: Ground, states: States) -> Answers:
     """The right answers of the states; the only thing here that looks at event index + 1."""
     place = np.full(len(states), -1, np.int64)
     delay = np.zeros(len(states), np.int64)
+    in_reach = np.zeros(len(states), bool)
     when = np.zeros(len(states), np.int64)
     for user, rows in states.by_user():
         timeline, index = ground.timelines[user], states.index[rows]
         gap = timeline.t[index + 1] - timeline.t[index]
         load = ground.costs[user].load_s[timeline.target[index + 1]]
         place[rows] = ground.slates[user].answer[index]
-        delay[rows] = reading.delay_bucket(np.maximum(gap - load, 0.0))
+        ready = np.asarray(ground.world.delays) + load[:, None]
+        warm = (ready + ground.world.ttl_s >= gap[:, None]) & (
+            (ready <= gap[:, None]) | (ready == ready[:, :1])
+        )
+        in_reach[rows] = warm.any(1)
+        delay[rows] = np.where(warm.any(1), warm.argmax(1), len(ground.world.delays) - 1)
         when[rows] = reading.when_bucket(gap)
-    return Answers(place, delay, when)
+    return Answers(place, delay, in_reach, when)
 
 
 def sft_examples(ground: Ground, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
     """What SFT reads: (prompts int64 [S, PROMPT_LENGTH], input ids, labels), the last two ragged.
 
-    Every other state is shown with memory empty, as a ranking sees it: the answer is the next target, with
-    the latest delay that still is in time, or the empty plan where the slate does not hold it. The others
-    are shown with what the no-prewarm world holds, as a plan sees it: there the answer is also empty where
-    the next target is warm already, so that "keep still" is as likely as it is right. The label at `<plan>`
-    asks the token before it, `<when>`, for the time until the next opening.
+    Every other state is shown with memory empty, as a ranking sees it: the answer is the next target, or the
+    empty plan where the slate does not hold it. The others are shown with what the no-prewarm world holds,
+    as a plan sees it: there the answer is also empty where the next target is warm already or out of reach,
+    so that keeping still is said as often as it is right. The label at `<plan>` asks the token before it,
+    `<when>`, for the time until the next opening.
     """
     cold = np.arange(len(states)) % 2 == 1
     made = prompts(ground, states, cold=cold)
@@ -159,7 +168,7 @@ def sft_examples(ground: Ground, states: States) -> tuple[np.ndarray, list[list[
     for user, rows in states.by_user():
         warm, _ = held(ground, user)
         there = warm[states.index[rows], np.maximum(right.place[rows], 0)] > 0
-        needed[rows] &= cold[rows] | ~there
+        needed[rows] &= cold[rows] | (right.in_reach[rows] & ~there)
     inputs, labels = [], []
     for row, prompt in enumerate(made.tolist()):
         plan = reading.plan_ids([(int(right.place[row]), int(right.delay[row]))] if needed[row] else [])
