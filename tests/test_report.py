@@ -14,7 +14,7 @@ from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.evaluate import Evaluation, Setting, evaluate
 from rlmemo.policies import make_policies
-from rlmemo.report.evaluation import evaluation_page, evaluation_sections
+from rlmemo.report.evaluation import evaluation_page, evaluation_sections, headlines
 from rlmemo.report.figures import OWN_COLORS, colors, curves, heat, intervals
 from rlmemo.report.page import Headline, Page, Section, Table
 
@@ -98,6 +98,15 @@ def test_every_section_is_there_and_every_policy_named(evaluation: Evaluation, t
         assert f">{name}<" in text
     assert "Hits against waste" in titles
     assert "More memory, less memory" in titles
+
+
+def test_headlines_are_of_the_best_or_of_the_one_asked_for(evaluation: Evaluation) -> None:
+    best = headlines(evaluation)
+    assert [h.label for h in best][:2] == ["next target named first", "next target among five"]
+    asked = headlines(evaluation, of="mru")
+    assert asked[0].value == f"{100 * evaluation.policies['mru'].metrics['hr@1'].value:.1f} %"
+    assert asked[0].beside.startswith("mru; ")
+    assert headlines(evaluation, of="nobody") == []
 
 
 def test_one_user_and_one_policy_still_make_a_page() -> None:

@@ -69,8 +69,9 @@ def evaluation_page(evaluation: Evaluation, *, command: str = "", title: str = "
     )
 
 
-def headlines(evaluation: Evaluation) -> list[Headline]:
-    """The two or three numbers to remember, each beside what it should be compared with."""
+def headlines(evaluation: Evaluation, of: str | None = None) -> list[Headline]:
+    """The numbers to remember, each beside what it should be compared with: those of the policy `of`, or
+    of whichever is best."""
     found: list[Headline] = []
     for metric, label in (
         ("hr@1", "next target named first"),
@@ -83,9 +84,9 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
             for n, j in evaluation.policies.items()
             if metric in j.metrics and n != "oracle" and np.isfinite(j.metrics[metric].value)
         }
-        if not values:
+        if not values or (of is not None and of not in values):
             continue
-        best = max(values, key=lambda n: values[n])
+        best = of if of is not None else max(values, key=lambda n: values[n])
         value = f"{100 * values[best]:.1f} %" if metric in PERCENT else f"{values[best]:.3f} s"
         beside = best
         if metric in evaluation.differences.get(best, {}):
