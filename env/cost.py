@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -121,6 +122,18 @@ class WorldConfig:
             raise InputError(f"max_picks is {self.max_picks}; give 1 to 64")
         if not 1 <= len(self.delays) <= 100 or not all(math.isfinite(d) and d >= 0 for d in self.delays):
             raise InputError(f"delays are {self.delays}; give 1 to 100 numbers of seconds >= 0")
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> WorldConfig:
+        """Rules from a mapping of the fields above (from YAML, say). Raises InputError for any other key."""
+        known = [f.name for f in fields(cls)]
+        for key in given:
+            if key not in known:
+                raise InputError(f"the world's rules have no {key!r}; they are {', '.join(known)}")
+        values = dict(given)
+        if "delays" in values:
+            values["delays"] = tuple(float(d) for d in values["delays"])
+        return cls(**values)
 
     def resolved(self, costs: Costs) -> WorldConfig:
         """The same rules with the budget in MB, rounded down to whole KiB (see `Costs`)."""

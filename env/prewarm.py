@@ -146,7 +146,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         if slate_size < 1:
             raise InputError(f"slate_size is {slate_size}; give 1 or more")
         self.render_mode = render_mode
-        self.config = config if isinstance(config, WorldConfig) else WorldConfig(**(config or {}))
+        self.config = config if isinstance(config, WorldConfig) else WorldConfig.from_mapping(config or {})
         try:
             self.reward = parse_reward(reward)
             self._weights = self.reward.weights(FIELDS)

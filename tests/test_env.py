@@ -232,6 +232,7 @@ def test_stepping_over_the_end_is_refused() -> None:
         ({"indices": [np.array([1])]}, "1 timelines"),
         ({"indices": [np.array([1]), np.array([999]), np.array([1])]}, "outside"),
         ({"config": {"ttl_s": -1}}, "ttl_s"),
+        ({"config": {"budgte": 1}}, "budget_mb, budget_targets"),
     ],
 )
 def test_bad_arguments_are_refused_with_advice(given: dict[str, Any], said: str) -> None:

@@ -193,7 +193,7 @@ def test_ten_thousand_events_in_under_thirty_seconds() -> None:
         both = bracket(timeline, costs, WorldConfig(budget_targets=budget))
         assert time.perf_counter() - began < 30.0
         assert 0 < both.feasible_s <= both.bound_s
-        assert both.gap < 0.15
+        assert both.gap < 0.05
 
 
 @pytest.mark.slow
