@@ -40,12 +40,15 @@ def load_model(name: str = EMBEDDED) -> tuple[Any, Any]:
     Only safetensors are read, and nothing is downloaded. Raises InputError where there is no such model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     path = Path(str(files("rlmemo.base"))) if name == EMBEDDED else Path(name).expanduser()
     if not (path / "config.json").is_file():
         raise InputError(
             f"model {name}: {path} has no config.json; give `embedded` or a folder in hub format"
         )
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a bar for reading less than a megabyte
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
@@ -53,6 +56,9 @@ def load_model(name: str = EMBEDDED) -> tuple[Any, Any]:
         )
     except (OSError, ValueError) as error:
         raise InputError(f"model {name}: cannot be read ({error})") from None
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     return model.eval(), tokenizer
 
 
