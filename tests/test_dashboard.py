@@ -337,7 +337,12 @@ def test_forgetting_a_target_leaves_no_trace_in_the_file(
     page.goto(server.url)
     vote(page, 1, key=True)
     page.goto(f"{server.url}/privacy")
-    page.get_by_role("combobox", name="Target").click()
+    page.wait_for_selector("input[type=file]", state="attached")  # the last of the page to be drawn
+    page.wait_for_timeout(1000)
+    choice = page.get_by_role("combobox", name="Target")
+    choice.scroll_into_view_if_needed()  # an open list closes when the page scrolls
+    page.wait_for_timeout(500)
+    choice.click()
     page.get_by_role("option", name=re.compile("^news.example")).click()
     page.get_by_text("Its opens, and every prediction that names it").click()
     page.get_by_role("button", name="Forget this target").click()
