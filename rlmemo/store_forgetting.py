@@ -8,6 +8,7 @@ adapters that were trained on what is now forgotten: those are named.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,7 +133,16 @@ def _finish(store: Store, events: int, gone: tuple[int, int]) -> Forgotten:
 
 
 def _rewrite(store: Store) -> None:
-    """Leave nothing of what was deleted in the file or its log."""
-    with store._lock:
-        store.db.execute("VACUUM")
-        store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    """Leave nothing of what was deleted in the file or its log. Raises InputError where another program
+    keeps the file busy: the rows are gone then, and what is left of them goes with the next time."""
+    try:
+        with store._lock:
+            store.db.execute("VACUUM")
+            busy = store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.OperationalError:
+        busy = True
+    if busy:
+        raise InputError(
+            f"{store.path}: the rows are gone, but another program kept the file from being rewritten; "
+            "close it and forget anything once more"
+        )

@@ -192,3 +192,18 @@ def test_the_export_holds_everything(store: Store) -> None:
     held = store_forgetting.holdings(store)
     assert {t: by_table[t] for t in held} == held
     assert next(r for r in rows if r["table"] == "ratings")["thumbs"] == 0
+
+
+def test_a_busy_file_is_said_to_be_not_rewritten(store: Store) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    store.db.execute("PRAGMA busy_timeout = 200")
+    with closing(sqlite3.connect(store.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM events").fetchone()
+        with pytest.raises(InputError, match="the rows are gone, but"):
+            store_forgetting.forget_target(store, "Mail")
+    assert store._one("SELECT COUNT(*) FROM events WHERE target = 'Mail'") == 0
+    store_forgetting.forget_target(store, "Chat")
+    assert b"Mail" not in store.path.read_bytes()
