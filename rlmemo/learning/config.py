@@ -58,10 +58,10 @@ class TrainConfig:
     lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning")
     checkpoint_steps: int = _setting(25, "updates between two checkpoints", "learning")
 
-    sft_states: int = _setting(4000, "training states for SFT at most, drawn at random", "sft")
+    sft_states: int = _setting(8000, "training states for SFT at most, drawn at random", "sft")
     sft_epochs: float = _setting(1.0, "passes over them", "sft")
     sft_batch: int = _setting(32, "states per update", "sft")
-    sft_lr: float = _setting(1e-3, "learning rate", "sft")
+    sft_lr: float = _setting(3e-3, "learning rate", "sft")
 
     plan_states: int = _setting(2500, "training states whose plans are scored by forking, at most", "plans")
     plan_samples: int = _setting(4, "plans sampled from the model per state", "plans")

@@ -39,13 +39,17 @@ ORIGINS = ("none", "greedy", "sampled", "top", "delayed", "slate")
 
 @dataclass(frozen=True)
 class Scored:
-    """The different plans of one state, with where they came from and the reward that each adds."""
+    """The different plans of one state, with where they came from and the reward that each adds.
+
+    chance: probability, under the model that is to learn, of prewarming anything at all in this state.
+    """
 
     user: int
     index: int
     plans: tuple[Picks, ...]
     origins: tuple[str, ...]
     rewards: np.ndarray
+    chance: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,14 @@ class Verdict:
     good: bool
     advantage: float
     origin: str
+
+
+def chances(first: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Probability of a first pick that is valid, against keeping still: float64 [D]. first as in `propose`;
+    valid: bool [D, size]."""
+    p = np.exp(first.astype(np.float64))
+    some = np.where(valid, p[:, :-1], 0.0).sum(1)
+    return np.asarray(some / np.maximum(some + p[:, -1], 1e-12))
 
 
 Sampler = Callable[[np.ndarray, np.ndarray, float], list[Picks]]
@@ -124,7 +136,12 @@ def propose(
 
 
 def score(
-    ground: Ground, states: States, plans: list[dict[Picks, str]], reward: Reward, picks: int
+    ground: Ground,
+    states: States,
+    plans: list[dict[Picks, str]],
+    reward: Reward,
+    picks: int,
+    chance: np.ndarray | None = None,
 ) -> list[Scored]:
     """The reward that each plan adds over keeping still at its state.
 
@@ -160,6 +177,7 @@ def score(
                 plans=tuple(made),
                 origins=tuple(made.values()),
                 rewards=values[d, : len(made)],
+                chance=1.0 if chance is None else float(chance[row]),
             )
     return [s for s in scored if s is not None]
 
@@ -177,7 +195,8 @@ def pairs(
 ) -> list[Pair]:
     """At most `limit` pairs whose rewards differ by at least `margin`, in random order.
 
-    weighted: any two plans of a state, drawn without replacement in proportion to the difference.
+    weighted: any two plans of a state, drawn without replacement in proportion to the difference times the
+    state's `chance`: where the model would never prewarm anyway there is little to decide.
     extremes: the best against the worst of each state.
     """
     found: list[tuple[float, int, int, int]] = []
@@ -191,7 +210,7 @@ def pairs(
             difference = float(s.rewards[a] - s.rewards[b])
             if abs(difference) >= max(margin, 1e-9):
                 a, b = (a, b) if difference > 0 else (b, a)
-                found.append((abs(difference), row, a, b))
+                found.append((abs(difference) * max(s.chance, 1e-6), row, a, b))
     kept = _draw(np.array([f[0] for f in found]), limit, pairing == "weighted", seed)
     made = []
     for _, row, a, b in (found[i] for i in kept):
@@ -220,7 +239,8 @@ def verdicts(
     for row, s in enumerate(scored):
         advantage = s.rewards - s.rewards.mean()
         found += [(float(a), row, m) for m, a in enumerate(advantage) if abs(a) >= max(margin, 1e-9)]
-    kept = _draw(np.abs([f[0] for f in found]), limit, True, seed)
+    weight = [abs(advantage) * max(scored[row].chance, 1e-6) for advantage, row, _ in found]
+    kept = _draw(np.array(weight), limit, True, seed)
     made = []
     for advantage, row, m in (found[i] for i in kept):
         s = scored[row]
