@@ -127,6 +127,7 @@ def test_weighted_pairs_have_the_sign_of_the_expected_reward() -> None:
         Scored(
             0, i, (still, a, b), ("none", "top", "top"),
             np.array([0.0, 3.0 if i % 4 == 0 else -0.3, 3.0 if i % 4 == 1 else -0.3]),
+            np.ones(3),
         )
         for i in range(4000)
     ]  # fmt: skip

@@ -21,8 +21,8 @@ from rlmemo.learning.pairs import (
     Pair,
     Picks,
     Verdict,
-    chances,
     pairs,
+    plan_odds,
     propose,
     read_pairs,
     score,
@@ -110,8 +110,8 @@ def _plans(
         return
     with display.stage(f"plans for {len(states)} states, by replay") as bar:
         began = time.perf_counter()
-        made, chance = propose_plans(config, folder.path / "sft", ground, states, bar)
-        scored = score(ground, states, made, start.reward, config.picks, chance)
+        made, odds = propose_plans(config, folder.path / "sft", ground, states, bar)
+        scored = score(ground, states, made, start.reward, config.picks, odds)
         users = [t.user for t in ground.timelines]
         rows: list[Pair] | list[Verdict]
         if config.method == "dpo":
@@ -141,9 +141,9 @@ def _preference_file(config: TrainConfig, folder: RunFolder) -> Path:
 
 def propose_plans(
     config: TrainConfig, adapter: Path, ground: Ground, states: States, progress: Any
-) -> tuple[list[dict[Picks, str]], np.ndarray]:
-    """The plans of `states` and the model's chance of prewarming anything in each, float64 [S]
-    (`rlmemo.learning.pairs.propose`, `chances`), asked of the base model with `adapter`."""
+) -> tuple[list[dict[Picks, str]], list[np.ndarray]]:
+    """The plans of `states` and how likely the model says them (`propose` and `plan_odds` of
+    `rlmemo.learning.pairs`), asked of the base model with `adapter`."""
     from rlmemo.policies.language import load_adapted, plan_logprobs, sample_plans
 
     model = load_adapted(config.model, adapter)
@@ -158,7 +158,7 @@ def propose_plans(
 
     made: list[dict[Picks, str]] = [{} for _ in range(len(states))]
     asked = prompts(ground, states)
-    chance = np.zeros(len(states))
+    odds = [np.zeros(0)] * len(states)
     done = 0
     for user, rows in states.by_user():
         slates = ground.slates[user]
@@ -166,16 +166,17 @@ def propose_plans(
         for part in np.array_split(rows, -(-len(rows) // BATCH)):
             index = states.index[part]
             first = plan_logprobs(model, asked[part])
-            chance[part] = chances(first, (slates.candidates[index] >= 0) & (warm[index] == 0))
+            valid = (slates.candidates[index] >= 0) & (warm[index] == 0)
             found = propose(
                 first, slates.candidates[index], warm[index], asked[part], sample,
                 picks=config.picks, samples=config.plan_samples, temperature=config.temperature,
             )  # fmt: skip
-            for row, plan in zip(part, found, strict=True):
+            for k, (row, plan) in enumerate(zip(part, found, strict=True)):
                 made[row] = plan
+                odds[row] = plan_odds(first[k], valid[k], tuple(plan))
             done += len(part)
             progress(done, len(states))
-    return made, chance
+    return made, odds
 
 
 def _preferences(

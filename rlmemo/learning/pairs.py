@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ ORIGINS = ("none", "greedy", "sampled", "top", "delayed", "slate")
 class Scored:
     """The different plans of one state, with where they came from and the reward that each adds.
 
-    chance: probability, under the model that is to learn, of prewarming anything at all in this state.
+    odds: float64 [plans], how likely the model that is to learn says each of them (`plan_odds`).
     """
 
     user: int
@@ -49,7 +49,7 @@ class Scored:
     plans: tuple[Picks, ...]
     origins: tuple[str, ...]
     rewards: np.ndarray
-    chance: float = 1.0
+    odds: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,24 @@ class Verdict:
     origin: str
 
 
-def chances(first: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Probability of a first pick that is valid, against keeping still: float64 [D]. first as in `propose`;
-    valid: bool [D, size]."""
+LATER = 0.2
+"""What a plan's odds are multiplied by for every pick that is not at once (its delay is not asked for)."""
+
+
+def plan_odds(first: np.ndarray, valid: np.ndarray, plans: Sequence[Picks]) -> np.ndarray:
+    """How likely the model is to say each plan of one state, about: float64 [len(plans)].
+
+    first: [size + 1], log-probability of each place as first pick, last column none; valid: bool [size].
+    """
     p = np.exp(first.astype(np.float64))
-    some = np.where(valid, p[:, :-1], 0.0).sum(1)
-    return np.asarray(some / np.maximum(some + p[:, -1], 1e-12))
+    p[:-1] *= valid
+    p /= max(float(p.sum()), 1e-12)
+    return np.array(
+        [
+            np.prod([p[place] * (LATER if delay else 1.0) for place, delay in plan]) if plan else p[-1]
+            for plan in plans
+        ]
+    )
 
 
 Sampler = Callable[[np.ndarray, np.ndarray, float], list[Picks]]
@@ -141,7 +153,7 @@ def score(
     plans: list[dict[Picks, str]],
     reward: Reward,
     picks: int,
-    chance: np.ndarray | None = None,
+    odds: list[np.ndarray] | None = None,
 ) -> list[Scored]:
     """The reward that each plan adds over keeping still at its state.
 
@@ -177,7 +189,7 @@ def score(
                 plans=tuple(made),
                 origins=tuple(made.values()),
                 rewards=values[d, : len(made)],
-                chance=1.0 if chance is None else float(chance[row]),
+                odds=np.ones(len(made)) if odds is None else odds[row],
             )
     return [s for s in scored if s is not None]
 
@@ -196,7 +208,8 @@ def pairs(
     """At most `limit` pairs whose rewards differ by at least `margin`, in random order.
 
     weighted: any two plans of a state, drawn without replacement in proportion to the difference times the
-    state's `chance`: where the model would never prewarm anyway there is little to decide.
+    odds that the model says the one and the other: as if both had been sampled from it, which makes the
+    preferences point where its expected reward grows. What it would never say needs no lesson.
     extremes: the best against the worst of each state.
     """
     found: list[tuple[float, int, int, int]] = []
@@ -210,7 +223,7 @@ def pairs(
             difference = float(s.rewards[a] - s.rewards[b])
             if abs(difference) >= max(margin, 1e-9):
                 a, b = (a, b) if difference > 0 else (b, a)
-                found.append((abs(difference) * max(s.chance, 1e-6), row, a, b))
+                found.append((abs(difference) * max(float(s.odds[a] * s.odds[b]), 1e-9), row, a, b))
     kept = _draw(np.array([f[0] for f in found]), limit, pairing == "weighted", seed)
     made = []
     for _, row, a, b in (found[i] for i in kept):
@@ -239,7 +252,7 @@ def verdicts(
     for row, s in enumerate(scored):
         advantage = s.rewards - s.rewards.mean()
         found += [(float(a), row, m) for m, a in enumerate(advantage) if abs(a) >= max(margin, 1e-9)]
-    weight = [abs(advantage) * max(scored[row].chance, 1e-6) for advantage, row, _ in found]
+    weight = [abs(advantage) * max(float(scored[row].odds[m]), 1e-9) for advantage, row, m in found]
     kept = _draw(np.array(weight), limit, True, seed)
     made = []
     for advantage, row, m in (found[i] for i in kept):
