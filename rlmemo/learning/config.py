@@ -27,7 +27,7 @@ DPO_LOSSES = (
     "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
 )  # fmt: skip
 """Losses of TRL's DPOTrainer that need no further setting."""
-PAIRINGS = ("weighted", "extremes")
+PAIRINGS = ("weighted", "on_policy", "extremes")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
 
 
@@ -69,7 +69,8 @@ class TrainConfig:
     margin: float = _setting(0.02, "two plans are a pair when their rewards differ by this much", "plans")
     pairing: str = _setting(
         "weighted",
-        "weighted: any two plans, kept in proportion to their difference; extremes: best against worst",
+        "weighted: any two plans, in proportion to their difference; on_policy: and to the odds that the "
+        "model says them; extremes: best against worst",
         "plans",
         PAIRINGS,
     )

@@ -207,9 +207,9 @@ def pairs(
 ) -> list[Pair]:
     """At most `limit` pairs whose rewards differ by at least `margin`, in random order.
 
-    weighted: any two plans of a state, drawn without replacement in proportion to the difference times the
-    odds that the model says the one and the other: as if both had been sampled from it, which makes the
-    preferences point where its expected reward grows. What it would never say needs no lesson.
+    weighted: any two plans of a state, drawn without replacement in proportion to the difference.
+    on_policy: in proportion to the difference times the odds that the model says the one and the other, as
+    if both had been sampled from it.
     extremes: the best against the worst of each state.
     """
     found: list[tuple[float, int, int, int]] = []
@@ -223,8 +223,9 @@ def pairs(
             difference = float(s.rewards[a] - s.rewards[b])
             if abs(difference) >= max(margin, 1e-9):
                 a, b = (a, b) if difference > 0 else (b, a)
-                found.append((abs(difference) * max(float(s.odds[a] * s.odds[b]), 1e-9), row, a, b))
-    kept = _draw(np.array([f[0] for f in found]), limit, pairing == "weighted", seed)
+                said = float(s.odds[a] * s.odds[b]) if pairing == "on_policy" else 1.0
+                found.append((abs(difference) * max(said, 1e-9), row, a, b))
+    kept = _draw(np.array([f[0] for f in found]), limit, pairing != "extremes", seed)
     made = []
     for _, row, a, b in (found[i] for i in kept):
         s = scored[row]
@@ -252,7 +253,7 @@ def verdicts(
     for row, s in enumerate(scored):
         advantage = s.rewards - s.rewards.mean()
         found += [(float(a), row, m) for m, a in enumerate(advantage) if abs(a) >= max(margin, 1e-9)]
-    weight = [abs(advantage) * max(float(scored[row].odds[m]), 1e-9) for advantage, row, m in found]
+    weight = [abs(advantage) for advantage, _, _ in found]
     kept = _draw(np.array(weight), limit, True, seed)
     made = []
     for advantage, row, m in (found[i] for i in kept):

@@ -155,20 +155,16 @@ def answers(ground: Ground, states: States) -> Answers:
 def sft_examples(ground: Ground, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
     """What SFT reads: (prompts int64 [S, PROMPT_LENGTH], input ids, labels), the last two ragged.
 
-    Every other state is shown with memory empty, as a ranking sees it: the answer is the next target, or the
-    empty plan where the slate does not hold it. The others are shown with what the no-prewarm world holds,
-    as a plan sees it: there the answer is also empty where the next target is warm already or out of reach,
-    so that keeping still is said as often as it is right. The label at `<plan>` asks the token before it,
-    `<when>`, for the time until the next opening.
+    Every other state is shown with memory empty, as a ranking sees it, the others with what the no-prewarm
+    world holds, as a plan sees it. The answer is the next target in time, or the empty plan where the slate
+    does not hold it: what to keep still about is left to the preferences. (Saying "empty" also where the
+    next target is warm already makes the model so shy that DPO finds no plan of its own to learn from.)
+    The label at `<plan>` asks the token before it, `<when>`, for the time until the next opening.
     """
     cold = np.arange(len(states)) % 2 == 1
     made = prompts(ground, states, cold=cold)
     right = answers(ground, states)
     needed = right.place >= 0
-    for user, rows in states.by_user():
-        warm, _ = held(ground, user)
-        there = warm[states.index[rows], np.maximum(right.place[rows], 0)] > 0
-        needed[rows] &= cold[rows] | (right.in_reach[rows] & ~there)
     inputs, labels = [], []
     for row, prompt in enumerate(made.tolist()):
         plan = reading.plan_ids([(int(right.place[row]), int(right.delay[row]))] if needed[row] else [])
