@@ -37,7 +37,7 @@ def training_page(start: Start, folder: RunFolder, evaluation: Evaluation, found
             f"“{last}”."
         ),
         badge=judged.badge,
-        headlines=headlines(evaluation),
+        headlines=headlines(evaluation, of=last),
         facts=[*facts(evaluation), *_run_facts(start, state)],
         sections=[
             s
