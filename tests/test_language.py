@@ -203,3 +203,14 @@ def test_a_missing_model_is_one_clear_error(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"config\.json"):
         load_model(str(tmp_path))
+
+
+def test_an_adapter_is_not_read_on_another_base(tmp_path: Path) -> None:
+    from rlmemo.policies.language import LanguagePolicy
+
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "config.yaml").write_text(
+        "settings: {model: embedded}\nmet: {base_sha256: 'no such weights'}\n"
+    )
+    with pytest.raises(InputError, match="has changed"):
+        LanguagePolicy.load(tmp_path)

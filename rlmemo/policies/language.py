@@ -42,7 +42,7 @@ def load_model(name: str = EMBEDDED) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    path = Path(str(files("rlmemo.base"))) if name == EMBEDDED else Path(name).expanduser()
+    path = model_folder(name)
     if not (path / "config.json").is_file():
         raise InputError(
             f"model {name}: {path} has no config.json; give `embedded` or a folder in hub format"
@@ -60,6 +60,19 @@ def load_model(name: str = EMBEDDED) -> tuple[Any, Any]:
         if shown:
             logging.enable_progress_bar()
     return model.eval(), tokenizer
+
+
+def weights_sha256(name: str) -> str | None:
+    """SHA-256 of the weights of `load_model(name)`, None where there are none."""
+    from rlmemo.learning.folder import sha256
+
+    path = model_folder(name) / "model.safetensors"
+    return sha256(path) if path.is_file() else None
+
+
+def model_folder(name: str) -> Path:
+    """Where the model `name` lies."""
+    return Path(str(files("rlmemo.base"))) if name == EMBEDDED else Path(name).expanduser()
 
 
 def load_adapted(name: str, adapter: Path | None) -> Any:
@@ -267,12 +280,16 @@ class LanguagePolicy:
         import yaml
 
         try:
-            settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["settings"]
+            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+            settings, met = config["settings"], config.get("met") or {}
             choice_file = folder / "adapter" / "plan.json"
             choice = json.loads(choice_file.read_text()) if choice_file.exists() else {"planner": "own"}
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
             raise InputError(f"{folder}: is no finished run ({error}); train one with --out") from None
-        model = load_adapted(str(settings.get("model", EMBEDDED)), folder / "adapter")
+        base = str(settings.get("model", EMBEDDED))
+        if met.get("base_sha256") and met["base_sha256"] != weights_sha256(base):
+            raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
+        model = load_adapted(base, folder / "adapter")
         kind = LanguagePolicy if choice.get("planner") == "own" else RankedLanguagePolicy
         return kind(model, folder.name)
 
