@@ -68,7 +68,7 @@ def run_job(start: Start, folder: RunFolder) -> None:
     from rlmemo.learning.judgement import judge
 
     judge(start, folder, ground, display)
-    _say_what_is_there(folder, display, time.perf_counter() - began)
+    _say_what_is_there(config, folder, display, time.perf_counter() - began)
 
 
 def _threads(folder: RunFolder) -> None:
@@ -215,7 +215,7 @@ def _preferences(
         folder.finish(method, {**found, "seconds": time.perf_counter() - began})
 
 
-def _say_what_is_there(folder: RunFolder, display: Display, seconds: float) -> None:
+def _say_what_is_there(config: TrainConfig, folder: RunFolder, display: Display, seconds: float) -> None:
     path = folder.path
     display.say(f"\nwrote in {seconds:.0f} s:")
     for name, what in {
@@ -228,8 +228,11 @@ def _say_what_is_there(folder: RunFolder, display: Display, seconds: float) -> N
     }.items():
         if (path / name).exists():
             display.say(f"  {path / name}{'/' if (path / name).is_dir() else '':<4} {what}")
-    display.say(
-        f"next: python -m rlmemo.benchmark --policies backoff3,gbdt,{path}   compare it on other events\n"
-        "      python -m rlmemo.train --timelines YOUR.csv               train on your own timeline\n"
-        "      python -m dashboard                                      see predictions and rate them"
-    )
+    display.say("next:")
+    compare = f"rlmemo.benchmark --timelines {config.timelines} --policies omnibox,oracle,{path}"
+    for command, what in {
+        compare: "more policies, and more budgets",
+        "rlmemo.train --timelines YOUR.csv": "learn from your own timeline",
+        "dashboard": "see predictions and rate them",
+    }.items():
+        display.say(f"  python -m {command:<70} {what}")
