@@ -58,12 +58,19 @@ def start(runs: Path, name: str, arguments: Sequence[str]) -> Job:
             stdout=handle,
             stderr=handle,
             start_new_session=True,
+            preexec_fn=_hear_interrupts,
         )
     finally:
         os.close(handle)
     _children.append(child)
     (runs / f"{name}.pid").write_text(str(child.pid), encoding="utf-8")
     return _job(log)
+
+
+def _hear_interrupts() -> None:
+    """In the child: a dashboard that a script put in the background ignores SIGINT, and so would its
+    children, who then could not be stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def find(runs: Path) -> list[Job]:

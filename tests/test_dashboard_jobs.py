@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,14 @@ def test_stopped(trainer: Path) -> None:
     jobs.stop(jobs.find(trainer)[0])
     job = state_becomes(trainer, "stopped")
     jobs.stop(job)  # nothing left to stop
+
+
+def test_stopped_where_the_dashboard_itself_ignores_interrupts(trainer: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        test_stopped(trainer)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_it_outlives_who_started_it(trainer: Path) -> None:
