@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# Blend that orders the slate before any model has seen it; fitted once by logistic regression on
-# synthetic personas and checked on the webtrackr validation part (experiments/LOG.md).
+# Blend that orders the slate before any model has seen it. Set by hand and not fitted to anything; its own
+# order on webtrackr's validation part is hr@1/3/5 .308/.504/.573 (experiments/LOG.md).
 BLEND_SHARE1, BLEND_SHARE2, BLEND_SHARE3 = 0.8, 0.7, 0.5
 BLEND_FRESH, BLEND_LAST, BLEND_PACE, BLEND_DAYPART = 0.5, 0.15, 0.4, 0.3
 BLEND_RECENT, BLEND_SLOW, BLEND_HOUR, BLEND_BACK = 0.5, 0.3, 0.2, 0.1
