@@ -134,6 +134,11 @@ def _count(log1p: float) -> int:
     return round(float(np.expm1(log1p)))
 
 
+def free_tenths(free: float) -> int:
+    """The free share of memory as it is told: in tenths, so that it does not change with every event."""
+    return round(10 * min(max(float(free), 0.0), 1.0))
+
+
 def candidate_line(letter: str, shown: str, features: np.ndarray, support: int, state: int) -> str:
     """What is known of one candidate. features: float32 [len(FEATURES)]; support: how often the current
     target was left before; state: index into `STATES`."""
@@ -157,12 +162,12 @@ def question_text(
     """The question of decision i, up to but without `ANSWER`.
 
     current: shown name of the target that is open. warm: [size], index into `STATES` (None: all cold).
-    free: share of the memory budget that is free.
+    free: share of the memory budget that is free, told in tenths.
     """
     candidates, features = slates.candidates[i], slates.features[i]
     support = _count(slates.context[i, _C["log_support1"]])
     lines = [
-        f"Now {clock(local_s)}, open is {current}, memory free {100 * float(free):.0f}%. May come next:\n"
+        f"Now {clock(local_s)}, open is {current}, memory free {10 * free_tenths(free)}%. May come next:\n"
     ]
     for place, target in enumerate(candidates):
         if target >= 0:
@@ -239,7 +244,7 @@ def parse_answer(text: str, valid: Sequence[bool] | np.ndarray | None = None) ->
     if line.lower() in ("none", "nothing", "-"):
         return ()
     picks: dict[int, int] = {}
-    for part in re.split(r"[\s,;]+(?=[A-Z](?:\s?[0-9])?(?:\W|$))", line):
+    for part in re.split(r"[\s,;]+(?=[A-Z](?:\s?[0-9])?(?:\W|$))|(?<=[0-9])(?=[A-Z])", line):
         found = _PICK.fullmatch(part.strip(" \t*`'\".,;"))
         if found is None or found[1] not in LETTERS or int(found[2] or 0) >= len(reading.DELAYS_S):
             raise ValueError(f"not a plan: {text[-80:]!r}")
