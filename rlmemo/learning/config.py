@@ -27,6 +27,28 @@ DPO_LOSSES = (
     "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
 )  # fmt: skip
 """Losses of TRL's DPOTrainer that need no further setting."""
+PEFT_KINDS = {
+    "lora": "low-rank updates of the linear layers",
+    "dora": "lora with direction and size of each row apart",
+    "adalora": "low-rank updates whose ranks are shared out while training",
+    "ia3": "one factor per key, value and hidden unit",
+    "prefix": "learned keys and values before the moment, in every layer",
+    "p-tuning": "learned tokens before the moment, written by a small network",
+    "prompt": "learned tokens before the moment",
+    "none": "no adapter: every weight of the model is trained",
+}
+LEARNING_RATES: dict[str, dict[str, float]] = {
+    "lora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
+    "dora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
+    "adalora": {"sft": 1e-2, "dpo": 1e-3, "kto": 1e-3, "user": 3e-3},
+    "ia3": {"sft": 1e-2, "dpo": 1e-3, "kto": 1e-3, "user": 3e-3},
+    "prefix": {"sft": 1e-2, "dpo": 1e-3, "kto": 1e-3, "user": 3e-3},
+    "p-tuning": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
+    "prompt": {"sft": 3e-2, "dpo": 3e-3, "kto": 3e-3, "user": 1e-2},
+    "none": {"sft": 1e-3, "dpo": 3e-5, "kto": 3e-5},
+}
+"""What `--sft-lr` and its kind are where they are not given, by `--peft`."""
+REPORTERS = ("none", "trackio", "tensorboard", "wandb")
 PAIRINGS = ("weighted", "on_policy", "extremes")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
 
@@ -41,6 +63,9 @@ class TrainConfig:
 
     timelines: str = _setting("demo", "demo, webtrackr, lsapp, a database, or a CSV file", "data")
     tz: str | None = _setting(None, "IANA time zone, where the source does not say", "data")
+    db: str | None = _setting(
+        None, "database that notes this run (left out: the one of --timelines, if it is one)", "data"
+    )
     split: str = _setting("chrono", "how events are parted into training and test", "data", SPLITS)
     method: str = _setting(
         "dpo", "; ".join(f"{k}: {v}" for k, v in METHODS.items()), "learning", tuple(METHODS)
@@ -54,14 +79,21 @@ class TrainConfig:
     ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world")
     picks: int = _setting(3, "K, prewarms per plan at most", "world")
 
-    lora_rank: int = _setting(16, "rank of the adapter", "learning")
+    peft: str = _setting(
+        "lora", "; ".join(f"{k}: {v}" for k, v in PEFT_KINDS.items()), "learning", tuple(PEFT_KINDS)
+    )
+    lora_rank: int = _setting(16, "rank of the adapter (adalora: on average, in the end)", "learning")
     lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning")
+    virtual_tokens: int = _setting(16, "learned tokens of prefix, p-tuning and prompt", "learning")
     checkpoint_steps: int = _setting(25, "updates between two checkpoints", "learning")
+    report_to: str = _setting(
+        "none", "where metrics go as well, besides metrics.jsonl and report.html", "learning", REPORTERS
+    )
 
     sft_states: int = _setting(8000, "training states for SFT at most, drawn at random", "sft")
     sft_epochs: float = _setting(1.0, "passes over them", "sft")
     sft_batch: int = _setting(32, "states per update", "sft")
-    sft_lr: float = _setting(3e-3, "learning rate", "sft")
+    sft_lr: float = _setting(3e-3, "learning rate (this default: for lora)", "sft")
 
     plan_states: int = _setting(2500, "training states whose plans are scored by forking, at most", "plans")
     plan_samples: int = _setting(4, "plans sampled from the model per state", "plans")
@@ -78,15 +110,22 @@ class TrainConfig:
     dpo_pairs: int = _setting(2400, "pairs at most", "dpo")
     dpo_epochs: float = _setting(1.0, "passes over them", "dpo")
     dpo_batch: int = _setting(32, "pairs per update", "dpo")
-    dpo_lr: float = _setting(3e-4, "learning rate", "dpo")
+    dpo_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "dpo")
     dpo_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "dpo")
     dpo_loss: str = _setting("sigmoid", "TRL loss type, several joined by +, e.g. sigmoid+sft", "dpo")
 
     kto_plans: int = _setting(4800, "single plans at most", "kto")
     kto_epochs: float = _setting(1.0, "passes over them", "kto")
     kto_batch: int = _setting(32, "plans per update", "kto")
-    kto_lr: float = _setting(3e-4, "learning rate", "kto")
+    kto_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "kto")
     kto_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "kto")
+
+    adapter_per_user: bool = _setting(
+        False, "go on from the shared adapter with one for each user, on that user's part alone", "users"
+    )
+    user_states: int = _setting(4000, "training states per user at most, drawn at random", "users")
+    user_epochs: float = _setting(2.0, "passes over them, or over the user's pairs or plans", "users")
+    user_lr: float = _setting(1e-3, "learning rate (this default: for lora)", "users")
 
     policies: str = _setting(BASELINES, "baselines in the report, joined by commas", "evaluation")
 
@@ -120,6 +159,8 @@ def make_config(values: Mapping[str, Any], where: str = "the command line") -> T
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise InputError(f"{where}: there is no setting {str(name)!r}; {hint}")
         clean[key] = _typed(known[key], value, where)
+    for stage, rate in LEARNING_RATES.get(str(clean.get("peft", "lora")), {}).items():
+        clean.setdefault(f"{stage}_lr", rate)
     config = TrainConfig(**clean)
     _check(config, where)
     return config
@@ -174,6 +215,11 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
         raise InputError(f"{where}: {name} is empty; give a value such as {setting.default}")
     if name == "reward" and isinstance(value, Mapping):
         return ",".join(f"{k}={v}" for k, v in value.items())
+    if kind == "bool":
+        known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if str(value).strip().lower() not in known:
+            raise InputError(f"{where}: {name} is {value!r}; give true or false")
+        return known[str(value).strip().lower()]
     if kind.startswith("str"):
         if name == "policies" and isinstance(value, list):
             return ",".join(str(x) for x in value)
@@ -202,7 +248,7 @@ def _check(config: TrainConfig, where: str) -> None:
     at_least: dict[str, float] = {
         "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
         "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
-        "kto_batch": 2, "seed": 0, "ttl_s": 1,
+        "kto_batch": 2, "seed": 0, "ttl_s": 1, "virtual_tokens": 1, "user_states": 1,
     }  # fmt: skip
     for name, least in at_least.items():
         if getattr(config, name) < least:
@@ -216,6 +262,15 @@ def _check(config: TrainConfig, where: str) -> None:
             close = difflib.get_close_matches(name, DPO_LOSSES, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(DPO_LOSSES)}"
             raise InputError(f"{where}: dpo_loss {name!r} is no loss; {hint}")
+    if config.adapter_per_user and config.peft == "none":
+        raise InputError(
+            f"{where}: adapter_per_user needs an adapter, and peft none trains the whole model; choose one "
+            f"of {', '.join(k for k in PEFT_KINDS if k != 'none')}"
+        )
+    if config.adapter_per_user and config.method not in ("sft", "dpo", "kto"):
+        raise InputError(
+            f"{where}: adapter_per_user goes with method sft, dpo or kto, and not with {config.method}"
+        )
     if config.picks > 12:
         raise InputError(f"{where}: picks is {config.picks}; a slate has 12 places, so give 1 to 12")
     if config.seed >= 2**32:

@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,51 +27,63 @@ from typing import Any
 
 from env.errors import InputError
 
+PART = ".part"
+"""How the name of a file or folder ends that is being written; what a killed process leaves of that kind
+is taken away by the next one."""
 COMPLETE = "complete.json"
 """Written into a checkpoint after everything else: the hashes of its files."""
 
 
 def write_atomic(path: Path, text: str) -> None:
     """Put `text` at `path`, whole or not at all. Raises InputError where the disk does not take it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    name = ""
     try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
+        _sync_folder(path.parent)
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: could not be written ({error.strerror}); free some space and run with --resume"
-        ) from None
-    _sync_folder(path.parent)
+        if name:
+            Path(name).unlink(missing_ok=True)
+        raise not_written(path, error) from None
+
+
+def not_written(path: Path, error: Exception) -> InputError:
+    """What is said where the disk did not take a file of a run."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return InputError(f"{path}: could not be written ({reason}); free some space and run with --resume")
 
 
 @contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
     """Give an empty folder to write into; when the block ends well it takes the place of `path`."""
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    from safetensors import SafetensorError
+
+    part, old = path.with_name(f".{path.name}{PART}"), path.with_name(f".{path.name}.old{PART}")
     try:
-        yield part
-    except BaseException:
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                file.chmod(0o644)  # safetensors writes for the owner alone
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(part, path)
+        shutil.rmtree(old, ignore_errors=True)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):
+            raise not_written(path, error) from None
         raise
-    for file in part.rglob("*"):
-        if file.is_file():
-            file.chmod(0o644)  # safetensors writes for the owner alone
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        os.replace(path, old)
-    os.replace(part, path)
-    shutil.rmtree(old, ignore_errors=True)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:
@@ -93,25 +105,26 @@ def sha256(path: Path) -> str:
 def mark_complete(checkpoint: Path) -> None:
     """Note the hashes of a checkpoint's files: from now on it counts as whole."""
     files = sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != COMPLETE)
-    for file in files:
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-    write_atomic(
-        checkpoint / COMPLETE,
-        json.dumps({str(p.relative_to(checkpoint)): sha256(p) for p in files}, indent=1),
-    )
+    try:
+        for file in files:
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        hashes = {str(p.relative_to(checkpoint)): sha256(p) for p in files}
+        _sync_folder(checkpoint.parent)
+    except OSError as error:
+        raise not_written(checkpoint, error) from None
+    write_atomic(checkpoint / COMPLETE, json.dumps(hashes, indent=1))
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+def newest_checkpoint(
+    folder: Path, vet: Callable[[Path], str | None] = lambda _: None
+) -> tuple[Path | None, list[str]]:
     """The newest checkpoint below `folder` whose files are all as they were written, and what is said
     about those that were passed over. A checkpoint that is being written when the process is killed has
-    no `complete.json`; one whose files have changed since does not match it."""
-    found = sorted(
-        (p for p in folder.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()),
-        key=lambda p: -int(p.name.split("-")[-1]),
-    )
+    no `complete.json`; one whose files have changed since does not match it. `vet` looks at those that do
+    match: what it says against one, None where it is good."""
     remarks = []
-    for checkpoint in found:
+    for checkpoint in checkpoints_in(folder):
         try:
             hashes = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
             damaged = [name for name, digest in hashes.items() if sha256(checkpoint / name) != digest]
@@ -126,10 +139,24 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
         except (OSError, ValueError, AttributeError, TypeError):
             remarks.append(f"{checkpoint.name} cannot be read")
             continue
-        if not damaged:
+        objection = f"is damaged ({damaged[0]})" if damaged else vet(checkpoint)
+        if not objection:
             return checkpoint, remarks
-        remarks.append(f"{checkpoint.name} is damaged ({damaged[0]})")
+        remarks.append(f"{checkpoint.name} {objection}")
     return None, remarks
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints below `folder`, whole or not, the newest first."""
+    return sorted(
+        (p for p in folder.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()),
+        key=lambda p: -updates(p),
+    )
+
+
+def updates(checkpoint: Path) -> int:
+    """After how many updates a checkpoint was written."""
+    return int(checkpoint.name.split("-")[-1])
 
 
 @dataclass
@@ -175,8 +202,11 @@ class RunFolder:
     def log(self, stage: str, step: int, values: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
         line = json.dumps({"stage": stage, "step": step, **values})
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with self.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise not_written(self.metrics_file, error) from None
 
     def logged(self, stage: str | None = None) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl (of one stage); a line cut off by a crash is left out."""
@@ -191,6 +221,16 @@ class RunFolder:
             if isinstance(row, dict) and (stage is None or row.get("stage") == stage):
                 rows.append(row)
         return rows
+
+    def tidy(self) -> None:
+        """Take away what a killed process left behind: files half written, checkpoints of finished stages."""
+        for left in list(self.path.rglob(f".*{PART}")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+        for stage in self.state():
+            shutil.rmtree(self.checkpoints(stage), ignore_errors=True)
 
     def forget_after(self, stage: str, step: int) -> None:
         """Drop the lines of `stage` beyond `step`: these steps are done again after a resume."""
@@ -211,7 +251,7 @@ def new_folder(out: str | None, name: str) -> Path:
     path = Path(out)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; --out takes a folder that is new or empty")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(not p.name.endswith(PART) for p in path.iterdir()):
         raise InputError(
             f"{path}: is there already and not empty; choose another --out, or continue it with "
             f"--out {path} --resume"

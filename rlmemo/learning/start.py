@@ -8,6 +8,7 @@ it still stands on the same data.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -58,6 +59,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     cost_model(config.costs)
     check_model(config.model)
     check_policies(config.policies)
+    check_reporter(config.report_to)
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     check_size(loaded, split)
@@ -100,6 +102,15 @@ def check_model(model: str) -> None:
         raise InputError(
             f"--model {model}: its tokenizer is not ours; for now only the embedded model and models "
             "pre-trained with experiments/pretrain_base.py can be trained"
+        )
+
+
+def check_reporter(name: str) -> None:
+    """Raises InputError where the package that metrics are reported to is not installed."""
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise InputError(
+            f"--report-to {name}: {name} is not installed; `pip install {name}`, or leave it out: "
+            "metrics.jsonl and report.html hold the same"
         )
 
 

@@ -4,7 +4,9 @@ one progress bar, and stopping cleanly on Ctrl-C.
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,7 +18,14 @@ from typing import Any
 
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.folder import RunFolder, mark_complete, newest_checkpoint
+from rlmemo.learning.folder import (
+    RunFolder,
+    checkpoints_in,
+    mark_complete,
+    newest_checkpoint,
+    not_written,
+    updates,
+)
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # The head is left alone: TRL reads its weight directly, so an adapter on it would never be trained.
@@ -93,6 +102,8 @@ def arguments(
     """Arguments for a TRL config class: float32, no checkpointing of activations, nothing reported."""
     import torch
 
+    if config.report_to == "tensorboard":
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage)
     batch = getattr(config, f"{stage}_batch")
     steps = max(1, round(-(-states // batch) * getattr(config, f"{stage}_epochs")))
     return {
@@ -110,7 +121,9 @@ def arguments(
         "fp16": False,
         "gradient_checkpointing": False,
         "use_cpu": not torch.cuda.is_available(),
-        "report_to": "none",
+        "report_to": config.report_to,
+        "run_name": f"{folder.path.name}-{stage}",
+        "project": "rlmemo",
         "disable_tqdm": True,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": False,
@@ -119,7 +132,7 @@ def arguments(
         "logging_nan_inf_filter": False,  # a NaN must be seen, not averaged away
         "save_strategy": "steps",
         "save_steps": config.checkpoint_steps,
-        "save_total_limit": 2,
+        "save_total_limit": None,  # `_watch` takes old ones away, once the new one is known to be whole
         "max_length": 1024,
     }
 
@@ -139,25 +152,82 @@ def train(
     from transformers import PrinterCallback, ProgressCallback
 
     path = folder.checkpoints(stage)
-    checkpoint, remarks = newest_checkpoint(path)
+    checkpoint, remarks = newest_checkpoint(path, vet=no_code)
     for remark in remarks:
         print(f"  {remark}: passed over", file=sys.stderr)
-    folder.forget_after(stage, int(checkpoint.name.split("-")[-1]) if checkpoint else -1)
+    for found in checkpoints_in(path):
+        if checkpoint is None or updates(found) > updates(checkpoint):
+            shutil.rmtree(found, ignore_errors=True)
+    folder.forget_after(stage, updates(checkpoint) if checkpoint else -1)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_watch(folder, stage, interrupt, progress))
     trainer.create_model_card = lambda *_, **__: None  # the run writes its own
-    try:
-        with interrupt.watched():
-            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except OSError as error:
-        raise InputError(
-            f"{path}: a checkpoint could not be written ({error.strerror or error}); free some space and "
-            f"continue with --out {folder.path} --resume"
-        ) from None
+    _save_or_say(trainer, path)
+    with interrupt.watched():
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    check_finite(trainer.model, folder, stage, trainer.state.global_step, trainer.args.learning_rate)
     if interrupt.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped
     return {"steps": trainer.state.global_step, "loss": float(result.training_loss)}
+
+
+def no_code(checkpoint: Path) -> str | None:
+    """What speaks against a checkpoint that somebody may have changed: a file in it that holds anything
+    but tensors and plain values (a pickle can run code; it is not run here), None where there is none."""
+    import torch
+    from transformers.trainer_pt_utils import safe_globals
+
+    for file in sorted([*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth"), *checkpoint.glob("*.bin")]):
+        try:
+            with safe_globals():
+                torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # whatever a damaged or hostile file makes of the reader
+            return f"holds more than numbers ({file.name}), which is not loaded"
+    return None
+
+
+def _save_or_say(trainer: Any, path: Path) -> None:
+    """Where the disk does not take a checkpoint, leave no half of it, and say so; the one before stays."""
+    from safetensors import SafetensorError
+
+    save = trainer._save_checkpoint
+
+    def saved(*args: Any, **kwargs: Any) -> None:
+        new = path / f"checkpoint-{trainer.state.global_step}"
+        try:
+            save(*args, **kwargs)
+            # The arguments as a pickle; nothing reads them.
+            (new / "training_args.bin").unlink(missing_ok=True)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # torch's writer raises RuntimeError for a full disk, and so may anything else that is wrong.
+            shutil.rmtree(new, ignore_errors=True)
+            raise not_written(new, error) from error
+
+    trainer._save_checkpoint = saved
+
+
+LOUD, AGAIN = 3.0, 3
+"""Learning has gone astray when `AGAIN` logged losses in a row lie above `LOUD` * the first + `LOUD`."""
+
+
+def check_finite(model: Any, folder: RunFolder, stage: str, step: int, rate: float) -> None:
+    """Raises InputError where a trained weight is no number any more."""
+    import torch
+
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
+        raise astray(folder, stage, step, rate, "a weight is no number any more")
+
+
+def astray(folder: RunFolder, stage: str, step: int, rate: float, what: str) -> InputError:
+    """What is said when learning has gone astray: what was seen, what to change, and what is left."""
+    good, _ = newest_checkpoint(folder.checkpoints(stage))
+    before = [s for s in folder.state() if (folder.path / s / "adapter_model.safetensors").exists()]
+    kept = good or (folder.path / before[-1] if before else None)
+    left = f"; the last good adapter is in {kept}" if kept else ""
+    return InputError(
+        f"{stage}: {what} at update {step}; lower --{stage}-lr (it is {rate:g}) and start anew{left}"
+    )
 
 
 def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progress) -> Any:
@@ -166,7 +236,9 @@ def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progre
     class Watch(TrainerCallback):
         """Writes metrics, moves the progress bar, marks checkpoints as whole, stops when asked."""
 
-        last: dict[str, float] = {}  # noqa: RUF012 - one callback per training
+        def __init__(self) -> None:
+            self.last: dict[str, float] = {}
+            self.losses = [row["loss"] for row in folder.logged(stage) if "loss" in row]
 
         def on_step_end(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -188,18 +260,33 @@ def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progre
             values = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
             if "loss" not in values:
                 return
-            if values["loss"] != values["loss"] or abs(values["loss"]) == float("inf"):
-                raise InputError(
-                    f"{stage}: the loss is {values['loss']} at update {state.global_step}; lower "
-                    f"--{stage}-lr (it is {args.learning_rate:g}) and start anew"
-                )
+            step, rate = state.global_step, args.learning_rate
+            for name in ("loss", "grad_norm"):
+                if not math.isfinite(values.get(name, 0.0)):
+                    what = f"the {name.replace('grad_norm', 'gradient')} is {values[name]}"
+                    raise astray(folder, stage, step, rate, what)
             self.last = values
-            folder.log(stage, state.global_step, values)
-            progress(state.global_step, state.max_steps, values)
+            folder.log(stage, step, values)
+            losses = self.losses
+            losses.append(values["loss"])
+            if len(losses) > AGAIN and min(losses[-AGAIN:]) > LOUD * abs(losses[0]) + LOUD:
+                raise astray(
+                    folder, stage, step, rate, f"the loss has grown from {losses[0]:.3g} to {losses[-1]:.3g}"
+                )
+            progress(step, state.max_steps, values)
 
         def on_save(
-            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            model: Any = None,
+            **_: Any,
         ) -> None:
-            mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+            path = Path(str(args.output_dir))
+            check_finite(model, folder, stage, state.global_step, args.learning_rate)
+            mark_complete(path / f"checkpoint-{state.global_step}")
+            for old in checkpoints_in(path)[2:]:
+                shutil.rmtree(old, ignore_errors=True)
 
     return Watch()
