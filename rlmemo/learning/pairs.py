@@ -64,6 +64,7 @@ class Pair:
     chosen_reward: float
     rejected_reward: float
     origins: tuple[str, str]
+    source: str = ""  # where it comes from, if not from this replay step: ratings are named here
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Verdict:
     good: bool
     advantage: float
     origin: str
+    source: str = ""
 
 
 LATER = 0.2
@@ -272,8 +274,11 @@ def _draw(weight: np.ndarray, limit: int, weighted: bool, seed: int) -> np.ndarr
 
 
 def write_pairs(path: Path, rows: list[Pair] | list[Verdict]) -> None:
-    """One JSON line per pair or verdict, with the replay step that it came from."""
-    lines = [json.dumps({"source": f"replay:{r.user}:{r.index}", **r.__dict__}) for r in rows]
+    """One JSON line per pair or verdict, with the replay step or the rating that it came from."""
+    lines = []
+    for r in rows:
+        source = r.source or f"replay:{r.user}:{r.index}"
+        lines.append(json.dumps({"source": source, **{k: v for k, v in r.__dict__.items() if k != "source"}}))
     write_atomic(path, "\n".join(lines) + "\n")
 
 
@@ -283,7 +288,8 @@ def read_pairs(path: Path, kind: type[Pair] | type[Verdict]) -> list[Any]:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            row.pop("source")
+            if str(row["source"]).startswith("replay:"):
+                row.pop("source")
             for name in ("chosen", "rejected", "plan"):
                 if name in row:
                     row[name] = tuple((int(p), int(d)) for p, d in row[name])
