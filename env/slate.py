@@ -63,7 +63,8 @@ CONTEXT: tuple[str, ...] = (
     "log_session",  # log(1 + events since the last gap of 30 min)
     "pace",  # mean log(1 + gap), halving every 10 events
 )
-_ORDERS = 7  # o1, o2, o3, site, daypart, pace, skip
+ORDERS = 7  # contexts that are counted: o1, o2, o3, site, daypart, pace, skip
+PACES_S = (10.0, 60.0, 1800.0)  # edges of the gap before an event, for the context "pace"
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,25 @@ class Slates:
 
 
 def site_ids(timeline: Timeline) -> np.ndarray:
-    """Site of every target, int32 [len(names)]: pages that share their last two host labels (three
-    where the second-level label is a public one such as co.uk) share a site; anything else is alone."""
+    """Site of every target, int32 [len(names)]: targets with equal `site_key` share one. A target is a page
+    if it was opened as one the first time, so that nothing later changes its site."""
+    kind = np.zeros(len(timeline.names), np.int8)
+    targets, first = np.unique(timeline.target, return_index=True)
+    kind[targets] = timeline.kind[first]
+    page = KINDS.index("page")
     sites: dict[str, int] = {}
-    page = np.zeros(len(timeline.names), dtype=bool)
-    page[timeline.target[timeline.kind == KINDS.index("page")]] = True
-    ids = []
-    for i, name in enumerate(timeline.names):
-        key = f"\0{i}"
-        if page[i]:
-            labels = name.split("/")[0].split(":")[0].lower().split(".")
-            public = len(labels) > 2 and labels[-2] in {"co", "com", "org", "net", "gov", "ac", "edu"}
-            key = ".".join(labels[-3:] if public else labels[-2:])
-        ids.append(sites.setdefault(key, len(sites)))
-    return np.array(ids, dtype=np.int32)
+    keys = [site_key(name, kind[i] == page) for i, name in enumerate(timeline.names)]
+    return np.array([sites.setdefault(key, len(sites)) for key in keys], dtype=np.int32)
+
+
+def site_key(name: str, page: bool) -> str:
+    """What a target's site is known by: the last two labels of a page's host (three where the second-level
+    label is a public one such as co.uk); anything that is not a page is alone."""
+    if not page:
+        return f"\0{name}"
+    labels = name.split("/")[0].split(":")[0].lower().split(".")
+    public = len(labels) > 2 and labels[-2] in {"co", "com", "org", "net", "gov", "ac", "edu"}
+    return ".".join(labels[-3:] if public else labels[-2:])
 
 
 def build_slates(timeline: Timeline, size: int = SLATE_SIZE) -> Slates:
@@ -136,7 +142,7 @@ def slates_from_columns(
 
 
 def _contexts(t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.ndarray) -> np.ndarray:
-    """Opaque context ids, int32 [_ORDERS, n]: events with equal ids are counted together.
+    """Opaque context ids, int32 [ORDERS, n]: events with equal ids are counted together.
 
     The ids are only compared for equality, so that numbering them over the whole timeline leaks
     nothing.
@@ -146,7 +152,7 @@ def _contexts(t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.nda
     back1 = np.concatenate([[-1], cur[:-1]])[:n]
     back2 = np.concatenate([[-1, -1], cur[:-2]])[:n]
     gap = np.diff(t, prepend=t[:1])
-    pace = np.digitize(gap, (10.0, 60.0, 1800.0))
+    pace = np.digitize(gap, PACES_S)
     daypart = (local // 21600 % 4).astype(np.int64)
     big = int(cur.max(initial=0)) + 2
     keys = (
