@@ -76,15 +76,12 @@ def model_folder(name: str) -> Path:
 
 
 def load_adapted(name: str, adapter: Path | None) -> Any:
-    """The model `name` with the LoRA adapter of a folder merged into its weights (None: as it came)."""
+    """The model `name` reading with the adapter of a folder (None: as it came)."""
     model, _ = load_model(name)
     if adapter is not None:
-        from peft import PeftModel
+        from rlmemo.learning.adapters import reading as read_with
 
-        try:
-            model = PeftModel.from_pretrained(model, str(adapter), use_safetensors=True).merge_and_unload()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"adapter {adapter}: cannot be read ({error}); train it again") from None
+        model = read_with(model, adapter)
     return model.eval()
 
 
@@ -127,11 +124,13 @@ def plan_logprobs(model: Any, prompts: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Sampled:
     """Plans over slates. place int64 [D, K], -1 for no pick; delay int64 [D, K]; logp float64 [D], natural
-    log of the probability of having sampled this plan under the mask (0 where greedy)."""
+    log of the probability of having sampled this plan under the mask (0 where greedy); first float64
+    [D, size + 1], probability under the mask of each place as first pick, last column none (None: not kept)."""
 
     place: np.ndarray
     delay: np.ndarray
     logp: np.ndarray
+    first: np.ndarray | None = None
 
     @property
     def propensity(self) -> np.ndarray:
@@ -155,13 +154,14 @@ def sample_plans(
     """
     n, size = valid.shape
     place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
-    logp = np.zeros(n)
+    logp, first = np.zeros(n), np.zeros((n, size + 1))
     for start in range(0, n, batch):
         rows = slice(start, start + batch)
         _sample(
-            model, prompts[rows], valid[rows], temperature, rng, place[rows], delay[rows], logp[rows], size
-        )
-    return Sampled(place, delay, logp)
+            model, prompts[rows], valid[rows], temperature, rng, place[rows], delay[rows], logp[rows],
+            first[rows], size,
+        )  # fmt: skip
+    return Sampled(place, delay, logp, first)
 
 
 def _sample(
@@ -173,9 +173,10 @@ def _sample(
     place: np.ndarray,
     delay: np.ndarray,
     logp: np.ndarray,
+    first: np.ndarray,
     size: int,
 ) -> None:
-    """Fill place, delay and logp for one batch."""
+    """Fill place, delay, logp and first for one batch."""
     import torch
 
     letters = np.append(reading.LETTER_IDS, reading.END_ID)
@@ -189,6 +190,8 @@ def _sample(
         for k in range(place.shape[1]):
             logits = model.lm_head(hidden).float().cpu().numpy()
             allowed = np.concatenate([free, np.ones((len(rows), 1), bool)], axis=1)
+            if k == 0:
+                first[:] = _shares(logits[:, letters], allowed, temperature if temperature > 0 else 1.0)
             chosen, lp = _draw(logits[:, letters], allowed, temperature, noise[k, 0, rows])
             logp[rows] += lp
             goes_on = chosen < size
@@ -225,17 +228,22 @@ def _draw(
     logits: np.ndarray, allowed: np.ndarray, temperature: float, noise: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """A choice per row among `allowed`, and its log-probability (0 where greedy)."""
-    masked = np.where(allowed, logits.astype(np.float64), -np.inf)
     if temperature <= 0:
-        return masked.argmax(1), np.zeros(len(masked))
-    masked = (masked - masked.max(1, keepdims=True)) / temperature
-    p = np.exp(masked)
-    p /= p.sum(1, keepdims=True)
+        return np.where(allowed, logits, -np.inf).argmax(1), np.zeros(len(logits))
+    p = _shares(logits, allowed, temperature)
     chosen = np.minimum((p.cumsum(1) < noise[:, None]).sum(1), allowed.shape[1] - 1)
     # Rounding can push the draw past the last allowed column; the likeliest one stands in.
     wrong = ~allowed[np.arange(len(p)), chosen]
     chosen[wrong] = p[wrong].argmax(1)
     return chosen, np.log(p[np.arange(len(p)), chosen])
+
+
+def _shares(logits: np.ndarray, allowed: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities among what is allowed, float64, of logits at a temperature."""
+    masked = np.where(allowed, logits.astype(np.float64), -np.inf)
+    p = np.exp((masked - masked.max(1, keepdims=True)) / temperature)
+    shares: np.ndarray = p / p.sum(1, keepdims=True)
+    return shares
 
 
 @lru_cache(maxsize=32)

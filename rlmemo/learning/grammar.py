@@ -1,0 +1,81 @@
+"""What can be said after a prompt, and how likely the model says it: the mask of a plan, in torch.
+
+A plan is letters of places that are filled and cold, in the order of the slate, each followed by a delay, and
+`<end>` (`rlmemo.policies.reading`). `rlmemo.policies.language` samples under that mask, so whoever trains on
+what was sampled must look at the same distribution; here the mask is read off the tokens themselves, so the
+samples need not carry it along. Only the tokens that a plan is made of are scored ("symbols": the letters,
+`<end>`, the delays).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlmemo.policies import reading
+
+SIZE = len(reading.LETTERS)
+SYMBOLS = np.concatenate([reading.LETTER_IDS, [reading.END_ID], reading.DELAY_IDS])
+END = SIZE  # its column; the delays follow
+_COLUMN = np.full(len(reading.VOCABULARY), END, np.int64)
+_COLUMN[SYMBOLS] = np.arange(len(SYMBOLS))
+_COLD = np.array([reading.ID[f"{letter}:{reading.STATES[0]}"] for letter in reading.LETTERS])
+_NO_STATISTICS = np.array([i for token, i in reading.ID.items() if token in ("s-", "t-")])
+
+
+def pickable(prompts: np.ndarray) -> np.ndarray:
+    """Places that a plan may name, bool [B, SIZE], read off the prompts int64 [B, PROMPT_LENGTH]."""
+    cold = prompts[:, reading.CANDIDATE_ENDS] == _COLD
+    filled = ~np.isin(prompts[:, reading.CANDIDATE_ENDS - 1], _NO_STATISTICS)
+    made: np.ndarray = cold & filled
+    return made
+
+
+def allowed(prompts: np.ndarray, plans: np.ndarray, picks: int) -> np.ndarray:
+    """Symbols that may be said at each place of the plans, bool [B, C, len(SYMBOLS)].
+
+    plans: int64 [B, C], the tokens that were said, filled up with padding. Behind `<end>` only `<end>` stands.
+    """
+    batch, length = plans.shape
+    mask = np.zeros((batch, length, len(SYMBOLS)), bool)
+    free = pickable(prompts)
+    asked = np.zeros(batch, np.int64)
+    ended = np.zeros(batch, bool)
+    due = np.zeros(batch, bool)  # a letter was said, its delay is due
+    for j in range(length):
+        open_ = ~due & ~ended
+        mask[:, j, :SIZE] = free & (open_ & (asked < picks))[:, None]
+        mask[:, j, END] = ~due
+        mask[:, j, END + 1 :] = due[:, None]
+        column = _COLUMN[plans[:, j]]
+        letter = open_ & (column < SIZE)
+        free &= ~letter[:, None] | (np.arange(SIZE) > column[:, None])
+        asked += letter
+        ended |= open_ & ~letter
+        due = letter
+    return mask
+
+
+def plan_log_probs(
+    model: Any, prompts: Any, plans: Any, picks: int, temperature: float = 1.0
+) -> tuple[Any, Any]:
+    """Log-probability of each token of the plans under the mask, and the entropy of what could have been
+    said there: two float tensors [B, C], differentiable. What stands behind `<end>` has 0 in both.
+
+    model: a causal language model with `model` and `lm_head` inside (a `PeftModel` is looked into).
+    prompts int64 [B, PROMPT_LENGTH], plans int64 [B, C]: tensors; no padding on the left.
+    """
+    import torch
+
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    ids = torch.cat([prompts, plans[:, :-1]], dim=1)
+    hidden = inner.model(input_ids=ids, use_cache=False).last_hidden_state[:, prompts.shape[1] - 1 :]
+    symbols = torch.from_numpy(SYMBOLS).to(hidden.device)
+    logits = torch.nn.functional.linear(hidden, inner.lm_head.weight[symbols]).float() / temperature
+    mask = torch.from_numpy(allowed(prompts.cpu().numpy(), plans.cpu().numpy(), picks)).to(hidden.device)
+    log_p = logits.masked_fill(~mask, -1e9).log_softmax(-1)
+    column = torch.from_numpy(_COLUMN).to(hidden.device)[plans]
+    said = log_p.gather(-1, column[..., None])[..., 0]
+    entropy = -(log_p.exp() * log_p.masked_fill(~mask, 0.0)).sum(-1)
+    return said, entropy
