@@ -31,6 +31,8 @@ GROUPS = {
     "plans": "plans that are scored by replay (dpo, kto)",
     "dpo": "direct preference optimisation",
     "kto": "Kahneman-Tversky optimisation",
+    "users": "one adapter per user",
+    "feedback": "what people said of predictions",
     "evaluation": "the report",
 }
 
@@ -56,6 +58,14 @@ def parser() -> argparse.ArgumentParser:
     for setting in settings():
         default = "" if setting.default is None else f" (default: {setting.default})"
         choices = setting.metadata["choices"]
+        if str(setting.type) == "bool":
+            groups[setting.metadata["group"]].add_argument(
+                "--" + setting.name.replace("_", "-"),
+                action="store_true",
+                default=argparse.SUPPRESS,
+                help=setting.metadata["help"],
+            )
+            continue
         groups[setting.metadata["group"]].add_argument(
             "--" + setting.name.replace("_", "-"),
             default=argparse.SUPPRESS,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rlmemo.learning import adapters
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.pairs import Pair, Picks, Verdict
@@ -21,9 +22,7 @@ from rlmemo.policies import reading
 
 def with_adapter(model: Any, path: Path) -> Any:
     """The base model with the adapter at `path`, ready to be trained on."""
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, str(path), is_trainable=True)
+    return adapters.trainable(model, path)
 
 
 def plan_text(plan: Picks) -> str:
@@ -55,8 +54,10 @@ def run_dpo(
         beta=config.dpo_beta,
         loss_type=config.dpo_loss.split("+"),
     )
+    held_to = adapters.reference(model, adapter)
     trainer = DPOTrainer(
         model=with_adapter(model, adapter),
+        ref_model=held_to,
         args=arguments_,
         train_dataset=Dataset.from_dict(
             {
@@ -67,6 +68,7 @@ def run_dpo(
         ),
         processing_class=tokenizer,
     )
+    adapters.attend(trainer, adapters.kind_of(adapter))
     found = train(trainer, folder, "dpo", interrupt, progress)
     return trainer.model, {**found, "pairs": len(rows)}
 
@@ -98,8 +100,10 @@ def run_kto(
         desirable_weight=max(1.0, bad / max(good, 1)),
         undesirable_weight=max(1.0, good / max(bad, 1)),
     )
+    held_to = adapters.reference(model, adapter)
     trainer = KTOTrainer(
         model=with_adapter(model, adapter),
+        ref_model=held_to,
         args=arguments_,
         train_dataset=Dataset.from_dict(
             {
@@ -110,5 +114,6 @@ def run_kto(
         ),
         processing_class=tokenizer,
     )
+    adapters.attend(trainer, adapters.kind_of(adapter))
     found = train(trainer, folder, "kto", interrupt, progress)
     return trainer.model, {**found, "plans": len(rows), "good": good}

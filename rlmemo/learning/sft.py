@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+from rlmemo.learning import adapters
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.states import Ground, States, sft_examples
-from rlmemo.learning.training import LORA_TARGETS, Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
 
 
 def run_sft(
@@ -19,13 +21,15 @@ def run_sft(
     base: tuple[Any, Any],
     interrupt: Interrupt,
     progress: Progress,
+    *,
+    adapter: Path | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Train a LoRA adapter on `states`; (peft model, {"steps", "loss"}).
+    """Train an adapter of kind `config.peft` on `states`; (the model with it, {"steps", "loss"}).
 
-    base: (model, tokenizer); the model's own weights stay as they are. The loss is on the answer alone.
+    base: (model, tokenizer); the model's own weights stay as they are (unless `--peft none` trains them).
+    adapter: a saved one that is trained on instead of a new one. The loss is on the answer alone.
     """
     from datasets import Dataset
-    from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     hush_libraries()
@@ -36,41 +40,29 @@ def run_sft(
         packing=False,
         completion_only_loss=True,
     )
+    steps = math.ceil(-(-len(states) // config.sft_batch) * config.sft_epochs)
+    if adapter is None:
+        made, kind = adapters.new_adapter(model, config, steps), config.peft
+    else:
+        made, kind = adapters.trainable(model, adapter), adapters.kind_of(adapter)
     trainer = SFTTrainer(
-        model=model,
+        model=made,
         args=arguments_,
         train_dataset=Dataset.from_dict({"input_ids": inputs, "labels": labels}),
         processing_class=tokenizer,
-        peft_config=LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=0.0,
-            target_modules=list(LORA_TARGETS),
-            task_type="CAUSAL_LM",
-        ),
     )
+    adapters.attend(trainer, kind, shares=adapter is None)
     found = train(trainer, folder, "sft", interrupt, progress)
     return trainer.model, {**found, "states": len(states)}
 
 
 def save_adapter(model: Any, path: Path, base: str) -> str:
-    """Write the adapter named "default" to `path`, whole or not at all; its SHA-256.
+    """Write the adapter named "default" (or the whole model) to `path`, whole or not at all; its SHA-256.
 
     base: what `--model` said, written as the adapter's base (never a path of this machine's own making).
     """
-    import json
-
     from rlmemo.learning.folder import folder_atomic, sha256
 
     with folder_atomic(path) as part:
-        model.save_pretrained(part, selected_adapters=["default"], save_embedding_layers=False)
-        (part / "README.md").unlink(missing_ok=True)  # the run's own model card says more
-        file = part / "adapter_config.json"
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        settings["base_model_name_or_path"] = base
-        settings["inference_mode"] = True
-        for name, value in settings.items():
-            if isinstance(value, list):
-                settings[name] = sorted(value)  # a set in peft: its order changes from process to process
-        file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return sha256(path / "adapter_model.safetensors")
+        adapters.save(model, part, base)
+    return sha256(adapters.weights_file(path))
