@@ -82,6 +82,9 @@ class TrainConfig:
     peft: str = _setting(
         "lora", "; ".join(f"{k}: {v}" for k, v in PEFT_KINDS.items()), "learning", tuple(PEFT_KINDS)
     )
+    init_adapter: str | None = _setting(
+        None, "run folder to go on from: its adapter takes the place of SFT", "learning"
+    )
     lora_rank: int = _setting(16, "rank of the adapter (adalora: on average, in the end)", "learning")
     lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning")
     virtual_tokens: int = _setting(16, "learned tokens of prefix, p-tuning and prompt", "learning")
@@ -126,6 +129,13 @@ class TrainConfig:
     user_states: int = _setting(4000, "training states per user at most, drawn at random", "users")
     user_epochs: float = _setting(2.0, "passes over them, or over the user's pairs or plans", "users")
     user_lr: float = _setting(1e-3, "learning rate (this default: for lora)", "users")
+
+    feedback: str | None = _setting(
+        None, "database whose ratings are learned from (see docs/feedback.md)", "feedback"
+    )
+    feedback_weight: float = _setting(
+        1.0, "how much a thumb counts, in units of the reward's rating term", "feedback"
+    )
 
     policies: str = _setting(BASELINES, "baselines in the report, joined by commas", "evaluation")
 
@@ -248,11 +258,13 @@ def _check(config: TrainConfig, where: str) -> None:
     at_least: dict[str, float] = {
         "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
         "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
-        "kto_batch": 2, "seed": 0, "ttl_s": 1, "virtual_tokens": 1, "user_states": 1,
+        "kto_batch": 2, "seed": 0, "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
     }  # fmt: skip
     for name, least in at_least.items():
         if getattr(config, name) < least:
             raise InputError(f"{where}: {name} is {getattr(config, name)}; give {least:g} or more")
+    if config.init_adapter and config.method == "sft":
+        raise InputError(f"{where}: init_adapter takes the place of SFT; give another method, such as dpo")
     positive = [f.name for f in settings() if f.name.endswith(("_lr", "_epochs", "_beta", "temperature"))]
     for name in [*positive, "budget"]:
         if not getattr(config, name) > 0:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from env.cost import cost_model
+from rlmemo.feedback.learning import MODEL, Feedback, joined, preference_rows, read_feedback, with_ratings
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
@@ -55,20 +56,36 @@ def run_job(start: Start, folder: RunFolder) -> None:
         hush_libraries()
         _threads(folder)
         ground = Ground.prepare(start.timelines, start.split, cost_model(config.costs), start.world)
+    feedback = _feedback(config, folder, ground, start, display)
     interrupt = Interrupt()
     for_sft, for_plans = draw(
         part_states(ground.split.train), config.sft_states, config.plan_states, config.seed
     )
     _sft(config, folder, ground, for_sft, interrupt, display)
     if config.method != "sft":
-        _plans(config, folder, ground, for_plans, start, display)
-        _preferences(config, folder, ground, for_plans, interrupt, display)
+        _plans(config, folder, ground, for_plans, start, display, feedback)
+        _preferences(config, folder, ground, joined(for_plans, feedback), interrupt, display)
     with folder_atomic(folder.path / "adapter") as part:
         shutil.copytree(folder.path / config.stages[-1], part, dirs_exist_ok=True)
+        if feedback is not None and feedback.approval is not None:
+            feedback.approval.save(part / MODEL)
     from rlmemo.learning.judgement import judge
 
     judge(start, folder, ground, display)
     _say_what_is_there(config, folder, display, time.perf_counter() - began)
+
+
+def _feedback(
+    config: TrainConfig, folder: RunFolder, ground: Ground, start: Start, display: Display
+) -> Feedback | None:
+    """The ratings to learn from, None where there is none."""
+    if config.feedback is None:
+        return None
+    found = read_feedback(
+        config.feedback, ground, start.reward, weight=config.feedback_weight, seed=config.seed, folder=folder
+    )
+    display.say(found.sentence() if found else "feedback: no ratings of these timelines; going on without")
+    return found
 
 
 def _threads(folder: RunFolder) -> None:
@@ -92,6 +109,14 @@ def _sft(
 ) -> None:
     if "sft" in folder.state():
         return
+    if config.init_adapter is not None:
+        before = Path(config.init_adapter) / "adapter"
+        with folder_atomic(folder.path / "sft") as part:
+            for name in ("adapter_config.json", "adapter_model.safetensors"):
+                shutil.copy(before / name, part / name)
+        digest = sha256(folder.path / "sft" / "adapter_model.safetensors")
+        folder.finish("sft", {"steps": 0, "init_adapter": config.init_adapter, "adapter_sha256": digest})
+        return
     from rlmemo.learning.sft import run_sft, save_adapter
     from rlmemo.policies.language import load_model
 
@@ -103,7 +128,13 @@ def _sft(
 
 
 def _plans(
-    config: TrainConfig, folder: RunFolder, ground: Ground, states: States, start: Start, display: Display
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: Ground,
+    states: States,
+    start: Start,
+    display: Display,
+    feedback: Feedback | None = None,
 ) -> None:
     """Several plans per state, scored; what is kept of them goes to pairs.jsonl or plans.jsonl."""
     if "plans" in folder.state():
@@ -111,7 +142,7 @@ def _plans(
     with display.stage(f"plans for {len(states)} states, by replay") as bar:
         began = time.perf_counter()
         made, odds = propose_plans(config, folder.path / "sft", ground, states, bar)
-        scored = score(ground, states, made, start.reward, config.picks, odds)
+        scored = with_ratings(score(ground, states, made, start.reward, config.picks, odds), ground, feedback)
         users = [t.user for t in ground.timelines]
         rows: list[Pair] | list[Verdict]
         if config.method == "dpo":
@@ -121,6 +152,12 @@ def _plans(
             )  # fmt: skip
         else:
             rows = verdicts(scored, users, margin=config.margin, limit=config.kto_plans, seed=config.seed)
+        replayed = len(rows)
+        if feedback is not None:
+            rows += preference_rows(
+                feedback, ground, config.method, offset=len(states),
+                limit=round(config.feedback_weight * replayed), seed=config.seed,
+            )  # fmt: skip
         write_pairs(_preference_file(config, folder), rows)
         plans = sum(len(s.plans) for s in scored)
         best = float(np.mean([s.rewards.max() for s in scored])) if scored else 0.0
@@ -130,6 +167,7 @@ def _plans(
                 by_origin.setdefault(origin, []).append(float(worth))
         bar.note = f"{plans} plans, {len(rows)} kept"
         found: dict[str, Any] = {"states": len(states), "plans": plans, "kept": len(rows)}
+        found |= {"from_ratings": len(rows) - replayed} if feedback else {}
         found["reward_by_origin"] = {origin: float(np.mean(r)) for origin, r in by_origin.items()}
         found |= {"best_reward": best, "seconds": time.perf_counter() - began}
         folder.finish("plans", found)
@@ -190,6 +228,7 @@ def _preferences(
     method = config.method
     if method in folder.state():
         return
+    from rlmemo.learning.adapters import weights_file
     from rlmemo.learning.preference import run_dpo, run_kto
     from rlmemo.learning.sft import save_adapter
     from rlmemo.policies.language import load_model
@@ -202,7 +241,7 @@ def _preferences(
         )
         with folder_atomic(folder.path / method) as part:
             shutil.copytree(adapter, part, dirs_exist_ok=True)
-        folder.finish(method, {"steps": 0, "adapter_sha256": sha256(adapter / "adapter_model.safetensors")})
+        folder.finish(method, {"steps": 0, "adapter_sha256": sha256(weights_file(adapter))})
         return
     what = "pairs" if method == "dpo" else "plans"
     with display.stage(f"{method.upper()} on {len(rows)} {what}") as bar:

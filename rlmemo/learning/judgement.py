@@ -21,6 +21,7 @@ from env.splits import Split
 from env.timeline import Timeline
 from reward import Reward
 from rlmemo.evaluate import Evaluation, Setting, evaluate
+from rlmemo.feedback.judging import approved, with_approval
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.folder import RunFolder, write_atomic
@@ -85,10 +86,16 @@ def judge(start: Start, folder: RunFolder, ground: Ground, display: Display) -> 
         last = config.stages[-1]
         own = found[last]["own"]["reward_per_open"] > found[last]["threshold"]["reward_per_open"]
         choice = {"planner": "own" if own else "threshold", "threshold": found[last]["threshold"]["theta"]}
+        choice = with_approval(
+            folder.path / "adapter", stages[last], ground, start.reward, config.feedback_weight, choice,
+            config.seed,
+        )  # fmt: skip
+        own = choice["planner"] == "own"
         write_atomic(folder.path / "adapter" / "plan.json", json.dumps(choice, indent=1) + "\n")
         bar.note = f"{last}: {'its own plans' if own else 'plans by threshold'}"
+        bar.note += ", minding the ratings" if "per_thumb" in choice else ""
     with display.stage("test, beside the baselines") as bar:
-        evaluation = _test(start, ground, stages, choice, bar)
+        evaluation = _test(start, folder, ground, stages, choice, bar)
     write_reports(start, folder, evaluation, found, choice)
 
 
@@ -143,7 +150,12 @@ def validate(policy: Ranked, ground: Ground, reward: Reward, seed: int) -> dict[
 
 
 def _test(
-    start: Start, ground: Ground, stages: dict[str, Any], choice: dict[str, Any], bar: Any
+    start: Start,
+    folder: RunFolder,
+    ground: Ground,
+    stages: dict[str, Any],
+    choice: dict[str, Any],
+    bar: Any,
 ) -> Evaluation:
     from rlmemo.policies import make_policies
 
@@ -154,7 +166,10 @@ def _test(
         own = last and choice["planner"] == "own"
         how = "its own plans" if own else "plans by a threshold tuned on validation"
         made = (Planning if own else Ranked)(stage, stages[stage], note=f"{stage}: {how}")
-        policies.append(made)
+        minding = approved(
+            stages[stage], folder.path / "adapter", choice, stage, f"{stage}: {how}, minding the ratings"
+        ) if last else None  # fmt: skip
+        policies.append(minding or made)
     setting = Setting(
         cost=config.costs,
         budget=config.budget,

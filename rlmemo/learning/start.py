@@ -59,6 +59,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     cost_model(config.costs)
     check_model(config.model)
     check_policies(config.policies)
+    check_before(config)
     check_reporter(config.report_to)
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
@@ -111,6 +112,30 @@ def check_reporter(name: str) -> None:
         raise InputError(
             f"--report-to {name}: {name} is not installed; `pip install {name}`, or leave it out: "
             "metrics.jsonl and report.html hold the same"
+        )
+
+
+def check_before(config: TrainConfig) -> None:
+    """Raises InputError unless what earlier runs and raters left (--init-adapter, --feedback) is there."""
+    if config.feedback is not None and not Path(config.feedback).is_file():
+        raise InputError(
+            f"--feedback {config.feedback}: there is no such file; predict and rate first: python -m "
+            f"rlmemo.predict --db {config.feedback}, then python -m dashboard --db {config.feedback}"
+        )
+    if config.init_adapter is None:
+        return
+    run = Path(config.init_adapter)
+    if not (run / "adapter" / "adapter_model.safetensors").is_file():
+        raise InputError(
+            f"--init-adapter {run}: holds no adapter/adapter_model.safetensors; give the folder of "
+            "a finished run"
+        )
+    from rlmemo.learning.config import read_yaml
+
+    model = read_yaml(run / "config.yaml").get("model", "embedded")
+    if model != config.model:
+        raise InputError(
+            f"--init-adapter {run}: was trained on --model {model}, not on {config.model}; give that model"
         )
 
 

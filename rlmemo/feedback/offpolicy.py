@@ -1,0 +1,123 @@
+"""What approval another policy would have had, from ratings of what was shown: IPS, SNIPS and DR.
+
+Every shown plan has its logged propensity; `chance` is the probability with which the other policy would
+have shown the same plan at the same moment. Their ratio is the weight w.
+
+- IPS: mean of w * thumb. Unbiased, and wild where the policies differ.
+- SNIPS: sum of w * thumb / sum of w. A little biased, much steadier.
+- DR: the approval model's guess for the other policy's own plans, corrected by w times what the model got
+  wrong on the rated ones. Unbiased if either the propensities or the model are right.
+
+Where the other policy does things that were never shown, no estimate can know: see `Support`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlmemo.bootstrap import Estimate
+
+LEAST_EFFECTIVE = 20.0
+"""An effective sample below this is worth a warning."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """n ratings; effective: (sum of w)^2 / (sum of w^2); overlap: share of ratings whose plan the other
+    policy could have shown; mean_weight: near 1 where the log covers what the other policy does."""
+
+    n: int
+    effective: float
+    overlap: float
+    mean_weight: float
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the support, in a line; None where nothing is."""
+        if self.n and self.overlap == 0.0:
+            return "no support: none of the rated plans is one that this policy would show"
+        if self.effective < LEAST_EFFECTIVE:
+            return (
+                f"little support: {self.n} ratings are worth {self.effective:.0f} here; rate predictions of "
+                "this policy itself, or log with more --explore"
+            )
+        if self.mean_weight < 0.7:
+            return (
+                f"part of what this policy shows was never shown: the weights add up to "
+                f"{self.mean_weight:.0%} of what they should"
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Approval of the other policy, 0 to 1, each with a 95 % interval."""
+
+    ips: Estimate
+    snips: Estimate
+    dr: Estimate
+    support: Support
+
+
+def support(weight: np.ndarray) -> Support:
+    """The support that weights leave, [n]."""
+    n = len(weight)
+    total, squares = float(weight.sum()), float((weight**2).sum())
+    return Support(
+        n,
+        total**2 / squares if squares > 0 else 0.0,
+        float((weight > 0).mean()) if n else 0.0,
+        total / n if n else 0.0,
+    )
+
+
+def estimate(
+    thumbs: np.ndarray,
+    propensity: np.ndarray,
+    chance: np.ndarray,
+    guess_shown: np.ndarray,
+    guess_other: np.ndarray,
+    *,
+    sampling: np.ndarray | None = None,
+) -> Estimates:
+    """IPS, SNIPS and DR of n rated moments.
+
+    thumbs: 0 or 1, [n]. propensity: of the shown plan under the policy that showed it. chance: of the same
+    plan under the other. guess_shown: the approval model's guess for the shown plan. guess_other: its
+    mean guess over what the other policy would show at that moment. sampling: weight of each moment, mean 1
+    (clipped inverse propensity of having been rated); None for all alike.
+    """
+    n = len(thumbs)
+    s = np.ones(n) if sampling is None else sampling
+    w = chance / propensity
+    ips = _mean(s * w * thumbs)
+    total = float((s * w).sum())
+    if total > 0:
+        value = float((s * w * thumbs).sum() / total)
+        snips = _interval(value, n * s * w * (thumbs - value) / total)
+    else:
+        snips = Estimate(float("nan"), float("nan"), float("nan"))
+    doubly = _mean(s * (guess_other + w * (thumbs - guess_shown)))
+    return Estimates(ips, snips, doubly, support(s * w))
+
+
+def _mean(x: np.ndarray) -> Estimate:
+    value = float(x.mean()) if len(x) else float("nan")
+    return _interval(value, x - value)
+
+
+def _interval(value: float, influence: np.ndarray) -> Estimate:
+    """A value with the interval that its influence values give (Student's t), kept within 0 and 1 where the
+    value is."""
+    from scipy.stats import t
+
+    n = len(influence)
+    if n < 2 or not np.isfinite(value):
+        return Estimate(value, float("nan"), float("nan"))
+    half = float(t.ppf(0.975, n - 1) * influence.std(ddof=1) / np.sqrt(n))
+    low, high = value - half, value + half
+    if 0.0 <= value <= 1.0:
+        low, high = max(0.0, low), min(1.0, high)
+    return Estimate(value, low, high)
