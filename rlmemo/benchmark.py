@@ -29,13 +29,15 @@ DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     from rlmemo.policies import POLICIES
+    from rlmemo.policies.asking import add_options
 
     p = argparse.ArgumentParser(
         prog="python -m rlmemo.benchmark",
         description=(__doc__ or "").split("\n\n")[0],
         epilog="policies:\n"
         + "\n".join(f"  {name:<10}{what}" for name, what in POLICIES.items())
-        + "\n  RUN_DIR   a folder that python -m rlmemo.train wrote",
+        + "\n  RUN_DIR   a folder that python -m rlmemo.train wrote"
+        + "\n  openai:URL#MODEL  a model behind an OpenAI-compatible endpoint, as it is",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
@@ -66,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     world.add_argument(
         "--reward", default="net_seconds", help="net_seconds, memo, device, or term=weight,term=weight"
     )
+    add_options(p)
     p.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     return p
@@ -88,13 +91,14 @@ def main(arguments: list[str] | None = None) -> int:
     from reward import parse_reward
     from rlmemo.evaluate import Setting, evaluate
     from rlmemo.policies import make_policies
+    from rlmemo.policies.asking import asking
 
     try:
         parse_reward(given.reward)
     except ValueError as error:
         raise InputError(f"--reward: {error}") from None
     cost_model(given.cost)
-    policies = make_policies(given.policies)
+    policies = make_policies(given.policies, asking(given))
     setting = Setting(
         cost=given.cost,
         budget=given.budget,
@@ -108,6 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
     setting.world()
     loaded = load_timelines(given.timelines, seed=given.seed, collapsed=not given.no_collapse, tz=given.tz)
     splits = make_splits(loaded.timelines, given.split)
+    if "openai:" in given.policies:
+        from rlmemo.policies.endpoint import check_calls
+
+        check_calls(policies, loaded.timelines, splits, setting.latency_decisions)
     with _Bar(given.quiet) as bar:
         result = evaluate(
             policies,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from env.cost import Costs, WorldConfig
     from env.splits import Split
     from env.timeline import Timeline
+    from rlmemo.policies.asking import Asking
     from rlmemo.policies.planners import Planned
     from rlmemo.policies.protocol import Policy, Ranking
     from rlmemo.store import Store
@@ -46,6 +47,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
+    from rlmemo.policies.asking import add_options
+
     p = _Parser(
         prog="python -m rlmemo.predict",
         description=__doc__,
@@ -54,9 +57,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--timelines", metavar="NAME|PATH", default="demo", help="what to predict on (default: demo)"
     )
-    p.add_argument(
-        "--policy", metavar="NAME|RUN_DIR", default="markov1", help="who predicts (default: markov1)"
-    )
+    p.add_argument("--policy", metavar="NAME|RUN_DIR|openai:URL#MODEL", default="markov1",
+                   help="who predicts (default: markov1)")  # fmt: skip
     p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
     p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
     p.add_argument(
@@ -72,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--against", metavar="NAME|RUN_DIR",
                    help="another policy: moments at which they disagree teach more")  # fmt: skip
     p.add_argument("--seed", type=int, default=0, help="which moments, and which are tried out (default: 0)")
+    add_options(p)
     return p
 
 
@@ -87,6 +90,7 @@ class Options:
     still: bool = False
     seed: int = 0
     against: str | None = None
+    asking: Asking | None = None
 
     def check(self) -> None:
         """Raises InputError for numbers that make no sense."""
@@ -113,7 +117,7 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
     folder = Path(policy_name)
 
     def ready(name: str) -> Policy:
-        made = make_policy(name)
+        made = make_policy(name, options.asking)
         if not Path(name).is_dir():
             made.fit(loaded.timelines, split, seed=options.seed)
         return made
@@ -380,11 +384,13 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    from rlmemo.policies.asking import asking
     from rlmemo.store import open_store
 
     options = Options(
-        args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed, args.against
-    )
+        args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed, args.against,
+        asking(args),
+    )  # fmt: skip
     options.check()
     with open_store(args.db) as store:
         stored = predict(store, args.timelines, args.policy, options, tz=args.tz)

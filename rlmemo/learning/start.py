@@ -57,6 +57,11 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
         raise InputError(f"--reward: {error}") from None
     world = WorldConfig(budget_targets=config.budget, max_picks=config.picks, ttl_s=config.ttl_s)
     cost_model(config.costs)
+    if config.model.startswith("openai:"):
+        raise InputError(
+            "--model openai:…: a model behind an endpoint is asked as it is, never trained; compare it "
+            "with python -m rlmemo.benchmark --policies openai:URL#MODEL, or train a model that lies here"
+        )
     check_model(config.model)
     check_policies(config.policies)
     check_before(config)

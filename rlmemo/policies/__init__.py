@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rlmemo.errors import InputError
 
 if TYPE_CHECKING:
+    from rlmemo.policies.asking import Asking
     from rlmemo.policies.protocol import Policy
 
 POLICIES: dict[str, str] = {
@@ -32,8 +33,10 @@ POLICIES: dict[str, str] = {
 COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 
 
-def make_policy(name: str) -> Policy:
+def make_policy(name: str, asking: Asking | None = None) -> Policy:
     """The policy called `name`, or the one that a training run wrote into the folder `name`.
+
+    asking: how a model that is not trained here is asked (None: as if no option were given).
 
     Raises InputError for a name that is neither, and for a folder without an adapter.
     """
@@ -61,6 +64,10 @@ def make_policy(name: str) -> Policy:
         from rlmemo.policies.sb3 import Sb3Policy
 
         return Sb3Policy()
+    if name.startswith("openai:"):
+        from rlmemo.policies.endpoint import EndpointPolicy
+
+        return EndpointPolicy(name, asking)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "adapter").is_dir():
@@ -79,10 +86,10 @@ def make_policy(name: str) -> Policy:
     )
 
 
-def make_policies(names: str | Sequence[str]) -> list[Policy]:
+def make_policies(names: str | Sequence[str], asking: Asking | None = None) -> list[Policy]:
     """Policies from a list, or from one string with commas; the same name twice counts once."""
     parts = names.split(",") if isinstance(names, str) else list(names)
     wanted = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not wanted:
         raise InputError(f"no policy was named; give some of {', '.join(POLICIES)}, or a run folder")
-    return [make_policy(name) for name in wanted]
+    return [make_policy(name, asking) for name in wanted]
