@@ -13,7 +13,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +24,32 @@ from env.slate import Slates, build_slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies import reading
+from rlmemo.policies.forward import batches, begin
+from rlmemo.policies.hub import EMBEDDED, Loading, check_model, is_slots, model_folder, weights_sha256
 from rlmemo.policies.planners import Planned
 from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.readings import reading_of
 
-BATCH = 256
-EMBEDDED = "embedded"
 # Middle of each `WHEN` bucket in log time, seconds: what is said when one number is asked for.
 WHEN_S = np.sqrt(np.array([0.7, *reading.WHEN_EDGES_S]) * np.array([*reading.WHEN_EDGES_S, 86400.0]))
 
 
-def load_model(name: str = EMBEDDED) -> tuple[Any, Any]:
-    """(model, tokenizer) of the embedded base model or of a folder in hub format, float32 on the CPU.
+def load_model(name: str = EMBEDDED, loading: Loading = Loading()) -> tuple[Any, Any]:  # noqa: B008
+    """(model, tokenizer) of the embedded base model, a folder in hub format, or a hub's name.
 
-    Only safetensors are read, and nothing is downloaded. Raises InputError where there is no such model.
+    A model with our vocabulary comes in float32 on the CPU; any other as `rlmemo.policies.text` loads it, and
+    then the tokenizer is the one that reads `Reading.text` back. Only safetensors are read, and nothing is
+    downloaded. Raises InputError where there is no such model.
     """
+    check_model(name, download=False)
+    if not is_slots(name):
+        from rlmemo.policies.text_loading import load_text
+
+        return load_text(name, loading)
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     path = model_folder(name)
-    if not (path / "config.json").is_file():
-        raise InputError(
-            f"model {name}: {path} has no config.json; give `embedded` or a folder in hub format"
-        )
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # a bar for reading less than a megabyte
     try:
@@ -62,22 +65,9 @@ def load_model(name: str = EMBEDDED) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def weights_sha256(name: str) -> str | None:
-    """SHA-256 of the weights of `load_model(name)`, None where there are none."""
-    from rlmemo.learning.folder import sha256
-
-    path = model_folder(name) / "model.safetensors"
-    return sha256(path) if path.is_file() else None
-
-
-def model_folder(name: str) -> Path:
-    """Where the model `name` lies."""
-    return Path(str(files("rlmemo.base"))) if name == EMBEDDED else Path(name).expanduser()
-
-
-def load_adapted(name: str, adapter: Path | None) -> Any:
+def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) -> Any:  # noqa: B008
     """The model `name` reading with the adapter of a folder (None: as it came)."""
-    model, _ = load_model(name)
+    model, _ = load_model(name, loading)
     if adapter is not None:
         from rlmemo.learning.adapters import reading as read_with
 
@@ -88,32 +78,29 @@ def load_adapted(name: str, adapter: Path | None) -> Any:
 @dataclass(frozen=True)
 class Said:
     """What the model says of D moments. first float32 [D, size + 1]: log-probability of each place as the
-    first pick, last column none (`<end>`); when float32 [D, len(WHEN)]: log-probability of the time until
-    the next opening."""
+    first pick, last column none; when float32 [D, len(WHEN)]: log-probability of the time until the next
+    opening (None where the model's reading has no view of it)."""
 
     first: np.ndarray
-    when: np.ndarray
+    when: np.ndarray | None
 
 
-def read(model: Any, prompts: np.ndarray, batch: int = BATCH) -> Said:
-    """One forward pass over prompts int64 [D, PROMPT_LENGTH]; the head is evaluated at two places only."""
+def read(model: Any, prompts: np.ndarray, batch: int | None = None) -> Said:
+    """One forward pass over prompts int64 [D, L] of the model's reading; the head is evaluated at two places
+    only. batch: prompts at a time (None: as the reading says)."""
     import torch
 
-    answers = torch.from_numpy(np.append(reading.LETTER_IDS, reading.END_ID)).to(model.device)
-    times = torch.from_numpy(reading.WHEN_IDS).to(model.device)
-    first, when = [], []
+    how = reading_of(model)
+    asked = [np.append(how.letters, how.nothing)] + ([] if how.when is None else [how.when])
+    found: list[list[np.ndarray]] = [[np.zeros((0, len(tokens)), np.float32)] for tokens in asked]
     with torch.inference_mode():
-        for start in range(0, len(prompts), batch):
-            ids = torch.from_numpy(prompts[start : start + batch]).to(model.device)
-            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, -2:]
-            logits = model.lm_head(hidden).float()
-            first.append(logits[:, 1, answers].log_softmax(-1).cpu().numpy())
-            when.append(logits[:, 0, times].log_softmax(-1).cpu().numpy())
-    if not first:
-        return Said(
-            np.zeros((0, reading.SLATE_SIZE + 1), np.float32), np.zeros((0, len(reading.WHEN)), np.float32)
-        )
-    return Said(np.concatenate(first), np.concatenate(when))
+        for rows in batches(prompts, batch or how.batch, how.shares):
+            logits = begin(model, prompts[rows], last=len(asked), share=how.shares).logits
+            for back, (tokens, said) in enumerate(zip(asked, found, strict=True)):
+                some = logits[:, -1 - back, torch.from_numpy(tokens).to(logits.device)]
+                said.append(some.log_softmax(-1).cpu().numpy())
+    both = [np.concatenate(x) for x in found]
+    return Said(both[0], both[1] if how.when is not None else None)
 
 
 def plan_logprobs(model: Any, prompts: np.ndarray) -> np.ndarray:
@@ -125,7 +112,7 @@ def plan_logprobs(model: Any, prompts: np.ndarray) -> np.ndarray:
 class Sampled:
     """Plans over slates. place int64 [D, K], -1 for no pick; delay int64 [D, K]; logp float64 [D], natural
     log of the probability of having sampled this plan under the mask (0 where greedy); first float64
-    [D, size + 1], probability under the mask of each place as first pick, last column none (None: not kept)."""
+    [D, size + 1], probability under the mask of each place as first pick, last none (None: not kept)."""
 
     place: np.ndarray
     delay: np.ndarray
@@ -145,7 +132,7 @@ def sample_plans(
     max_picks: int,
     temperature: float,
     rng: np.random.Generator,
-    batch: int = BATCH,
+    batch: int | None = None,
 ) -> Sampled:
     """A plan for each prompt; only places that are `valid` (bool [D, size]) are ever picked.
 
@@ -155,8 +142,8 @@ def sample_plans(
     n, size = valid.shape
     place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
     logp, first = np.zeros(n), np.zeros((n, size + 1))
-    for start in range(0, n, batch):
-        rows = slice(start, start + batch)
+    how = reading_of(model)
+    for rows in batches(prompts, batch or how.batch, how.shares):
         _sample(
             model, prompts[rows], valid[rows], temperature, rng, place[rows], delay[rows], logp[rows],
             first[rows], size,
@@ -179,16 +166,15 @@ def _sample(
     """Fill place, delay, logp and first for one batch."""
     import torch
 
-    letters = np.append(reading.LETTER_IDS, reading.END_ID)
+    how = reading_of(model)
     rows = np.arange(len(prompts))
     free = valid.copy()
     noise = rng.random((place.shape[1], 2, len(prompts)))  # drawn at once: who stops early changes no other
     with torch.inference_mode():
-        out = model.model(input_ids=torch.from_numpy(prompts).to(model.device), use_cache=True)
-        cache = out.past_key_values
-        hidden = out.last_hidden_state[:, -1]
+        going = begin(model, prompts, cache=True, share=how.shares)
         for k in range(place.shape[1]):
-            logits = model.lm_head(hidden).float().cpu().numpy()
+            letters = np.append(how.letters, how.end if k else how.nothing)
+            logits = going.logits[:, -1].cpu().numpy()
             allowed = np.concatenate([free, np.ones((len(rows), 1), bool)], axis=1)
             if k == 0:
                 first[:] = _shares(logits[:, letters], allowed, temperature if temperature > 0 else 1.0)
@@ -200,12 +186,11 @@ def _sample(
             keep = np.flatnonzero(goes_on)
             rows, chosen, free = rows[keep], chosen[keep], free[keep]
             if len(keep) < len(goes_on):
-                cache.batch_select_indices(torch.from_numpy(keep))
-            hidden, cache = _more(model, reading.LETTER_IDS[chosen], cache)
-            logits = model.lm_head(hidden).float().cpu().numpy()
+                going.keep(keep)
+            going.more(how.letters[chosen])
             when, lp = _draw(
-                logits[:, reading.DELAY_IDS],
-                np.ones((len(rows), len(reading.DELAYS)), bool),
+                going.logits[:, -1].cpu().numpy()[:, how.delays],
+                np.ones((len(rows), len(how.delays)), bool),
                 temperature,
                 noise[k, 1, rows],
             )
@@ -213,15 +198,7 @@ def _sample(
             place[rows, k], delay[rows, k] = chosen, when
             free &= np.arange(size)[None] > chosen[:, None]  # a plan is written in slate order
             if k + 1 < place.shape[1]:
-                hidden, cache = _more(model, reading.DELAY_IDS[when], cache)
-
-
-def _more(model: Any, tokens: np.ndarray, cache: Any) -> tuple[Any, Any]:
-    import torch
-
-    ids = torch.from_numpy(tokens[:, None]).to(model.device)
-    out = model.model(input_ids=ids, past_key_values=cache, use_cache=True)
-    return out.last_hidden_state[:, -1], out.past_key_values
+                going.more(how.delays[when])
 
 
 def _draw(
@@ -279,7 +256,7 @@ class LanguagePolicy:
         self.model, self.name, self.temperature = model, name, temperature
 
     @staticmethod
-    def load(folder: str | Path) -> RankedLanguagePolicy | LanguagePolicy:
+    def load(folder: str | Path) -> Any:
         """The policy of a run folder, with the planner that its run chose on validation.
 
         Raises InputError where the folder holds no finished run.
@@ -299,7 +276,10 @@ class LanguagePolicy:
             raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
         model = load_adapted(base, folder / "adapter")
         kind = LanguagePolicy if choice.get("planner") == "own" else RankedLanguagePolicy
-        return kind(model, folder.name)
+        from rlmemo.feedback.judging import approved
+
+        minding = approved(LanguagePolicy(model, folder.name), folder / "adapter", choice, folder.name)
+        return minding or kind(model, folder.name)
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
         """Nothing: it was trained by `python -m rlmemo.train`."""
@@ -308,19 +288,22 @@ class LanguagePolicy:
         """The slate by the model's probabilities, with all targets taken as cold; see `Policy.rank`."""
         indices = np.asarray(indices, np.int64)
         slates = slates_of(timeline)
-        said = read(self.model, reading.encode_prompts(slates, timeline.target, indices))
+        said = read(self.model, reading_of(self.model).prompts(timeline, slates, indices))
         candidates = slates.candidates[indices]
         p = np.exp(said.first.astype(np.float64))
         listed = np.where(candidates >= 0, p[:, :-1], 0.0)
         order = np.argsort(-np.where(candidates >= 0, listed, -1.0), axis=1, kind="stable")
         rows = np.arange(len(indices))[:, None]
         none = 1.0 - listed.sum(1)
-        reach = np.exp(said.when.astype(np.float64)).cumsum(1)
+        delay_s = None
+        if said.when is not None:
+            reach = np.exp(said.when.astype(np.float64)).cumsum(1)
+            delay_s = WHEN_S[(reach < 0.5).sum(1).clip(0, len(WHEN_S) - 1)].astype(np.float32)
         return Ranking(
             targets=candidates[rows, order].astype(np.int32),
             probability=listed[rows, order].astype(np.float32),
             none=np.clip(none, 0.0, 1.0).astype(np.float32),
-            delay_s=WHEN_S[(reach < 0.5).sum(1).clip(0, len(WHEN_S) - 1)].astype(np.float32),
+            delay_s=delay_s,
         )
 
     def plan(
@@ -347,7 +330,9 @@ class LanguagePolicy:
         asked = np.full((n, candidates.shape[1] + 1), np.nan)
         for _ in range(n + 1):
             warm, free = residency(timeline, slates.candidates, costs, config, plans, first, last)
-            seen = np.concatenate([warm, reading.free_level(free)[:, None]], axis=1).astype(np.float64)
+            seen = np.concatenate([warm, reading_of(self.model).free_level(free)[:, None]], axis=1).astype(
+                np.float64
+            )
             rows = np.flatnonzero((seen != asked).any(1))
             if not len(rows):
                 break
@@ -371,7 +356,7 @@ class LanguagePolicy:
         config: WorldConfig,
         seed: int,
     ) -> Sampled:
-        prompts = reading.encode_prompts(slates, timeline.target, indices, warm, free)
+        prompts = reading_of(self.model).prompts(timeline, slates, indices, warm, free)
         valid = (slates.candidates[indices] >= 0) & (warm == 0)
         if self.temperature <= 0:
             rng = np.random.default_rng(seed)

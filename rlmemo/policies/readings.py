@@ -1,0 +1,126 @@
+"""Two ways to read a moment behind one interface: slots, our own vocabulary, and text, any other.
+
+A model carries its reading with it (`reading_of`). Whoever asks a model (`rlmemo.policies.language`) or
+trains one (`rlmemo.learning`) gets prompts, the tokens of an answer and what to tell TRL from the reading,
+and does not know which of the two it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from env.slate import Slates
+from env.timeline import Timeline
+from rlmemo.policies import reading
+
+
+class Reading(Protocol):
+    """How a model reads a moment, and says a plan.
+
+    letters int64 [size] and delays int64 [len(DELAYS_S)]: tokens of a place and of a delay bucket.
+    nothing: the token that begins the answer "none of these"; end: the token that ends a plan of picks.
+    when: int64 [len(WHEN)], tokens of the time until the next opening, asked at the last token but one of a
+    prompt; None where the reading has no view of it.
+    batch: prompts in one forward pass; shares: whether prompts begin alike (`rlmemo.policies.forward`).
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def letters(self) -> np.ndarray: ...
+    @property
+    def delays(self) -> np.ndarray: ...
+    @property
+    def nothing(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def when(self) -> np.ndarray | None: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def shares(self) -> bool: ...
+
+    def prompts(
+        self,
+        timeline: Timeline,
+        slates: Slates,
+        rows: np.ndarray,
+        warm: np.ndarray | None = None,
+        free: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Prompts of the decisions `rows`, int64 [D, L], -1 to the left where one is shorter; see
+        `rlmemo.policies.reading.encode_prompts`."""
+        ...
+
+    def free_level(self, free: np.ndarray) -> np.ndarray:
+        """What a prompt tells of the free share of memory, int64 [D]."""
+        ...
+
+    def plan_ids(self, picks: Sequence[tuple[int, int]]) -> list[int]:
+        """Tokens of a plan of (place, delay bucket) pairs, with its end."""
+        ...
+
+    def text(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Tokens in the form that the tokenizer given to TRL turns back into exactly them."""
+        ...
+
+    def arguments(self, batch: int) -> dict[str, Any]:
+        """What a TRL config needs to be told otherwise for this reading; batch: states per update."""
+        ...
+
+
+class SlotReading:
+    """The embedded model's reading: `rlmemo.policies.reading`."""
+
+    kind = "slots"
+    letters = reading.LETTER_IDS
+    delays = reading.DELAY_IDS
+    nothing = reading.END_ID
+    end = reading.END_ID
+    when: np.ndarray | None = reading.WHEN_IDS
+    batch = 256
+    shares = False
+
+    def prompts(
+        self,
+        timeline: Timeline,
+        slates: Slates,
+        rows: np.ndarray,
+        warm: np.ndarray | None = None,
+        free: np.ndarray | None = None,
+    ) -> np.ndarray:
+        return reading.encode_prompts(slates, timeline.target, rows, warm, free)
+
+    def free_level(self, free: np.ndarray) -> np.ndarray:
+        return reading.free_level(free)
+
+    def plan_ids(self, picks: Sequence[tuple[int, int]]) -> list[int]:
+        return reading.plan_ids(list(picks))
+
+    def text(self, ids: Sequence[int] | np.ndarray) -> str:
+        return reading.text_of(np.asarray(ids))
+
+    def arguments(self, batch: int) -> dict[str, Any]:
+        return {}
+
+
+SLOTS = SlotReading()
+
+
+def reading_of(model: Any) -> Reading:
+    """The reading that `load_model` gave to a model; slots where it gave none."""
+    found: Reading = getattr(model, "reading", SLOTS)
+    return found
+
+
+def join(parts: Sequence[tuple[np.ndarray, np.ndarray]], total: int) -> np.ndarray:
+    """Prompts of `total` states from (rows, prompts of these rows), padded to the left: int64 [total, L]."""
+    width = max((made.shape[1] for _, made in parts), default=0)
+    out = np.full((total, width), -1, np.int64)
+    for rows, made in parts:
+        out[np.asarray(rows)[:, None], np.arange(width - made.shape[1], width)[None]] = made
+    return out

@@ -1,0 +1,76 @@
+"""Loading a causal language model of a hub: in full on the CPU, in bfloat16 or 4 bits on a GPU."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from env.errors import InputError
+from rlmemo.policies.hub import Loading, model_folder
+
+
+def load_text(name: str, loading: Loading) -> tuple[Any, Any]:
+    """(model with its `TextReading`, tokenizer that reads `TextReading.text` back); see `load_model`.
+
+    float32 on the CPU, bfloat16 on a GPU. Raises InputError for what is no causal language model, and for
+    4 bits where they cannot be had.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    from rlmemo.policies.text import TextReading
+
+    model: Any
+    on_gpu = torch.cuda.is_available()
+    path = model_folder(name)
+    given: dict[str, Any] = {"dtype": torch.bfloat16 if on_gpu else torch.float32}
+    if on_gpu:
+        given["device_map"] = {"": torch.cuda.current_device()}
+    if loading.quantize == "4bit":
+        given["quantization_config"] = four_bits(on_gpu)
+    shown = logging.is_progress_bar_enabled()
+    if not on_gpu:
+        logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, use_safetensors=True, attn_implementation="sdpa", **given
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise InputError(f"model {name}: cannot be read as a causal language model ({why})") from None
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    try:
+        how = TextReading.of(
+            tokenizer, model.config, keep=loading.history, on_gpu=on_gpu, micro_batch=loading.micro_batch
+        )
+    except InputError as error:
+        raise InputError(f"model {name}: {error}") from None
+    model.reading = how
+    return model.eval(), how.words
+
+
+def four_bits(on_gpu: bool) -> Any:
+    """Settings for 4-bit weights (NF4, twice quantised; Dettmers et al., arXiv 2305.14314).
+
+    Raises InputError where bitsandbytes or a GPU is missing.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise InputError(
+            "4-bit weights need bitsandbytes, which is not installed; pip install bitsandbytes, or leave "
+            "out --quantize 4bit"
+        )
+    if not on_gpu:
+        raise InputError("4-bit weights need a GPU, and there is none; leave out --quantize 4bit")
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
