@@ -26,6 +26,8 @@ from rlmemo.metrics import (
     Calibration,
     Opens,
     calibration,
+    new_target_auc,
+    none_calibration,
     places,
     prewarm_metrics,
     ranking_metrics,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from reward import Reward
 
 BUDGETS = (2.0, 4.0, 8.0, 16.0)
-PAIRED = ("hr@1", "hr@5", "hit_rate", "saved_seconds_per_open", "reward_per_open")
+PAIRED = ("hr@1", "hr@5", "mrr@5", "hit_rate", "saved_seconds_per_open", "reward_per_open")
 COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 ORACLE = "oracle"
 Progress = Callable[[str, int, int], None]
@@ -99,6 +101,7 @@ class Judged:
     curve: dict[str, np.ndarray] = field(default_factory=dict)
     budgets: dict[float, dict[str, Estimate]] = field(default_factory=dict)
     calibration: Calibration | None = None
+    calibration_none: Calibration | None = None
     per_user: dict[str, float] = field(default_factory=dict)
     per_event: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -121,6 +124,8 @@ class Evaluation:
     unseen: float = 0.0
     """Share of test events whose target was never seen before: a miss for every policy but the oracle."""
     seconds: float = 0.0
+    against_gbdt: dict[str, dict[str, tuple[str, Estimate]]] = field(default_factory=dict)
+    """As `differences`, against the gradient-boosted ranker where it is among the policies."""
 
     def as_json(self) -> dict[str, object]:
         """The contract of DESIGN section 8, with the setting, curves, budgets and differences beside it."""
@@ -155,9 +160,12 @@ class Evaluation:
                 for n, j in self.policies.items()
                 if j.curve
             },
-            "differences": {
-                n: {m: {"against": against, **e.as_json()} for m, (against, e) in by.items()}
-                for n, by in self.differences.items()
+            **{
+                key: {
+                    n: {m: {"against": against, **e.as_json()} for m, (against, e) in by.items()}
+                    for n, by in found.items()
+                }
+                for key, found in (("differences", self.differences), ("against_gbdt", self.against_gbdt))
             },
             "hr@1_per_user": {n: j.per_user for n, j in self.policies.items() if j.per_user},
             "notes": self.notes,
@@ -220,7 +228,8 @@ def evaluate(
         n_events=run.n_events,
         n_users=len({u for u, _, _ in run.parts}),
         policies=judged,
-        differences=_differences(judged, run.draws),
+        differences=_differences(judged, run.draws, COUNTING),
+        against_gbdt=_differences(judged, run.draws, ("gbdt",)),
         user_events=run.user_events(),
         notes=notes,
         unseen=run.unseen(),
@@ -253,17 +262,14 @@ class _Run:
         self.answers = _join([timelines[u].target[a:b] for u, a, b in self.parts])
         self.gaps = _join([np.diff(timelines[u].t)[a - 1 : b - 1] for u, a, b in self.parts])
         self.users = users
+        self.new = _join([_first_opens(timelines[u])[a:b] for u, a, b in self.parts])
         self.draws = Draws(groups, users, seed=setting.seed, replicates=setting.replicates)
 
     def user_events(self) -> dict[str, int]:
         return {self.timelines[u].user: b - a for u, a, b in self.parts}
 
     def unseen(self) -> float:
-        new = 0
-        for u, a, b in self.parts:
-            first = np.unique(self.timelines[u].target, return_index=True)[1]
-            new += int(((first >= a) & (first < b)).sum())
-        return new / max(1, self.n_events)
+        return float(np.sum(self.new)) / max(1, self.n_events)
 
     def oracle(self) -> dict[float, np.ndarray]:
         """What the clairvoyant bound saves at each test open, float64 [n], by budget."""
@@ -326,14 +332,19 @@ class _Run:
         if (ranking.targets >= 0).any():
             place = places(ranking, self.answers)
             judged.metrics |= ranking_metrics(ranking, self.answers, self.draws)
+            judged.metrics["new_auc"] = new_target_auc(ranking, self.new, self.draws)
             judged.metrics |= timing_metrics(ranking, self.answers, self.gaps, self.draws)
             judged.calibration = calibration(ranking, self.answers, self.draws)
+            judged.calibration_none = none_calibration(ranking, self.answers, self.draws)
             judged.per_user = {
                 self.timelines[u].user: float((place[self.users == k] == 0).mean())
                 for k, (u, _, _) in enumerate(self.parts)
             }
             judged.curve = self._curve(np.asarray(curve))
-            judged.per_event = {"hr@1": 1.0 * (place == 0), "hr@5": 1.0 * ((place >= 0) & (place < 5))}
+            five = 1.0 * ((place >= 0) & (place < 5))
+            judged.per_event = {
+                "hr@1": 1.0 * (place == 0), "hr@5": five, "mrr@5": five / np.maximum(place + 1.0, 1.0),
+            }  # fmt: skip
         for budget, found in sorted(outcomes.items()):
             opens = self._opens(found)
             if budget in setting.budgets:
@@ -417,13 +428,15 @@ def _opens_of(outcomes: Outcomes, reward: Reward) -> Opens:
     )
 
 
-def _differences(judged: dict[str, Judged], draws: Draws) -> dict[str, dict[str, tuple[str, Estimate]]]:
-    """Every policy against the best counting policy of each metric, paired on the same events."""
+def _differences(
+    judged: dict[str, Judged], draws: Draws, others: Sequence[str]
+) -> dict[str, dict[str, tuple[str, Estimate]]]:
+    """Every policy against the best of `others` in each metric, paired on the same events."""
     out: dict[str, dict[str, tuple[str, Estimate]]] = {name: {} for name in judged}
     for metric in PAIRED:
         counting = [
             (judged[c].per_event[metric].mean(), c)
-            for c in COUNTING
+            for c in others
             if c in judged and metric in judged[c].per_event
         ]
         if not counting:
@@ -462,6 +475,13 @@ def _window(events: np.ndarray) -> tuple[int, int]:
     if b - a != len(events):
         raise InputError("the events of a part must follow each other without gaps")
     return a, b
+
+
+def _first_opens(timeline: Timeline) -> np.ndarray:
+    """bool [n], whether each event is the first opening of its target."""
+    first = np.zeros(len(timeline), bool)
+    first[np.unique(timeline.target, return_index=True)[1]] = True
+    return first
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:

@@ -22,6 +22,9 @@ METRICS: dict[str, str] = {
     "hr@1_macro": "hr@1 of each user, averaged over users",
     "log_loss": "mean of -log(probability given to what came next), in nats; unlisted counts as none",
     "ece": "mean gap between a first guess's probability and how often it was right, 10 bins of equal count",
+    "ece_all": "the same over every listed target, first guess or not",
+    "ece_none": "the same for the probability of none of the listed targets",
+    "new_auc": "how well the probability of none tells new targets from known ones; 0.5: not at all",
     "hit_rate": "hits per open",
     "waste_rate": "wasted per prewarm",
     "prewarms_per_open": "prewarms per open",
@@ -44,7 +47,8 @@ METRICS: dict[str, str] = {
 BETTER: dict[str, int] = {
     **dict.fromkeys(METRICS, 1),
     **dict.fromkeys((
-        "log_loss", "ece", "waste_rate", "wasted_mb_minutes_per_open", "pollution_rate",
+        "log_loss", "ece", "ece_all", "ece_none", "waste_rate", "wasted_mb_minutes_per_open",
+        "pollution_rate",
         "delay_error_median_s", "p50_ms", "p95_ms", "peak_rss_mb",
     ), -1),
     **dict.fromkeys(("prewarms_per_open", "coverage", "lead_time_median_s"), 0),
@@ -113,12 +117,42 @@ def ranking_metrics(ranking: Ranking, answers: np.ndarray, draws: Draws) -> dict
     out["hr@1_macro"] = draws.macro(within[1])
     out["log_loss"] = draws.ratio(-np.log(np.maximum(given, 1e-6)))
     out["ece"] = calibration(ranking, answers, draws).ece
+    listed = ranking.targets >= 0
+    row, column = np.nonzero(listed)
+    out["ece_all"] = reliability(
+        ranking.probability[row, column], 1.0 * (place[row] == column), row, draws, bins=20
+    ).ece
+    out["ece_none"] = none_calibration(ranking, answers, draws).ece
     return out
+
+
+def none_calibration(ranking: Ranking, answers: np.ndarray, draws: Draws, bins: int = 10) -> Calibration:
+    """Reliability of "none of the listed targets"; true where what came next is not in the list."""
+    return reliability(
+        ranking.none, 1.0 * (places(ranking, answers) < 0), np.arange(len(ranking)), draws, bins
+    )
+
+
+def new_target_auc(ranking: Ranking, new: np.ndarray, draws: Draws) -> Estimate:
+    """Area under the curve of the probability of none against `new` bool [D], whether what came next had
+    never been opened before. NaN where all or none are new."""
+    from scipy.stats import rankdata
+
+    new = np.asarray(new, bool)
+    if not 0 < new.sum() < len(new):
+        return Estimate(*[float("nan")] * 3)
+
+    # With weights the statistic is no ratio of sums; each new target's share of known ones below it is,
+    # given the known ones, so what varies from draw to draw is which new targets are in it.
+    above = np.zeros(len(new))
+    both = rankdata(ranking.none)
+    above[new] = (both[new] - rankdata(ranking.none[new])) / (~new).sum()
+    return draws.ratio(above, 1.0 * new)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability of first guesses: per bin the mean probability, the share that was right, its size."""
+    """Reliability: per bin the mean probability, the share that was right, its size."""
 
     predicted: np.ndarray
     observed: np.ndarray
@@ -131,19 +165,28 @@ def calibration(ranking: Ranking, answers: np.ndarray, draws: Draws, bins: int =
     out of the curve and count with gap 0."""
     if len(ranking) == 0:
         return Calibration(np.zeros(0), np.zeros(0), np.zeros(0), Estimate(*[float("nan")] * 3))
-    p = ranking.probability[:, 0].astype(np.float64)
-    listed = ranking.targets[:, 0] >= 0
     right = (ranking.targets[:, 0] == np.asarray(answers)).astype(np.float64)
-    order = np.argsort(p[listed], kind="stable")
-    chunks = [np.flatnonzero(listed)[c] for c in np.array_split(order, min(bins, max(1, len(order))))]
-    chunks = [c for c in chunks if len(c)]
+    rows = np.flatnonzero(ranking.targets[:, 0] >= 0)
+    return reliability(ranking.probability[rows, 0], right[rows], rows, draws, bins)
+
+
+def reliability(
+    probability: np.ndarray, right: np.ndarray, decision: np.ndarray, draws: Draws, bins: int
+) -> Calibration:
+    """Bins of equal count over `probability` [m], with `right` [m] (1 or 0); decision int64 [m] says which
+    of the draws' events each belongs to."""
+    p = np.asarray(probability, np.float64)
+    order = np.argsort(p, kind="stable")
+    chunks = [c for c in np.array_split(order, min(bins, max(1, len(order)))) if len(c)]
+    if not chunks:
+        return Calibration(np.zeros(0), np.zeros(0), np.zeros(0), Estimate(*[float("nan")] * 3))
     predicted = np.array([p[c].mean() for c in chunks])
     observed = np.array([right[c].mean() for c in chunks])
     size = np.array([len(c) for c in chunks], dtype=np.float64)
     gap, total = np.zeros(len(draws.weights)), np.zeros(len(draws.weights))
     value = float(np.abs(predicted - observed) @ size / max(size.sum(), 1.0))
     for c in chunks:
-        w = draws.weights[:, draws.groups[c]]
+        w = draws.weights[:, draws.groups[decision[c]]]
         gap += np.abs(w @ (p[c] - right[c]))
         total += w.sum(axis=1)
     replicates = gap / np.maximum(total, 1.0)

@@ -11,6 +11,8 @@ from rlmemo.metrics import (
     METRICS,
     Opens,
     calibration,
+    new_target_auc,
+    none_calibration,
     places,
     prewarm_metrics,
     ranking_metrics,
@@ -63,6 +65,35 @@ def test_calibration_of_a_policy_that_is_right_as_often_as_it_says() -> None:
     assert good.size.sum() == len(p)
     sure = Ranking(r.targets, np.ones_like(r.probability), np.zeros_like(r.none))
     assert calibration(sure, answers, draws(len(p), 500)).ece.value == pytest.approx(0.5, abs=0.02)
+
+
+def test_calibration_of_none_and_of_all_that_is_listed() -> None:
+    rng = np.random.default_rng(1)
+    none = rng.uniform(0.05, 0.95, 20_000)
+    gone = rng.uniform(size=len(none)) < none
+    second = rng.uniform(size=len(none)) < 0.3
+    answers = np.where(gone, 9, np.where(second, 2, 1))
+    p = np.stack([0.7 * (1 - none), 0.3 * (1 - none)], 1).astype(np.float32)
+    r = Ranking(np.tile(np.array([1, 2], np.int32), (len(none), 1)), p, none.astype(np.float32))
+    by = draws(len(none), 500)
+    found = ranking_metrics(r, answers, by)
+    assert found["ece_none"].value < 0.02
+    assert found["ece_all"].value < 0.02
+    assert none_calibration(r, answers, by).size.sum() == len(none)
+    shy = Ranking(r.targets, np.zeros_like(p), np.ones_like(r.none))
+    assert ranking_metrics(shy, answers, by)["ece_none"].value == pytest.approx(1 - gone.mean())
+
+
+def test_new_targets_are_told_from_known_ones() -> None:
+    none = np.array([0.9, 0.1, 0.8, 0.2, 0.5], np.float32)
+    r = Ranking(np.ones((5, 1), np.int32), (1 - none)[:, None], none)
+    new = np.array([True, False, True, False, False])
+    assert new_target_auc(r, new, draws(5)).value == 1.0
+    assert new_target_auc(r, ~new, draws(5)).value == 0.0
+    assert new_target_auc(r, np.array([True, False, False, True, False]), draws(5)).value == pytest.approx(
+        4 / 6
+    )
+    assert np.isnan(new_target_auc(r, np.zeros(5, bool), draws(5)).value)
 
 
 def test_prewarm_metrics_by_hand() -> None:

@@ -17,7 +17,7 @@ PERCENT = {
     "hr@1", "hr@3", "hr@5", "hr@1_macro", "hit_rate", "waste_rate", "pollution_rate", "coverage",
     "oracle_share",
 }  # fmt: skip
-RANKING = ("hr@1", "hr@3", "hr@5", "mrr@5", "hr@1_macro", "log_loss", "ece")
+RANKING = ("hr@1", "hr@3", "hr@5", "mrr@5", "hr@1_macro", "log_loss", "ece", "ece_all", "ece_none", "new_auc")
 PREWARMING = (
     "reward_per_open", "saved_seconds_per_open", "oracle_share", "hit_rate", "waste_rate", "pollution_rate",
 )  # fmt: skip
@@ -46,6 +46,9 @@ SHORT = {
     "hr@1_macro": "hr@1, user mean",
     "log_loss": "log loss, nats",
     "ece": "calibration error",
+    "ece_all": "calibration error, all listed",
+    "ece_none": "calibration error, none",
+    "new_auc": "new targets foreseen, AUC",
 }
 
 
@@ -306,7 +309,8 @@ def _calibration(evaluation: Evaluation) -> Section | None:
         "Can the probabilities be believed?",
         [
             ("First guesses in ten bins of equal size: how sure the policy was against how often it was "
-            "right. On the dashed line the two agree; a planner that weighs costs needs that.")
+            "right. On the dashed line the two agree; a planner that weighs costs needs that. Below, "
+            "the same for the probability of none of the listed targets.")
         ],
         [
             curves(
@@ -314,7 +318,16 @@ def _calibration(evaluation: Evaluation) -> Section | None:
                 x_label="probability that was given", y_label="share that was right",
                 alt="Reliability of the first guess by policy", percent=(True, True), diagonal=True,
                 points=True,
-            )
+            ),
+            curves(
+                {
+                    n: (j.calibration_none.predicted, j.calibration_none.observed)
+                    for n, j in evaluation.policies.items()
+                    if j.calibration_none is not None
+                },
+                x_label="probability of none of these", y_label="share in which it was none",
+                alt="Reliability of none by policy", percent=(True, True), diagonal=True, points=True,
+            ),
         ],
     )  # fmt: skip
 
@@ -336,15 +349,13 @@ def _users(evaluation: Evaluation) -> Section | None:
 
 
 def _paired(evaluation: Evaluation) -> Section | None:
-    names = [n for n, by in evaluation.differences.items() if by and n not in ("none", "oracle")]
-    if not names:
+    tables = [
+        table
+        for found in (evaluation.differences, evaluation.against_gbdt)
+        if (table := _difference_table(found)) is not None
+    ]
+    if not tables:
         return None
-    against = {m: a for by in evaluation.differences.values() for m, (a, _) in by.items()}
-    metrics = [m for m in PAIRED if m in against]
-    rows = []
-    for n in names:
-        by = evaluation.differences[n]
-        rows.append([n, *(_signed(by[m][1], m, interval=True) if m in by else "–" for m in metrics)])
     return Section(
         "Differences, paired on the same events",
         [
@@ -354,8 +365,21 @@ def _paired(evaluation: Evaluation) -> Section | None:
                 " is more than the luck of these sessions."
             )
         ],
-        [Table(["policy", *(f"{SHORT.get(m, m)} vs {against[m]}" for m in metrics)], rows)],
+        tables,
     )
+
+
+def _difference_table(found: dict[str, dict[str, tuple[str, Estimate]]]) -> Table | None:
+    names = [n for n, by in found.items() if by and n not in ("none", "oracle")]
+    if not names:
+        return None
+    against = {m: a for by in found.values() for m, (a, _) in by.items()}
+    metrics = [m for m in PAIRED if m in against]
+    rows = [
+        [n, *(_signed(found[n][m][1], m, interval=True) if m in found[n] else "–" for m in metrics)]
+        for n in names
+    ]
+    return Table(["policy", *(f"{SHORT.get(m, m)} vs {against[m]}" for m in metrics)], rows)
 
 
 def _cost(evaluation: Evaluation) -> Section | None:
