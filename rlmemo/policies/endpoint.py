@@ -39,6 +39,7 @@ TUNING = 40
 """Validation decisions from which the probabilities of places are counted, where the server gives none."""
 KEPT_TIMELINES = 16
 WARN_AFTER = 20
+_BEGINS = '{"question": "'
 
 
 def check_calls(
@@ -75,7 +76,7 @@ class EndpointPolicy:
         self._texts: dict[tuple[str, int, bytes], TextTimeline] = {}
         self._right = np.zeros(PLACES + 1)  # validation answers right at each place, and at none
         self._lock = threading.Lock()
-        self._unread = 0
+        self._unread, self._cut = 0, False
         self._remember()
         if self.address.warning:
             print(f"warning: {self.address.warning}", file=sys.stderr)
@@ -173,7 +174,8 @@ class EndpointPolicy:
             if self.asking.answers is not None and key not in self._known:
                 with self.asking.answers.open("a", encoding="utf-8") as file:
                     said = {"question": key, "said": answer.said, "p": answer.p, "readable": answer.readable}
-                    file.write(json.dumps(said) + "\n")
+                    file.write(("\n" if self._cut else "") + json.dumps(said) + "\n")
+                    self._cut = False
             self._known[key] = answer
             self._unread += not answer.readable
             if self._unread == len(self._known) == WARN_AFTER:
@@ -192,17 +194,19 @@ class EndpointPolicy:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-            lines = path.read_text(encoding="utf-8").splitlines()
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--answers {path}: cannot be used ({error}); name a file elsewhere") from None
-        for number, line in enumerate(lines, 1):
+        lines = text.splitlines()
+        self._cut = bool(text) and not text.endswith("\n")
+        for number, line in enumerate(filter(None, lines), 1):
             try:
                 row = json.loads(line)
                 p = None if row["p"] is None else tuple(map(float, row["p"]))
                 answer = Answer(tuple(map(int, row["said"])), p, bool(row["readable"]))
                 self._known[str(row["question"])] = answer
             except (ValueError, KeyError, TypeError):
-                if number < len(lines):  # the last line may have been cut off by a crash
+                if not _BEGINS.startswith(line[: len(_BEGINS)]):  # else a crash cut it off
                     raise InputError(
                         f"--answers {path}, line {number}: is no answer; name another file"
                     ) from None
