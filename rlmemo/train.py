@@ -31,6 +31,8 @@ GROUPS = {
     "plans": "plans that are scored by replay (dpo, kto)",
     "dpo": "direct preference optimisation",
     "kto": "Kahneman-Tversky optimisation",
+    "ppo": "proximal policy optimisation",
+    "groups": "optimisation against several plans of one state (grpo, rloo)",
     "users": "one adapter per user",
     "feedback": "what people said of predictions",
     "evaluation": "the report",
@@ -53,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--config", metavar="FILE", help="YAML with any of the settings below; options win over it"
+    )
+    run.add_argument(
+        "--list-adapters", metavar="RUN", help="list the adapters of a run folder, and train nothing"
     )
     groups = {key: made.add_argument_group(title) for key, title in GROUPS.items()}
     for setting in settings():
@@ -79,6 +84,7 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
     """(settings, run folder, whether it is resumed). Raises InputError for anything that is not accepted."""
     given = vars(parser().parse_args(arguments))
     out, resume, file = given.pop("out"), given.pop("resume"), given.pop("config")
+    given.pop("list_adapters")
     if "method" in given:
         check_method(given["method"])
     if resume:
@@ -100,11 +106,21 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    listed = parser().parse_known_args(arguments)[0].list_adapters
+    if listed is not None:
+        from rlmemo.learning.per_user import listing
+
+        print(listing(Path(listed)))
+        return 0
     config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
     from rlmemo.learning.start import start
 
     begun: Start = start(config, path, resume=resume)
+    from rlmemo.learning.record import note
+
+    noted = note(begun, path)
     again = f"python -m rlmemo.train --out {path} --resume"
+    status = "failed"
     try:
         from rlmemo.learning.training import Stopped, quiet
 
@@ -113,11 +129,16 @@ def main(arguments: list[str] | None = None) -> int:
 
         try:
             run_job(begun, RunFolder(path))
+            status = "finished"
         except Stopped:
             raise KeyboardInterrupt from None
     except KeyboardInterrupt:
+        status = "stopped"
         print(f"stopped; continue with: {again}", file=sys.stderr)
         return 130
+    finally:
+        if noted is not None:
+            noted.ended(status, path)
     return 0
 
 

@@ -115,7 +115,7 @@ def trainable(model: Any, path: Path) -> Any:
     from peft import PeftConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 
     if kind_of(path) not in PROMPTED:
-        with _hushed():
+        with hushed():
             return PeftModel.from_pretrained(model, str(path), is_trainable=True)
     # peft loads these for reading only: it does not keep what wrote the tokens, and we do
     settings = PeftConfig.from_pretrained(str(path))
@@ -151,7 +151,7 @@ def reading(model: Any, path: Path) -> Any:
             return _whole(model, path).eval()
         from peft import PeftModel
 
-        with _hushed():
+        with hushed():
             made = PeftModel.from_pretrained(model, str(path), use_safetensors=True)
         if not made.active_peft_config.is_prompt_learning:
             return made.merge_and_unload().eval()
@@ -338,7 +338,7 @@ def _restore(model: Any, checkpoint: Path) -> None:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """peft takes AdaLoRA's `rank_pattern` for LoRA's setting of that name, and says that nothing matches."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)

@@ -19,7 +19,14 @@ METHODS = {
     "sft": "supervised fine-tuning on what was opened next, and when",
     "dpo": "sft, then direct preference optimisation on plans scored by replay",
     "kto": "sft, then Kahneman-Tversky optimisation on single scored plans",
+    "ppo": "sft, then proximal policy optimisation over episodes of the replayed world",
+    "dpo-ppo": "sft, dpo, then ppo",
+    "grpo": "sft, then group-relative policy optimisation on several scored plans per state",
+    "rloo": "sft, then REINFORCE, each plan against the others of its state",
 }
+ONLINE = ("ppo", "grpo", "rloo")
+"""Stages in which the policy learns from what it says while it learns."""
+CRITICS = ("hindsight", "state")
 SPLITS = ("chrono", "wave")
 COSTS = ("desktop", "phone", "web")
 DPO_LOSSES = (
@@ -123,6 +130,39 @@ class TrainConfig:
     kto_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "kto")
     kto_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "kto")
 
+    ppo_rollouts: int = _setting(10, "rollouts at most", "ppo")
+    ppo_lanes: int = _setting(32, "episodes that are played side by side", "ppo")
+    ppo_steps: int = _setting(64, "decisions per lane and rollout", "ppo")
+    ppo_episode: int = _setting(64, "decisions per episode at most", "ppo")
+    ppo_epochs: int = _setting(2, "passes over a rollout", "ppo")
+    ppo_batch: int = _setting(256, "decisions per update", "ppo")
+    ppo_lr: float = _setting(2e-3, "learning rate of the adapter", "ppo")
+    ppo_critic_lr: float = _setting(1e-3, "learning rate of the critic", "ppo")
+    ppo_critic: str = _setting(
+        "hindsight",
+        "state: sees the moment; hindsight: and what came next, as a baseline may",
+        "ppo",
+        CRITICS,
+    )
+    ppo_clip: float = _setting(0.2, "how far the odds of a token may move in a rollout's updates", "ppo")
+    ppo_value_clip: float = _setting(
+        0.5, "how far a value may move in a rollout's updates, in standard deviations of the returns", "ppo"
+    )
+    ppo_half_life: float = _setting(300.0, "seconds in which what is to come counts half", "ppo")
+    ppo_lambda: float = _setting(0.9, "0 trusts the critic, 1 what was seen", "ppo")
+    ppo_entropy: float = _setting(0.0, "weight of the entropy bonus", "ppo")
+    ppo_kl: float = _setting(1.0, "divergence from the model at the start that is aimed at, nats", "ppo")
+    ppo_kl_weight: float = _setting(0.01, "weight of that divergence to begin with; it adapts", "ppo")
+    ppo_validate: int = _setting(2, "rollouts between two looks at validation", "ppo")
+    ppo_patience: int = _setting(3, "looks without a better result after which learning stops", "ppo")
+
+    group_states: int = _setting(2048, "training states at most", "groups")
+    group_plans: int = _setting(8, "plans sampled per state", "groups")
+    group_batch: int = _setting(256, "plans per update", "groups")
+    group_epochs: float = _setting(1.0, "passes over them", "groups")
+    group_lr: float = _setting(2e-3, "learning rate", "groups")
+    group_beta: float = _setting(0.01, "how strongly the model is held to the SFT model", "groups")
+
     adapter_per_user: bool = _setting(
         False, "go on from the shared adapter with one for each user, on that user's part alone", "users"
     )
@@ -144,9 +184,30 @@ class TrainConfig:
         return asdict(self)
 
     @property
+    def adapter_text(self) -> str:
+        """What is trained, in words."""
+        if self.peft == "none":
+            return "the whole model"
+        names = {"lora": "LoRA", "dora": "DoRA", "adalora": "AdaLoRA", "ia3": "IA3", "p-tuning": "P-tuning"}
+        name = names.get(self.peft, f"{self.peft} tuning")
+        if self.peft in ("lora", "dora", "adalora"):
+            return f"{name}, rank {self.lora_rank}, alpha {self.lora_alpha}"
+        return name if self.peft == "ia3" else f"{name}, {self.virtual_tokens} learned tokens"
+
+    @property
+    def shared_stages(self) -> tuple[str, ...]:
+        """The stages in which one model learns from everybody, in order."""
+        return ("sft", *(() if self.method == "sft" else self.method.split("-")))
+
+    @property
+    def preference(self) -> str | None:
+        """The stage that learns from preferences by replay, if there is one: dpo or kto."""
+        return next((s for s in self.shared_stages if s in ("dpo", "kto")), None)
+
+    @property
     def stages(self) -> tuple[str, ...]:
         """The learning stages of this run, in order."""
-        return ("sft",) if self.method == "sft" else ("sft", self.method)
+        return (*self.shared_stages, "users") if self.adapter_per_user else self.shared_stages
 
 
 def settings() -> list[Field[Any]]:
@@ -209,8 +270,6 @@ def check_method(method: str) -> None:
     if method in METHODS:
         return
     names = ", ".join(METHODS)
-    if method == "ppo":
-        raise InputError(f"--method ppo is not there yet (issue 5); choose one of {names}")
     close = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.4)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise InputError(f"no method is called {method!r}{hint} There are {names}")
@@ -258,17 +317,39 @@ def _check(config: TrainConfig, where: str) -> None:
     at_least: dict[str, float] = {
         "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
         "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
-        "kto_batch": 2, "seed": 0, "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
+        "kto_batch": 2, "seed": 0, "ppo_rollouts": 1, "ppo_lanes": 1, "ppo_steps": 2, "ppo_episode": 2,
+        "ppo_batch": 2, "ppo_lambda": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4, "ppo_validate": 1,
+        "ppo_patience": 1, "group_states": 1, "group_plans": 2, "group_batch": 2,
+        "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
     }  # fmt: skip
     for name, least in at_least.items():
         if getattr(config, name) < least:
             raise InputError(f"{where}: {name} is {getattr(config, name)}; give {least:g} or more")
     if config.init_adapter and config.method == "sft":
         raise InputError(f"{where}: init_adapter takes the place of SFT; give another method, such as dpo")
-    positive = [f.name for f in settings() if f.name.endswith(("_lr", "_epochs", "_beta", "temperature"))]
+    positive = [
+        f.name
+        for f in settings()
+        if f.name.endswith(("_lr", "_epochs", "_beta", "temperature", "_clip", "_half_life", "_kl"))
+    ]
     for name in [*positive, "budget"]:
         if not getattr(config, name) > 0:
             raise InputError(f"{where}: {name} is {getattr(config, name):g}; give a number above 0")
+    online = [stage for stage in config.shared_stages if stage in ONLINE]
+    if online and config.peft not in ("lora", "dora"):
+        raise InputError(f"{where}: {online[0]} trains adapters of kind lora or dora, not {config.peft}")
+    if online and config.adapter_per_user:
+        raise InputError(f"{where}: adapter_per_user goes with sft, dpo and kto, not with {config.method}")
+    if "ppo" in online and config.ppo_lanes * config.ppo_steps % config.ppo_batch:
+        raise InputError(
+            f"{where}: ppo_batch {config.ppo_batch} does not divide a rollout of {config.ppo_lanes} x "
+            f"{config.ppo_steps} decisions; give one that does, such as {config.ppo_steps}"
+        )
+    if config.group_batch % config.group_plans:
+        raise InputError(
+            f"{where}: group_batch {config.group_batch} does not hold whole groups of {config.group_plans} "
+            f"plans; give a multiple of {config.group_plans}"
+        )
     for name in config.dpo_loss.split("+"):
         if name not in DPO_LOSSES:
             close = difflib.get_close_matches(name, DPO_LOSSES, n=1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from env.cost import cost_model
 from rlmemo.feedback.learning import MODEL, Feedback, joined, preference_rows, read_feedback, with_ratings
-from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.config import ONLINE, TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
 from rlmemo.learning.pairs import (
@@ -62,13 +62,23 @@ def run_job(start: Start, folder: RunFolder) -> None:
         part_states(ground.split.train), config.sft_states, config.plan_states, config.seed
     )
     _sft(config, folder, ground, for_sft, interrupt, display)
-    if config.method != "sft":
+    if config.preference:
         _plans(config, folder, ground, for_plans, start, display, feedback)
         _preferences(config, folder, ground, joined(for_plans, feedback), interrupt, display)
+    for stage in config.shared_stages:
+        if stage in ONLINE:
+            from rlmemo.learning.online import run_online
+
+            run_online(stage, config, folder, ground, for_plans, start, interrupt, display)
+    if (folder.path / "report.json").exists():
+        display.say(f"{folder.path} is finished: see {folder.path / 'report.html'}")
+        return
     with folder_atomic(folder.path / "adapter") as part:
-        shutil.copytree(folder.path / config.stages[-1], part, dirs_exist_ok=True)
+        shutil.copytree(folder.path / config.shared_stages[-1], part, dirs_exist_ok=True)
         if feedback is not None and feedback.approval is not None:
             feedback.approval.save(part / MODEL)
+    if config.adapter_per_user:
+        _users(config, folder, ground, joined(for_plans, feedback), start, interrupt, display)
     from rlmemo.learning.judgement import judge
 
     judge(start, folder, ground, display)
@@ -145,7 +155,7 @@ def _plans(
         scored = with_ratings(score(ground, states, made, start.reward, config.picks, odds), ground, feedback)
         users = [t.user for t in ground.timelines]
         rows: list[Pair] | list[Verdict]
-        if config.method == "dpo":
+        if config.preference == "dpo":
             rows = pairs(
                 scored, users, margin=config.margin, limit=config.dpo_pairs, pairing=config.pairing,
                 seed=config.seed,
@@ -155,7 +165,7 @@ def _plans(
         replayed = len(rows)
         if feedback is not None:
             rows += preference_rows(
-                feedback, ground, config.method, offset=len(states),
+                feedback, ground, str(config.preference), offset=len(states),
                 limit=round(config.feedback_weight * replayed), seed=config.seed,
             )  # fmt: skip
         write_pairs(_preference_file(config, folder), rows)
@@ -174,7 +184,7 @@ def _plans(
 
 
 def _preference_file(config: TrainConfig, folder: RunFolder) -> Path:
-    return folder.path / ("pairs.jsonl" if config.method == "dpo" else "plans.jsonl")
+    return folder.path / ("pairs.jsonl" if config.preference == "dpo" else "plans.jsonl")
 
 
 def propose_plans(
@@ -225,7 +235,7 @@ def _preferences(
     interrupt: Interrupt,
     display: Display,
 ) -> None:
-    method = config.method
+    method = str(config.preference)
     if method in folder.state():
         return
     from rlmemo.learning.adapters import weights_file
@@ -254,6 +264,30 @@ def _preferences(
         folder.finish(method, {**found, "seconds": time.perf_counter() - began})
 
 
+def _users(
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: Ground,
+    states: States,
+    start: Start,
+    interrupt: Interrupt,
+    display: Display,
+) -> None:
+    """An adapter for each user, from the shared one on."""
+    if "users" in folder.state():
+        return
+    from rlmemo.learning.per_user import train_users
+
+    rows: list[Any] = []
+    if config.method != "sft":
+        rows = read_pairs(_preference_file(config, folder), Pair if config.method == "dpo" else Verdict)
+    with display.stage(f"an adapter for each of {len(ground.timelines)} users") as bar:
+        began = time.perf_counter()
+        found = train_users(config, folder, ground, states, rows, start.reward, interrupt, bar)
+        bar.note = f"{found['in_use']} of {found['users']} do better than the shared one"
+        folder.finish("users", {**found, "seconds": time.perf_counter() - began})
+
+
 def _say_what_is_there(config: TrainConfig, folder: RunFolder, display: Display, seconds: float) -> None:
     path = folder.path
     display.say(f"\nwrote in {seconds:.0f} s:")
@@ -261,6 +295,7 @@ def _say_what_is_there(config: TrainConfig, folder: RunFolder, display: Display,
         "report.html": "the result, with plots; open it in a browser",
         "report.json": "the same for programs",
         "adapter": "the trained policy (safetensors)",
+        "adapters": "one for each user; list them with python -m rlmemo.train --list-adapters RUN",
         "README.md": "model card",
         "metrics.jsonl": "what was logged, step by step",
         "config.yaml": "everything needed to repeat this run",

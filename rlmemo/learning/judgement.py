@@ -30,7 +30,7 @@ from rlmemo.learning.states import Ground
 from rlmemo.policies.planners import THRESHOLDS, Planned, Window, replay_planned, sweep_windows
 from rlmemo.policies.protocol import Ranking
 
-STAGE_NAMES = {"base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO"}
+STAGE_NAMES = {"base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "users": "an adapter per user"}
 
 
 @dataclass
@@ -103,12 +103,19 @@ def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
     """Language policies by stage: the base model as it came, then after each stage."""
     from rlmemo.policies.language import LanguagePolicy, load_adapted
 
-    return {
+    found: dict[str, Any] = {
         stage: LanguagePolicy(
             load_adapted(config.model, None if stage == "base" else folder.path / stage), stage
         )
-        for stage in ("base", *config.stages)
+        for stage in ("base", *config.shared_stages)
     }
+    if config.adapter_per_user:
+        from rlmemo.policies.language import load_model
+        from rlmemo.policies.per_user import per_user, switching
+
+        switch = switching(load_model(config.model)[0], folder.path)
+        found["users"] = per_user(LanguagePolicy(switch.model, "users"), switch)
+    return found
 
 
 def validate(policy: Ranked, ground: Ground, reward: Reward, seed: int) -> dict[str, Any]:

@@ -32,11 +32,11 @@ def model_card(
     head = "\n".join(
         [
             "---",
-            "library_name: peft",
+            f"library_name: {'transformers' if config.peft == 'none' else 'peft'}",
             "license: apache-2.0",
             f"base_model: {'rlmemo/embedded' if config.model == 'embedded' else Path(config.model).name}",
             "pipeline_tag: text-generation",
-            "tags: [rlmemo, prewarming, lora, " + ", ".join(config.stages) + "]",
+            "tags: [rlmemo, prewarming, " + config.peft + ", " + ", ".join(config.stages) + "]",
             "---",
         ]
     )
@@ -66,6 +66,8 @@ def model_card(
         "sft": f"SFT on {state.get('sft', {}).get('states', 0)} training states",
         "dpo": f"DPO on {state.get('dpo', {}).get('pairs', 0)} pairs of plans scored by replay",
         "kto": f"KTO on {state.get('kto', {}).get('plans', 0)} plans scored by replay",
+        "users": f"an adapter for each of {state.get('users', {}).get('users', 0)} users, in use for "
+        f"{state.get('users', {}).get('in_use', 0)}",
     }
     planner = (
         "its own plans, said token by token"
@@ -76,7 +78,8 @@ def model_card(
 
 # A prewarming policy for {start.loaded.name}
 
-A LoRA adapter that plans, after every opened app or page, what to have warm before it is asked for.
+A language model{" that was trained" if config.peft == "none" else "'s adapter"} ({config.adapter_text})
+that plans, after every opened app or page, what to have warm before it is asked for.
 Trained by `python -m rlmemo.train`: {", then ".join(learned[s] for s in config.stages)}.
 
 **Data**: {start.loaded.name}, {data}, {len(start.timelines)} users, {sum(map(len, start.timelines))} events,

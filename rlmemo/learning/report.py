@@ -41,7 +41,11 @@ def training_page(start: Start, folder: RunFolder, evaluation: Evaluation, found
         facts=[*facts(evaluation), *_run_facts(start, state)],
         sections=[
             s
-            for s in (_stages(config.stages, state, found), _learning(folder, config.stages), _plans(state))
+            for s in (
+                _stages(config.stages, state, found),
+                _learning(folder, config.shared_stages),
+                _plans(state),
+            )
             if s is not None
         ]
         + list(evaluation_sections(evaluation)),
@@ -53,10 +57,13 @@ def _run_facts(start: Start, state: dict[str, Any]) -> list[tuple[str, str]]:
     config = start.config
     made = [
         ("base model", config.model),
-        ("adapter", f"LoRA, rank {config.lora_rank}, alpha {config.lora_alpha}"),
+        ("adapter", config.adapter_text),
     ]
     for stage in config.stages:
         found = state.get(stage, {})
+        if stage == "users":
+            made.append((STAGE_NAMES[stage], f"{found.get('in_use', 0)} of {found.get('users', 0)} in use"))
+            continue
         amount = found.get("states") or found.get("pairs") or found.get("plans") or 0
         what = {"sft": "states", "dpo": "pairs", "kto": "plans"}[stage]
         made.append(

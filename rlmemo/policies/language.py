@@ -274,12 +274,18 @@ class LanguagePolicy:
         base = str(settings.get("model", EMBEDDED))
         if met.get("base_sha256") and met["base_sha256"] != weights_sha256(base):
             raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
-        model = load_adapted(base, folder / "adapter")
+        switch = None
+        if (folder / "adapters").is_dir():
+            from rlmemo.policies.per_user import per_user, switching
+
+            switch = switching(load_model(base)[0], folder)
+        model = switch.model if switch else load_adapted(base, folder / "adapter")
         kind = LanguagePolicy if choice.get("planner") == "own" else RankedLanguagePolicy
         from rlmemo.feedback.judging import approved
 
         minding = approved(LanguagePolicy(model, folder.name), folder / "adapter", choice, folder.name)
-        return minding or kind(model, folder.name)
+        policy: Any = minding or kind(model, folder.name)
+        return per_user(policy, switch) if switch else policy
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
         """Nothing: it was trained by `python -m rlmemo.train`."""

@@ -1,0 +1,234 @@
+"""One adapter per user on one base: each goes on from the shared adapter, on that user's part alone.
+
+    RUN/adapters/NAME/    a user's adapter, and user.json: whose it is, what it learned from, what it is worth
+    RUN/adapter/          the shared one, which reads for everybody else
+
+What is trained on is the user's own: the training states after SFT, the pairs or plans of the run's
+preferences after DPO or KTO. An adapter is in use where it does better than the shared one on that user's
+validation part (log loss after SFT, reward per open otherwise); elsewhere the shared one stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.errors import InputError
+from env.splits import Split
+from reward import Reward
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
+from rlmemo.learning.states import Ground, States, part_states, prompts
+from rlmemo.learning.training import Interrupt
+
+FOLDER, ABOUT = "adapters", "user.json"
+LEAST_STATES = 30
+"""Fewer training states or plans than these: the user stays with the shared adapter."""
+
+
+def safe_name(user: str) -> str:
+    """A folder name for any user name at all: what is plain in it, and a hash that tells users apart."""
+    digest = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    plain = re.sub(r"[^a-z0-9]+", "-", user.lower())[:32].strip("-")
+    return f"{plain}-{digest}" if plain else digest
+
+
+@dataclasses.dataclass(frozen=True)
+class UserAdapter:
+    """A user's adapter as it lies in a run folder."""
+
+    user: str
+    path: Path
+    about: dict[str, Any]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether this user's events are read with it."""
+        return bool(self.about.get("in_use"))
+
+
+def user_adapters(run: Path) -> list[UserAdapter]:
+    """The per-user adapters of a run, by user name. Raises InputError where one of them is damaged."""
+    found = []
+    for file in sorted((run / FOLDER).glob(f"*/{ABOUT}")):
+        try:
+            about = json.loads(file.read_text(encoding="utf-8"))
+            user = about["user"]
+            if safe_name(user) != file.parent.name:
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(f"{file}: is damaged; delete its folder and train again") from None
+        found.append(UserAdapter(user, file.parent, about))
+    return sorted(found, key=lambda a: a.user)
+
+
+def listing(run: Path) -> str:
+    """The adapters of a run as a table for the terminal. Raises InputError for what is no run folder."""
+    from rlmemo.learning.adapters import kind_of, weights_file
+
+    if not (run / "adapter").is_dir():
+        raise InputError(f"{run}: holds no adapter/; give a folder that `python -m rlmemo.train` wrote")
+    shared = run / "adapter"
+    rows = [("user", "adapter", "learned from", "log loss", "shared", "in use")]
+    size = weights_file(shared).stat().st_size / 1e6
+    rows.append(("(everybody else)", f"adapter/ ({kind_of(shared)}, {size:.2f} MB)", "", "", "", "yes"))
+    for a in user_adapters(run):
+        own, before = a.about["validation"]["own"], a.about["validation"]["shared"]
+        rows.append(
+            (
+                ascii(a.user)[1:-1] if not a.user.isprintable() else a.user,
+                f"{FOLDER}/{a.path.name}",
+                f"{a.about['learned_from']} {a.about['what']}",
+                f"{own.get('log_loss', float('nan')):.3f}",
+                f"{before.get('log_loss', float('nan')):.3f}",
+                "yes" if a.in_use else "no",
+            )
+        )
+    wide = [min(64, max(len(r[i]) for r in rows)) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(r, wide, strict=True)).rstrip() for r in rows)
+
+
+def one_user(ground: Ground, user: int) -> Ground:
+    """The ground with one user alone."""
+    split = ground.split
+    return Ground(
+        timelines=[ground.timelines[user]],
+        slates=[ground.slates[user]],
+        costs=[ground.costs[user]],
+        world=ground.world,
+        split=Split(split.name, [split.train[user]], [split.validation[user]], [split.test[user]]),
+    )
+
+
+def states_of(ground: Ground, user: int, limit: int, seed: int) -> States:
+    """At most `limit` of a user's training states, drawn at random and in time order."""
+    mine = part_states(ground.split.train)
+    mine = mine[mine.user == user]
+    rng = np.random.default_rng([seed, 5, user])
+    return mine[np.sort(rng.permutation(len(mine))[:limit])]
+
+
+def train_users(
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: Ground,
+    states: States,
+    rows: list[Any],
+    reward: Reward,
+    interrupt: Interrupt,
+    progress: Any,
+) -> dict[str, Any]:
+    """Train every user's adapter; what the stage found: {"users", "in_use", "left_shared", "steps"}.
+
+    states, rows: of the run's preferences (empty after SFT): `rows[k].row` points into `states`.
+    A user whose adapter lies there already is passed over, so an interrupted run goes on with the next one.
+    """
+    done = {a.user for a in user_adapters(folder.path)}
+    left_shared = []
+    for user, timeline in enumerate(ground.timelines):
+        progress(user, len(ground.timelines))
+        if timeline.user in done:
+            continue
+        if not _train_one(config, folder, ground, user, states, rows, reward, interrupt):
+            left_shared.append(timeline.user)
+    progress(len(ground.timelines), len(ground.timelines))
+    found = user_adapters(folder.path)
+    return {
+        "users": len(found),
+        "in_use": sum(a.in_use for a in found),
+        "left_shared": left_shared,
+        "steps": sum(int(a.about["steps"]) for a in found),
+    }
+
+
+def _train_one(
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: Ground,
+    user: int,
+    states: States,
+    rows: list[Any],
+    reward: Reward,
+    interrupt: Interrupt,
+) -> bool:
+    """Train one user's adapter; False where there is too little to learn from."""
+    from rlmemo.learning import adapters
+    from rlmemo.policies.language import load_model
+
+    began = time.perf_counter()
+    name = ground.timelines[user].user
+    shared, path = folder.path / "adapter", folder.path / FOLDER / safe_name(name)
+    scratch = RunFolder(folder.path / "checkpoints" / f"user-{path.name}")
+    run: Any
+    if config.method == "sft":
+        mine = states_of(ground, user, config.user_states, config.seed)
+        what, n = "states", len(mine)
+    else:
+        kept = [r for r in rows if r.user == name]
+        what, n = ("pairs" if config.method == "dpo" else "plans"), len(kept)
+        if config.method == "kto" and len({r.good for r in kept}) < 2:
+            return False
+    if n < LEAST_STATES:
+        return False
+    scratch.path.mkdir(parents=True, exist_ok=True)
+    config = dataclasses.replace(config, report_to="none")
+    quietly = lambda *_: None  # noqa: E731 - one bar over all users is enough
+    base = load_model(config.model)
+    if config.method == "sft":
+        from rlmemo.learning.sft import run_sft
+
+        mild = dataclasses.replace(config, sft_lr=config.user_lr, sft_epochs=config.user_epochs)
+        model, found = run_sft(mild, scratch, ground, mine, base, interrupt, quietly, adapter=shared)
+    else:
+        from rlmemo.learning.preference import run_dpo, run_kto
+
+        run = run_dpo if config.method == "dpo" else run_kto
+        mild = dataclasses.replace(config, dpo_epochs=config.user_epochs, kto_epochs=config.user_epochs)
+        asked = prompts(ground, states)
+        model, found = run(mild, scratch, asked, kept, shared, base, interrupt, quietly)
+    with folder_atomic(path) as part:
+        adapters.save(model, part, config.model)
+        worth = {
+            "shared": _worth(config, ground, user, reward, shared),
+            "own": _worth(config, ground, user, reward, part),
+        }
+        about = {
+            "user": name,
+            "learned_from": n,
+            "what": what,
+            "steps": found["steps"],
+            "seconds": round(time.perf_counter() - began, 1),
+            "in_use": _better(config.method, worth["own"], worth["shared"]),
+            "validation": worth,
+            "adapter_sha256": sha256(adapters.weights_file(part)),
+        }
+        (part / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    folder.log("users", user, {"user": name, "in_use": about["in_use"], "loss": found["loss"]})
+    shutil.rmtree(scratch.path, ignore_errors=True)
+    return True
+
+
+def _worth(config: TrainConfig, ground: Ground, user: int, reward: Reward, adapter: Path) -> dict[str, Any]:
+    from rlmemo.learning.judgement import Ranked, validate
+    from rlmemo.policies.language import LanguagePolicy, load_adapted
+
+    policy = LanguagePolicy(load_adapted(config.model, adapter), "user")
+    return validate(Ranked("user", policy), one_user(ground, user), reward, config.seed)
+
+
+def _better(method: str, own: dict[str, Any], shared: dict[str, Any]) -> bool:
+    if not own.get("events"):
+        return False
+    if method == "sft":
+        return bool(own["log_loss"] < shared["log_loss"])
+    best = [max(x[way]["reward_per_open"] for way in ("own", "threshold")) for x in (own, shared)]
+    return best[0] > best[1] and not math.isnan(best[0])
