@@ -37,8 +37,11 @@ from rlmemo.learning.training import Interrupt, hush_libraries
 BATCH = 256  # prompts per forward pass outside training
 
 
-def run_job(start: Start, folder: RunFolder) -> None:
-    """Do what is left of the run in `folder`, and say what was written."""
+def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
+    """Do what is left of the run in `folder`, and say what was written.
+
+    judged: whether the run is judged and reported on at its end; who judges many runs together leaves it out.
+    """
     began = time.perf_counter()
     config, display = start.config, Display()
     data = "synthetic data" if start.loaded.synthetic else "recorded data"
@@ -79,6 +82,8 @@ def run_job(start: Start, folder: RunFolder) -> None:
             feedback.approval.save(part / MODEL)
     if config.adapter_per_user:
         _users(config, folder, ground, joined(for_plans, feedback), start, interrupt, display)
+    if not judged:
+        return
     from rlmemo.learning.judgement import judge
 
     judge(start, folder, ground, display)
