@@ -102,7 +102,7 @@ def credits(
     Raises InputError for plans or a window that do not fit.
     """
     n, steps = len(timeline), len(plans)
-    if not (0 <= first and first + steps <= n):
+    if not (first >= 0 and first + steps <= n):
         raise InputError(f"{steps} plans from event {first} on do not fit {n} events")
     plans = plans.checked((steps,), len(costs), len(config.delays))
     if alternatives.target.ndim != 3:
@@ -118,8 +118,9 @@ def credits(
     )
     states = [new_state(len(costs), 2 * size) for _ in range(3)]
     out = np.zeros((steps, several.target.shape[1], N_FIELDS))
+    now, done, undone = states
     _walk(
-        *states, rules(costs, config), book, timeline.t, timeline.target, plans.delay.reshape(-1), picks,
-        first, first + steps, several.target, several.delay, out,
+        now, done, undone, rules(costs, config), book, timeline.t, timeline.target, plans.delay.reshape(-1),
+        picks, first, first + steps, several.target, several.delay, out,
     )  # fmt: skip
     return out

@@ -12,6 +12,8 @@ SHOWN = {
     "mean_token_accuracy": "right",
     "rewards/accuracies": "pairs right",
     "rewards/margins": "margin",
+    "reward": "reward a plan",
+    "validation/own": "reward an open on validation",
 }
 
 

@@ -35,7 +35,7 @@ def pickable(prompts: np.ndarray) -> np.ndarray:
 def allowed(prompts: np.ndarray, plans: np.ndarray, picks: int) -> np.ndarray:
     """Symbols that may be said at each place of the plans, bool [B, C, len(SYMBOLS)].
 
-    plans: int64 [B, C], the tokens that were said, filled up with padding. Behind `<end>` only `<end>` stands.
+    plans: int64 [B, C], the tokens that were said, then padding. Behind `<end>` only `<end>` stands.
     """
     batch, length = plans.shape
     mask = np.zeros((batch, length, len(SYMBOLS)), bool)

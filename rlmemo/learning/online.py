@@ -1,0 +1,82 @@
+"""The stages in which the policy learns from what it says while it learns: PPO, GRPO, RLOO."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from env.plans import FIELDS
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.display import Display
+from rlmemo.learning.folder import RunFolder
+from rlmemo.learning.start import Start
+from rlmemo.learning.states import Ground, States
+from rlmemo.learning.training import Interrupt
+from rlmemo.policies.planners import Window, replay_planned
+from rlmemo.policies.protocol import Ranking
+
+
+def run_online(
+    stage: str,
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: Ground,
+    states: States,
+    start: Start,
+    interrupt: Interrupt,
+    display: Display,
+) -> None:
+    """Do one such stage, from the adapter of the stage before it; nothing where it is finished."""
+    if stage in folder.state():
+        return
+    from rlmemo.learning.sft import save_adapter
+    from rlmemo.policies.language import load_model
+
+    before = config.shared_stages[config.shared_stages.index(stage) - 1]
+    adapter, base = folder.path / before, load_model(config.model)
+    began = time.perf_counter()
+    if stage == "ppo":
+        from rlmemo.learning.ppo import run_ppo
+        from rlmemo.learning.rollout import Field
+
+        decisions = config.ppo_rollouts * config.ppo_lanes * config.ppo_steps
+        with display.stage(f"PPO on {decisions} decisions") as bar:
+            judge = Validation(ground, start, config.seed)
+            field = Field(ground, start.reward)
+            model, found = run_ppo(config, folder, field, judge, adapter, base, interrupt, bar)
+            bar.note = f"{judge.seen[0]:+.3f} to {found['best_validation']:+.3f} an open on validation"
+    else:
+        from rlmemo.learning.groups import run_groups
+
+        with display.stage(f"{stage.upper()} on {config.group_plans} plans a state") as bar:
+            model, found = run_groups(
+                stage, config, folder, ground, states, start.reward, adapter, base, interrupt, bar
+            )
+    found["adapter_sha256"] = save_adapter(model, folder.path / stage, config.model)
+    folder.finish(stage, {**found, "seconds": time.perf_counter() - began})
+
+
+class Validation:
+    """Reward per open of a model's own likeliest plans on the validation part (0 where that is empty)."""
+
+    def __init__(self, ground: Ground, start: Start, seed: int) -> None:
+        self.ground, self.weights, self.seed = ground, start.reward.weights(FIELDS), seed
+        self.seen: list[float] = []
+        self.windows = []
+        for user, timeline in enumerate(ground.timelines):
+            events = ground.split.validation[user]
+            if len(events):
+                a, b = int(events[0]), int(events[-1]) + 1
+                self.windows.append(Window(timeline, ground.costs[user], a, b, Ranking.empty(b - a)))
+
+    def __call__(self, model: Any) -> float:
+        from rlmemo.policies.language import LanguagePolicy
+
+        policy = LanguagePolicy(model)
+        total, opens = 0.0, 0
+        for w in self.windows:
+            planned = policy.plan(w.timeline, w.indices, w.costs, self.ground.world, seed=self.seed)
+            total += float((replay_planned(w, self.ground.world, planned).table @ self.weights).sum())
+            opens += w.stop - w.start
+        self.seen.append(total / max(opens, 1))
+        return self.seen[-1]

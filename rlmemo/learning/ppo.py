@@ -1,0 +1,376 @@
+"""PPO over episodes of the replayed world, on top of TRL's GRPOTrainer.
+
+    rollout      many episodes side by side, sampled from the policy in the world that its own plans made
+                 (`rlmemo.learning.rollout`); rewards are credited to the plan that they follow from
+    advantages   GAE over the decisions of an episode, discounted by the clock, against a critic that sees
+                 more than the prompt, and what came next (`rlmemo.learning.value`); then normalised
+    updates      TRL's clipped loss with the mask of a plan in it, an entropy bonus and the divergence
+                 from the model it began with, whose weight adapts; and the critic's clipped loss
+    keeping      every few rollouts the policy's likeliest plans are played on validation; the best adapter
+                 is kept, and learning stops when there was none better for a while
+
+One sample for TRL is one decision: its prompt, its plan, its advantage. What is used of TRL's inside is in
+`EpisodeTrainer` alone, and `tests/test_ppo_contract.py` holds it; `check_trl` looks at the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from trl import GRPOConfig, GRPOTrainer
+
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.folder import RunFolder
+from rlmemo.learning.grammar import plan_log_probs
+from rlmemo.learning.rollout import AHEAD, Field, Rollout
+from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.learning.value import Critic, advantages, discounts, explained_variance
+from rlmemo.policies import reading
+from rlmemo.policies.language import Sampled, sample_plans
+
+STATE, TENSORS = "ppo.json", "ppo.safetensors"
+KL_STEP, KL_LEAST, KL_MOST = 1.5, 1e-4, 10.0
+
+Judge = Callable[[Any], float]
+"""Reward per open on validation of a model's own likeliest plans."""
+
+
+class EpisodeTrainer(GRPOTrainer):
+    """TRL's GRPO core with rollouts over episodes, a critic, and a mask.
+
+    What it takes from GRPOTrainer: samples are generated once and used for several updates, shuffled and
+    split with all that belongs to them; the clipped loss, its entropy bonus and its divergence from the
+    adapter it began with ("ref"). What it replaces: what is generated (`rollout_func`), what it is worth
+    (`_generate_and_score_completions`), how likely it is (`_get_per_token_logps_and_entropies`).
+    """
+
+    args: Any
+    _buffered_inputs: Any
+
+    def __init__(
+        self, config: TrainConfig, field: Field, judge: Judge, model: Any, tokenizer: Any, args: Any
+    ) -> None:
+        from datasets import Dataset
+
+        self.config, self.field, self.judge = config, field, judge
+        knowing = config.ppo_critic == "hindsight"
+        self.critic = Critic(field.features, AHEAD, knowing, config.seed)
+        self.best: tuple[float, int, dict[str, Any]] | None = None
+        self.judged = -1  # the rollout before which validation was last looked at
+        self.worse = 0
+        self.played: Rollout | None = None
+        self.foreseen = np.zeros(0)
+        check_trl()
+        super().__init__(
+            model=model,
+            args=args,
+            reward_funcs=credited,
+            # TRL wants prompts to repeat; ours come from the rollout, so there is one empty row per pair.
+            train_dataset=Dataset.from_dict({"prompt": [""] * (args.generation_batch_size // 2)}),
+            processing_class=tokenizer,
+            rollout_func=lambda *_: self.roll_out(),
+        )
+        self.critic.to(self.accelerator.device)
+
+    # --- rollout ------------------------------------------------------------------------------------
+
+    @property
+    def updates_per_rollout(self) -> int:
+        return int(self.args.steps_per_generation * self.num_iterations)
+
+    def roll_out(self) -> dict[str, Any]:
+        """A rollout in the form that TRL asks for."""
+        number = self.state.global_step // self.updates_per_rollout
+        model = self.reader()
+        self.look(model, number)
+        if number == 0:
+            self.warm_up(model)
+        self.played = played = self.play(model, number)
+        plans = [
+            reading.plan_ids([(int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0])
+            for places, delays in zip(played.place, played.delay, strict=True)
+        ]
+        return {
+            "prompt_ids": played.prompts.tolist(),
+            "completion_ids": plans,
+            "logprobs": None,
+            "credit": played.reward.tolist(),
+        }
+
+    def play(self, model: Any, number: int) -> Rollout:
+        """Rollout `number`: the same for the same seed, number and weights."""
+        c = self.config
+        rng = np.random.default_rng([c.seed, 5, number])
+        moments = self.field.draw(c.ppo_lanes, c.ppo_steps, c.ppo_episode, rng)
+
+        def say(prompts: np.ndarray, pickable: np.ndarray) -> Sampled:
+            return sample_plans(model, prompts, pickable, c.picks, 1.0, rng)
+
+        return self.field.play(moments, c.picks, say)
+
+    def warm_up(self, model: Any) -> None:
+        """Fit the critic to a rollout that nothing else is learned from."""
+        seen = self.play(model, WARM_UP)
+        returns = self.estimate(seen, np.zeros(len(seen)), lam=1.0)
+        self.critic.fit(
+            seen.features, returns, rate=self.config.ppo_critic_lr, passes=10, seed=self.config.seed
+        )
+
+    def estimate(self, played: Rollout, value: np.ndarray, lam: float) -> np.ndarray:
+        """Advantages of a rollout, flat."""
+        shape = (self.config.ppo_lanes, self.config.ppo_steps)
+        discount = discounts(played.gap_s, self.config.ppo_half_life)
+        reward, value, discount, last = (
+            x.reshape(shape) for x in (played.reward, value, discount, played.last)
+        )
+        return advantages(reward, value, discount, last, lam).reshape(-1)
+
+    def reader(self) -> Any:
+        """The policy as it is now, its adapter merged, for sampling."""
+        model = copy.deepcopy(self.accelerator.unwrap_model(self.model))
+        return model.merge_and_unload(adapter_names=["default"]).eval()
+
+    # --- what a sample is worth ---------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        played = self.played
+        assert played is not None
+        assert len(output["advantages"]) == len(played)
+        device = self.accelerator.device
+        value = self.critic.values(played.features)
+        gained = self.estimate(played, value, self.config.ppo_lambda)
+        returns = value + gained
+        outcome = self.estimate(played, np.zeros(len(played)), 1.0)
+        normal = (gained - gained.mean()) / (gained.std() + 1e-8)
+        for name, column in {
+            "advantages": normal, "returns": returns, "values": value, "features": played.features,
+        }.items():  # fmt: skip
+            output[name] = torch.from_numpy(np.ascontiguousarray(column, np.float32)).to(device)
+        self.foreseen = returns
+        said = output["completion_mask"]
+        kl = ((output["old_per_token_logps"] - output["ref_per_token_logps"]) * said).sum(1).mean().item()
+        for name, number in {
+            "plan_reward": float(played.reward.mean()),
+            "picks": float((played.place >= 0).sum(1).mean()),
+            "kl_to_start": kl,
+            "kl_weight": self.beta,
+            "explained_variance": explained_variance(value, returns),
+            "explained_variance/outcome": explained_variance(value, outcome),
+        }.items():
+            self._metrics["train"][name].append(number)
+        self.adapt(kl)
+        return output
+
+    def adapt(self, kl: float) -> None:
+        """Hold to the start more firmly where the policy has gone further than asked, and less where not."""
+        if kl > KL_STEP * self.config.ppo_kl:
+            self.beta = min(KL_MOST, self.beta * KL_STEP)
+        elif kl < self.config.ppo_kl / KL_STEP:
+            self.beta = max(KL_LEAST, self.beta / KL_STEP)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int,
+        batch_size: int | None = None, compute_entropy: bool = False, **_: Any,
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
+        model = self.accelerator.unwrap_model(model)
+        parts = [
+            plan_log_probs(
+                model, ids[:, :-logits_to_keep], ids[:, -logits_to_keep:], self.config.picks, self.temperature
+            )
+            for ids in input_ids.split(batch_size or len(input_ids))
+        ]
+        said, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
+        return said, entropy if compute_entropy else None, None
+
+    # --- the loss -----------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        self.critic.zero_grad()  # the Trainer clears the language model's gradients alone
+        loss = super()._compute_loss(model, inputs)
+        value, before, returns = self.critic(inputs["features"]), inputs["values"], inputs["returns"]
+        reach = self.config.ppo_value_clip * max(float(self.foreseen.std()), 1e-6)
+        near = before + (value - before).clamp(-reach, reach)
+        value_loss = 0.5 * torch.max((value - returns) ** 2, (near - returns) ** 2).mean()
+        self._metrics["train"]["value_loss"].append(value_loss.item())
+        clipped = ((value - before).abs() > reach).float().mean().item()
+        self._metrics["train"]["value_clip_fraction"].append(clipped)
+        return loss + value_loss
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        optimizer = super().create_optimizer(model)
+        if not any(p is next(self.critic.parameters()) for g in optimizer.param_groups for p in g["params"]):
+            optimizer.add_param_group(
+                {
+                    "params": list(self.critic.parameters()),
+                    "lr": self.config.ppo_critic_lr,
+                    "weight_decay": 0.01,
+                }
+            )
+        return optimizer
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.args.max_grad_norm)
+        return super()._clip_grad_norm(model)
+
+    # --- keeping the best ---------------------------------------------------------------------------
+
+    def look(self, model: Any, number: int) -> None:
+        """Play validation before rollout `number`, if it is time; keep the adapter if it is the best yet."""
+        every = self.config.ppo_validate
+        if number == self.judged or (number % every and number < self.config.ppo_rollouts):
+            return
+        found = self.judge(model)
+        self.judged = number
+        self._metrics["train"]["validation/own"].append(found)
+        if self.best is None or found > self.best[0]:
+            self.best = (found, number, self.trained())
+            self.worse = 0
+            return
+        self.worse += 1
+        if self.worse >= self.config.ppo_patience:
+            self.control.should_training_stop = True
+
+    def trained(self) -> dict[str, Any]:
+        """A copy of the adapter's tensors."""
+        model = self.accelerator.unwrap_model(self.model)
+        return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+    def take_best(self) -> None:
+        """Look at the end as well, then put the best adapter into the model."""
+        self.look(self.reader(), max(1, -(-self.state.global_step // self.updates_per_rollout)))
+        assert self.best is not None
+        own = dict(self.accelerator.unwrap_model(self.model).named_parameters())
+        with torch.no_grad():
+            for name, tensor in self.best[2].items():
+                own[name].copy_(tensor)
+
+    # --- checkpoints --------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        from safetensors.torch import save_file
+
+        super()._save_checkpoint(model, trial)
+        path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        tensors = {f"critic.{k}": v for k, v in self.critic.state_dict().items()}
+        assert self.best is not None
+        tensors |= {f"best.{k}": v for k, v in self.best[2].items()}
+        for part, batch in enumerate(self._buffered_inputs):
+            tensors |= {f"buffer.{part}.{k}": v for k, v in batch.items()}
+        tensors["foreseen"] = torch.from_numpy(self.foreseen)
+        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, path / TENSORS)
+        state = {
+            "step": self._step, "kl_weight": self.beta, "best": self.best[:2], "judged": self.judged,
+            "worse": self.worse,
+        }  # fmt: skip
+        (path / STATE).write_text(json.dumps(state), encoding="utf-8")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        from safetensors.torch import load_file
+
+        state = json.loads((Path(checkpoint) / STATE).read_text(encoding="utf-8"))
+        tensors = load_file(Path(checkpoint) / TENSORS, device=str(self.accelerator.device))
+
+        def under(prefix: str) -> dict[str, Any]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.critic.load_state_dict(under("critic."))
+        self.foreseen = tensors["foreseen"].cpu().numpy()
+        self.best = (*state["best"], under("best."))
+        self.judged, self.worse = state["judged"], state["worse"]
+        self._step, self.beta = state["step"], state["kl_weight"]
+        parts = self.args.steps_per_generation
+        self._buffered_inputs = [under(f"buffer.{part}.") for part in range(parts)]
+
+
+WARM_UP = 1 << 30  # number of the rollout that the critic is fitted to first
+
+
+def credited(credit: list[float | None], **_: Any) -> list[float | None]:
+    """TRL's reward function: what the rollout found (shown in logs; the advantages come from the critic)."""
+    return credit
+
+
+def check_trl() -> None:
+    """Raises RuntimeError, naming the TRL that this was written for, where TRL's inside has changed."""
+    import inspect
+
+    import trl
+
+    wanted = {
+        "_generate_and_score_completions": ["self", "inputs"],
+        "_get_per_token_logps_and_entropies": [
+            "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",
+        ],
+        "_compute_loss": ["self", "model", "inputs"],
+        "_save_checkpoint": ["self", "model", "trial"],
+        "_load_optimizer_and_scheduler": ["self", "checkpoint"],
+        "create_optimizer": ["self", "model"],
+        "_clip_grad_norm": ["self", "model"],
+    }  # fmt: skip
+    for name, parameters in wanted.items():
+        method = getattr(GRPOTrainer, name, None)
+        found = list(inspect.signature(method).parameters) if method else []
+        if found[: len(parameters)] != parameters:
+            raise RuntimeError(
+                f"PPO builds on GRPOTrainer.{name}({', '.join(parameters)}, ...), and TRL {trl.__version__} "
+                f"has {'it with ' + ', '.join(found) if method else 'none'}; install trl==1.16.*"
+            )
+
+
+def ppo_arguments(config: TrainConfig, folder: RunFolder) -> Any:
+    """TRL's settings for `EpisodeTrainer`."""
+    decisions = config.ppo_lanes * config.ppo_steps
+    given = arguments(config, folder, "ppo", states=decisions * config.ppo_rollouts, seed=config.seed)
+    del given["max_length"], given["num_train_epochs"]
+    per_rollout = decisions // config.ppo_batch * config.ppo_epochs
+    return GRPOConfig(
+        **given,
+        max_steps=per_rollout * config.ppo_rollouts,
+        generation_batch_size=decisions,
+        num_generations=2,
+        num_iterations=config.ppo_epochs,
+        max_completion_length=2 * config.picks + 1,
+        temperature=1.0,
+        epsilon=config.ppo_clip,
+        beta=config.ppo_kl_weight,
+        entropy_coef=config.ppo_entropy,
+        scale_rewards="none",
+        loss_type="luspo",  # the sum over a plan's tokens: the log-probability of the plan
+        shuffle_dataset=False,
+        disable_dropout=True,
+    )
+
+
+def run_ppo(
+    config: TrainConfig,
+    folder: RunFolder,
+    field: Field,
+    judge: Judge,
+    adapter: Path,
+    base: tuple[Any, Any],
+    interrupt: Interrupt,
+    progress: Progress,
+) -> tuple[Any, dict[str, Any]]:
+    """Train the saved adapter on episodes of the training part; (peft model, what was found)."""
+    from rlmemo.learning.adapters import trainable
+
+    hush_libraries()
+    model, tokenizer = base
+    tokenizer.padding_side = "left"
+    args = ppo_arguments(config, folder)
+    trainer = EpisodeTrainer(config, field, judge, trainable(model, adapter), tokenizer, args)
+    found = train(trainer, folder, "ppo", interrupt, progress)
+    trainer.take_best()
+    assert trainer.best is not None
+    value, rollout, _ = trainer.best
+    return trainer.model, {**found, "best_validation": value, "best_rollout": rollout}

@@ -1,0 +1,303 @@
+"""Rollouts: many episodes of the training part, stepped side by side through the real accounting.
+
+An episode is a stretch of one user's training part; its memory begins with what the history before it left
+warm. What the user does is recorded, so the moments of a whole rollout are known before it starts and their
+prompts are encoded at once; only what is in memory depends on the policy, and that is filled in step by step.
+The world of a step is the actual one: what the policy's own earlier plans have made of it.
+
+Rewards are the environment's, credited to the plan that they follow from (`env.credit`): they sum to the
+reward of the episode in the accounting, up to the end of the training part, where what is unused is wasted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from env import stepper
+from env.cost import Costs, WorldConfig
+from env.credit import credits
+from env.kernel import MEMORY, Ledger, State, new_state, rules
+from env.plans import FIELDS, N_FIELDS, Plans
+from env.timeline import Timeline
+from env.tracks import observations
+from reward import Reward
+from rlmemo.learning.grammar import pickable
+from rlmemo.learning.states import Ground
+from rlmemo.policies import reading
+from rlmemo.policies.language import Sampled
+
+SIZE = reading.SLATE_SIZE
+NEVER = -1  # as an episode's last open: what it leaves unused is resolved by `env.credit`, later
+DYNAMIC = 3 * SIZE + stepper.N_MEMORY + SIZE + 1 + 3  # memory, what the policy thinks, clock of the episode
+AHEAD = SIZE + 1  # what each place would have been worth, and their mean under the policy
+Say = Callable[[np.ndarray, np.ndarray], Sampled]
+"""(prompts int64 [B, PROMPT_LENGTH], pickable bool [B, SIZE]) -> a plan for each, with `first`."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is known of a rollout before it starts: [lanes, steps] each.
+
+    A lane plays episodes one after the other. user, index int64: whose moment, right after which event.
+    first bool: an episode begins here; last bool: it ends with this decision.
+    """
+
+    user: np.ndarray
+    index: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """D = lanes * steps decisions, flat, lane by lane.
+
+    prompts int64 [D, PROMPT_LENGTH]; place, delay int64 [D, K] (-1: no pick); logp float64 [D]; reward
+    float64 [D], credited to the decision; features float32 [D, F], what the critic sees, of which the last
+    AHEAD columns know what came next: what each place, at once, would have been worth, and their mean under
+    the policy; gap_s float64 [D], seconds until the next event; last bool [D], the episode ends here.
+    """
+
+    prompts: np.ndarray
+    place: np.ndarray
+    delay: np.ndarray
+    logp: np.ndarray
+    features: np.ndarray
+    reward: np.ndarray
+    gap_s: np.ndarray
+    last: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+
+class Field:
+    """The training part of a ground, ready to be played on."""
+
+    def __init__(self, ground: Ground, reward: Reward) -> None:
+        self.ground, self.reward = ground, reward
+        self.weights = reward.weights(FIELDS)
+        self.users = [u for u, events in enumerate(ground.split.train) if len(events) > 1]
+        self.parts: dict[int, Timeline] = {}
+        self.costs: dict[int, Costs] = {}
+        self.worlds: dict[int, WorldConfig] = {}
+        self.still: dict[int, np.ndarray] = {}
+        for user in self.users:
+            # Nothing after the last training event is ever looked at.
+            part = ground.timelines[user].take(np.arange(int(ground.split.train[user].max()) + 1))
+            whole = ground.costs[user]
+            n = len(part.names)
+            self.parts[user] = part
+            self.costs[user] = Costs(
+                whole.memory_mb[:n], whole.cold_s[:n], whole.warm_s[:n], whole.load_s[:n]
+            )
+            self.worlds[user] = ground.world.resolved(whole)
+            self.still[user] = _static(ground, user)
+        self.features = next(iter(self.still.values())).shape[1] + DYNAMIC + AHEAD if self.users else 0
+
+    @cached_property
+    def starts(self) -> dict[int, tuple[int, int]]:
+        """(first decision, last open) of each user's training part: one run of consecutive events."""
+        return {u: (int(self.ground.split.train[u][0]) - 1, len(self.parts[u]) - 1) for u in self.users}
+
+    def draw(self, lanes: int, steps: int, length: int, rng: np.random.Generator) -> Moments:
+        """Random episodes of at most `length` decisions, users in proportion to their training events."""
+        room = np.array([self.starts[u][1] - self.starts[u][0] for u in self.users], float)
+        shape = (lanes, steps)
+        made = Moments(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool),
+                       np.zeros(shape, bool))  # fmt: skip
+        for lane in range(lanes):
+            at = 0
+            while at < steps:
+                user = self.users[int(rng.choice(len(self.users), p=room / room.sum()))]
+                first, last = self.starts[user]
+                n = min(length, steps - at, last - first)
+                begin = int(rng.integers(first, last - n + 1))
+                made.user[lane, at : at + n] = user
+                made.index[lane, at : at + n] = np.arange(begin, begin + n)
+                made.first[lane, at] = made.last[lane, at + n - 1] = True
+                at += n
+        return made
+
+    def play(self, moments: Moments, picks: int, say: Say) -> Rollout:
+        """Step through the moments, a plan of `say` at each."""
+        lanes, steps = moments.user.shape
+        prompts = self.prompts(moments)
+        worlds = [_World(self, picks, steps) for _ in range(lanes)]
+        place = np.full((lanes, steps, picks), -1, np.int64)
+        delay = np.zeros((lanes, steps, picks), np.int64)
+        logp = np.zeros((lanes, steps))
+        features = np.zeros((lanes, steps, self.features), np.float32)
+        first_pick = np.zeros((lanes, steps, SIZE + 1))
+        out = np.zeros((lanes, 3 * SIZE + stepper.N_MEMORY), np.float32)
+        left = _decisions_left(moments.last)
+        for k in range(steps):
+            for lane, world in enumerate(worlds):
+                if moments.first[lane, k]:
+                    world.enter(int(moments.user[lane, k]), int(moments.index[lane, k]))
+                world.observe(out[lane])
+            show_memory(prompts[:, k], out[:, :SIZE] + 2 * out[:, SIZE : 2 * SIZE], out[:, 3 * SIZE])
+            said = say(prompts[:, k], pickable(prompts[:, k]))
+            place[:, k], delay[:, k], logp[:, k], first_pick[:, k] = (
+                said.place, said.delay, said.logp, said.first
+            )  # fmt: skip
+            for lane, world in enumerate(worlds):
+                still = self.still[world.user][world.index]
+                clock = (world.index - world.begin, left[lane, k])
+                features[lane, k, : len(still)] = still
+                features[lane, k, len(still) : -AHEAD] = np.concatenate(
+                    [out[lane], first_pick[lane, k], np.log1p(clock) / 6.0, [min(left[lane, k], 64) / 64.0]]
+                )
+                world.step(place[lane, k], delay[lane, k])
+        reward, features[:, :, -AHEAD:-1] = self.credit(moments, place, delay, first_pick)
+        features[:, :, -1] = (features[:, :, -AHEAD:-1] * first_pick[:, :, :SIZE]).sum(2)
+        times = {u: self.ground.timelines[u].t for u in self.users}
+        gap = np.array(
+            [
+                times[u][i + 1] - times[u][i]
+                for u, i in zip(moments.user.flat, moments.index.flat, strict=True)
+            ]
+        )
+        flat = lanes * steps
+        return Rollout(
+            prompts=prompts.reshape(flat, -1),
+            place=place.reshape(flat, picks),
+            delay=delay.reshape(flat, picks),
+            logp=logp.reshape(flat),
+            features=features.reshape(flat, -1),
+            reward=reward.reshape(flat),
+            gap_s=gap,
+            last=moments.last.reshape(flat),
+        )
+
+    def prompts(self, moments: Moments) -> np.ndarray:
+        """Prompts of all moments with memory empty, int64 [lanes, steps, PROMPT_LENGTH]."""
+        out = np.zeros((*moments.user.shape, reading.PROMPT_LENGTH), np.int64)
+        for user in np.unique(moments.user):
+            at = moments.user == user
+            slates, timeline = self.ground.slates[user], self.ground.timelines[user]
+            out[at] = reading.encode_prompts(slates, timeline.target, moments.index[at])
+        return out
+
+    def credit(
+        self, moments: Moments, place: np.ndarray, delay: np.ndarray, first_pick: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(credit of every plan, float64 [lanes, steps]; what each place alone, at once, would have been
+        worth there, float64 [lanes, steps, SIZE], 0 where the policy would hardly have picked it).
+
+        The second depends on the state and on what the user did next, not on the plan that was drawn: it
+        may be in a baseline, because the user's future does not depend on plans.
+        """
+        lanes, steps, picks = place.shape
+        reward, ahead = np.zeros((lanes, steps)), np.zeros((lanes, steps, SIZE))
+        for lane in range(lanes):
+            for begin in np.flatnonzero(moments.first[lane]):
+                end = begin + int(np.argmax(moments.last[lane, begin:])) + 1
+                rows = slice(begin, end)
+                user, first = int(moments.user[lane, begin]), int(moments.index[lane, begin])
+                candidates = self.ground.slates[user].candidates[first : first + end - begin]
+                some = place[lane, rows] >= 0
+                slots = np.maximum(place[lane, rows], 0)
+                target = np.where(some, np.take_along_axis(candidates, slots, axis=1), -1).astype(np.int32)
+                when = np.where(some, delay[lane, rows], 0).astype(np.int8)
+                p = first_pick[lane, rows, :SIZE]
+                several = np.full((end - begin, 1 + SIZE, picks), -1, np.int32)
+                several[:, 0] = target
+                several[:, 1:, 0] = np.where(p > 1e-3, candidates, -1)
+                later = np.zeros(several.shape, np.int8)
+                later[:, 0] = when
+                made = credits(
+                    self.parts[user], self.costs[user], self.worlds[user], Plans(target, when),
+                    Plans(several, later), first=first,
+                ) @ self.weights  # fmt: skip
+                reward[lane, rows] = made[:, 0]
+                ahead[lane, rows] = made[:, 1:]
+        return reward, ahead
+
+
+class _World:
+    """One lane's world: the judge's own state, stepped by `env.stepper`."""
+
+    def __init__(self, field: Field, picks: int, most: int) -> None:
+        self.field, self.picks = field, picks
+        targets = max(len(c) for c in field.costs.values())
+        self.place = np.full(targets, -1, np.int64)
+        self.most = most * picks
+        self.record = np.zeros(N_FIELDS)
+        self.scrap = np.zeros(3 * SIZE + stepper.N_MEMORY, np.float32)
+
+    def enter(self, user: int, index: int) -> None:
+        """Stand right after event `index`, with the memory that the history before left."""
+        field = self.field
+        self.user, self.begin, self.index = user, index, index
+        self.timeline, self.rules = field.parts[user], rules(field.costs[user], field.worlds[user])
+        self.candidates = np.ascontiguousarray(field.ground.slates[user].candidates, np.int32)
+        self.state: State = new_state(len(field.costs[user]), 2 * self.most)
+        self.book = Ledger(
+            np.full(self.most, -1, np.int32), np.zeros(self.most, np.int8), np.zeros(self.most),
+            np.full(self.most, np.nan),
+        )  # fmt: skip
+        _, residents = stepper.warm_starts(
+            self.timeline.target[: index + 1], self.rules.cost, self.rules.budget, self.rules.delays,
+            np.array([index], np.int64),
+        )  # fmt: skip
+        t, x = self.timeline.t, self.timeline.target
+        stepper.begin(*self.state, self.rules.cost, residents, int(x[index]), float(t[index]))
+
+    def observe(self, out: np.ndarray) -> None:
+        """Fill `out`: warm, loading and scheduled places, then memory (see `stepper.observe`)."""
+        s = self.state
+        stepper.observe(
+            s.link, s.when, s.due_code, s.reg, s.ireg, self.rules.cost, self.rules.budget, self.book.target,
+            self.candidates[self.index], self.timeline.t[self.index], self.place, out,
+        )  # fmt: skip
+
+    def step(self, place: np.ndarray, delay: np.ndarray) -> None:
+        """Do the plan, open the next target."""
+        action = np.stack([place + 1, delay], axis=1).reshape(-1).astype(np.int64)
+        stepper.step(
+            *self.state, *self.rules, *self.book, self.timeline.t, self.timeline.target, self.candidates,
+            self.field.weights, self.place, action, self.index, self.begin, NEVER, self.record, self.scrap,
+        )  # fmt: skip
+        self.index += 1
+
+
+def show_memory(prompts: np.ndarray, warm: np.ndarray, free: np.ndarray) -> None:
+    """Write into prompts that were encoded with memory empty what memory holds now.
+
+    prompts int64 [B, PROMPT_LENGTH]; warm [B, SIZE], 0 cold, 1 warm, 2 loading; free [B], a share.
+    Equal to encoding them anew (tests/test_rollout.py), at a hundredth of the cost.
+    """
+    prompts[:, reading.CANDIDATE_ENDS] = _COLD + np.asarray(warm, np.int64)
+    prompts[:, _FREE_PLACE] = reading.ID["m0"] + reading.free_level(free)
+
+
+_COLD = np.array([reading.ID[f"{letter}:{reading.STATES[0]}"] for letter in reading.LETTERS])
+_FREE_PLACE = int(reading.CANDIDATE_ENDS[0]) - 2 - reading.HISTORY - 1
+
+
+def _decisions_left(last: np.ndarray) -> np.ndarray:
+    """How many decisions its episode still has at each moment, this one included: int64 [lanes, steps]."""
+    left = np.zeros(last.shape, np.int64)
+    for k in range(last.shape[1] - 1, -1, -1):
+        after = left[:, k + 1] if k + 1 < last.shape[1] else 0
+        left[:, k] = np.where(last[:, k], 1, after + 1)
+    return left
+
+
+def _static(ground: Ground, user: int) -> np.ndarray:
+    """What the critic sees of a moment that does not depend on plans: the slate's statistics with what each
+    candidate holds and saves, and the clock. float32 [n, F]."""
+    _, features, moment = observations(ground.timelines[user], SIZE)
+    candidates = ground.slates[user].candidates
+    rule = rules(ground.costs[user], ground.world)
+    where = np.maximum(candidates, 0)
+    known = (candidates >= 0)[..., None]
+    saving = (ground.costs[user].cold_s - ground.costs[user].warm_s)[where]
+    extra = np.stack([rule.cost[where, MEMORY] / rule.budget, saving / 10.0], axis=-1) * known
+    slate = np.concatenate([features, extra, known], axis=-1)
+    return np.concatenate([slate.reshape(len(slate), -1), moment], axis=1).astype(np.float32)
