@@ -173,7 +173,7 @@ class TextReading:
 
     def text(self, ids: Sequence[int] | np.ndarray) -> str:
         """The numbers of the tokens, which `words` reads back; padding is left out."""
-        return " ".join(str(int(i)) for i in ids if i >= 0)
+        return " ".join(_word(int(i)) for i in ids if i >= 0)
 
     def arguments(self, batch: int) -> dict[str, Any]:
         """For TRL: no cutting (prompts fit already); on a GPU bfloat16, and activations computed twice
@@ -296,6 +296,11 @@ def _words(size: int, end: int, config: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     size = max(size, int(config.vocab_size))
-    made = Tokenizer(WordLevel({str(i): i for i in range(size)}, unk_token=str(end)))
+    made = Tokenizer(WordLevel({_word(i): i for i in range(size)}, unk_token=_word(end)))
     made.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=str(end), pad_token=str(end))
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token=_word(end), pad_token=_word(end))
+
+
+def _word(token: int) -> str:
+    """A token's number, as long as any other: the one that ends a text is looked for inside words too."""
+    return f"{token:07d}"
