@@ -3,6 +3,7 @@
     python -m rlmemo.train                                     # everything, on synthetic timelines
     python -m rlmemo.train --timelines webtrackr --out runs/wt
     python -m rlmemo.train --timelines mine.csv --method sft
+    python -m rlmemo.train --method ppo                        # learn from episodes of the replayed world
     python -m rlmemo.train --resume                            # go on with the last unfinished run
 
 What is learned, from what, and what a run folder holds: docs/training.md. Nothing heavy is imported

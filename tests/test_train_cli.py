@@ -57,7 +57,10 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--method", "ppo"], "not there yet"),
+        (["--method", "ppi"], "did you mean ppo"),
+        (["--method", "ppo", "--peft", "prefix"], "lora or dora"),
+        (["--method", "ppo", "--ppo-batch", "100"], "does not divide"),
+        (["--method", "grpo", "--group-plans", "7"], "whole groups"),
         (["--method", "dop"], "did you mean dpo"),
         (["--sft-lr", "fast"], "sft_lr is 'fast'"),
         (["--sft-batch", "1.5"], "a whole number"),

@@ -30,7 +30,10 @@ from rlmemo.learning.states import Ground
 from rlmemo.policies.planners import THRESHOLDS, Planned, Window, replay_planned, sweep_windows
 from rlmemo.policies.protocol import Ranking
 
-STAGE_NAMES = {"base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "users": "an adapter per user"}
+STAGE_NAMES = {
+    "base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "ppo": "PPO", "grpo": "GRPO",
+    "rloo": "RLOO", "users": "an adapter per user",
+}  # fmt: skip
 
 
 @dataclass

@@ -66,6 +66,9 @@ def model_card(
         "sft": f"SFT on {state.get('sft', {}).get('states', 0)} training states",
         "dpo": f"DPO on {state.get('dpo', {}).get('pairs', 0)} pairs of plans scored by replay",
         "kto": f"KTO on {state.get('kto', {}).get('plans', 0)} plans scored by replay",
+        "ppo": f"PPO on {state.get('ppo', {}).get('decisions', 0)} decisions in episodes of the replay",
+        "grpo": f"GRPO on {state.get('grpo', {}).get('plans', 0)} plans scored by replay",
+        "rloo": f"RLOO on {state.get('rloo', {}).get('plans', 0)} plans scored by replay",
         "users": f"an adapter for each of {state.get('users', {}).get('users', 0)} users, in use for "
         f"{state.get('users', {}).get('in_use', 0)}",
     }

@@ -373,4 +373,7 @@ def run_ppo(
     trainer.take_best()
     assert trainer.best is not None
     value, rollout, _ = trainer.best
-    return trainer.model, {**found, "best_validation": value, "best_rollout": rollout}
+    decisions = found["steps"] * config.ppo_batch // config.ppo_epochs
+    return trainer.model, {
+        **found, "decisions": decisions, "best_validation": value, "best_rollout": rollout,
+    }  # fmt: skip

@@ -20,6 +20,14 @@ CURVES = {
     "sft": (("loss", "loss, nats per token"), ("mean_token_accuracy", "tokens right")),
     "dpo": (("loss", "loss"), ("rewards/accuracies", "pairs ordered right")),
     "kto": (("loss", "loss"), ("rewards/margins", "margin of good over bad")),
+    "ppo": (
+        ("plan_reward", "reward a plan, sampled"),
+        ("validation/own", "reward an open on validation, likeliest plans"),
+        ("explained_variance", "share of the returns' variance that the critic foresaw"),
+        ("kl_to_start", "divergence from the model at the start, nats a plan"),
+    ),
+    "grpo": (("reward", "reward a plan, sampled"), ("entropy", "entropy, nats a token")),
+    "rloo": (("reward", "reward a plan, sampled"), ("entropy", "entropy, nats a token")),
 }
 
 
@@ -64,8 +72,8 @@ def _run_facts(start: Start, state: dict[str, Any]) -> list[tuple[str, str]]:
         if stage == "users":
             made.append((STAGE_NAMES[stage], f"{found.get('in_use', 0)} of {found.get('users', 0)} in use"))
             continue
-        amount = found.get("states") or found.get("pairs") or found.get("plans") or 0
-        what = {"sft": "states", "dpo": "pairs", "kto": "plans"}[stage]
+        amount = next((found[k] for k in ("decisions", "states", "pairs", "plans") if found.get(k)), 0)
+        what = {"sft": "states", "dpo": "pairs", "kto": "plans", "ppo": "decisions"}.get(stage, "states")
         made.append(
             (
                 STAGE_NAMES[stage],
