@@ -181,6 +181,11 @@ class Store:
                 started_at=time.time(),
             )
 
+    def continue_run(self, run_id: int) -> None:
+        """Record that a run that was stopped, or died, goes on."""
+        with self.write():
+            self.db.execute("UPDATE runs SET status = 'running', ended_at = NULL WHERE id = ?", [run_id])
+
     def end_run(self, run_id: int, status: str, metrics: Mapping[str, Any] | None = None) -> None:
         """Record how a run ended: finished, stopped or failed, with its metrics."""
         if status not in ("finished", "stopped", "failed"):

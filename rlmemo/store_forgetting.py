@@ -8,6 +8,7 @@ adapters that were trained on what is now forgotten: those are named.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,9 +36,21 @@ def holdings(store: Store) -> dict[str, int]:
     return {table: int(store._one(f"SELECT COUNT(*) FROM {table}")) for table in TABLES}
 
 
-def adapters(store: Store) -> tuple[str, ...]:
-    """Folders of the runs that the store knows of."""
-    return tuple(sorted({run.folder for run in store.runs()}))
+def adapters(store: Store, start: float = -math.inf, stop: float = math.inf) -> tuple[str, ...]:
+    """Folders of the runs that may have learned from what is stored here of start <= t < stop.
+
+    A run that learned from ratings is named whatever the period: a rating tells of the moments before. So is
+    one that does not say what it learned from.
+    """
+    named = set()
+    for run in store.runs():
+        learned = run.config.get("learned")
+        if isinstance(learned, dict):
+            within = learned["from"] < stop and learned["until"] >= start
+            if not (learned["ratings_of_this_database"] or (learned["events_of_this_database"] and within)):
+                continue
+        named.add(run.folder)
+    return tuple(sorted(named))
 
 
 def export(store: Store) -> Iterator[str]:
@@ -64,11 +77,13 @@ def forget_target(store: Store, target: str) -> Forgotten:
            OR json_extract(p.outcome, '$.next_target') = :target
            OR instr(p.state, :target) > 0"""
     with _forgetting(store):
+        first = store.db.execute("SELECT MIN(t) FROM events WHERE target = ?", [target]).fetchone()[0]
         events = store.db.execute("DELETE FROM events WHERE target = :target", {"target": target}).rowcount
         gone = _predictions(store, mentions, {"target": target})
         if not events and not gone[0]:
             raise InputError(f"nothing stored names {target!r}")
-    return _finish(store, events, gone)
+    _rewrite(store)
+    return Forgotten(events, *gone, adapters(store, -math.inf if first is None else first))
 
 
 def forget_period(store: Store, start: float, stop: float) -> Forgotten:
@@ -86,7 +101,8 @@ def forget_period(store: Store, start: float, stop: float) -> Forgotten:
     with _forgetting(store):
         events = store.db.execute("DELETE FROM events WHERE t >= :start AND t < :stop", values).rowcount
         gone = _predictions(store, touches, values)
-    return _finish(store, events, gone)
+    _rewrite(store)
+    return Forgotten(events, *gone, adapters(store, start, stop))
 
 
 def forget_everything(store: Store) -> Forgotten:
@@ -125,11 +141,6 @@ def _predictions(store: Store, which: str, values: dict[str, Any]) -> tuple[int,
     predictions = store.db.execute(f"DELETE FROM predictions WHERE id {of_gone}").rowcount
     store.db.execute("DELETE FROM temp.gone")
     return predictions, ratings
-
-
-def _finish(store: Store, events: int, gone: tuple[int, int]) -> Forgotten:
-    _rewrite(store)
-    return Forgotten(events, *gone, adapters(store))
 
 
 def _rewrite(store: Store) -> None:

@@ -58,11 +58,20 @@ def not_written(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: could not be written ({reason}); free some space and run with --resume")
 
 
+def of_the_disk(error: BaseException) -> bool:
+    """Whether a library's error says that the disk did not take a file. Only Python's own say so by their
+    type: torch and the libraries written in Rust raise what they have."""
+    from safetensors import SafetensorError
+
+    words = ("(os error", "No space left", "PytorchStreamWriter", "inline_container")
+    return isinstance(error, OSError | SafetensorError) or (
+        isinstance(error, Exception) and any(word in str(error) for word in words)
+    )
+
+
 @contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
     """Give an empty folder to write into; when the block ends well it takes the place of `path`."""
-    from safetensors import SafetensorError
-
     part, old = path.with_name(f".{path.name}{PART}"), path.with_name(f".{path.name}.old{PART}")
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -81,8 +90,8 @@ def folder_atomic(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
-        if isinstance(error, OSError | SafetensorError):
-            raise not_written(path, error) from None
+        if not isinstance(error, InputError) and of_the_disk(error):
+            raise not_written(path, error) from None  # type: ignore[arg-type]
         raise
 
 
@@ -231,6 +240,22 @@ class RunFolder:
                 left.unlink(missing_ok=True)
         for stage in self.state():
             shutil.rmtree(self.checkpoints(stage), ignore_errors=True)
+
+    def recheck(self) -> list[str]:
+        """Strike finished stages from state.json whose weights are not what was written, with all that came
+        after; what is said about it. They are done again."""
+        state = self.state()
+        for place, (stage, found) in enumerate(state.items()):
+            wanted = found.get("adapter_sha256") if isinstance(found, dict) else None
+            files = [self.path / stage / f"{n}.safetensors" for n in ("adapter_model", "model")]
+            if not wanted or any(f.is_file() and sha256(f) == wanted for f in files):
+                continue
+            again = list(state)[place:]
+            kept = {name: state[name] for name in list(state)[:place]}
+            write_atomic(self.path / "state.json", json.dumps(kept, indent=1))
+            (self.path / "report.json").unlink(missing_ok=True)
+            return [f"{self.path / stage} is damaged or gone; done again: {', '.join(again)}"]
+        return []
 
     def forget_after(self, stage: str, step: int) -> None:
         """Drop the lines of `stage` beyond `step`: these steps are done again after a resume."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import platform
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,7 @@ from env.timeline import Timeline
 from reward import Reward, parse_reward
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.folder import RunFolder, sha256, write_atomic
+from rlmemo.store import open_store
 
 LEAST_TRAINING, LEAST_TEST = 30, 5
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "numba", "lightgbm")
@@ -66,6 +68,8 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     check_policies(config.policies)
     check_before(config)
     check_reporter(config.report_to)
+    if config.db is not None:
+        open_store(config.db).close()
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     check_size(loaded, split)
@@ -73,6 +77,9 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     folder = RunFolder(path)
     if resume:
         _check_same(folder, met)
+        folder.tidy()
+        for remark in folder.recheck():
+            print(f"  {remark}", file=sys.stderr)
     else:
         try:
             path.mkdir(parents=True, exist_ok=True)

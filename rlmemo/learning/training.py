@@ -24,6 +24,7 @@ from rlmemo.learning.folder import (
     mark_complete,
     newest_checkpoint,
     not_written,
+    of_the_disk,
     updates,
 )
 
@@ -189,8 +190,6 @@ def no_code(checkpoint: Path) -> str | None:
 
 def _save_or_say(trainer: Any, path: Path) -> None:
     """Where the disk does not take a checkpoint, leave no half of it, and say so; the one before stays."""
-    from safetensors import SafetensorError
-
     save = trainer._save_checkpoint
 
     def saved(*args: Any, **kwargs: Any) -> None:
@@ -199,8 +198,9 @@ def _save_or_say(trainer: Any, path: Path) -> None:
             save(*args, **kwargs)
             # The arguments as a pickle; nothing reads them.
             (new / "training_args.bin").unlink(missing_ok=True)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            # torch's writer raises RuntimeError for a full disk, and so may anything else that is wrong.
+        except Exception as error:
+            if not of_the_disk(error):
+                raise
             shutil.rmtree(new, ignore_errors=True)
             raise not_written(new, error) from error
 
@@ -209,6 +209,11 @@ def _save_or_say(trainer: Any, path: Path) -> None:
 
 LOUD, AGAIN = 3.0, 3
 """Learning has gone astray when `AGAIN` logged losses in a row lie above `LOUD` * the first + `LOUD`."""
+
+
+def grows(losses: list[float]) -> bool:
+    """Whether logged losses, the latest last, say that learning has gone astray."""
+    return len(losses) > AGAIN and min(losses[-AGAIN:]) > LOUD * abs(losses[0]) + LOUD
 
 
 def check_finite(model: Any, folder: RunFolder, stage: str, step: int, rate: float) -> None:
@@ -223,8 +228,8 @@ def astray(folder: RunFolder, stage: str, step: int, rate: float, what: str) -> 
     """What is said when learning has gone astray: what was seen, what to change, and what is left."""
     good, _ = newest_checkpoint(folder.checkpoints(stage))
     before = [s for s in folder.state() if (folder.path / s / "adapter_model.safetensors").exists()]
-    kept = good or (folder.path / before[-1] if before else None)
-    left = f"; the last good adapter is in {kept}" if kept else ""
+    kept = folder.path / before[-1] if before else good
+    left = f"; as it was before, the adapter is in {kept}" if kept else ""
     return InputError(
         f"{stage}: {what} at update {step}; lower --{stage}-lr (it is {rate:g}) and start anew{left}"
     )
@@ -267,12 +272,10 @@ def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progre
                     raise astray(folder, stage, step, rate, what)
             self.last = values
             folder.log(stage, step, values)
-            losses = self.losses
-            losses.append(values["loss"])
-            if len(losses) > AGAIN and min(losses[-AGAIN:]) > LOUD * abs(losses[0]) + LOUD:
-                raise astray(
-                    folder, stage, step, rate, f"the loss has grown from {losses[0]:.3g} to {losses[-1]:.3g}"
-                )
+            self.losses.append(values["loss"])
+            if grows(self.losses):
+                first, now = self.losses[0], self.losses[-1]
+                raise astray(folder, stage, step, rate, f"the loss has grown from {first:.3g} to {now:.3g}")
             progress(step, state.max_steps, values)
 
         def on_save(
