@@ -34,7 +34,8 @@ COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 
 
 def make_policy(name: str, asking: Asking | None = None) -> Policy:
-    """The policy called `name`, or the one that a training run wrote into the folder `name`.
+    """The policy called `name`, the one that a training run wrote into the folder `name`, or a language
+    model as it came: `openai:URL#MODEL`, a folder in hub format, or a hub's name in the local cache.
 
     asking: how a model that is not trained here is asked (None: as if no option were given).
 
@@ -69,6 +70,10 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
 
         return EndpointPolicy(name, asking)
     folder = Path(name).expanduser()
+    if _is_model(name):
+        from rlmemo.policies.few_shot import UntrainedPolicy
+
+        return UntrainedPolicy(name, asking.shots if asking else 0)
     if folder.is_dir():
         if not (folder / "adapter").is_dir():
             raise InputError(
@@ -84,6 +89,15 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
     raise InputError(
         f"policy {name!r} is no policy and no run folder{guess} (policies: {', '.join(POLICIES)})"
     )
+
+
+def _is_model(name: str) -> bool:
+    """Whether `name` is a folder in hub format, or a hub's name that lies in the local cache."""
+    if not Path(name).expanduser().is_dir() and "/" not in name:
+        return False
+    from rlmemo.policies.hub import model_folder
+
+    return (model_folder(name) / "config.json").is_file()
 
 
 def make_policies(names: str | Sequence[str], asking: Asking | None = None) -> list[Policy]:

@@ -219,7 +219,7 @@ class EndpointPolicy:
         text = self._text(timeline)
         places = int((text.slates.candidates[i] >= 0).sum())
         return Question(
-            tuple((q, LETTERS[k] if k >= 0 else "none") for q, k in self._examples.shown(text, i)),
+            tuple((q, LETTERS[p[0][0]] if p else "none") for q, p in self._examples.shown(text, i)),
             HISTORY_HEAD + "".join(text.lines[history_start(i, text.keep) : i + 1]),
             text.question(i),
             places,

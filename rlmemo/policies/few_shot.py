@@ -1,4 +1,5 @@
-"""Examples for a model that is not trained: earlier moments of the same person, with what came next.
+"""Models that are not trained here, and examples for them: earlier moments of the same person, with what
+came next.
 
 An example of decision i is a decision j of the same timeline whose next event is in the training part and
 no later than event i, so that its answer was known by then. The most similar ones are taken: the same
@@ -8,12 +9,20 @@ target open, then the same one before it, then the same time of day, then the mo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
+from env.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.policies.text_prompt import TextTimeline
+from rlmemo.policies import reading
+from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.text import TextReading
+from rlmemo.policies.text_prompt import ANSWER, TextTimeline, answer_text
 
 SAME_TARGET, SAME_BEFORE, SAME_HOURS = 4, 2, 1
 HOURS = 2.0
@@ -48,6 +57,84 @@ class Examples:
             score = score + SAME_BEFORE * (before == target[i - 1])
         return [int(j) for j in earlier[np.lexsort((earlier, score))[-self.shots :]]]
 
-    def shown(self, text: TextTimeline, i: int) -> list[tuple[str, int]]:
-        """(question, place in its slate of what was opened next, -1 for none of them) of each example."""
-        return [(text.question(j), int(text.slates.answer[j])) for j in self.choose(text, i)]
+    def shown(self, text: TextTimeline, i: int) -> list[tuple[str, list[tuple[int, int]]]]:
+        """(question, plan that was right: the place in its slate of what was opened next and when to load it,
+        or nothing) of each example."""
+        found = []
+        for j in self.choose(text, i):
+            place, t = int(text.slates.answer[j]), text.timeline.t
+            delay = int(reading.delay_bucket(t[j + 1] - t[j]))
+            found.append((text.question(j), [(place, delay)] if place >= 0 else []))
+        return found
+
+
+@dataclass(frozen=True)
+class _ExamplesFirst(TextTimeline):
+    """A timeline whose questions have examples in front of them."""
+
+    examples: Examples = field(default_factory=lambda: Examples(0))
+
+    def question(self, i: int, warm: np.ndarray | None = None, free: float = 1.0) -> str:
+        """See `TextTimeline.question`."""
+        plain = TextTimeline(self.timeline, self.slates, self.shown, self.lines, self.local, self.keep)
+        shown = "".join(
+            f"Example:\n{question}{ANSWER}{answer_text(plan)}\n"
+            for question, plan in self.examples.shown(plain, i)
+        )
+        return shown + plain.question(i, warm, free)
+
+
+@dataclass(frozen=True)
+class FewShotReading(TextReading):
+    """A text reading with examples between the history and the question, so that the tokens before them stay
+    the same from event to event."""
+
+    examples: Examples = field(default_factory=lambda: Examples(0), repr=False, compare=False)
+
+    def prompts(
+        self,
+        timeline: Timeline,
+        slates: Slates,
+        rows: np.ndarray,
+        warm: np.ndarray | None = None,
+        free: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """See `TextReading.prompts`."""
+        try:
+            return super().prompts(timeline, slates, rows, warm, free)
+        except InputError as error:
+            raise InputError(f"{error}, or fewer --shots than {self.examples.shots}") from None
+
+    def _tell(self, timeline: Timeline, slates: Slates) -> Any:
+        told = super()._tell(timeline, slates)
+        if not isinstance(told.story, _ExamplesFirst):
+            told.story = _ExamplesFirst(**vars(told.story), examples=self.examples)
+        return told
+
+
+class UntrainedPolicy:
+    """A causal language model as it came, behind the `Policy` protocol: zero-shot, or with examples."""
+
+    def __init__(self, name: str, shots: int = 0) -> None:
+        """name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for
+        what is no causal language model."""
+        from rlmemo.policies.language import LanguagePolicy, load_adapted
+
+        model = load_adapted(name, None)
+        how = getattr(model, "reading", None)
+        self._examples = Examples(shots)
+        shown = shots > 0 and isinstance(how, TextReading)  # a model that reads slots reads no examples
+        if shown:
+            parts = {f.name: getattr(how, f.name) for f in fields(TextReading)}
+            model.reading = FewShotReading(**parts | {"told": {}}, examples=self._examples)
+        self.name = Path(name).name + (f" {shots}-shot" if shown else "")
+        self.model = model
+        self._policy = LanguagePolicy(model, self.name)
+
+    def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
+        """Nothing is trained; examples come from `split.train`."""
+        self._examples.fit(timelines, split)
+
+    def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
+        """See `LanguagePolicy.rank`."""
+        return self._policy.rank(timeline, indices)
