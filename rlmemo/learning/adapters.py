@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
 
@@ -33,6 +35,8 @@ SCALED = ("k_proj", "v_proj", "down_proj")
 """What IA3 scales: keys, values, and what comes into the last layer of the feed-forward part."""
 ENCODER = "encoder.safetensors"
 EXACT = "exact.safetensors"
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""What loading a damaged adapter, or one of another base, raises."""
 ORTHOGONAL = 0.1
 """Weight of AdaLoRA's penalty for directions that are not at right angles (arXiv 2303.10512, eq. 4)."""
 
@@ -154,14 +158,23 @@ def reading(model: Any, path: Path) -> Any:
         with hushed():
             made = PeftModel.from_pretrained(model, str(path), use_safetensors=True)
         if not made.active_peft_config.is_prompt_learning:
-            return made.merge_and_unload().eval()
+            # 4-bit weights stay as they are: merged into them, an adapter would be rounded away in part
+            return (made if getattr(model, "is_loaded_in_4bit", False) else made.merge_and_unload()).eval()
         from rlmemo.policies.virtual_tokens import install, keys_and_values
 
         base = made.get_base_model().eval()
         install(base, keys_and_values(made.eval()))
         return base
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"adapter {path}: cannot be read ({error}); train it again") from None
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What a person is told of an adapter that does not load, in one line."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return InputError(f"adapter {path}: cannot be read ({reason}); train it again")
 
 
 def kind_of(path: Path) -> str:
@@ -332,7 +345,7 @@ def _restore(model: Any, checkpoint: Path) -> None:
             return
         for part in ("ipt", "exp_avg_ipt", "exp_avg_unc"):
             names = [n for n in file.keys() if n.startswith(part + "/")]  # noqa: SIM118 - no mapping
-            setattr(allocator, part, {n.split("/", 1)[1]: file.get_tensor(n) for n in names})
+            setattr(allocator, part, {n.split("/", 1)[1]: file.get_tensor(n).to(model.device) for n in names})
         pattern = json.loads(file.metadata()["rank_pattern"])
         model.peft_config["default"].rank_pattern = pattern
 

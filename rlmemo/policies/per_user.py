@@ -68,38 +68,50 @@ class Switching:
             self._hook.learned = self._learned[name]
         else:
             if name not in self._known:
-                from rlmemo.learning.adapters import hushed
-
-                with hushed():
-                    self._peft.load_adapter(str(path), adapter_name=name, use_safetensors=True)
+                self._load(name, path)
                 self._known.add(name)
                 self.model.eval()
             self._peft.set_adapter(name)
             self._peft.requires_grad_(False)
         self.now = name
 
+    def _load(self, name: str, path: Path | None) -> None:
+        from rlmemo.learning.adapters import UNREADABLE, hushed, unreadable
+
+        try:
+            with hushed():
+                self._peft.load_adapter(str(path), adapter_name=name, use_safetensors=True)
+        except UNREADABLE as error:
+            raise unreadable(Path(str(path)), error) from None
+
     def _read(self, path: Path | None) -> Any:
         from peft import PeftModel
 
+        from rlmemo.learning.adapters import UNREADABLE, unreadable
         from rlmemo.policies.virtual_tokens import keys_and_values
 
         before, self._hook.learned = self._hook.learned, None
         try:
             made = PeftModel.from_pretrained(self.model, str(path), use_safetensors=True)
             return keys_and_values(made.eval())
+        except UNREADABLE as error:
+            raise unreadable(Path(str(path)), error) from None
         finally:
             self._hook.learned = before
 
 
 def switching(base: Any, run: Path) -> Switching:
     """The adapters of a run folder that are in use. Raises InputError where one cannot be read."""
+    from rlmemo.learning.adapters import UNREADABLE, unreadable
     from rlmemo.learning.per_user import user_adapters
 
+    found = {a.user: a.path for a in user_adapters(run) if a.in_use}
     try:
-        found = {a.user: a.path for a in user_adapters(run) if a.in_use}
         return Switching(base, run / "adapter", found)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{run}: its adapters cannot be read ({error}); train it again") from None
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(run / "adapter", error) from None
 
 
 class PerUserPolicy:

@@ -1,0 +1,400 @@
+"""Adapters of every kind: trained, saved, read back as they were, gone on from, and one for each user."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from env.errors import InputError
+from reward import parse_reward
+from rlmemo.learning import adapters
+from rlmemo.learning.config import LEARNING_RATES, PEFT_KINDS, TrainConfig, make_config
+from rlmemo.learning.folder import RunFolder, sha256
+from rlmemo.learning.pairs import Pair, Verdict
+from rlmemo.learning.per_user import listing, safe_name, train_users, user_adapters
+from rlmemo.learning.states import Ground, States, part_states, prompts
+from rlmemo.learning.training import Interrupt, Stopped
+from rlmemo.policies import reading
+from tests.training_ground import base_of, small_ground
+
+KINDS = list(PEFT_KINDS)
+SMALL = {"sft_batch": 8, "dpo_batch": 8, "kto_batch": 8, "lora_rank": 4, "virtual_tokens": 4,
+         "checkpoint_steps": 2, "adapter_per_user": False}  # fmt: skip
+
+
+def config_of(kind: str, **more: Any) -> TrainConfig:
+    return make_config({"peft": kind, "method": "sft", **SMALL, **more})
+
+
+def some_states(count: int = 48) -> States:
+    states = part_states(small_ground().split.train)
+    return states[np.linspace(100, len(states) - 1, count).astype(int)]
+
+
+def train(config: TrainConfig, folder: Path, base: Path, stop: int = 0) -> tuple[Any, str]:
+    """(the trained model, SHA-256 of its adapter at folder/sft); stop: press Ctrl-C after that update."""
+    from rlmemo.learning.sft import run_sft, save_adapter
+
+    folder.mkdir(exist_ok=True)
+    interrupt = Interrupt()
+
+    def press(done: int, total: int, values: dict[str, float]) -> None:
+        interrupt.asked |= done == stop
+
+    model, _ = run_sft(
+        config, RunFolder(folder), small_ground(), some_states(), base_of(base), interrupt, press
+    )
+    return model, save_adapter(model, folder / "sft", "embedded")
+
+
+def untrained(kind: str, path: Path, base: Path, seed: int = 0) -> Any:
+    """A fresh adapter that is moved by some noise, so that it does something, saved at `path`."""
+    import torch
+
+    from rlmemo.learning.sft import save_adapter
+
+    model = adapters.new_adapter(base_of(base)[0], config_of(kind, seed=seed), 10)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p.add_(0.2 * torch.randn_like(p))
+    save_adapter(model, path, "embedded")
+    return model.eval()
+
+
+def own_logits(model: Any, ids: np.ndarray) -> np.ndarray:
+    """peft's own forward pass, float64 [B, tokens, vocabulary], learned tokens left out."""
+    import torch
+
+    with torch.inference_mode():
+        out: np.ndarray = model(input_ids=torch.from_numpy(ids)).logits[:, -ids.shape[1] :].double().numpy()
+    return out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trained_adapter_is_read_back_as_it_was(tmp_path: Path, kind: str) -> None:
+    from rlmemo.learning.sft import save_adapter
+    from rlmemo.policies.language import LanguagePolicy, load_adapted, plan_logprobs
+
+    base = tmp_path / "base"
+    model, digest = train(config_of(kind), tmp_path / "run", base)
+    adapter = tmp_path / "run" / "sft"
+    assert adapters.kind_of(adapter) == kind
+    assert all(p.suffix in (".json", ".safetensors") for p in adapter.iterdir())
+    asked = prompts(small_ground(), some_states(20))
+    after = load_adapted(str(base), adapter)
+    before = plan_logprobs(load_adapted(str(base), None), asked)
+    answers = [*reading.LETTER_IDS, reading.END_ID]
+    own = own_logits(model.eval(), asked)[:, -1, answers]
+    own = own - np.log(np.exp(own).sum(-1, keepdims=True))
+    np.testing.assert_allclose(plan_logprobs(after, asked), own, atol=1e-5)
+    assert abs(plan_logprobs(after, asked) - before).max() > 1e-4, "it has learned something"
+    ranking = LanguagePolicy(after).rank(small_ground().timelines[0], np.arange(50, 90))
+    assert np.isfinite(ranking.probability).all()
+    np.testing.assert_allclose(ranking.probability.sum(1) + ranking.none, 1.0, atol=1e-5)
+    again = adapters.trainable(base_of(base)[0], adapter)
+    assert save_adapter(again, tmp_path / "again", "embedded") == digest, "nothing is lost on the way"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_adapter(tmp_path: Path, kind: str) -> None:
+    first = train(config_of(kind), tmp_path / "one", tmp_path / "base")[1]
+    assert train(config_of(kind), tmp_path / "two", tmp_path / "base")[1] == first
+    assert train(config_of(kind, seed=1), tmp_path / "three", tmp_path / "base")[1] != first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["adalora", "p-tuning", "prefix", "ia3", "none"])
+def test_a_stopped_training_goes_on_exactly(tmp_path: Path, kind: str) -> None:
+    """AdaLoRA's scores and P-tuning's network are in the checkpoints, though peft leaves them out."""
+    whole = train(config_of(kind), tmp_path / "whole", tmp_path / "base")[1]
+    with pytest.raises(Stopped):
+        train(config_of(kind), tmp_path / "cut", tmp_path / "base", stop=3)
+    assert train(config_of(kind), tmp_path / "cut", tmp_path / "base")[1] == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_preferences_begin_at_the_sft_model_and_move_it(tmp_path: Path, kind: str, method: str) -> None:
+    from rlmemo.learning.preference import run_dpo, run_kto
+    from rlmemo.learning.sft import save_adapter
+    from rlmemo.policies.language import load_adapted, plan_logprobs
+
+    base, states = tmp_path / "base", some_states(32)
+    fast = 10 * LEARNING_RATES[kind]["dpo"]
+    config = config_of(kind, dpo_lr=fast, kto_lr=fast, dpo_epochs=2, kto_epochs=2)
+    train(config, tmp_path / "run", base)
+    folder, asked = RunFolder(tmp_path / "run"), prompts(small_ground(), states)
+    rows, quietly = range(len(states)), lambda *_: None
+    if method == "dpo":
+        two = [Pair(r, "a", 0, (), ((0, 0),), 0.0, -1.0, ("none", "top")) for r in rows]
+        model, _ = run_dpo(
+            config, folder, asked, two, folder.path / "sft", base_of(base), Interrupt(), quietly
+        )
+    else:
+        one = [Verdict(r, "a", 0, p, not p, 1.0, "top") for r in rows for p in ((), ((0, 0),))]
+        model, _ = run_kto(
+            config, folder, asked, one, folder.path / "sft", base_of(base), Interrupt(), quietly
+        )
+    save_adapter(model, folder.path / method, "embedded")
+    first = folder.logged(method)[0]
+    if kind != "adalora":  # whose loss has a penalty added
+        assert first["loss"] == pytest.approx(math.log(2.0) if method == "dpo" else 0.5, abs=1e-4)
+    assert abs(first.get("rewards/margins", 0.0)) < 1e-4, "the reference is the SFT model"
+    was, now = (plan_logprobs(load_adapted(str(base), folder.path / x), asked) for x in ("sft", method))
+    ratio = [(p[:, -1] - p[:, 0]).mean() for p in (was, now)]
+    assert ratio[1] > ratio[0], "keeping still was preferred everywhere"
+
+
+@pytest.mark.parametrize("kind", adapters.PROMPTED)
+def test_learned_tokens_are_read_as_peft_reads_them(tmp_path: Path, kind: str) -> None:
+    import torch
+
+    base = tmp_path / "base"
+    model = untrained(kind, tmp_path / "adapter", base)
+    read = adapters.reading(base_of(base)[0], tmp_path / "adapter")
+    ids = prompts(small_ground(), some_states(9))
+    own = own_logits(model, ids)
+    with torch.inference_mode():
+        np.testing.assert_allclose(read(torch.from_numpy(ids)).logits.double().numpy(), own, atol=1e-5)
+        # read in two parts, the second on top of the first one's cache
+        first = read(torch.from_numpy(ids[:, :20]), use_cache=True)
+        cache = first.past_key_values
+        assert cache.get_seq_length() == 20 + 4
+        rest = read(torch.from_numpy(ids[:, 20:]), past_key_values=cache, use_cache=True).logits
+        np.testing.assert_allclose(rest.double().numpy(), own[:, 20:], atol=1e-5)
+        # a shorter text beside a longer one, padded on the left
+        padded = ids[:2].copy()
+        padded[1] = np.concatenate([np.zeros(7, np.int64), ids[1, :-7]])
+        mask = np.ones_like(padded)
+        mask[1, :7] = 0
+        place = (mask.cumsum(1) - 1).clip(0)
+        out = (
+            read(
+                torch.from_numpy(padded),
+                attention_mask=torch.from_numpy(mask),
+                position_ids=torch.from_numpy(place),
+            )
+            .logits.double()
+            .numpy()
+        )
+        np.testing.assert_allclose(out[0], own[0], atol=1e-5)
+        np.testing.assert_allclose(out[1, 7:], own[1, :-7], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["prefix", "prompt", "dora", "ia3", "adalora"])
+def test_propensities_are_those_of_pefts_own_forward(tmp_path: Path, kind: str) -> None:
+    from rlmemo.policies.language import sample_plans
+
+    base = tmp_path / "base"
+    model = untrained(kind, tmp_path / "adapter", base)
+    read = adapters.reading(base_of(base)[0], tmp_path / "adapter")
+    ids = prompts(small_ground(), some_states(24))
+    rng = np.random.default_rng(0)
+    valid = rng.random((len(ids), reading.SLATE_SIZE)) < 0.7
+    said = sample_plans(read, ids, valid, 3, 1.0, rng)
+    assert (said.place >= 0).any()
+    for d, prompt in enumerate(ids):
+        picks = [(int(p), int(b)) for p, b in zip(said.place[d], said.delay[d], strict=True) if p >= 0]
+        tokens = reading.plan_ids(picks)
+        if len(picks) == 3:
+            tokens = tokens[:-1]
+        logits = own_logits(model, np.array([prompt.tolist() + tokens]))[0, len(prompt) - 1 :]
+        total, before = 0.0, -1
+        for step, token in enumerate(tokens):
+            allowed = reading.DELAY_IDS.tolist()
+            if token not in allowed:
+                places = [p for p in range(before + 1, reading.SLATE_SIZE) if valid[d, p]]
+                allowed = [*reading.LETTER_IDS[places].tolist(), reading.END_ID]
+                before = token - int(reading.LETTER_IDS[0])
+            row = logits[step, allowed]
+            total += float(row[allowed.index(token)] - np.log(np.exp(row).sum()))
+        assert said.logp[d] == pytest.approx(total, abs=1e-4)
+
+
+def test_adalora_shares_out_its_ranks(tmp_path: Path) -> None:
+    train(config_of("adalora"), tmp_path / "run", tmp_path / "base")
+    settings = json.loads((tmp_path / "run" / "sft" / "adapter_config.json").read_text())
+    ranks = [sum(mask) for mask in settings["rank_pattern"].values()]
+    assert sum(ranks) <= 4 * len(ranks) < 6 * len(ranks), "from one and a half times the rank to the rank"
+    assert len(set(ranks)) > 1, "not everywhere the same"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"peft": "lroa"}, "did you mean 'lora'"),
+        ({"peft": "none", "adapter_per_user": True}, "needs an adapter"),
+        ({"virtual_tokens": 0}, "1 or more"),
+        ({"adapter_per_user": "perhaps"}, "true or false"),
+    ],
+)
+def test_what_cannot_be_is_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        make_config(values)
+
+
+def test_each_kind_has_its_learning_rates() -> None:
+    assert set(LEARNING_RATES) == set(PEFT_KINDS)
+    for kind, rates in LEARNING_RATES.items():
+        assert make_config({"peft": kind}).sft_lr == rates["sft"]
+        assert make_config({"peft": kind, "sft-lr": 0.5}).sft_lr == 0.5, "what is given counts"
+    assert TrainConfig().sft_lr == LEARNING_RATES["lora"]["sft"]
+    assert TrainConfig().user_lr == LEARNING_RATES["lora"]["user"]
+
+
+@pytest.mark.parametrize("damage", ["weights", "config", "kind", "nothing"])
+def test_a_damaged_adapter_is_refused_in_a_line(tmp_path: Path, damage: str) -> None:
+    base, path = tmp_path / "base", tmp_path / "adapter"
+    untrained("prefix", path, base)
+    file = path / "adapter_config.json"
+    if damage == "weights":
+        (path / "adapter_model.safetensors").write_bytes(b"not safetensors")
+    elif damage == "config":
+        file.write_text("{")
+    elif damage == "kind":
+        file.write_text(json.dumps({**json.loads(file.read_text()), "peft_type": "VERA"}))
+    else:
+        for each in path.iterdir():
+            each.unlink()
+    with pytest.raises(InputError, match="adapter"):
+        adapters.reading(base_of(base)[0], path)
+
+
+NAMES = [
+    "../../etc/passwd",
+    "a/b",
+    "a b",
+    "A B",
+    "",
+    ".",
+    "..",
+    "日本語",
+    "ü",
+    "x" * 5000,
+    "\ud800",
+    "nul\0",
+    "c:\\d",
+]
+
+
+def test_any_user_name_is_a_folder_name() -> None:
+    made = [safe_name(n) for n in NAMES]
+    assert len({m.lower() for m in made}) == len(NAMES)
+    for name in made:
+        assert len(name) <= 50
+        assert name == Path(name).name
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def renamed(ground: Ground, names: list[str]) -> Ground:
+    """The same ground, its users called otherwise."""
+    made = [copy.copy(t) for t in ground.timelines]
+    for timeline, name in zip(made, names, strict=True):
+        object.__setattr__(timeline, "user", name)
+    return Ground(made, ground.slates, ground.costs, ground.world, ground.split)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lora", "adalora", "ia3", "prefix", "p-tuning"])
+def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
+    from rlmemo.learning.folder import folder_atomic
+    from rlmemo.policies.language import LanguagePolicy, load_adapted, load_model
+    from rlmemo.policies.per_user import Switching, per_user
+
+    base_of(tmp_path / "base")
+    names = ["../Anna\0", "ünï/" + "x" * 300]
+    ground = renamed(small_ground(), names)
+    config = config_of(
+        kind, adapter_per_user=True, user_states=40, user_epochs=1, model=str(tmp_path / "base")
+    )
+    run = RunFolder(tmp_path / "run")
+    model, shared = train(config, run.path, tmp_path / "base")
+    with folder_atomic(run.path / "adapter") as part:
+        adapters.save(model, part, config.model)
+    nobody = States(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    found = train_users(
+        config, run, ground, nobody, [], parse_reward("net_seconds"), Interrupt(), lambda *_: None
+    )
+    made = user_adapters(run.path)
+    assert [a.user for a in made] == sorted(names)
+    assert found["users"] == 2
+    assert all(a.path.parent == run.path / "adapters" for a in made)
+    files = {a.user: a.path for a in made}
+    digests = {u: sha256(adapters.weights_file(p)) for u, p in files.items()}
+    assert len({shared, *digests.values()}) == 3
+    shown = listing(run.path)
+    assert "\0" not in shown
+    assert len(shown.splitlines()) == 4
+
+    indices = np.arange(60, 100)
+    timeline = ground.timelines[0]
+    alone = {
+        u: LanguagePolicy(load_adapted(config.model, p)).rank(timeline, indices).probability
+        for u, p in {**files, "somebody else": run.path / "adapter"}.items()
+    }
+    switch = Switching(load_model(config.model)[0], run.path / "adapter", files)
+    policy = per_user(LanguagePolicy(switch.model), switch)
+    first: dict[str, np.ndarray] = {}
+    for user in (*alone, *reversed(alone)):
+        mine = renamed(ground, [user, "other"]).timelines[0]
+        p = policy.rank(mine, indices).probability
+        np.testing.assert_allclose(p, alone[user], atol=1e-5)
+        np.testing.assert_array_equal(p, first.setdefault(user, p), "a switch leaves no trace")
+    assert len({p.tobytes() for p in first.values()}) == 3
+
+
+@pytest.mark.slow
+def test_a_users_adapter_sees_that_user_alone(tmp_path: Path) -> None:
+    """Whatever the other user did, the adapter has the same SHA-256; and an interrupted stage goes on."""
+    from rlmemo.learning.folder import folder_atomic
+
+    base_of(tmp_path / "base")
+    config = config_of(
+        "lora", adapter_per_user=True, user_states=40, user_epochs=1, model=str(tmp_path / "base")
+    )
+    model, _ = train(config, tmp_path / "trained", tmp_path / "base")
+    ground, digests = small_ground(), []
+    nobody = States(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    other = Ground(
+        [ground.timelines[0], ground.timelines[0]], [ground.slates[0]] * 2, [ground.costs[0]] * 2,
+        ground.world, type(ground.split)(
+            "chrono", *[[part[0], part[0]] for part in
+                        (ground.split.train, ground.split.validation, ground.split.test)]
+        ),
+    )  # fmt: skip
+    for k, world in enumerate((renamed(ground, ["a", "b"]), renamed(other, ["a", "b"]))):
+        run = RunFolder(tmp_path / f"run{k}")
+        with folder_atomic(run.path / "adapter") as part:
+            adapters.save(model, part, config.model)
+        said: list[int] = []
+        reward = parse_reward("net_seconds")
+        train_users(
+            config, run, world, nobody, [], reward, Interrupt(), lambda n, _, said=said: said.append(n)
+        )
+        before = {a.user: a.path.stat().st_mtime_ns for a in user_adapters(run.path)}
+        train_users(config, run, world, nobody, [], reward, Interrupt(), lambda *_: None)
+        assert {a.user: a.path.stat().st_mtime_ns for a in user_adapters(run.path)} == before, (
+            "not done again"
+        )
+        digests.append({a.user: a.about["adapter_sha256"] for a in user_adapters(run.path)})
+    assert digests[0]["a"] == digests[1]["a"]
+    assert digests[0]["b"] != digests[1]["b"]
+
+
+def test_a_damaged_user_is_said_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no adapter"):
+        listing(tmp_path)
+    (tmp_path / "adapters" / "anna-1").mkdir(parents=True)
+    (tmp_path / "adapters" / "anna-1" / "user.json").write_text('{"user": "bert"}')
+    with pytest.raises(InputError, match="is damaged"):
+        user_adapters(tmp_path)
