@@ -1,0 +1,111 @@
+"""Plots of the evidence, small PNGs: learning curves, hits against waste, what the reward is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.evidence import Spec, slug, stem
+from experiments.evidence_table import Row, read_rows
+
+CURVES = (
+    "validation_reward", "eval_reward", "reward_per_open", "reward", "rewards/margins", "rewards/accuracies",
+    "loss",
+)  # fmt: skip
+"""What of a stage's logged numbers is drawn: the first that is there."""
+
+
+def draw_all(spec: Spec, part: str, result: dict[str, Any], folder: Path) -> list[Path]:
+    """Draw what there is data for; the files that were written."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for timelines, one in result["timelines"].items():
+        rows = read_rows(spec, timelines, part)
+        name = f"{slug(spec.title)}-{stem(timelines)}-{part}"
+        made.append(_save(folder / f"{name}-hits-waste.png", partial(hits_against_waste, rows=rows)))
+        made.append(_save(folder / f"{name}-reward.png", partial(decomposition, rows=one["rows"])))
+        curves = learning_curves(spec, timelines)
+        if curves:
+            made.append(_save(folder / f"{slug(spec.title)}-{stem(timelines)}-learning.png", None, curves))
+    return made
+
+
+def _save(
+    path: Path,
+    paint: Callable[[Any], None] | None,
+    curves: dict[str, tuple[str, list[np.ndarray]]] | None = None,
+) -> Path:
+    import matplotlib.pyplot as plt
+
+    if curves is None:
+        figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+        assert paint is not None
+        paint(axes)
+    else:
+        figure, grid = plt.subplots(
+            1, len(curves), figsize=(3.2 * len(curves), 2.8), layout="constrained", squeeze=False
+        )
+        for axes, (name, (what, seeds)) in zip(grid[0], curves.items(), strict=True):
+            for points in seeds:
+                axes.plot(points[:, 0], points[:, 1], linewidth=1)
+            axes.set(title=name, xlabel="update", ylabel=what)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+    return path
+
+
+def hits_against_waste(axes: Any, rows: list[Row]) -> None:
+    """Every policy as a point, and as a curve over thresholds where it has a ranking; mean over seeds."""
+    for row in rows:
+        if row.name == "oracle":
+            continue
+        wasted, hit = (float(np.mean([a[:, k].mean() for a in row.arrays])) for k in (3, 2))
+        (point,) = axes.plot([wasted], [hit], "o", markersize=5, label=row.name)
+        curves = [c for c in row.curves if c is not None]
+        if curves and len(curves) == len(row.curves):
+            mean = np.mean(curves, axis=0)
+            axes.plot(mean[:, 1], mean[:, 0], linewidth=0.8, alpha=0.7, color=point.get_color())
+    axes.set(xlabel="wasted prewarms per open", ylabel="hits per open")
+    axes.legend(fontsize=7)
+
+
+def decomposition(axes: Any, rows: dict[str, Any]) -> None:
+    """Bars: the reward's weighted terms per open, gains to the right, prices to the left."""
+    names = [n for n in rows if n != "oracle"]
+    terms = sorted({t for n in names for t in rows[n]["terms"]})
+    left, right = np.zeros(len(names)), np.zeros(len(names))
+    for term in terms:
+        values = np.array([rows[n]["terms"].get(term, 0.0) for n in names])
+        if not values.any():
+            continue
+        start = np.where(values >= 0, right, left)
+        axes.barh(names, values, left=start, label=term, height=0.6)
+        right, left = right + np.maximum(values, 0), left + np.minimum(values, 0)
+    axes.plot([rows[n]["metrics"]["reward_per_open"]["value"] for n in names], names, "k|", markersize=12)
+    axes.set(xlabel="reward per open (mark: the sum)")
+    axes.invert_yaxis()
+    if terms:
+        axes.legend(fontsize=7)
+
+
+def learning_curves(spec: Spec, timelines: str) -> dict[str, tuple[str, list[np.ndarray]]]:
+    """By method: what was logged in its last stage, one line per seed, float64 [steps, 2]."""
+    from rlmemo.learning.folder import RunFolder
+
+    found: dict[str, tuple[str, list[np.ndarray]]] = {}
+    for run in spec.runs():
+        if run.timelines != timelines or not run.folder.exists():
+            continue
+        rows = RunFolder(run.folder).logged(run.config.stages[-1])
+        key = next((k for k in CURVES if sum(k in r for r in rows) > 1), None)
+        if key is not None:
+            points = np.array([[r["step"], r[key]] for r in rows if key in r], float)
+            found.setdefault(run.name, (key, []))[1].append(points)
+    return found

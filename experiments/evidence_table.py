@@ -1,0 +1,356 @@
+"""The table of the evidence: judgements of runs and baselines, several seeds, to numbers, markdown and plots.
+
+Every value is the mean over seeds. Its 95 % interval is a bootstrap: sessions are drawn with replacement,
+user by user, as in the benchmark, and so are the seeds. Where all seeds see the same events (recorded
+timelines) one draw of sessions serves all of them; the synthetic demo is another one for every seed. A
+difference is paired: same sessions, same seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.evidence import (
+    COLUMNS,
+    Run,
+    Spec,
+    baseline_folder,
+    judged_file,
+    reference_runs,
+    slug,
+    stem,
+)
+from rlmemo.bootstrap import REPLICATES, Draws, Estimate
+
+if TYPE_CHECKING:
+    from env.timeline import Timeline
+
+COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
+CLASSICAL = (*COUNTING, "gbdt")
+REFERENCE = "sft, threshold"
+TITLES = (
+    "policy", "plans by", "reward / open", "less SFT + threshold", "less best classical", "saved s / open",
+    "hits / open", "wasted / prewarm", "of the oracle", "hits at equal waste", "hr@1", "training s", "MB",
+)  # fmt: skip
+WHAT = {
+    "validation": "validation events, on which thresholds and planners were chosen",
+    "test": "test events; thresholds and planners were chosen on validation",
+}
+
+
+@dataclass
+class Row:
+    """One line of the table. seeds: which it was judged for; arrays[k] float64 [n_k, columns] of the k-th."""
+
+    name: str
+    planner: str
+    seeds: list[int] = field(default_factory=list)
+    arrays: list[np.ndarray] = field(default_factory=list)
+    curves: list[np.ndarray | None] = field(default_factory=list)
+    numbers: list[dict[str, Any]] = field(default_factory=list)
+    learned: list[dict[str, Any]] = field(default_factory=list)
+    terms: list[str] = field(default_factory=list)
+    is_baseline: bool = False
+
+
+@dataclass
+class Events:
+    """The judged events of one seed: sessions to draw, and what the clairvoyant bound saves at each."""
+
+    key: bytes
+    draws: Draws
+    bound: np.ndarray
+
+
+def pooled(values: Sequence[np.ndarray], values_of: Sequence[float], seed: int = 0) -> Estimate:
+    """values: per seed, the replicates float64 [B] of one quantity; values_of: the quantity itself. Mean over
+    seeds, with seeds drawn anew in every replicate."""
+    table = np.stack(values)
+    chosen = np.random.default_rng([seed, 7]).integers(len(table), size=(table.shape[1], len(table)))
+    means = table[chosen, np.arange(table.shape[1])[:, None]].mean(axis=1)
+    finite = means[np.isfinite(means)]
+    if not len(finite) or not np.all(np.isfinite(values_of)):
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return Estimate(float(np.mean(values_of)), float(low), float(high))
+
+
+def ratio(
+    events: Sequence[Events], top: Sequence[np.ndarray], bottom: Sequence[np.ndarray] | None
+) -> Estimate:
+    """sum(top) / sum(bottom) of every seed (per open where bottom is None), pooled over the seeds."""
+    replicates, values = [], []
+    for k, one in enumerate(events):
+        below = np.ones(len(top[k])) if bottom is None else bottom[k]
+        sums = [
+            np.bincount(one.draws.groups, weights=x, minlength=one.draws.n_groups) for x in (top[k], below)
+        ]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            replicates.append((one.draws.weights @ sums[0]) / (one.draws.weights @ sums[1]))
+            values.append(float(np.divide(sums[0].sum(), sums[1].sum())))
+    return pooled(replicates, values)
+
+
+def read_rows(spec: Spec, timelines: str, part: str) -> list[Row]:
+    """Every run and baseline of these timelines that was judged. A method is listed with the planner that
+    was better for it on validation, seed by seed; SFT both ways."""
+    rows: dict[str, Row] = {}
+
+    def add(name: str, planner: str, run: Run, folder: Path, *, is_baseline: bool) -> None:
+        file = judged_file(folder, part)
+        with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
+            numbers = json.loads(file.read_text(encoding="utf-8"))
+            row = rows.setdefault(name, Row(name, planner, terms=numbers["terms"], is_baseline=is_baseline))
+            row.seeds.append(run.seed)
+            row.arrays.append(arrays[planner])
+            row.curves.append(arrays.get("curve"))
+        row.numbers.append(numbers)
+        if planner not in row.planner.split(" | "):
+            row.planner += f" | {planner}"
+        learned = folder / "learned.json"
+        row.learned.append(json.loads(learned.read_text(encoding="utf-8")) if learned.exists() else {})
+
+    for run in spec.runs():
+        if run.timelines != timelines or not judged_file(run.folder, part).exists():
+            continue
+        if run.config.method == "sft":
+            for planner in ("own", "threshold"):
+                add(f"{run.name}, {planner}", planner, run, run.folder, is_baseline=False)
+        else:
+            add(run.name, chosen_planner(run.folder), run, run.folder, is_baseline=False)
+    for run in reference_runs(spec):
+        for name in spec.baselines:
+            folder = baseline_folder(run, name)
+            if run.timelines == timelines and judged_file(folder, part).exists():
+                with np.load(judged_file(folder, part).with_suffix(".npz"), allow_pickle=False) as arrays:
+                    planner = "own" if "own" in arrays else "threshold"
+                add(name, planner, run, folder, is_baseline=True)
+    return list(rows.values())
+
+
+def chosen_planner(folder: Path) -> str:
+    """The planner that had the higher reward on validation; ties go to the threshold, which asks once."""
+    with np.load(judged_file(folder, "validation").with_suffix(".npz"), allow_pickle=False) as arrays:
+        own, threshold = (float(arrays[p][:, 0].mean()) for p in ("own", "threshold"))
+    return "own" if own > threshold else "threshold"
+
+
+def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
+    """The judged events by seed; seeds with the same events share their draws."""
+    from env.cost import WorldConfig, cost_model
+    from env.sources import load_timelines
+    from env.splits import chrono, sessions, wave
+    from rlmemo.bootstrap import session_groups
+    from rlmemo.policies.oracle import bound_per_open
+    from rlmemo.policies.protocol import decisions
+
+    found: dict[int, Events] = {}
+    for run in reference_runs(spec):
+        if run.timelines != timelines:
+            continue
+        c = run.config
+        loaded: list[Timeline] = load_timelines(c.timelines, seed=c.seed, tz=c.tz).timelines
+        split = (wave if c.split == "wave" else chrono)(loaded)
+        key = b"".join(t.t.tobytes() + t.target.tobytes() for t in loaded)
+        same = next((e for e in found.values() if e.key == key), None)
+        if same is not None:
+            found[run.seed] = same
+            continue
+        world = WorldConfig(budget_targets=c.budget, max_picks=c.picks, ttl_s=c.ttl_s)
+        ids, bound = [], []
+        for u, timeline in enumerate(loaded):
+            asked = decisions(getattr(split, part)[u])
+            if len(asked):
+                a, b = int(asked[0]) + 1, int(asked[-1]) + 2
+                ids.append(sessions(timeline)[a:b])
+                costs = cost_model(c.costs).arrays(timeline)
+                bound.append(bound_per_open(timeline, costs, world, a, b))
+        groups, users = session_groups(ids)
+        draws = Draws(groups, users, seed=run.seed, replicates=REPLICATES)
+        found[run.seed] = Events(key, draws, np.concatenate(bound))
+    return found
+
+
+def measure(row: Row, events: dict[int, Events], against: dict[str, Row]) -> dict[str, Any]:
+    """All numbers of a row as JSON: {"value", "ci95"} each; `minus` is paired with each row in `against`."""
+    at = {name: k for k, name in enumerate([*COLUMNS, *row.terms])}
+    mine = [events[s] for s in row.seeds]
+
+    def column(name: str, of: Row = row) -> list[np.ndarray]:
+        return [a[:, at[name]] for a in of.arrays]
+
+    metrics = {
+        "reward_per_open": ratio(mine, column("reward"), None),
+        "saved_seconds_per_open": ratio(mine, column("saved_s"), None),
+        "hit_rate": ratio(mine, column("hit"), None),
+        "waste_rate": ratio(mine, column("wasted"), column("prewarms")),
+        "wasted_per_open": ratio(mine, column("wasted"), None),
+        "prewarms_per_open": ratio(mine, column("prewarms"), None),
+        "oracle_share": ratio(mine, column("saved_s"), [e.bound for e in mine]),
+    }
+    minus = {}
+    for label, other in against.items():
+        both = [s for s in row.seeds if s in other.seeds]
+        if both and other is not row:
+            gaps = [
+                row.arrays[row.seeds.index(s)][:, 0] - other.arrays[other.seeds.index(s)][:, 0] for s in both
+            ]
+            minus[label] = {"against": other.name, **ratio([events[s] for s in both], gaps, None).as_json()}
+    seconds = [sum(x.get("stages", {}).values()) for x in row.learned if x]
+    rank = {m: [n[m] for n in row.numbers if m in n] for m in ("hr@1", "hr@5", "log_loss", "theta")}
+    return {
+        "planner": row.planner,
+        "seeds": row.seeds,
+        "metrics": {k: v.as_json() for k, v in metrics.items()},
+        "minus": minus,
+        "reward_by_seed": [float(a[:, 0].mean()) for a in row.arrays],
+        "terms": {t: float(np.mean([c.mean() for c in column(t)])) for t in row.terms},
+        "hit_rate_at_equal_waste": at_equal_waste(row, against.get("sft")),
+        **{m: float(np.mean(v)) for m, v in rank.items() if v},
+        "train_seconds": float(np.mean(seconds)) if seconds else None,
+        "peak_rss_mb": max((x["peak_rss_mb"] for x in row.learned if x), default=None),
+    }
+
+
+def at_equal_waste(row: Row, reference: Row | None) -> float | None:
+    """Hits per open where the row's ranking, under another threshold, wastes as much per open as the
+    reference; mean over seeds. None where there is no ranking."""
+    if reference is None:
+        return None
+    found = []
+    for seed, curve in zip(row.seeds, row.curves, strict=True):
+        if curve is None or seed not in reference.seeds:
+            return None
+        wasted = reference.arrays[reference.seeds.index(seed)][:, COLUMNS.index("wasted")].mean()
+        order = np.argsort(curve[:, 1], kind="stable")
+        found.append(float(np.interp(wasted, curve[order, 1], curve[order, 0])))
+    return float(np.mean(found))
+
+
+def compare(spec: Spec, part: str) -> dict[str, Any]:
+    """The whole result: by timelines, by row, the numbers of `measure`."""
+    result: dict[str, Any] = {"title": spec.title, "part": part, "left_out": spec.skipped, "timelines": {}}
+    for timelines in spec.timelines:
+        rows = read_rows(spec, timelines, part)
+        if not rows:
+            continue
+        events = read_events(spec, timelines, part)
+        by_name = {r.name: r for r in rows}
+        best = best_of(spec, timelines, [n for n in CLASSICAL if n in by_name])
+        counting = best_of(spec, timelines, [n for n in COUNTING if n in by_name])
+        against = {"sft": by_name.get(REFERENCE), "classical": by_name.get(best or "")}
+        known = {k: v for k, v in against.items() if v is not None}
+        shown = [r for r in rows if r.name not in COUNTING or r.name == counting]
+        result["timelines"][timelines] = {
+            "events": {s: len(e.bound) for s, e in events.items()},
+            "best_classical": best,
+            "best_counting": counting,
+            "rows": {r.name: measure(r, events, known) for r in shown},
+        }
+    return result
+
+
+def best_of(spec: Spec, timelines: str, names: Sequence[str]) -> str | None:
+    """The baseline with the highest reward on validation, mean over seeds (its threshold is tuned there)."""
+    means = {}
+    for name in names:
+        found = []
+        for run in reference_runs(spec):
+            file = judged_file(baseline_folder(run, name), "validation").with_suffix(".npz")
+            if run.timelines == timelines and file.exists():
+                with np.load(file, allow_pickle=False) as arrays:
+                    found.append(float(arrays["threshold"][:, 0].mean()))
+        means[name] = float(np.mean(found)) if found else -np.inf
+    return max(means, key=lambda n: means[n]) if means else None
+
+
+def markdown(result: dict[str, Any], command: str) -> str:
+    """The table as markdown, the command above it."""
+    lines = ["```", command, "```", ""]
+    for timelines, one in result["timelines"].items():
+        events = sorted(set(one["events"].values()))
+        span = f"{events[0]:,}" if len(events) == 1 else f"{events[0]:,} to {events[-1]:,}"
+        seeds = len(one["events"])
+        kind = " (synthetic)" if timelines == "demo" else ""
+        lines.append(
+            f"`{stem(timelines)}`{kind}: {span} {WHAT[result['part']]}; mean over {seeds} "
+            f"{'seed' if seeds == 1 else 'seeds'}, 95 % intervals over sessions and seeds. Best classical "
+            f"planner on validation: {one['best_classical'] or 'none was run'}.\n"
+        )
+        lines += [f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|"]
+        for name, row in one["rows"].items():
+            m = row["metrics"]
+            cells = [
+                name, row["planner"], _interval(m["reward_per_open"]),
+                *(_interval(row["minus"].get(k), signed=True) for k in ("sft", "classical")),
+                _number(m["saved_seconds_per_open"]["value"]), _number(m["hit_rate"]["value"]),
+                _number(m["waste_rate"]["value"], 2), _percent(m["oracle_share"]["value"]),
+                _number(row["hit_rate_at_equal_waste"]), _number(row.get("hr@1")),
+                _number(row["train_seconds"], 0), _number(row["peak_rss_mb"], 0),
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    for name, why in result["left_out"].items():
+        lines.append(f"Left out: {name} ({why}).")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _number(x: float | None, digits: int = 3) -> str:
+    return "" if x is None else f"{x:.{digits}f}"
+
+
+def _percent(x: float | None) -> str:
+    return "" if x is None else f"{100 * x:.1f} %"
+
+
+def _interval(e: dict[str, Any] | None, *, signed: bool = False) -> str:
+    if e is None or e["value"] is None:
+        return ""
+    sign = "+" if signed else ""
+    if e["ci95"][0] is None:
+        return f"{e['value']:{sign}.3f}"
+    return f"{e['value']:{sign}.3f} [{e['ci95'][0]:{sign}.3f}, {e['ci95'][1]:{sign}.3f}]"
+
+
+def put_between(path: Path, key: str, text: str) -> None:
+    """Replace what stands between the markers of `key` in a file, or append it with new markers."""
+    from rlmemo.learning.folder import write_atomic
+
+    begin, end = f"<!-- {key}: written by experiments/evidence.py -->", f"<!-- end of {key} -->"
+    old = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
+    block = f"{begin}\n{text}{end}"
+    if begin in old and end in old:
+        head, _, rest = old.partition(begin)
+        new = head + block + rest.partition(end)[2]
+    else:
+        new = f"{old.rstrip()}\n\n{block}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, new)
+
+
+def write_all(spec: Spec, part: str, given: argparse.Namespace, arguments: Sequence[str]) -> None:
+    """JSON, markdown and plots; says where they are."""
+    from rlmemo.learning.folder import write_atomic
+
+    result = compare(spec, part)
+    command = shlex.join(["python", "-m", "experiments.evidence", *arguments])
+    text = markdown(result, command)
+    data = json.dumps({**result, "command": command}, indent=1)
+    write_atomic(spec.out / f"evidence-{part}.json", data + "\n")
+    write_atomic(spec.out / f"evidence-{part}.md", text)
+    if given.docs:
+        put_between(Path(given.docs), f"evidence {slug(spec.title)} {part}", text)
+    folder = Path(given.figures) if given.figures else spec.out / "figures"
+    from experiments.evidence_figures import draw_all
+
+    drawn = draw_all(spec, part, result, folder)
+    print(text)
+    print(f"wrote {spec.out / f'evidence-{part}.json'}, .md" + "".join(f", {p}" for p in drawn))
