@@ -16,7 +16,7 @@ from env.timeline import Timeline
 from rlmemo.ratings import Moment, rate, show_next, skip
 from rlmemo.store import Store
 
-NIGHT = (22, 8)
+NIGHT = (23, 6)
 COMMON = (0.03, 0.12)
 """Loved and banned targets are drawn from those that are this share of somebody's opens."""
 
@@ -76,11 +76,11 @@ def local_hour(moment: Moment) -> float:
     return at.hour + at.minute / 60.0
 
 
-def rate_all(store: Store, taste: Taste, rater: str, seed: int) -> tuple[int, int]:
-    """Rate, or skip, every prediction that waits for `rater`; (rated, thumbs up)."""
+def rate_all(store: Store, taste: Taste, rater: str, seed: int, limit: int | None = None) -> tuple[int, int]:
+    """Rate, or skip, the predictions that wait for `rater`, until `limit` are rated; (rated, thumbs up)."""
     rng = np.random.default_rng([seed, 103])
     rated = up = 0
-    while (showing := show_next(store, rater, float(rng.random()))) is not None:
+    while rated != limit and (showing := show_next(store, rater, float(rng.random()))) is not None:
         moment = showing.moment
         if rng.random() < taste.lazy:
             skip(store, showing)

@@ -246,16 +246,27 @@ def _explored(
     if rng.random() < share:
         target[:], delay[:] = -1, 0
         target[0] = others[rng.integers(len(others))]
-    named = sorted((int(x), int(d)) for x, d in zip(target, delay, strict=True) if x >= 0)
-    own = sorted(
-        (int(x), int(d)) for x, d in zip(planned.target[row], planned.delay[row], strict=True) if x >= 0
-    )
-    propensity = 0.0
-    if named == own:
-        propensity += (1.0 - share) * float(planned.propensity[row])
-    if len(named) == 1 and named[0][1] == 0 and named[0][0] in others.tolist():
-        propensity += share / len(others)
-    return target, delay, min(1.0, max(propensity, 1e-9))
+    chance = shown_chance(_picks(target, delay), planned, ranking, row, explore)
+    return target, delay, min(1.0, max(chance, 1e-9))
+
+
+def shown_chance(
+    plan: list[tuple[int, int]], planned: Planned, ranking: Ranking, row: int, explore: float
+) -> float:
+    """Probability with which `plan`, (target, delay bucket) sorted, is what is shown for decision `row`."""
+    others = ranking.targets[row][:LISTED]
+    others = others[others >= 0]
+    share = explore if len(others) else 0.0
+    chance = 0.0
+    if plan == _picks(planned.target[row], planned.delay[row]):
+        chance += (1.0 - share) * float(planned.propensity[row])
+    if len(plan) == 1 and plan[0][1] == 0 and plan[0][0] in others.tolist():
+        chance += share / len(others)
+    return chance
+
+
+def _picks(target: np.ndarray, delay: np.ndarray) -> list[tuple[int, int]]:
+    return sorted((int(x), int(d)) for x, d in zip(target, delay, strict=True) if x >= 0)
 
 
 def _outcome(

@@ -56,14 +56,14 @@ class Approval:
     def of_targets(
         self, timeline: Timeline, slates: Slates, index: np.ndarray, target: np.ndarray
     ) -> np.ndarray:
-        """Expected rating of prewarming each target alone, at once: float64 [D, P] for target int [D, P];
-        0 where there is none."""
+        """Probability of thumbs up of prewarming each target alone, at once: float64 [D, P] for target int
+        [D, P]; one half where there is none."""
         shape = target.shape
         flat = target.reshape(-1, 1)
-        found = self.expected(
+        found = self.probability(
             timeline, slates, np.repeat(np.asarray(index), shape[1]), flat, np.zeros(flat.shape)
         )
-        return np.where(target >= 0, found.reshape(shape), 0.0)
+        return np.where(target >= 0, found.reshape(shape), 0.5)
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""

@@ -8,70 +8,91 @@ from typing import Any
 import numpy as np
 
 from env.plans import FIELDS
-from env.timeline import Timeline
 from reward import Reward
 from rlmemo.feedback.approval import Approval
 from rlmemo.feedback.learning import MODEL, per_thumb
 from rlmemo.learning.states import Ground
-from rlmemo.policies.approved import ApprovedPolicy
-from rlmemo.policies.planners import THRESHOLDS, Window, replay_planned, replay_threshold
+from rlmemo.policies.approved import ApprovedPolicy, counted, keep_approved
+from rlmemo.policies.planners import THRESHOLDS, Planned, Window, replay_planned, replay_threshold
 
-Valued = tuple[float, float]
-"""(reward per open without ratings, expected rating per open)"""
-
-
-def expected_rating(
-    approval: Approval, timeline: Timeline, slates: Any, indices: np.ndarray, target: np.ndarray,
-    delay_s: np.ndarray,
-) -> float:  # fmt: skip
-    """Sum of the expected ratings of the plans of decisions `indices`."""
-    return float(approval.expected(timeline, slates, indices, target, delay_s).sum())
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+KEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+"""Thresholds below which a pick of the model's own plan is dropped; 0 keeps all."""
 
 
-def value_by_threshold(
-    policy: ApprovedPolicy, windows: list[tuple[int, Window]], ground: Ground, reward: Reward
-) -> list[Valued]:
-    """What planning by each of `THRESHOLDS` is worth over the windows (with the user that each is of)."""
-    weights = reward.weights(FIELDS)
-    opens = sum(w.stop - w.start for _, w in windows)
-    counted = [
-        Window(w.timeline, w.costs, w.start, w.stop,
-               policy.counted(w.timeline, w.indices, w.ranking, w.costs)) for _, w in windows
-    ]  # fmt: skip
-    found = []
-    for threshold in THRESHOLDS:
-        worth = rated = 0.0
-        for (user, w), c in zip(windows, counted, strict=True):
-            outcomes, target = replay_threshold(c, ground.world, threshold)
-            worth += float((outcomes.table @ weights).sum())
-            shown = target[w.indices]
-            rated += expected_rating(
-                policy.approval, w.timeline, ground.slates[user], w.indices, shown, np.zeros(shown.shape)
-            )
-        found.append((worth / opens, rated / opens))
-    return found
+class _Part:
+    """One user's validation window with what is asked of it again and again."""
 
+    def __init__(self, policy: ApprovedPolicy, ground: Ground, user: int, a: int, b: int, seed: int) -> None:
+        self.ground, self.user = ground, user
+        timeline, costs = ground.timelines[user], ground.costs[user]
+        indices = np.arange(a - 1, b - 1, dtype=np.int64)
+        self.window = Window(timeline, costs, a, b, policy.rank(timeline, indices))
+        self.liking = policy.liking(timeline, indices, self.window.ranking.targets)
+        self.own: Planned = policy.inner.plan(timeline, indices, costs, ground.world, seed=seed)
 
-def value_of_plans(
-    policy: Any,
-    approval: Approval,
-    windows: list[tuple[int, Window]],
-    ground: Ground,
-    reward: Reward,
-    seed: int,
-) -> Valued:
-    """What a policy's own plans are worth over the windows."""
-    weights = reward.weights(FIELDS)
-    delays = np.asarray(ground.world.delays)
-    worth = rated = 0.0
-    for user, w in windows:
-        planned = policy.plan(w.timeline, w.indices, w.costs, ground.world, seed=seed)
-        worth += float((replay_planned(w, ground.world, planned).table @ weights).sum())
-        rated += expected_rating(
-            approval, w.timeline, ground.slates[user], w.indices, planned.target, delays[planned.delay]
+    def rating(self, approval: Approval, planned: Planned) -> float:
+        """Sum of the expected ratings of plans; those that say nothing are only asked about if they count."""
+        w, delays = self.window, np.asarray(self.ground.world.delays)
+        return float(
+            approval.expected(
+                w.timeline, self.ground.slates[self.user], w.indices, planned.target, delays[planned.delay]
+            ).sum()
         )
-    opens = sum(w.stop - w.start for _, w in windows)
-    return worth / opens, rated / opens
+
+    def by_threshold(self, strength: float, threshold: float) -> tuple[Any, Planned]:
+        w = self.window
+        ranking = counted(w.ranking, self.liking, strength)
+        outcomes, target = replay_threshold(
+            Window(w.timeline, w.costs, w.start, w.stop, ranking), self.ground.world, threshold
+        )
+        shown = target[w.indices]
+        return outcomes, Planned(shown, np.zeros(shown.shape, np.int8), np.ones(len(shown)))
+
+    def by_own(self, strength: float, threshold: float) -> tuple[Any, Planned]:
+        w = self.window
+        planned = keep_approved(self.own, counted(w.ranking, self.liking, strength), threshold)
+        return replay_planned(w, self.ground.world, planned), planned
+
+
+def choose(
+    model: Any, approval: Approval, ground: Ground, reward: Reward, thumb: float, seed: int
+) -> dict[str, Any] | None:
+    """The best (planner, strength, threshold) on validation, None where there is no validation part.
+
+    Best is the reward per open plus `thumb` (seconds per unit of expected rating) times the expected
+    rating per open. Ties go to the smaller strength, then to the higher threshold.
+    """
+    policy = ApprovedPolicy(model, approval, strength=0.0, threshold=0.0, own=False, name="approved")
+    parts, opens = [], 0
+    for user in range(len(ground.timelines)):
+        events = ground.split.validation[user]
+        events = events[events > 0]
+        if len(events):
+            parts.append(_Part(policy, ground, user, int(events[0]), int(events[-1]) + 1, seed))
+            opens += len(events)
+    if not parts:
+        return None
+    weights = reward.weights(FIELDS)
+    best: tuple[float, dict[str, Any]] | None = None
+    for strength in STRENGTHS:
+        ways = [("threshold", x) for x in reversed(THRESHOLDS)] + [("own", x) for x in KEEP]
+        for planner, threshold in ways:
+            worth = rated = 0.0
+            for part in parts:
+                how = part.by_own if planner == "own" else part.by_threshold
+                outcomes, planned = how(strength, threshold)
+                worth += float((outcomes.table @ weights).sum())
+                rated += part.rating(approval, planned)
+            value = (worth + thumb * rated) / opens
+            if best is None or value > best[0] + 1e-12:
+                found = {"reward_per_open": worth / opens, "expected_rating_per_open": rated / opens}
+                best = value, {
+                    "planner": planner, "threshold": float(threshold), "strength": strength,
+                    "per_thumb": thumb, "validation": found,
+                }  # fmt: skip
+    assert best is not None
+    return best[1]
 
 
 def with_approval(
@@ -87,43 +108,18 @@ def with_approval(
     as it is where there is no such model."""
     if not (adapter / MODEL).is_file():
         return choice
-    approval, thumb = Approval.load(adapter / MODEL), per_thumb(reward, weight)
-    windows = []
-    for user, timeline in enumerate(ground.timelines):
-        events = ground.split.validation[user]
-        events = events[events > 0]
-        if len(events):
-            a, b = int(events[0]), int(events[-1]) + 1
-            ranking = model.rank(timeline, np.arange(a - 1, b - 1, dtype=np.int64))
-            windows.append((user, Window(timeline, ground.costs[user], a, b, ranking)))
-    if not windows:
-        return choice
-    policy = ApprovedPolicy(model, approval, thumb, None, "approved")
-    own = value_of_plans(policy, approval, windows, ground, reward, seed)
-    by_threshold = value_by_threshold(policy, windows, ground, reward)
-    worth = [a + thumb * b for a, b in by_threshold]
-    best = len(worth) - 1 - int(np.argmax(worth[::-1]))
-    planner = "own" if own[0] + thumb * own[1] > worth[best] else "threshold"
-    taken = own if planner == "own" else by_threshold[best]
-    return {
-        "planner": planner,
-        "threshold": float(THRESHOLDS[best]),
-        "per_thumb": thumb,
-        "validation": {"reward_per_open": taken[0], "expected_rating_per_open": taken[1]},
-    }
+    approval = Approval.load(adapter / MODEL)
+    return choose(model, approval, ground, reward, per_thumb(reward, weight), seed) or choice
 
 
 def approved(model: Any, adapter: Path, choice: dict[str, Any], name: str, note: str = "") -> Any:
-    """The policy that `choice` describes, None where it minds no approval."""
-    if "per_thumb" not in choice:
+    """The policy that `choice` describes, None where it minds no approval.
+
+    Raises InputError where the approval model is missing or damaged.
+    """
+    if "strength" not in choice:
         return None
-    threshold = None if choice["planner"] == "own" else float(choice["threshold"])
     return ApprovedPolicy(
-        model, Approval.load(adapter / MODEL), float(choice["per_thumb"]), threshold, name, note
-    )
-
-
-def replayed(window: Window, ground: Ground, policy: ApprovedPolicy) -> tuple[Any, np.ndarray]:
-    """(outcomes, targets int32 [D, K]) of an approved policy's plans over a window."""
-    planned = policy.plan(window.timeline, window.indices, window.costs, ground.world)
-    return replay_planned(window, ground.world, planned), planned.target
+        model, Approval.load(adapter / MODEL), strength=float(choice["strength"]),
+        threshold=float(choice["threshold"]), own=choice["planner"] == "own", name=name, note=note,
+    )  # fmt: skip

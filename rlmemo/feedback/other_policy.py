@@ -1,0 +1,145 @@
+"""What another policy would have shown at the rated moments, for off-policy estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from env.cost import WorldConfig, cost_model
+from env.slate import Slates
+from env.splits import Split
+from env.timeline import Timeline
+from rlmemo.feedback.approval import Approval, fit_approval
+from rlmemo.feedback.offpolicy import Estimates, estimate
+from rlmemo.feedback.rated import Placed
+
+
+@dataclass(frozen=True)
+class Shown:
+    """For n rated moments: chance float64 [n] that the other policy shows the rated plan; plans: per moment
+    what it would show, as (targets, delays in seconds, probability) each."""
+
+    chance: np.ndarray
+    plans: list[list[tuple[tuple[int, ...], tuple[float, ...], float]]]
+
+
+def shown_by(
+    policy: Any,
+    placed: Sequence[Placed],
+    timelines: Sequence[Timeline],
+    split: Split,
+    *,
+    explore: float,
+    cost: str,
+    seed: int = 0,
+) -> Shown:
+    """Ask a fitted policy what it would show at the moments of `placed`, as `rlmemo.predict` does."""
+    from rlmemo.predict import LISTED, Options, _plans, _tuned, shown_chance
+
+    world, model = WorldConfig(), cost_model(cost)
+    threshold = _tuned(policy, timelines, split, world, Options(cost=cost, seed=seed))
+    chance = np.zeros(len(placed))
+    plans: list[Any] = [[] for _ in placed]
+    delays = np.asarray(world.delays)
+    for user in sorted({p.user for p in placed}):
+        rows = [k for k, p in enumerate(placed) if p.user == user]
+        first, last = min(placed[k].index for k in rows), max(placed[k].index for k in rows)
+        timeline = timelines[user]
+        indices = np.arange(first, last + 1, dtype=np.int64)
+        ranking = policy.rank(timeline, indices)
+        planned = _plans(policy, timeline, indices, ranking, model.arrays(timeline), world, threshold, seed)
+        for k in rows:
+            p, row = placed[k], placed[k].index - first
+            said = sorted(
+                (int(x), int(np.abs(delays - d).argmin())) for x, d in zip(p.target, p.delay_s, strict=True)
+            )
+            chance[k] = shown_chance(said, planned, ranking, row, explore)
+            others = [int(x) for x in ranking.targets[row][:LISTED] if x >= 0]
+            share = explore if others else 0.0
+            has = planned.target[row] >= 0
+            own = tuple(planned.target[row][has].tolist()), tuple(delays[planned.delay[row][has]].tolist())
+            plans[k] = [(*own, 1.0 - share), *(((x,), (0.0,), share / len(others)) for x in others)]
+            plans[k] = [x for x in plans[k] if x[2] > 0]
+    return Shown(chance, plans)
+
+
+def guesses(
+    approval: Approval,
+    placed: Sequence[Placed],
+    shown: Shown,
+    timelines: Sequence[Timeline],
+    slates: Sequence[Slates],
+) -> np.ndarray:
+    """The approval model's mean guess over what is shown at each moment, float64 [n]; for an empty plan too
+    where such were rated, and 0 (nobody says up to nothing) where not."""
+    out = np.zeros(len(placed))
+    for user in sorted({p.user for p in placed}):
+        rows = [(k, plan) for k, p in enumerate(placed) if p.user == user for plan in shown.plans[k]]
+        most = max(1, max((len(plan[0]) for _, plan in rows), default=1))
+        target, delay = np.full((len(rows), most), -1, np.int32), np.zeros((len(rows), most))
+        for r, (_, (targets, delays, _p)) in enumerate(rows):
+            target[r, : len(targets)], delay[r, : len(delays)] = targets, delays
+        index = np.array([placed[k].index for k, _ in rows], np.int64)
+        p = approval.probability(timelines[user], slates[user], index, target, delay)
+        if not approval.still:
+            p = np.where((target >= 0).any(1), p, 0.0)
+        for (k, plan), value in zip(rows, p, strict=True):
+            out[k] += plan[2] * value
+    return out
+
+
+def cross_fitted(
+    placed: Sequence[Placed],
+    shown: Shown,
+    timelines: Sequence[Timeline],
+    slates: Sequence[Slates],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(guess for the rated plan, guess for what the other policy shows), float64 [n] each, by models that
+    have not seen the rating: what DR's interval needs."""
+    from rlmemo.feedback.approval import rows_of
+    from rlmemo.feedback.logistic import folds_of
+
+    n = len(placed)
+    mean = np.mean([p.rated.thumbs for p in placed]) if n else 0.5
+    rated_guess, other_guess = np.full(n, mean), np.full(n, mean)
+    fold = folds_of(np.array([p.rated.prediction_id for p in placed]), seed, folds)
+    for f in np.unique(fold):
+        inside, outside = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
+        approval, _ = fit_approval([placed[k] for k in inside.tolist()], timelines, slates, seed=seed)
+        if approval is None:
+            continue
+        some = [placed[k] for k in outside.tolist()]
+        rated_guess[outside] = approval.model.probability(rows_of(some, timelines, slates))
+        there = Shown(shown.chance[outside], [shown.plans[k] for k in outside.tolist()])
+        other_guess[outside] = guesses(approval, some, there, timelines, slates)
+    return rated_guess, other_guess
+
+
+def evaluate_policy(
+    policy: Any,
+    placed: Sequence[Placed],
+    timelines: Sequence[Timeline],
+    slates: Sequence[Slates],
+    split: Split,
+    *,
+    explore: float,
+    cost: str,
+    seed: int = 0,
+) -> Estimates:
+    """IPS, SNIPS and DR of a fitted policy's approval from the ratings `placed`."""
+    shown = shown_by(policy, placed, timelines, split, explore=explore, cost=cost, seed=seed)
+    rated_guess, other_guess = cross_fitted(placed, shown, timelines, slates, seed=seed)
+    return estimate(
+        np.array([p.rated.thumbs for p in placed], np.float64),
+        np.array([p.rated.propensity for p in placed]),
+        shown.chance,
+        rated_guess,
+        other_guess,
+        sampling=np.array([p.weight for p in placed]) / np.mean([p.weight for p in placed]),
+    )
