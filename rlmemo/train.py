@@ -36,6 +36,7 @@ GROUPS = {
     "groups": "optimisation against several plans of one state (grpo, rloo)",
     "users": "one adapter per user",
     "feedback": "what people said of predictions",
+    "text": "models that read text (any but the embedded one)",
     "evaluation": "the report",
 }
 

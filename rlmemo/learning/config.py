@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
+from rlmemo.policies.hub import Loading
 
 METHODS = {
     "sft": "supervised fine-tuning on what was opened next, and when",
@@ -27,6 +28,7 @@ METHODS = {
 ONLINE = ("ppo", "grpo", "rloo")
 """Stages in which the policy learns from what it says while it learns."""
 CRITICS = ("hindsight", "state")
+QUANTIZE = ("none", "4bit")
 SPLITS = ("chrono", "wave")
 COSTS = ("desktop", "phone", "web")
 DPO_LOSSES = (
@@ -77,7 +79,9 @@ class TrainConfig:
     method: str = _setting(
         "dpo", "; ".join(f"{k}: {v}" for k, v in METHODS.items()), "learning", tuple(METHODS)
     )
-    model: str = _setting("embedded", "the shipped base model, or a folder with one of ours", "learning")
+    model: str = _setting(
+        "embedded", "embedded, a folder in hub format, or a hub's name such as Qwen/Qwen3-0.6B", "learning"
+    )
     seed: int = _setting(0, "decides every random choice", "learning")
 
     reward: str = _setting("net_seconds", "preset (net_seconds, memo, device) or TERM=WEIGHT,…", "world")
@@ -177,11 +181,20 @@ class TrainConfig:
         1.0, "how much a thumb counts, in units of the reward's rating term", "feedback"
     )
 
+    history: int = _setting(32, "events in a prompt at least, twice as many at most", "text")
+    micro_batch: int = _setting(0, "states in one pass; an update sums up several (0: all at once)", "text")
+    quantize: str = _setting("none", "4bit: the base model in 4 bits, through bitsandbytes", "text", QUANTIZE)
+
     policies: str = _setting(BASELINES, "baselines in the report, joined by commas", "evaluation")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings by name."""
         return asdict(self)
+
+    @property
+    def loading(self) -> Loading:
+        """How a model that reads text is loaded."""
+        return Loading(self.history, self.quantize, self.micro_batch)
 
     @property
     def adapter_text(self) -> str:
@@ -321,6 +334,7 @@ def _check(config: TrainConfig, where: str) -> None:
         "ppo_batch": 2, "ppo_lambda": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4, "ppo_validate": 1,
         "ppo_patience": 1, "group_states": 1, "group_plans": 2, "group_batch": 2,
         "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
+        "history": 1, "micro_batch": 0,
     }  # fmt: skip
     for name, least in at_least.items():
         if getattr(config, name) < least:

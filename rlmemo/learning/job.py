@@ -57,8 +57,11 @@ def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
         )
     with display.stage("loading"):
         hush_libraries()
+        from rlmemo.policies.text_loading import reading_for
+
         _threads(folder)
-        ground = Ground.prepare(start.timelines, start.split, cost_model(config.costs), start.world)
+        reads = reading_for(config.model, config.loading)
+        ground = Ground.prepare(start.timelines, start.split, cost_model(config.costs), start.world, reads)
     feedback = _feedback(config, folder, ground, start, display)
     interrupt = Interrupt()
     for_sft, for_plans = draw(
@@ -137,7 +140,9 @@ def _sft(
 
     with display.stage(f"SFT on {len(states)} states") as bar:
         began = time.perf_counter()
-        model, found = run_sft(config, folder, ground, states, load_model(config.model), interrupt, bar)
+        model, found = run_sft(
+            config, folder, ground, states, load_model(config.model, config.loading), interrupt, bar
+        )
         found["adapter_sha256"] = save_adapter(model, folder.path / "sft", config.model)
         folder.finish("sft", {**found, "seconds": time.perf_counter() - began})
 
@@ -199,7 +204,7 @@ def propose_plans(
     `rlmemo.learning.pairs`), asked of the base model with `adapter`."""
     from rlmemo.policies.language import load_adapted, plan_logprobs, sample_plans
 
-    model = load_adapted(config.model, adapter)
+    model = load_adapted(config.model, adapter, config.loading)
     rng = np.random.default_rng([config.seed, 3])
 
     def sample(asked: np.ndarray, valid: np.ndarray, temperature: float) -> list[Picks]:
@@ -263,7 +268,14 @@ def _preferences(
         began = time.perf_counter()
         run: Any = run_dpo if method == "dpo" else run_kto
         model, found = run(
-            config, folder, prompts(ground, states), rows, adapter, load_model(config.model), interrupt, bar
+            config,
+            folder,
+            prompts(ground, states),
+            rows,
+            adapter,
+            load_model(config.model, config.loading),
+            interrupt,
+            bar,
         )
         found["adapter_sha256"] = save_adapter(model, folder.path / method, config.model)
         folder.finish(method, {**found, "seconds": time.perf_counter() - began})

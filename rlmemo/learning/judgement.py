@@ -96,7 +96,7 @@ def judge(start: Start, folder: RunFolder, ground: Ground, display: Display) -> 
         own = choice["planner"] == "own"
         write_atomic(folder.path / "adapter" / "plan.json", json.dumps(choice, indent=1) + "\n")
         bar.note = f"{last}: {'its own plans' if own else 'plans by threshold'}"
-        bar.note += ", minding the ratings" if "per_thumb" in choice else ""
+        bar.note += ", minding the ratings" if "strength" in choice else ""
     with display.stage("test, beside the baselines") as bar:
         evaluation = _test(start, folder, ground, stages, choice, bar)
     write_reports(start, folder, evaluation, found, choice)
@@ -104,19 +104,26 @@ def judge(start: Start, folder: RunFolder, ground: Ground, display: Display) -> 
 
 def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
     """Language policies by stage: the base model as it came, then after each stage."""
+    from rlmemo.policies.hub import is_slots
     from rlmemo.policies.language import LanguagePolicy, load_adapted
+    from rlmemo.policies.shelf import Shelf, ShelvedPolicy
 
-    found: dict[str, Any] = {
-        stage: LanguagePolicy(
-            load_adapted(config.model, None if stage == "base" else folder.path / stage), stage
-        )
-        for stage in ("base", *config.shared_stages)
-    }
+    def load(stage: str) -> Any:
+        adapter = None if stage == "base" else folder.path / stage
+        return load_adapted(config.model, adapter, config.loading)
+
+    stages = ("base", *config.shared_stages)
+    found: dict[str, Any]
+    if is_slots(config.model):
+        found = {stage: LanguagePolicy(load(stage), stage) for stage in stages}
+    else:
+        shelf = Shelf(load)
+        found = {stage: ShelvedPolicy(shelf, stage) for stage in stages}
     if config.adapter_per_user:
         from rlmemo.policies.language import load_model
         from rlmemo.policies.per_user import per_user, switching
 
-        switch = switching(load_model(config.model)[0], folder.path)
+        switch = switching(load_model(config.model, config.loading)[0], folder.path)
         found["users"] = per_user(LanguagePolicy(switch.model, "users"), switch)
     return found
 

@@ -106,6 +106,7 @@ def one_user(ground: Ground, user: int) -> Ground:
         costs=[ground.costs[user]],
         world=ground.world,
         split=Split(split.name, [split.train[user]], [split.validation[user]], [split.test[user]]),
+        reading=ground.reading,
     )
 
 
@@ -182,7 +183,7 @@ def _train_one(
     scratch.path.mkdir(parents=True, exist_ok=True)
     config = dataclasses.replace(config, report_to="none")
     quietly = lambda *_: None  # noqa: E731 - one bar over all users is enough
-    base = load_model(config.model)
+    base = load_model(config.model, config.loading)
     if config.method == "sft":
         from rlmemo.learning.sft import run_sft
 
@@ -221,7 +222,7 @@ def _worth(config: TrainConfig, ground: Ground, user: int, reward: Reward, adapt
     from rlmemo.learning.judgement import Ranked, validate
     from rlmemo.policies.language import LanguagePolicy, load_adapted
 
-    policy = LanguagePolicy(load_adapted(config.model, adapter), "user")
+    policy = LanguagePolicy(load_adapted(config.model, adapter, config.loading), "user")
     return validate(Ranked("user", policy), one_user(ground, user), reward, config.seed)
 
 

@@ -1,8 +1,8 @@
 """Learning from preferences, on top of TRL: DPO from pairs of plans, KTO from single ones.
 
 Both go on training the SFT adapter; TRL keeps a frozen copy of it as the reference ("ref"), which is not
-saved. Prompts and plans are given to TRL as text: our tokenizer splits at spaces, so the text comes back
-as exactly the tokens that it was made from (tests/test_sft_dpo.py holds that).
+saved. Prompts and plans are given to TRL as text, one word a token, so that the text comes back as exactly
+the tokens that it was made from (tests/test_sft_dpo.py and test_text_policy.py hold that).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.pairs import Pair, Picks, Verdict
 from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
-from rlmemo.policies import reading
+from rlmemo.policies.readings import SLOTS, Reading, reading_of
 
 
 def with_adapter(model: Any, path: Path) -> Any:
@@ -25,9 +25,9 @@ def with_adapter(model: Any, path: Path) -> Any:
     return adapters.trainable(model, path)
 
 
-def plan_text(plan: Picks) -> str:
+def plan_text(plan: Picks, reads: Reading = SLOTS) -> str:
     """A plan as TRL gets it: a space, then its tokens."""
-    return " " + reading.text_of(reading.plan_ids(list(plan)))
+    return " " + reads.text(reads.plan_ids(plan))
 
 
 def run_dpo(
@@ -42,15 +42,17 @@ def run_dpo(
 ) -> tuple[Any, dict[str, Any]]:
     """Train the adapter on pairs of plans; (peft model, {"steps", "loss", "pairs"}).
 
-    prompts: int64 [S, PROMPT_LENGTH], indexed by `Pair.row`.
+    prompts: int64 [S, L], indexed by `Pair.row`.
     """
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     hush_libraries()
     model, tokenizer = base
+    reads = reading_of(model)
     arguments_ = DPOConfig(
-        **arguments(config, folder, "dpo", states=len(rows), seed=config.seed),
+        **arguments(config, folder, "dpo", states=len(rows), seed=config.seed)
+        | reads.arguments(config.dpo_batch),
         beta=config.dpo_beta,
         loss_type=config.dpo_loss.split("+"),
     )
@@ -61,9 +63,9 @@ def run_dpo(
         args=arguments_,
         train_dataset=Dataset.from_dict(
             {
-                "prompt": [reading.text_of(prompts[r.row]) for r in rows],
-                "chosen": [plan_text(r.chosen) for r in rows],
-                "rejected": [plan_text(r.rejected) for r in rows],
+                "prompt": [reads.text(prompts[r.row]) for r in rows],
+                "chosen": [plan_text(r.chosen, reads) for r in rows],
+                "rejected": [plan_text(r.rejected, reads) for r in rows],
             }
         ),
         processing_class=tokenizer,
@@ -92,10 +94,12 @@ def run_kto(
 
     hush_libraries()
     model, tokenizer = base
+    reads = reading_of(model)
     good = sum(r.good for r in rows)
     bad = len(rows) - good
     arguments_ = KTOConfig(
-        **arguments(config, folder, "kto", states=len(rows), seed=config.seed),
+        **arguments(config, folder, "kto", states=len(rows), seed=config.seed)
+        | reads.arguments(config.kto_batch),
         beta=config.kto_beta,
         desirable_weight=max(1.0, bad / max(good, 1)),
         undesirable_weight=max(1.0, good / max(bad, 1)),
@@ -107,8 +111,8 @@ def run_kto(
         args=arguments_,
         train_dataset=Dataset.from_dict(
             {
-                "prompt": [reading.text_of(prompts[r.row]) for r in rows],
-                "completion": [plan_text(r.plan) for r in rows],
+                "prompt": [reads.text(prompts[r.row]) for r in rows],
+                "completion": [plan_text(r.plan, reads) for r in rows],
                 "label": [r.good for r in rows],
             }
         ),

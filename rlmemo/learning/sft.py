@@ -11,6 +11,7 @@ from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.states import Ground, States, sft_examples
 from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.policies.readings import reading_of
 
 
 def run_sft(
@@ -36,7 +37,8 @@ def run_sft(
     model, tokenizer = base
     _, inputs, labels = sft_examples(ground, states)
     arguments_ = SFTConfig(
-        **arguments(config, folder, "sft", states=len(states), seed=config.seed),
+        **arguments(config, folder, "sft", states=len(states), seed=config.seed)
+        | reading_of(model).arguments(config.sft_batch),
         packing=False,
         completion_only_loss=True,
     )

@@ -24,8 +24,9 @@ from env.sources import Loaded, load_timelines
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
 from reward import Reward, parse_reward
-from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.folder import RunFolder, sha256, write_atomic
+from rlmemo.learning.config import ONLINE, TrainConfig
+from rlmemo.learning.folder import RunFolder, write_atomic
+from rlmemo.policies import hub
 from rlmemo.store import open_store
 
 LEAST_TRAINING, LEAST_TEST = 30, 5
@@ -64,7 +65,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
             "--model openai:…: a model behind an endpoint is asked as it is, never trained; compare it "
             "with python -m rlmemo.benchmark --policies openai:URL#MODEL, or train a model that lies here"
         )
-    check_model(config.model)
+    check_model(config)
     check_policies(config.policies)
     check_before(config)
     check_reporter(config.report_to)
@@ -89,32 +90,23 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     return Start(config, loaded, split, reward, world, resume)
 
 
-def check_model(model: str) -> None:
-    """Raises InputError unless `model` is "embedded" or a folder with a model that reads our tokens."""
-    if model == "embedded":
+def check_model(config: TrainConfig) -> None:
+    """Raises InputError unless `--model` can be trained as the other settings say; a model of a hub is
+    downloaded here where it is not in the local cache."""
+    hub.check_model(config.model)
+    if hub.is_slots(config.model):
         return
-    path = Path(model)
-    if not path.is_dir():
+    online = [x for x in config.shared_stages if x in ONLINE]
+    if online:
         raise InputError(
-            f"--model {model}: no such folder; give `embedded` or a folder with config.json, "
-            "model.safetensors and tokenizer.json (models from a hub are not read yet)"
+            f"--model {config.model}: {online[0]} trains models that read our own tokens only; give --method "
+            "sft, dpo or kto"
         )
-    missing = [n for n in ("config.json", "model.safetensors", "tokenizer.json") if not (path / n).is_file()]
-    if missing:
-        raise InputError(f"--model {model}: has no {missing[0]}; give a folder in the hub's format")
-    import json
-
-    from rlmemo.policies.reading import ID
-
-    try:
-        vocabulary = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-        known = dict(vocabulary.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        known = {}
-    if any(known.get(token) != i for token, i in ID.items()):
+    if config.quantize == "4bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(hub.NO_BITSANDBYTES)
+    if config.quantize == "4bit" and config.peft == "none":
         raise InputError(
-            f"--model {model}: its tokenizer is not ours; for now only the embedded model and models "
-            "pre-trained with experiments/pretrain_base.py can be trained"
+            "--quantize 4bit leaves no weights that could be trained; give a --peft other than none"
         )
 
 
@@ -194,8 +186,6 @@ def found_here(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    folder = Path(__file__).parents[1] / "base" if config.model == "embedded" else Path(config.model)
-    weights = folder / "model.safetensors"
     return {
         "timelines": {
             "name": loaded.name,
@@ -205,7 +195,7 @@ def found_here(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
             "collapsed": all(t.collapsed for t in loaded.timelines),
             "sha256": fingerprint(loaded.timelines),
         },
-        "base_sha256": sha256(weights) if weights.is_file() else None,
+        "base_sha256": hub.weights_sha256(config.model),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions,

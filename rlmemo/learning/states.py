@@ -18,30 +18,43 @@ from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies import reading
 from rlmemo.policies.protocol import decisions
+from rlmemo.policies.readings import SLOTS, Reading, join
 from rlmemo.policies.residency import residency
 
 
 @dataclass(frozen=True)
 class Ground:
-    """Timelines with everything that training looks up in them, in the timelines' order."""
+    """Timelines with everything that training looks up in them, in the timelines' order.
+
+    plans: of the policy that is in charge (`rlmemo.learning.played`), [n, K] per timeline, all at once; None:
+    nobody prewarms.
+    """
 
     timelines: list[Timeline]
     slates: list[Slates]
     costs: list[Costs]
     world: WorldConfig
     split: Split
+    reading: Reading = SLOTS
+    plans: list[Plans] | None = None
 
     @classmethod
     def prepare(
-        cls, timelines: Sequence[Timeline], split: Split, model: CostModel, world: WorldConfig
+        cls,
+        timelines: Sequence[Timeline],
+        split: Split,
+        model: CostModel,
+        world: WorldConfig,
+        reads: Reading = SLOTS,
     ) -> Ground:
-        """Slates and costs of every timeline."""
+        """Slates and costs of every timeline. reads: how the model that learns reads a moment."""
         return cls(
             timelines=list(timelines),
             slates=[build_slates(x, reading.SLATE_SIZE) for x in timelines],
             costs=[model.arrays(x) for x in timelines],
             world=world,
             split=split,
+            reading=reads,
         )
 
 
@@ -85,36 +98,49 @@ def draw(states: States, first: int, second: int, seed: int) -> tuple[States, St
 
 
 def held(ground: Ground, user: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the no-prewarm world holds right after each event of one user: (warm int8 [n, size], 1 where that
-    candidate is resident; free float64 [n], share of the memory budget that is free)."""
+    """What the world holds right after each event of one user, under the plans of whoever is in charge:
+    (warm int8 [n, size], 1 where that candidate is resident, 2 where it is loading; free float64 [n], share of
+    the memory budget that is free)."""
     timeline = ground.timelines[user]
     n = len(timeline)
+    plans = Plans.empty(n, 1) if ground.plans is None else ground.plans[user]
     return residency(
         timeline,
         ground.slates[user].candidates,
         ground.costs[user],
         ground.world,
-        Plans.empty(n, 1),
+        plans,
         0,
         n - 1,
     )
 
 
+def training_part(ground: Ground, user: int, last: int = 0) -> tuple[Timeline, Costs]:
+    """One user's timeline up to the last event of the training part (up to event `last`, if that is later),
+    with the costs of the targets that appear in it (names stand in order of first appearance)."""
+    last = max(last, int(ground.split.train[user].max(initial=0)))
+    part = ground.timelines[user].take(np.arange(last + 1))
+    c, n = ground.costs[user], len(part.names)
+    return part, Costs(c.memory_mb[:n], c.cold_s[:n], c.warm_s[:n], c.load_s[:n])
+
+
 def prompts(ground: Ground, states: States, *, cold: np.ndarray | None = None) -> np.ndarray:
-    """Prompts of the states, int64 [S, PROMPT_LENGTH], in the no-prewarm world.
+    """Prompts of the states as the ground's model reads them, in the ground's world (see `held`): int64
+    [S, L], -1 to the left where one is shorter.
 
     cold: bool [S], states that are shown as they are for a ranking: memory empty, every candidate cold.
     """
-    out = np.zeros((len(states), reading.PROMPT_LENGTH), np.int64)
+    made = []
     for user, rows in states.by_user():
         timeline, slates = ground.timelines[user], ground.slates[user]
-        index = states.index[rows]
         warm, free = held(ground, user)
-        out[rows] = reading.encode_prompts(slates, timeline.target, index, warm[index], free[index])
-        if cold is not None and cold[rows].any():
-            some = rows[cold[rows]]
-            out[some] = reading.encode_prompts(slates, timeline.target, states.index[some])
-    return out
+        empty = np.zeros(len(rows), bool) if cold is None else cold[rows]
+        for some, bare in ((rows[~empty], False), (rows[empty], True)):
+            index = states.index[some]
+            if len(some):
+                now = () if bare else (warm[index], free[index])
+                made.append((some, ground.reading.prompts(timeline, slates, index, *now)))
+    return join(made, len(states))
 
 
 @dataclass(frozen=True)
@@ -153,21 +179,25 @@ def answers(ground: Ground, states: States) -> Answers:
 
 
 def sft_examples(ground: Ground, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
-    """What SFT reads: (prompts int64 [S, PROMPT_LENGTH], input ids, labels), the last two ragged.
+    """What SFT reads: (prompts int64 [S, L], input ids, labels), the last two ragged.
 
     Every other state is shown with memory empty, as a ranking sees it, the others with what the no-prewarm
     world holds, as a plan sees it. The answer is the next target in time, or the empty plan where the slate
     does not hold it: what to keep still about is left to the preferences. (Saying "empty" also where the
     next target is warm already makes the model so shy that DPO finds no plan of its own to learn from.)
-    The label at `<plan>` asks the token before it, `<when>`, for the time until the next opening.
+    In our own reading, the label at `<plan>` asks the token before it, `<when>`, for the time until the next
+    opening.
     """
+    how = ground.reading
     cold = np.arange(len(states)) % 2 == 1
     made = prompts(ground, states, cold=cold)
     right = answers(ground, states)
     needed = right.place >= 0
     inputs, labels = [], []
-    for row, prompt in enumerate(made.tolist()):
-        plan = reading.plan_ids([(int(right.place[row]), int(right.delay[row]))] if needed[row] else [])
+    for row, padded in enumerate(made):
+        prompt = padded[padded >= 0].tolist()
+        plan = how.plan_ids([(int(right.place[row]), int(right.delay[row]))] if needed[row] else [])
+        when = -100 if how.when is None else int(how.when[right.when[row]])
         inputs.append(prompt + plan)
-        labels.append([-100] * (len(prompt) - 1) + [int(reading.WHEN_IDS[right.when[row]])] + plan)
+        labels.append([-100] * (len(prompt) - 1) + [when] + plan)
     return made, inputs, labels

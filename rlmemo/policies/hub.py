@@ -18,6 +18,9 @@ from env.errors import InputError
 from rlmemo.policies.text_prompt import KEEP
 
 EMBEDDED = "embedded"
+NO_BITSANDBYTES = (
+    "--quantize 4bit needs bitsandbytes, which is not installed; pip install bitsandbytes, or leave it out"
+)
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)

@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from env.errors import InputError
-from rlmemo.policies.hub import Loading, model_folder
+from rlmemo.policies.hub import NO_BITSANDBYTES, Loading, is_slots, model_folder
+from rlmemo.policies.readings import SLOTS, Reading
 
 
 def load_text(name: str, loading: Loading) -> tuple[Any, Any]:
@@ -59,12 +60,9 @@ def four_bits(on_gpu: bool) -> Any:
     Raises InputError where bitsandbytes or a GPU is missing.
     """
     if find_spec("bitsandbytes") is None:
-        raise InputError(
-            "4-bit weights need bitsandbytes, which is not installed; pip install bitsandbytes, or leave "
-            "out --quantize 4bit"
-        )
+        raise InputError(NO_BITSANDBYTES)
     if not on_gpu:
-        raise InputError("4-bit weights need a GPU, and there is none; leave out --quantize 4bit")
+        raise InputError("--quantize 4bit needs a GPU, and there is none; leave it out")
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -74,3 +72,25 @@ def four_bits(on_gpu: bool) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+def reading_for(name: str, loading: Loading) -> Reading:
+    """How the model `name` reads a moment, without loading its weights."""
+    if is_slots(name):
+        return SLOTS
+    import torch
+    from transformers import AutoConfig, AutoTokenizer
+
+    from rlmemo.policies.text import TextReading
+
+    path = model_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise InputError(f"model {name}: its tokenizer cannot be read ({why})") from None
+    return TextReading.of(
+        tokenizer, config, keep=loading.history, on_gpu=torch.cuda.is_available(),
+        micro_batch=loading.micro_batch,
+    )  # fmt: skip
