@@ -46,6 +46,7 @@ def quiet() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
         "TQDM_DISABLE": "1",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
     }.items():
         os.environ.setdefault(name, value)
     import warnings
