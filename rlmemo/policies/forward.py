@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from rlmemo.policies import lean
+
 ALIKE = 0.2
 """Two prompts share a batch's beginning when it is at least this share of the shorter one."""
 
@@ -67,6 +69,8 @@ def begin(model: Any, prompts: np.ndarray, last: int = 1, cache: bool = False, s
         trunk, own = _trunk(prompts, last)
     if trunk == 0 and (prompts >= 0).all():
         ids = torch.from_numpy(np.ascontiguousarray(prompts)).to(device)
+        if lean.fits(model):
+            return _begin_lean(model, ids, last, cache)
         out = model(input_ids=ids, use_cache=cache, logits_to_keep=last)
         return Going(model, out.logits.float(), out.past_key_values if cache else None, None, None)
     past, learned = None, 0
@@ -94,6 +98,20 @@ def begin(model: Any, prompts: np.ndarray, last: int = 1, cache: bool = False, s
     learned = out.past_key_values.get_seq_length() - mask.shape[1]
     goes_on = torch.from_numpy(lengths + learned).to(device)
     return Going(model, out.logits.float(), out.past_key_values, _seen(mask, learned), goes_on)
+
+
+def _begin_lean(model: Any, ids: Any, last: int, cache: bool) -> Going:
+    """`begin` for a small model, see `rlmemo.policies.lean`."""
+    if not cache:
+        return Going(model, lean.logits(model, ids, last), None, None, None)
+    from transformers import DynamicCache
+
+    kept: list[tuple[Any, Any]] = []
+    logits = lean.logits(model, ids, last, kept)
+    past = DynamicCache(config=model.config)
+    for number, (keys, values) in enumerate(kept):
+        past.update(keys, values, number)
+    return Going(model, logits, past, None, None)
 
 
 def _seen(mask: Any, learned: int) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from env.slate import Slates, build_slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies import reading
+from rlmemo.policies.branching import Reader, can_branch
 from rlmemo.policies.forward import batches, begin
 from rlmemo.policies.hub import EMBEDDED, Loading, check_model, is_slots, model_folder, weights_sha256
 from rlmemo.policies.planners import Planned
-from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.protocol import Ranking, Stream
 from rlmemo.policies.readings import reading_of
 
 # Middle of each `WHEN` bucket in log time, seconds: what is said when one number is asked for.
@@ -85,17 +86,23 @@ class Said:
     when: np.ndarray | None
 
 
-def read(model: Any, prompts: np.ndarray, batch: int | None = None) -> Said:
+def read(model: Any, prompts: np.ndarray, batch: int | None = None, reader: Reader | None = None) -> Said:
     """One forward pass over prompts int64 [D, L] of the model's reading; the head is evaluated at two places
-    only. batch: prompts at a time (None: as the reading says)."""
+    only. batch: prompts at a time (None: as the reading says). reader: of the same model, which remembers
+    what it has read (None: a new one, where the model's prompts begin alike)."""
     import torch
 
     how = reading_of(model)
     asked = [np.append(how.letters, how.nothing)] + ([] if how.when is None else [how.when])
     found: list[list[np.ndarray]] = [[np.zeros((0, len(tokens)), np.float32)] for tokens in asked]
+    if reader is None and how.shares and can_branch(model):
+        reader = Reader(model)
     with torch.inference_mode():
         for rows in batches(prompts, batch or how.batch, how.shares):
-            logits = begin(model, prompts[rows], last=len(asked), share=how.shares).logits
+            if reader is not None:
+                logits = reader.read(prompts[rows], len(asked))
+            else:
+                logits = begin(model, prompts[rows], last=len(asked), share=how.shares).logits
             for back, (tokens, said) in enumerate(zip(asked, found, strict=True)):
                 some = logits[:, -1 - back, torch.from_numpy(tokens).to(logits.device)]
                 said.append(some.log_softmax(-1).cpu().numpy())
@@ -244,6 +251,25 @@ def slates_of(timeline: Timeline) -> Slates:
     return made
 
 
+def ranking(said: Said, candidates: np.ndarray) -> Ranking:
+    """What was said of D moments as a ranking of their slates, int32 [D, size]."""
+    p = np.exp(said.first.astype(np.float64))
+    listed = np.where(candidates >= 0, p[:, :-1], 0.0)
+    order = np.argsort(-np.where(candidates >= 0, listed, -1.0), axis=1, kind="stable")
+    rows = np.arange(len(candidates))[:, None]
+    none = 1.0 - listed.sum(1)
+    delay_s = None
+    if said.when is not None:
+        reach = np.exp(said.when.astype(np.float64)).cumsum(1)
+        delay_s = WHEN_S[(reach < 0.5).sum(1).clip(0, len(WHEN_S) - 1)].astype(np.float32)
+    return Ranking(
+        targets=candidates[rows, order].astype(np.int32),
+        probability=listed[rows, order].astype(np.float32),
+        none=np.clip(none, 0.0, 1.0).astype(np.float32),
+        delay_s=delay_s,
+    )
+
+
 class LanguagePolicy:
     """A language model (its adapter merged) behind the `Policy` and `PlanningPolicy` protocols.
 
@@ -272,14 +298,15 @@ class LanguagePolicy:
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
             raise InputError(f"{folder}: is no finished run ({error}); train one with --out") from None
         base = str(settings.get("model", EMBEDDED))
+        loading = Loading(**{f.name: settings[f.name] for f in fields(Loading) if f.name in settings})
         if met.get("base_sha256") and met["base_sha256"] != weights_sha256(base):
             raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
         switch = None
         if (folder / "adapters").is_dir():
             from rlmemo.policies.per_user import per_user, switching
 
-            switch = switching(load_model(base)[0], folder)
-        model = switch.model if switch else load_adapted(base, folder / "adapter")
+            switch = switching(load_model(base, loading)[0], folder)
+        model = switch.model if switch else load_adapted(base, folder / "adapter", loading)
         kind = LanguagePolicy if choice.get("planner") == "own" else RankedLanguagePolicy
         from rlmemo.feedback.judging import approved
 
@@ -295,22 +322,13 @@ class LanguagePolicy:
         indices = np.asarray(indices, np.int64)
         slates = slates_of(timeline)
         said = read(self.model, reading_of(self.model).prompts(timeline, slates, indices))
-        candidates = slates.candidates[indices]
-        p = np.exp(said.first.astype(np.float64))
-        listed = np.where(candidates >= 0, p[:, :-1], 0.0)
-        order = np.argsort(-np.where(candidates >= 0, listed, -1.0), axis=1, kind="stable")
-        rows = np.arange(len(indices))[:, None]
-        none = 1.0 - listed.sum(1)
-        delay_s = None
-        if said.when is not None:
-            reach = np.exp(said.when.astype(np.float64)).cumsum(1)
-            delay_s = WHEN_S[(reach < 0.5).sum(1).clip(0, len(WHEN_S) - 1)].astype(np.float32)
-        return Ranking(
-            targets=candidates[rows, order].astype(np.int32),
-            probability=listed[rows, order].astype(np.float32),
-            none=np.clip(none, 0.0, 1.0).astype(np.float32),
-            delay_s=delay_s,
-        )
+        return ranking(said, slates.candidates[indices])
+
+    def stream(self, timeline: Timeline) -> Stream:
+        """One decision after another, each from the event that is new; see `rlmemo.policies.streaming`."""
+        from rlmemo.policies.streaming import follow
+
+        return follow(self.model, timeline)
 
     def plan(
         self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
@@ -395,3 +413,7 @@ class RankedLanguagePolicy:
     def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
         """See `LanguagePolicy.rank`."""
         return self._policy.rank(timeline, indices)
+
+    def stream(self, timeline: Timeline) -> Stream:
+        """See `LanguagePolicy.stream`."""
+        return self._policy.stream(timeline)

@@ -138,23 +138,27 @@ class TextReading:
         ]
         made = []
         for i, question in zip(rows.tolist(), self._encode(asked), strict=True):
-            first = history_start(i, self.keep)
-            room = self.most - len(self.head) - len(self.tail) - len(question)
-            step = max(1, self.keep // 4)
-            while first <= i and told.ends[i + 1] - told.ends[first] > room:
-                first += step
-            if room < 0:
-                raise InputError(
-                    f"the model's context of {self.most} tokens is too short for the question "
-                    f"({len(self.head) + len(self.tail) + len(question)} tokens); give another model"
-                )
-            history = told.history(first, i) if first <= i else np.zeros(0, np.int64)
+            history = told.history(self.first_event(i, told.ends, len(question)), i)
             made.append(np.concatenate([self.head, history, question, self.tail]))
         width = max(map(len, made), default=0)
         out = np.full((len(made), width), -1, np.int64)
         for d, ids in enumerate(made):
             out[d, width - len(ids) :] = ids
         return out
+
+    def first_event(self, i: int, ends: Sequence[int] | np.ndarray, question: int) -> int:
+        """The first event in the prompt of decision i, i + 1 for none. ends: tokens of all lines before each
+        event's; question: tokens of the question. Raises InputError where not even that has room."""
+        room = self.most - len(self.head) - len(self.tail) - question
+        if room < 0:
+            raise InputError(
+                f"the model's context of {self.most} tokens is too short for the question "
+                f"({len(self.head) + len(self.tail) + question} tokens); give another model"
+            )
+        first = history_start(i, self.keep)
+        while first <= i and ends[i + 1] - ends[first] > room:
+            first += max(1, self.keep // 4)
+        return min(first, i + 1)
 
     def line_ids(self, line: str) -> list[int]:
         """Tokens of an event's line, or of a question: text that holds names, in which nothing is special."""

@@ -1,0 +1,123 @@
+"""The forward pass of a small Qwen3 model written out: the sums of `transformers` without their surroundings.
+
+In a model of some hundred thousand weights most of a forward pass of `transformers` is overhead: masks and
+positions made anew, a cache object, copies, the last layer computed for tokens nobody asks. Here the sums are
+the same (tests/test_streaming.py compares them), the positions are looked up, and the last layer answers for
+the last tokens only. The weights are the model's own, read at each call: nothing is copied that training or
+an adapter could leave behind.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+LARGEST = 512
+"""Width up to which the overhead is worth the trouble."""
+AT_ONCE = 32
+"""Prompts in one pass: what they make fits into a core's cache (16 to 64 measure alike, 256 is slower)."""
+
+
+def fits(model: Any) -> bool:
+    """Whether `hidden` computes what the model would: a small, bare Qwen3 on the CPU, no adapter in it."""
+    from torch import nn
+    from transformers import Qwen3ForCausalLM
+
+    if type(model) is not Qwen3ForCausalLM or model.training or hooked(model):
+        return False
+    config = model.config
+    plain = (
+        config.hidden_size <= LARGEST
+        and config.hidden_act == "silu"
+        and (config.rope_parameters or {}).get("rope_type") == "default"
+        and set(config.layer_types or []) == {"full_attention"}
+        and model.device.type == "cpu"
+    )
+    return plain and all(
+        type(part) is nn.Linear and part.bias is None
+        for layer in model.model.layers
+        for part in (
+            layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.self_attn.o_proj,
+            layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj,
+        )
+    )  # fmt: skip
+
+
+def hooked(model: Any) -> bool:
+    """Whether something has put a hook into the model, so that its own code has to run."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
+def hidden(model: Any, ids: Any, last: int, kept: list[tuple[Any, Any]] | None = None) -> Any:
+    """Last hidden states, [B, last, width], of token ids int64 [B, L] that are all real.
+
+    kept: a list that takes keys and values of every layer, [B, heads, L, head width], for a cache.
+    """
+    import torch
+    from torch.nn.functional import embedding, linear, scaled_dot_product_attention, silu
+
+    inner, config = model.model, model.config
+    rows, length = ids.shape
+    size = config.head_dim
+    cos, sin = _turns(size, config.rope_parameters["rope_theta"], length, inner.embed_tokens.weight.dtype)
+    x = embedding(ids, inner.embed_tokens.weight)
+    for number, layer in enumerate(inner.layers):
+        attention, n = layer.self_attn, length
+        h = _norm(x, layer.input_layernorm)
+        k = linear(h, attention.k_proj.weight).view(rows, n, -1, size)
+        k = _turned(_norm(k, attention.k_norm), cos, sin).transpose(1, 2)
+        v = linear(h, attention.v_proj.weight).view(rows, n, -1, size).transpose(1, 2)
+        if number + 1 == len(inner.layers):
+            x, h, n = x[:, -last:], h[:, -last:], last
+        q = linear(h, attention.q_proj.weight).view(rows, n, -1, size)
+        q = _turned(_norm(q, attention.q_norm), cos[-n:], sin[-n:]).transpose(1, 2)
+        if kept is not None:
+            kept.append((k, v))
+        seen = None if n == length else torch.ones(n, length, dtype=torch.bool).tril(length - n)
+        looked = scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, is_causal=seen is None, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        x = x + linear(looked.transpose(1, 2).reshape(rows, n, -1), attention.o_proj.weight)
+        h = _norm(x, layer.post_attention_layernorm)
+        mlp = layer.mlp
+        wide = silu(linear(h, mlp.gate_proj.weight), inplace=True).mul_(linear(h, mlp.up_proj.weight))
+        x = x + linear(wide, mlp.down_proj.weight)
+    return _norm(x, inner.norm)
+
+
+def logits(model: Any, ids: Any, last: int, kept: list[tuple[Any, Any]] | None = None) -> Any:
+    """Logits of the last tokens, float32 [B, last, vocabulary]; see `hidden`."""
+    import torch
+    from torch.nn.functional import linear
+
+    if kept is not None or len(ids) <= AT_ONCE:
+        return linear(hidden(model, ids, last, kept), model.lm_head.weight).float()
+    return torch.cat([logits(model, part, last) for part in ids.split(AT_ONCE)])
+
+
+def _norm(x: Any, norm: Any) -> Any:
+    from torch.nn.functional import rms_norm
+
+    return rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
+
+
+def _turned(x: Any, cos: Any, sin: Any) -> Any:
+    """Rotary positions for x [B, L, heads, size]; cos, sin [L, 1, size / 2]."""
+    import torch
+
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    out = torch.empty_like(x)
+    torch.mul(a, cos, out=out[..., :half]).addcmul_(b, sin, value=-1)
+    torch.mul(b, cos, out=out[..., half:]).addcmul_(a, sin)
+    return out
+
+
+@lru_cache(maxsize=8)
+def _turns(size: int, theta: float, length: int, dtype: Any) -> tuple[Any, Any]:
+    """Cosines and sines of the default rotary positions 0..length-1, each [length, 1, size / 2]."""
+    import torch
+
+    speed = 1.0 / theta ** (torch.arange(0, size, 2, dtype=torch.float) / size)
+    angle = torch.arange(length, dtype=torch.float)[:, None, None] * speed
+    return angle.cos().to(dtype), angle.sin().to(dtype)
