@@ -342,15 +342,21 @@ def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
         u: LanguagePolicy(load_adapted(config.model, p)).rank(timeline, indices).probability
         for u, p in {**files, "somebody else": run.path / "adapter"}.items()
     }
-    switch = Switching(load_model(config.model)[0], run.path / "adapter", files)
-    policy = per_user(LanguagePolicy(switch.model), switch)
-    first: dict[str, np.ndarray] = {}
-    for user in (*alone, *reversed(alone)):
-        mine = renamed(ground, [user, "other"]).timelines[0]
-        p = policy.rank(mine, indices).probability
-        np.testing.assert_allclose(p, alone[user], atol=1e-5)
-        np.testing.assert_array_equal(p, first.setdefault(user, p), "a switch leaves no trace")
-    assert len({p.tobytes() for p in first.values()}) == 3
+    for merged in (True, False):
+        switch = Switching(load_model(config.model)[0], run.path / "adapter", files, merged)
+        policy = per_user(LanguagePolicy(switch.model), switch)
+        first: dict[str, np.ndarray] = {}
+        for user in (*alone, *reversed(alone)):
+            mine = renamed(ground, [user, "other"]).timelines[0]
+            p = policy.rank(mine, indices).probability
+            np.testing.assert_allclose(p, alone[user], atol=1e-5)
+            np.testing.assert_array_equal(p, first.setdefault(user, p), "a switch leaves no trace")
+        assert len({p.tobytes() for p in first.values()}) == 3
+        streams = {
+            u: policy.stream(renamed(ground, [u, "other"]).timelines[0]) for u in [*files, "somebody else"]
+        }
+        for user, ask in streams.items():  # in turn, each still with its own
+            np.testing.assert_allclose(ask(60).probability[0], alone[user][0], atol=1e-5)
 
 
 @pytest.mark.slow
