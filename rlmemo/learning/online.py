@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
+from env.errors import InputError
 from env.plans import FIELDS
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
@@ -14,6 +16,10 @@ from rlmemo.learning.states import Ground, States
 from rlmemo.learning.training import Interrupt
 from rlmemo.policies.planners import Window, replay_planned
 from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.readings import reading_of
+
+
+MOST_PASSES = 20  # over a small training part; more would only learn it by heart
 
 
 def run_online(
@@ -26,7 +32,10 @@ def run_online(
     interrupt: Interrupt,
     display: Display,
 ) -> None:
-    """Do one such stage, from the adapter of the stage before it; nothing where it is finished."""
+    """Do one such stage, from the adapter of the stage before it; nothing where it is finished.
+
+    Raises InputError for a model that does not read slots.
+    """
     if stage in folder.state():
         return
     from rlmemo.learning.sft import save_adapter
@@ -34,13 +43,21 @@ def run_online(
 
     before = config.shared_stages[config.shared_stages.index(stage) - 1]
     adapter, base = folder.path / before, load_model(config.model)
+    if reading_of(base[0]).kind != "slots":
+        raise InputError(
+            f"--method {config.method}: {stage} reads moments as the embedded model does; train "
+            f"{config.model} with --method dpo or kto"
+        )
     began = time.perf_counter()
     if stage == "ppo":
         from rlmemo.learning.ppo import run_ppo
         from rlmemo.learning.rollout import Field
 
-        decisions = config.ppo_rollouts * config.ppo_lanes * config.ppo_steps
-        with display.stage(f"PPO on {decisions} decisions") as bar:
+        train = start.split.counts()["train"]
+        rollout = config.ppo_lanes * config.ppo_steps
+        enough = max(2, -(-MOST_PASSES * train // rollout))
+        config = replace(config, ppo_rollouts=min(config.ppo_rollouts, enough))
+        with display.stage(f"PPO on {config.ppo_rollouts * rollout} decisions") as bar:
             judge = Validation(ground, start, config.seed)
             field = Field(ground, start.reward)
             model, found = run_ppo(config, folder, field, judge, adapter, base, interrupt, bar)

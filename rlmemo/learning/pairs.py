@@ -28,13 +28,15 @@ from env.kernel import score_plans
 from env.plans import Plans
 from reward import Reward
 from rlmemo.learning.folder import write_atomic
-from rlmemo.learning.states import Ground, States
+from rlmemo.learning.states import Ground, States, training_part
 from rlmemo.policies import reading
 
 Picks = tuple[tuple[int, int], ...]
 """A plan as the model says it: (place in the slate, delay bucket), sorted."""
 
-ORIGINS = ("none", "greedy", "sampled", "top", "delayed", "slate")
+ORIGINS = (
+    "none", "greedy", "sampled", "top", "delayed", "slate", "in charge", "one less", "one more", "opened",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ def propose(
     picks: int,
     samples: int,
     temperature: float,
+    charge: Sequence[Sequence[int]] | None = None,
+    opened: np.ndarray | None = None,
 ) -> list[dict[Picks, str]]:
     """The different plans of D states, each with the first way in which it came up (`ORIGINS`).
 
@@ -123,6 +127,9 @@ def propose(
     candidates: int [D, size]; warm: [D, size]. Warm and empty places are never picked.
     Greedy and sampled plans are the model's; `top` are its 1..K likeliest places at once; `delayed` its
     likeliest place at later delays; `slate` is the slate's own order, which no model has touched.
+    charge: per state the places that the policy in charge picks; its plan with one pick less and with one
+    more of the likeliest. opened: int [D], place of what was opened next, -1 where it is not listed: alone,
+    and added to the plan in charge.
     """
     valid = (candidates >= 0) & (np.asarray(warm) == 0)
     plans: list[dict[Picks, str]] = [{(): "none"} for _ in range(len(candidates))]
@@ -146,7 +153,24 @@ def propose(
         add([((int(row[0]), delay),) if n else () for row, n in zip(order, counts, strict=True)], "delayed")
     slate = np.where(valid.any(1), valid.argmax(1), -1)
     add([((int(p), 0),) if p >= 0 else () for p in slate], "slate")
+    for row, plan in enumerate(plans):
+        now = [] if charge is None else [int(p) for p in charge[row] if valid[row, p]]
+        if charge is not None:
+            likely = [int(p) for p in order[row, : counts[row]] if p not in now]
+            _at_once(plan, now, "in charge")
+            for place in now:
+                _at_once(plan, [p for p in now if p != place], "one less")
+            for place in likely[:3] if len(now) < picks else []:
+                _at_once(plan, [*now, place], "one more")
+        if opened is not None and opened[row] >= 0 and valid[row, opened[row]]:
+            _at_once(plan, [int(opened[row])], "opened")
+            if opened[row] not in now and len(now) < picks:
+                _at_once(plan, [*now, int(opened[row])], "opened")
     return plans
+
+
+def _at_once(plans: dict[Picks, str], places: Sequence[int], origin: str) -> None:
+    plans.setdefault(tuple((place, 0) for place in sorted(places)), origin)
 
 
 def score(
@@ -157,7 +181,8 @@ def score(
     picks: int,
     odds: list[np.ndarray] | None = None,
 ) -> list[Scored]:
-    """The reward that each plan adds over keeping still at its state.
+    """The reward that each plan adds over keeping still at its state, in the ground's world: whoever is in
+    charge planned before and plans afterwards.
 
     Followed until the world is as if nothing had been done: a target that was evicted for a prewarm is
     often missed hours later, and that can cost more than the prewarm itself. Each timeline is cut after
@@ -167,10 +192,11 @@ def score(
     scored: list[Scored | None] = [None] * len(states)
     most = max((len(p) for p in plans), default=1)
     for user, rows in states.by_user():
-        timeline = ground.timelines[user]
-        last = int(max(ground.split.train[user].max(), states.index[rows].max() + 1))
-        part = timeline.take(np.arange(last + 1))
-        costs = _cut(ground, user, len(part.names))
+        part, costs = training_part(ground, user, int(states.index[rows].max()) + 1)
+        base = None
+        if ground.plans is not None:
+            now = ground.plans[user]
+            base = Plans(now.target[: len(part)], now.delay[: len(part)])
         target = np.full((len(rows), most, picks), -1, np.int32)
         delay = np.zeros((len(rows), most, picks), np.int8)
         for d, row in enumerate(rows):
@@ -181,8 +207,8 @@ def score(
                     delay[d, m, k] = bucket
         world = ground.world.resolved(ground.costs[user])
         values = score_plans(
-            part, costs, world, reward, states.index[rows], Plans(target, delay), horizon_s=math.inf
-        )  # type: ignore[arg-type]
+            part, costs, world, reward, states.index[rows], Plans(target, delay), base, math.inf
+        )
         for d, row in enumerate(rows):
             made = plans[row]
             scored[row] = Scored(
@@ -194,14 +220,6 @@ def score(
                 odds=np.ones(len(made)) if odds is None else odds[row],
             )
     return [s for s in scored if s is not None]
-
-
-def _cut(ground: Ground, user: int, n_targets: int) -> Any:
-    """Costs of the first `n_targets` targets: names stand in order of first appearance."""
-    from env.cost import Costs
-
-    c = ground.costs[user]
-    return Costs(c.memory_mb[:n_targets], c.cold_s[:n_targets], c.warm_s[:n_targets], c.load_s[:n_targets])
 
 
 def pairs(
@@ -279,7 +297,7 @@ def write_pairs(path: Path, rows: list[Pair] | list[Verdict]) -> None:
     for r in rows:
         source = r.source or f"replay:{r.user}:{r.index}"
         lines.append(json.dumps({"source": source, **{k: v for k, v in r.__dict__.items() if k != "source"}}))
-    write_atomic(path, "\n".join(lines) + "\n")
+    write_atomic(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_pairs(path: Path, kind: type[Pair] | type[Verdict]) -> list[Any]:
