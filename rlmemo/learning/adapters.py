@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from safetensors import SafetensorError
@@ -35,8 +36,8 @@ SCALED = ("k_proj", "v_proj", "down_proj")
 """What IA3 scales: keys, values, and what comes into the last layer of the feed-forward part."""
 ENCODER = "encoder.safetensors"
 EXACT = "exact.safetensors"
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
-"""What loading a damaged adapter, or one of another base, raises."""
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError)
+"""What loading a damaged adapter, one of another base, or one that holds code (it is not run) raises."""
 ORTHOGONAL = 0.1
 """Weight of AdaLoRA's penalty for directions that are not at right angles (arXiv 2303.10512, eq. 4)."""
 
@@ -244,6 +245,13 @@ def count(model: Any) -> tuple[int, int]:
     """(parameters that are trained, all parameters)."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return trained, sum(p.numel() for p in model.parameters())
+
+
+def arguments(kind: str) -> dict[str, Any]:
+    """Arguments of TRL's configurations that `kind` insists on.
+
+    transformers drops a key-value cache where activations are computed twice, and prefix tuning is one."""
+    return {"gradient_checkpointing": False} if kind == "prefix" else {}
 
 
 def attend(trainer: Any, kind: str, *, shares: bool = False) -> None:

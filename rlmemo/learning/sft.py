@@ -36,17 +36,19 @@ def run_sft(
     hush_libraries()
     model, tokenizer = base
     _, inputs, labels = sft_examples(ground, states)
-    arguments_ = SFTConfig(
-        **arguments(config, folder, "sft", states=len(states), seed=config.seed)
-        | reading_of(model).arguments(config.sft_batch),
-        packing=False,
-        completion_only_loss=True,
-    )
     steps = math.ceil(-(-len(states) // config.sft_batch) * config.sft_epochs)
+    how = reading_of(model).arguments(config.sft_batch)
     if adapter is None:
         made, kind = adapters.new_adapter(model, config, steps), config.peft
     else:
         made, kind = adapters.trainable(model, adapter), adapters.kind_of(adapter)
+    arguments_ = SFTConfig(
+        **arguments(config, folder, "sft", states=len(states), seed=config.seed)
+        | how
+        | adapters.arguments(kind),
+        packing=False,
+        completion_only_loss=True,
+    )
     trainer = SFTTrainer(
         model=made,
         args=arguments_,
