@@ -23,6 +23,7 @@ COMMANDS = {
     "benchmark": ("rlmemo.benchmark", "compare policies on the same events, with intervals"),
     "timelines": ("rlmemo.timelines", "list, import and show recorded timelines"),
     "predict": ("rlmemo.predict", "predict what comes next in a timeline, and log it for rating"),
+    "feedback": ("rlmemo.feedback", "what people said of predictions: counts, pairs, off-policy approval"),
     "dashboard": ("dashboard", "see predictions in the browser and rate them"),
 }
 

@@ -121,3 +121,13 @@ def _interval(value: float, influence: np.ndarray) -> Estimate:
     if 0.0 <= value <= 1.0:
         low, high = max(0.0, low), min(1.0, high)
     return Estimate(value, low, high)
+
+
+def share(part: int, n: int) -> Estimate:
+    """part / n with its 95 % interval (Wilson); NaN where n is 0."""
+    if n == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    z, p = 1.959964, part / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return Estimate(p, middle - half, middle + half)

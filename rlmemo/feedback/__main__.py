@@ -1,0 +1,301 @@
+"""What people said of predictions, and what can be learned from it.
+
+    python -m rlmemo.feedback show     --db my.db                      # counts, approval, agreement
+    python -m rlmemo.feedback pairs    --db my.db --out pairs.jsonl    # preferences, each with its rating
+    python -m rlmemo.feedback evaluate --db my.db --policy runs/first  # approval of a policy never shown
+    python -m rlmemo.feedback approval --data proactiveagent           # the approval model on other people
+
+The timelines are the database's own, unless --timelines names others. Nothing is written but --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rlmemo.errors import InputError, run_main
+
+if TYPE_CHECKING:
+    from rlmemo.bootstrap import Estimate
+    from rlmemo.feedback.rated import Found, Rated
+    from rlmemo.learning.states import Ground
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other refusal does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = _Parser(
+        prog="python -m rlmemo.feedback",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = p.add_subparsers(dest="command", required=True, metavar="{show,pairs,evaluate,approval}")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        made.add_argument("--db", metavar="FILE", default="rlmemo.db",
+                          help="store with the ratings (default: rlmemo.db)")  # fmt: skip
+        made.add_argument("--json", metavar="FILE", help="write what was found as JSON too")
+        made.add_argument("--seed", type=int, default=0, help="of draws and folds (default: 0)")
+        return made
+
+    def data(made: argparse.ArgumentParser) -> None:
+        made.add_argument(
+            "--timelines", metavar="NAME|PATH", help="what was predicted on (default: the database)"
+        )
+        made.add_argument("--tz", help="IANA time zone, where the recording does not say")
+
+    command("show", "counts, approval by policy, agreement between raters")
+    pairs = command("pairs", "preferences from the ratings as JSON lines, each naming its rating")
+    data(pairs)
+    pairs.add_argument("--rows", choices=("pairs", "single"), default="pairs",
+                       help="pairs (DPO) or single verdicts (KTO) (default: pairs)")  # fmt: skip
+    pairs.add_argument("--out", metavar="FILE", help="where to (default: standard output)")
+    other = command("evaluate", "approval that a policy would have had: IPS, SNIPS and DR")
+    data(other)
+    other.add_argument("--policy", metavar="NAME|RUN_DIR", required=True, help="whose approval is estimated")
+    other.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
+                       help="its share of other single targets (default: 0.1)")  # fmt: skip
+    other.add_argument("--cost", default="desktop", help="cost preset of its threshold (default: desktop)")
+    approval = command("approval", "fit the approval model and say how good it is on what it has not seen")
+    data(approval)
+    approval.add_argument("--data", choices=("ratings", "proactiveagent"), default="ratings",
+                          help="ratings, or ProactiveAgent's judgements (default: ratings)")  # fmt: skip
+    approval.add_argument("--out", metavar="FILE", help="write the model as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    if not 0.0 <= getattr(args, "explore", 0.0) <= 1.0:
+        raise InputError(f"--explore {args.explore} is no share; give 0 to 1")
+    found: dict[str, Any] = globals()[f"_{args.command}"](args)
+    if args.json:
+        from rlmemo.learning.folder import write_atomic
+
+        write_atomic(Path(args.json), json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def _shown(x: Estimate) -> str:
+    return f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]"
+
+
+def _line(text: str) -> str:
+    """Names are other people's text: on a terminal they stay one printable line."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _ratings(db: str) -> tuple[list[Rated], Any]:
+    """(the ratings that count, the weight of each). Raises InputError where there is none."""
+    from rlmemo.feedback.rated import clipped_weights, existing_store, rating_propensities, read_ratings
+
+    with existing_store(db) as store:
+        rated = read_ratings(store)
+        weight = clipped_weights(rating_propensities(store, rated))
+    if not rated:
+        raise InputError(f"{db}: holds no ratings yet; rate some with python -m dashboard --db {db}")
+    return rated, weight
+
+
+def _placed(args: argparse.Namespace, *, test_too: bool) -> tuple[Ground, Found]:
+    """The ground that the ratings are about, and the ratings in it; what is left out is said."""
+    from env.cost import WorldConfig, cost_model
+    from env.sources import load_timelines
+    from env.splits import chrono
+    from rlmemo.feedback.rated import place_ratings
+    from rlmemo.learning.states import Ground
+
+    rated, weight = _ratings(args.db)
+    timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
+    split = chrono(timelines)
+    ground = Ground.prepare(timelines, split, cost_model(getattr(args, "cost", "desktop")), WorldConfig())
+    found = place_ratings(rated, timelines, weight=weight, keep_out=None if test_too else split.test)
+    for why, n in sorted(found.left_out.items()):
+        print(f"left out: {n} {why}", file=sys.stderr)
+    if not found.placed:
+        raise InputError(
+            f"{args.db}: none of its {len(rated)} ratings can be used here ({', '.join(found.left_out)}); "
+            "name the timelines that were predicted on with --timelines"
+        )
+    return ground, found
+
+
+def _show(args: argparse.Namespace) -> dict[str, Any]:
+    from collections import Counter
+
+    from rlmemo.feedback.agreement import alpha_estimate, pairwise
+    from rlmemo.feedback.offpolicy import share
+
+    rated, _ = _ratings(args.db)
+    up = sum(r.thumbs for r in rated)
+    print(f"{len(rated)} ratings that count of {len({r.prediction_id for r in rated})} predictions")
+    print(f"thumbs up: {_shown(share(up, len(rated)))}")
+    by: Counter[tuple[str, str]] = Counter()
+    ups: Counter[tuple[str, str]] = Counter()
+    for kind in ("rater", "part", "policy"):
+        for r in rated:
+            name = f"{r.policy} ({r.policy_version})" if kind == "policy" else getattr(r, kind)
+            by[kind, name] += 1
+            ups[kind, name] += r.thumbs
+    groups = []
+    for (kind, name), n in sorted(by.items()):
+        estimate = share(ups[kind, name], n)
+        groups.append({"by": kind, "name": name, "rated": n, "thumbs_up": estimate.as_json()})
+        print(f"  {kind:<7}{_line(name):<40}{n:>6}  {_shown(estimate)}")
+    agreement = []
+    for a, b, n, agree, kappa in pairwise(rated):
+        agreement.append({"raters": [a, b], "both": n, "agree": agree, "kappa": kappa})
+        print(f"agreement {_line(a)} and {_line(b)}: {agree:.0%} of {n}, Cohen's kappa {kappa:.2f}")
+    alpha = alpha_estimate(rated, args.seed)
+    if agreement:
+        print(f"Krippendorff's alpha {_shown(alpha)}")
+    else:
+        print("agreement: nobody rated the same prediction as somebody else")
+    return {
+        "ratings": len(rated), "thumbs_up": share(up, len(rated)).as_json(), "groups": groups,
+        "agreement": agreement, "alpha": alpha.as_json(),
+    }  # fmt: skip
+
+
+def _pairs(args: argparse.Namespace) -> dict[str, Any]:
+    from rlmemo.feedback.approval import fit_approval
+    from rlmemo.feedback.preferences import rating_pairs, rating_verdicts, sayable
+    from rlmemo.learning.folder import write_atomic
+
+    ground, found = _placed(args, test_too=False)
+    approval, _ = fit_approval(found.placed, ground.timelines, ground.slates, seed=args.seed)
+    said = sayable(found.placed, ground)
+    rows: list[Any] = (
+        rating_pairs(said, ground, approval, offset=0, limit=10**9, seed=args.seed)
+        if args.rows == "pairs"
+        else rating_verdicts(said, ground, offset=0)
+    )
+    users = {x.user: k for k, x in enumerate(ground.timelines)}
+
+    def named(row: Any, plan: Any) -> list[list[Any]]:
+        user = users[row.user]
+        names, slate = ground.timelines[user].names, ground.slates[user].candidates[row.index]
+        return [[names[slate[place]], ground.world.delays[bucket]] for place, bucket in plan]
+
+    lines = []
+    for row in rows:
+        line: dict[str, Any] = {"source": row.source, "user": row.user, "index": row.index}
+        if args.rows == "pairs":
+            line |= {
+                "chosen": named(row, row.chosen),
+                "rejected": named(row, row.rejected),
+                "why": row.origins,
+            }
+            line |= {"chosen_rating": row.chosen_reward, "rejected_rating": row.rejected_reward}
+        else:
+            line |= {"plan": named(row, row.plan), "good": row.good}
+        lines.append(json.dumps(line))
+    if args.out:
+        write_atomic(Path(args.out), "\n".join(lines) + "\n")
+    else:
+        print("\n".join(lines))
+    print(f"{len(lines)} {args.rows} from {len(said)} ratings", file=sys.stderr)
+    return {"rows": len(lines), "ratings": len(said), "left_out": dict(found.left_out)}
+
+
+def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from rlmemo.feedback.offpolicy import share
+    from rlmemo.feedback.other_policy import evaluate_policy
+    from rlmemo.policies import make_policy
+
+    ground, found = _placed(args, test_too=True)
+    policy = make_policy(args.policy)
+    if not Path(args.policy).is_dir():
+        policy.fit(ground.timelines, ground.split, seed=args.seed)
+    made = evaluate_policy(
+        policy, found.placed, ground.timelines, ground.slates, ground.split,
+        explore=args.explore, cost=args.cost, seed=args.seed,
+    )  # fmt: skip
+    up = sum(p.rated.thumbs for p in found.placed)
+    logged = share(up, len(found.placed))
+    print(f"what was shown: {_shown(logged)} thumbs up of {len(found.placed)} ratings")
+    print(f"{args.policy} would have:")
+    for name, estimate in (("IPS", made.ips), ("SNIPS", made.snips), ("DR", made.dr)):
+        print(f"  {name:<7}{_shown(estimate)}")
+    s = made.support
+    print(
+        f"effective sample {s.effective:.0f} of {s.n}, overlap {s.overlap:.0%}, "
+        f"mean weight {s.mean_weight:.2f}"
+    )
+    if s.warning:
+        print(f"warning: {s.warning}")
+    return {
+        "policy": args.policy, "logged": logged.as_json(), "ips": made.ips.as_json(),
+        "snips": made.snips.as_json(), "dr": made.dr.as_json(), "effective": s.effective, "ratings": s.n,
+        "overlap": s.overlap, "mean_weight": s.mean_weight, "warning": s.warning,
+    }  # fmt: skip
+
+
+def _approval(args: argparse.Namespace) -> dict[str, Any]:
+    if args.data == "proactiveagent":
+        return _proactive(args)
+    import numpy as np
+
+    from rlmemo.feedback.approval import LEAST, fit_approval
+    from rlmemo.feedback.offpolicy import share
+
+    ground, found = _placed(args, test_too=False)
+    model, held_out = fit_approval(found.placed, ground.timelines, ground.slates, seed=args.seed)
+    if model is None:
+        raise InputError(
+            f"{args.db}: {len(found.placed)} ratings are too few for an approval model; rate {LEAST} or more"
+        )
+    up = np.array([p.rated.thumbs for p in found.placed])
+    right, n = int(((held_out >= 0.5) == (up > 0)).sum()), len(up)
+    majority = max(up.mean(), 1 - up.mean())
+    alarms = int(((held_out >= 0.5) & (up == 0)).sum())
+    scores = {
+        "accuracy": share(right, n).as_json(),
+        "majority": float(majority),
+        "false_alarms": share(alarms, int((up == 0).sum())).as_json(),
+        "brier": float(((held_out - up) ** 2).mean()),
+        "brier_of_the_mean": float(up.var()),
+    }
+    print(f"{n} ratings, {int(up.sum())} up; on what it had not seen (cross-validation):")
+    print(f"  accuracy      {_shown(share(right, n))}; the majority alone {majority:.3f}")
+    print(f"  false alarms  {_shown(share(alarms, int((up == 0).sum())))} of the thumbs down")
+    print(f"  Brier score   {scores['brier']:.3f}; the mean alone {scores['brier_of_the_mean']:.3f}")
+    if args.out:
+        model.save(Path(args.out))
+    return {"ratings": n, "up": int(up.sum()), **scores}
+
+
+def _proactive(args: argparse.Namespace) -> dict[str, Any]:
+    from rlmemo.feedback.proactive import METRICS, PUBLISHED, compare
+
+    model, found = compare(args.seed)
+    print(f"trained on {found['train']} judgements ({found['chosen']}), judged once on {found['test']}:")
+    print(f"{'':<40}" + "".join(f"{m.replace('_', ' '):<22}" for m in METRICS))
+    for name, row in found["rows"].items():
+        print(f"{name:<40}" + "".join(f"{_shown(row[m]):<22}" for m in METRICS))
+    print(f"{'published, an 8 B model fine-tuned':<40}" + "".join(f"{PUBLISHED[m]:<22.3f}" for m in METRICS))
+    for name in ("cross_validation", "cross_validation_by_trace"):
+        row = found[name]
+        print(
+            f"{name.replace('_', ' ') + ' (training rows)':<40}"
+            + "".join(f"{row[m]:<22.3f}" for m in METRICS)
+        )
+    said = ", ".join(f"{name} {value:.0%}" for name, value in found["right_by_category"].items())
+    print(f"right by category: {said}")
+    if args.out:
+        model.save(Path(args.out))
+    rows = {n: {m: e.as_json() for m, e in row.items()} for n, row in found["rows"].items()}
+    return {**found, "rows": rows, "published": PUBLISHED}
+
+
+if __name__ == "__main__":
+    run_main(main)
