@@ -20,7 +20,7 @@ from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.feedback.approval import Approval
 from rlmemo.policies.planners import Planned, Window, replay_threshold
-from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.protocol import Ranking, Stream, stream_of
 
 
 class ApprovedPolicy:
@@ -52,6 +52,10 @@ class ApprovedPolicy:
         """See `Policy.rank`: what is likely, liked or not."""
         ranking: Ranking = self.inner.rank(timeline, indices)
         return ranking
+
+    def stream(self, timeline: Timeline) -> Stream:
+        """See `StreamingPolicy.stream`."""
+        return stream_of(self.inner, timeline)
 
     def liking(self, timeline: Timeline, indices: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Log of how many times the general odds of thumbs up those of prewarming each target are, float64

@@ -20,7 +20,7 @@ from env.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies import reading
-from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.protocol import Ranking, Stream
 from rlmemo.policies.text import TextReading
 from rlmemo.policies.text_prompt import ANSWER, TextTimeline, answer_text
 
@@ -138,3 +138,7 @@ class UntrainedPolicy:
     def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
         """See `LanguagePolicy.rank`."""
         return self._policy.rank(timeline, indices)
+
+    def stream(self, timeline: Timeline) -> Stream:
+        """See `LanguagePolicy.stream`."""
+        return self._policy.stream(timeline)

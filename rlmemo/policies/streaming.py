@@ -14,7 +14,7 @@ forward pass is `rlmemo.policies.lean`. The answers are those of the batch path 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +23,11 @@ from env.slate_stream import SlateStream
 from env.timeline import KINDS, Timeline, utc_offsets
 from rlmemo.policies import reading
 from rlmemo.policies.branching import Reader, can_branch
-from rlmemo.policies.language import Sampled, ranking, read, sample_plans
+from rlmemo.policies.language import LanguagePolicy, Sampled, ranking, read, sample_plans
 from rlmemo.policies.protocol import Ranking, Stream
-from rlmemo.policies.readings import reading_of
+from rlmemo.policies.readings import SlotReading, reading_of
+from rlmemo.policies.text import TextReading
 from rlmemo.policies.text_prompt import event_line, question_text, safe_name
-
-if TYPE_CHECKING:
-    from rlmemo.policies.text import TextReading
 
 PAGE = KINDS.index("page")
 
@@ -48,7 +46,7 @@ class Following:
         self._sites: dict[str, int] = {}
         self._site: list[int] = []
         self._slates = SlateStream(SLATE_SIZE, keep=reading.HISTORY + 1)
-        self._text = _Lines(self._reading) if self._reading.kind == "text" else None  # type: ignore[arg-type]
+        self._text = _Lines(self._reading) if isinstance(self._reading, TextReading) else None
         self._reader = Reader(model) if self._reading.shares and can_branch(model) else None
         self._t = self._local = 0.0
 
@@ -153,7 +151,13 @@ class _Lines:
 
 
 def follow(model: Any, timeline: Timeline) -> Stream:
-    """Answers decisions of a recorded timeline one after the other, reading events as they are reached."""
+    """Answers decisions of a recorded timeline one after the other, reading events as they are reached.
+
+    A reading that is neither of the two (one with examples in it) is asked afresh at every decision.
+    """
+    if type(reading_of(model)) not in (SlotReading, TextReading):
+        policy = LanguagePolicy(model)
+        return lambda i: policy.rank(timeline, np.array([i]))
     following = Following(model, timeline.tz)
     local = timeline.local()
 
