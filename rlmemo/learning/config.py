@@ -59,6 +59,7 @@ LEARNING_RATES: dict[str, dict[str, float]] = {
 """What `--sft-lr` and its kind are where they are not given, by `--peft`."""
 REPORTERS = ("none", "trackio", "tensorboard", "wandb")
 PAIRINGS = ("weighted", "on_policy", "extremes")
+PLAN_WORLDS = ("played", "still")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
 
 
@@ -121,11 +122,23 @@ class TrainConfig:
         PAIRINGS,
     )
 
+    plan_world: str = _setting(
+        "played",
+        "played: preferences are drawn in the world that the model's own ranking, in charge, has left; "
+        "still: in the one in which nobody prewarms",
+        "plans",
+        PLAN_WORLDS,
+    )
+    preference_rounds: int = _setting(
+        1, "times that plans are said, scored and learned from; states and pairs are shared out", "plans"
+    )
+
     dpo_pairs: int = _setting(2400, "pairs at most", "dpo")
     dpo_epochs: float = _setting(1.0, "passes over them", "dpo")
     dpo_batch: int = _setting(32, "pairs per update", "dpo")
     dpo_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "dpo")
     dpo_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "dpo")
+    dpo_sft: float = _setting(0.0, "weight of the SFT loss on the chosen plan (RPO's alpha)", "dpo")
     dpo_loss: str = _setting("sigmoid", "TRL loss type, several joined by +, e.g. sigmoid+sft", "dpo")
 
     kto_plans: int = _setting(4800, "single plans at most", "kto")
@@ -151,6 +164,9 @@ class TrainConfig:
     ppo_clip: float = _setting(0.2, "how far the odds of a token may move in a rollout's updates", "ppo")
     ppo_value_clip: float = _setting(
         0.5, "how far a value may move in a rollout's updates, in standard deviations of the returns", "ppo"
+    )
+    ppo_unsaid: float = _setting(
+        1.0, "weight of the first picks that were not drawn, scored by replay (0: plain PPO)", "ppo"
     )
     ppo_half_life: float = _setting(300.0, "seconds in which what is to come counts half", "ppo")
     ppo_lambda: float = _setting(0.9, "0 trusts the critic, 1 what was seen", "ppo")
@@ -331,10 +347,10 @@ def _check(config: TrainConfig, where: str) -> None:
         "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
         "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
         "kto_batch": 2, "seed": 0, "ppo_rollouts": 1, "ppo_lanes": 1, "ppo_steps": 2, "ppo_episode": 2,
-        "ppo_batch": 2, "ppo_lambda": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4, "ppo_validate": 1,
-        "ppo_patience": 1, "group_states": 1, "group_plans": 2, "group_batch": 2,
+        "ppo_batch": 2, "ppo_lambda": 0, "ppo_unsaid": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4,
+        "ppo_validate": 1, "ppo_patience": 1, "group_states": 1, "group_plans": 2, "group_batch": 2,
         "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
-        "history": 1, "micro_batch": 0,
+        "history": 1, "micro_batch": 0, "preference_rounds": 1, "dpo_sft": 0,
     }  # fmt: skip
     for name, least in at_least.items():
         if getattr(config, name) < least:

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from env.errors import InputError
 from env.plans import FIELDS
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
@@ -16,8 +15,6 @@ from rlmemo.learning.states import Ground, States
 from rlmemo.learning.training import Interrupt
 from rlmemo.policies.planners import Window, replay_planned
 from rlmemo.policies.protocol import Ranking
-from rlmemo.policies.readings import reading_of
-
 
 MOST_PASSES = 20  # over a small training part; more would only learn it by heart
 
@@ -32,10 +29,7 @@ def run_online(
     interrupt: Interrupt,
     display: Display,
 ) -> None:
-    """Do one such stage, from the adapter of the stage before it; nothing where it is finished.
-
-    Raises InputError for a model that does not read slots.
-    """
+    """Do one such stage, from the adapter of the stage before it; nothing where it is finished."""
     if stage in folder.state():
         return
     from rlmemo.learning.sft import save_adapter
@@ -43,11 +37,6 @@ def run_online(
 
     before = config.shared_stages[config.shared_stages.index(stage) - 1]
     adapter, base = folder.path / before, load_model(config.model)
-    if reading_of(base[0]).kind != "slots":
-        raise InputError(
-            f"--method {config.method}: {stage} reads moments as the embedded model does; train "
-            f"{config.model} with --method dpo or kto"
-        )
     began = time.perf_counter()
     if stage == "ppo":
         from rlmemo.learning.ppo import run_ppo
