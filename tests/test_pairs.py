@@ -12,6 +12,7 @@ from env.errors import InputError
 from env.plans import FIELDS, Plans
 from env.world import replay
 from reward import parse_reward
+from rlmemo.learning.config import make_config
 from rlmemo.learning.pairs import (
     Pair,
     Scored,
@@ -23,7 +24,10 @@ from rlmemo.learning.pairs import (
     verdicts,
     write_pairs,
 )
-from rlmemo.learning.states import States, held, part_states, prompts
+from rlmemo.learning.played import load_played, played, save_played
+from rlmemo.learning.preferring import rounds_of
+from rlmemo.learning.states import Ground, States, held, part_states, prompts, training_part
+from rlmemo.policies.counting import CountingPolicy
 from tests.training_ground import RandomSampler, small_ground
 
 REWARD = parse_reward("net_seconds")
@@ -161,3 +165,93 @@ def test_pairs_come_back_from_the_disk(tmp_path: Path, scored: list[Scored]) -> 
     (tmp_path / "pairs.jsonl").write_text('{"row": 1')
     with pytest.raises(InputError, match="is damaged"):
         read_pairs(tmp_path / "pairs.jsonl", Pair)
+
+
+def in_charge() -> Ground:
+    """The small ground with a threshold planner on counts in charge of the training part."""
+    return played(small_ground(), CountingPolicy("markov1"), REWARD)[0]
+
+
+def test_who_is_in_charge_plans_the_training_part_and_nothing_else() -> None:
+    ground = in_charge()
+    assert ground.plans is not None
+    for user, plans in enumerate(ground.plans):
+        last = int(ground.split.train[user].max())
+        assert (plans.target[:last] >= 0).any()
+        assert (plans.target[last:] == -1).all()
+        warm, _ = held(ground, user)
+        still, _ = held(small_ground(), user)
+        assert (warm[:last] != still[:last]).any(), "its prewarms are seen to be there"
+        for index in np.flatnonzero((plans.target >= 0).any(1)):
+            slate = ground.slates[user].candidates[index]
+            first = slate == plans.target[index, 0]
+            assert not warm[index, first].any(), "it asks for what is cold (or has just been evicted)"
+
+
+def test_scores_are_taken_in_the_world_of_who_is_in_charge(states: States) -> None:
+    """Replay the training part in plain Python with everybody else's plans as they are: the plan's reward is
+    the difference to keeping still at that one decision."""
+    ground, asked = in_charge(), states[::5]
+    assert ground.plans is not None
+    plans: list[dict[Any, str]] = []
+    for user, index in zip(asked.user, asked.index, strict=True):
+        cold = (ground.slates[user].candidates[index] >= 0) & (held(ground, user)[0][index] == 0)
+        plans.append({(): "none", ((int(cold.argmax()), 0),): "top"})
+    for s in score(ground, asked, plans, REWARD, 3):
+        part, costs = training_part(ground, s.user)
+        world = ground.world.resolved(ground.costs[s.user])
+        table = []
+        for plan in s.plans:
+            now = Plans(ground.plans[s.user].target[: len(part)].copy(), np.zeros((len(part), 3), np.int8))
+            now.target[s.index] = -1
+            for k, (place, _) in enumerate(plan):
+                now.target[s.index, k] = ground.slates[s.user].candidates[s.index, place]
+            table.append((replay(part, costs, world, now).table @ REWARD.weights(FIELDS)).sum())
+        assert s.rewards[1] == pytest.approx(table[1] - table[0], abs=1e-6)
+    still = score(small_ground(), asked, plans, REWARD, 3)
+    there = score(ground, asked, plans, REWARD, 3)
+    differs = sum(a.rewards[1] != b.rewards[1] for a, b in zip(still, there, strict=True))
+    assert differs, "and not as if nobody had prewarmed"
+
+
+def test_plans_next_to_the_one_in_charge_are_proposed() -> None:
+    first = np.log(np.array([[0.3, 0.25, 0.2, 0.1, 0.05, 0.1]]))
+    (made,) = propose(
+        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), np.zeros((1, 1)), lambda *_: [()],
+        picks=3, samples=0, temperature=1.0, charge=[[0, 2]], opened=np.array([3]),
+    )  # fmt: skip
+    by_origin: dict[str, list[Any]] = {}
+    for plan, origin in made.items():
+        assert plan == tuple(sorted(plan)), "a set has one order"
+        by_origin.setdefault(origin, []).append(tuple(place for place, _ in plan))
+    assert by_origin["in charge"] == [(0, 2)]
+    assert by_origin["one less"] == [(2,)]  # (0,) alone was said before, as the likeliest place
+    assert by_origin["one more"] == [(0, 2, 3)]  # (0, 1, 2) too
+    assert by_origin["opened"] == [(3,)]
+    assert not any(place == 4 for plan in made for place, _ in plan), "what is warm is left alone"
+
+
+def test_the_plans_in_charge_come_back_from_the_disk(tmp_path: Path) -> None:
+    ground = in_charge()
+    assert ground.plans is not None
+    save_played(ground, tmp_path / "world.npz")
+    again = load_played(small_ground(), tmp_path / "world.npz").plans
+    assert again is not None
+    for a, b in zip(ground.plans, again, strict=True):
+        assert np.array_equal(a.target, b.target)
+    (tmp_path / "world.npz").write_bytes(b"PK half a file")
+    with pytest.raises(InputError, match="is damaged"):
+        load_played(small_ground(), tmp_path / "world.npz")
+
+
+def test_rounds_share_out_states_and_pairs() -> None:
+    config = make_config({"preference_rounds": 3, "dpo_pairs": 90})
+    rounds = rounds_of(config)
+    assert [r.stage for r in rounds] == ["dpo-1", "dpo-2", "dpo"]
+    assert [r.adapter for r in rounds] == ["sft", "dpo-1", "dpo-2"]
+    assert [r.file for r in rounds] == ["pairs-1.jsonl", "pairs-2.jsonl", "pairs.jsonl"]
+    assert [r.config.dpo_pairs for r in rounds] == [30, 30, 30]
+    states = States(np.zeros(10, np.int64), np.arange(10))
+    assert sorted(np.concatenate([r.states(states).index for r in rounds])) == list(range(10))
+    (only,) = rounds_of(make_config({"method": "kto"}))
+    assert (only.stage, only.plans, only.file, only.adapter) == ("kto", "plans", "plans.jsonl", "sft")

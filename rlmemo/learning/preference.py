@@ -39,10 +39,12 @@ def run_dpo(
     base: tuple[Any, Any],
     interrupt: Interrupt,
     progress: Progress,
+    *,
+    stage: str = "dpo",
 ) -> tuple[Any, dict[str, Any]]:
     """Train the adapter on pairs of plans; (peft model, {"steps", "loss", "pairs"}).
 
-    prompts: int64 [S, L], indexed by `Pair.row`.
+    prompts: int64 [S, L], indexed by `Pair.row`. stage: what checkpoints and metrics are filed under.
     """
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -50,11 +52,15 @@ def run_dpo(
     hush_libraries()
     model, tokenizer = base
     reads = reading_of(model)
+    losses = config.dpo_loss.split("+") + (["sft"] if config.dpo_sft else [])
     arguments_ = DPOConfig(
         **arguments(config, folder, "dpo", states=len(rows), seed=config.seed)
-        | reads.arguments(config.dpo_batch),
+        | reads.arguments(config.dpo_batch)
+        | adapters.arguments(adapters.kind_of(adapter))
+        | {"output_dir": str(folder.checkpoints(stage))},
         beta=config.dpo_beta,
-        loss_type=config.dpo_loss.split("+"),
+        loss_type=losses,
+        loss_weights=[1.0] * (len(losses) - 1) + [config.dpo_sft] if config.dpo_sft else None,
     )
     held_to = adapters.reference(model, adapter)
     trainer = DPOTrainer(
@@ -71,7 +77,7 @@ def run_dpo(
         processing_class=tokenizer,
     )
     adapters.attend(trainer, adapters.kind_of(adapter))
-    found = train(trainer, folder, "dpo", interrupt, progress)
+    found = train(trainer, folder, stage, interrupt, progress)
     return trainer.model, {**found, "pairs": len(rows)}
 
 
@@ -84,6 +90,8 @@ def run_kto(
     base: tuple[Any, Any],
     interrupt: Interrupt,
     progress: Progress,
+    *,
+    stage: str = "kto",
 ) -> tuple[Any, dict[str, Any]]:
     """Train the adapter on single plans, good or bad; (peft model, {"steps", "loss", "plans"}).
 
@@ -99,7 +107,9 @@ def run_kto(
     bad = len(rows) - good
     arguments_ = KTOConfig(
         **arguments(config, folder, "kto", states=len(rows), seed=config.seed)
-        | reads.arguments(config.kto_batch),
+        | reads.arguments(config.kto_batch)
+        | adapters.arguments(adapters.kind_of(adapter))
+        | {"output_dir": str(folder.checkpoints(stage))},
         beta=config.kto_beta,
         desirable_weight=max(1.0, bad / max(good, 1)),
         undesirable_weight=max(1.0, good / max(bad, 1)),
@@ -119,5 +129,5 @@ def run_kto(
         processing_class=tokenizer,
     )
     adapters.attend(trainer, adapters.kind_of(adapter))
-    found = train(trainer, folder, "kto", interrupt, progress)
+    found = train(trainer, folder, stage, interrupt, progress)
     return trainer.model, {**found, "plans": len(rows), "good": good}

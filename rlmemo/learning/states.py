@@ -99,8 +99,8 @@ def draw(states: States, first: int, second: int, seed: int) -> tuple[States, St
 
 def held(ground: Ground, user: int) -> tuple[np.ndarray, np.ndarray]:
     """What the world holds right after each event of one user, under the plans of whoever is in charge:
-    (warm int8 [n, size], 1 where that candidate is resident, 2 where it is loading; free float64 [n], share of
-    the memory budget that is free)."""
+    (warm int8 [n, size], 1 where that candidate is resident, 2 where it is loading; free float64 [n], share
+    of the memory budget that is free)."""
     timeline = ground.timelines[user]
     n = len(timeline)
     plans = Plans.empty(n, 1) if ground.plans is None else ground.plans[user]

@@ -1,0 +1,73 @@
+"""The policy in charge: what it would have planned over the training part, and so what is warm there.
+
+Preferences are drawn where the policy will stand when it is used: in the world that its own plans have left,
+not in one in which nobody ever prewarmed. Who is in charge is a threshold planner on the ranking of the
+model that is about to learn, its threshold tuned for the reward on the training part itself.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.errors import InputError
+from env.plans import FIELDS, Plans
+from reward import Reward
+from rlmemo.learning.states import Ground, training_part
+from rlmemo.policies.planners import THRESHOLDS, Window, replay_threshold, sweep_windows
+from rlmemo.policies.protocol import Policy
+
+
+def played(ground: Ground, policy: Policy, reward: Reward) -> tuple[Ground, dict[str, float]]:
+    """The ground with `policy`, planning by threshold, in charge of the training part; and {"theta",
+    "reward_per_open"} of it. Nothing beyond the training part is looked at."""
+    windows = []
+    for user, timeline in enumerate(ground.timelines):
+        part, costs = training_part(ground, user)
+        if len(part) > 1:
+            ranking = policy.rank(timeline, np.arange(len(part) - 1, dtype=np.int64))
+            world = ground.world.resolved(ground.costs[user])
+            windows.append((user, world, Window(part, costs, 1, len(part), ranking)))
+    opens = sum(len(w.timeline) - 1 for _, _, w in windows)
+    rewards = np.zeros(len(THRESHOLDS))
+    for _, world, window in windows:
+        rewards += sweep_windows([window], world) @ reward.weights(FIELDS)
+    best = len(rewards) - 1 - int(np.argmax(rewards[::-1]))  # ties: the higher one, which plans less
+    plans = [Plans.empty(len(t), ground.world.max_picks) for t in ground.timelines]
+    for user, world, window in windows:
+        chosen = replay_threshold(window, world, THRESHOLDS[best])[1]
+        plans[user].target[: len(chosen)] = chosen
+    found = {"theta": float(THRESHOLDS[best]), "reward_per_open": float(rewards[best]) / max(opens, 1)}
+    return replace(ground, plans=plans), found
+
+
+def save_played(ground: Ground, path: Path) -> None:
+    """Write the plans of the policy in charge, whole or not at all."""
+    assert ground.plans is not None
+    partial = path.with_name(f".{path.stem}.part.npz")
+    arrays: dict[str, Any] = {str(user): plans.target for user, plans in enumerate(ground.plans)}
+    np.savez_compressed(partial, **arrays)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_played(ground: Ground, path: Path) -> Ground:
+    """The ground with the plans that `save_played` wrote. Raises InputError for a damaged file."""
+    plans = []
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for user, timeline in enumerate(ground.timelines):
+                target = np.asarray(arrays[str(user)], np.int32)
+                if target.ndim != 2 or len(target) != len(timeline):
+                    raise ValueError(f"user {user}: plans of shape {target.shape}")
+                plans.append(Plans(target, np.zeros(target.shape, np.int8)))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(
+            f"{path}: is damaged ({error}); delete it and `plans` in state.json, and run with --resume"
+        ) from None
+    return replace(ground, plans=plans)
