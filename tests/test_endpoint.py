@@ -166,6 +166,25 @@ def test_log_probabilities_are_shares_of_the_answers_mass() -> None:
     assert read.p == pytest.approx((0.25,))
 
 
+def test_the_first_letter_is_read_wherever_it_stands() -> None:
+    top = {" B": math.log(0.6), " A": math.log(0.3)}
+    late = [
+        ("<think>", {}),
+        ("A", {"A": 0.0}),
+        ("</think>", {}),
+        ("Answer:", {}),
+        (" B", top),
+        (" A", {"A": 0.0}),
+    ]
+    read = read_tokens(late, "<think>A</think>Answer: B A", 3)
+    assert read.said == (1, 0)
+    assert read.p == pytest.approx((2 / 3, 1 / 3))
+    # the likeliest letter is no candidate here: the others' probabilities are still those of the first place
+    for more in (" A", " K"):
+        read = read_tokens([(" G", {" G": math.log(0.5), **top}), (more, {more: 0.0})], " G" + more, 3)
+        assert read.p == pytest.approx((2 / 3, 1 / 3))
+
+
 def test_a_letter_that_begins_a_sentence_is_not_an_answer() -> None:
     read = read_tokens([("I", {"I": -0.1, "A": -4.0}), (" think", {}), (" C", {"C": 0.0})], "I think C", 12)
     assert not read.readable

@@ -158,22 +158,25 @@ def read_tokens(tokens: Sequence[tuple[str, dict[str, float]]], text: str, place
     the text is no answer, the first token's letters still count if they hold `LEAST_MASS`.
     """
     read = read_text(text, places)
-    first = read.said[0] if read.said else places
+    answers = read_text(text, len(LETTERS)).readable  # be it with letters that are no candidates here
+    joined = "".join(token for token, _ in tokens)
+    begins = max(joined.rfind(mark) + len(mark) if mark in joined else 0 for mark in ("</think>", ANSWER))
+    at = 0
     for token, top in tokens:
+        at += len(token)
         word = _bare(token)
-        if not word:
+        if at <= begins or not word:
             continue
-        if read.readable:
-            if _outcome(word, places) == first:
-                return _from_mass(top, token, places) or read
+        said = _outcome(word, len(LETTERS)) is not None
+        if answers and not said:
             continue
-        if _outcome(word, places) is None:
-            return _from_mass(top, token, places, LEAST_MASS) or read
+        if answers or not said:
+            return _from_mass(top, places, 0.0 if said else LEAST_MASS) or read
         break  # a letter that begins a sentence
     return read
 
 
-def _from_mass(top: dict[str, float], token: str, places: int, least: float = 0.0) -> Answer | None:
+def _from_mass(top: dict[str, float], places: int, least: float) -> Answer | None:
     mass = np.zeros(places + 1)
     for other, logp in top.items():
         place = _outcome(_bare(other), places)
