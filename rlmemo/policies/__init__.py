@@ -35,7 +35,8 @@ COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 
 def make_policy(name: str, asking: Asking | None = None) -> Policy:
     """The policy called `name`, the one that a training run wrote into the folder `name`, or a language
-    model as it came: `openai:URL#MODEL`, a folder in hub format, or a hub's name in the local cache.
+    model as it came: `openai:URL#MODEL`, a folder in hub format, or a hub's name in the local cache
+    (`text:NAME` fetches it where it is not there).
 
     asking: how a model that is not trained here is asked (None: as if no option were given).
 
@@ -69,6 +70,11 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
         from rlmemo.policies.endpoint import EndpointPolicy
 
         return EndpointPolicy(name, asking)
+    if name.startswith("text:"):
+        from rlmemo.policies.hub import check_model
+
+        name = name.removeprefix("text:")
+        check_model(name)
     folder = Path(name).expanduser()
     if _is_model(name):
         from rlmemo.policies.few_shot import UntrainedPolicy

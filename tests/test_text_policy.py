@@ -1,0 +1,394 @@
+"""Models of a hub: loaded, asked and trained through the same doors as the embedded one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from env.cost import WorldConfig, cost_model
+from env.errors import InputError
+from env.slate import SLATE_SIZE
+from env.timeline import Event, Timeline, collapse
+from rlmemo.policies.hub import Loading, check_model, is_slots, weights_sha256
+from rlmemo.policies.text_prompt import answer_text
+from tests.test_text_prompt import HOSTILE, plain, timeline
+from tests.tiny_text_model import write_text_model
+
+KINDS = [("qwen3", True), ("qwen3", False), ("llama", True)]
+SHORT = Loading(history=4)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Path]:
+    path = tmp_path_factory.mktemp("models")
+    return {k: write_text_model(path / f"{k[0]}-{k[1]}", kind=k[0], chat=k[1]) for k in KINDS}
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda k: f"{k[0]}-{'chat' if k[1] else 'plain'}")
+def base(request: pytest.FixtureRequest, folders: dict[tuple[str, bool], Path]) -> tuple[Any, Any]:
+    from rlmemo.policies.language import load_model
+
+    return load_model(str(folders[request.param]), SHORT)
+
+
+@lru_cache(maxsize=1)
+def made() -> Timeline:
+    return timeline(plain(), 90)
+
+
+def prompts(model: Any, rows: np.ndarray, seen: Timeline | None = None) -> np.ndarray:
+    from rlmemo.policies.language import slates_of
+
+    x = made() if seen is None else seen
+    found: np.ndarray = model.reading.prompts(x, slates_of(x), rows)
+    return found
+
+
+def test_ours_and_others_are_told_apart(folders: dict[tuple[str, bool], Path]) -> None:
+    assert is_slots("embedded")
+    assert not any(is_slots(str(path)) for path in folders.values())
+
+
+def test_the_prompt_is_the_text(base: tuple[Any, Any]) -> None:
+    """The tokens say what `text_prompt` wrote, in the frame of the chat template where there is one."""
+    from rlmemo.policies.language import slates_of
+    from rlmemo.policies.text_prompt import ANSWER, TextTimeline
+
+    model, _ = base
+    how, tokenizer = model.reading, model.reading.tokenizer
+    pieces = TextTimeline.of(made(), slates_of(made()), how.keep).pieces(40)
+    row = prompts(model, np.array([40]))[0]
+    said = tokenizer.decode(row[row >= 0])
+    body = pieces.head + "".join(pieces.lines) + pieces.question
+    if tokenizer.chat_template:
+        whole = tokenizer.apply_chat_template(
+            [{"role": "user", "content": body}], tokenize=False, add_generation_prompt=True
+        )
+        assert said == whole + ANSWER
+    else:
+        assert said == body + ANSWER
+
+
+def test_answers_are_the_tokens_of_their_text(base: tuple[Any, Any]) -> None:
+    how = base[0].reading
+    assert len({*how.letters, how.nothing}) == SLATE_SIZE + 1
+    for plan in ((), ((0, 0),), ((2, 3), (11, 1))):
+        ids = how.plan_ids(plan)
+        assert ids[-1] == how.end == how.tokenizer.eos_token_id
+        assert how.tokenizer.decode(ids[:-1]) == answer_text(plan)
+
+
+def test_text_for_the_trainers_comes_back_as_the_same_tokens(base: tuple[Any, Any]) -> None:
+    from rlmemo.learning.preference import plan_text
+
+    model, words = base
+    how = model.reading
+    for row in prompts(model, np.arange(10, 60, 7)):
+        for plan in ((), ((0, 0),), ((1, 3), (4, 0), (11, 2))):
+            ids = words(how.text(row) + plan_text(plan, how))["input_ids"]
+            assert ids == [*row[row >= 0].tolist(), *how.plan_ids(plan)]
+
+
+def test_no_name_is_a_special_token(base: tuple[Any, Any]) -> None:
+    model, _ = base
+    special = model.reading.tokenizer.all_special_ids
+    hostile = timeline([*HOSTILE, *plain(6)], 90)
+    count = lambda x: np.isin(prompts(model, np.arange(20, 60, 5), x), special).sum(1)  # noqa: E731
+    np.testing.assert_array_equal(count(hostile), count(made()))
+
+
+def test_a_ranking_is_a_distribution_whatever_the_batch(base: tuple[Any, Any]) -> None:
+    """Equal between batch sizes, and to the bare model that reads one prompt after another from scratch."""
+    import torch
+
+    from rlmemo.policies.language import LanguagePolicy, read
+
+    model, _ = base
+    rows = np.arange(9, 33)
+    ranking = LanguagePolicy(model).rank(made(), rows)
+    np.testing.assert_allclose(ranking.probability.sum(1) + ranking.none, 1.0, atol=1e-5)
+    assert (np.diff(ranking.probability, axis=1) <= 1e-7).all()
+    asked = prompts(model, rows)
+    how = model.reading
+    tokens = [*how.letters.tolist(), how.nothing]
+    bare = []
+    with torch.inference_mode():
+        for row in asked:
+            ids = torch.from_numpy(row[row >= 0][None])
+            bare.append(model(input_ids=ids).logits[0, -1, tokens].log_softmax(-1).numpy())
+    assert np.ptp(np.array(bare), axis=0).max() > 1e-4, "the moments differ, and so do the answers"
+    for batch in (1, 5, 24):
+        np.testing.assert_allclose(read(model, asked, batch).first, bare, atol=2e-5)
+    shuffled = np.random.default_rng(0).permutation(len(rows))
+    np.testing.assert_allclose(read(model, asked[shuffled], 7).first, np.array(bare)[shuffled], atol=2e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.8])
+def test_the_propensity_is_the_probability_of_having_said_the_plan(
+    base: tuple[Any, Any], temperature: float
+) -> None:
+    import torch
+
+    from rlmemo.policies.language import sample_plans
+
+    model, _ = base
+    how, asked = model.reading, prompts(model, np.arange(20, 44))
+    rng = np.random.default_rng(0)
+    valid = rng.random((len(asked), SLATE_SIZE)) < 0.7
+    said = sample_plans(model, asked, valid, 3, temperature, rng, batch=7)
+    assert (said.place[:, 1] >= 0).any()
+    for d, row in enumerate(asked):
+        prompt = row[row >= 0].tolist()
+        picks = [(int(p), int(b)) for p, b in zip(said.place[d], said.delay[d], strict=True) if p >= 0]
+        ids = how.plan_ids(picks)
+        ids = ids[:1] if not picks else ids[:-1] if len(picks) == 3 else ids
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + ids])).logits[0].double() / temperature
+        total, before, delay = 0.0, -1, False
+        for step, token in enumerate(ids):
+            if delay:
+                allowed = how.delays.tolist()
+            else:
+                places = [p for p in range(before + 1, SLATE_SIZE) if valid[d, p]]
+                allowed = [*how.letters[places].tolist(), how.end if step else how.nothing]
+                before = int(np.flatnonzero(how.letters == token)[0]) if token in how.letters else before
+            delay = not delay
+            total += float(logits[len(prompt) - 1 + step][allowed].log_softmax(0)[allowed.index(token)])
+        assert said.logp[d] == pytest.approx(total, abs=1e-4)
+        assert all(valid[d, p] for p, _ in picks)
+
+
+def test_no_event_after_a_decision_reaches_it(base: tuple[Any, Any]) -> None:
+    from rlmemo.policies.language import LanguagePolicy
+
+    cut, one = 30, made()
+    mixed = collapse(
+        Timeline.from_events(
+            "u",
+            [one.event(i) for i in range(cut + 1)]
+            + [Event(one.t[cut] + 5.0 + k, f"new{k}") for k in range(9)],
+            tz=one.tz,
+        )
+    )
+    rows = np.arange(12, cut + 1)
+    np.testing.assert_array_equal(prompts(base[0], rows), prompts(base[0], rows, mixed))
+    policy, world = LanguagePolicy(base[0]), WorldConfig()
+    a, b = policy.rank(one, rows), policy.rank(mixed, rows)
+    np.testing.assert_array_equal(a.targets, b.targets)
+    np.testing.assert_array_equal(a.probability, b.probability)
+    rows = rows[:6]
+    plans = [policy.plan(x, rows, cost_model("desktop").arrays(x), world) for x in (one, mixed)]
+    np.testing.assert_array_equal(plans[0].target, plans[1].target)
+
+
+def test_a_short_context_loses_old_events_and_never_the_question(
+    folders: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    from rlmemo.policies.language import load_model
+    from rlmemo.policies.text_loading import reading_for
+
+    path = tmp_path / "short"
+    shutil.copytree(folders["qwen3", True], path)
+    config = json.loads((path / "config.json").read_text())
+    whole = prompts(load_model(str(folders["qwen3", True]), Loading(history=24))[0], np.array([60]))[0]
+    config["max_position_embeddings"] = int((whole >= 0).sum()) - 60
+    (path / "config.json").write_text(json.dumps(config))
+    model, _ = load_model(str(path), Loading(history=24))
+    row = prompts(model, np.array([60]))[0]
+    assert (row >= 0).sum() + 2 * 3 + 1 <= config["max_position_embeddings"]
+    say = model.reading.tokenizer.decode
+    whole_text, text = say(whole[whole >= 0]), say(row[row >= 0])
+    assert text[-600:] == whole_text[-600:]
+    assert text[:400] == whole_text[:400]
+    assert text.count(" +") < whole_text.count(" +")
+    config["max_position_embeddings"] = 200
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="too short"):
+        reading_for(str(path), SHORT).prompts(made(), _slates(), np.array([60]))
+
+
+def _slates() -> Any:
+    from rlmemo.policies.language import slates_of
+
+    return slates_of(made())
+
+
+@pytest.mark.parametrize("missing", [" A", "A0"])
+def test_letters_are_found_in_other_vocabularies(missing: str) -> None:
+    """Single bytes have no token " A"; where "A0" is one token, there is no digit after A."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers.decoders import ByteLevel
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    from rlmemo.policies.text import TextReading
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<end>": 0, **{c: i + 1 for i, c in enumerate(alphabet)}}
+    merges = []
+    if missing == "A0":
+        merges = [("A", "0"), ("\u0120", "A")]
+        vocabulary |= {"A0": len(vocabulary), "\u0120A": len(vocabulary) + 1}
+    words = Tokenizer(models.BPE(vocabulary, merges))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words.decoder = ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>")
+    how = TextReading.of(tokenizer, LlamaConfig(vocab_size=len(vocabulary)))
+    assert len({*how.letters, how.nothing, how.end}) == SLATE_SIZE + 2
+    assert len(set(how.delays)) == len(how.delays)
+    assert tokenizer.decode(how.letters[:3]).replace(" ", "") == "ABC"
+    assert tokenizer.decode(how.delays) == "0123"
+    assert tokenizer.decode(how.none).strip() == "none"
+
+
+def test_a_tokenizer_that_cannot_write_the_prompt_is_refused(tmp_path: Path) -> None:
+    from tests.tiny_base import write_tiny_base
+
+    path = write_tiny_base(tmp_path / "old")
+    raw = json.loads((path / "tokenizer.json").read_text())
+    raw["model"]["vocab"] = {f"old{k}": v for k, v in raw["model"]["vocab"].items()} | {"<pad>": 0}
+    (path / "tokenizer.json").write_text(json.dumps(raw))
+    from rlmemo.policies.language import load_model
+
+    with pytest.raises(InputError, match="cannot write the prompt"):
+        load_model(str(path))
+
+
+def test_only_safetensors_are_read(folders: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    import shutil
+
+    path = tmp_path / "pickled"
+    shutil.copytree(folders["qwen3", True], path)
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="only safetensors"):
+        check_model(str(path))
+
+
+def test_parts_of_weights_are_told_apart(folders: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    from rlmemo.policies.language import load_model
+
+    model, _ = load_model(str(folders["qwen3", True]))
+    digests = set()
+    for bump in (0.0, 1.0):
+        path = tmp_path / f"parts{bump}"
+        with __import__("torch").no_grad():
+            model.model.norm.weight[0] += bump
+        model.save_pretrained(path, max_shard_size="40KB")
+        assert not (path / "model.safetensors").exists()
+        digests.add(weights_sha256(str(path)))
+    assert len(digests) == 2
+    assert None not in digests
+
+
+@pytest.mark.parametrize("command", ["train", "benchmark"])
+def test_a_hub_name_without_a_network_is_one_line(tmp_path: Path, command: str) -> None:
+    name = "nobody/no-such-model"
+    options = {
+        "train": ["--model", name, "--out", str(tmp_path / "run")],
+        "benchmark": ["--policies", f"text:{name}"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", f"rlmemo.{command}", *options[command]],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert name in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_trained_is_said_at_once(
+    folders: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    from rlmemo.train import main
+
+    model = ["--model", str(folders["qwen3", True]), "--out", str(tmp_path / "run")]
+    with pytest.raises(InputError, match="sft, dpo or kto"):
+        main([*model, "--method", "ppo"])
+    with pytest.raises(InputError, match=r"bitsandbytes|GPU"):
+        main([*model, "--quantize", "4bit", "--peft", "lora"])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
+    """Where the first candidate is always right, a few updates make it the likeliest answer."""
+    from dataclasses import replace
+
+    from rlmemo.learning.config import make_config
+    from rlmemo.learning.folder import RunFolder
+    from rlmemo.learning.sft import run_sft, save_adapter
+    from rlmemo.learning.states import Ground, part_states
+    from rlmemo.learning.states import prompts as prompts_of
+    from rlmemo.learning.training import Interrupt
+    from rlmemo.policies.language import load_adapted, load_model, plan_logprobs
+    from rlmemo.policies.text_loading import reading_for
+    from tests.training_ground import small_ground
+
+    path = str(folders["llama", True])
+    ground = replace(small_ground(), reading=reading_for(path, SHORT))
+    assert isinstance(ground, Ground)
+    states = part_states(ground.split.train)[100:148]
+    for slates in ground.slates:
+        assert (slates.candidates[50:, 0] >= 0).all()
+    always = [replace(s, answer=np.zeros_like(s.answer)) for s in ground.slates]
+    config = make_config(
+        {"sft_batch": 8, "micro_batch": 4, "sft_lr": 0.02, "sft_epochs": 3, "lora_rank": 8, "history": 4}
+    )
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    base = load_model(path, config.loading)
+    model, found = run_sft(
+        config, folder, replace(ground, slates=always), states, base, Interrupt(), lambda *_: None
+    )
+    assert found["steps"] == 18
+    save_adapter(model, folder.path / "sft", path)
+    asked = prompts_of(ground, states)
+    before = plan_logprobs(load_model(path, config.loading)[0], asked)[:, 0]
+    after = plan_logprobs(load_adapted(path, folder.path / "sft", config.loading), asked)[:, 0]
+    assert after.mean() > before.mean() + 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "kind"), [("dpo", ("qwen3", True)), ("kto", ("llama", True))])
+def test_a_run_on_a_hub_model_from_end_to_end(
+    folders: dict[tuple[str, bool], Path], tmp_path: Path, method: str, kind: tuple[str, bool]
+) -> None:
+    from rlmemo.policies import make_policy
+    from rlmemo.train import main
+
+    x = timeline(plain(8), 130)
+    rows = [f"a,{t},{x.names[k]}\n" for t, k in zip(x.t, x.target, strict=True)]
+    (tmp_path / "a.csv").write_text("user,t,target\n" + "".join(rows))
+    run = tmp_path / "run"
+    settings = {
+        "timelines": tmp_path / "a.csv", "model": folders[kind], "method": method, "sft_states": 16,
+        "sft_batch": 8, "plan_states": 8, "plan_samples": 1, "dpo_pairs": 8, "dpo_batch": 4, "kto_plans": 8,
+        "kto_batch": 4, "history": 4, "micro_batch": 2, "lora_rank": 4, "policies": "markov1", "out": run,
+    }  # fmt: skip
+    options = [y for k, v in settings.items() for y in ("--" + k.replace("_", "-"), str(v))]
+    assert main(options) == 0
+    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    report = json.loads((run / "report.json").read_text())
+    assert {"base", "sft", method} <= set(report["stages"])
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {"sft", method} <= {row["stage"] for row in logged}
+    policy = make_policy(str(run))
+    assert policy.model.reading.kind == "text"
+    assert policy.model.reading.keep == 4, "read as it was trained"
+    ranking = policy.rank(x, np.arange(60, 70))
+    np.testing.assert_allclose(ranking.probability.sum(1) + ranking.none, 1.0, atol=1e-5)
+    again = make_policy(str(run)).rank(x, np.arange(60, 70))
+    np.testing.assert_array_equal(ranking.probability, again.probability)
+    untrained = make_policy(str(folders[kind])).rank(x, np.arange(60, 70))
+    assert np.abs(untrained.none - ranking.none).max() > 1e-6
