@@ -59,6 +59,7 @@ LEARNING_RATES: dict[str, dict[str, float]] = {
 """What `--sft-lr` and its kind are where they are not given, by `--peft`."""
 REPORTERS = ("none", "trackio", "tensorboard", "wandb")
 PAIRINGS = ("weighted", "on_policy", "extremes")
+KEEP = ("best", "last")
 PLAN_WORLDS = ("played", "still")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
 
@@ -131,6 +132,13 @@ class TrainConfig:
     )
     preference_rounds: int = _setting(
         1, "times that plans are said, scored and learned from; states and pairs are shared out", "plans"
+    )
+
+    preference_keep: str = _setting(
+        "best",
+        "best: of SFT and all rounds, the adapter that plans best on validation; last: the last round's",
+        "plans",
+        KEEP,
     )
 
     dpo_pairs: int = _setting(2400, "pairs at most", "dpo")

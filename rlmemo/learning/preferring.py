@@ -117,6 +117,8 @@ def learn_preferences(
         world = folder.path / one.world
         shown = load_played(ground, world) if config.plan_world == "played" else ground
         train_round(one, folder, shown, joined(mine, feedback), interrupt, display)
+    if config.preference_keep == "best":
+        keep_best(config, folder, ground, start, display)
     return shown, joined(mine, feedback)
 
 
@@ -258,6 +260,40 @@ def train_round(
         model, found = run(config, folder, asked, rows, adapter, base, interrupt, bar, stage=one.stage)
         found["adapter_sha256"] = save_adapter(model, folder.path / one.stage, config.model)
         folder.finish(one.stage, {**found, "seconds": time.perf_counter() - began})
+
+
+def keep_best(config: TrainConfig, folder: RunFolder, ground: Ground, start: Start, display: Display) -> None:
+    """Let the last round's folder hold the adapter that plans best on validation, of SFT's and all rounds'.
+
+    Rewards are noisy and few; a round that made the planner worse is not worth keeping. Each is worth what
+    the better of its two planners gains (`rlmemo.learning.judgement.validate`); ties go to the earlier one.
+    Without validation events the last one stays.
+    """
+    if "kept" in folder.state():
+        return
+    from rlmemo.learning.adapters import weights_file
+    from rlmemo.learning.judgement import Ranked, validate
+    from rlmemo.policies.language import LanguagePolicy, load_adapted
+
+    began = time.perf_counter()
+    rounds = rounds_of(config)
+    names = [rounds[0].adapter, *(one.stage for one in rounds)]
+    worth: dict[str, float] = {}
+    with display.stage("which round to keep, on validation") as bar:
+        for name in names:
+            model = LanguagePolicy(load_adapted(config.model, folder.path / name, config.loading), name)
+            found = validate(Ranked(name, model), ground, start.reward, config.seed)
+            worth[name] = max(found[how]["reward_per_open"] for how in ("own", "threshold"))
+            bar(len(worth), len(names), None)
+        best = max(names, key=lambda name: worth[name]) if found["events"] else names[-1]
+        bar.note = f"{best}: " + ", ".join(f"{name} {value:.3f}" for name, value in worth.items())
+    last = rounds[-1].stage
+    if best != last:
+        with folder_atomic(folder.path / last) as part:
+            shutil.copytree(folder.path / best, part, dirs_exist_ok=True)
+        digest = sha256(weights_file(folder.path / last))
+        folder.finish(last, {**folder.state()[last], "adapter_sha256": digest})
+    folder.finish("kept", {"stage": best, "reward": worth, "seconds": time.perf_counter() - began})
 
 
 def preference_file(config: TrainConfig, folder: RunFolder) -> Path:
