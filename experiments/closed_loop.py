@@ -100,12 +100,14 @@ def hits_at(waste: float, hit_by: np.ndarray, wasted_by: np.ndarray) -> float:
 class Data:
     """The timelines, their split, and the sessions of the test part."""
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, spec: str, people: int) -> None:
         from env.cost import WorldConfig, cost_model
         from env.sources import load_timelines
         from env.splits import chrono, sessions
 
-        self.timelines = load_timelines(spec).timelines
+        recorded = load_timelines(spec, collapsed=False)
+        self.recorded = dataclasses.replace(recorded, timelines=recorded.timelines[:people])
+        self.timelines = load_timelines(spec).timelines[:people]
         self.split = chrono(self.timelines)
         self.world, self.model = WorldConfig(), cost_model("desktop")
         groups, at = [], 0
@@ -167,7 +169,7 @@ def options(values: dict[str, Any]) -> list[str]:
     return [x for k, v in values.items() for x in (f"--{k}", str(v))]
 
 
-def loop(out: Path, data: Data, spec: str, seed: int, weight: float, method: str) -> dict[str, Any]:
+def loop(out: Path, data: Data, seed: int, weight: float, method: str) -> dict[str, Any]:
     """One person, `ROUNDS` rounds; what happened."""
     from rlmemo.predict import main as predict
     from rlmemo.store import open_store
@@ -177,14 +179,16 @@ def loop(out: Path, data: Data, spec: str, seed: int, weight: float, method: str
     taste = draw_taste(data.timelines, seed)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    db = str(out / "ratings.db")
-    base = ["--timelines", spec, "--seed", str(seed), "--policies", ""]
+    db = str(out / "person.db")
+    with open_store(db) as store:
+        store.add_timelines(data.recorded)
+    base = ["--timelines", db, "--seed", str(seed), "--policies", ""]
     train([*base, "--out", str(out / "round0"), *options(FIRST)])
     before = held_out(out / "round0", data, taste)
     rounds: list[dict[str, Any]] = [{"round": 0, "held_out": bootstrap(data, before, before)}]
     for k in range(1, ROUNDS + 1):
         last = str(out / f"round{k - 1}")
-        predict(["--timelines", spec, "--policy", last, "--db", db, "--n", str(ASKED), "--seed", str(k)])
+        predict(["--timelines", db, "--policy", last, "--db", db, "--n", str(ASKED), "--seed", str(k)])
         with open_store(db) as store:
             rated, up = rate_all(store, taste, "simulated", 1000 * seed + k, PER_ROUND)
         now = out / f"round{k}"
@@ -237,15 +241,14 @@ def say(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--timelines", default="demo")
+    p.add_argument("--people", type=int, default=3, help="how many of its people (the first ones)")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--out", type=Path, default=Path("runs/closed_loop"))
     p.add_argument("--weight", type=float, default=1.5, help="--feedback-weight of every round")
     p.add_argument("--method", default="dpo")
     args = p.parse_args()
-    data = Data(args.timelines)
-    results = [
-        loop(args.out / f"seed{s}", data, args.timelines, s, args.weight, args.method) for s in args.seeds
-    ]
+    data = Data(args.timelines, args.people)
+    results = [loop(args.out / f"seed{s}", data, s, args.weight, args.method) for s in args.seeds]
     print(say(results))
 
 

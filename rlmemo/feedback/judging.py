@@ -9,7 +9,7 @@ import numpy as np
 
 from env.plans import FIELDS
 from reward import Reward
-from rlmemo.feedback.approval import Approval
+from rlmemo.feedback.approval import LEAST_STILL, Approval
 from rlmemo.feedback.learning import MODEL, per_thumb
 from rlmemo.learning.states import Ground
 from rlmemo.policies.approved import ApprovedPolicy, counted, keep_approved
@@ -34,11 +34,10 @@ class _Part:
     def rating(self, approval: Approval, planned: Planned) -> float:
         """Sum of the expected ratings of plans; those that say nothing are only asked about if they count."""
         w, delays = self.window, np.asarray(self.ground.world.delays)
-        return float(
-            approval.expected(
-                w.timeline, self.ground.slates[self.user], w.indices, planned.target, delays[planned.delay]
-            ).sum()
-        )
+        asked = (planned.target >= 0).any(1) | (approval.still >= LEAST_STILL)
+        target, delay_s = planned.target[asked], delays[planned.delay[asked]]
+        slates = self.ground.slates[self.user]
+        return float(approval.expected(w.timeline, slates, w.indices[asked], target, delay_s).sum())
 
     def by_threshold(self, strength: float, threshold: float) -> tuple[Any, Planned]:
         w = self.window

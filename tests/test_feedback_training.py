@@ -1,0 +1,318 @@
+"""From ratings to a policy: predictions of a real policy in a real store, rated, and real, tiny trainings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from env.cost import WorldConfig, cost_model
+from env.errors import InputError
+from env.sources import load_timelines
+from env.splits import chrono
+from reward import parse_reward
+from rlmemo.feedback.learning import Feedback, per_thumb, preference_rows, read_feedback, with_ratings
+from rlmemo.feedback.preferences import expected_of, sayable
+from rlmemo.learning.folder import RunFolder, sha256
+from rlmemo.learning.pairs import Scored
+from rlmemo.learning.states import Ground
+from rlmemo.predict import Options, predict
+from rlmemo.ratings import rate, show_next
+from rlmemo.store import open_store
+from rlmemo.train import main as train
+from tests.tiny_base import write_tiny_base
+
+UNWANTED = "app3"
+TINY = (
+    "--sft-states", "64", "--sft-batch", "16", "--plan-states", "30", "--plan-samples", "1",
+    "--dpo-pairs", "24", "--dpo-batch", "8", "--kto-plans", "24", "--kto-batch", "8", "--lora-rank", "2",
+    "--policies", "",
+)  # fmt: skip
+
+
+def write_csv(path: Path) -> Path:
+    """Two people who go round a few apps, with some noise."""
+    rng = np.random.default_rng(0)
+    rows = ["user,t,target"]
+    for user in range(2):
+        t, place = 1.7e9, 0
+        for _ in range(500):
+            t += float(rng.exponential(700.0)) + 2.0
+            place = (place + 1) % 14 if rng.random() < 0.8 else int(rng.integers(20))
+            rows.append(f"person{user},{t:.1f},app{place}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def rate_everything(db: Path, rater: str = "ada") -> int:
+    """Thumbs down for whatever has the unwanted app in it, up for the rest."""
+    rated = 0
+    with open_store(db) as store:
+        while (showing := show_next(store, rater, 0.5)) is not None:
+            wanted = UNWANTED not in [p.target for p in showing.moment.prediction.plan]
+            rate(store, showing, int(wanted))
+            rated += 1
+    return rated
+
+
+@pytest.fixture(scope="module")
+def rated_db(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(timelines as CSV, store with rated predictions of markov1 on the validation part)."""
+    folder = tmp_path_factory.mktemp("rated")
+    csv, db = write_csv(folder / "two.csv"), folder / "r.db"
+    with open_store(db) as store:
+        predict(store, str(csv), "markov1", Options(n=60, threshold=0.05, explore=0.5), tz="UTC")
+    assert rate_everything(db) >= 40
+    return csv, db
+
+
+@pytest.fixture(scope="module")
+def ground(rated_db: tuple[Path, Path]) -> Ground:
+    timelines = load_timelines(str(rated_db[0]), tz="UTC").timelines
+    return Ground.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+
+
+@pytest.fixture(scope="module")
+def feedback(rated_db: tuple[Path, Path], ground: Ground) -> Feedback:
+    found = read_feedback(rated_db[1], ground, parse_reward("net_seconds"), weight=2.0, seed=0)
+    assert found is not None
+    assert found.approval is not None
+    return found
+
+
+def test_every_rating_finds_its_moment(ground: Ground, feedback: Feedback) -> None:
+    assert len(feedback.placed) >= 40
+    assert not feedback.left_out
+    for p in feedback.placed:
+        timeline = ground.timelines[p.user]
+        assert timeline.names[timeline.target[p.index]] == p.rated.current
+        assert [timeline.names[x] for x in p.target] == [name for name, _ in p.rated.plan]
+        assert p.index + 1 in ground.split.validation[p.user]
+
+
+def test_a_thumb_counts_what_the_reward_says() -> None:
+    assert per_thumb(parse_reward("net_seconds"), 2.0) == pytest.approx(1.0)
+    assert per_thumb(parse_reward("saved_seconds=1,rating=3"), 1.0) == pytest.approx(3.0)
+    assert per_thumb(parse_reward("memo"), 1.0) == pytest.approx(0.5), (
+        "asked for, so it counts its own weight"
+    )
+
+
+def test_ratings_enter_the_reward_of_every_plan(ground: Ground, feedback: Feedback) -> None:
+    names = ground.timelines[0].names
+    index = next(
+        i for i in range(50, 300)
+        if UNWANTED in [names[x] for x in ground.slates[0].candidates[i] if x >= 0]
+    )  # fmt: skip
+    slate = [names[x] for x in ground.slates[0].candidates[index] if x >= 0]
+    bad = slate.index(UNWANTED)
+    good = next(k for k in range(len(slate)) if k != bad)
+    plans = ((), ((bad, 0),), ((good, 0),))
+    plain = [Scored(0, index, plans, ("none", "top", "top"), np.array([0.0, 1.0, 1.0]), np.ones(3))]
+    new = with_ratings(plain, ground, feedback)[0].rewards
+    assert new[0] == 0.0, "silence was never rated"
+    assert new[1] < 1.0
+    assert new[1] < new[2]
+    assert new - plain[0].rewards == pytest.approx(
+        feedback.expected(ground, 0, np.full(3, index), list(plans))
+    )
+    assert with_ratings(plain, ground, None) is plain
+
+
+def test_every_pair_names_its_rating_and_goes_the_way_of_the_thumb(
+    ground: Ground, feedback: Feedback
+) -> None:
+    rows = preference_rows(feedback, ground, "dpo", offset=100, limit=10**6, seed=0)
+    said = {s.placed.rated.id: s for s in sayable(feedback.placed, ground)}
+    assert len(rows) >= len(said)
+    states = feedback.states
+    thumbs = set()
+    for row in rows:
+        identity, *like = (int(name.removeprefix("rating:")) for name in row.source.split())
+        one = said[identity]
+        up = one.placed.rated.thumbs
+        thumbs.add(up)
+        assert (row.chosen if up else row.rejected) == one.plan
+        assert row.chosen != row.rejected
+        assert row.chosen_reward > row.rejected_reward
+        assert int(states.index[row.row - 100]) == row.index == one.placed.index
+        assert all(said[other].placed.rated.thumbs == 1 for other in like)
+    assert thumbs == {0, 1}
+    assert len(preference_rows(feedback, ground, "dpo", offset=0, limit=7, seed=0)) == 7
+    rejected = [row for row in rows if row.origins[0] == "opened"]
+    for row in rejected:
+        user = [t.user for t in ground.timelines].index(row.user)
+        place = row.chosen[0][0]
+        opened = ground.timelines[user].target[row.index + 1]
+        assert ground.slates[user].candidates[row.index, place] == opened
+
+
+def test_without_a_model_nothing_unrated_is_disliked(ground: Ground, feedback: Feedback) -> None:
+    bare = Feedback(feedback.placed, None, 1.0)
+    rows = preference_rows(bare, ground, "dpo", offset=0, limit=10**6, seed=0)
+    assert {row.origins[1] for row in rows} <= {"none", "down"}
+    assert not expected_of(ground, None, 0, np.array([5]), [((0, 0),)]).any()
+
+
+def test_single_rows_are_the_ratings(ground: Ground, feedback: Feedback) -> None:
+    rows = preference_rows(feedback, ground, "kto", offset=0, limit=10**6, seed=0)
+    said = {s.placed.rated.name: s for s in sayable(feedback.placed, ground)}
+    assert {row.source for row in rows} == set(said)
+    assert all(row.good == bool(said[row.source].placed.rated.thumbs) for row in rows)
+
+
+def test_a_run_keeps_what_it_read_without_names(
+    tmp_path: Path, rated_db: tuple[Path, Path], ground: Ground
+) -> None:
+    reward = parse_reward("net_seconds")
+    folder = RunFolder(tmp_path)
+    first = read_feedback(rated_db[1], ground, reward, weight=1.0, seed=0, folder=folder)
+    text = (tmp_path / "feedback.json").read_text()
+    assert first is not None
+    assert UNWANTED not in text
+    assert "person" not in text
+    again = read_feedback("gone.db", ground, reward, weight=1.0, seed=0, folder=folder)
+    assert again is not None
+    assert [p.rated.name for p in again.placed] == [p.rated.name for p in first.placed]
+    assert first.approval is not None
+    assert again.approval is not None
+    assert (again.approval.model.weights == first.approval.model.weights).all()
+    (tmp_path / "feedback.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        read_feedback("gone.db", ground, reward, weight=1.0, seed=0, folder=folder)
+
+
+# the command lines
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, rated_db: tuple[Path, Path]) -> dict[str, Path]:
+    """Tiny trainings: plain, with a store that holds no ratings, with ratings, and one that goes on."""
+    folder = tmp_path_factory.mktemp("runs")
+    base = write_tiny_base(folder / "base")
+    csv, db = rated_db
+    common = ["--timelines", str(csv), "--tz", "UTC", "--model", str(base), *TINY]
+    empty = folder / "empty.db"
+    open_store(empty).close()
+    made = {name: folder / name for name in ("plain", "unrated", "rated", "on")}
+    train([*common, "--out", str(made["plain"])])
+    train([*common, "--out", str(made["unrated"]), "--feedback", str(empty)])
+    train([*common, "--out", str(made["rated"]), "--feedback", str(db), "--feedback-weight", "2"])
+    go_on = ["--init-adapter", str(made["rated"]), "--method", "kto", "--feedback", str(db)]
+    train([*common, "--out", str(made["on"]), *go_on])
+    return made
+
+
+@pytest.mark.slow
+def test_without_ratings_everything_is_as_before(runs: dict[str, Path]) -> None:
+    weights = "adapter/adapter_model.safetensors"
+    assert sha256(runs["plain"] / weights) == sha256(runs["unrated"] / weights)
+    assert not (runs["unrated"] / "adapter" / "approval.json").exists()
+
+
+@pytest.mark.slow
+def test_a_training_learns_from_ratings(runs: dict[str, Path], rated_db: tuple[Path, Path]) -> None:
+    run = runs["rated"]
+    sources = [json.loads(x)["source"] for x in (run / "pairs.jsonl").read_text().splitlines()]
+    from_ratings = [s for s in sources if s.startswith("rating:")]
+    with open_store(rated_db[1]) as store:
+        known = {f"rating:{r.id}" for r in store.ratings()}
+    assert {name for s in from_ratings for name in s.split()} <= known
+    assert 0 < len(from_ratings) <= 2 * (len(sources) - len(from_ratings))
+    state = json.loads((run / "state.json").read_text())
+    assert state["plans"]["from_ratings"] == len(from_ratings)
+    choice = json.loads((run / "adapter" / "plan.json").read_text())
+    assert choice["strength"] >= 0
+    assert "expected_rating_per_open" in choice["validation"]
+
+
+@pytest.mark.slow
+def test_the_policy_of_such_a_run_minds_the_ratings(runs: dict[str, Path], ground: Ground) -> None:
+    from rlmemo.policies import make_policy
+    from rlmemo.policies.approved import ApprovedPolicy
+
+    policy = make_policy(str(runs["rated"]))
+    assert isinstance(policy, ApprovedPolicy)
+    policy.strength, policy.threshold, policy.own = 3.0, 0.02, False
+    timeline = ground.timelines[0]
+    indices = np.arange(300, 420)
+    unwanted = timeline.names.index(UNWANTED)
+
+    def shown() -> int:
+        planned = policy.plan(timeline, indices, ground.costs[0], ground.world)
+        return int((planned.target == unwanted).sum())
+
+    minding = shown()
+    policy.strength = 0.0
+    assert minding < shown()
+    ranking = policy.rank(timeline, indices)
+    assert (ranking.targets == policy.inner.rank(timeline, indices).targets).all(), "what is likely stays so"
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_another(runs: dict[str, Path]) -> None:
+    weights = "adapter_model.safetensors"
+    assert sha256(runs["on"] / "sft" / weights) == sha256(runs["rated"] / "adapter" / weights)
+    assert sha256(runs["on"] / "adapter" / weights) != sha256(runs["rated"] / "adapter" / weights)
+    sources = [json.loads(x)["source"] for x in (runs["on"] / "plans.jsonl").read_text().splitlines()]
+    assert any(s.startswith("rating:") for s in sources)
+
+
+def test_what_is_missing_is_said_before_anything_is_made(cli: Cli, tmp_path: Path) -> None:
+    done = cli("rlmemo.train", "--feedback", "typo.db")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--feedback typo.db: there is no such file" in done.stderr
+    done = cli("rlmemo.train", "--init-adapter", "nowhere")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "--init-adapter nowhere" in done.stderr
+    done = cli("rlmemo.train", "--init-adapter", "nowhere", "--method", "sft")
+    assert "takes the place of SFT" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_feedback_commands(cli: Cli, tmp_path: Path, rated_db: tuple[Path, Path]) -> None:
+    db = str(rated_db[1])
+    rate_everything(rated_db[1], "bo")
+    done = cli("rlmemo.feedback", "show", "--db", db, "--json", "show.json")
+    assert done.returncode == 0, done.stderr
+    assert "Cohen's kappa 1.00" in done.stdout
+    found = json.loads((tmp_path / "show.json").read_text())
+    assert found["alpha"]["value"] == pytest.approx(1.0)
+    done = cli("rlmemo.feedback", "pairs", "--db", db, "--tz", "UTC", "--out", "p.jsonl")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(x) for x in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert lines
+    assert all(x["source"].startswith("rating:") for x in lines)
+    assert not any(UNWANTED in [t for t, _ in x["chosen"]] and x["why"][0] == "up" for x in lines)
+    done = cli(
+        "rlmemo.feedback", "evaluate", "--db", db, "--tz", "UTC", "--policy", "markov1", "--json", "e.json"
+    )
+    assert done.returncode == 0, done.stderr
+    estimates = json.loads((tmp_path / "e.json").read_text())
+    assert 0 <= estimates["snips"]["value"] <= 1
+    assert estimates["overlap"] > 0
+    done = cli("rlmemo.feedback", "approval", "--db", db, "--tz", "UTC", "--out", "a.json")
+    assert done.returncode == 0, done.stderr
+    assert UNWANTED not in (tmp_path / "a.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["show", "--db", "typo.db"], "no such file"),
+        (["evaluate"], "--policy"),
+        (["evaluate", "--policy", "mru", "--explore", "2"], "no share"),
+        (["shwo"], "invalid choice"),
+    ],
+)
+def test_bad_input_is_one_line(cli: Cli, tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = cli("rlmemo.feedback", *arguments)
+    assert (done.returncode, len(done.stderr.splitlines()), done.stdout) == (2, 1, "")
+    assert says in done.stderr
+    assert not list(tmp_path.iterdir())
