@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,6 +24,7 @@ def load_text(name: str, loading: Loading) -> tuple[Any, Any]:
     from rlmemo.policies.text import TextReading
 
     model: Any
+    gc.collect()  # what was trained before goes before another copy comes
     on_gpu = torch.cuda.is_available()
     path = model_folder(name)
     given: dict[str, Any] = {"dtype": torch.bfloat16 if on_gpu else torch.float32}
