@@ -47,6 +47,8 @@ COLUMNS = ("reward", "saved_s", "hit", "wasted", "prewarms")
 QUICK: dict[str, Any] = {
     "sft_states": 128, "sft_batch": 16, "plan_states": 60, "plan_samples": 2, "dpo_pairs": 64,
     "dpo_batch": 16, "kto_plans": 64, "kto_batch": 16, "lora_rank": 4,
+    "ppo_rollouts": 1, "ppo_lanes": 4, "ppo_steps": 16, "ppo_batch": 32, "ppo_validate": 1,
+    "group_states": 32, "group_plans": 4, "group_batch": 32,
 }  # fmt: skip
 """What `--quick` sets: enough to run every line, too little to learn anything."""
 
