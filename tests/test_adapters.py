@@ -404,3 +404,50 @@ def test_a_damaged_user_is_said_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "adapters" / "anna-1" / "user.json").write_text('{"user": "bert"}')
     with pytest.raises(InputError, match="is damaged"):
         user_adapters(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "kind"), [("dpo", "lora"), ("kto", "prompt")])
+def test_a_whole_run_with_an_adapter_per_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, kind: str
+) -> None:
+    """From the command line to the benchmark: the run's policy reads each user with their own adapter."""
+    from rlmemo.benchmark import main as benchmark
+    from rlmemo.policies import make_policy
+    from rlmemo.policies.per_user import PerUserPolicy
+    from rlmemo.train import main
+
+    base_of(tmp_path / "base")
+    rng, rows, t = np.random.default_rng(0), ["user,t,target"], 1.7e9
+    for user in ("../ä", "x/y"):
+        for i in range(400):
+            t += float(rng.exponential(120.0)) + 2.0
+            rows.append(f"{user},{t:.1f},app{i % 9 if rng.random() < 0.8 else rng.integers(14)}")
+    csv, run = tmp_path / "two.csv", tmp_path / "run"
+    csv.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    options = ["--timelines", str(csv), "--tz", "UTC"]
+    small = {
+        "model": tmp_path / "base", "method": method, "peft": kind, "sft-states": 64, "sft-batch": 8,
+        "plan-states": 120, "plan-samples": 2, "dpo-pairs": 200, "kto-plans": 200, "dpo-batch": 16,
+        "kto-batch": 16, "lora-rank": 2, "virtual-tokens": 2, "user-epochs": 1, "margin": 0.001,
+        "policies": "mru",
+    }  # fmt: skip
+    main([*options, "--out", str(run), "--adapter-per-user", *(f"--{k}={v}" for k, v in small.items())])
+    made = user_adapters(run)
+    assert [a.user for a in made] == ["../ä", "x/y"]
+    assert all(a.about["what"] == ("pairs" if method == "dpo" else "plans") for a in made)
+    report = json.loads((run / "report.json").read_text())
+    assert report["policy"] == "users"
+    assert set(report["policies"]) == {"mru", "sft", method, "users"}
+    assert not list((run / "checkpoints").glob("user-*")), "nothing is left lying about"
+    capsys.readouterr()
+    main(["--list-adapters", str(run)])
+    assert capsys.readouterr().out.count("adapters/") == 2
+    for a in made:  # both in use, so that the switch is seen to matter
+        (a.path / "user.json").write_text(json.dumps({**a.about, "in_use": True}))
+    policy: Any = make_policy(str(run))
+    assert isinstance(policy, PerUserPolicy)
+    assert set(policy.switch.adapters) == {"../ä", "x/y"}
+    file = tmp_path / "b.json"
+    benchmark([*options, "--policies", f"mru,{run}", "--json", str(file), "--quiet", "--draws", "20"])
+    assert "run" in json.loads(file.read_text())["policies"]

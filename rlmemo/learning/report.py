@@ -149,10 +149,13 @@ def _plans(state: dict[str, Any]) -> Section | None:
     names = {
         "none": "keep still", "greedy": "the model's likeliest plan", "sampled": "sampled from the model",
         "top": "its likeliest places at once", "delayed": "its likeliest place, later",
-        "slate": "first of the untrained slate",
+        "slate": "first of the untrained slate", "in charge": "what the policy in charge did",
+        "one less": "that, without one of its prewarms", "one more": "that, and one more of the likeliest",
+        "opened": "what was opened next, alone or beside that",
     }  # fmt: skip
     rows = [
-        [names[k], f"{v:+.4f}"] for k, v in sorted(found["reward_by_origin"].items(), key=lambda kv: -kv[1])
+        [names.get(k, k), f"{v:+.4f}"]
+        for k, v in sorted(found["reward_by_origin"].items(), key=lambda kv: -kv[1])
     ]
     text = (
         f"In {found['states']:,} training states, {found['plans']:,} different plans were scored exactly, by "
