@@ -109,7 +109,10 @@ def _warm_up(arguments: Sequence[str]) -> Ended:
     from rlmemo.train import main
 
     if not torch.cuda.is_available():  # with a GPU, autograd refuses to work in forks of one that has worked
-        main(list(arguments))
+        try:
+            main(list(arguments))
+        except Exception as error:  # a fork will say the same
+            print(error, file=sys.stderr)
     gc.collect()
     gc.freeze()  # the forks need not look through what is here already
     return Ended(0, 0, 0.0, "")

@@ -23,7 +23,7 @@ import pytest
 from env.errors import InputError
 from env.sources import load_timelines
 from rlmemo import store_forgetting
-from rlmemo.learning.config import METHODS, settings
+from rlmemo.learning.config import METHODS, make_config, settings
 from rlmemo.learning.folder import (
     COMPLETE,
     RunFolder,
@@ -39,10 +39,13 @@ from tests.killing import Ended, Forge
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
 
-POINTS = 10
+POINTS = {"sft": 10, "dpo": 10, "kto": 10, "ppo": 10}
+"""Moments by method; of those that share all of their code with one of these, fewer."""
 TINY = {
     "sft-states": 40, "sft-batch": 8, "plan-states": 16, "plan-samples": 1, "dpo-pairs": 24, "dpo-batch": 8,
-    "kto-plans": 24, "kto-batch": 8, "lora-rank": 2, "checkpoint-steps": 2,
+    "kto-plans": 24, "kto-batch": 8, "ppo-rollouts": 3, "ppo-lanes": 4, "ppo-steps": 8, "ppo-episode": 8,
+    "ppo-batch": 16, "ppo-validate": 1, "group-states": 8, "group-plans": 4, "group-batch": 16,
+    "lora-rank": 2, "checkpoint-steps": 2,
 }  # fmt: skip
 
 
@@ -88,16 +91,18 @@ def test_killed_and_resumed_is_as_if_left_alone(
     whole = go_on(forge, run, options)
     assert whole.status == 0, whole.said
     wanted = adapters(run)
-    assert set(wanted) == {"sft", method, "adapter"}
+    stages = make_config({"method": method}).stages
+    assert set(wanted) == {*stages, "adapter"}
     if method != "sft":  # most are killed in the method's own stage, going on from where that begins
-        begin = forge.run(head / "checkpoints" / method, [*options, "--out", str(head)], touch=1)
-        assert begin.status == -signal.SIGKILL, f"{method} keeps nothing below checkpoints/{method}"
+        begin = forge.run(head / "checkpoints" / stages[-1], [*options, "--out", str(head)], touch=1)
+        assert begin.status == -signal.SIGKILL, f"{method} keeps nothing below checkpoints/{stages[-1]}"
         shutil.copytree(head, tmp_path / "rest")
         whole = go_on(forge, tmp_path / "rest", options)
         assert adapters(tmp_path / "rest") == wanted
     rng = random.Random(f"kill {method}")
-    points = [(touch, 0.0) for touch in rng.sample(range(1, whole.touched + 1), POINTS // 2)]
-    points += [(0, rng.uniform(0.0, whole.seconds)) for _ in range(POINTS - len(points))]
+    count = POINTS.get(method, 2)
+    points = [(touch, 0.0) for touch in rng.sample(range(1, whole.touched + 1), count // 2)]
+    points += [(0, rng.uniform(0.0, whole.seconds)) for _ in range(count - len(points))]
     for k, (touch, after) in enumerate(points):
         cut, where = tmp_path / f"cut{k}", f"{method}, touch {touch}, after {after:.2f} s"
         if k and head.exists():

@@ -231,8 +231,9 @@ def astray(folder: RunFolder, stage: str, step: int, rate: float, what: str) -> 
     before = [s for s in folder.state() if (folder.path / s / "adapter_model.safetensors").exists()]
     kept = folder.path / before[-1] if before else good
     left = f"; as it was before, the adapter is in {kept}" if kept else ""
+    option = {"grpo": "group", "rloo": "group", "users": "user"}.get(stage, stage)
     return InputError(
-        f"{stage}: {what} at update {step}; lower --{stage}-lr (it is {rate:g}) and start anew{left}"
+        f"{stage}: {what} at update {step}; lower --{option}-lr (it is {rate:g}) and start anew{left}"
     )
 
 
