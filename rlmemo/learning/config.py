@@ -49,10 +49,10 @@ PEFT_KINDS = {
 LEARNING_RATES: dict[str, dict[str, float]] = {
     "lora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
     "dora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
-    "adalora": {"sft": 1e-2, "dpo": 1e-3, "kto": 1e-3, "user": 3e-3},
-    "ia3": {"sft": 1e-2, "dpo": 1e-3, "kto": 1e-3, "user": 3e-3},
-    "prefix": {"sft": 1e-2, "dpo": 1e-3, "kto": 1e-3, "user": 3e-3},
-    "p-tuning": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
+    "adalora": {"sft": 3e-2, "dpo": 3e-3, "kto": 3e-3, "user": 1e-2},
+    "ia3": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
+    "prefix": {"sft": 3e-2, "dpo": 3e-3, "kto": 3e-3, "user": 1e-2},
+    "p-tuning": {"sft": 1e-2, "dpo": 1e-3, "kto": 1e-3, "user": 3e-3},
     "prompt": {"sft": 3e-2, "dpo": 3e-3, "kto": 3e-3, "user": 1e-2},
     "none": {"sft": 1e-3, "dpo": 3e-5, "kto": 3e-5},
 }
