@@ -15,6 +15,7 @@ import torch
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from reward import Reward
+from rlmemo.feedback.learning import Feedback, with_ratings
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.grammar import pickable, plan_log_probs
@@ -79,6 +80,7 @@ def run_groups(
     base: tuple[Any, Any],
     interrupt: Interrupt,
     progress: Progress,
+    feedback: Feedback | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Train the saved adapter with `method` ("grpo" or "rloo") on at most `group_states` of the states;
     (peft model, what was found)."""
@@ -105,7 +107,11 @@ def run_groups(
         for row, plan in zip(state, said, strict=True):
             plans[row][plan] = "sampled"
         asked = np.array(sorted(set(state)))
-        scored = score(ground, states[asked], [plans[row] for row in asked], reward, config.picks)
+        scored = with_ratings(
+            score(ground, states[asked], [plans[row] for row in asked], reward, config.picks),
+            ground,
+            feedback,
+        )
         found = {
             (int(row), plan): float(value)
             for row, one in zip(asked, scored, strict=True)

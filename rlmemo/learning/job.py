@@ -63,7 +63,7 @@ def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
         if stage in ONLINE:
             from rlmemo.learning.online import run_online
 
-            run_online(stage, config, folder, ground, for_plans, start, interrupt, display)
+            run_online(stage, config, folder, ground, for_plans, start, interrupt, display, feedback)
     if (folder.path / "report.json").exists():
         display.say(f"{folder.path} is finished: see {folder.path / 'report.html'}")
         return

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from env.plans import FIELDS
+from rlmemo.feedback.learning import Feedback
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.folder import RunFolder
@@ -28,6 +29,7 @@ def run_online(
     start: Start,
     interrupt: Interrupt,
     display: Display,
+    feedback: Feedback | None = None,
 ) -> None:
     """Do one such stage, from the adapter of the stage before it; nothing where it is finished."""
     if stage in folder.state():
@@ -39,8 +41,8 @@ def run_online(
     adapter, base = folder.path / before, load_model(config.model)
     began = time.perf_counter()
     if stage == "ppo":
+        from rlmemo.feedback.playing import field as field_of
         from rlmemo.learning.ppo import run_ppo
-        from rlmemo.learning.rollout import Field
 
         train = start.split.counts()["train"]
         rollout = config.ppo_lanes * config.ppo_steps
@@ -48,7 +50,7 @@ def run_online(
         config = replace(config, ppo_rollouts=min(config.ppo_rollouts, enough))
         with display.stage(f"PPO on {config.ppo_rollouts * rollout} decisions") as bar:
             judge = Validation(ground, start, config.seed)
-            field = Field(ground, start.reward)
+            field = field_of(ground, start.reward, feedback)
             model, found = run_ppo(config, folder, field, judge, adapter, base, interrupt, bar)
             bar.note = f"{judge.seen[0]:+.3f} to {found['best_validation']:+.3f} an open on validation"
     else:
@@ -56,7 +58,7 @@ def run_online(
 
         with display.stage(f"{stage.upper()} on {config.group_plans} plans a state") as bar:
             model, found = run_groups(
-                stage, config, folder, ground, states, start.reward, adapter, base, interrupt, bar
+                stage, config, folder, ground, states, start.reward, adapter, base, interrupt, bar, feedback
             )
     found["adapter_sha256"] = save_adapter(model, folder.path / stage, config.model)
     folder.finish(stage, {**found, "seconds": time.perf_counter() - began})

@@ -1,0 +1,54 @@
+"""Ratings in episodes: what PPO is credited gets the reward's rating term, as plans scored by replay do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reward import Reward
+from rlmemo.feedback.learning import Feedback
+from rlmemo.learning.rollout import Field, Moments
+from rlmemo.learning.states import Ground
+
+
+class RatedField(Field):
+    """A field whose credits have, for every plan, what a thumb counts times its expected rating."""
+
+    def __init__(self, ground: Ground, reward: Reward, feedback: Feedback) -> None:
+        super().__init__(ground, reward)
+        self.feedback = feedback
+
+    def credit(
+        self, moments: Moments, place: np.ndarray, delay: np.ndarray, first_pick: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Field.credit`. A place that the policy would hardly pick stays at 0."""
+        reward, ahead = super().credit(moments, place, delay, first_pick)
+        approval, thumb = self.feedback.approval, self.feedback.per_thumb
+        if approval is None:
+            return reward, ahead
+        delays = np.asarray(self.ground.world.delays)
+        for user in np.unique(moments.user):
+            at = moments.user == user
+            timeline, slates = self.ground.timelines[user], self.ground.slates[user]
+            index = moments.index[at]
+            candidates = slates.candidates[index]
+            some = place[at] >= 0
+            target = np.where(
+                some, np.take_along_axis(candidates, np.maximum(place[at], 0), axis=1), -1
+            ).astype(np.int32)
+            when = np.where(some, delays[np.where(some, delay[at], 0)], 0.0)
+            reward[at] += thumb * approval.expected(timeline, slates, index, target, when)
+            size = ahead.shape[-1]
+            alone = np.where(first_pick[at][:, :size] > 1e-3, candidates[:, :size], -1)
+            flat = alone.reshape(-1, 1)
+            rated = approval.expected(
+                timeline, slates, np.repeat(index, size), flat, np.zeros(flat.shape)
+            ).reshape(alone.shape)
+            ahead[at] += np.where(alone >= 0, thumb * rated, 0.0)
+        return reward, ahead
+
+
+def field(ground: Ground, reward: Reward, feedback: Feedback | None) -> Field:
+    """The field to play on, with ratings where there are some."""
+    if feedback is None or feedback.approval is None:
+        return Field(ground, reward)
+    return RatedField(ground, reward, feedback)
