@@ -13,12 +13,12 @@ trained on the spot (28 layers, 1024 wide, 16 heads and 8 for keys, 151,936 word
 - `streaming`: the policy's ranking of one decision after the other, `rlmemo.policies.streaming`.
 
 All see the same prompts of the same events; tokens of prompts are made within the time that is measured,
-and so is the slate where it is made event by event (streaming). The rest looks its slate up. Rounds are
-interleaved, each with the next consecutive decisions; ratios are medians over rounds of decisions per second
-against `generate` in that round. `generate` takes some decisions of each round, evenly spaced, where it would
-take too long otherwise. `batch` and `streaming` have read the history before the first decision, as they have
-after any other one; what a cut of the history costs is in, when one falls into a round. A generated
-plan needs no more of these paths than its first pick, so `batch_plans` and `first_token` show both corners.
+and so is the slate where it is made event by event (streaming); the others look theirs up. Rounds are
+interleaved, each with some consecutive decisions (for the large model spread over the events between two cuts
+of the history, so that prompts have all lengths). Ratios are medians over rounds of decisions per second.
+Where it would take too long otherwise, `generate` takes some of a round's decisions, evenly spaced. `batch`
+and `streaming` know what was before a round, as they do at any other time. A ranking needs no more than the
+first pick: `batch_plans` and `first_token` say what both sides cost with and without the rest of a plan.
 `apart` is the largest difference between a probability of `streaming` and the same one of `batch`.
 """
 
@@ -32,7 +32,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from statistics import median
 from typing import Any
@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 
 from env.timeline import Timeline
+from rlmemo.policies.text_prompt import KEEP
 
 SHAPE_06B: dict[str, Any] = {
     "vocab_size": 151936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
@@ -85,7 +86,7 @@ def one_by_one(ask: Callable[[int], object], indices: Sequence[int]) -> Taken:
 class Ways:
     """A model's ways to decide on one timeline. generated: lengths of what `generate` said."""
 
-    def __init__(self, model: Any, timeline: Timeline, first: int) -> None:
+    def __init__(self, model: Any, timeline: Timeline) -> None:
         from rlmemo.policies.branching import Reader, can_branch
         from rlmemo.policies.language import slates_of
         from rlmemo.policies.protocol import stream_of
@@ -99,8 +100,11 @@ class Ways:
         self.generated: list[int] = []
         self.prompted: list[int] = []
         self.said: dict[str, list[np.ndarray]] = {"batch": [], "streaming": []}
-        self._ask(first - 1)
-        self._read(np.array([first - 2, first - 1]))
+
+    def go_to(self, start: int) -> None:
+        """Know all that came before decision `start`, as at any other time."""
+        self._ask(start - 1)
+        self._read(np.array([start - 1]))
 
     def _policy(self) -> Any:
         from rlmemo.policies.language import LanguagePolicy
@@ -160,11 +164,13 @@ class Ways:
         return one_by_one(ask, indices.tolist())
 
 
-def measure(ways: Ways, first: int, rounds: int, each: int, generated: int, plans: bool) -> dict[str, object]:
-    """Rates, latencies and ratios of the decisions from `first` on, `each` a round."""
+def measure(ways: Ways, starts: np.ndarray, each: int, generated: int, plans: bool) -> dict[str, object]:
+    """Rates, latencies and ratios of `each` decisions from each of `starts` on, a round for each; `generated`
+    of a round's decisions are generated, too."""
     taken: dict[str, list[Taken]] = {}
-    for number in range(rounds):
-        indices = np.arange(first + number * each, first + (number + 1) * each)
+    for start in starts.tolist():
+        indices = np.arange(start, start + each)
+        ways.go_to(start)
         some = indices[np.linspace(0, each - 1, min(each, generated)).round().astype(int)].tolist()
         found = {
             "generate": one_by_one(ways.generate(ways.longest), some),
@@ -190,7 +196,7 @@ def measure(ways: Ways, first: int, rounds: int, each: int, generated: int, plan
             out[f"{name}_over_{against}"] = _short(median(ratios))
     a, b = (np.concatenate(ways.said[name]) for name in ("batch", "streaming"))
     return out | {
-        "decisions": rounds * each,
+        "decisions": len(starts) * each,
         "prompt_tokens": round(float(np.mean(ways.prompted))),
         "max_new_tokens": ways.longest,
         "generated_tokens": round(float(np.mean(ways.generated)), 2),
@@ -205,7 +211,7 @@ def _short(x: float) -> float:
     return float(f"{float(x):.4g}")
 
 
-def text_model(shape: dict[str, Any], timeline: Timeline, dtype: str, keep: int) -> Any:
+def text_model(shape: dict[str, Any], timeline: Timeline, dtype: str, keep: int = KEEP) -> Any:
     """A randomly initialised model of Qwen3's kind that reads text, ready to decide."""
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -260,8 +266,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
         help="of the large model; auto: what multiplies matrices faster here",
     )  # fmt: skip
     parser.add_argument(
-        "--history", type=int, help="events in a text prompt, at least (default: the policy's)"
-    )
+        "--history", type=int, nargs="+", default=[KEEP, 2 * KEEP],
+        help="events in a text prompt, at least; the large model is measured with each",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=8, help="rounds for the embedded model")
     parser.add_argument("--large-rounds", type=int, default=4, help="rounds for the large model")
     parser.add_argument("--timelines", default="demo", help="whose first person decides")
@@ -276,21 +283,25 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     from env.sources import load_timelines
     from rlmemo.policies.language import load_model
     from rlmemo.policies.precision import faster_dtype
-    from rlmemo.policies.text_prompt import KEEP
 
-    keep = given.history or KEEP
     timeline = load_timelines(given.timelines).timelines[0]
-    first = len(timeline) // 2 // keep * keep  # the large model's rounds begin at a cut of the history
+    first = len(timeline) // 2
     rounds, each = (2, 16) if given.quick else (given.rounds, 64)
     line: dict[str, object] = {
-        "embedded": measure(Ways(load_model()[0], timeline, first), first, rounds, each, each, True)
+        "embedded": measure(
+            Ways(load_model()[0], timeline), first + each * np.arange(rounds), each, each, True
+        )
     }
     if not given.skip_large:
         shape, name = (SMALL, "small_text") if given.quick else (SHAPE_06B, "qwen3_0.6b_shape")
         dtype = faster_dtype() if given.dtype == "auto" else given.dtype
-        model = text_model(shape, timeline, dtype, keep)
-        rounds, each = (2, 8) if given.quick else (given.large_rounds, 8)
-        line[name] = {"history": keep} | measure(Ways(model, timeline, first), first, rounds, each, 2, False)
+        model = text_model(shape, timeline, dtype)
+        rounds = 2 if given.quick else given.large_rounds
+        for keep in given.history:
+            model.reading = replace(model.reading, keep=keep, told={})
+            # Spread over the events between two cuts of the history: prompts of all lengths.
+            starts = first // keep * keep + np.arange(rounds) * keep // rounds
+            line[f"{name}_history_{keep}"] = measure(Ways(model, timeline), starts, 8, 2, False)
     load.append(os.getloadavg()[0])
     line |= {
         "timelines": given.timelines,
