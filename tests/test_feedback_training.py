@@ -123,6 +123,28 @@ def test_ratings_enter_the_reward_of_every_plan(ground: Ground, feedback: Feedba
     assert with_ratings(plain, ground, None) is plain
 
 
+def test_what_ppo_is_credited_has_the_ratings(ground: Ground, feedback: Feedback) -> None:
+    from rlmemo.feedback.playing import RatedField, field
+    from rlmemo.learning.rollout import Field
+
+    reward = parse_reward("net_seconds")
+    plain, rated = Field(ground, reward), RatedField(ground, reward, feedback)
+    moments = plain.draw(2, 12, 6, np.random.default_rng(0))
+    place, delay = np.full((2, 12, 3), -1), np.zeros((2, 12, 3), np.int64)
+    place[:, ::2, 0] = 0
+    first_pick = np.full((2, 12, 13), 1 / 13)
+    before, after = (x.credit(moments, place, delay, first_pick) for x in (plain, rated))
+    for lane in range(2):
+        for k in range(12):
+            user, index = int(moments.user[lane, k]), np.array([moments.index[lane, k]])
+            plan = [((0, 0),) if k % 2 == 0 else ()]
+            expected = feedback.per_thumb * feedback.expected(ground, user, index, plan)[0]
+            assert after[0][lane, k] - before[0][lane, k] == pytest.approx(expected)
+            alone = feedback.per_thumb * feedback.expected(ground, user, index, [((2, 0),)])[0]
+            assert after[1][lane, k, 2] - before[1][lane, k, 2] == pytest.approx(alone)
+    assert type(field(ground, reward, None)) is Field
+
+
 def test_every_pair_names_its_rating_and_goes_the_way_of_the_thumb(
     ground: Ground, feedback: Feedback
 ) -> None:
