@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     if "openai:" in given.policies:
         from rlmemo.policies.endpoint import check_calls
 
-        check_calls(policies, loaded.timelines, splits, setting.latency_decisions)
+        check_calls(policies, loaded.timelines, splits, setting.latency_decisions + 1)
     with _Bar(given.quiet) as bar:
         result = evaluate(
             policies,
