@@ -14,7 +14,6 @@ import pytest
 
 from env.slate import SLATE_SIZE, build_slates
 from env.timeline import Event, Timeline, collapse
-from rlmemo.policies import reading
 from rlmemo.policies.protocol import StreamingPolicy, stream_of
 from tests.tiny_text_model import write_text_model
 
@@ -92,23 +91,29 @@ def test_a_live_recording_needs_no_timeline(embedded: Any) -> None:
     assert [following.names[x] for x in now.targets[0]] == [made.names[x] for x in whole.targets[0]]
 
 
-def test_a_streamed_plan_is_the_plan_that_is_made_in_batches(embedded: Any) -> None:
+@pytest.mark.parametrize("kind", ["slots", "text"])
+def test_a_streamed_plan_is_the_plan_that_is_made_in_batches(
+    embedded: Any, tmp_path: Path, kind: str
+) -> None:
     from rlmemo.policies.language import sample_plans
+    from rlmemo.policies.readings import reading_of
     from rlmemo.policies.streaming import Following
 
+    model = embedded if kind == "slots" else text_model(tmp_path)
     made, rng = timeline(3), np.random.default_rng(0)
-    slates, following = build_slates(made), Following(embedded, made.tz)
+    slates, following = build_slates(made), Following(model, made.tz)
     said = 0
     for i, event in enumerate(made):
         following.see(event.t, event.target, event.kind == "page")
         warm, free = rng.integers(0, 3, SLATE_SIZE), float(rng.random())
         one = following.plan(warm, free, temperature=1.0, rng=np.random.default_rng(i))
-        prompts = reading.encode_prompts(slates, made.target, np.array([i]), warm[None], np.array([free]))
+        prompts = reading_of(model).prompts(made, slates, np.array([i]), warm[None], np.array([free]))
         np.testing.assert_array_equal(following.prompt(warm, free), prompts)
         valid = (slates.candidates[[i]] >= 0) & (warm[None] == 0)
-        whole = sample_plans(embedded, prompts, valid, 3, 1.0, np.random.default_rng(i))
+        whole = sample_plans(model, prompts, valid, 3, 1.0, np.random.default_rng(i))
         np.testing.assert_array_equal(one.place, whole.place)
         np.testing.assert_array_equal(one.delay, whole.delay)
+        np.testing.assert_allclose(one.logp, whole.logp, atol=1e-4)
         said += int((one.place >= 0).sum())
     assert said > 10
 

@@ -171,9 +171,30 @@ class Reader:
         self.ids = whole[:trunk].copy()
         return self.story.ask([row[seen:] for row, seen in zip(rows, own, strict=True)], own, last)
 
+    def begin(self, prompt: np.ndarray) -> Saying:
+        """Read a prompt int64 [1, L] that is gone on with; the next prompt forgets what was said."""
+        return Saying(self, self.read(prompt))
+
     def _go_on(self, whole: np.ndarray, same: int) -> None:
         self.story.crop(same)
         self.ids = whole[:same]
+
+
+@dataclass
+class Saying:
+    """One prompt that is gone on with, as `rlmemo.policies.forward.Going` does with many. logits: float32
+    [1, 1, vocabulary], of the last token."""
+
+    reader: Reader
+    logits: Any
+
+    def keep(self, rows: np.ndarray) -> None:
+        """There is one row, and it goes on."""
+
+    def more(self, tokens: np.ndarray) -> None:
+        """Append a token, int64 [1]."""
+        self.logits = self.reader.story.step(tokens, tokens[:0])
+        self.reader.ids = np.append(self.reader.ids, tokens)
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:

@@ -140,20 +140,22 @@ def sample_plans(
     temperature: float,
     rng: np.random.Generator,
     batch: int | None = None,
+    reader: Reader | None = None,
 ) -> Sampled:
     """A plan for each prompt; only places that are `valid` (bool [D, size]) are ever picked.
 
     temperature 0 takes the likeliest token at every step. The key-value cache of the prompt is kept, so a
-    plan of k picks costs one pass over the prompt and 2 k tokens more, for those that go on.
+    plan of k picks costs one pass over the prompt and 2 k tokens more, for those that go on. reader: see
+    `read`; prompts are then read one by one.
     """
     n, size = valid.shape
     place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
     logp, first = np.zeros(n), np.zeros((n, size + 1))
     how = reading_of(model)
-    for rows in batches(prompts, batch or how.batch, how.shares):
+    for rows in batches(prompts, 1 if reader else batch or how.batch, how.shares):
         _sample(
             model, prompts[rows], valid[rows], temperature, rng, place[rows], delay[rows], logp[rows],
-            first[rows], size,
+            first[rows], size, reader,
         )  # fmt: skip
     return Sampled(place, delay, logp, first)
 
@@ -169,6 +171,7 @@ def _sample(
     logp: np.ndarray,
     first: np.ndarray,
     size: int,
+    reader: Reader | None,
 ) -> None:
     """Fill place, delay, logp and first for one batch."""
     import torch
@@ -178,7 +181,7 @@ def _sample(
     free = valid.copy()
     noise = rng.random((place.shape[1], 2, len(prompts)))  # drawn at once: who stops early changes no other
     with torch.inference_mode():
-        going = begin(model, prompts, cache=True, share=how.shares)
+        going: Any = reader.begin(prompts) if reader else begin(model, prompts, cache=True, share=how.shares)
         for k in range(place.shape[1]):
             letters = np.append(how.letters, how.end if k else how.nothing)
             logits = going.logits[:, -1].cpu().numpy()

@@ -107,7 +107,8 @@ class Following:
         warm = np.asarray(warm)
         valid = (self._slates.window.candidates[-1:] >= 0) & (warm[None] == 0)
         rng = np.random.default_rng(0) if rng is None else rng
-        return sample_plans(self.model, self.prompt(warm, free), valid, max_picks, temperature, rng)
+        prompt = self.prompt(warm, free)
+        return sample_plans(self.model, prompt, valid, max_picks, temperature, rng, reader=self._reader)
 
     @property
     def slate(self) -> np.ndarray:
