@@ -59,10 +59,9 @@ def allowed(prompts: np.ndarray, plans: np.ndarray, picks: int) -> np.ndarray:
 
 def plan_log_probs(
     model: Any, prompts: Any, plans: Any, picks: int, temperature: float = 1.0
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, Any]:
     """Log-probability of each token of the plans under the mask, and the entropy of what could have been
-    said there: two float tensors [B, C], 0 behind `<end>`; and the log-probability of each place, and last
-    of none, as first pick: [B, SIZE + 1], -1e9 for what cannot be said. All differentiable.
+    said there: two float tensors [B, C], differentiable, 0 behind `<end>`.
 
     model: a causal language model with `model` and `lm_head` inside (a `PeftModel` is looked into).
     prompts int64 [B, PROMPT_LENGTH], plans int64 [B, C]: tensors; no padding on the left.
@@ -79,4 +78,4 @@ def plan_log_probs(
     column = torch.from_numpy(_COLUMN).to(hidden.device)[plans]
     said = log_p.gather(-1, column[..., None])[..., 0]
     entropy = -(log_p.exp() * log_p.masked_fill(~mask, 0.0)).sum(-1)
-    return said, entropy, log_p[:, 0, : END + 1]
+    return said, entropy

@@ -57,7 +57,7 @@ class _Masked:
             plan_log_probs(model, ids[:, :-logits_to_keep], ids[:, -logits_to_keep:], self.picks)
             for ids in input_ids.split(batch_size or len(input_ids))
         ]
-        said, entropy, _first = (torch.cat(column) for column in zip(*parts, strict=True))
+        said, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
         return said, entropy if compute_entropy else None, None
 
 

@@ -5,8 +5,7 @@
     advantages   GAE over the decisions of an episode, discounted by the clock, against a critic that sees
                  more than the prompt, and what came next (`rlmemo.learning.value`); then normalised
     updates      TRL's clipped loss with the mask of a plan in it, an entropy bonus and the divergence
-                 from the model it began with, whose weight adapts; the same clipped loss for the first
-                 picks that were not drawn, which the replay can score as well; the critic's clipped loss
+                 from the model it began with, whose weight adapts; and the critic's clipped loss
     keeping      every few rollouts the policy's likeliest plans are played on validation; the best adapter
                  is kept, and learning stops when there was none better for a while
 
@@ -152,7 +151,6 @@ class EpisodeTrainer(GRPOTrainer):
         normal = (gained - gained.mean()) / (gained.std() + 1e-8)
         for name, column in {
             "advantages": normal, "returns": returns, "values": value, "features": played.features,
-            "first": played.first, "first_gain": first_gain(played) / (gained.std() + 1e-8),
         }.items():  # fmt: skip
             output[name] = torch.from_numpy(np.ascontiguousarray(column, np.float32)).to(device)
         self.foreseen = returns
@@ -188,7 +186,7 @@ class EpisodeTrainer(GRPOTrainer):
             )
             for ids in input_ids.split(batch_size or len(input_ids))
         ]
-        said, entropy, self.first = (torch.cat(column) for column in zip(*parts, strict=True))
+        said, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
         return said, entropy if compute_entropy else None, None
 
     # --- the loss -----------------------------------------------------------------------------------
@@ -203,16 +201,7 @@ class EpisodeTrainer(GRPOTrainer):
         self._metrics["train"]["value_loss"].append(value_loss.item())
         clipped = ((value - before).abs() > reach).float().mean().item()
         self._metrics["train"]["value_clip_fraction"].append(clipped)
-        return loss + value_loss + self.config.ppo_unsaid * self.unsaid(self.first, inputs)
-
-    def unsaid(self, log_p: Any, inputs: dict[str, Any]) -> Any:
-        """PPO's loss for every first pick there was, in place of the one that was drawn: each with its odds
-        then, its own ratio, and what it would have been worth at once and alone. The mean over what could
-        have been drawn has none of the noise of drawing."""
-        before, gain = inputs["first"], inputs["first_gain"]
-        ratio = (log_p - before.clamp(min=1e-9).log()).exp()
-        near = ratio.clamp(1 - self.epsilon_low, 1 + self.epsilon_high)
-        return -(before * torch.min(ratio * gain, near * gain)).sum(1).mean()
+        return loss + value_loss
 
     def create_optimizer(self, model: Any = None) -> Any:
         optimizer = super().create_optimizer(model)
@@ -301,16 +290,6 @@ class EpisodeTrainer(GRPOTrainer):
         self._step, self.beta = state["step"], state["kl_weight"]
         parts = self.args.steps_per_generation
         self._buffered_inputs = [under(f"buffer.{part}.") for part in range(parts)]
-
-
-def first_gain(played: Rollout) -> np.ndarray:
-    """What each place, or none, would have been worth as the plan beyond what the policy expects there,
-    float64 [D, SIZE + 1]; for what was drawn, what the whole plan was worth."""
-    worth = np.concatenate([played.features[:, -AHEAD:-1], np.zeros((len(played), 1))], axis=1, dtype=float)
-    drawn = np.where(played.place[:, 0] >= 0, played.place[:, 0], worth.shape[1] - 1)
-    worth[np.arange(len(played)), drawn] = played.reward
-    gain: np.ndarray = worth - (worth * played.first).sum(1, keepdims=True)
-    return gain
 
 
 WARM_UP = 1 << 30  # number of the rollout that the critic is fitted to first

@@ -59,8 +59,7 @@ class Rollout:
     prompts int64 [D, PROMPT_LENGTH]; place, delay int64 [D, K] (-1: no pick); logp float64 [D]; reward
     float64 [D], credited to the decision; features float32 [D, F], what the critic sees, of which the last
     AHEAD columns know what came next: what each place, at once, would have been worth, and their mean under
-    the policy; first float64 [D, SIZE + 1], probability of each place, and of none, as first pick; gap_s
-    float64 [D], seconds until the next event; last bool [D], the episode ends here.
+    the policy; gap_s float64 [D], seconds until the next event; last bool [D], the episode ends here.
     """
 
     prompts: np.ndarray
@@ -69,7 +68,6 @@ class Rollout:
     logp: np.ndarray
     features: np.ndarray
     reward: np.ndarray
-    first: np.ndarray
     gap_s: np.ndarray
     last: np.ndarray
 
@@ -172,7 +170,6 @@ class Field:
             logp=logp.reshape(flat),
             features=features.reshape(flat, -1),
             reward=reward.reshape(flat),
-            first=first_pick.reshape(flat, -1),
             gap_s=gap,
             last=moments.last.reshape(flat),
         )
