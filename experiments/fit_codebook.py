@@ -1,6 +1,6 @@
-"""Fit the codebook: the two boosted trees that turn a candidate's statistics into tokens.
+"""Fit the codebook: the tree that turns a candidate's statistics into a token.
 
-    python experiments/fit_codebook.py            # writes rlmemo/base/codebook.json, about a minute
+    python -m experiments.fit_codebook            # writes rlmemo/base/codebook.json, about a minute
 
 On synthetic personas only (experiments/personas.py). Refitting it makes every trained model unreadable:
 pre-train anew afterwards.
@@ -9,16 +9,14 @@ pre-train anew afterwards.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from rlmemo.policies.codebook import LEAVES
 
-from rlmemo.policies.codebook import LEAVES  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 PERSONAS, ROWS_EACH = 1200, 150
 
@@ -65,7 +63,6 @@ def main() -> None:
     import lightgbm
 
     from env.slate import SLATE_SIZE
-    from rlmemo.policies.codebook import GROUPS
     from rlmemo.policies.reading import statistics
 
     people = [moments(10_000_000 + i) for i in range(PERSONAS)]
@@ -79,27 +76,20 @@ def main() -> None:
         "deterministic": True,
     }  # fmt: skip
     score = np.full(len(opened), np.log(opened.mean() / (1 - opened.mean())))
-    book = {}
-    for name in GROUPS:
-        tree: dict[str, Any] = {}
-        for _ in range(1 if book else 4):
-            # The first tree starts from the mean, far from what most of its leaves should say, so its
-            # leaves take a few Newton steps (on the same leaves); the second corrects what is left.
-            if not tree:
-                data = lightgbm.Dataset(values, opened, init_score=score)
-                booster = lightgbm.train(parameters, data, 1)
-                leaf = booster.predict(values, pred_leaf=True).ravel()
-                tree = booster.dump_model()["tree_info"][0]
-                step = np.zeros(LEAVES)
-            p = 1 / (1 + np.exp(-(score + step[leaf])))
-            gradient = np.bincount(leaf, opened - p, LEAVES)
-            hessian = np.bincount(leaf, p * (1 - p), LEAVES) + 1.0
-            step += np.clip(gradient / hessian, -2, 2)
-        score = score + step[leaf]
-        p = 1 / (1 + np.exp(-score))
-        loss = -np.where(opened, np.log(p), np.log(1 - p)).sum() / len(answer)
-        print(f"tree {name}: {loss:.4f} nats a decision on {len(answer)} decisions")
-        book[name] = flatten(tree, step)
+    # The tree starts from the mean, far from what most of its leaves should say, so its leaves take a few
+    # Newton steps (on the same leaves).
+    booster = lightgbm.train(parameters, lightgbm.Dataset(values, opened, init_score=score), 1)
+    leaf = booster.predict(values, pred_leaf=True).ravel()
+    step = np.zeros(LEAVES)
+    for _ in range(4):
+        p = 1 / (1 + np.exp(-(score + step[leaf])))
+        gradient = np.bincount(leaf, opened - p, LEAVES)
+        hessian = np.bincount(leaf, p * (1 - p), LEAVES) + 1.0
+        step += np.clip(gradient / hessian, -2, 2)
+    p = 1 / (1 + np.exp(-(score + step[leaf])))
+    loss = -np.where(opened, np.log(p), np.log(1 - p)).sum() / len(answer)
+    print(f"{loss:.4f} nats a decision on {len(answer)} decisions")
+    book = {"s": flatten(booster.dump_model()["tree_info"][0], step)}
     (ROOT / "rlmemo/base/codebook.json").write_text(json.dumps(book) + "\n")
 
 

@@ -6,8 +6,8 @@ is opened next (or `<end>`: none of them), after the letter which delay bucket, 
 will take, and, as an auxiliary task that makes the pointing learnable, at the end of every candidate
 whether it is the one. No recording is read.
 
-    python experiments/pretrain_base.py --out rlmemo/base --minutes 8 --size small      # on a GPU
-    python experiments/pretrain_base.py --out /tmp/base --minutes 60 --size small       # on two cores
+    python -m experiments.pretrain_base --out /tmp/base --minutes 8 --size small      # on a GPU
+    python -m experiments.pretrain_base --out /tmp/base --minutes 60 --size tiny      # on two cores
 
 Simplified on purpose: one process trains, the others invent people; the learning rate follows the
 clock, so `--minutes` is the only schedule; no checkpoint but the last.
@@ -86,7 +86,7 @@ def make_model(size: str) -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     from rlmemo.policies import reading as r
-    from rlmemo.policies.codebook import LEAVES, load_codebook
+    from rlmemo.policies.codebook import load_codebook
 
     hidden, layers, heads, inner = SIZES[size]
     config = Qwen3Config(
@@ -105,18 +105,59 @@ def make_model(size: str) -> Any:
         pad_token_id=r.ID[r.PAD],
     )
     model = Qwen3ForCausalLM(config)
-    # A statistic's token starts as what its leaf says along one direction, so that training begins
-    # from counting and not from noise; letters shown in the slate start as the letter that is answered.
+    # A statistic's token starts as what it says of the candidate's log-odds along one direction, so that
+    # training begins from counting and not from noise; letters shown in the slate start as the letter that
+    # is answered.
     with torch.no_grad():
         weight = model.model.embed_tokens.weight
         direction = torch.randn(hidden) / hidden**0.5
-        for name, tree in load_codebook().items():
-            first = r.ID[f"{name}0"]
-            weight[first : first + LEAVES] += 0.05 * torch.from_numpy(tree.log_odds)[:, None] * direction
+        for first, odds in (("s0", load_codebook().log_odds), ("q0", q_odds())):
+            at = r.ID[first]
+            weight[at : at + len(odds)] += 0.05 * torch.from_numpy(odds)[:, None] * direction
         for letter in r.LETTERS:
             for state in r.STATES:
                 weight[r.ID[f"{letter}:{state}"]] += weight[r.ID[letter]]
     return model
+
+
+def q_odds() -> np.ndarray:
+    """What each `q` token says: log-odds, float32."""
+    from rlmemo.policies.reading import ODDS_EDGES
+
+    step = ODDS_EDGES[1] - ODDS_EDGES[0]
+    return (np.append(ODDS_EDGES, ODDS_EDGES[-1] + step) - step / 2).astype(np.float32)
+
+
+def start_from(model: Any, folder: Path) -> int:
+    """Take over the weights of an earlier base model of the same size: those of the tokens that both know
+    by name, and all others. A `q` token that it does not know starts as the `s` token with the nearest
+    log-odds. The number of tokens taken over."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rlmemo.policies import reading as r
+    from rlmemo.policies.codebook import load_codebook
+
+    old = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    known = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    weights = old.state_dict()
+    table = weights.pop("model.embed_tokens.weight")
+    weights.pop("lm_head.weight", None)
+    model.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        mine = model.model.embed_tokens.weight
+        shared = [name for name in r.ID if name in known]
+        for name in shared:
+            mine[r.ID[name]] = table[known[name]]
+        if "q0" not in known:
+            leaf = load_codebook().log_odds
+            for level, odds in enumerate(q_odds()):
+                mine[r.ID[f"q{level}"]] = mine[r.ID[f"s{int(np.abs(leaf - odds).argmin())}"]]
+        for name in ("m0.", "m1.", "m2.", "m3."):  # the moment's last token, once without the scorer's "none"
+            if name[:-1] in known:
+                for level in range(10):
+                    mine[r.ID[f"{name}{level}"]] = table[known[name[:-1]]]
+    return len(shared)
 
 
 def save(model: Any, out: Path) -> None:
@@ -204,6 +245,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the training process")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--init", type=Path, help="folder of an earlier base model of this size to start from"
+    )
     args = parser.parse_args()
 
     import torch
@@ -223,7 +267,10 @@ def main() -> None:
         w.start()
     rng = np.random.default_rng(7)
     held_out = np.concatenate([rng.permutation(invent(HELD_OUT + i))[:150] for i in range(60)])
-    raw = make_model(args.size).to(device)
+    raw = make_model(args.size)
+    if args.init:
+        print(f"{start_from(raw, args.init)} tokens as in {args.init}", flush=True)
+    raw = raw.to(device)
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
     trained = torch.compile(losses) if device == "cuda" else losses
@@ -279,7 +326,7 @@ def main() -> None:
     result |= {
         "size": args.size, "parameters": sum(p.numel() for p in raw.parameters()), "steps": step,
         "examples": step * args.batch, "fresh_examples": seen, "minutes": args.minutes, "device": device,
-        "seed": args.seed,
+        "seed": args.seed, "warm_start": args.init is not None,
     }  # fmt: skip
     save(raw.cpu(), args.out)
     (args.out / "pretraining.json").write_text(json.dumps(result, indent=1) + "\n")

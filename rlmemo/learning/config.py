@@ -29,6 +29,7 @@ ONLINE = ("ppo", "grpo", "rloo")
 """Stages in which the policy learns from what it says while it learns."""
 CRITICS = ("hindsight", "state")
 QUANTIZE = ("none", "4bit")
+DTYPES = ("auto", "float32", "bfloat16")
 SPLITS = ("chrono", "wave")
 COSTS = ("desktop", "phone", "web")
 DPO_LOSSES = (
@@ -59,6 +60,7 @@ LEARNING_RATES: dict[str, dict[str, float]] = {
 """What `--sft-lr` and its kind are where they are not given, by `--peft`."""
 REPORTERS = ("none", "trackio", "tensorboard", "wandb")
 PAIRINGS = ("weighted", "on_policy", "extremes")
+SCORERS = ("fit", "shipped")
 KEEP = ("best", "last")
 PLAN_WORLDS = ("played", "still")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
@@ -92,6 +94,12 @@ class TrainConfig:
     ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world")
     picks: int = _setting(3, "K, prewarms per plan at most", "world")
 
+    scorer: str = _setting(
+        "fit",
+        "fit: the trees whose answer the model reads are fitted on the training part; shipped: as they came",
+        "learning",
+        SCORERS,
+    )
     peft: str = _setting(
         "lora", "; ".join(f"{k}: {v}" for k, v in PEFT_KINDS.items()), "learning", tuple(PEFT_KINDS)
     )
@@ -205,6 +213,7 @@ class TrainConfig:
     history: int = _setting(32, "events in a prompt at least, twice as many at most", "text")
     micro_batch: int = _setting(0, "states in one pass; an update sums up several (0: all at once)", "text")
     quantize: str = _setting("none", "4bit: the base model in 4 bits, through bitsandbytes", "text", QUANTIZE)
+    dtype: str = _setting("auto", "in which a model of a hub reads on the CPU once trained", "text", DTYPES)
 
     policies: str = _setting(BASELINES, "baselines in the report, joined by commas", "evaluation")
 
@@ -215,7 +224,7 @@ class TrainConfig:
     @property
     def loading(self) -> Loading:
         """How a model that reads text is loaded."""
-        return Loading(self.history, self.quantize, self.micro_batch)
+        return Loading(self.history, self.quantize, self.micro_batch, self.dtype)
 
     @property
     def adapter_text(self) -> str:

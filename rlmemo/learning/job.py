@@ -46,6 +46,7 @@ def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
         _threads(folder)
         reads = reading_for(config.model, config.loading)
         ground = Ground.prepare(start.timelines, start.split, cost_model(config.costs), start.world, reads)
+    ground = _scorers(config, folder, ground, display)
     feedback = _feedback(config, folder, ground, start, display)
     interrupt = Interrupt()
     for_sft, for_plans = draw(
@@ -103,6 +104,28 @@ def _threads(folder: RunFolder) -> None:
         folder.finish("start", {"threads": torch.get_num_threads()})
     else:
         torch.set_num_threads(int(state["start"]["threads"]))
+
+
+def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Display) -> Ground:
+    """The ground with the answers of scorers that were fitted on the training part, for a model that reads
+    them."""
+    from rlmemo.policies.scorer import Crossed, base_scorer, fit_scorers, load_scorers, save_scorers
+
+    if ground.reading.kind != "slots":
+        return ground
+    if "scorer" not in folder.state():
+        with display.stage("scorer, the trees whose answer the model reads") as bar:
+            began = time.perf_counter()
+            if config.scorer == "fit":
+                crossed = fit_scorers(ground.slates, ground.train, seed=config.seed)
+            else:
+                crossed = Crossed(base_scorer(), ())
+            with folder_atomic(folder.path / "scorer") as part:
+                save_scorers(crossed, part)
+            fitted = len(crossed.fold) > 0
+            bar.note = "fitted on the training part" if fitted else "the shipped one"
+            folder.finish("scorer", {"fitted": fitted, "seconds": time.perf_counter() - began})
+    return ground.scored(load_scorers(folder.path / "scorer"))
 
 
 def _sft(

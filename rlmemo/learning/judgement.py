@@ -120,10 +120,10 @@ def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
         shelf = Shelf(load)
         found = {stage: ShelvedPolicy(shelf, stage) for stage in stages}
     if config.adapter_per_user:
-        from rlmemo.policies.language import load_model
+        from rlmemo.policies.language import load_model, with_scorer
         from rlmemo.policies.per_user import per_user, switching
 
-        switch = switching(load_model(config.model, config.loading)[0], folder.path)
+        switch = switching(with_scorer(load_model(config.model, config.loading)[0], folder.path), folder.path)
         found["users"] = per_user(LanguagePolicy(switch.model, "users"), switch)
     return found
 

@@ -7,7 +7,7 @@ from events 0..index and from what the no-prewarm world holds then; its answer f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from rlmemo.policies import reading
 from rlmemo.policies.protocol import decisions
 from rlmemo.policies.readings import SLOTS, Reading, join
 from rlmemo.policies.residency import residency
+from rlmemo.policies.scorer import Crossed
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Ground:
     """
 
     timelines: list[Timeline]
-    slates: list[Slates]
+    slates: Sequence[Slates]
     costs: list[Costs]
     world: WorldConfig
     split: Split
@@ -56,6 +57,16 @@ class Ground:
             split=split,
             reading=reads,
         )
+
+    @property
+    def train(self) -> list[np.ndarray]:
+        """Decisions of the training part, per timeline."""
+        return [decisions(events) for events in self.split.train]
+
+    def scored(self, crossed: Crossed) -> Ground:
+        """The same with the scorers' answers beside the slates."""
+        slates = [crossed.score(s, train) for s, train in zip(self.slates, self.train, strict=True)]
+        return replace(self, slates=slates)
 
 
 @dataclass(frozen=True)

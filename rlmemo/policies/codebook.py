@@ -1,11 +1,11 @@
-"""From statistics to tokens: two small boosted trees that bin what is known of a candidate.
+"""From statistics to a token: a boosted tree that says what kind of candidate this is.
 
-A language model needs tokens, and a statistic binned by hand into a token of its own makes a slate of
-twelve candidates cost a hundred tokens or more. So the bins are fitted: the first tree asks of all the
-statistics together "is this candidate opened next?", the second what the first one missed, and their
-leaves are the tokens, sorted by their answer, so that `s0` is the least and `s255` the most promising.
-The trees were fitted on synthetic personas by `experiments/fit_codebook.py` and are stored as plain
-numbers in `rlmemo/base/codebook.json`; nothing here is fitted to a recording.
+A language model needs tokens, and every statistic binned by hand into a token of its own makes a slate of
+twelve candidates cost a hundred tokens or more. So the bins are fitted: a tree asks of all the statistics
+together "is this candidate opened next?", and its leaves are the tokens, sorted by their answer, so that
+`s0` is the least and `s255` the most promising. The tree was fitted on synthetic personas by
+`experiments/fit_codebook.py` and is stored as plain numbers in `rlmemo/base/codebook.json`; nothing here
+is fitted to a recording. (What all the statistics say together in one number is the scorer's part.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from importlib.resources import files
 import numpy as np
 
 LEAVES = 256
-GROUPS = ("s", "t")  # the trees, in order; also the first letter of their tokens
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,14 @@ class Tree:
 
 
 @lru_cache(maxsize=1)
-def load_codebook() -> dict[str, Tree]:
-    """The shipped trees by name."""
-    raw = json.loads((files("rlmemo.base") / "codebook.json").read_text())
-    return {
-        name: Tree(
-            feature=np.array(tree["feature"], np.int64),
-            threshold=np.array(tree["threshold"], np.float32),
-            left=np.array(tree["left"], np.int64),
-            right=np.array(tree["right"], np.int64),
-            leaf=np.array(tree["leaf"], np.int64),
-            log_odds=np.array(tree["log_odds"], np.float32),
-        )
-        for name, tree in raw.items()
-    }
+def load_codebook() -> Tree:
+    """The shipped tree."""
+    tree = json.loads((files("rlmemo.base") / "codebook.json").read_text())["s"]
+    return Tree(
+        feature=np.array(tree["feature"], np.int64),
+        threshold=np.array(tree["threshold"], np.float32),
+        left=np.array(tree["left"], np.int64),
+        right=np.array(tree["right"], np.int64),
+        leaf=np.array(tree["leaf"], np.int64),
+        log_odds=np.array(tree["log_odds"], np.float32),
+    )

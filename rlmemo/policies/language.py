@@ -28,8 +28,9 @@ from rlmemo.policies.branching import Reader, can_branch
 from rlmemo.policies.forward import batches, begin
 from rlmemo.policies.hub import EMBEDDED, Loading, check_model, is_slots, model_folder, weights_sha256
 from rlmemo.policies.planners import Planned
+from rlmemo.policies.precision import for_reading
 from rlmemo.policies.protocol import Ranking, Stream
-from rlmemo.policies.readings import reading_of
+from rlmemo.policies.readings import SlotReading, reading_of
 
 # Middle of each `WHEN` bucket in log time, seconds: what is said when one number is asked for.
 WHEN_S = np.sqrt(np.array([0.7, *reading.WHEN_EDGES_S]) * np.array([*reading.WHEN_EDGES_S, 86400.0]))
@@ -67,13 +68,14 @@ def load_model(name: str = EMBEDDED, loading: Loading = Loading()) -> tuple[Any,
 
 
 def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) -> Any:  # noqa: B008
-    """The model `name` reading with the adapter of a folder (None: as it came)."""
+    """The model `name` reading with the adapter of a folder (None: as it came), in the precision that
+    `loading.dtype` says."""
     model, _ = load_model(name, loading)
     if adapter is not None:
         from rlmemo.learning.adapters import reading as read_with
 
         model = read_with(model, adapter)
-    return model.eval()
+    return for_reading(model.eval(), loading.dtype)
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,7 @@ class LanguagePolicy:
         if (folder / "adapters").is_dir():
             from rlmemo.policies.per_user import per_user, switching
 
-            switch = switching(load_model(base, loading)[0], folder)
+            switch = switching(with_scorer(load_model(base, loading)[0], folder), folder)
         model = switch.model if switch else load_adapted(base, folder / "adapter", loading)
         kind = LanguagePolicy if choice.get("planner") == "own" else RankedLanguagePolicy
         from rlmemo.feedback.judging import approved

@@ -1,11 +1,13 @@
 """How the embedded language model reads a moment: a fixed-length sequence of tokens, a plan as its answer.
 
-    <bos> h4.0 g3.0 ... e:A e:= e:?  s190 t12 A:cold s4 t131 B:warm ...  <when> <plan>     A d1 C d0 <end>
+    <bos> h4.0 g3.0 ... e:A e:= e:?  s190 q62 A:cold s4 q31 B:warm ...  <when> <plan>     A d1 C d0 <end>
     |---- the moment ----| |--history-| |------- the slate -------|    |--query--|     |- answer -|
 
-The statistics of the slate (`env.slate`) are binned by the trees of `rlmemo.policies.codebook`, two
-tokens a candidate, so that a whole history of thousands of events is read in one forward pass over
-`PROMPT_LENGTH` tokens. A candidate's letter comes after its statistics, with what is in memory now
+What is known of a candidate (`env.slate`) becomes two tokens, so that a whole history of thousands of
+events is read in one forward pass over `PROMPT_LENGTH` tokens: `s`, the kind of candidate it is (its leaf
+in the tree of `rlmemo.policies.codebook`), and `q`, the probability that it comes next by the boosted
+trees of `rlmemo.policies.scorer`, in steps of its log-odds; what those trees say of "none of these" stands
+in the moment. A candidate's letter comes after its statistics, with what is in memory now
 (cold, warm, loading): whoever points at the letter has read them. Targets appear as letters, best
 first, never by name: the model learns how people repeat themselves, not what they open.
 
@@ -21,7 +23,8 @@ from itertools import product
 import numpy as np
 
 from env.slate import CONTEXT, SLATE_SIZE, Slates
-from rlmemo.policies.codebook import GROUPS, LEAVES, load_codebook
+from rlmemo.policies.codebook import LEAVES, load_codebook
+from rlmemo.policies.scorer import Scored, Scorer, base_scorer
 
 PICKS = 3
 DELAYS_S = (0.0, 30.0, 300.0, 1800.0)
@@ -42,8 +45,12 @@ _MOMENT: tuple[tuple[str, tuple[tuple[str, tuple[float, ...]], ...]], ...] = (
         ),
     ),
     ("p", (("pace", tuple(_LOG([8.0, 20, 45, 120]))), ("log_events", tuple(_LOG([50.0, 200, 800, 2500]))))),
-    ("m", (("free", (0.02, 0.25, 0.6)),)),
+    (
+        "m",
+        (("free", (0.02, 0.25, 0.6)), ("none_odds", (-4.0, -3.0, -2.25, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5))),
+    ),
 )
+ODDS_EDGES = np.linspace(-6.5, 4.6, 112)  # of `q`, log-odds; one step is a tenth
 
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:SLATE_SIZE])
 DELAYS = tuple(f"d{i}" for i in range(len(DELAYS_S)))
@@ -60,8 +67,8 @@ def _names(groups: tuple[tuple[str, tuple[tuple[str, tuple[float, ...]], ...]], 
 
 
 _MOMENT_NAMES = _names(_MOMENT)
-_STAT_NAMES = [[f"{prefix}{leaf}" for leaf in range(LEAVES)] for prefix in GROUPS]
-_EMPTY = tuple(f"{prefix}-" for prefix in GROUPS)
+_STAT_NAMES = [[f"s{leaf}" for leaf in range(LEAVES)], [f"q{level}" for level in range(len(ODDS_EDGES) + 1)]]
+_EMPTY = ("s-", "q-")
 _SHOWN = tuple(f"{letter}:{state}" for letter in LETTERS for state in STATES)
 VOCABULARY: tuple[str, ...] = (
     PAD, BOS, END, ASK_WHEN, ASK_PLAN, YES, NO, *LETTERS, *DELAYS, *WHEN, *_EVENTS, *_SHOWN, *_EMPTY,
@@ -73,7 +80,7 @@ DELAY_IDS = np.array([ID[x] for x in DELAYS])
 WHEN_IDS = np.array([ID[x] for x in WHEN])
 END_ID = ID[END]
 
-_PER_CANDIDATE = len(GROUPS) + 1
+_PER_CANDIDATE = len(_EMPTY) + 1
 _SLATE_START = 1 + len(_MOMENT) + HISTORY
 PROMPT_LENGTH = _SLATE_START + SLATE_SIZE * _PER_CANDIDATE + 2
 # Places of the letters of the candidates: pre-training also asks there "is it this one?".
@@ -90,10 +97,12 @@ def encode_prompts(
     rows: np.ndarray,
     warm: np.ndarray | None = None,
     free: np.ndarray | None = None,
+    scorer: Scorer | None = None,
 ) -> np.ndarray:
     """Prompts of the decisions `rows` of one timeline, int64 [D, PROMPT_LENGTH].
 
-    slates: the timeline's slates, of size SLATE_SIZE. target: its target column, int32 [n] (only
+    slates: the timeline's slates, of size SLATE_SIZE; where they are not `Scored`, `scorer` is
+    asked (None: the shipped one). target: its target column, int32 [n] (only
     entries up to each row are read). rows: int64 [D]. warm: [D, SLATE_SIZE], 0 cold, 1 warm, 2
     loading (None: all cold). free: share of the memory budget that is free, [D] (None: full).
     Raises ValueError when the slates have another size.
@@ -108,6 +117,11 @@ def encode_prompts(
 
     moment = {name: slates.context[rows, i] for i, name in enumerate(CONTEXT)}
     moment["free"] = np.zeros(n) if free is None else np.asarray(free)
+    log_p = (
+        slates.score[rows] if isinstance(slates, Scored) else (scorer or base_scorer()).log_p(slates, rows)
+    )
+    odds = log_odds(log_p)
+    moment["none_odds"] = odds[:, -1]
     for place, ((_, parts), names) in enumerate(zip(_MOMENT, _MOMENT_NAMES, strict=True)):
         level = np.zeros(n, dtype=np.int64)
         for name, edges in parts:
@@ -126,9 +140,9 @@ def encode_prompts(
 
     block = out[:, _SLATE_START:-2].reshape(n, SLATE_SIZE, _PER_CANDIDATE)
     empty = candidates < 0
-    known_of = statistics(slates, rows)
-    for place, tree in enumerate(load_codebook().values()):
-        tokens = tree.tokens(known_of).reshape(n, SLATE_SIZE)
+    leaf = load_codebook().tokens(statistics(slates, rows)).reshape(n, SLATE_SIZE)
+    level = np.searchsorted(ODDS_EDGES, odds[:, :-1], side="right")
+    for place, tokens in enumerate((leaf, level)):
         block[:, :, place] = np.where(empty, ID[_EMPTY[place]], ID[_STAT_NAMES[place][0]] + tokens)
     state = np.zeros((n, SLATE_SIZE), np.int64) if warm is None else np.asarray(warm, dtype=np.int64)
     block[:, :, -1] = ID[_SHOWN[0]] + len(STATES) * np.arange(SLATE_SIZE) + state
@@ -137,8 +151,14 @@ def encode_prompts(
     return out
 
 
+def log_odds(log_p: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)) of log-probabilities, float64."""
+    log_p = np.asarray(log_p, np.float64)
+    return log_p - np.log(np.maximum(-np.expm1(log_p), 1e-9))
+
+
 def statistics(slates: Slates, rows: np.ndarray) -> np.ndarray:
-    """What the trees of the codebook look at, float32 [D * SLATE_SIZE, len(FEATURES) + len(CONTEXT)]."""
+    """What the tree of the codebook looks at, float32 [D * SLATE_SIZE, len(FEATURES) + len(CONTEXT)]."""
     size = slates.candidates.shape[1]
     moment = np.repeat(slates.context[rows][:, None], size, axis=1)
     return np.concatenate([slates.features[rows], moment], axis=2).reshape(len(rows) * size, -1)

@@ -15,6 +15,7 @@ import numpy as np
 from env.slate import Slates
 from env.timeline import Timeline
 from rlmemo.policies import reading
+from rlmemo.policies.scorer import Scorer
 
 
 class Reading(Protocol):
@@ -74,7 +75,11 @@ class Reading(Protocol):
 
 
 class SlotReading:
-    """The embedded model's reading: `rlmemo.policies.reading`."""
+    """The embedded model's reading: `rlmemo.policies.reading`. scorer: whose answers it reads (None: the
+    shipped one's)."""
+
+    def __init__(self, scorer: Scorer | None = None) -> None:
+        self.scorer = scorer
 
     kind = "slots"
     letters = reading.LETTER_IDS
@@ -93,7 +98,7 @@ class SlotReading:
         warm: np.ndarray | None = None,
         free: np.ndarray | None = None,
     ) -> np.ndarray:
-        return reading.encode_prompts(slates, timeline.target, rows, warm, free)
+        return reading.encode_prompts(slates, timeline.target, rows, warm, free, self.scorer)
 
     def free_level(self, free: np.ndarray) -> np.ndarray:
         return reading.free_level(free)

@@ -86,7 +86,7 @@ class Following:
             )
         return reading.encode_prompts(
             slates, self._slates.targets[last], np.array([kept - 1]), None if warm is None else warm[None],
-            None if free is None else np.array([free]),
+            None if free is None else np.array([free]), getattr(self._reading, "scorer", None),
         )  # fmt: skip
 
     def rank(self) -> Ranking:

@@ -1,0 +1,277 @@
+"""The scorer: boosted trees that put one number on every candidate of a slate, and on "none of these".
+
+A small language model reads tokens, and tokens keep little of a statistic. What a candidate's statistics
+say together is therefore summed up by a ranker of boosted trees (a conditional logit over the places of
+the slate and one row for "none"), and its answer is what the model reads as the candidate's `q` token
+(`rlmemo.policies.reading`). The package ships one that was fitted on synthetic personas alone
+(`experiments/fit_scorer.py`, `rlmemo/base/scorer.txt`). A training run fits its own on its training part,
+with the shipped one's answer as one more column (`fit_scorers`).
+
+A ranker is too sure of moments it was fitted on. So the training part is read through scorers that were
+fitted without it (`Crossed`: the part is cut into blocks of time, each scored by the fit on the others),
+and everything after it through the fit on all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.errors import InputError
+from env.slate import CONTEXT, FEATURES, Slates
+
+BLOCKS = 3
+ROUNDS, PATIENCE = 500, 40
+FAST = 0.05
+"""Learning rate of a run's scorers: half the trees, and half the time, of PARAMETERS' own."""
+MINIMUM_DECISIONS = 300
+"""Below this many training decisions trees only memorise, and the shipped scorer is used as it is."""
+
+PARAMETERS: dict[str, Any] = {
+    # Chosen among four settings by log loss on webtrackr's validation part.
+    "learning_rate": 0.03,
+    "num_leaves": 31,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "lambda_l2": 1.0,
+    "metric": "None",
+    # One thread: tables of this size gain little from two, and where the cores are busy LightGBM's threads
+    # wait for each other spinning (measured: 16 s became 121 s on two cores shared by five processes).
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbose": -1,
+}
+RELATIVE = [FEATURES.index(f) for f in ("share1", "share2", "share3", "fresh_share1", "recent_frequency")]
+COLUMNS = len(FEATURES) + len(CONTEXT) + 1 + len(RELATIVE)
+
+
+def table(slates: Slates, indices: np.ndarray) -> np.ndarray:
+    """Rows of decisions: float32 [D * (size + 1), COLUMNS], features, context, place, distance from the
+    best; the last row of each decision stands for "none of these"."""
+    f = slates.features[indices]
+    d, k, n = f.shape
+    rows = np.zeros((d, k + 1, COLUMNS), np.float32)
+    rows[:, :k, :n] = f
+    rows[:, :, n : n + len(CONTEXT)] = slates.context[indices][:, None, :]
+    rows[:, :k, n + len(CONTEXT)] = np.where(slates.candidates[indices] >= 0, np.arange(k), k + 1)
+    rows[:, k, n + len(CONTEXT)] = -1
+    best = f[:, :, RELATIVE]
+    rows[:, :k, n + len(CONTEXT) + 1 :] = best - best.max(axis=1, keepdims=True)
+    return rows.reshape(d * (k + 1), COLUMNS)
+
+
+def right_places(slates: Slates, indices: np.ndarray) -> np.ndarray:
+    """Column of the target opened next, int64 [D]; the last one (size) where the slate does not hold it."""
+    answer = slates.answer[indices].astype(np.int64)
+    return np.where(answer >= 0, answer, slates.candidates.shape[1])
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def log_loss(scores: np.ndarray, right: np.ndarray) -> float:
+    """Mean nats a decision of scores [D, places + 1]."""
+    s = scores - scores.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(s).sum(axis=1)) - s[np.arange(len(right)), right]))
+
+
+def boost(
+    rows: np.ndarray,
+    right: np.ndarray,
+    places: int,
+    *,
+    seed: int,
+    rounds: int,
+    held: tuple[np.ndarray, np.ndarray] | None = None,
+    **parameters: Any,
+) -> Any:
+    """A LightGBM booster of the conditional logit over `places` + 1 rows a decision.
+
+    rows: [D * (places + 1), columns]; right: [D]. held: the same of decisions to stop early on.
+    """
+    import lightgbm as lgb
+
+    def grid(scores: np.ndarray) -> np.ndarray:
+        return np.asarray(scores).reshape(-1, places + 1)
+
+    def gradient(scores: np.ndarray, _: Any) -> tuple[np.ndarray, np.ndarray]:
+        p = softmax(grid(scores))
+        hessian = np.maximum(p * (1.0 - p), 1e-6)
+        p[np.arange(len(right)), right] -= 1.0
+        return p.ravel(), hessian.ravel()
+
+    data = lgb.Dataset(rows, np.zeros(len(rows)), params={"verbose": -1})
+    options: dict[str, Any] = {}
+    if held is not None:
+        options = {
+            "valid_sets": [lgb.Dataset(held[0], np.zeros(len(held[0])), reference=data)],
+            "feval": lambda scores, _: ("log_loss", log_loss(grid(scores), held[1]), False),
+            "callbacks": [lgb.early_stopping(PATIENCE, verbose=False)],
+        }
+    # 200 rows on webtrackr's 9,986 training decisions, fewer where there are fewer.
+    least = max(20, min(200, len(right) // 50))
+    chosen = {**PARAMETERS, "min_data_in_leaf": least, "seed": seed, "objective": gradient, **parameters}
+    return lgb.train(chosen, data, rounds, **options)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A booster, and below it the scorer whose answer is one of its columns (None: it has no such)."""
+
+    booster: Any
+    below: Scorer | None = None
+
+    def log_p(self, slates: Slates, indices: np.ndarray) -> np.ndarray:
+        """Log-probability of every place and, last, of none: float32 [D, size + 1]."""
+        indices = np.asarray(indices, np.int64)
+        width = slates.candidates.shape[1] + 1
+        if not len(indices):
+            return np.zeros((0, width), np.float32)
+        rows = columns(slates, indices, self.below)
+        scores = self.booster.predict(rows, num_threads=1, raw_score=True)
+        scores = np.asarray(scores).reshape(-1, width)
+        scores = scores - scores.max(axis=1, keepdims=True)
+        return (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """As LightGBM's text."""
+        from rlmemo.learning.folder import write_atomic
+
+        write_atomic(path, self.booster.model_to_string(num_iteration=self.booster.best_iteration or None))
+
+
+def columns(slates: Slates, indices: np.ndarray, below: Scorer | None) -> np.ndarray:
+    """`table`, with the answer of the scorer below as one more column."""
+    rows = table(slates, indices)
+    return rows if below is None else np.column_stack([rows, below.log_p(slates, indices).ravel()])
+
+
+@dataclass(frozen=True)
+class Scored(Slates):
+    """Slates with a scorer's answer. score: float32 [n, size + 1], log-probability of every place and,
+    last, of none."""
+
+    score: np.ndarray
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """The scorers of a run: `final` for what comes after the training part; `fold[b]` for block b of it,
+    fitted without that block. rounds: of each."""
+
+    final: Scorer
+    fold: tuple[Scorer, ...]
+
+    def score(self, slates: Slates, train: np.ndarray) -> Scored:
+        """`slates` with the scores of every decision. train: int64, the decisions of the training part."""
+        n, size = slates.candidates.shape
+        score = np.empty((n, size + 1), np.float32)
+        after = np.setdiff1d(np.arange(n), train) if self.fold else np.arange(n)
+        score[after] = self.final.log_p(slates, after)
+        for scorer, block in zip(
+            self.fold, np.array_split(np.sort(train), max(len(self.fold), 1)), strict=False
+        ):
+            score[block] = scorer.log_p(slates, block)
+        return scored_by(slates, score)
+
+
+def scored_by(slates: Slates, score: np.ndarray) -> Scored:
+    """`slates` with `score`."""
+    return Scored(slates.candidates, slates.features, slates.context, slates.answer, score)
+
+
+def scored(slates: Slates, scorer: Scorer | None = None) -> Scored:
+    """`slates` with the answer of `scorer` (None: the shipped one) at every decision."""
+    chosen = scorer or base_scorer()
+    return scored_by(slates, chosen.log_p(slates, np.arange(len(slates.candidates))))
+
+
+def fit_scorers(slates: Sequence[Slates], train: Sequence[np.ndarray], *, seed: int) -> Crossed:
+    """Fit on the training decisions (per timeline); nothing else is read, the validation part neither.
+
+    Each block's fit stops early on the block it leaves out; the final one takes the mean of their rounds,
+    scaled by how much more it learns from. Where there are fewer than MINIMUM_DECISIONS, or the fits are
+    no better on what they have not seen than the shipped scorer, the shipped one is used.
+    """
+    base = base_scorer()
+    blocks = [np.array_split(np.sort(np.asarray(one, np.int64)), BLOCKS) for one in train]
+    if sum(len(one) for one in train) < MINIMUM_DECISIONS:
+        return Crossed(base, ())
+    places = slates[0].candidates.shape[1]
+    parts = []
+    for b in range(BLOCKS):
+        pieces = [(s, one[b]) for s, one in zip(slates, blocks, strict=True) if len(one[b])]
+        parts.append(
+            (
+                np.concatenate([columns(s, block, base) for s, block in pieces]),
+                np.concatenate([right_places(s, block) for s, block in pieces]),
+            )
+        )
+    folds, rounds, losses, before = [], [], [], []
+    for b in range(BLOCKS):
+        rows = np.concatenate([parts[c][0] for c in range(BLOCKS) if c != b])
+        right = np.concatenate([parts[c][1] for c in range(BLOCKS) if c != b])
+        booster = boost(rows, right, places, seed=seed, rounds=ROUNDS, held=parts[b], learning_rate=FAST)
+        folds.append(Scorer(booster, base))
+        rounds.append(booster.best_iteration)
+        losses.append(float(booster.best_score["valid_0"]["log_loss"]) * len(parts[b][1]))
+        before.append(log_loss(parts[b][0][:, -1].reshape(-1, places + 1), parts[b][1]) * len(parts[b][1]))
+    if sum(losses) >= sum(before):
+        return Crossed(base, ())
+    final = boost(
+        np.concatenate([p[0] for p in parts]),
+        np.concatenate([p[1] for p in parts]),
+        places,
+        seed=seed,
+        rounds=max(1, round(float(np.mean(rounds)) * BLOCKS / (BLOCKS - 1))),
+        learning_rate=FAST,
+    )
+    return Crossed(Scorer(final, base), tuple(folds))
+
+
+def load_scorer(path: Path, below: Scorer | None = None) -> Scorer:
+    """What `Scorer.save` wrote. Raises InputError where it cannot be read."""
+    import lightgbm as lgb
+
+    try:
+        booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, lgb.basic.LightGBMError) as error:
+        raise InputError(f"{path}: the scorer cannot be read ({error}); train the run again") from None
+    width = booster.num_feature() - COLUMNS
+    if width not in (0, 1) or (width == 1) != (below is not None):
+        raise InputError(f"{path}: the scorer has {booster.num_feature()} columns; train the run again")
+    return Scorer(booster, below)
+
+
+@lru_cache(maxsize=1)
+def base_scorer() -> Scorer:
+    """The shipped scorer, fitted on synthetic personas alone."""
+    return load_scorer(Path(str(files("rlmemo.base") / "scorer.txt")))
+
+
+def save_scorers(crossed: Crossed, folder: Path) -> None:
+    """Into an empty folder; the shipped scorer itself is not copied."""
+    if crossed.final is not base_scorer():
+        crossed.final.save(folder / "final.txt")
+        for b, scorer in enumerate(crossed.fold):
+            scorer.save(folder / f"block{b}.txt")
+
+
+def load_scorers(folder: Path) -> Crossed:
+    """What `save_scorers` wrote; the shipped scorer where it wrote nothing."""
+    base = base_scorer()
+    if not (folder / "final.txt").exists():
+        return Crossed(base, ())
+    blocks = sorted(folder.glob("block*.txt"))
+    return Crossed(load_scorer(folder / "final.txt", base), tuple(load_scorer(p, base) for p in blocks))

@@ -1,0 +1,117 @@
+"""The scorer: fitted on the training part alone, crosswise, and read by the model as it was written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from env.errors import InputError
+from env.slate import build_slates
+from rlmemo.learning.states import Ground, part_states, prompts
+from rlmemo.policies import reading, scorer
+from tests.training_ground import small_ground
+
+
+@pytest.fixture(scope="module")
+def ground() -> Ground:
+    return small_ground()
+
+
+@pytest.fixture(scope="module")
+def crossed(ground: Ground) -> scorer.Crossed:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scorer, "MINIMUM_DECISIONS", 50)
+        return scorer.fit_scorers(ground.slates, ground.train, seed=0)
+
+
+def test_probabilities_of_the_shipped_scorer_sum_to_one(ground: Ground) -> None:
+    log_p = scorer.base_scorer().log_p(ground.slates[0], np.arange(40))
+    assert log_p.shape == (40, reading.SLATE_SIZE + 1)
+    np.testing.assert_allclose(np.exp(log_p).sum(1), 1, rtol=1e-5)
+
+
+def test_the_shipped_scorer_knows_more_than_the_order_of_the_slate(ground: Ground) -> None:
+    right = np.concatenate(
+        [scorer.right_places(s, i) for s, i in zip(ground.slates, ground.train, strict=True)]
+    )
+    log_p = np.concatenate(
+        [scorer.base_scorer().log_p(s, i) for s, i in zip(ground.slates, ground.train, strict=True)]
+    )
+    always = np.log(np.bincount(right, minlength=log_p.shape[1]) / len(right) + 1e-9)  # known in hindsight
+    assert scorer.log_loss(log_p, right) < scorer.log_loss(np.tile(always, (len(right), 1)), right)
+
+
+def test_a_block_is_scored_by_who_has_not_seen_it(ground: Ground, crossed: scorer.Crossed) -> None:
+    if not crossed.fold:
+        pytest.skip("the shipped scorer is better here")
+    slates, train = ground.slates[0], ground.train[0]
+    made = crossed.score(slates, train)
+    for fold, block in zip(crossed.fold, np.array_split(train, scorer.BLOCKS), strict=True):
+        np.testing.assert_array_equal(made.score[block], fold.log_p(slates, block))
+    after = np.arange(train[-1] + 1, len(slates.candidates))
+    np.testing.assert_array_equal(made.score[after], crossed.final.log_p(slates, after))
+
+
+def test_nothing_after_the_training_part_is_read(ground: Ground) -> None:
+    """Other events after the training part leave the scorers as they are, to the last bit."""
+    changed = []
+    for timeline, train in zip(ground.timelines, ground.split.train, strict=True):
+        target = timeline.target.copy()
+        rest = np.arange(int(train.max()) + 1, len(target))
+        target[rest] = np.where(rest % 2 == 0, 0, 1)
+        changed.append(replace(timeline, target=target))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scorer, "MINIMUM_DECISIONS", 50)
+        one = scorer.fit_scorers(ground.slates, ground.train, seed=0)
+        other = scorer.fit_scorers(
+            [build_slates(t, reading.SLATE_SIZE) for t in changed], ground.train, seed=0
+        )
+    assert len(one.fold) == len(other.fold)
+    for a, b in zip((one.final, *one.fold), (other.final, *other.fold), strict=True):
+        assert a.booster.model_to_string() == b.booster.model_to_string()
+
+
+def test_what_was_saved_is_what_is_loaded(ground: Ground, crossed: scorer.Crossed, tmp_path: Path) -> None:
+    scorer.save_scorers(crossed, tmp_path)
+    loaded = scorer.load_scorers(tmp_path)
+    states = part_states(ground.split.train)[slice(0, 200)]
+    np.testing.assert_array_equal(
+        prompts(ground.scored(loaded), states), prompts(ground.scored(crossed), states)
+    )
+
+
+def test_too_little_to_learn_from_keeps_the_shipped_scorer(ground: Ground, tmp_path: Path) -> None:
+    few = [train[:20] for train in ground.train]
+    crossed = scorer.fit_scorers(ground.slates, few, seed=0)
+    assert crossed.final is scorer.base_scorer()
+    scorer.save_scorers(crossed, tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert scorer.load_scorers(tmp_path).final is scorer.base_scorer()
+
+
+def test_a_damaged_scorer_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "final.txt").write_text("tree\nno trees here\n")
+    with pytest.raises(InputError, match=r"final\.txt.*train the run again"):
+        scorer.load_scorers(tmp_path)
+
+
+def test_the_prompt_tells_the_scorer_s_odds(ground: Ground) -> None:
+    slates = ground.slates[0]
+    rows = np.array([50])
+    level = {"low": -3.0, "high": 2.0}
+    text = {}
+    for name, odds in level.items():
+        p = 1 / (1 + np.exp(-odds))
+        score = np.full((len(slates.candidates), reading.SLATE_SIZE + 1), np.log((1 - p) / 12), np.float32)
+        score[:, 0] = np.log(p)
+        made = scorer.scored_by(slates, score)
+        text[name] = reading.text_of(
+            reading.encode_prompts(made, ground.timelines[0].target, rows)[0]
+        ).split()
+    place = int(reading.CANDIDATE_ENDS[0]) - 1
+    for name, odds in level.items():
+        read = int(text[name][place].removeprefix("q"))
+        assert reading.ODDS_EDGES[read - 1] <= odds <= reading.ODDS_EDGES[read]
