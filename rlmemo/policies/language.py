@@ -74,8 +74,17 @@ def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) 
     if adapter is not None:
         from rlmemo.learning.adapters import reading as read_with
 
-        model = read_with(model, adapter)
+        model = with_scorer(read_with(model, adapter), adapter.parent)
     return for_reading(model.eval(), loading.dtype)
+
+
+def with_scorer(model: Any, run: Path) -> Any:
+    """The model, reading the answers of the scorer of a run folder, if it reads any."""
+    from rlmemo.policies.scorer import load_scorers
+
+    if reading_of(model).kind == "slots":
+        model.reading = SlotReading(load_scorers(run / "scorer").final)
+    return model
 
 
 @dataclass(frozen=True)
