@@ -74,8 +74,9 @@ def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) 
     if adapter is not None:
         from rlmemo.learning.adapters import reading as read_with
 
-        model = with_scorer(read_with(model, adapter), adapter.parent)
-    return for_reading(model.eval(), loading.dtype)
+        model = read_with(model, adapter)
+    model = for_reading(model.eval(), loading.dtype)
+    return model if adapter is None else with_scorer(model, adapter.parent)
 
 
 def with_scorer(model: Any, run: Path) -> Any:
