@@ -71,9 +71,12 @@ def add_prediction(store: Store, key: str, t: float) -> None:
 # many at once
 
 
-def write_for(path: Path, number: int, rater: str, until: float, told: Path) -> None:
+def write_for(path: Path, number: int, rater: str, begin: Any, stop: Any, told: Path) -> None:
     """One writer: rates what it is shown, takes votes back, adds reasons, predictions and events, and opens
-    the file anew now and then; notes on `told` what was acknowledged and how long that took."""
+    the file anew now and then; notes on `told` what was acknowledged and how long that took.
+
+    begin: a barrier that it waits at; stop: an event that ends it.
+    """
     rng = random.Random(number)
     done = 0
     with told.open("w", encoding="utf-8") as file:
@@ -82,11 +85,12 @@ def write_for(path: Path, number: int, rater: str, until: float, told: Path) -> 
             file.write(json.dumps(what) + "\n")
             file.flush()
 
-        while time.time() < until:
+        begin.wait()
+        while not stop.is_set():
             try:
                 with open_store(path) as store:
                     for _ in range(40):
-                        if time.time() >= until:
+                        if stop.is_set():
                             return
                         began = time.perf_counter()
                         _one_write(store, number, rater, rng, done, tell)
@@ -111,35 +115,39 @@ def _one_write(store: Store, number: int, rater: str, rng: random.Random, done: 
         return
     if what < 0.25 and last is not None:
         ratings.explain(store, last, "wrong moment")
-        tell(key=f"{last.rating.key}:because:wrong moment", thumbs=[0, 1])
+        tell(key=f"{last.rating.key}:because:wrong moment", thumbs=last.rating.thumbs)
         return
     showing = ratings.open_showing(store, rater) or ratings.show_next(store, rater, rng.random())
     if showing is None:
         add_prediction(store, f"{number}-{done}", time.time())
         return
     thumbs = rng.randrange(2)
-    vote = ratings.rate(store, showing, thumbs)
-    # where another window was first, it is that window's vote that is there
-    tell(key=showing.key, thumbs=[thumbs] if vote is ratings.Vote.RECORDED else [0, 1])
+    if ratings.rate(store, showing, thumbs) is ratings.Vote.RECORDED:
+        tell(key=showing.key, thumbs=thumbs)
+    else:  # the other window was first, with this key or with a later one
+        tell(rated=[showing.moment.id, rater])
 
 
 def crowd(minutes: float, writers: int = 8, trainings: bool = True) -> dict[str, Any]:
-    """Writers and a trainer on one database for a while; what was promised and what came of it."""
+    """Writers and a trainer on one database, for `minutes` and until the training under way then is done;
+    what was promised and what came of it."""
     with tempfile.TemporaryDirectory() as folder:
-        path, until = Path(folder) / "memo.db", time.time() + 60 * minutes
+        path = Path(folder) / "memo.db"
         fill(path, 200)
         # the first two are one person with two windows
         raters = ["rater 0", *(f"rater {k}" for k in range(writers - 1))]
         told = [Path(folder) / f"told{k}" for k in range(writers)]
         context = multiprocessing.get_context("spawn")
+        begin, stop = context.Barrier(writers + 1), context.Event()
         crew = [
-            context.Process(target=write_for, args=(path, k, raters[k], until, told[k]))
+            context.Process(target=write_for, args=(path, k, raters[k], begin, stop, told[k]))
             for k in range(writers)
         ]
         for one in crew:
             one.start()
-        trained, failed = 0, []
-        while trainings and time.time() < until:
+        begin.wait(300)
+        until, trained, failed = time.time() + 60 * minutes, 0, []
+        while trainings and (trained == 0 or time.time() < until):
             here = ("--timelines", str(path), "--feedback", str(path), *SMALL)
             done = subprocess.run(
                 [sys.executable, "-m", "rlmemo.train", *here, "--out", str(Path(folder) / f"run{trained}")],
@@ -150,6 +158,8 @@ def crowd(minutes: float, writers: int = 8, trainings: bool = True) -> dict[str,
             trained += 1
             if done.returncode:
                 failed.append(done.stderr[-2000:])
+        time.sleep(max(0.0, until - time.time()))
+        stop.set()
         for one in crew:
             one.join(120)
         said = [json.loads(line) for file in told for line in file.read_text().splitlines()]
@@ -165,25 +175,28 @@ def crowd(minutes: float, writers: int = 8, trainings: bool = True) -> dict[str,
             "trainings_failed": failed,
             "errors": sorted({x["error"] for x in said if "error" in x}),
             "exits": [one.exitcode for one in crew],
-            **compare(path, [(x["key"], x["thumbs"]) for x in said if "key" in x]),
+            **compare(path, {x["key"]: x["thumbs"] for x in said if "key" in x}),
+            "told_that_it_was_rated_already": sum("rated" in x for x in said),
         }
         with open_store(path) as store:
+            rated = {(r.prediction_id, r.rater) for r in store.ratings(latest=False)}
+            found["lost"] += sum(tuple(x["rated"]) not in rated for x in said if "rated" in x)
             found["runs_noted"] = sum(run.status == "finished" for run in store.runs())
     kept = not (found["errors"] or failed or found["lost"] or found["doubled"] or any(found["exits"]))
     found["kept"] = kept and found["integrity"] == "ok" and found["runs_noted"] == trained
     return found
 
 
-def compare(path: Path, acknowledged: list[tuple[str, list[int]]]) -> dict[str, Any]:
-    """What was acknowledged against what is stored."""
+def compare(path: Path, acknowledged: dict[str, int]) -> dict[str, Any]:
+    """What was acknowledged (thumbs by key) against what is stored."""
     with closing(sqlite3.connect(path)) as db:
         rows = db.execute("SELECT key, thumbs FROM ratings").fetchall()
         integrity = db.execute("PRAGMA integrity_check").fetchone()[0]
     stored, count = dict(rows), Counter(key for key, _ in rows)
     return {
-        "acknowledged": len({key for key, _ in acknowledged}),
+        "acknowledged": len(acknowledged),
         "stored": len(rows),
-        "lost": sum(stored.get(key) not in thumbs for key, thumbs in dict(acknowledged).items()),
+        "lost": sum(stored.get(key) != thumbs for key, thumbs in acknowledged.items()),
         "doubled": sum(n > 1 for n in count.values()),
         "integrity": integrity,
     }
@@ -244,7 +257,7 @@ def kills(count: int, seed: int = 0) -> dict[str, Any]:
             "sent_again": resent,
             "of_these_there_already": there,
             "errors": sorted(set(errors)),
-            **compare(path, [(key, [thumbs]) for key, thumbs in acknowledged.items()]),
+            **compare(path, acknowledged),
         }
         with closing(sqlite3.connect(path)) as db:
             votes = db.execute("SELECT COUNT(*) FROM ratings GROUP BY prediction_id, rater").fetchall()

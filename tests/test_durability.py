@@ -1,0 +1,27 @@
+"""Ratings that cannot be lost, in small: the whole of it is `python -m experiments.durability`."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.durability import crowd, kills
+
+
+@pytest.mark.slow
+def test_eight_writers_and_a_trainer_on_one_database() -> None:
+    """Twenty seconds, or until one real training (read from the database, noted in it) is done."""
+    found = crowd(minutes=1 / 3)
+    assert found["errors"] == []
+    assert found["trainings_failed"] == []
+    assert found["acknowledged"] > 100, found
+    assert found["told_that_it_was_rated_already"] > 0, "two windows of one person met"
+    assert found["kept"], found
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_lose_no_vote() -> None:
+    found = kills(200)
+    assert found["kills"] > 190, found
+    assert found["of_these_there_already"] > 0, "some died between the commit and the thanks"
+    assert found["of_these_there_already"] < found["sent_again"], "and some before the commit"
+    assert found["kept"], found
