@@ -235,3 +235,22 @@ def _counting(forward: Any, read: list[int]) -> Any:
         return forward(ids)
 
     return counted
+
+
+def test_precision_is_chosen_for_large_text_models_only(tmp_path: Path, embedded: Any) -> None:
+    import torch
+
+    from rlmemo.policies import precision
+    from rlmemo.policies.hub import Loading
+    from rlmemo.policies.language import LanguagePolicy, load_adapted
+
+    write_text_model(tmp_path)
+    assert load_adapted(str(tmp_path), None).dtype == torch.float32  # small, so nothing is gained
+    halved = load_adapted(str(tmp_path), None, Loading(dtype="bfloat16"))
+    assert halved.dtype == torch.bfloat16
+    assert load_adapted("embedded", None, Loading(dtype="bfloat16")).dtype == torch.float32
+    assert precision.faster_dtype() == ("bfloat16" if precision.bfloat16_gain() >= 1.2 else "float32")
+    made, rows = timeline(), np.arange(40, 60)
+    full = LanguagePolicy(load_adapted(str(tmp_path), None)).rank(made, rows)
+    rough = LanguagePolicy(halved).rank(made, rows)
+    np.testing.assert_allclose(rough.none, full.none, atol=0.02)

@@ -29,11 +29,13 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 @dataclass(frozen=True)
 class Loading:
     """How a model that reads text is loaded. history: events in a prompt, at least (up to twice as many);
-    quantize: `none`, or `4bit` (bitsandbytes, on a GPU); micro_batch: prompts in one pass, 0: as it likes."""
+    quantize: `none`, or `4bit` (bitsandbytes, on a GPU); micro_batch: prompts in one pass, 0: as it likes;
+    dtype: in which a large one reads on the CPU, see `rlmemo.policies.precision` (trained: in float32)."""
 
     history: int = KEEP
     quantize: str = "none"
     micro_batch: int = 0
+    dtype: str = "auto"
 
 
 def model_folder(name: str) -> Path:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from typing import Any
 
 GAIN = 1.2
 """bfloat16 is taken where it is at least so much faster."""
+LARGE = 100_000_000
+"""Parameters from which on the question arises."""
 
 
 @lru_cache(maxsize=1)
@@ -35,3 +38,18 @@ def bfloat16_gain() -> float:
 def faster_dtype() -> str:
     """`bfloat16` or `float32`, for reading with a model of some hundred million weights on the CPU."""
     return "bfloat16" if bfloat16_gain() >= GAIN else "float32"
+
+
+def for_reading(model: Any, dtype: str) -> Any:
+    """`model` in the precision in which it is to read. dtype: `auto` (float32 models of `LARGE` parameters or
+    more on the CPU in `faster_dtype`, any other as it is), `float32`, `bfloat16`; the embedded model and what
+    lies on a GPU stay as they are."""
+    import torch
+
+    if getattr(model, "reading", None) is None or model.device.type != "cpu":
+        return model
+    if dtype == "auto":
+        if model.dtype != torch.float32 or sum(p.numel() for p in model.parameters()) < LARGE:
+            return model
+        dtype = faster_dtype()
+    return model.to(getattr(torch, dtype))
