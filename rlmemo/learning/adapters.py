@@ -50,7 +50,7 @@ def peft_config(config: TrainConfig, model: Any, steps: int) -> Any:
     linear: dict[str, Any] = {
         "lora_alpha": config.lora_alpha,
         "lora_dropout": 0.0,
-        "target_modules": list(LINEAR),
+        "target_modules": _linear(model),
         "task_type": "CAUSAL_LM",
     }
     tokens: dict[str, Any] = {"num_virtual_tokens": config.virtual_tokens, "task_type": "CAUSAL_LM"}
@@ -83,6 +83,12 @@ def peft_config(config: TrainConfig, model: Any, steps: int) -> Any:
     if config.peft == "prompt":
         return peft.PromptTuningConfig(**tokens)
     raise ValueError(f"no adapter of kind {config.peft}")
+
+
+def _linear(model: Any) -> list[str] | str:
+    """What the low-rank kinds change: `LINEAR`, or all linear layers where they are called otherwise."""
+    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    return list(LINEAR) if names.issuperset(LINEAR) else "all-linear"
 
 
 def new_adapter(model: Any, config: TrainConfig, steps: int) -> Any:
