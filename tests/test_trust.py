@@ -7,6 +7,7 @@ its files, half a random instant. Some are killed again while they resume. No fo
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickle
@@ -358,3 +359,32 @@ def test_a_reporter_that_is_not_there_is_said_in_one_line() -> None:
         if find_spec(name) is None:
             with pytest.raises(InputError, match=f"{name} is not installed; `pip install {name}`"):
                 check_reporter(name)
+
+
+def unpickling(tree: ast.AST) -> list[int]:
+    """Lines that would run code found in a file."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        called = ast.unparse(node.func)
+        given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        if (
+            called.startswith(("pickle.load", "joblib.load", "dill.load", "cloudpickle.load", "shelve.open"))
+            or (called == "torch.load" and given.get("weights_only") != "True")
+            or given.get("allow_pickle") == "True"
+            or given.get("trust_remote_code") == "True"
+            or called in ("yaml.load", "yaml.unsafe_load", "yaml.full_load")
+        ):
+            found.append(node.lineno)
+    return found
+
+
+def test_nothing_that_is_read_is_unpickled(repo_root: Path) -> None:
+    for bad in ("pickle.load(f)", "torch.load(f)", "np.load(f, allow_pickle=True)", "yaml.load(f)"):
+        assert unpickling(ast.parse(bad)) == [1], bad
+    assert not unpickling(ast.parse("torch.load(f, weights_only=True)"))
+    files = [p for room in ("env", "reward", "rlmemo", "dashboard") for p in (repo_root / room).rglob("*.py")]
+    assert len(files) > 80
+    found = {str(p): lines for p in files if (lines := unpickling(ast.parse(p.read_text(encoding="utf-8"))))}
+    assert not found
