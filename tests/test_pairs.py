@@ -169,7 +169,9 @@ def test_pairs_come_back_from_the_disk(tmp_path: Path, scored: list[Scored]) -> 
 
 def in_charge() -> Ground:
     """The small ground with a threshold planner on counts in charge of the training part."""
-    return played(small_ground(), CountingPolicy("markov1"), REWARD)[0]
+    ground, policy = small_ground(), CountingPolicy("markov1")
+    found, _ = played(ground, lambda user, index: policy.rank(ground.timelines[user], index), REWARD)
+    return found
 
 
 def test_who_is_in_charge_plans_the_training_part_and_nothing_else() -> None:

@@ -8,6 +8,7 @@ model that is about to learn, its threshold tuned for the reward on the training
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,20 @@ from env.plans import FIELDS, Plans
 from reward import Reward
 from rlmemo.learning.states import Ground, training_part
 from rlmemo.policies.planners import THRESHOLDS, Window, replay_threshold, sweep_windows
-from rlmemo.policies.protocol import Policy
+from rlmemo.policies.protocol import Ranking
+
+Rank = Callable[[int, np.ndarray], Ranking]
+"""(user, decisions int64 [D]) -> their ranking."""
 
 
-def played(ground: Ground, policy: Policy, reward: Reward) -> tuple[Ground, dict[str, float]]:
-    """The ground with `policy`, planning by threshold, in charge of the training part; and {"theta",
-    "reward_per_open"} of it. Nothing beyond the training part is looked at."""
+def played(ground: Ground, rank: Rank, reward: Reward) -> tuple[Ground, dict[str, float]]:
+    """The ground with who ranks by `rank`, planning by threshold, in charge of the training part; and
+    {"theta", "reward_per_open"} of it. Nothing beyond the training part is looked at."""
     windows = []
-    for user, timeline in enumerate(ground.timelines):
+    for user in range(len(ground.timelines)):
         part, costs = training_part(ground, user)
         if len(part) > 1:
-            ranking = policy.rank(timeline, np.arange(len(part) - 1, dtype=np.int64))
+            ranking = rank(user, np.arange(len(part) - 1, dtype=np.int64))
             world = ground.world.resolved(ground.costs[user])
             windows.append((user, world, Window(part, costs, 1, len(part), ranking)))
     opens = sum(len(w.timeline) - 1 for _, _, w in windows)
@@ -43,6 +47,19 @@ def played(ground: Ground, policy: Policy, reward: Reward) -> tuple[Ground, dict
         plans[user].target[: len(chosen)] = chosen
     found = {"theta": float(THRESHOLDS[best]), "reward_per_open": float(rewards[best]) / max(opens, 1)}
     return replace(ground, plans=plans), found
+
+
+def ranked_by(model: Any, ground: Ground) -> Rank:
+    """How a language model ranks moments of the ground: from the ground's own slates, whose scores are those
+    of scorers that have not seen the training moments they score (the model's own would be too sure)."""
+    from rlmemo.policies.language import ranking, read
+
+    def rank(user: int, index: np.ndarray) -> Ranking:
+        slates = ground.slates[user]
+        asked = ground.reading.prompts(ground.timelines[user], slates, index)
+        return ranking(read(model, asked), slates.candidates[index])
+
+    return rank
 
 
 def save_played(ground: Ground, path: Path) -> None:

@@ -35,7 +35,7 @@ from rlmemo.learning.pairs import (
     verdicts,
     write_pairs,
 )
-from rlmemo.learning.played import load_played, played, save_played
+from rlmemo.learning.played import load_played, played, ranked_by, save_played
 from rlmemo.learning.start import Start
 from rlmemo.learning.states import Ground, States, held, prompts
 from rlmemo.learning.training import Interrupt
@@ -136,13 +136,13 @@ def score_plans(
         return
     config = one.config
     with display.stage(f"plans for {len(states)} states, by replay") as bar:
-        from rlmemo.policies.language import LanguagePolicy, load_adapted
+        from rlmemo.policies.language import load_adapted
 
         began = time.perf_counter()
         model = load_adapted(config.model, folder.path / one.adapter, config.loading)
         charge: dict[str, Any] = {}
         if config.plan_world == "played":
-            ground, charge = played(ground, LanguagePolicy(model, "in charge"), start.reward)
+            ground, charge = played(ground, ranked_by(model, ground), start.reward)
             save_played(ground, folder.path / one.world)
         made, odds = propose_plans(config, model, ground, states, bar)
         scored = with_ratings(score(ground, states, made, start.reward, config.picks, odds), ground, feedback)
