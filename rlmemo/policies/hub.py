@@ -23,6 +23,7 @@ NO_BITSANDBYTES = (
 )
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
+_UNWANTED = ["original/*", "consolidated*"]  # the same weights once more
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -105,7 +106,14 @@ def weights_sha256(name: str) -> str | None:
         return sha256(path / WEIGHTS[0])
     if not (path / WEIGHTS[1]).is_file():
         return None
-    parts = sorted(path.glob("model-*.safetensors"))
+    try:
+        named = json.loads((path / WEIGHTS[1]).read_text(encoding="utf-8"))["weight_map"].values()
+        parts = sorted(path / Path(str(name)).name for name in set(named))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"model {name}: {path / WEIGHTS[1]} cannot be read; fetch the model again") from None
+    missing = [p.name for p in parts if not p.is_file()]
+    if missing:
+        raise InputError(f"model {name}: has no {missing[0]}; fetch the model again")
     return hashlib.sha256("".join(f"{p.name}:{sha256(p)}\n" for p in parts).encode()).hexdigest()
 
 
@@ -116,7 +124,10 @@ def _snapshot(name: str, *, local: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED, local_files_only=local))
+        found = snapshot_download(
+            name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, local_files_only=local
+        )
+        return Path(found)
     except LocalEntryNotFoundError as error:
         raise OSError("it is not in the local cache, and the hub does not answer") from error
     except HfHubHTTPError as error:
