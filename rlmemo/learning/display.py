@@ -13,6 +13,7 @@ SHOWN = {
     "rewards/accuracies": "pairs right",
     "rewards/margins": "margin",
     "reward": "reward a plan",
+    "plan_reward": "reward a plan",
     "validation/own": "reward an open on validation",
 }
 
