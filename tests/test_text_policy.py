@@ -463,3 +463,25 @@ def test_recipes_are_complete_settings(recipe: Path) -> None:
 
 def test_there_are_recipes() -> None:
     assert {"qwen3_0.6b", "llama3.1_8b"} <= {p.stem for p in RECIPES}
+
+
+def test_a_hub_name_is_found_in_the_local_cache(
+    folders: dict[tuple[str, bool], Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    repo = tmp_path / "hub" / "hub" / "models--nobody--tiny"
+    commit = "0" * 40
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(commit)
+    shutil.copytree(folders["qwen3", True], repo / "snapshots" / commit)
+    code = (
+        "from rlmemo.policies import make_policy; from rlmemo.policies.hub import check_model;"
+        "check_model('nobody/tiny'); print(make_policy('text:nobody/tiny').model.reading.kind)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.strip() == "text", done.stderr
