@@ -21,13 +21,13 @@ END = SIZE  # its column; the delays follow
 _COLUMN = np.full(len(reading.VOCABULARY), END, np.int64)
 _COLUMN[SYMBOLS] = np.arange(len(SYMBOLS))
 _COLD = np.array([reading.ID[f"{letter}:{reading.STATES[0]}"] for letter in reading.LETTERS])
-_NO_STATISTICS = np.array([i for token, i in reading.ID.items() if token in ("s-", "t-")])
+_NOTHING_KNOWN = np.array([i for token, i in reading.ID.items() if token in ("s-", "q-")])
 
 
 def pickable(prompts: np.ndarray) -> np.ndarray:
     """Places that a plan may name, bool [B, SIZE], read off the prompts int64 [B, PROMPT_LENGTH]."""
     cold = prompts[:, reading.CANDIDATE_ENDS] == _COLD
-    filled = ~np.isin(prompts[:, reading.CANDIDATE_ENDS - 1], _NO_STATISTICS)
+    filled = ~np.isin(prompts[:, reading.CANDIDATE_ENDS - 1], _NOTHING_KNOWN)
     made: np.ndarray = cold & filled
     return made
 

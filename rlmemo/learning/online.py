@@ -16,6 +16,8 @@ from rlmemo.learning.states import Ground, States
 from rlmemo.learning.training import Interrupt
 from rlmemo.policies.planners import Window, replay_planned
 from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.readings import SlotReading
+from rlmemo.policies.scorer import Scorer
 
 MOST_PASSES = 20  # over a small training part; more would only learn it by heart
 
@@ -49,7 +51,7 @@ def run_online(
         enough = max(2, -(-MOST_PASSES * train // rollout))
         config = replace(config, ppo_rollouts=min(config.ppo_rollouts, enough))
         with display.stage(f"PPO on {config.ppo_rollouts * rollout} decisions") as bar:
-            judge = Validation(ground, start, config.seed)
+            judge = Validation(ground, start, config.seed, _scorer(folder))
             field = field_of(ground, start.reward, feedback)
             model, found = run_ppo(config, folder, field, judge, adapter, base, interrupt, bar)
             bar.note = f"{judge.seen[0]:+.3f} to {found['best_validation']:+.3f} an open on validation"
@@ -64,11 +66,19 @@ def run_online(
     folder.finish(stage, {**found, "seconds": time.perf_counter() - began})
 
 
+def _scorer(folder: RunFolder) -> Scorer:
+    """The scorer that the run's policy reads, fitted on its whole training part."""
+    from rlmemo.policies.scorer import load_scorers
+
+    return load_scorers(folder.path / "scorer").final
+
+
 class Validation:
     """Reward per open of a model's own likeliest plans on the validation part (0 where that is empty)."""
 
-    def __init__(self, ground: Ground, start: Start, seed: int) -> None:
+    def __init__(self, ground: Ground, start: Start, seed: int, scorer: Scorer) -> None:
         self.ground, self.weights, self.seed = ground, start.reward.weights(FIELDS), seed
+        self.reading = SlotReading(scorer)
         self.seen: list[float] = []
         self.windows = []
         for user, timeline in enumerate(ground.timelines):
@@ -80,6 +90,7 @@ class Validation:
     def __call__(self, model: Any) -> float:
         from rlmemo.policies.language import LanguagePolicy
 
+        model.reading = self.reading
         policy = LanguagePolicy(model)
         total, opens = 0.0, 0
         for w in self.windows:

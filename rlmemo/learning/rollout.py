@@ -273,10 +273,13 @@ def show_memory(prompts: np.ndarray, warm: np.ndarray, free: np.ndarray) -> None
     Equal to encoding them anew (tests/test_rollout.py), at a hundredth of the cost.
     """
     prompts[:, reading.CANDIDATE_ENDS] = _COLD + np.asarray(warm, np.int64)
-    prompts[:, _FREE_PLACE] = reading.ID["m0"] + reading.free_level(free)
+    odds = (prompts[:, _FREE_PLACE] - _FREE_TOKEN) % _ODDS_LEVELS  # the other half of that token
+    prompts[:, _FREE_PLACE] = _FREE_TOKEN + reading.free_level(free) * _ODDS_LEVELS + odds
 
 
 _COLD = np.array([reading.ID[f"{letter}:{reading.STATES[0]}"] for letter in reading.LETTERS])
+_FREE_TOKEN = reading.ID["m0.0"]
+_ODDS_LEVELS = sum(token.startswith("m0.") for token in reading.VOCABULARY)
 _FREE_PLACE = int(reading.CANDIDATE_ENDS[0]) - 2 - reading.HISTORY - 1
 
 
