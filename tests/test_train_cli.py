@@ -70,7 +70,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
         (["--reward", "saved_secs=1"], "did you mean 'saved_seconds'"),
         (["--reward", "hit=many"], "hit"),
         (["--timelines", "nowhere.csv"], "nowhere.csv"),
-        (["--model", "Qwen/Qwen3-0.6B"], "no such folder"),
+        (["--model", "./no-such-model"], "no such folder"),
         (["--policies", "mru,gbtd"], "gbtd"),
         (["--resume", "--out", "nowhere"], "no run to resume"),
         (["--resume"], "no unfinished run"),
@@ -121,7 +121,7 @@ def test_a_tokenizer_that_is_not_ours_is_refused(cli: Cli, tmp_path: Path) -> No
     (base / "tokenizer.json").write_text(json.dumps(tokens))
     done = cli("rlmemo.train", "--model", "base")
     assert done.returncode == 2
-    assert "its tokenizer is not ours" in done.stderr
+    assert "tokenizer cannot write the prompt as text, nor is it ours" in done.stderr
 
 
 def test_options_and_file_and_defaults(tmp_path: Path) -> None:

@@ -108,6 +108,12 @@ def check_model(config: TrainConfig) -> None:
         raise InputError(
             "--quantize 4bit leaves no weights that could be trained; give a --peft other than none"
         )
+    from rlmemo.learning.training import quiet
+
+    quiet()
+    from rlmemo.policies.text_loading import reading_for
+
+    reading_for(config.model, config.loading)
 
 
 def check_reporter(name: str) -> None:

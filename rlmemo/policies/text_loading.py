@@ -92,7 +92,10 @@ def reading_for(name: str, loading: Loading) -> Reading:
     except (OSError, ValueError, KeyError, ImportError) as error:
         why = str(error).strip().splitlines()[0]
         raise InputError(f"model {name}: its tokenizer cannot be read ({why})") from None
-    return TextReading.of(
-        tokenizer, config, keep=loading.history, on_gpu=torch.cuda.is_available(),
-        micro_batch=loading.micro_batch,
-    )  # fmt: skip
+    try:
+        return TextReading.of(
+            tokenizer, config, keep=loading.history, on_gpu=torch.cuda.is_available(),
+            micro_batch=loading.micro_batch,
+        )  # fmt: skip
+    except InputError as error:
+        raise InputError(f"model {name}: {error}") from None
