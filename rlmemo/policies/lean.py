@@ -34,7 +34,7 @@ def fits(model: Any) -> bool:
         and model.device.type == "cpu"
     )
     return plain and all(
-        type(part) is nn.Linear and part.bias is None
+        type(part) is nn.Linear and part._parameters["bias"] is None
         for layer in model.model.layers
         for part in (
             layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.self_attn.o_proj,
@@ -45,7 +45,13 @@ def fits(model: Any) -> bool:
 
 def hooked(model: Any) -> bool:
     """Whether something has put a hook into the model, so that its own code has to run."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    waiting = [model]
+    while waiting:  # a quarter of the time of `any(... for part in model.modules())`
+        part = waiting.pop()
+        if part._forward_hooks or part._forward_pre_hooks:
+            return True
+        waiting.extend(child for child in part._modules.values() if child is not None)
+    return False
 
 
 def hidden(model: Any, ids: Any, last: int, kept: list[tuple[Any, Any]] | None = None) -> Any:
