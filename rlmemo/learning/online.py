@@ -54,7 +54,8 @@ def run_online(
             judge = Validation(ground, start, config.seed, _scorer(folder))
             field = field_of(ground, start.reward, feedback)
             model, found = run_ppo(config, folder, field, judge, adapter, base, interrupt, bar)
-            bar.note = f"{judge.seen[0]:+.3f} to {found['best_validation']:+.3f} an open on validation"
+            was, now = found["start_validation"], found["best_validation"]
+            bar.note = f"{was:+.3f} to {now:+.3f} an open on validation"
     else:
         from rlmemo.learning.groups import run_groups
 
@@ -79,7 +80,6 @@ class Validation:
     def __init__(self, ground: Ground, start: Start, seed: int, scorer: Scorer) -> None:
         self.ground, self.weights, self.seed = ground, start.reward.weights(FIELDS), seed
         self.reading = SlotReading(scorer)
-        self.seen: list[float] = []
         self.windows = []
         for user, timeline in enumerate(ground.timelines):
             events = ground.split.validation[user]
@@ -97,5 +97,4 @@ class Validation:
             planned = policy.plan(w.timeline, w.indices, w.costs, self.ground.world, seed=self.seed)
             total += float((replay_planned(w, self.ground.world, planned).table @ self.weights).sum())
             opens += w.stop - w.start
-        self.seen.append(total / max(opens, 1))
-        return self.seen[-1]
+        return total / max(opens, 1)

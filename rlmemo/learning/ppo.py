@@ -62,6 +62,7 @@ class EpisodeTrainer(GRPOTrainer):
         knowing = config.ppo_critic == "hindsight"
         self.critic = Critic(field.features, AHEAD, knowing, config.seed)
         self.best: tuple[float, int, dict[str, Any]] | None = None
+        self.start: float | None = None  # on validation, before the first update
         self.judged = -1  # the rollout before which validation was last looked at
         self.worse = 0
         self.played: Rollout | None = None
@@ -228,6 +229,7 @@ class EpisodeTrainer(GRPOTrainer):
             return
         found = self.judge(model)
         self.judged = number
+        self.start = found if self.start is None else self.start
         self._metrics["train"]["validation/own"].append(found)
         if self.best is None or found > self.best[0]:
             self.best = (found, number, self.trained())
@@ -267,7 +269,7 @@ class EpisodeTrainer(GRPOTrainer):
         save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, path / TENSORS)
         state = {
             "step": self._step, "kl_weight": self.beta, "best": self.best[:2], "judged": self.judged,
-            "worse": self.worse,
+            "worse": self.worse, "start": self.start,
         }  # fmt: skip
         (path / STATE).write_text(json.dumps(state), encoding="utf-8")
 
@@ -286,7 +288,7 @@ class EpisodeTrainer(GRPOTrainer):
         self.critic.load_state_dict(under("critic."))
         self.foreseen = tensors["foreseen"].cpu().numpy()
         self.best = (*state["best"], under("best."))
-        self.judged, self.worse = state["judged"], state["worse"]
+        self.judged, self.worse, self.start = state["judged"], state["worse"], state["start"]
         self._step, self.beta = state["step"], state["kl_weight"]
         parts = self.args.steps_per_generation
         self._buffered_inputs = [under(f"buffer.{part}.") for part in range(parts)]
@@ -375,5 +377,6 @@ def run_ppo(
     value, rollout, _ = trainer.best
     decisions = found["steps"] * config.ppo_batch // config.ppo_epochs
     return trainer.model, {
-        **found, "decisions": decisions, "best_validation": value, "best_rollout": rollout,
+        **found, "decisions": decisions, "start_validation": trainer.start, "best_validation": value,
+        "best_rollout": rollout,
     }  # fmt: skip
