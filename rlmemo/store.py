@@ -50,7 +50,7 @@ __all__ = [
     "open_store",
 ]
 
-BUSY_S = 15.0
+BUSY_S = 30.0
 MAX_REASON = 2000
 DEFAULT_DB = "rlmemo.db"
 _INSERT_EVENT = (
