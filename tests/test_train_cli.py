@@ -272,3 +272,4 @@ def test_ctrl_c_and_kill_lose_nothing(
     steps = [json.loads(x)["step"] for x in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert len(steps) == len((whole[0] / "metrics.jsonl").read_text().splitlines())
     finish(cli, "--out", "cut", "--resume")  # there is nothing left to do, and that is no error
+    assert (tmp_path / "cut" / "adapter" / "plan.json").exists()
