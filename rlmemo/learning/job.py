@@ -106,6 +106,23 @@ def _threads(folder: RunFolder) -> None:
         torch.set_num_threads(int(state["start"]["threads"]))
 
 
+def _scorer_before(config: TrainConfig, folder: RunFolder) -> Path | None:
+    """The scorers of the run that --init-adapter names, where they were fitted to the same training part."""
+    import yaml
+
+    if config.init_adapter is None or not (Path(config.init_adapter) / "scorer").is_dir():
+        return None
+    runs = [
+        yaml.safe_load((x / "config.yaml").read_text(encoding="utf-8"))
+        for x in (Path(config.init_adapter), folder.path)
+    ]
+    same = [
+        (run["met"]["timelines"]["sha256"], *(run["settings"].get(k) for k in ("seed", "split", "scorer")))
+        for run in runs
+    ]
+    return Path(config.init_adapter) / "scorer" if same[0] == same[1] else None
+
+
 def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Display) -> Ground:
     """The ground with the answers of scorers that were fitted on the training part, for a model that reads
     them."""
@@ -116,7 +133,10 @@ def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Di
     if "scorer" not in folder.state():
         with display.stage("scorer, the trees whose answer the model reads") as bar:
             began = time.perf_counter()
-            if config.scorer == "fit":
+            known = _scorer_before(config, folder)
+            if known is not None:
+                crossed = load_scorers(known)
+            elif config.scorer == "fit":
                 crossed = fit_scorers(ground.slates, ground.train, seed=config.seed)
             else:
                 crossed = Crossed(base_scorer(), ())
@@ -124,6 +144,7 @@ def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Di
                 save_scorers(crossed, part)
             fitted = len(crossed.fold) > 0
             bar.note = "fitted on the training part" if fitted else "the shipped one"
+            bar.note += f", by {config.init_adapter}" if known is not None else ""
             folder.finish("scorer", {"fitted": fitted, "seconds": time.perf_counter() - began})
     return ground.scored(load_scorers(folder.path / "scorer"))
 
