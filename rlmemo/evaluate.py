@@ -100,6 +100,8 @@ class Judged:
     threshold: float = float("nan")
     curve: dict[str, np.ndarray] = field(default_factory=dict)
     budgets: dict[float, dict[str, Estimate]] = field(default_factory=dict)
+    terms: dict[str, Estimate] = field(default_factory=dict)
+    """The reward per open by term, weighted: they add up to `reward_per_open`."""
     calibration: Calibration | None = None
     calibration_none: Calibration | None = None
     per_user: dict[str, float] = field(default_factory=dict)
@@ -166,6 +168,22 @@ class Evaluation:
                     for n, by in found.items()
                 }
                 for key, found in (("differences", self.differences), ("against_gbdt", self.against_gbdt))
+            },
+            "reward_terms": {
+                n: {term: e.as_json() for term, e in j.terms.items()} for n, j in self.policies.items()
+            },
+            "reliability": {
+                n: {
+                    what: {
+                        "predicted": c.predicted.tolist(),
+                        "observed": c.observed.tolist(),
+                        "size": c.size.tolist(),
+                    }
+                    for what, c in (("first", j.calibration), ("none", j.calibration_none))
+                    if c is not None
+                }
+                for n, j in self.policies.items()
+                if j.calibration is not None
             },
             "hr@1_per_user": {n: j.per_user for n, j in self.policies.items() if j.per_user},
             "notes": self.notes,
@@ -356,6 +374,7 @@ class _Run:
                 }
             if budget == setting.budget:
                 judged.metrics |= prewarm_metrics(opens, self.draws, bound[budget])
+                judged.terms = self._terms(found)
                 judged.per_event |= {
                     "hit_rate": opens.hit,
                     "saved_seconds_per_open": opens.saved_s,
@@ -386,6 +405,15 @@ class _Run:
 
     def _opens(self, found: Sequence[Outcomes]) -> Opens:
         return Opens.join([_opens_of(o, self.reward) for o in found])
+
+    def _terms(self, found: Sequence[Outcomes]) -> dict[str, Estimate]:
+        parts = [(self.reward.parts(o), o) for o in found]
+        return {
+            term: self.draws.ratio(
+                _join([np.broadcast_to(p[term], len(o.table))[o.start : o.stop] for p, o in parts])
+            )
+            for term, _ in self.reward.terms
+        }
 
     def _curve(self, totals: np.ndarray) -> dict[str, np.ndarray]:
         from env.plans import FIELDS

@@ -138,3 +138,20 @@ def test_progress_counts_up_to_the_end(timelines: list[Timeline]) -> None:
     assert [name for name, _, _ in seen] == ["oracle", "mru", "markov1", "done"]
     assert [done for _, done, _ in seen] == [0, 1, 2, 3]
     assert {total for _, _, total in seen} == {3}
+
+
+def test_the_reward_is_the_sum_of_its_terms_and_the_report_holds_both(result: Evaluation) -> None:
+    written = result.as_json()
+    for name, judged in result.policies.items():
+        assert set(judged.terms) == {"saved_seconds", "held_mb_minutes", "planned", "rating"}
+        total = sum(e.value for e in judged.terms.values())
+        assert total == pytest.approx(judged.metrics["reward_per_open"].value, abs=1e-12), name
+        assert written["reward_terms"][name]["planned"]["value"] == judged.terms["planned"].value <= 0.0
+    assert result.policies["markov1"].terms["held_mb_minutes"].value < 0.0
+    assert "none" not in written["reliability"]  # it ranks nothing
+    bins = written["reliability"]["markov1"]["first"]
+    assert sum(bins["size"]) <= result.n_events
+    gaps = np.abs(np.array(bins["predicted"]) - np.array(bins["observed"]))
+    assert gaps @ bins["size"] / sum(bins["size"]) == pytest.approx(
+        result.policies["markov1"].metrics["ece"].value
+    )
