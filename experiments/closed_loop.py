@@ -4,7 +4,7 @@
 
 Everything is the real thing: `rlmemo.predict` stores predictions, the simulated person rates them through
 the functions that the dashboard calls, `rlmemo.train --feedback --init-adapter` goes on from the last round.
-Ratings are given on the validation part; what is reported as held out is the test part, never rated. There
+Ratings are given on the training part; what is reported as held out is the test part, never rated. There
 the person's true taste is known to the experiment, and approval is its mean chance of thumbs up over all
 plans that are shown (so it has no sampling noise but that of the moments), hits and waste are the judge's.
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from experiments.simulated_rater import Taste, draw_taste, rate_all
 
-ROUNDS, PER_ROUND, ASKED = 5, 200, 260
+ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 3000, "plan-states": 400, "dpo-pairs": 800}
 LATER = {"plan-states": 250, "dpo-pairs": 500}
 
@@ -188,7 +188,22 @@ def loop(out: Path, data: Data, seed: int, weight: float, method: str) -> dict[s
     rounds: list[dict[str, Any]] = [{"round": 0, "held_out": bootstrap(data, before, before)}]
     for k in range(1, ROUNDS + 1):
         last = str(out / f"round{k - 1}")
-        predict(["--timelines", db, "--policy", last, "--db", db, "--n", str(ASKED), "--seed", str(k)])
+        predict(
+            [
+                "--timelines",
+                db,
+                "--policy",
+                last,
+                "--db",
+                db,
+                "--n",
+                str(ASKED),
+                "--part",
+                "train",
+                "--seed",
+                str(k),
+            ]
+        )
         with open_store(db) as store:
             rated, up = rate_all(store, taste, "simulated", 1000 * seed + k, PER_ROUND)
         now = out / f"round{k}"
@@ -241,7 +256,7 @@ def say(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--timelines", default="demo")
-    p.add_argument("--people", type=int, default=3, help="how many of its people (the first ones)")
+    p.add_argument("--people", type=int, default=6, help="how many of its people (the first ones)")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--out", type=Path, default=Path("runs/closed_loop"))
     p.add_argument("--weight", type=float, default=1.5, help="--feedback-weight of every round")
