@@ -139,12 +139,13 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
         ranking = policy.rank(timeline, indices)
         apart = disagreement(ranking, other.rank(timeline, indices)) if other else np.zeros(len(indices))
         planned = _plans(policy, timeline, indices, ranking, costs, world, threshold, options.seed)
+        warm = warm_listed(timeline, indices, ranking, costs, world)
         wanted = 0
         for row in rng.permutation(len(indices)).tolist():
             if wanted == picked:
                 break
             i = int(indices[row])
-            target, delay, propensity = _explored(planned, ranking, row, options.explore, rng)
+            target, delay, propensity = _explored(planned, ranking, warm, row, options.explore, rng)
             if not options.still and not (target >= 0).any():
                 continue
             wanted += 1
@@ -231,31 +232,57 @@ def _plans(
     return Planned(rows, np.zeros(rows.shape, np.int8), np.ones(len(indices)))
 
 
+def warm_listed(
+    timeline: Timeline, indices: np.ndarray, ranking: Ranking, costs: Costs, world: WorldConfig
+) -> np.ndarray:
+    """Which of the first `LISTED` targets are in memory anyway at each decision (indices without gaps), bool
+    [D, LISTED]: in the world in which nobody prewarms, as in the stored outcome."""
+    import numpy as np
+
+    from env.plans import Plans
+    from rlmemo.policies.residency import residency
+
+    listed = np.full((len(timeline), LISTED), -1, np.int32)
+    depth = min(LISTED, ranking.targets.shape[1])
+    listed[indices, :depth] = ranking.targets[:, :depth]
+    first, last = int(indices[0]), int(indices[-1])
+    warm, _ = residency(timeline, listed, costs, world, Plans.empty(len(indices)), first, last)
+    found: np.ndarray = warm > 0
+    return found
+
+
+def tried(ranking: Ranking, warm: np.ndarray, row: int) -> np.ndarray:
+    """The targets that exploring may try at a decision, int [m]: listed, and not in memory anyway; a prewarm
+    of what is warm would teach nothing."""
+    listed = ranking.targets[row][:LISTED]
+    return listed[(listed >= 0) & ~warm[row][: len(listed)]]
+
+
 def _explored(
-    planned: Planned, ranking: Ranking, row: int, explore: float, rng: np.random.Generator
+    planned: Planned, ranking: Ranking, warm: np.ndarray, row: int, explore: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """The plan that is shown, its delays, and the probability with which it is shown.
 
-    With probability `explore` one of the listed targets alone, at once, drawn evenly, takes the plan's
+    With probability `explore` one of the listed cold targets alone, at once, drawn evenly, takes the plan's
     place; a plan that can come about both ways has both probabilities.
     """
     target, delay = planned.target[row].copy(), planned.delay[row].copy()
-    others = ranking.targets[row][:LISTED]
-    others = others[others >= 0]
+    others = tried(ranking, warm, row)
     share = explore if len(others) else 0.0
     if rng.random() < share:
         target[:], delay[:] = -1, 0
         target[0] = others[rng.integers(len(others))]
-    chance = shown_chance(_picks(target, delay), planned, ranking, row, explore)
+    chance = shown_chance(_picks(target, delay), planned, ranking, warm, row, explore)
     return target, delay, min(1.0, max(chance, 1e-9))
 
 
 def shown_chance(
-    plan: list[tuple[int, int]], planned: Planned, ranking: Ranking, row: int, explore: float
-) -> float:
-    """Probability with which `plan`, (target, delay bucket) sorted, is what is shown for decision `row`."""
-    others = ranking.targets[row][:LISTED]
-    others = others[others >= 0]
+    plan: list[tuple[int, int]], planned: Planned, ranking: Ranking, warm: np.ndarray, row: int,
+    explore: float,
+) -> float:  # fmt: skip
+    """Probability with which `plan`, (target, delay bucket) sorted, is what is shown for decision `row`.
+    warm: see `warm_listed`."""
+    others = tried(ranking, warm, row)
     share = explore if len(others) else 0.0
     chance = 0.0
     if plan == _picks(planned.target[row], planned.delay[row]):

@@ -84,21 +84,52 @@ def test_propensity_is_the_probability_of_what_is_shown() -> None:
     from rlmemo.policies.protocol import Ranking
 
     ranking = Ranking(
-        np.array([[4, 2, 7, -1]], np.int32),
-        np.array([[0.5, 0.3, 0.1, 0]], np.float32),
+        np.array([[4, 2, 7, 9, -1]], np.int32),
+        np.array([[0.5, 0.2, 0.1, 0.1, 0]], np.float32),
         np.array([0.1], np.float32),
     )
+    warm = np.array([[False, False, False, True, False]])  # 9 is in memory anyway, and never tried
     planned = Planned(np.array([[4, -1, -1]], np.int32), np.zeros((1, 3), np.int8), np.ones(1))
     rng = np.random.default_rng(0)
     seen: dict[int, int] = {}
     said: dict[int, float] = {}
     for _ in range(20_000):
-        target, _, propensity = _explored(planned, ranking, 0, 0.3, rng)
+        target, _, propensity = _explored(planned, ranking, warm, 0, 0.3, rng)
         seen[int(target[0])] = seen.get(int(target[0]), 0) + 1
         said[int(target[0])] = propensity
     assert said == pytest.approx({4: 0.8, 2: 0.1, 7: 0.1})
     for target, share in said.items():
         assert seen[target] / 20_000 == pytest.approx(share, abs=0.015)
+
+
+def test_what_is_warm_anyway_is_never_tried(tmp_path: Path) -> None:
+    from env.cost import WorldConfig, cost_model
+    from env.sources import load_timelines
+    from env.splits import chrono
+    from rlmemo.policies import make_policy
+    from rlmemo.predict import LISTED, tried, warm_listed
+
+    timeline = load_timelines("demo", weeks=2).timelines[0]
+    policy = make_policy("markov1")
+    policy.fit([timeline], chrono([timeline]))
+    indices = np.arange(100, 400)
+    costs, world = cost_model("desktop").arrays(timeline), WorldConfig()
+    ranking = policy.rank(timeline, indices)
+    warm = warm_listed(timeline, indices, ranking, costs, world)
+    assert warm.any()
+    assert not warm.all()
+    for row, i in enumerate(indices.tolist()):
+        cold = tried(ranking, warm, row).tolist()
+        assert set(cold) <= set(ranking.targets[row][:LISTED].tolist())
+        # The last two opened were in memory a moment ago, and the budget holds far more than that.
+        assert not {int(timeline.target[i]), int(timeline.target[i - 1])} & set(cold)
+    # Everything is tried once in a while, and what comes of it is never "was warm anyway".
+    with made(tmp_path, explore=1.0, threshold=1.0) as store:
+        predictions = store.predictions()
+    assert len(predictions) > 5
+    for p in predictions:
+        assert p.outcome is not None
+        assert "redundant" not in p.outcome["prewarms"]
 
 
 def test_disagreement_is_total_variation() -> None:

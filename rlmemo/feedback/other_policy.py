@@ -37,7 +37,7 @@ def shown_by(
     seed: int = 0,
 ) -> Shown:
     """Ask a fitted policy what it would show at the moments of `placed`, as `rlmemo.predict` does."""
-    from rlmemo.predict import LISTED, Options, _plans, _tuned, shown_chance
+    from rlmemo.predict import Options, _plans, _tuned, shown_chance, tried, warm_listed
 
     world, model = WorldConfig(), cost_model(cost)
     threshold = _tuned(policy, timelines, split, world, Options(cost=cost, seed=seed))
@@ -50,14 +50,16 @@ def shown_by(
         timeline = timelines[user]
         indices = np.arange(first, last + 1, dtype=np.int64)
         ranking = policy.rank(timeline, indices)
-        planned = _plans(policy, timeline, indices, ranking, model.arrays(timeline), world, threshold, seed)
+        costs = model.arrays(timeline)
+        planned = _plans(policy, timeline, indices, ranking, costs, world, threshold, seed)
+        warm = warm_listed(timeline, indices, ranking, costs, world)
         for k in rows:
             p, row = placed[k], placed[k].index - first
             said = sorted(
                 (int(x), int(np.abs(delays - d).argmin())) for x, d in zip(p.target, p.delay_s, strict=True)
             )
-            chance[k] = shown_chance(said, planned, ranking, row, explore)
-            others = [int(x) for x in ranking.targets[row][:LISTED] if x >= 0]
+            chance[k] = shown_chance(said, planned, ranking, warm, row, explore)
+            others = tried(ranking, warm, row).tolist()
             share = explore if others else 0.0
             has = planned.target[row] >= 0
             own = tuple(planned.target[row][has].tolist()), tuple(delays[planned.delay[row][has]].tolist())
