@@ -31,7 +31,7 @@ THEME = {
 EMBER = ["#f6e7d8", "#f0bd91", "#e58d4b", "#c95c1b", "#8c3608"]
 """From little to much, on light and on dark."""
 
-SERIES = ["#c95c1b", "#2f7f86", "#8a6bb0", "#b3923a"]
+SERIES = ["#c95c1b", "#2f7f86", "#8a6bb0", "#b3923a", "#5b86c9", "#7d8f3f", "#b05a80"]
 """Colours of several lines in one picture, told apart on light and on dark."""
 
 GOOD, BAD = "#3c8d5a", "#b8480f"
@@ -70,6 +70,13 @@ _STYLE = """
 .grid > * {padding: .34rem 0;}
 .grid .name {overflow-wrap: anywhere;}
 .grid .n {text-align: right; font-variant-numeric: tabular-nums;}
+.candidates > div {padding: .5rem 0; border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent);}
+.candidates .head {display: flex; justify-content: space-between; align-items: baseline; gap: .8rem;
+  margin-bottom: .25rem;}
+.candidates .name {overflow-wrap: anywhere; font-weight: 600;}
+.candidates .n {font-variant-numeric: tabular-nums;}
+.candidates .step {display: inline-block; font-size: .75rem; padding: .1rem .5rem; font-weight: 400;}
+.candidates .quiet {font-size: .82rem; margin-top: .25rem;}
 .still {font-size: 1.25rem; padding: .4rem 0; font-weight: 600;}
 .band {border-left: 4px solid var(--ember); border-radius: .5rem; padding: .55rem .85rem; font-size: .92rem;
   background: color-mix(in srgb, currentColor 5%, transparent);}
@@ -187,6 +194,13 @@ def text_color() -> str:
 def ramp() -> list[str]:
     """Colours from nothing to most, for the page as it is shown."""
     return ["#262119", *EMBER[::-1][:-1]] if dark() else EMBER
+
+
+def legend() -> Any:
+    """A legend above the picture, so that it keeps its width on a phone too."""
+    import altair as alt
+
+    return alt.Legend(orient="top", columns=4, labelLimit=140, symbolStrokeWidth=3)
 
 
 def draw(chart: Any, says: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import streamlit as st
 
-from dashboard import look, runs, words
+from dashboard import look, plots, runs, why, words
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
 from dashboard.words import shown
@@ -27,8 +30,18 @@ COLUMNS = {
         "{:.1%}",
         "saved seconds as a share of what a clairvoyant would save",
     ),
+    "ece": (
+        "Off by",
+        "{:.1%}",
+        "how far a first guess's probability is from how often it is right, on average",
+    ),
+    "ece_none": ("None off by", "{:.1%}", "the same for the probability that it is none of the listed"),
+    "new_auc": ("Foresees the new", "{:.2f}", "how well the probability of none tells new targets; 0.5: not"),
 }
 
+LESS_IS_BETTER = ("waste_rate", "ece", "ece_none")
+KINDS = {"first": "The first guess", "none": "None of these"}
+FACTS = {"n_events": "test events", "timelines": "on"}
 FIRST_CURVES = ("loss", "reward", "eval_loss", "rewards/margins")
 
 Policies = dict[str, dict[str, runs.Value]]
@@ -64,42 +77,68 @@ def _reports(done: dict[str, runs.Run]) -> None:
     if not chosen:
         st.info("Choose at least one run.")
         return
-    several = len(chosen) > 1
-    policies = {
-        shown(f"{name}: {policy}" if several else policy): metrics
-        for name in chosen
-        for policy, metrics in done[name].policies.items()
-    }
+
+    def together(part: Callable[[runs.Run], Mapping[str, Any]]) -> dict[str, Any]:
+        return {
+            shown(f"{name}: {policy}" if len(chosen) > 1 else policy): found
+            for name in chosen
+            for policy, found in part(done[name]).items()
+        }
+
+    policies: Policies = together(lambda run: run.policies)
     for name in chosen:
         facts = done[name].facts
         known = [k for k in ("timelines", "split", "n_events", "collapsed", "seed") if k in facts]
-        said = ", ".join(f"{k.replace('_', ' ')}: {facts[k]}" for k in known)
+        said = ", ".join(f"{FACTS.get(k, k)} {facts[k]}" for k in known)
         html(f'<div class="quiet"><b>{e(name)}</b> {e(said, 200)}</div>')
     st.subheader("Side by side")
     offered = [m for m in COLUMNS if any(m in v for v in policies.values())]
     if offered:
         metric = st.pills("Shown", offered, default=offered[0], format_func=lambda m: COLUMNS[m][0])
-        _bars(policies, metric or offered[0])
-        html(f'<div class="quiet">{e(COLUMNS[metric or offered[0]][2], 120)}</div>')
-    _table(policies)
+        metric = metric or offered[0]
+        best = "least" if metric in LESS_IS_BETTER else "most"
+        plots.dots(policies, metric, percent="%" in COLUMNS[metric][1], best=best)
+        html(f'<div class="quiet">{e(COLUMNS[metric][2], 160)}</div>')
+    with st.expander("All numbers"):
+        _table(policies)
     if sum("hit_rate" in m and "wasted_mb_minutes_per_open" in m for m in policies.values()) > 1:
         st.subheader("Hits against waste")
-        _trade(policies)
+        plots.trade(policies, together(lambda run: run.sweeps))
+    rewards = together(lambda run: run.terms)
+    if rewards:
+        st.subheader("Where the reward comes from")
+        plots.terms(rewards)
+    if any(done[name].reliability.get("first") for name in chosen):
+        st.subheader("Can the probabilities be believed?")
+        kind = st.pills(
+            "Of", list(KINDS), default="first", format_func=KINDS.__getitem__, label_visibility="collapsed"
+        )
+        kind = kind or "first"
+        bins = together(lambda run: run.reliability.get(kind, {}))
+        plots.reliability(bins, KINDS[kind], list(policies))
     for name in chosen:
         _curves(done[name])
 
 
 def _approval(store: Store) -> None:
     """How often what a policy would have done was welcome."""
+    found: Policies = {}
     rows: list[list[object]] = []
     for row in ratings.approval(store):
         low, high = runs.wilson(row["up"], row["rated"])
-        share = f"{row['up'] / row['rated']:.0%} ({low:.0%} to {high:.0%})"
-        rows.append([row["policy"], row["policy_version"], f"{row['rated']:,}", share])
+        share = row["up"] / row["rated"]
+        name = shown(f"{row['policy']} ({row['policy_version']})")
+        found[name] = {"thumbs up": runs.Value(share, low, high)}
+        rows.append([name, f"{row['rated']:,}", f"{share:.0%} ({low:.0%} to {high:.0%})"])
     if rows:
         st.subheader("What people said")
-        look.table(["policy", "version", "rated", "thumbs up (95 %)"], rows, numeric={2, 3})
-        html('<div class="quiet">Of what was shown; the most telling moments are shown first.</div>')
+        if len(rows) > 1:
+            plots.dots(found, "thumbs up", percent=True, best="most")
+        look.table(["policy", "rated", "thumbs up (95 %)"], rows, numeric={1, 2})
+        html(
+            '<div class="quiet">Of what was shown; the most telling moments are shown first. What a policy '
+            "would have got that nobody rated: python -m rlmemo.feedback evaluate.</div>"
+        )
 
 
 def _decisions(store: Store, rater: str) -> None:
@@ -123,79 +162,38 @@ def _decisions(store: Store, rater: str) -> None:
     p = moment.prediction
     planned = {x.target: words.delay(x.delay_s) for x in p.plan}
     listed = sorted(p.probabilities.items(), key=lambda pair: -pair[1])
+    statistics = why.of_moment(store, moment, [name for name, _ in listed])
+    rows = "".join(
+        _candidate(name, share, planned.get(name), statistics.get(name), moment) for name, share in listed
+    )
+    if p.none_probability is not None:
+        rows += _candidate(None, p.none_probability, None, None, moment)
     html(
-        f'<div class="card">{look.strip(moment.steps)}<div class="ask">What {e(p.policy)} thought would come '
-        'next</div><div class="grid">'
-        + "".join(
-            f'<span class="name">{e(name)}{f" <b>({e(planned[name])})</b>" if name in planned else ""}</span>'
-            f'<div class="bar" style="padding:0"><i style="width:{100 * share:.1f}%"></i></div>'
-            f'<span class="n">{share:.1%}</span>'
-            for name, share in listed
-        )
-        + "</div></div>"
+        f'<div class="card" data-testid="why">{look.strip(moment.steps)}<div class="ask">What {e(p.policy)} '
+        f'thought would come next, and what was known then</div><div class="candidates">{rows}</div></div>'
     )
     happened = " ".join(words.outcome_sentences(p)) or "What happened next is not known yet."
-    chance = f"This plan was chosen with probability {p.propensity:.3f}."
-    html(f'<div class="quiet" style="margin-top:.5rem">{e(happened, 400)} {e(chance, 100)}</div>')
+    chance = f"This plan was shown with probability {p.propensity:.3f}."
+    if not statistics:
+        chance += " The opens that it was made from are not in the store (any more), so nothing is counted."
+    html(f'<div class="quiet" style="margin-top:.5rem">{e(happened, 400)} {e(chance, 200)}</div>')
 
 
-def _bars(policies: Policies, metric: str) -> None:
-    """One dot and its interval per policy, best first."""
-    import altair as alt
-    import pandas as pd
-
-    rows = [(name, v.value, v.low, v.high) for name, m in policies.items() if (v := m.get(metric))]
-    table = pd.DataFrame(rows, columns=["policy", "value", "low", "high"])
-    order = list(table.sort_values("value", ascending=metric == "waste_rate")["policy"])
-    y = alt.Y("policy:N", sort=order, title=None, axis=alt.Axis(labelLimit=170, labelOverlap=False))
-    format_ = ".0%" if "%" in COLUMNS[metric][1] else ".3f"
-    axis = alt.X("low:Q", title=None, axis=alt.Axis(format=format_), scale=alt.Scale(zero=False))
-    whisker = (
-        alt.Chart(table)
-        .mark_rule(strokeWidth=3, opacity=0.45, color=look.EMBER[3])
-        .encode(y=y, x=axis, x2="high:Q")
+def _candidate(
+    name: str | None, share: float, planned: str | None, known: why.Known | None, moment: ratings.Moment
+) -> str:
+    """One candidate's line: name, when it would be made ready, probability, and what was known of it."""
+    outcome = moment.prediction.outcome or {}
+    chips = f'<span class="step now">ready {e(planned)}</span>' if planned else ""
+    if name is not None and outcome.get("next_target") == name:
+        chips += '<span class="step">opened next</span>'
+    called = "<i>none of these</i>" if name is None else e(name)
+    reasons = f'<div class="quiet">{e(why.sentence(known, moment.steps), 300)}</div>' if known else ""
+    return (
+        f'<div><div class="head"><span class="name">{called} {chips}</span>'
+        f'<span class="n">{share:.1%}</span></div><div class="bar" style="padding:0"><i style="width:'
+        f'{100 * share:.1f}%"></i></div>{reasons}</div>'
     )
-    dot = (
-        alt.Chart(table)
-        .mark_circle(size=110, opacity=1, color=look.EMBER[3])
-        .encode(y=y, x="value:Q", tooltip=["policy", "value", "low", "high"])
-    )
-    look.draw((whisker + dot).properties(height=alt.Step(30)), f"{metric} of every policy, with intervals")
-
-
-def _trade(policies: Policies) -> None:
-    import altair as alt
-    import pandas as pd
-
-    rows = [
-        (name, m["wasted_mb_minutes_per_open"].value, m["hit_rate"].value)
-        for name, m in policies.items()
-        if "hit_rate" in m
-        and "wasted_mb_minutes_per_open" in m
-        and (m["hit_rate"].value or m["wasted_mb_minutes_per_open"].value)  # it does something
-    ]
-    if not rows:
-        return
-    table = pd.DataFrame(rows, columns=["policy", "waste", "hits"]).sort_values("hits")
-    # Names of policies that lie close together are moved apart, upwards.
-    least = 0.06 * max(float(table["hits"].max()), 1e-9)
-    places: list[float] = []
-    for hits in table["hits"]:
-        places.append(max(hits, places[-1] + least) if places else hits)
-    table["place"] = places
-    x = alt.X("waste:Q", title="MB-minutes wasted per open", scale=alt.Scale(domainMin=0))
-    points = alt.Chart(table).encode(
-        x=x,
-        y=alt.Y("hits:Q", title="hits per open", axis=alt.Axis(format="%")),
-        tooltip=["policy", "waste", "hits"],
-    )
-    names = alt.Chart(table).encode(x=x, y="place:Q", text="policy")
-    text = names.mark_text(align="right", dx=-10, fontSize=12, color=look.text_color())
-    look.draw(
-        (points.mark_circle(size=110, color=look.EMBER[3], opacity=1) + text).properties(height=320),
-        "Hits per open against memory wasted; up and to the left is better",
-    )
-    html('<div class="quiet">Up and to the left is better.</div>')
 
 
 def _table(policies: Policies) -> None:
@@ -216,7 +214,6 @@ def _table(policies: Policies) -> None:
 
 
 def _curves(run: runs.Run) -> None:
-    import altair as alt
     import pandas as pd
 
     table = pd.DataFrame(runs.curves(run), columns=["stage", "name", "step", "value"])
@@ -229,15 +226,4 @@ def _curves(run: runs.Run) -> None:
         "Curves", names, default=names[:2], key=f"curves-{run.name}", format_func=shown
     )
     for name in shown_curves:
-        chart = (
-            alt.Chart(table[table["name"] == name])
-            .mark_line(point=True)
-            .encode(
-                x=alt.X("step:Q", title="step"),
-                y=alt.Y("value:Q", title=shown(name), scale=alt.Scale(zero=False)),
-                color=alt.Color("stage:N", title=None, scale=alt.Scale(range=look.SERIES)),
-                tooltip=["stage", "step", "value"],
-            )
-            .properties(height=220)
-        )
-        look.draw(chart, f"{name} by step")
+        plots.curve(run, table[table["name"] == name], name, shown(name))

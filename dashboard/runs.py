@@ -22,15 +22,23 @@ class Value:
     high: float
 
 
+Columns = dict[str, list[float]]
+
+
 @dataclass
 class Run:
-    """One run folder. `policies`: policy (of a stage: 'stage · policy') -> metric -> value. `facts`: what
-    the numbers were measured on. `logged`: lines of metrics.jsonl. `remarks`: what could not be read."""
+    """One run folder. `policies`: policy -> metric -> value. `facts`: what the numbers were measured on.
+    `terms`: policy -> term of the reward -> value. `reliability`: "first" or "none" -> policy -> predicted,
+    observed, size of each bin. `sweeps`: policy -> column -> one number per threshold. `logged`: lines of
+    metrics.jsonl. `remarks`: what could not be read."""
 
     name: str
     path: Path
     policies: dict[str, dict[str, Value]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    terms: dict[str, dict[str, Value]] = field(default_factory=dict)
+    reliability: dict[str, dict[str, Columns]] = field(default_factory=dict)
+    sweeps: dict[str, Columns] = field(default_factory=dict)
     logged: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     changed: float = 0.0
@@ -65,8 +73,16 @@ def read_run(path: Path, changed: float = 0.0) -> Run:
         except (OSError, ValueError):
             run.remarks.append(f"{report.name} cannot be read")
         else:
-            run.policies = _policies(read)
+            run.policies = _policies(read, "policies")
             if isinstance(read, dict):
+                run.terms = _policies(read, "reward_terms")
+                by_policy = _dict(read.get("reliability"))
+                for kind in ("first", "none"):
+                    bins = {str(n): _columns(_dict(x).get(kind)) for n, x in by_policy.items()}
+                    run.reliability[kind] = {
+                        n: x for n, x in bins.items() if {"predicted", "observed"} <= set(x)
+                    }
+                run.sweeps = {str(n): _columns(x) for n, x in _dict(read.get("curves")).items()}
                 run.facts = {k: v for k, v in read.items() if isinstance(v, str | int | float | bool)}
     else:
         run.remarks.append("not finished yet")
@@ -82,9 +98,23 @@ def read_run(path: Path, changed: float = 0.0) -> Run:
     return run
 
 
-def _policies(report: Any) -> dict[str, dict[str, Value]]:
+def _dict(node: Any) -> dict[Any, Any]:
+    return node if isinstance(node, dict) else {}
+
+
+def _columns(node: Any) -> Columns:
+    """Lists of finite numbers, all of one length; empty where the node is anything else."""
+    found = {
+        str(name): [float(x) for x in column]
+        for name, column in _dict(node).items()
+        if isinstance(column, list) and all(isinstance(x, int | float) and math.isfinite(x) for x in column)
+    }
+    return found if len({len(x) for x in found.values()}) == 1 else {}
+
+
+def _policies(report: Any, key: str) -> dict[str, dict[str, Value]]:
     """Metrics by policy; what is no number is left out."""
-    policies = report.get("policies") if isinstance(report, dict) else None
+    policies = report.get(key) if isinstance(report, dict) else None
     found = {}
     for name, metrics in policies.items() if isinstance(policies, dict) else ():
         if isinstance(metrics, dict):

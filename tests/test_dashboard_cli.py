@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dashboard.__main__ import TOKEN_VARIABLE, check_db, check_token, command, free_port, is_loopback, main
@@ -138,6 +140,59 @@ def test_wilson_against_known_values() -> None:
     assert low == pytest.approx(0.4902, abs=1e-4)
     assert high == pytest.approx(0.9433, abs=1e-4)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_what_a_report_holds_is_read_and_what_is_odd_is_left_out(tmp_path: Path) -> None:
+    value = {"value": 0.5, "ci95": [0.4, 0.6]}
+    bins = {"predicted": [0.2, 0.8], "observed": [0.25, 0.7], "size": [5, 5]}
+    report = {
+        "policies": {"a": {"hr@1": value}, "b": {"hr@1": value}},
+        "reward_terms": {"a": {"saved_seconds": value, "planned": None}, "b": 3},
+        "reliability": {"a": {"first": bins, "none": {"predicted": [0.1], "observed": []}}, "b": []},
+        "curves": {"a": {"hit_rate": [0.1, 0.2], "odd": ["x"]}, "b": {"hit_rate": [float("nan")]}},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(report))
+    (run,) = find_runs(tmp_path)
+    assert list(run.terms) == ["a"]
+    assert list(run.terms["a"]) == ["saved_seconds"]
+    assert run.reliability == {
+        "first": {"a": {k: [float(x) for x in v] for k, v in bins.items()}},
+        "none": {},
+    }
+    assert run.sweeps["a"] == {"hit_rate": [0.1, 0.2]}
+    assert run.sweeps["b"] == {}
+
+
+def test_why_is_counted_as_the_slate_counts() -> None:
+    from dashboard.why import known, sentence
+    from env.slate import FEATURES, build_slates
+    from env.sources import load_timelines
+
+    timeline = load_timelines("demo", weeks=2).timelines[1]
+    slates = build_slates(timeline)
+    place = {name: k for k, name in enumerate(FEATURES)}
+    looked = 0
+    for i in (40, 200, len(timeline) - 2):
+        there = slates.candidates[i] >= 0
+        ids = slates.candidates[i][there].tolist()
+        found = known(timeline.t[: i + 1], timeline.target[: i + 1], 0.0, ids)
+        for x, row in zip(ids, slates.features[i][there], strict=True):
+            k = found[x]
+            assert k.of == i + 1
+            assert np.log1p(k.opens) == pytest.approx(row[place["log_count"]], rel=1e-5)
+            assert np.log1p(k.followed) == pytest.approx(row[place["log_n1"]], rel=1e-5)
+            assert np.log1p(k.followed2) == pytest.approx(row[place["log_n2"]], rel=1e-5)
+            assert np.log1p(k.ago_s) == pytest.approx(row[place["log_seconds_ago"]], rel=1e-5)
+            assert k.followed <= k.left
+            assert k.at_hour <= k.of_hour
+            looked += 1
+    assert looked > 20
+    said = known(np.array([0.0, 60.0, 120.0, 180.0, 240.0]), np.array([0, 1, 0, 1, 0]), 0.0, [1, 7])
+    assert sentence(said[1], [(180.0, "Mail"), (240.0, "Chat")]) == (
+        "came after Chat 2 of 2 times; last opened 60 s ago; 40 % of the opens around this time of day; "
+        "40 % of all"
+    )
+    assert sentence(said[7], []) == "never opened before"
 
 
 def test_damaged_runs_are_named_and_left_out(tmp_path: Path) -> None:
