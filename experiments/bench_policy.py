@@ -266,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
         help="of the large model; auto: what multiplies matrices faster here",
     )  # fmt: skip
     parser.add_argument(
-        "--history", type=int, nargs="+", default=[KEEP, 2 * KEEP],
+        "--history", type=int, nargs="+", default=[KEEP],
         help="events in a text prompt, at least; the large model is measured with each",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=8, help="rounds for the embedded model")

@@ -33,7 +33,7 @@ from env.slate import CONTEXT, FEATURES, Slates
 from env.timeline import Timeline
 from rlmemo.policies import reading
 
-KEEP = 32
+KEEP = 64
 """Events that the history holds at least, where there are as many; it is cut when there are twice as many."""
 MOST_CHARACTERS = 40
 """Of a name; what is longer ends in `~`, a character that no name keeps."""
