@@ -25,6 +25,7 @@ TITLE = "Rate"
 ICON = ":material/thumbs_up_down:"
 
 SOONEST_VOTE_S = 0.3  # nobody reads faster; a second click of a double click is that fast
+TOLD = "Votes that know the outcome are marked, so that they can be told from the others."
 REASONS = ("wrong thing", "wrong moment", "never this one", "too much at once")
 
 
@@ -41,12 +42,15 @@ def show(where: Setting) -> None:
     if showing is None and ratings.latest(store, where.rater) is None:
         _nothing(where)
         return
-    _progress(counts, left)
+    _progress(counts, left, ratings.days_in_a_row(store, where.rater))
     _failure()
     if showing is None:
         _all_done(where)
     else:
-        _card(showing.moment)
+        told = bool(st.session_state.get("told"))
+        if told:
+            ratings.tell(store, showing)
+        _card(showing.moment, told)
         _votes(where, showing)
     _last(where, last)  # below, so that the buttons stay where they are
 
@@ -100,11 +104,13 @@ def _showing(store: Store, where: Setting) -> ratings.Showing | None:
     return showing
 
 
-def _progress(counts: ratings.Sitting, left: int) -> None:
+def _progress(counts: ratings.Sitting, left: int, days: int) -> None:
     goal = next((g for g in (10, 25, 50, 100, 200) if counts.rated < g), counts.rated + 100)
     html(
         f'<div class="meta"><span><b>{counts.rated}</b> rated this sitting '
-        f'<span class="quiet">({counts.up} yes, {counts.rated - counts.up} no)</span></span>'
+        f'<span class="quiet">({counts.up} yes, {counts.rated - counts.up} no)</span>'
+        + (f' <span class="quiet" data-testid="days">· {days} days in a row</span>' if days > 1 else "")
+        + "</span>"
         f'<span class="quiet">{left:,} waiting</span></div>'
         f'<div class="bar" role="progressbar" aria-valuenow="{counts.rated}" aria-valuemax="{goal}">'
         f'<i style="width:{100 * counts.rated / goal:.0f}%"></i></div>'
@@ -149,8 +155,9 @@ def _last(where: Setting, last: ratings.Rated | None) -> None:
                     )  # fmt: skip
 
 
-def _card(moment: ratings.Moment) -> None:
+def _card(moment: ratings.Moment, told: bool) -> None:
     p = moment.prediction
+    happened = " ".join(words.outcome_sentences(p)) or "Not known yet."
     picks = "".join(
         f'<div class="pick"><b>{e(x.target)}</b><span>{e(words.delay(x.delay_s))}</span></div>'
         for x in p.plan
@@ -164,6 +171,11 @@ def _card(moment: ratings.Moment) -> None:
             f'<div class="ask">It would get ready</div>{picks}'
             if picks
             else '<div class="ask">It would</div><div class="still">keep still: nothing made ready</div>'
+        )
+        + (
+            f'<div class="ask">What happened</div><div data-testid="told">{e(happened, 400)}</div>'
+            if told
+            else ""
         )
         + "</div>"
     )
@@ -184,6 +196,7 @@ def _votes(where: Setting, showing: ratings.Showing) -> None:
             "Can't say", icon=":material/skip_next:", shortcut="S", type="tertiary",
             key=f"skip-{showing.key}", on_click=_skip, args=(where, showing),
         )  # fmt: skip
+        st.toggle("Tell me the outcome first", key="told", help=TOLD)
 
 
 def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:

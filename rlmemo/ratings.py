@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -162,7 +163,11 @@ def shares(teaches: np.ndarray) -> np.ndarray:
 
 def rate(store: Store, showing: Showing, thumbs: int) -> Vote:
     """Write the vote on a showing, 1 or 0; on return it is committed. A showing has one vote: another
-    one, from another window, changes nothing."""
+    one, from another window, changes nothing.
+
+    It is marked as blind unless the rater had been told what happened (`tell`), or had rated this
+    prediction before: the outcome is shown after a vote.
+    """
     known = store._rows(
         """SELECT 1 FROM ratings WHERE key = :key
            UNION SELECT 1 FROM latest_ratings WHERE prediction_id = :id AND rater = :rater""",
@@ -170,14 +175,27 @@ def rate(store: Store, showing: Showing, thumbs: int) -> Vote:
     )
     if known:
         return Vote.ALREADY
+    knew = store.rows(
+        """SELECT 1 FROM ratings WHERE prediction_id = :id AND rater = :rater
+           UNION SELECT 1 FROM showings
+           WHERE prediction_id = :id AND rater = :rater AND told_at IS NOT NULL""",
+        {"id": showing.moment.id, "rater": showing.rater},
+    )
     try:
-        rating = store.rate(showing.moment.id, showing.rater, thumbs, key=showing.key)
+        rating = store.rate(showing.moment.id, showing.rater, thumbs, key=showing.key, blind=not knew)
     except InputError:
         # Between the look and the write another window has voted the other way.
         if store._rows("SELECT 1 FROM ratings WHERE key = ?", [showing.key]):
             return Vote.ALREADY
         raise
     return Vote.RECORDED if rating.thumbs == thumbs else Vote.ALREADY
+
+
+def tell(store: Store, showing: Showing) -> None:
+    """Note, before it is done, that the rater is told what happened after this prediction."""
+    if store.rows("SELECT 1 FROM showings WHERE key = ? AND told_at IS NULL", [showing.key]):
+        with store.write():
+            store.db.execute("UPDATE showings SET told_at = ? WHERE key = ?", [time.time(), showing.key])
 
 
 def skip(store: Store, showing: Showing) -> None:
@@ -192,7 +210,10 @@ def skip(store: Store, showing: Showing) -> None:
 def explain(store: Store, rated: Rated, reason: str) -> None:
     """Add why: the same vote again, with its reason, counts instead."""
     old = rated.rating
-    store.rate(old.prediction_id, old.rater, old.thumbs, reason=reason, key=f"{old.key}:because:{reason}")
+    store.rate(
+        old.prediction_id, old.rater, old.thumbs, reason=reason, key=f"{old.key}:because:{reason}",
+        blind=bool(old.blind),
+    )  # fmt: skip
 
 
 def withdraw(store: Store, rated: Rated) -> None:
@@ -241,6 +262,24 @@ def sitting(store: Store, rater: str, now: float | None = None) -> Sitting:
         rated += 1
         up += row["thumbs"]
     return Sitting(rated, up)
+
+
+def days_in_a_row(store: Store, rater: str, now: float | None = None) -> int:
+    """On how many days without a gap the rater has rated, up to today, or to yesterday where nothing was
+    rated today yet. Days are those of this machine's time zone."""
+    rows = store.rows(
+        """SELECT DISTINCT date(rated_at, 'unixepoch', 'localtime') AS day FROM ratings AS r WHERE rater = ?
+           AND NOT EXISTS (SELECT 1 FROM withdrawals WHERE rating_id = r.id) ORDER BY day DESC""",
+        [clean_name(rater)],
+    )
+    rated = {row["day"] for row in rows}
+    day = datetime.fromtimestamp(time.time() if now is None else now).date()
+    if day.isoformat() not in rated:
+        day -= timedelta(days=1)
+    n = 0
+    while day.isoformat() in rated:
+        n, day = n + 1, day - timedelta(days=1)
+    return n
 
 
 def unrated(store: Store, rater: str) -> int:

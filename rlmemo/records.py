@@ -82,7 +82,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Rating:
-    """A person's thumbs up (1) or down (0) on a prediction."""
+    """A person's thumbs up (1) or down (0) on a prediction. blind: 1 where they did not know what had
+    happened, 0 where they did."""
 
     id: int
     key: str
@@ -91,3 +92,4 @@ class Rating:
     thumbs: int
     reason: str
     rated_at: float
+    blind: int = 1

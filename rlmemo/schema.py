@@ -148,4 +148,22 @@ def _second(db: Database) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second]
+def _third(db: Database) -> None:
+    """Whether a rater knew what had happened when they voted."""
+    _statements(
+        db,
+        """
+        DROP VIEW latest_ratings;;
+        ALTER TABLE ratings ADD COLUMN blind INTEGER NOT NULL DEFAULT 1 CHECK (blind IN (0, 1));;
+        ALTER TABLE showings ADD COLUMN told_at REAL;;
+        CREATE VIEW latest_ratings AS
+            SELECT * FROM ratings AS r WHERE NOT EXISTS (
+                SELECT 1 FROM ratings AS later WHERE later.prediction_id = r.prediction_id
+                    AND later.rater = r.rater AND later.id > r.id
+                    AND NOT EXISTS (SELECT 1 FROM withdrawals WHERE rating_id = later.id))
+                AND NOT EXISTS (SELECT 1 FROM withdrawals WHERE rating_id = r.id)
+        """,
+    )
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third]

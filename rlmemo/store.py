@@ -283,10 +283,11 @@ class Store:
     # ratings
 
     def rate(
-        self, prediction_id: int, rater: str, thumbs: int, *, reason: str = "", key: str | None = None
-    ) -> Rating:
+        self, prediction_id: int, rater: str, thumbs: int, *, reason: str = "", key: str | None = None,
+        blind: bool = True,
+    ) -> Rating:  # fmt: skip
         """Add a rating. Sending the same `key` again (a double click, a retry) adds nothing and returns
-        the rating that is there.
+        the rating that is there. blind: whether the rater voted without knowing what had happened.
 
         Raises InputError for thumbs other than 0 and 1, an unknown prediction, an empty rater, or a key
         that was used for a different rating.
@@ -315,6 +316,7 @@ class Store:
                 thumbs=int(thumbs),
                 reason=reason,
                 rated_at=time.time(),
+                blind=int(blind),
             )
             return Rating(**self.rows("SELECT * FROM ratings WHERE id = ?", [identity])[0])
 

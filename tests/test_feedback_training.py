@@ -226,7 +226,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory, rated_db: tuple[Path, Path]) 
     train([*common, "--out", str(made["plain"])])
     train([*common, "--out", str(made["unrated"]), "--feedback", str(empty)])
     train([*common, "--out", str(made["rated"]), "--feedback", str(db), "--feedback-weight", "2"])
-    go_on = ["--init-adapter", str(made["rated"]), "--method", "kto", "--feedback", str(db)]
+    go_on = [
+        "--init-adapter",
+        str(made["rated"]),
+        "--method",
+        "kto",
+        "--feedback",
+        str(db),
+        "--preference-keep",
+        "last",
+    ]
     train([*common, "--out", str(made["on"]), *go_on])
     return made
 

@@ -109,6 +109,45 @@ def test_a_sitting_ends_with_a_pause(store: Store) -> None:
     assert ratings.sitting(store, "me", now + 3600).rated == 0
 
 
+def test_a_vote_that_knows_the_outcome_is_marked(store: Store) -> None:
+    def blind() -> list[int]:
+        return [r.blind for r in store.ratings()]
+
+    ratings.rate(store, next_one(store), 1)
+    told = next_one(store)
+    ratings.tell(store, told)
+    ratings.tell(store, told)
+    ratings.rate(store, told, 0)
+    assert blind() == [1, 0]
+    last = ratings.latest(store, "me")
+    assert last is not None
+    ratings.explain(store, last, "wrong thing")
+    assert blind() == [1, 0]
+    # What was told is not forgotten by taking the vote back, nor is what was shown after a blind one.
+    ratings.withdraw(
+        store, ratings.Rated(store.ratings()[0], ratings.moment(store, store.ratings()[0].prediction_id))
+    )
+    ratings.rate(store, next_one(store), 0)
+    assert sorted(blind()) == [0, 0]
+    ratings.rate(store, next_one(store, "somebody else"), 1)
+    assert sorted(blind()) == [0, 0, 1]
+
+
+def test_days_in_a_row(store: Store) -> None:
+    import time
+    from datetime import datetime
+
+    noon = datetime.now().replace(hour=12, minute=0, second=0).timestamp()
+    for days_ago in (0, 1, 2, 4):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(time, "time", lambda ago=days_ago: noon - 86400.0 * ago)
+            ratings.rate(store, next_one(store), 1)
+    assert ratings.days_in_a_row(store, "me", noon) == 3
+    assert ratings.days_in_a_row(store, "me", noon + 86400.0) == 3  # today may still come
+    assert ratings.days_in_a_row(store, "me", noon + 2 * 86400.0) == 0
+    assert ratings.days_in_a_row(store, "nobody", noon) == 0
+
+
 def test_shown_with_the_probability_that_is_kept(store: Store) -> None:
     teaches = np.linspace(0.05, 1.0, 12)
     with store._write():

@@ -141,7 +141,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     print(f"thumbs up: {_shown(share(up, len(rated)))}")
     by: Counter[tuple[str, str]] = Counter()
     ups: Counter[tuple[str, str]] = Counter()
-    for kind in ("rater", "part", "policy"):
+    for kind in ("rater", "part", "policy", "knowing"):
         for r in rated:
             name = f"{r.policy} ({r.policy_version})" if kind == "policy" else getattr(r, kind)
             by[kind, name] += 1

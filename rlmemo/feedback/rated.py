@@ -25,7 +25,7 @@ CLIP = 10.0
 
 @dataclass(frozen=True)
 class Rated:
-    """One rating that counts.
+    """One rating that counts. blind: whether the rater did not know what had happened.
 
     plan: (target, delay in seconds) of what was shown; propensity: probability with which the policy
     chose that plan; teaches: what the choice of the moment went by; steps: last events up to the moment.
@@ -45,6 +45,12 @@ class Rated:
     policy_version: str
     part: str
     teaches: float
+    blind: bool = True
+
+    @property
+    def knowing(self) -> str:
+        """The same in words."""
+        return "blind" if self.blind else "outcome known"
 
     @property
     def name(self) -> str:
@@ -88,6 +94,7 @@ def read_ratings(store: Store) -> list[Rated]:
     """All ratings that count (of each rater the latest on each prediction), in the order they were given."""
     rows = store.rows(
         """SELECT r.id AS id, r.prediction_id AS prediction_id, r.rater AS rater, r.thumbs AS thumbs,
+                  r.blind AS blind,
                   p.user AS user, p.t AS t, p.plan AS plan, p.propensity AS propensity, p.policy AS policy,
                   p.policy_version AS policy_version, m.source AS source, m.part AS part,
                   m.teaches AS teaches, m.steps AS steps
@@ -101,7 +108,13 @@ def _rated(row: dict[str, Any]) -> Rated:
     steps = json.loads(row.pop("steps") or "[]")
     plan = tuple((str(x["target"]), float(x["delay_s"])) for x in json.loads(row.pop("plan")))
     return Rated(
-        **{**row, "source": row["source"] or "", "part": row["part"] or "", "teaches": row["teaches"] or 0.0},
+        **{
+            **row,
+            "source": row["source"] or "",
+            "part": row["part"] or "",
+            "teaches": row["teaches"] or 0.0,
+            "blind": bool(row["blind"]),
+        },
         plan=plan,
         current=str(steps[-1][1]) if steps else None,
     )
