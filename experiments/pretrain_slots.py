@@ -2,13 +2,14 @@
 
     python -m experiments.pretrain_slots --minutes 20 --timelines webtrackr        # one line of JSON
 
-Targets become slot tokens, numbered anew at random for every window of a timeline (STAP, arXiv 2605.29863),
-so that a model can only learn how people repeat themselves. One position an event: the sum of its slot's, its
-gap's and its hour's embedding; asked at every position: the slot of the next event, or "new" where the window
-has not shown it yet. Qwen3 architecture, random start, synthetic personas alone; judged on the validation part
-of a recording beside the same answers restricted to the candidates of the slate. An experiment to compare with
-`rlmemo.policies.reading` (experiments/LOG.md), not a part of the product. Minutes are those of the processor
-(run it with OMP_NUM_THREADS=1), so that other work on the machine changes nothing.
+Targets become slot tokens, numbered anew at random for every window of a timeline (STAP, arXiv
+2605.29863), so that a model can only learn how people repeat themselves. One position an event: the sum
+of its slot's, its gap's and its hour's embedding; asked at every position: the slot of the next event,
+or "new" where the window has not shown it yet. Qwen3 architecture, random start, synthetic personas
+alone; judged on the validation part of a recording beside the same answers restricted to the candidates
+of the slate. An experiment to compare with `rlmemo.policies.reading` (experiments/LOG.md), not a part of
+the product. Minutes are those of the processor (run it with OMP_NUM_THREADS=1), so that other work on
+the machine changes nothing.
 """
 
 from __future__ import annotations
