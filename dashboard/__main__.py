@@ -3,7 +3,7 @@
     python -m dashboard --db my.db
 
 It listens on this machine only (127.0.0.1) and talks to nobody else. Bound to any other address it asks
-for a token, and refuses to start without one.
+for a token, or for a login (OpenID Connect), and refuses to start without either.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m dashboard",
         description="Rate predictions, look at your days, compare policies, train, forget.",
         epilog=f"Bound to anything but this machine it needs a token of {SHORTEST_TOKEN} characters or more "
-        f"in the environment variable {TOKEN_VARIABLE}, and TLS in front of it.",
+        f"in the environment variable {TOKEN_VARIABLE}, or --login, and TLS in front of it.",
     )
     p.add_argument("--db", metavar="FILE", default=DEFAULT_DB, help="the store (default: %(default)s)")
     p.add_argument(
@@ -39,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     p.add_argument("--port", type=int, help=f"port to listen on (default: the first free from {FIRST_PORT})")
+    p.add_argument(
+        "--login", metavar="FILE", help="TOML file: who may log in, and through which OpenID Connect provider"
+    )
     p.add_argument("--no-open", action="store_true", help="do not open a browser window")
     return p
 
@@ -79,14 +82,15 @@ def _first(db: Path) -> bytes:
         return file.read(16)
 
 
-def check_token(address: str, token: str) -> None:
-    """Refuse an address that others can reach, unless there is a token that cannot be guessed."""
-    if is_loopback(address):
+def check_token(address: str, token: str, *, login: bool = False) -> None:
+    """Refuse an address that others can reach, unless there is a token that cannot be guessed, or a login."""
+    if is_loopback(address) or login:
         return
     if not token:
         raise InputError(
             f"--address {address} can be reached from other machines, and what is shown here is private; "
-            f"set a token (export {TOKEN_VARIABLE}=$(openssl rand -hex 16)) or leave --address out"
+            f"set a token (export {TOKEN_VARIABLE}=$(openssl rand -hex 16)), name a --login file, "
+            "or leave --address out"
         )
     if len(token) < SHORTEST_TOKEN:
         raise InputError(
@@ -113,7 +117,9 @@ def free_port(address: str, wanted: int | None) -> int:
     )
 
 
-def command(db: Path, runs: Path, rater: str, address: str, port: int, headless: bool) -> list[str]:
+def command(
+    db: Path, runs: Path, rater: str, address: str, port: int, headless: bool, login: Path | None = None
+) -> list[str]:
     """The Streamlit command line. Options given here win over any config.toml that lies about."""
     from dashboard.look import THEME
 
@@ -143,20 +149,30 @@ def command(db: Path, runs: Path, rater: str, address: str, port: int, headless:
     if is_loopback(address):
         # A page elsewhere whose name is made to resolve to 127.0.0.1 must not get in (DNS rebinding).
         flags += [f"--server.allowedHosts={host}" for host in ("localhost", "127.0.0.1", "[::1]")]
+    if login is not None:
+        flags.append(f"--secrets.files={login}")
     app = Path(__file__).with_name("app.py")
     return [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--",
-            "--db", str(db), "--runs", str(runs), "--rater", rater, "--address", address]  # fmt: skip
+            "--db", str(db), "--runs", str(runs), "--rater", rater, "--address", address,
+            *(["--login", str(login)] if login else [])]  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     db = check_db(args.db)
-    check_token(args.address, os.environ.get(TOKEN_VARIABLE, ""))
+    login = Path(args.login).expanduser().absolute() if args.login else None
+    if login:
+        from dashboard.login import read_login
+
+        read_login(login)
+    check_token(args.address, os.environ.get(TOKEN_VARIABLE, ""), login=login is not None)
     port = free_port(args.address, args.port)
     no_screen = sys.platform.startswith("linux") and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
-    line = command(db, Path(args.runs).absolute(), args.rater, args.address, port, args.no_open or no_screen)
+    line = command(
+        db, Path(args.runs).absolute(), args.rater, args.address, port, args.no_open or no_screen, login
+    )
     house = str(Path(__file__).resolve().parent.parent)
     paths = [house, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     host = "localhost" if is_loopback(args.address) else args.address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 import streamlit as st
@@ -22,6 +23,9 @@ def page(module: ModuleType, where: setting.Setting) -> Callable[[], None]:
 def main() -> None:
     where = setting.from_arguments(sys.argv[1:])
     st.set_page_config(page_title="rlmemo", page_icon=look.FAVICON, layout="centered")
+    come_in = gate.is_open(where)
+    if come_in:
+        where = replace(where, rater=gate.rater(where))
     pages = [
         st.Page(
             page(module, where), title=module.TITLE, icon=module.ICON, url_path=path, default=path == "rate"
@@ -35,13 +39,12 @@ def main() -> None:
         )
     ]
     # The pages are named even where the door is shut, so that one comes out where one wanted to go.
-    come_in = gate.is_open(where)
     chosen = st.navigation(pages, position="top" if come_in else "hidden")
     if come_in:
         chosen.run()
     else:
         look.style()
-        gate.ask()
+        gate.ask(where)
 
 
 main()

@@ -41,6 +41,8 @@ def show(where: Setting) -> None:
     _export(store, where)
     _import(where)
     st.subheader("Forget")
+    if where.login:
+        st.button("Log out", icon=":material/logout:", on_click=st.logout)
     target, period, everything = st.tabs(["A target", "A period", "Everything"])
     with target:
         _forget_target(store)

@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before NumPy, numba and torch are imported anywhere: pytest runs several workers, and each of them
 # starting a pool as wide as the machine is slower than one thread each. No hub is asked for anything.
@@ -81,3 +82,31 @@ def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """Headless Chromium."""
+    from dashboard_in_browser import FLAGS
+
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts dashboards on a database; they are stopped at the end."""
+    from dashboard_in_browser import Server
+
+    running: list[Server] = []
+
+    def begin(db: Path, **options: Any) -> Server:
+        running.append(Server(db, tmp_path, **options))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.stop()

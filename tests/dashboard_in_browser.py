@@ -1,0 +1,128 @@
+"""A dashboard that runs and a browser that drives it, for the tests of the pages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+PAGES = ("", "days", "policies", "train", "privacy")
+# Run by Python at its start: every address that the server connects to is written down.
+WATCH = """
+import os, socket
+for name in ("connect", "connect_ex"):
+    def watched(self, address, _old=getattr(socket.socket, name)):
+        if self.family != socket.AF_UNIX:
+            with open(os.environ["WATCH_FILE"], "a") as file:
+                file.write(repr(address) + "\\n")
+        return _old(self, address)
+    setattr(socket.socket, name, watched)
+"""
+
+
+class Server:
+    """A running dashboard."""
+
+    def __init__(
+        self,
+        db: Path,
+        folder: Path,
+        *,
+        address: str = "127.0.0.1",
+        token: str = "",
+        options: Sequence[str] = (),
+        runs: Path | None = None,
+    ) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.db, self.url = db, f"http://127.0.0.1:{self.port}"
+        self.connections = folder / "connections"
+        self.connections.touch()
+        (folder / "watch").mkdir()
+        (folder / "watch" / "sitecustomize.py").write_text(WATCH)
+        paths = [str(folder / "watch"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "WATCH_FILE": str(self.connections),
+            "RLMEMO_DASHBOARD_TOKEN": token,
+        }
+        self.log = (folder / "log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dashboard", "--db", str(db), "--runs", str(runs or folder / "runs"),
+             "--port", str(self.port), "--no-open", "--address", address, *options],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2):
+                    return
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.2)
+        self.stop()
+        raise AssertionError(f"the dashboard did not start: {Path(self.log.name).read_text()}")
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.db)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def votes(self) -> list[tuple[Any, ...]]:
+        """(prediction, thumbs) of the ratings that count, in order."""
+        return self.rows("SELECT prediction_id, thumbs FROM latest_ratings ORDER BY id")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(20)
+        self.log.close()
+
+
+def new_page(browser: Any, *, width: int = 1100, dark: bool = False) -> Any:
+    context = browser.new_context(
+        viewport={"width": width, "height": 850}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    return page
+
+
+def shown(page: Any) -> int:
+    """The prediction on the page."""
+    return int(page.get_by_test_id("card").get_attribute("data-prediction"))
+
+
+def vote(page: Any, thumbs: int, *, key: bool) -> int:
+    """Vote on what is shown, by key or by click, and wait for the thanks; returns the prediction."""
+    before = shown(page)
+    page.wait_for_timeout(450)  # a vote within the first moments is taken for a double click
+    if key:
+        page.keyboard.press("y" if thumbs else "n")
+    else:
+        page.get_by_role("button", name="Yes, good" if thumbs else "No, not this").click()
+    page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{before}'])")
+    page.wait_for_selector(f"[data-testid=last]:has-text('You said {'yes' if thumbs else 'no'}')")
+    return before
