@@ -10,6 +10,7 @@ as propensity is exactly the probability of having said it.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -51,6 +52,8 @@ def load_model(name: str = EMBEDDED, loading: Loading = Loading()) -> tuple[Any,
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    # transformers 5.23 asks itself for a property that it has deprecated.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     path = model_folder(name)
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # a bar for reading less than a megabyte
