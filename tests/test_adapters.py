@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +81,38 @@ def own_logits(model: Any, ids: np.ndarray) -> np.ndarray:
     return out
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What SFT made once for all tests. adapter: its folder, not to be written to."""
+
+    base: Path
+    adapter: Path
+    model: Any
+    digest: str
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Learned]:
+    """By kind of adapter."""
+    folder = tmp_path_factory.mktemp("learned")
+
+    @cache
+    def of(kind: str) -> Learned:
+        model, digest = train(config_of(kind), folder / kind, folder / "base")
+        return Learned(folder / "base", folder / kind / "sft", model, digest)
+
+    return of
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trained_adapter_is_read_back_as_it_was(tmp_path: Path, kind: str) -> None:
+def test_a_trained_adapter_is_read_back_as_it_was(
+    tmp_path: Path, learned: Callable[[str], Learned], kind: str
+) -> None:
     from rlmemo.learning.sft import save_adapter
     from rlmemo.policies.language import LanguagePolicy, load_adapted, plan_logprobs
 
-    base = tmp_path / "base"
-    model, digest = train(config_of(kind), tmp_path / "run", base)
-    adapter = tmp_path / "run" / "sft"
+    made = learned(kind)
+    base, adapter, model = made.base, made.adapter, made.model
     assert adapters.kind_of(adapter) == kind
     assert all(p.suffix in (".json", ".safetensors") for p in adapter.iterdir())
     asked = prompts(small_ground(), some_states(20))
@@ -100,57 +127,59 @@ def test_a_trained_adapter_is_read_back_as_it_was(tmp_path: Path, kind: str) -> 
     assert np.isfinite(ranking.probability).all()
     np.testing.assert_allclose(ranking.probability.sum(1) + ranking.none, 1.0, atol=1e-5)
     again = adapters.trainable(base_of(base)[0], adapter)
-    assert save_adapter(again, tmp_path / "again", "embedded") == digest, "nothing is lost on the way"
+    assert save_adapter(again, tmp_path / "again", "embedded") == made.digest, "nothing is lost on the way"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_gives_the_same_adapter(tmp_path: Path, kind: str) -> None:
-    first = train(config_of(kind), tmp_path / "one", tmp_path / "base")[1]
-    assert train(config_of(kind), tmp_path / "two", tmp_path / "base")[1] == first
-    assert train(config_of(kind, seed=1), tmp_path / "three", tmp_path / "base")[1] != first
+def test_the_same_seed_gives_the_same_adapter(
+    tmp_path: Path, learned: Callable[[str], Learned], kind: str
+) -> None:
+    made = learned(kind)
+    assert train(config_of(kind), tmp_path / "two", made.base)[1] == made.digest
+    assert train(config_of(kind, seed=1), tmp_path / "three", made.base)[1] != made.digest
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adalora", "p-tuning", "prefix", "ia3", "none"])
-def test_a_stopped_training_goes_on_exactly(tmp_path: Path, kind: str) -> None:
+def test_a_stopped_training_goes_on_exactly(
+    tmp_path: Path, learned: Callable[[str], Learned], kind: str
+) -> None:
     """AdaLoRA's scores and P-tuning's network are in the checkpoints, though peft leaves them out."""
-    whole = train(config_of(kind), tmp_path / "whole", tmp_path / "base")[1]
+    whole = learned(kind)
     with pytest.raises(Stopped):
-        train(config_of(kind), tmp_path / "cut", tmp_path / "base", stop=3)
-    assert train(config_of(kind), tmp_path / "cut", tmp_path / "base")[1] == whole
+        train(config_of(kind), tmp_path / "cut", whole.base, stop=3)
+    assert train(config_of(kind), tmp_path / "cut", whole.base)[1] == whole.digest
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_preferences_begin_at_the_sft_model_and_move_it(tmp_path: Path, kind: str, method: str) -> None:
+def test_preferences_begin_at_the_sft_model_and_move_it(
+    tmp_path: Path, learned: Callable[[str], Learned], kind: str, method: str
+) -> None:
     from rlmemo.learning.preference import run_dpo, run_kto
     from rlmemo.learning.sft import save_adapter
     from rlmemo.policies.language import load_adapted, plan_logprobs
 
-    base, states = tmp_path / "base", some_states(32)
+    base, sft, states = learned(kind).base, learned(kind).adapter, some_states(32)
     fast = 10 * LEARNING_RATES[kind]["dpo"]
     config = config_of(kind, dpo_lr=fast, kto_lr=fast, dpo_epochs=2, kto_epochs=2)
-    train(config, tmp_path / "run", base)
     folder, asked = RunFolder(tmp_path / "run"), prompts(small_ground(), states)
+    folder.path.mkdir()
     rows, quietly = range(len(states)), lambda *_: None
     if method == "dpo":
         two = [Pair(r, "a", 0, (), ((0, 0),), 0.0, -1.0, ("none", "top")) for r in rows]
-        model, _ = run_dpo(
-            config, folder, asked, two, folder.path / "sft", base_of(base), Interrupt(), quietly
-        )
+        model, _ = run_dpo(config, folder, asked, two, sft, base_of(base), Interrupt(), quietly)
     else:
         one = [Verdict(r, "a", 0, p, not p, 1.0, "top") for r in rows for p in ((), ((0, 0),))]
-        model, _ = run_kto(
-            config, folder, asked, one, folder.path / "sft", base_of(base), Interrupt(), quietly
-        )
+        model, _ = run_kto(config, folder, asked, one, sft, base_of(base), Interrupt(), quietly)
     save_adapter(model, folder.path / method, "embedded")
     first = folder.logged(method)[0]
     if kind != "adalora":  # whose loss has a penalty added
         assert first["loss"] == pytest.approx(math.log(2.0) if method == "dpo" else 0.5, abs=1e-4)
     assert abs(first.get("rewards/margins", 0.0)) < 1e-4, "the reference is the SFT model"
-    was, now = (plan_logprobs(load_adapted(str(base), folder.path / x), asked) for x in ("sft", method))
+    was, now = (plan_logprobs(load_adapted(str(base), x), asked) for x in (sft, folder.path / method))
     ratio = [(p[:, -1] - p[:, 0]).mean() for p in (was, now)]
     assert ratio[1] > ratio[0], "keeping still was preferred everywhere"
 
@@ -221,9 +250,8 @@ def test_propensities_are_those_of_pefts_own_forward(tmp_path: Path, kind: str) 
         assert said.logp[d] == pytest.approx(total, abs=1e-4)
 
 
-def test_adalora_shares_out_its_ranks(tmp_path: Path) -> None:
-    train(config_of("adalora"), tmp_path / "run", tmp_path / "base")
-    settings = json.loads((tmp_path / "run" / "sft" / "adapter_config.json").read_text())
+def test_adalora_shares_out_its_ranks(learned: Callable[[str], Learned]) -> None:
+    settings = json.loads((learned("adalora").adapter / "adapter_config.json").read_text())
     ranks = [sum(mask) for mask in settings["rank_pattern"].values()]
     assert sum(ranks) <= 4 * len(ranks) < 6 * len(ranks), "from one and a half times the rank to the rank"
     assert len(set(ranks)) > 1, "not everywhere the same"
