@@ -55,7 +55,8 @@ def test_help_is_instant(module: str, repo_root: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "usage" in done.stdout.lower()
         assert done.stderr == ""
-        took.append(min(wall, max(cpu, wall / 2)))
+        shared = max(2.0, 1.0 + os.getloadavg()[0] / (os.cpu_count() or 1))  # by how many, at least
+        took.append(min(wall, max(cpu, wall / shared)))
         if took[-1] < WALL_S:
             return
     pytest.fail(f"python -m {module} --help took {min(took):.2f} s at best of {TRIES}")
