@@ -194,6 +194,21 @@ def test_an_unreadable_duration_is_left_unknown_and_counted(tmp_path: Path) -> N
     assert loaded.report.changed["duration is no number of seconds (left unknown)"] == 4
 
 
+@pytest.mark.parametrize("header", ["private", "Incognito", "inPrivate"])
+def test_nothing_of_a_private_window_is_kept(tmp_path: Path, header: str) -> None:
+    said = ("1", "true", "YES", "private", "?", "0", "false", "No", "")
+    rows = "".join(f"ada,{T + 60 * k},secret-{k}.example,{x}\n" for k, x in enumerate(said))
+    loaded = read(tmp_path, f"user,t,target,{header}\n{rows}")
+    assert loaded.timelines[0].names == tuple(f"secret-{k}.example" for k in (5, 6, 7, 8))
+    assert dict(loaded.report.dropped) == {"opened in a private window": 5}
+    assert balanced(loaded)
+    shown = str(loaded.report.lines()) + str(loaded.report.notes) + str(loaded.report.first)
+    assert not any(f"secret-{k}" in shown for k in range(5))
+    # It is no fault of the file that most of it was private.
+    mostly = "".join(f"ada,{T + 60 * k},x-{k},{int(k < 9)}\n" for k in range(10))
+    assert len(read(tmp_path, f"user,t,target,{header}\n{mostly}").timelines[0]) == 1
+
+
 def test_the_future_is_more_than_a_day_from_now(tmp_path: Path) -> None:
     path = Path(write(tmp_path, f"user,t,target\na,{T},x\na,{T + 86399},y\na,{T + 86401},z\n"))
     loaded = table.load(lines.look(path), now=float(T))

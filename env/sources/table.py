@@ -1,4 +1,6 @@
-"""CSV and TSV, plain or gzipped: one event per row, columns `user,t,target[,kind,duration,device,wave]`.
+"""CSV and TSV, plain or gzipped: one event per row.
+
+The columns are `user,t,target[,kind,duration,device,wave,private]`.
 
 docs/timelines.md says for every kind of bad row whether it is refused or counted; the short of it:
 what makes *all* rows doubtful (wrong columns, milliseconds, local times without a zone, an unclosed
@@ -23,8 +25,10 @@ from env.sources.rows import Rows, finish, timelines_of
 from env.timeline import KINDS
 
 REQUIRED = ("user", "t", "target")
-OPTIONAL = ("kind", "duration", "device", "wave")
-ALIASES = {"label": "target"}
+OPTIONAL = ("kind", "duration", "device", "wave", "private")
+ALIASES = {"label": "target", "incognito": "private", "inprivate": "private"}
+NOT_PRIVATE = ("", "0", "false", "no", "n", "f", "off", "none", "null")  # all else means yes
+PRIVATE = "opened in a private window"
 EARLIEST = 631_152_000.0  # 1990-01-01: before that, a clock was not set
 DAY_S = 86_400.0
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -113,7 +117,7 @@ def load(
     devices: dict[str, str] = {}
     width = len(table.header)
     at_user, at_t, at_target = (where[c] for c in REQUIRED)
-    at_kind, at_duration, at_device, at_wave = (where.get(c, -1) for c in OPTIONAL)
+    at_kind, at_duration, at_device, at_wave, at_private = (where.get(c, -1) for c in OPTIONAL)
     for line, fields in read_rows(table):
         report.rows_read += 1
         if len(fields) != width and (len(fields) < width or any(fields[width:])):
@@ -121,6 +125,9 @@ def load(
             continue
         if "\0" in fields[at_user] or "\0" in fields[at_target] or "\0" in fields[at_t]:
             report.drop("NUL byte", f"line {line}")
+            continue
+        if at_private >= 0 and fields[at_private].strip().lower() not in NOT_PRIVATE:
+            report.drop(PRIVATE)  # and nothing more of the row is read: none of it may stand in a report
             continue
         raw_user = fields[at_user]
         user = users.get(raw_user)
@@ -168,7 +175,7 @@ def load(
             wave = int(text)
         rows.add(user, t, target, kind, duration, device, wave)
     clock.close(report)
-    refuse_spoiled(path, report)
+    refuse_spoiled(path, report, ignore=(PRIVATE,))
     timelines = timelines_of(rows, report, tz=tz or "UTC", tz_known=tz is not None, drop_duplicates=True)
     if tz is None:
         report.notes.append("the time zone is not known: hours and weekdays are in UTC; give --tz to set one")
