@@ -75,7 +75,7 @@ def command_lines(root: Path) -> Iterator[tuple[str, str]]:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=300,
                 check=True,
             ).stdout
             yield " ".join((module, *words)), text

@@ -261,7 +261,7 @@ def test_silence_is_a_fault_too(odd: OddEndpoint) -> None:
     policy = ready(odd, Asking(timeout_s=0.3, wait_s=0.01, at_once=1), faults=["hang"])
     started = time.perf_counter()
     assert (policy.rank(routine(), np.array([50])).targets[0, :2] >= 0).all()
-    assert 0.3 <= time.perf_counter() - started < 5
+    assert 0.3 <= time.perf_counter() - started < 30
     odd.always = "hang"
     with pytest.raises(InputError, match=r"asked 5 times and got no answer \(no answer within 0.3 s\)"):
         policy.rank(routine(), np.array([51]))
@@ -365,7 +365,7 @@ def test_nobody_there_is_said_in_one_line_and_at_once(
     assert len(done.stderr.splitlines()) == 1
     assert "nobody answers there" in done.stderr
     assert "Connection refused" in done.stderr
-    assert time.perf_counter() - started < 20
+    assert time.perf_counter() - started < 60
     assert not (tmp_path / "a.json").exists()
 
 
@@ -528,5 +528,5 @@ def test_nothing_is_contacted_unless_named(tmp_path: Path) -> None:
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env,
-                          capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
+                          capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -169,7 +169,7 @@ def test_nothing_sticks_out_at_the_side(width: int, text: str, tmp_path: Path, c
     done = subprocess.run(
         [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
          "--window-size=1400,1000", "--virtual-time-budget=4000", "--dump-dom", f"file://{outer}"],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     found = re.search(r"wide:(\d+):(\d+):(\w+)", done.stdout)
     assert found, done.stderr[-500:]

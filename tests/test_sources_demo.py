@@ -64,9 +64,9 @@ def test_it_is_called_synthetic() -> None:
 
 
 def test_six_people_with_thousands_of_opens_in_under_a_second() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     people = load_timelines("demo").timelines
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert [x.user for x in people] == sorted(p.user for p in PERSONAS)
     assert all(2000 <= len(x) <= 4000 for x in people)
     assert all(x.tz_known and x.collapsed for x in people)

@@ -348,7 +348,7 @@ def test_a_hub_name_without_a_network_is_one_line(tmp_path: Path, command: str) 
     done = subprocess.run(
         [sys.executable, "-m", f"rlmemo.{command}", *options[command]],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -482,6 +482,6 @@ def test_a_hub_name_is_found_in_the_local_cache(
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stdout.strip() == "text", done.stderr

@@ -90,7 +90,7 @@ def test_what_is_wrong_is_said_in_one_line(cli: Cli, tmp_path: Path, arguments: 
 
 def test_refusing_is_quick_and_loads_nothing_heavy(cli: Cli, tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "short.csv", events=20, users=1)
-    done = cli("rlmemo.train", "--timelines", str(csv), "--tz", "UTC", timeout=20)
+    done = cli("rlmemo.train", "--timelines", str(csv), "--tz", "UTC", timeout=100)
     assert done.returncode == 2
     assert "19 events (repeats collapsed) of 1 user(s)" in done.stderr
     assert "record more" in done.stderr
@@ -253,7 +253,7 @@ def test_ctrl_c_and_kill_lose_nothing(
                 break
             time.sleep(0.005)
         process.send_signal(how)
-        _, error = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=300)
         return process.returncode, error
 
     status, error = start_and_stop("sft", 5, signal.SIGINT, "--config", settings_, "--out", "cut")
