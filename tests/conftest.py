@@ -21,6 +21,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = (
+    "test_trust", "test_dashboard", "test_env_stateful", "test_train_cli", "test_adapters",
+    "test_feedback_training", "test_ppo_contract", "test_ppo_cli", "test_evidence", "test_text_policy",
+    "test_durability", "test_endpoint_served", "test_resume", "test_oracle", "test_sft_dpo",
+)  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -32,6 +37,12 @@ def data_folder() -> Path:
 def chromium_path() -> str | None:
     """A Chromium that is installed, or None."""
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: a worker keeps a file to its end, and the short ones fill up what is left."""
+    place = {name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
