@@ -196,7 +196,13 @@ def _votes(where: Setting, showing: ratings.Showing) -> None:
             "Can't say", icon=":material/skip_next:", shortcut="S", type="tertiary",
             key=f"skip-{showing.key}", on_click=_skip, args=(where, showing),
         )  # fmt: skip
-        st.toggle("Tell me the outcome first", key="told", help=TOLD)
+        told = bool(st.session_state.get("told"))
+        # A button and no toggle: with the focus in a toggle, the keys would not vote.
+        st.button(
+            "Ask me blind again" if told else "Tell me the outcome first",
+            icon=":material/visibility_off:" if told else ":material/visibility:", type="tertiary",
+            key=f"tell-{told}", help=TOLD, on_click=st.session_state.update, args=({"told": not told},),
+        )  # fmt: skip
 
 
 def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:

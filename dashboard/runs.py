@@ -98,6 +98,14 @@ def read_run(path: Path, changed: float = 0.0) -> Run:
     return run
 
 
+def read_json(path: Path) -> dict[Any, Any]:
+    """A JSON object; empty where the file is missing, damaged or holds something else."""
+    try:
+        return _dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
 def _dict(node: Any) -> dict[Any, Any]:
     return node if isinstance(node, dict) else {}
 
@@ -118,13 +126,14 @@ def _policies(report: Any, key: str) -> dict[str, dict[str, Value]]:
     found = {}
     for name, metrics in policies.items() if isinstance(policies, dict) else ():
         if isinstance(metrics, dict):
-            values = {str(k): v for k, x in metrics.items() if (v := _value(x)) is not None}
+            values = {str(k): v for k, x in metrics.items() if (v := read_value(x)) is not None}
             if values:
                 found[str(name)] = values
     return found
 
 
-def _value(node: Any) -> Value | None:
+def read_value(node: Any) -> Value | None:
+    """A value with its interval as reports write it, None for anything else."""
     if not isinstance(node, dict) or not isinstance(node.get("value"), int | float):
         return None
     value = float(node["value"])

@@ -6,20 +6,27 @@ import json
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import streamlit as st
+import yaml
 
 from dashboard import jobs, look, runs
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
-from dashboard.words import count
+from dashboard.words import count, shown
 from env.errors import InputError
 from rlmemo import ratings, store_forgetting
 
 TITLE = "Train"
 ICON = ":material/model_training:"
 
-METHODS = {"dpo": "DPO: better plans over worse", "kto": "KTO: single verdicts", "sft": "SFT: what came next"}
+METHODS = {
+    "dpo": "DPO: better plans over worse",
+    "kto": "KTO: single verdicts",
+    "ppo": "PPO: what its own plans lead to",
+    "sft": "SFT: what came next",
+}
 SIZES = {
     "A quick look": [
         "--sft-states",
@@ -30,10 +37,20 @@ SIZES = {
         "300",
         "--kto-plans",
         "300",
+        "--ppo-rollouts",
+        "2",
     ],
     "The whole thing": [],
 }
 DEMO = "demo (synthetic)"
+ANEW = "nothing: start anew"
+COMPARED = {
+    "hr@1": ("first guess right", "{:.1%}"),
+    "hit_rate": ("hits", "{:.1%}"),
+    "waste_rate": ("wasted", "{:.1%}"),
+    "reward_per_open": ("reward per open", "{:.3f}"),
+}
+"""What stands side by side before and after an update: metrics of the test part, as *Policies* shows them."""
 
 
 def show(where: Setting) -> None:
@@ -62,40 +79,31 @@ def _rated(where: Setting) -> None:
     )
 
 
-@st.cache_data(show_spinner=False)
-def _takes_feedback() -> bool:
-    """Whether this version's trainer can learn from ratings."""
-    said = subprocess.run(
-        [sys.executable, "-m", "rlmemo.train", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return "--feedback" in said.stdout
-
-
 def _form(where: Setting) -> None:
     held = where.db.exists() and any(t.events for t in opened(where).timelines())
     with st.form("train"):
         data = st.selectbox("Learn from", [*(["your timelines"] if held else []), DEMO])
         method = st.selectbox("How", list(METHODS), format_func=METHODS.__getitem__)
+        earlier = [run.name for run in runs.find_runs(where.runs) if (run.path / "adapter").is_dir()]
+        before = st.selectbox("Go on from", [ANEW, *earlier], format_func=shown)
         size = st.selectbox("How much", list(SIZES))
-        name = st.text_input("Call it", value=f"{datetime.now():%Y-%m-%d-%H%M}", max_chars=60)
-        rated = where.db.exists() and bool(ratings.approval(opened(where))) and _takes_feedback()
+        # Kept until it is used: another default would be another field, and what was typed would be lost.
+        suggested = st.session_state.setdefault("suggested", f"{datetime.now():%Y-%m-%d-%H%M}")
+        name = st.text_input("Call it", value=suggested, max_chars=60)
+        rated = where.db.exists() and bool(ratings.approval(opened(where)))
         feedback = rated and st.checkbox("Use the ratings", value=True)
         if st.form_submit_button("Start", type="primary", icon=":material/play_arrow:"):
-            line = [
-                "--timelines",
-                "demo" if data == DEMO else str(where.db),
-                "--method",
-                str(method),
-                *SIZES[size],
-            ]
+            line = ["--timelines", "demo" if data == DEMO else str(where.db), "--method", str(method)]
+            line += SIZES[size]
+            if feedback:
+                line += ["--feedback", str(where.db)]
+            if before != ANEW:
+                line += ["--init-adapter", str(where.runs / str(before))]
             try:
-                jobs.start(
-                    where.runs, name.strip(), [*line, *(["--feedback", str(where.db)] if feedback else [])]
-                )
+                if method == "sft" and before != ANEW:
+                    raise InputError("SFT starts anew; to go on from a run, choose another way to learn")
+                jobs.start(where.runs, name.strip(), line)
+                del st.session_state["suggested"]
             except (InputError, OSError) as error:
                 st.session_state["not_started"] = str(error)
             st.rerun()
@@ -110,12 +118,12 @@ def _watch(where: Setting) -> None:
         if running and not any(job.state == "running" for job in found):
             st.rerun()
         for job in found[:5]:
-            _job(job)
+            _job(job, where)
 
     watch()
 
 
-def _job(job: jobs.Job) -> None:
+def _job(job: jobs.Job, where: Setting) -> None:
     said = {"running": "under way", "finished": "finished", "stopped": "stopped before its end"}[job.state]
     html(f'<div class="when" style="margin-top:1rem">{e(job.name)} <span class="quiet">{said}</span></div>')
     if job.state == "running":
@@ -127,6 +135,7 @@ def _job(job: jobs.Job) -> None:
         return
     if job.state == "finished":
         _before_and_after(job)
+        _approval(job, where)
     with st.expander("Log", expanded=job.state == "stopped"):
         html(f'<pre class="log">{_log(job, 40)}</pre>')
 
@@ -168,18 +177,98 @@ def _loss(job: jobs.Job) -> None:
 
 
 def _before_and_after(job: jobs.Job) -> None:
-    """The stages side by side on the validation part: before, and after each."""
+    """The stages side by side on the validation part; then, where the run went on from another, both on the
+    test part."""
+    stages = runs.read_json(job.folder / "report.json").get("stages")
     try:
-        stages = json.loads((job.folder / "report.json").read_text(encoding="utf-8"))["stages"]
         rows: list[list[object]] = []
-        for name, stage in stages.items():
+        for name, stage in (stages or {}).items():
             v = stage["validation"]
             best = max(v["own"]["reward_per_open"], v["threshold"]["reward_per_open"])
             called = "before" if name == "base" else f"after {name.upper()}"
             rows.append([called, f"{v['hr@1']:.1%}", f"{v['hr@5']:.1%}", f"{best:.3f}"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
+        rows = []
+    if not rows:
         html('<div class="quiet">Its report has no stages to compare.</div>')
         return
     head = ["on validation", "first guess right", "in the first five", "reward per open"]
     look.table(head, rows, numeric={1, 2, 3})
+    before = _went_on_from(job)
+    told = [(name, found) for folder in (before, job.folder) if folder and (found := _own(folder))
+            for name in [folder.name]]  # fmt: skip
+    if len(told) == 2:
+        rows = []
+        for name, found in told:
+            cells: list[object] = ["before: " + name if name != job.name else "after: " + name]
+            for metric, (_, write) in COMPARED.items():
+                v = found.get(metric)
+                half = (v.high - v.low) / 2 if v else 0.0
+                cells.append(f"{write.format(v.value)} ± {write.format(half)}" if v else "–")
+            rows.append(cells)
+        look.table(["on the test part", *(x for x, _ in COMPARED.values())], rows, numeric={1, 2, 3, 4})
     html('<div class="quiet">Beside the baselines, with intervals: see Policies.</div>')
+
+
+def _went_on_from(job: jobs.Job) -> Path | None:
+    """The run folder that a run went on from, where its config names one that is still there."""
+    try:
+        config = yaml.safe_load((job.folder / "config.yaml").read_text(encoding="utf-8"))
+        folder = Path(config["settings"]["init_adapter"])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    return folder if folder.is_dir() and folder != job.folder else None
+
+
+def _own(folder: Path) -> dict[str, runs.Value]:
+    """The metrics of a run's own policy on the test part."""
+    policy = runs.read_json(folder / "report.json").get("policy")
+    return runs.read_run(folder).policies.get(str(policy), {})
+
+
+def _approval(job: jobs.Job, where: Setting) -> None:
+    """What people would have said to this run's plans, and to those of the run before it: an estimate from
+    the ratings of what was shown, made when asked for (`python -m rlmemo.feedback evaluate`)."""
+    if not where.db.exists() or not ratings.approval(opened(where)):
+        return
+    before = _went_on_from(job)
+    asked = [folder for folder in (before, job.folder) if folder]
+    files = {folder: job.log.with_name(f"{job.name}.approval-{folder.name}.json") for folder in asked}
+    if not all(file.is_file() for file in files.values()):
+        if st.button("Estimate approval, before and after" if before else "Estimate approval",
+                     icon=":material/query_stats:", key=f"approval-{job.name}"):  # fmt: skip
+            with st.spinner("Asking the policies what they would have shown …"):
+                said = [_estimate(where, folder, file) for folder, file in files.items()]
+            st.session_state[f"approval-failed-{job.name}"] = " ".join(filter(None, said))
+            st.rerun(scope="app")
+        failed = st.session_state.get(f"approval-failed-{job.name}")
+        if failed:
+            html(f'<div class="band" data-testid="approval-failed">{e(failed, 400)}</div>')
+        return
+    found = {folder: runs.read_json(file) for folder, file in files.items()}
+    shown_then = next(iter(found.values()))
+    rows: list[list[object]] = [["what was shown", _with_interval(shown_then.get("logged")), "–"]]
+    for folder, estimate in found.items():
+        called = "before: " if folder == before else "after: "
+        rows.append(
+            [called + folder.name, _with_interval(estimate.get("snips")), _with_interval(estimate.get("dr"))]
+        )
+    look.table(["thumbs up", "where it says something (SNIPS)", "of all moments (DR)"], rows, numeric={1, 2})
+    note = f"Estimated from ratings of other plans. {found[job.folder].get('warning') or ''}"
+    html(f'<div class="quiet" data-testid="approval">{e(note, 400)}</div>')
+
+
+def _estimate(where: Setting, folder: Path, file: Path) -> str:
+    """Estimate the approval of a run, into `file`; what went wrong, "" where nothing did."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rlmemo.feedback", "evaluate", "--db", str(where.db), "--policy", str(folder),
+         "--json", str(file)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    lines = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else (lines[-1] if lines else "it ended without a word")
+
+
+def _with_interval(node: object) -> str:
+    v = runs.read_value(node)
+    return "–" if v is None else f"{v.value:.0%} ({v.low:.0%} to {v.high:.0%})"

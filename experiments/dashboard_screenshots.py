@@ -1,6 +1,7 @@
 """Take the pictures of docs/dashboard.md: synthetic people, two dozen ratings by a coin and the outcome.
 
     python -m rlmemo.benchmark --policies mru,markov1,backoff3,gbdt --json shots/baselines.json
+    python -m rlmemo.train --out shots/first --sft-states 1500 --plan-states 500 --dpo-pairs 600
     python -m experiments.dashboard_screenshots shots
 
 The folder given holds the runs that *Policies* and *Train* show. Needs Chromium and Playwright; looks at
@@ -28,9 +29,11 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
 LOOKS = {
     "light": {"viewport": {"width": 1100, "height": 760}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1100, "height": 760}, "color_scheme": "dark"},
     "phone-dark": {"viewport": {"width": 390, "height": 760}, "color_scheme": "dark"},
 }
-TALLEST = 2000
+DARK = ("rate", "policies")  # on a large screen; on a phone all pages are taken dark
+TALLEST = 4400
 
 
 def rated_store(path: Path, votes: int = 24) -> None:
@@ -60,6 +63,8 @@ def take(url: str) -> None:
         for look, settings in LOOKS.items():
             page = browser.new_context(**settings).new_page()
             for name, path in PAGES.items():
+                if look == "dark" and name not in DARK:
+                    continue
                 page.set_viewport_size(settings["viewport"])
                 page.goto(f"{url}/{path}")
                 page.wait_for_selector("h1, [data-testid=card]")

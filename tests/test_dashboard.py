@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -85,6 +88,65 @@ def test_the_outcome_is_shown_after_the_vote_only(
     assert "Chat was ready in time. news.example was not needed. 2.5 s of waiting saved." in page.inner_text(
         "[data-testid=last]"
     )
+
+
+def test_the_outcome_can_be_told_first_and_the_vote_is_marked(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    page.goto(server.url)
+    assert page.get_by_test_id("told").count() == 0  # off unless asked for
+    page.get_by_role("button", name="Tell me the outcome first").first.click()
+    page.wait_for_selector("[data-testid=told]:has-text('Chat was ready in time')")
+    told = shown(page)
+    page.get_by_role("button", name="Ask me blind again").first.click()  # too late: it was told
+    page.wait_for_selector("[data-testid=told]", state="detached")
+    assert vote(page, 1, key=True) == told
+    blind = vote(page, 0, key=False)
+    assert server.rows("SELECT prediction_id, blind FROM latest_ratings ORDER BY id") == [
+        (told, 0),
+        (blind, 1),
+    ]
+
+
+def test_why_says_what_was_known(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    from env.sources import load_timelines
+    from env.splits import chrono
+    from rlmemo.evaluate import Setting, evaluate
+    from rlmemo.policies import make_policies
+    from rlmemo.predict import Options, predict
+    from rlmemo.store import open_store
+
+    timelines = load_timelines("demo", weeks=2).timelines[:2]
+    setting = Setting(replicates=30, latency_decisions=2)
+    found = evaluate(make_policies("none,mru,markov1"), timelines, chrono(timelines), setting=setting)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "base.json").write_text(json.dumps(found.as_json()))
+    with open_store(tmp_path / "a.db") as store:
+        predict(store, "demo", "markov1", Options(n=12, threshold=0.2))
+    server = start(tmp_path / "a.db")
+    page = new_page(browser)
+    page.goto(server.url)
+    voted = vote(page, 0, key=False)
+    page.goto(f"{server.url}/policies")
+    page.wait_for_selector("[data-testid=why]")
+    assert page.get_by_test_id("stException").count() == 0
+    for title in ("Side by side", "Hits against waste", "Where the reward comes from",
+                  "Can the probabilities be believed?", "What people said"):  # fmt: skip
+        page.get_by_role("heading", name=title).wait_for()
+    why = page.inner_text("[data-testid=why]")
+    assert re.search(r"came after .+ \d+ of \d+ times", why)
+    assert "last opened" in why
+    ((plan, probabilities),) = server.rows(f"SELECT plan, probabilities FROM predictions WHERE id = {voted}")
+    assert why.count("ready ") == len(json.loads(plan))
+    for name, share in json.loads(probabilities).items():
+        assert name[:40] in why
+        assert f"{share:.1%}" in why
+    page.get_by_role("radio", name="None off by").click()
+    page.get_by_role("radio", name="None of these").click()
+    page.wait_for_timeout(1500)
+    assert page.get_by_test_id("stException").count() == 0
 
 
 def test_a_reason_counts_with_its_vote(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
@@ -272,6 +334,34 @@ def test_a_page_of_another_name_cannot_get_in(start: Callable[..., Server], tmp_
     assert found["evil.example"] in (400, 403)
 
 
+def test_a_form_on_another_site_cannot_upload(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Cross-site request forgery: the same upload with and without the token that only our page knows."""
+    server = start(tmp_path / "none.db")
+    page = new_page(browser)
+    page.goto(f"{server.url}/privacy")
+    sent: list[Any] = []
+    page.on("request", lambda r: sent.append(r) if "upload_file" in r.url and r.method == "PUT" else None)
+    upload = {"name": "a.csv", "mimeType": "text/csv", "buffer": b"user,t,target\n"}
+    with page.expect_response(lambda r: "upload_file" in r.url and r.request.method == "PUT") as answer:
+        page.locator("input[type=file]").set_input_files(upload)
+    assert answer.value.status < 300
+    headers = sent[0].all_headers()
+    body = sent[0].post_data_buffer
+    kept = {k: v for k, v in headers.items() if k in ("content-type", "cookie")}
+    assert any("xsrf" in name for name in headers)
+    for changed in (
+        kept,
+        {k: v for k, v in kept.items() if k != "cookie"},
+        {**kept, "x-xsrftoken": "2|0|0|0"},
+    ):
+        request = urllib.request.Request(sent[0].url, body, changed, method="PUT")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=20)
+        assert refused.value.code == 403
+
+
 def test_no_thanks_without_a_commit(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
     server = start(fill(tmp_path / "a.db"))
     page = new_page(browser)
@@ -350,7 +440,7 @@ def test_pages_open_soon_with_100_000_predictions(
     there = {
         "": "[data-testid=card]",
         "days": "h3:has-text('What comes after what')",
-        "policies": "h3:has-text('One decision, and why')",
+        "policies": "[data-testid=why]",
         "train": "text=ratings that count",
         "privacy": "text=Take it along",
     }
@@ -363,4 +453,5 @@ def test_pages_open_soon_with_100_000_predictions(
             if turn:
                 took[name] = min(took.get(name, 99.0), time.perf_counter() - began)
     print("seconds to open:", {k or "rate": round(v, 2) for k, v in took.items()})
+    assert server.rows("SELECT COUNT(*) FROM predictions") == [(100_000,)]
     assert max(took.values()) < 4.0, took  # two seconds on a quiet machine; tests run beside others

@@ -1,0 +1,86 @@
+"""From ratings to a better policy, in the browser: rate, train on it, go on from it, compare. No part is
+replaced by another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard_in_browser import Server, new_page
+
+from env.sources import load_timelines
+from rlmemo import ratings
+from rlmemo.predict import Options, predict
+from rlmemo.store import open_store
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+
+MINUTES = 60_000
+
+
+def choose(page: Any, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option", name=option, exact=False).first.click()
+
+
+def begin(page: Any, name: str) -> None:
+    """Fill in the rest of the form and start; waits for the end of the training."""
+    choose(page, "How much", "A quick look")
+    page.get_by_role("textbox", name="Call it").fill(name)
+    page.get_by_role("textbox", name="Call it").press("Tab")
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_selector("[data-testid=steps]")
+    page.wait_for_selector(f"text={name} finished", timeout=6 * MINUTES)
+
+
+def test_ratings_become_an_update_that_is_compared_with_what_was_before(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    with open_store(tmp_path / "a.db") as store:
+        store.add_timelines(load_timelines("demo", weeks=2, collapsed=False))
+        predict(store, str(tmp_path / "a.db"), "markov1", Options(n=40, part="train"))
+        for k in range(30):
+            showing = ratings.show_next(store, "me", 0.5)
+            assert showing is not None
+            ratings.rate(store, showing, int(k % 3 > 0))
+    server = start(tmp_path / "a.db")
+    page = new_page(browser)
+    page.goto(f"{server.url}/train")
+    page.wait_for_selector("text=ratings that count")
+    assert "30" in page.inner_text(".tiles")
+    choose(page, "Learn from", "your timelines")
+    begin(page, "first")
+    runs = tmp_path / "runs"
+    kept = json.loads((runs / "first" / "feedback.json").read_text())
+    assert "feedback: 30 ratings, 20 thumbs up" in (runs / "first.log").read_text()
+    assert kept
+    page.wait_for_selector("text=on validation")
+    page.get_by_text("after DPO").wait_for()
+
+    # The page can be closed and opened again; the next update goes on from this one.
+    page.close()
+    page = new_page(browser)
+    page.goto(f"{server.url}/train")
+    page.wait_for_selector("text=first finished")
+    choose(page, "Learn from", "your timelines")
+    choose(page, "How", "KTO")
+    choose(page, "Go on from", "first")
+    begin(page, "second")
+    page.wait_for_selector("text=before: first")
+    page.wait_for_selector("text=after: second")
+    assert "init_adapter: " + str(runs / "first") in (runs / "second" / "config.yaml").read_text()
+    page.get_by_role("button", name="Estimate approval, before and after").click()
+    page.wait_for_selector("[data-testid=approval]", timeout=5 * MINUTES)
+    for name in ("first", "second"):
+        found = json.loads((runs / f"second.approval-{name}.json").read_text())
+        assert found["ratings"] == 30
+        assert 0.0 <= found["dr"]["value"] <= 1.0 or found["dr"]["ci95"][0] < 1.0
+    shown = page.inner_text("[data-testid=stMain]")
+    assert "67% (" in shown  # of what was shown, 20 of 30 were liked
+    # What it did is on Policies, too.
+    page.goto(f"{server.url}/policies")
+    page.wait_for_selector("text=Where the reward comes from")
+    page.wait_for_selector("[data-testid=why]")
