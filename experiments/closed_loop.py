@@ -1,15 +1,21 @@
-"""Do ratings change the policy? Five rounds of predict, rate 200, train, with a simulated person.
+"""Do ratings change the policy? Five rounds of predict, rate 200, train, with simulated people.
 
-    python -m experiments.closed_loop --seeds 0 1 2 --out runs/closed_loop
+    python -m experiments.closed_loop --seeds 3 4 5 --out runs/closed_loop
+    python -m experiments.closed_loop --taste drawn     # the first, harsher taste
+    python -m experiments.closed_loop --method dpo      # the adapter learns in each round, too
 
-Everything is the real thing: `rlmemo.predict` stores predictions, the simulated person rates them through
-the functions that the dashboard calls, `rlmemo.train --feedback --init-adapter` goes on from the last round.
-Ratings are given on the training part; what is reported as held out is the test part, never rated. There
-the person's true taste is known to the experiment, and approval is its mean chance of thumbs up over all
-plans that are shown (so it has no sampling noise but that of the moments), hits and waste are the judge's.
+Every seed has people of its own (`demo`), a first policy of its own and tastes of its own. `rlmemo.predict`
+stores predictions, the simulated person rates them through the functions that the dashboard calls. By
+default a round then learns what `rlmemo.train --feedback --feedback-keep` learns from ratings but for the
+adapter: approval model, strength and threshold, by the same functions. Ratings are given on the training
+part; what is reported is the test part, never rated. There the person's true taste is known to the
+experiment: approval is its mean chance of thumbs up over all plans that are shown, hits and waste are the
+judge's.
 
 Hit rate at equal waste: hits per open where the policy, at whatever threshold, wastes as many prewarms per
-open as the policy before round 1 did. 95 % intervals by bootstrap over sessions; differences are paired.
+open as the policy before round 1 did; approval at equal waste is read there, too. Beside it stands the same
+for a planner that knows the taste (its strength the best in hindsight that costs no hits): more than that
+cannot be learned. 95 % intervals by bootstrap over sessions; differences are paired.
 """
 
 from __future__ import annotations
@@ -19,23 +25,27 @@ import dataclasses
 import json
 import shutil
 import time
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.simulated_rater import Taste, draw_taste, rate_all
+from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_use
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
-FIRST = {"sft-states": 3000, "plan-states": 400, "dpo-pairs": 800}
+FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
 LATER = {"plan-states": 250, "dpo-pairs": 500}
+GRID = np.append(np.geomspace(0.01, 0.95, 48), 2.0)
+ALSO = (1.0, 0.9, 0.8, 0.65, 0.5, 0.35)
+"""What of the reward is kept, in the table of what obeying costs."""
 
 
 @dataclasses.dataclass
 class HeldOut:
     """A policy on the test part, per open: chance of thumbs up where a plan is shown (else NaN), hits and
-    wasted of its own planner, and hits and wasted by threshold [T, n]."""
+    wasted of its own planner, and hits and wasted by threshold [T, n]; at_waste: the chances of the plans at
+    the threshold that wastes about as much as before round 1."""
 
     chance: np.ndarray
     hit: np.ndarray
@@ -43,71 +53,81 @@ class HeldOut:
     reward: np.ndarray
     hit_by: np.ndarray
     wasted_by: np.ndarray
+    at_waste: np.ndarray
 
 
-def held_out(run: Path, data: Any, taste: Taste) -> HeldOut:
-    """Judge the policy of a run folder on the test part."""
-    from env.plans import FIELDS, HIT, WASTED
-    from reward import parse_reward
-    from rlmemo.policies import make_policy
+def chances(
+    tastes: Mapping[str, Taste], timeline: Any, indices: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """True chance of thumbs up of plans int32 [D, K], float64 [D], NaN where nothing is shown."""
+    taste, hours = tastes[timeline.user], timeline.local()[indices] / 3600 % 24
+    return np.array([
+        taste.chance(float(h), [timeline.names[x] for x in row if x >= 0],
+                     timeline.names[timeline.target[i + 1]]) if (row >= 0).any() else np.nan
+        for i, h, row in zip(indices, hours, target, strict=True)
+    ])  # fmt: skip
+
+
+def windows_of(policy: Any, data: Data, part: str) -> list[Any]:
+    """Windows of a part, rankings as they count for the policy's planner."""
     from rlmemo.policies.approved import ApprovedPolicy
-    from rlmemo.policies.planners import THRESHOLDS, PlanningPolicy, Window, replay_planned, replay_threshold
-    from rlmemo.policies.ranked_replay import sweep
+    from rlmemo.policies.planners import Window
 
-    policy: Any = make_policy(str(run))
-    choice = json.loads((run / "adapter" / "plan.json").read_text())
-    weights = parse_reward("net_seconds").weights(FIELDS)
-    columns: dict[str, list[np.ndarray]] = {f.name: [] for f in dataclasses.fields(HeldOut)}
-    for timeline, events in zip(data.timelines, data.split.test, strict=True):
+    made = []
+    for timeline, events in zip(data.timelines, getattr(data.split, part), strict=True):
+        events = events[events > 0]
         a, b = int(events[0]), int(events[-1]) + 1
         indices = np.arange(a - 1, b - 1, dtype=np.int64)
-        costs = data.model.arrays(timeline)
         ranking = policy.rank(timeline, indices)
         if isinstance(policy, ApprovedPolicy):
             ranking = policy.counted(timeline, indices, ranking)
-        window = Window(timeline, costs, a, b, ranking)
-        if isinstance(policy, PlanningPolicy):
-            planned = policy.plan(timeline, indices, costs, data.world, seed=0)
-            target, found = planned.target, replay_planned(window, data.world, planned)
-        else:
-            found, shown = replay_threshold(window, data.world, float(choice["threshold"]))
-            target = shown[indices]
-        hours = timeline.local()[indices] / 3600 % 24
-        columns["chance"].append(
-            np.array([
-                taste.chance(float(h), [timeline.names[x] for x in row if x >= 0],
-                             timeline.names[timeline.target[i + 1]]) if (row >= 0).any() else np.nan
-                for i, h, row in zip(indices, hours, target, strict=True)
-            ])
-        )  # fmt: skip
-        outcome = found.outcome[indices]
+        made.append(Window(timeline, data.model.arrays(timeline), a, b, ranking))
+    return made
+
+
+def measure(
+    windows: list[Any], threshold: float, tastes: Mapping[str, Taste], data: Data, waste: float | None = None
+) -> HeldOut:
+    """What plans by a threshold come to. waste: where `at_waste` is read (None: at the threshold)."""
+    from env.plans import FIELDS, HIT, WASTED
+    from reward import parse_reward
+    from rlmemo.policies.planners import replay_threshold
+    from rlmemo.policies.ranked_replay import sweep
+
+    weights = parse_reward("net_seconds").weights(FIELDS)
+    columns: dict[str, list[np.ndarray]] = {f.name: [] for f in dataclasses.fields(HeldOut)}
+    for w in windows:
+        found, shown = replay_threshold(w, data.world, threshold)
+        outcome = found.outcome[w.indices]
+        columns["chance"].append(chances(tastes, w.timeline, w.indices, shown[w.indices]))
         columns["hit"].append((outcome == HIT).sum(1))
         columns["wasted"].append((outcome == WASTED).sum(1))
-        columns["reward"].append((found.table @ weights)[a:b])
-        table = sweep(timeline, costs, data.world, ranking, np.array(THRESHOLDS), start=a, stop=b)
+        columns["reward"].append((found.table @ weights)[w.start : w.stop])
+        table = sweep(w.timeline, w.costs, data.world, w.ranking, GRID, start=w.start, stop=w.stop)
         columns["hit_by"].append(table[:, :, FIELDS.index("hit")])
         columns["wasted_by"].append(table[:, :, FIELDS.index("wasted")])
+    if waste is None:
+        columns["at_waste"] = columns["chance"]
+    else:
+        by = np.concatenate(columns["wasted_by"], axis=-1).mean(-1)
+        same = float(GRID[int(np.argmin(np.abs(by - waste)))])
+        for w in windows:
+            _, shown = replay_threshold(w, data.world, same)
+            columns["at_waste"].append(chances(tastes, w.timeline, w.indices, shown[w.indices]))
     return HeldOut(**{k: np.concatenate(v, axis=-1) for k, v in columns.items()})
-
-
-def hits_at(waste: float, hit_by: np.ndarray, wasted_by: np.ndarray) -> float:
-    """Hits per open at `waste` wasted prewarms per open, between the two thresholds around it."""
-    w, h = wasted_by.mean(-1), hit_by.mean(-1)
-    order = np.argsort(w, kind="stable")
-    return float(np.interp(waste, w[order], h[order]))
 
 
 class Data:
     """The timelines, their split, and the sessions of the test part."""
 
-    def __init__(self, spec: str, people: int) -> None:
+    def __init__(self, spec: str, people: int, seed: int) -> None:
         from env.cost import WorldConfig, cost_model
         from env.sources import load_timelines
         from env.splits import chrono, sessions
 
-        recorded = load_timelines(spec, collapsed=False)
+        recorded = load_timelines(spec, seed=seed, collapsed=False)
         self.recorded = dataclasses.replace(recorded, timelines=recorded.timelines[:people])
-        self.timelines = load_timelines(spec).timelines[:people]
+        self.timelines = load_timelines(spec, seed=seed).timelines[:people]
         self.split = chrono(self.timelines)
         self.world, self.model = WorldConfig(), cost_model("desktop")
         groups, at = [], 0
@@ -119,37 +139,48 @@ class Data:
 
 
 def bootstrap(data: Data, one: HeldOut, before: HeldOut, replicates: int = 400) -> dict[str, list[float]]:
-    """Each quantity of `one` and its difference from `before`: [value, low, high]."""
+    """Each quantity of `one` and its difference from `before`: [value, low, high].
 
-    def measure(rows: np.ndarray | slice) -> np.ndarray:
-        waste = before.wasted[rows].mean()
-        now = hits_at(waste, one.hit_by[:, rows], one.wasted_by[:, rows])
-        was = hits_at(waste, before.hit_by[:, rows], before.wasted_by[:, rows])
-        a, b = one.chance[rows], before.chance[rows]
-        approval = [np.nanmean(x) if (~np.isnan(x)).any() else np.nan for x in (a, b)]
-        net = [np.nansum(2.0 * x - (~np.isnan(x))) / len(x) for x in (a, b)]
-        return np.array([
-            approval[0], approval[0] - approval[1], now, now - was, (~np.isnan(a)).mean(), net[0],
-            net[0] - net[1], one.hit[rows].mean(), one.wasted[rows].mean(), one.reward[rows].mean(),
-            one.reward[rows].mean() - before.reward[rows].mean(),
-        ])  # fmt: skip
+    Everything is a ratio of sums, so sessions are summed up once and drawn by how often they come up.
+    """
+    n, groups = len(data.group), int(data.group.max()) + 1
 
-    names = (
-        "approval", "approval_change", "hits_at_equal_waste", "hits_at_equal_waste_change", "coverage",
-        "net_thumbs_per_open", "net_thumbs_change", "hits_per_open", "wasted_per_open", "reward_per_open",
-        "reward_change",
-    )  # fmt: skip
-    value = measure(slice(None))
+    def by_session(x: np.ndarray) -> np.ndarray:
+        total = np.zeros((*x.shape[:-1], groups))
+        np.add.at(total.T, data.group, np.nan_to_num(x.astype(np.float64)).T)
+        return total
+
     rng = np.random.default_rng(0)
-    order = np.argsort(data.group, kind="stable")
-    bounds = np.searchsorted(data.group[order], np.arange(data.group.max() + 2))
-    parts = [order[a:b] for a, b in pairwise(bounds.tolist())]
-    drawn = np.array([
-        measure(np.concatenate([parts[k] for k in rng.integers(0, len(parts), len(parts))]))
-        for _ in range(replicates)
-    ])  # fmt: skip
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-    return {n: [float(v), float(a), float(b)] for n, v, a, b in zip(names, value, low, high, strict=True)}
+    drawn = rng.multinomial(groups, np.full(groups, 1.0 / groups), replicates)
+    often = np.concatenate([np.ones((1, groups)), drawn]).T  # [sessions, 1 + replicates]
+    opens = by_session(np.ones(n)) @ often
+
+    def per_open(x: np.ndarray) -> np.ndarray:
+        found: np.ndarray = by_session(x) @ often / opens
+        return found
+
+    def approval(chance: np.ndarray) -> np.ndarray:
+        found: np.ndarray = per_open(chance) / np.maximum(per_open(~np.isnan(chance)), 1e-12)
+        return found
+
+    from rlmemo.feedback.judging import hits_at
+
+    def at_waste(x: HeldOut) -> np.ndarray:
+        hits, wasted = per_open(x.hit_by), per_open(x.wasted_by)
+        return np.array([hits_at(w, wasted[:, k], hits[:, k]) for k, w in enumerate(waste)])
+
+    waste = per_open(before.wasted)
+    now, was, same = approval(one.chance), approval(before.chance), approval(one.at_waste)
+    hits, hits_before = at_waste(one), at_waste(before)
+    reward, reward_before = per_open(one.reward), per_open(before.reward)
+    found = {
+        "approval": now, "approval_change": now - was, "hits_at_equal_waste": hits,
+        "hits_at_equal_waste_change": hits - hits_before, "approval_at_equal_waste": same,
+        "approval_at_equal_waste_change": same - was, "coverage": per_open(~np.isnan(one.chance)),
+        "hits_per_open": per_open(one.hit), "wasted_per_open": per_open(one.wasted),
+        "reward_per_open": reward, "reward_change": reward - reward_before,
+    }  # fmt: skip
+    return {name: [float(x[0]), *np.quantile(x[1:], [0.025, 0.975]).tolist()] for name, x in found.items()}
 
 
 def wilson(up: int, n: int) -> list[float]:
@@ -169,87 +200,199 @@ def options(values: dict[str, Any]) -> list[str]:
     return [x for k, v in values.items() for x in (f"--{k}", str(v))]
 
 
-def loop(out: Path, data: Data, seed: int, weight: float, method: str) -> dict[str, Any]:
-    """One person, `ROUNDS` rounds; what happened."""
+def tastes_of(kind: str, data: Data, policy: Any, threshold: float, seed: int) -> dict[str, Taste]:
+    """A taste for every person: `use` (what the first policy prewarmed in vain on the training part is
+    disliked) or `drawn` (anything fairly common)."""
+    if kind == "drawn":
+        taste = draw_taste(data.timelines, seed)
+        return {t.user: taste for t in data.timelines}
+    from env.plans import HIT
+    from rlmemo.policies.planners import replay_threshold
+
+    tried, hit = [], []
+    for w in windows_of(policy, data, "train"):
+        found, shown = replay_threshold(w, data.world, threshold)
+        n, plans = len(w.timeline.names), shown[w.indices]
+        tried.append(np.bincount(plans[plans >= 0], minlength=n))
+        hit.append(np.bincount(plans[(plans >= 0) & (found.outcome[w.indices] == HIT)], minlength=n))
+    return tastes_by_use(data.timelines, data.split.train, tried, hit)
+
+
+def told(plain: list[Any], tastes: Mapping[str, Taste], general: float, strength: float) -> list[Any]:
+    """The windows of a planner that is told the taste instead of learning it."""
+    from rlmemo.policies.approved import counted, log_odds
+
+    made = []
+    for w in plain:
+        taste, r, names = tastes[w.timeline.user], w.ranking, w.timeline.names
+        hours = w.timeline.local()[w.indices] / 3600 % 24
+        both = np.array([
+            [[taste.chance(h, [name], name), taste.chance(h, [name], "")] for name in names]
+            for h in range(24)
+        ])[hours.astype(int)[:, None], r.targets]  # fmt: skip
+        p = r.probability * both[:, :, 0] + (1 - r.probability) * both[:, :, 1]
+        liking = np.where(r.targets >= 0, log_odds(p) - log_odds(np.array(general)), 0.0)
+        made.append(dataclasses.replace(w, ranking=counted(r, liking, strength)))
+    return made
+
+
+def learned(
+    out: Path, first: Path, db: str, inner: Any, ground: Any, keep: float, seed: int
+) -> dict[str, Any]:
+    """What `rlmemo.train --feedback` learns from the ratings but for the adapter: a run folder like `first`
+    with the approval model, and the planner chosen on validation; the choice."""
+    from reward import parse_reward
+    from rlmemo.feedback.judging import with_approval
+    from rlmemo.feedback.learning import MODEL, read_feedback
+
+    reward = parse_reward("net_seconds")
+    shutil.rmtree(out, ignore_errors=True)
+    keep_out = shutil.ignore_patterns("checkpoints", "report*", "*.npz", "*.pkl", "pairs.jsonl")
+    shutil.copytree(first, out, ignore=keep_out)
+    feedback = read_feedback(db, ground, reward, weight=1.0, seed=seed)
+    choice = json.loads((out / "adapter" / "plan.json").read_text())
+    if feedback is not None and feedback.approval is not None:
+        feedback.approval.save(out / "adapter" / MODEL)
+        choice = with_approval(out / "adapter", inner, ground, reward, 1.0, choice, seed, keep)
+        (out / "adapter" / "plan.json").write_text(json.dumps(choice, indent=1) + "\n")
+    return choice
+
+
+def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """The people of one seed, `ROUNDS` rounds; what happened. A first policy that is in `out` is taken."""
+    from rlmemo.feedback.judging import approved
+    from rlmemo.learning.judgement import Ranked
+    from rlmemo.learning.states import Ground
+    from rlmemo.policies import make_policy
     from rlmemo.predict import main as predict
     from rlmemo.store import open_store
     from rlmemo.train import main as train
 
     began = time.perf_counter()
-    taste = draw_taste(data.timelines, seed)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    db = str(out / "person.db")
+    data = Data(args.timelines, args.people, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in out.glob("person.db*"):
+        stale.unlink()
+    db, first = str(out / "person.db"), out / "round0"
     with open_store(db) as store:
         store.add_timelines(data.recorded)
     base = ["--timelines", db, "--seed", str(seed), "--policies", ""]
-    train([*base, "--out", str(out / "round0"), *options(FIRST)])
-    before = held_out(out / "round0", data, taste)
+    if not (first / "adapter" / "plan.json").exists():
+        train([*base, "--out", str(first), *options(FIRST)])
+    start = Ranked("first", make_policy(str(first)))
+    start.model.name = "first"
+    ground = Ground.prepare(data.timelines, data.split, data.model, data.world)
+    theta = _best(windows_of(start, data, "validation"), data)
+    plan = first / "adapter" / "plan.json"
+    plan.write_text(json.dumps({"planner": "threshold", "threshold": theta}))
+    tastes = tastes_of(args.taste, data, start, theta, seed)
+    plain = windows_of(start, data, "test")
+    before = measure(plain, theta, tastes, data)
+    waste = float(before.wasted.mean())
     rounds: list[dict[str, Any]] = [{"round": 0, "held_out": bootstrap(data, before, before)}]
-    for k in range(1, ROUNDS + 1):
-        last = str(out / f"round{k - 1}")
-        predict(
-            [
-                "--timelines",
-                db,
-                "--policy",
-                last,
-                "--db",
-                db,
-                "--n",
-                str(ASKED),
-                "--part",
-                "train",
-                "--seed",
-                str(k),
-            ]
+    general = float(np.nanmean(before.chance))
+    knowing = [
+        {"strength": k, "held_out": bootstrap(
+            data, measure(told(plain, tastes, general, k), theta, tastes, data, waste), before
+        )} for k in (0.25, 0.5, 0.75, 1.0, 1.5)
+    ]  # fmt: skip
+    for x in knowing:
+        h = x["held_out"]
+        print(
+            json.dumps(
+                {
+                    "seed": seed,
+                    "told the taste, strength": x["strength"],
+                    **{k: h[k] for k in ("approval_at_equal_waste_change", "hits_at_equal_waste_change")},
+                }
+            ),
+            flush=True,
         )
+    print(json.dumps({"seed": seed, **rounds[0]}), flush=True)
+    last = first
+    for k in range(1, ROUNDS + 1):
+        asked = ["--timelines", db, "--policy", str(last), "--db", db, "--n", str(ASKED)]
+        predict([*asked, "--part", "train", "--seed", str(k)])
         with open_store(db) as store:
-            rated, up = rate_all(store, taste, "simulated", 1000 * seed + k, PER_ROUND)
+            rated, up = rate_all(store, tastes, "simulated", 1000 * seed + k, PER_ROUND)
         now = out / f"round{k}"
-        more = {"init-adapter": last, "feedback": db, "feedback-weight": weight, "method": method, **LATER}
-        train([*base, "--out", str(now), *options(more)])
-        found = bootstrap(data, held_out(now, data, taste), before)
-        rounds.append({"round": k, "rated": rated, "thumbs_up": wilson(up, rated), "held_out": found})
+        if args.method == "planner":
+            choice = learned(now, first, db, start, ground, args.keep, seed)
+            policy = approved(start, now / "adapter", choice, now.name) or start
+        else:
+            shutil.rmtree(now, ignore_errors=True)
+            more = {"init-adapter": last, "feedback": db, "feedback-keep": args.keep, "method": args.method}
+            train([*base, "--out", str(now), *options({**more, **LATER})])
+            choice, policy = json.loads((now / "adapter" / "plan.json").read_text()), make_policy(str(now))
+        found = measure(windows_of(policy, data, "test"), float(choice["threshold"]), tastes, data, waste)
+        said = {"round": k, "rated": rated, "thumbs_up": wilson(up, rated), "choice": choice}
+        rounds.append({**said, "held_out": bootstrap(data, found, before)})
         print(json.dumps({"seed": seed, **rounds[-1]}), flush=True)
+        last = now
+    price = []
+    for keep in ALSO if args.method == "planner" else ():
+        choice = learned(out / "other", first, db, start, ground, keep, seed)
+        policy = approved(start, out / "other" / "adapter", choice, "other") or start
+        found = measure(windows_of(policy, data, "test"), float(choice["threshold"]), tastes, data, waste)
+        price.append({"keep": keep, "choice": choice, "held_out": bootstrap(data, found, before)})
+        print(json.dumps({"seed": seed, **price[-1]}), flush=True)
     result = {
-        "seed": seed, "banned": sorted(taste.banned), "loved": sorted(taste.loved), "weight": weight,
-        "method": method, "rounds": rounds, "seconds": time.perf_counter() - began,
+        "seed": seed, "taste": args.taste, "keep": args.keep, "method": args.method, "rounds": rounds,
+        "knowing": knowing, "price": price, "seconds": time.perf_counter() - began,
+        "tastes": {u: [sorted(t.banned), sorted(t.loved), t.night] for u, t in tastes.items()},
     }  # fmt: skip
     (out / "closed_loop.json").write_text(json.dumps(result, indent=1))
     return result
 
 
+def _best(windows: list[Any], data: Data) -> float:
+    from reward import parse_reward
+    from rlmemo.policies.planners import tune_threshold
+
+    return tune_threshold(windows, data.world, parse_reward("net_seconds"))
+
+
+def show(x: list[float], digits: int = 1) -> str:
+    """A share and its interval, in per cent."""
+    return f"{100 * x[0]:.{digits}f} [{100 * x[1]:.{digits}f}, {100 * x[2]:.{digits}f}]"
+
+
+COLUMNS = {
+    "approval": "approval, %", "approval_change": "change",
+    "hits_at_equal_waste_change": "hits at equal waste",
+    "approval_at_equal_waste_change": "approval at equal waste", "coverage": "shown at, % of opens",
+    "hits_per_open": "its own hits, %", "wasted_per_open": "wasted, %",
+}  # fmt: skip
+
+
 def say(results: list[dict[str, Any]]) -> str:
     """The tables, in Markdown."""
-
-    def show(x: list[float], percent: bool = True) -> str:
-        f = (lambda v: f"{100 * v:.1f}") if percent else (lambda v: f"{v:.3f}")
-        return f"{f(x[0])} [{f(x[1])}, {f(x[2])}]"
-
-    lines = []
+    lines = [f"| seed | after round | thumbs up in it, % | {' | '.join(COLUMNS.values())} |"]
+    lines.append("|---" * (len(COLUMNS) + 3) + "|")
     for r in results:
-        head = (
-            "after round", "thumbs up in it, %", "held out: approval, %", "coverage, %",
-            "hits at equal waste, %", "change of them, points", "net thumbs per open",
-        )  # fmt: skip
-        title = f"Seed {r['seed']}, {r['method']}, --feedback-weight {r['weight']:g}, {r['seconds']:.0f} s"
-        lines += ["", title, "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for x in r["rounds"]:
+            thumbs = f"{100 * x['thumbs_up'][0]:.0f}" if "thumbs_up" in x else ""
+            cells = " | ".join(show(x["held_out"][c]) for c in COLUMNS)
+            lines.append(f"| {r['seed']} | {x['round']} | {thumbs} | {cells} |")
+    lines += [
+        "",
+        f"| seed | reward kept | {' | '.join(COLUMNS.values())} |",
+        "|---" * (len(COLUMNS) + 2) + "|",
+    ]
+    for r in results:
+        for x in r["price"]:
+            cells = " | ".join(show(x["held_out"][c]) for c in COLUMNS)
+            lines.append(f"| {r['seed']} | {x['keep']:g} | {cells} |")
+    lines += [
+        "",
+        "| seed | told the taste, strength | approval at equal waste | hits at equal waste |",
+        "|---|---|---|---|",
+    ]
+    for r in results:
+        for x in r["knowing"]:
             h = x["held_out"]
-            thumbs = show(x["thumbs_up"]) if "thumbs_up" in x else ""
-            lines.append(
-                f"| {x['round']} | {thumbs} | {show(h['approval'])} | {show(h['coverage'])} | "
-                f"{show(h['hits_at_equal_waste'])} | {show(h['hits_at_equal_waste_change'])} | "
-                f"{show(h['net_thumbs_per_open'], False)} |"
-            )
-        end = r["rounds"][-1]["held_out"]
-        lines.append("")
-        lines.append(
-            f"Approval {show(end['approval_change'])} points, hits at equal waste "
-            f"{show(end['hits_at_equal_waste_change'])} points, reward per open "
-            f"{show(end['reward_change'], False)}."
-        )
+            cells = " | ".join(show(h[f"{c}_at_equal_waste_change"]) for c in ("approval", "hits"))
+            lines.append(f"| {r['seed']} | {x['strength']:g} | {cells} |")
     return "\n".join(lines)
 
 
@@ -257,14 +400,13 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--timelines", default="demo")
     p.add_argument("--people", type=int, default=6, help="how many of its people (the first ones)")
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    p.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5])
     p.add_argument("--out", type=Path, default=Path("runs/closed_loop"))
-    p.add_argument("--weight", type=float, default=1.5, help="--feedback-weight of every round")
-    p.add_argument("--method", default="dpo")
+    p.add_argument("--taste", choices=("use", "drawn"), default="use", help="see `tastes_of`")
+    p.add_argument("--keep", type=float, default=0.5, help="--feedback-keep of every round")
+    p.add_argument("--method", default="planner", help="planner, or a method of rlmemo.train (slower)")
     args = p.parse_args()
-    data = Data(args.timelines, args.people)
-    results = [loop(args.out / f"seed{s}", data, s, args.weight, args.method) for s in args.seeds]
-    print(say(results))
+    print(say([loop(args.out / f"seed{s}", args, s) for s in args.seeds]))
 
 
 if __name__ == "__main__":

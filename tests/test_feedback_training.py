@@ -12,11 +12,13 @@ import pytest
 
 from env.cost import WorldConfig, cost_model
 from env.errors import InputError
+from env.plans import FIELDS
 from env.sources import load_timelines
 from env.splits import chrono
 from reward import parse_reward
 from rlmemo.feedback.learning import Feedback, per_thumb, preference_rows, read_feedback, with_ratings
 from rlmemo.feedback.preferences import expected_of, sayable
+from rlmemo.learning.config import make_config
 from rlmemo.learning.folder import RunFolder, sha256
 from rlmemo.learning.pairs import Scored
 from rlmemo.learning.states import Ground
@@ -347,3 +349,50 @@ def test_bad_input_is_one_line(cli: Cli, tmp_path: Path, arguments: list[str], s
     assert (done.returncode, len(done.stderr.splitlines()), done.stdout) == (2, 1, "")
     assert says in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_kept_bounds_what_obeying_may_cost(ground: Ground, feedback: Feedback) -> None:
+    from rlmemo.feedback.judging import choose_keeping
+    from rlmemo.policies import make_policy
+    from rlmemo.policies.approved import ApprovedPolicy
+    from rlmemo.policies.planners import Window, replay_threshold, sweep_windows
+
+    reward, approval = parse_reward("net_seconds"), feedback.approval
+    assert approval is not None
+    model = make_policy("markov1")
+    model.fit(ground.timelines, ground.split)
+    liked, weights = [], reward.weights(FIELDS)
+    for keep in (1.0, 0.7, 0.2):
+        choice = choose_keeping(model, approval, ground, reward, keep, 0)
+        assert choice is not None
+        policy = ApprovedPolicy(
+            model, approval, strength=choice["strength"], threshold=0.0, own=False, name="a"
+        )
+        plain, minding = [], []
+        for timeline, costs, events in zip(
+            ground.timelines, ground.costs, ground.split.validation, strict=True
+        ):
+            a, b = int(events[0]), int(events[-1]) + 1
+            indices = np.arange(a - 1, b - 1)
+            ranking = policy.rank(timeline, indices)
+            plain.append(Window(timeline, costs, a, b, ranking))
+            minding.append(Window(timeline, costs, a, b, policy.counted(timeline, indices, ranking)))
+        opens = sum(len(w.indices) for w in plain)
+        best = float((sweep_windows(plain, ground.world) @ weights).max()) / opens
+        found = sum(
+            float((replay_threshold(w, ground.world, choice["threshold"])[0].table @ weights).sum())
+            for w in minding
+        )
+        got = choice["validation"]
+        assert found / opens == pytest.approx(got["reward_per_open"])
+        assert got["reward_per_open"] >= min(keep * best, best) - 1e-9 or best <= 0
+        assert got["hits_at_equal_waste"] >= got["hits_at_equal_waste_plain"] - 1e-12
+        liked.append(got["expected_approval"])
+    assert liked == sorted(liked), "the less is kept, the more can be liked"
+    assert liked[-1] > liked[0]
+
+
+@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan"])
+def test_a_share_that_is_none_is_refused(share: str) -> None:
+    with pytest.raises(InputError, match="feedback_keep"):
+        make_config({"feedback_keep": share})

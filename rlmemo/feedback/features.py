@@ -75,10 +75,11 @@ def plan_rows(
         x = target[r, k]
         columns += [
             _hashed((x,), lambda a: f"target {names[a]}"),
+            _hashed((x,), lambda a: f"of {timeline.user}\0{names[a]}"),
             _hashed((x, night[r]), lambda a, h: f"target {h} {names[a]}"),
             _hashed((current[r], x), lambda c, a: f"after {names[c]}\0{names[a]}"),
         ]
-        rows += [r] * 3
+        rows += [r] * 4
     values = [np.ones(len(c)) for c in columns]
     numeric = _numeric(slates, index, target, delay_s)
     rr, cc = np.nonzero(numeric)

@@ -209,6 +209,11 @@ class TrainConfig:
     feedback_weight: float = _setting(
         1.0, "how much a thumb counts, in units of the reward's rating term", "feedback"
     )
+    feedback_keep: float | None = _setting(
+        None,
+        "plan what is liked most that keeps this share of the reward and all hits at equal waste, 0 to 1",
+        "feedback",
+    )
 
     history: int = _setting(32, "events in a prompt at least, twice as many at most", "text")
     micro_batch: int = _setting(0, "states in one pass; an update sums up several (0: all at once)", "text")
@@ -369,6 +374,8 @@ def _check(config: TrainConfig, where: str) -> None:
     for name, least in at_least.items():
         if getattr(config, name) < least:
             raise InputError(f"{where}: {name} is {getattr(config, name)}; give {least:g} or more")
+    if config.feedback_keep is not None and not 0.0 <= config.feedback_keep <= 1.0:
+        raise InputError(f"{where}: feedback_keep is {config.feedback_keep:g}; give a share, 0 to 1")
     if config.init_adapter and config.method == "sft":
         raise InputError(f"{where}: init_adapter takes the place of SFT; give another method, such as dpo")
     positive = [

@@ -91,7 +91,7 @@ def judge(start: Start, folder: RunFolder, ground: Ground, display: Display) -> 
         choice = {"planner": "own" if own else "threshold", "threshold": found[last]["threshold"]["theta"]}
         choice = with_approval(
             folder.path / "adapter", stages[last], ground, start.reward, config.feedback_weight, choice,
-            config.seed,
+            config.seed, config.feedback_keep,
         )  # fmt: skip
         own = choice["planner"] == "own"
         write_atomic(folder.path / "adapter" / "plan.json", json.dumps(choice, indent=1) + "\n")
