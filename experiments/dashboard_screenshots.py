@@ -21,6 +21,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "screenshots"
@@ -52,6 +53,18 @@ def rated_store(path: Path, votes: int = 24) -> None:
             ratings.rate(store, showing, int("hit" in outcome["prewarms"] or toss.random() < 0.3))
 
 
+def drawn(page: Any) -> None:
+    """Wait until nothing on the page is a placeholder, nor says that it is still being worked on."""
+    page.wait_for_timeout(1500)
+    page.wait_for_function(
+        "() => !document.querySelector('[data-testid=stSkeleton], [data-testid=stStatusWidget], "
+        "[data-testid=stSpinner]') && [...document.querySelectorAll('[data-testid=stVegaLiteChart]')]"
+        ".every(x => x.querySelector('canvas, svg'))",
+        timeout=90_000,
+    )
+    page.wait_for_timeout(700)
+
+
 def take(url: str) -> None:
     """All pages in all looks."""
     from playwright.sync_api import sync_playwright
@@ -67,15 +80,16 @@ def take(url: str) -> None:
                     continue
                 page.set_viewport_size(settings["viewport"])
                 page.goto(f"{url}/{path}")
-                page.wait_for_selector("h1, [data-testid=card]")
+                page.wait_for_selector("h1, [data-testid=card]", timeout=90_000)
                 if name == "days":
                     page.get_by_text("Replay the last week").click()
                     page.wait_for_selector("text=waiting, over")
-                page.wait_for_timeout(3000)
+                drawn(page)
                 height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
                 page.set_viewport_size({**settings["viewport"], "height": min(TALLEST, max(600, height))})
                 page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop = 0")
-                page.wait_for_timeout(1000)
+                drawn(page)
+                page.mouse.move(5, 300)
                 page.screenshot(path=OUT / f"{name}-{look}.png")
         browser.close()
 
