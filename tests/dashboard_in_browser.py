@@ -71,7 +71,7 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-        for _ in range(300):
+        for _ in range(900):
             try:
                 with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2):
                     return
@@ -106,7 +106,7 @@ def new_page(browser: Any, *, width: int = 1100, dark: bool = False) -> Any:
         viewport={"width": width, "height": 850}, color_scheme="dark" if dark else "light"
     )
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(90_000)
     return page
 
 

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,11 +24,12 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def test_help_is_quick_and_light(cli: Cli) -> None:
-    began = time.perf_counter()
+    began = os.times()
     done = cli("dashboard", "--help")
     assert done.returncode == 0
     assert "--db" in done.stdout
-    assert time.perf_counter() - began < 3  # a second on a quiet machine; tests run beside others
+    ended = os.times()  # the processor's time: tests run beside others
+    assert sum(ended[2:4]) - sum(began[2:4]) < 1.5
     code = "import sys, dashboard.__main__; print({'streamlit', 'pandas', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
