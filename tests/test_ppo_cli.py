@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rlmemo.train import main as train
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
 
@@ -27,19 +28,16 @@ def test_thirty_events_of_one_person_are_too_little(cli: Cli, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ppo", "dpo-ppo", "grpo", "rloo"])
-def test_a_short_timeline_is_enough(cli: Cli, tmp_path: Path, method: str) -> None:
+def test_a_short_timeline_is_enough(tmp_path: Path, method: str) -> None:
     base = write_tiny_base(tmp_path / "base")
     csv = write_csv(tmp_path / "short.csv", 120)
     small = {
         "ppo-lanes": 2, "ppo-steps": 16, "ppo-batch": 16, "ppo-rollouts": 2, "group-states": 16,
-        "group-plans": 4, "group-batch": 32, "lora-rank": 2, "policies": "none", "out": "run",
+        "group-plans": 4, "group-batch": 32, "lora-rank": 2, "policies": "none", "out": tmp_path / "run",
     }  # fmt: skip
     options = [x for name, value in small.items() for x in (f"--{name}", str(value))]
-    done = cli(
-        "rlmemo.train", "--method", method, "--timelines", str(csv), "--tz", "UTC", "--model", str(base),
-        *options, timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    given = ["--method", method, "--timelines", str(csv), "--tz", "UTC", "--model", str(base), *options]
+    assert train(given) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     stage = method.split("-")[-1]
     assert report["policy"] == stage
