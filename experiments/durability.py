@@ -219,7 +219,7 @@ def kills(count: int, seed: int = 0) -> dict[str, Any]:
             for k in range(60):
                 add_prediction(store, f"first-{k}", START + 600.0 * k)
         for n in range(count):
-            rater = f"rater {n // 20}"
+            rater = f"rater {n // 3}"
             kind = ("statement", "instruction", "time")[n % 3]
             point = {
                 "statement": rng.randrange(1, 120),
@@ -227,7 +227,8 @@ def kills(count: int, seed: int = 0) -> dict[str, Any]:
                 "time": rng.uniform(0.0, 0.06),
             }[kind]
             bystander = _fork(path, f"bystander {n}", None, "", 0.0, votes=2) if n % 4 == 0 else None
-            victim = _fork(path, rater, pending, kind, point, votes=6)
+            # by the clock: as many votes as there are moments, however fast the machine is
+            victim = _fork(path, rater, pending, kind, point, votes=60 if kind == "time" else 6)
             resent += pending is not None
             pending = None
             for pid, pipe, after in filter(None, (victim, bystander)):

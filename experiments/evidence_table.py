@@ -113,8 +113,8 @@ def read_rows(spec: Spec, timelines: str, part: str) -> list[Row]:
             row.arrays.append(arrays[planner])
             row.curves.append(arrays.get("curve"))
         row.numbers.append(numbers)
-        if planner not in row.planner.split(" | "):
-            row.planner += f" | {planner}"
+        if planner not in row.planner.split(" / "):
+            row.planner += f" / {planner}"
         learned = folder / "learned.json"
         row.learned.append(json.loads(learned.read_text(encoding="utf-8")) if learned.exists() else {})
 

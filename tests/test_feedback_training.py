@@ -352,7 +352,7 @@ def test_bad_input_is_one_line(cli: Cli, tmp_path: Path, arguments: list[str], s
 
 
 def test_what_is_kept_bounds_what_obeying_may_cost(ground: Ground, feedback: Feedback) -> None:
-    from rlmemo.feedback.judging import choose_keeping
+    from rlmemo.feedback.judging import SLACK, choose_keeping
     from rlmemo.policies import make_policy
     from rlmemo.policies.approved import ApprovedPolicy
     from rlmemo.policies.planners import Window, replay_threshold, sweep_windows
@@ -386,7 +386,7 @@ def test_what_is_kept_bounds_what_obeying_may_cost(ground: Ground, feedback: Fee
         got = choice["validation"]
         assert found / opens == pytest.approx(got["reward_per_open"])
         assert got["reward_per_open"] >= min(keep * best, best) - 1e-9 or best <= 0
-        assert got["hits_at_equal_waste"] >= got["hits_at_equal_waste_plain"] - 1e-12
+        assert got["hits_at_equal_waste"] >= (1 - SLACK) * got["hits_at_equal_waste_plain"] - 1e-12
         liked.append(got["expected_approval"])
     assert liked == sorted(liked), "the less is kept, the more can be liked"
     assert liked[-1] > liked[0]

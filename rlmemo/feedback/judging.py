@@ -29,6 +29,8 @@ KEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 FINE = (*np.geomspace(0.01, 0.95, 48).round(4).tolist(), 2.0)
 AROUND = (0.8, 1.0, 1.2)
 """Hits at equal waste are read at these multiples of the plain planner's waste, and averaged."""
+SLACK = 0.04
+"""Share of them that may be missing: with a hundred hits, less cannot be told from none."""
 
 
 class _Part:
@@ -97,8 +99,8 @@ def choose_keeping(
     """The (strength, threshold) whose plans are liked most on validation, at a bounded price; None where
     there is no validation part.
 
-    The price: of the plain planner's hits at equal waste nothing is given up, of its reward at most
-    1 - `keep`. Strength 0 at its best threshold pays it, so there is always one. Ties go to the smaller
+    The price: of the plain planner's hits at equal waste at most `SLACK` is given up, of its reward at
+    most 1 - `keep`. Strength 0 at its best threshold pays it, so there is always one. Ties go to the smaller
     strength, then to the higher threshold.
     """
     parts = _parts(model, approval, ground, seed)
@@ -124,7 +126,7 @@ def choose_keeping(
         hits = float(np.mean([hits_at(x * waste, wasted, hit) for x in AROUND]))
         if strength == 0.0:
             least_hits = hits
-        if hits < least_hits - 1e-12:
+        if hits < (1.0 - SLACK) * least_hits - 1e-12:
             continue
         for place in reversed(np.flatnonzero(worth >= least_reward - 1e-12).tolist()):
             rated, shown = 0.0, 0

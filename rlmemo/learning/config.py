@@ -211,7 +211,7 @@ class TrainConfig:
     )
     feedback_keep: float | None = _setting(
         None,
-        "plan what is liked most that keeps this share of the reward and all hits at equal waste, 0 to 1",
+        "plan what is liked most that keeps this share of the reward and holds hits at equal waste, 0 to 1",
         "feedback",
     )
 
