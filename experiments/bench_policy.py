@@ -39,7 +39,9 @@ from typing import Any
 
 import numpy as np
 
+from env.slate import Slates
 from env.timeline import Timeline
+from rlmemo.policies.readings import SlotReading
 from rlmemo.policies.text_prompt import KEEP
 
 SHAPE_06B: dict[str, Any] = {
@@ -88,12 +90,10 @@ class Ways:
 
     def __init__(self, model: Any, timeline: Timeline) -> None:
         from rlmemo.policies.branching import Reader, can_branch
-        from rlmemo.policies.language import slates_of
         from rlmemo.policies.protocol import stream_of
         from rlmemo.policies.readings import reading_of
 
         self.model, self.timeline, self.how = model, timeline, reading_of(model)
-        self.slates = slates_of(timeline)
         self.longest = len(self.how.plan_ids([(0, 0), (1, 0), (2, 0)]))
         self.reader = Reader(model) if self.how.shares and can_branch(model) else None
         self._ask = stream_of(self._policy(), timeline)
@@ -113,7 +113,13 @@ class Ways:
 
     def prompts(self, indices: np.ndarray) -> np.ndarray:
         """Prompts of the decisions, everything cold."""
-        return self.how.prompts(self.timeline, self.slates, indices)
+        return self.how.prompts(self.timeline, self.look(indices), indices)
+
+    def look(self, indices: np.ndarray) -> Slates:
+        """The slates that the model looks at; looking is measured, so nothing of it is kept."""
+        if isinstance(self.how, SlotReading):
+            self.how.forget()
+        return self.how.look(self.timeline, indices)
 
     def generate(self, tokens: int) -> Callable[[int], object]:
         """The loop as one would write it."""
@@ -133,10 +139,9 @@ class Ways:
         return ask
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
-        from rlmemo.policies.language import ranking, read
+        from rlmemo.policies.language import ranked
 
-        said = read(self.model, self.prompts(indices), reader=self.reader)
-        return ranking(said, self.slates.candidates[indices]).probability
+        return ranked(self.model, self.timeline, self.look(indices), indices, self.reader).probability
 
     def batch(self, indices: np.ndarray) -> Taken:
         """All at once."""
@@ -151,8 +156,10 @@ class Ways:
         from rlmemo.policies.language import sample_plans
 
         began = time.perf_counter()
-        valid = self.slates.candidates[indices] >= 0
-        sample_plans(self.model, self.prompts(indices), valid, 3, 0.0, np.random.default_rng(0))
+        slates = self.look(indices)
+        valid = slates.candidates[indices] >= 0
+        prompts = self.how.prompts(self.timeline, slates, indices)
+        sample_plans(self.model, prompts, valid, 3, 0.0, np.random.default_rng(0))
         return Taken(time.perf_counter() - began, len(indices))
 
     def streaming(self, indices: np.ndarray) -> Taken:

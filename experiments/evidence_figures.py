@@ -49,10 +49,14 @@ def _save(
         assert paint is not None
         paint(axes)
     else:
+        wide = min(3, len(curves))
+        high = -(-len(curves) // wide)
         figure, grid = plt.subplots(
-            1, len(curves), figsize=(3.2 * len(curves), 2.8), layout="constrained", squeeze=False
+            high, wide, figsize=(3.0 * wide, 2.4 * high), layout="constrained", squeeze=False
         )
-        for axes, (name, (what, seeds)) in zip(grid[0], curves.items(), strict=True):
+        for axes in grid.ravel()[len(curves) :]:
+            axes.axis("off")
+        for axes, (name, (what, seeds)) in zip(grid.ravel(), curves.items(), strict=False):
             for points in seeds:
                 axes.plot(points[:, 0], points[:, 1], linewidth=1)
             axes.set(title=name, xlabel="update", ylabel=what)
@@ -62,18 +66,27 @@ def _save(
 
 
 def hits_against_waste(axes: Any, rows: list[Row]) -> None:
-    """Every policy as a point, and as a curve over thresholds where it has a ranking; mean over seeds."""
+    """Every policy as a point, and as a curve over thresholds where it has a ranking; mean over seeds.
+    Trained policies are discs and full lines in colours, baselines squares and dashes in browns."""
+    import matplotlib
+
+    trained = iter(matplotlib.colormaps["tab10"].colors)
+    baselines = iter(matplotlib.colormaps["copper"](np.linspace(0.05, 0.95, 9)))
     for row in rows:
         if row.name == "oracle":
             continue
+        colour = next(baselines if row.is_baseline else trained)
         wasted, hit = (float(np.mean([a[:, k].mean() for a in row.arrays])) for k in (3, 2))
-        (point,) = axes.plot([wasted], [hit], "o", markersize=5, label=row.name)
+        axes.plot(
+            [wasted], [hit], "s" if row.is_baseline else "o", markersize=5, label=row.name, color=colour,
+            linestyle="none",
+        )  # fmt: skip
         curves = [c for c in row.curves if c is not None]
         if curves and len(curves) == len(row.curves):
             mean = np.mean(curves, axis=0)
-            axes.plot(mean[:, 1], mean[:, 0], linewidth=0.8, alpha=0.7, color=point.get_color())
+            axes.plot(mean[:, 1], mean[:, 0], "--" if row.is_baseline else "-", linewidth=0.9, color=colour)
     axes.set(xlabel="wasted prewarms per open", ylabel="hits per open")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
 def decomposition(axes: Any, rows: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from env.slate import SLATE_SIZE
 from rlmemo.policies.codebook import LEAVES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,15 +22,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PERSONAS, ROWS_EACH = 1200, 150
 
 
-def moments(seed: int) -> tuple[Any, np.ndarray]:
+def moments(seed: int, size: int = SLATE_SIZE) -> tuple[Any, np.ndarray]:
     """Slates of one persona and the rows to learn from."""
-    from env.slate import SLATE_SIZE, slates_from_columns
+    from env.slate import slates_from_columns
     from experiments.personas import persona
 
     rng = np.random.default_rng(seed)
     n = int(np.exp(rng.uniform(np.log(200), np.log(6000))))
     t, target, site, v = persona(int(rng.integers(2**31)), n)
-    slates = slates_from_columns(t, target, t + 3600.0 * rng.integers(-11, 13), site, v, SLATE_SIZE)
+    slates = slates_from_columns(t, target, t + 3600.0 * rng.integers(-11, 13), site, v, size)
     rows = np.arange(20, n - 1)
     return slates, rng.permutation(rows)[:ROWS_EACH]
 
@@ -62,7 +63,6 @@ def flatten(tree: dict[str, Any], value: np.ndarray) -> dict[str, Any]:
 def main() -> None:
     import lightgbm
 
-    from env.slate import SLATE_SIZE
     from rlmemo.policies.reading import statistics
 
     people = [moments(10_000_000 + i) for i in range(PERSONAS)]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.fit_codebook import moments
-from rlmemo.policies.scorer import Scorer, boost, log_loss, right_places, table
+from rlmemo.policies.scorer import WIDE, Scorer, boost, log_loss, right_places, table
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_SEED = 40_000_000
@@ -24,7 +24,7 @@ def gather(people: int, each: int, first: int) -> tuple[np.ndarray, np.ndarray, 
     """Rows and right places of `each` decisions of `people` personas, and the places of a slate."""
     rows, right, places = [], [], 0
     for i in range(people):
-        slates, indices = moments(first + i)
+        slates, indices = moments(first + i, WIDE)
         indices = indices[:each]
         places = slates.candidates.shape[1]
         rows.append(table(slates, indices))

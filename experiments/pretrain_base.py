@@ -48,24 +48,26 @@ def invent(seed: int, *, every_row: bool = False) -> np.ndarray:
     from env.slate import slates_from_columns
     from experiments.personas import persona
     from rlmemo.policies import reading as r
+    from rlmemo.policies.scorer import WIDE, looked_at
 
     rng = np.random.default_rng(seed)
     n = int(np.exp(rng.uniform(np.log(200), np.log(6000))))
     t, target, site, v = persona(int(rng.integers(2**31)), n)
     local = t + 3600.0 * rng.integers(-11, 13)
-    slates = slates_from_columns(t, target, local, site, v, r.SLATE_SIZE)
+    wide = slates_from_columns(t, target, local, site, v, WIDE)
     rows = np.arange(5, n - 1)
     if not every_row:
         rows = rng.permutation(rows)[: min(len(rows), 1500)]
-    ago = slates.features[rows, :, 19]
+    slates = looked_at(wide, rows)
+    ago = slates.features[:, :, 19]
     rank = ago.argsort(1).argsort(1)  # order of last use within the slate, a stand-in for the LRU
     held = rng.integers(0, 10, (len(rows), 1))
-    warm = ((rank < held) & (slates.candidates[rows] >= 0)).astype(np.int8)
+    warm = ((rank < held) & (slates.candidates >= 0)).astype(np.int8)
     warm[(rng.random(warm.shape) < 0.02) & (warm > 0)] = 2
     free = rng.choice([0.0, 0.0, 0.1, 0.4, 1.0], len(rows))
-    prompts = r.encode_prompts(slates, target, rows, warm, free)
+    prompts = r.encode_prompts(slates, target, rows, warm, free, here=np.arange(len(rows)))
     gap = t[rows + 1] - t[rows]
-    answer = slates.answer[rows]
+    answer = slates.answer
     known = answer >= 0
     letter = np.where(known, r.LETTER_IDS[answer], r.END_ID)
     delay = np.where(known, r.DELAY_IDS[r.delay_bucket(gap)], 0)

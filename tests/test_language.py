@@ -160,6 +160,7 @@ def test_only_valid_places_are_ever_picked(base: tuple[Any, Any]) -> None:
 
 def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[Any, Any]) -> None:
     from rlmemo.policies.language import LanguagePolicy
+    from rlmemo.policies.readings import reading_of
     from rlmemo.policies.residency import residency
 
     made = timeline(8, 90)
@@ -167,7 +168,7 @@ def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[A
     policy = LanguagePolicy(base[0], temperature=1.5)
     indices = np.arange(20, len(made))
     at_once = policy.plan(made, indices, costs, world, seed=5)
-    slates = build_slates(made)
+    slates = reading_of(base[0]).look(made, indices)
     plans = Plans.empty(len(indices), world.max_picks)
     for d, i in enumerate(indices):
         warm, free = residency(made, slates.candidates, costs, world, plans, 20, len(made) - 1)

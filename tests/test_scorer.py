@@ -11,7 +11,7 @@ import pytest
 from env.errors import InputError
 from env.slate import build_slates
 from rlmemo.learning.states import Ground, part_states, prompts
-from rlmemo.policies import reading, scorer
+from rlmemo.policies import language, reading, scorer
 from tests.training_ground import small_ground
 
 
@@ -24,7 +24,7 @@ def ground() -> Ground:
 def crossed(ground: Ground) -> scorer.Crossed:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scorer, "MINIMUM_DECISIONS", 50)
-        return scorer.fit_scorers(ground.slates, ground.train, seed=0)
+        return scorer.fit_scorers(ground.wide(), ground.train, seed=0)
 
 
 def test_probabilities_of_the_shipped_scorer_sum_to_one(ground: Ground) -> None:
@@ -47,12 +47,47 @@ def test_the_shipped_scorer_knows_more_than_the_order_of_the_slate(ground: Groun
 def test_a_block_is_scored_by_who_has_not_seen_it(ground: Ground, crossed: scorer.Crossed) -> None:
     if not crossed.fold:
         pytest.skip("the shipped scorer is better here")
-    slates, train = ground.slates[0], ground.train[0]
+    slates, train = ground.wide()[0], ground.train[0]
     made = crossed.score(slates, train)
     for fold, block in zip(crossed.fold, np.array_split(train, scorer.BLOCKS), strict=True):
-        np.testing.assert_array_equal(made.score[block], fold.log_p(slates, block))
+        np.testing.assert_array_equal(made.score[block], scorer.looked_at(slates, block, fold).score)
     after = np.arange(train[-1] + 1, len(slates.candidates))
-    np.testing.assert_array_equal(made.score[after], crossed.final.log_p(slates, after))
+    np.testing.assert_array_equal(made.score[after], scorer.looked_at(slates, after, crossed.final).score)
+
+
+def test_the_model_looks_at_the_best_of_a_wide_slate(ground: Ground) -> None:
+    wide = ground.wide()[0]
+    rows = np.arange(100, 400)
+    log_p = scorer.base_scorer().log_p(wide, rows)
+    made = scorer.looked_at(wide, rows)
+    assert made.candidates.shape == (300, reading.SLATE_SIZE)
+    np.testing.assert_allclose(np.exp(made.score).sum(1), 1, rtol=1e-4)
+    promoted = 0
+    for r, i in enumerate(rows):
+        here = wide.candidates[i] >= 0
+        best = np.sort(np.argsort(-np.where(here, log_p[r, :-1], -np.inf), kind="stable")[:12])
+        np.testing.assert_array_equal(made.candidates[r], wide.candidates[i, best])
+        np.testing.assert_array_equal(made.features[r], wide.features[i, best])
+        np.testing.assert_array_equal(made.score[r, :-1], log_p[r, best])
+        promoted += int((best[here[best]] >= reading.SLATE_SIZE).any())
+        if made.answer[r] >= 0:
+            assert made.candidates[r, made.answer[r]] == wide.candidates[i, wide.answer[i]]
+        else:
+            assert wide.answer[i] not in best
+    assert promoted > 0, "nothing from beyond the slate's own first twelve"
+
+
+def test_a_ranking_pools_the_model_and_its_scorer(ground: Ground) -> None:
+    rng = np.random.default_rng(0)
+    first, score = (np.log(rng.dirichlet(np.ones(13), 5)) for _ in range(2))
+    candidates = np.tile(np.arange(12, dtype=np.int32), (5, 1))
+    made = language.ranking(language.Said(first, None), candidates, score)
+    pooled = np.exp(first) ** (1 - language.POOL) * np.exp(score) ** language.POOL
+    pooled /= pooled.sum(1, keepdims=True)
+    np.testing.assert_allclose(made.none, pooled[:, -1], rtol=1e-5)
+    np.testing.assert_allclose(
+        made.probability, np.take_along_axis(pooled, made.targets.astype(int), axis=1), rtol=1e-5
+    )
 
 
 def test_nothing_after_the_training_part_is_read(ground: Ground) -> None:
@@ -65,10 +100,8 @@ def test_nothing_after_the_training_part_is_read(ground: Ground) -> None:
         changed.append(replace(timeline, target=target))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scorer, "MINIMUM_DECISIONS", 50)
-        one = scorer.fit_scorers(ground.slates, ground.train, seed=0)
-        other = scorer.fit_scorers(
-            [build_slates(t, reading.SLATE_SIZE) for t in changed], ground.train, seed=0
-        )
+        one = scorer.fit_scorers(ground.wide(), ground.train, seed=0)
+        other = scorer.fit_scorers([build_slates(t, scorer.WIDE) for t in changed], ground.train, seed=0)
     assert len(one.fold) == len(other.fold)
     for a, b in zip((one.final, *one.fold), (other.final, *other.fold), strict=True):
         assert a.booster.model_to_string() == b.booster.model_to_string()
@@ -85,7 +118,7 @@ def test_what_was_saved_is_what_is_loaded(ground: Ground, crossed: scorer.Crosse
 
 def test_too_little_to_learn_from_keeps_the_shipped_scorer(ground: Ground, tmp_path: Path) -> None:
     few = [train[:20] for train in ground.train]
-    crossed = scorer.fit_scorers(ground.slates, few, seed=0)
+    crossed = scorer.fit_scorers(ground.wide(), few, seed=0)
     assert crossed.final is scorer.base_scorer()
     scorer.save_scorers(crossed, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -107,7 +140,7 @@ def test_the_prompt_tells_the_scorer_s_odds(ground: Ground) -> None:
         p = 1 / (1 + np.exp(-odds))
         score = np.full((len(slates.candidates), reading.SLATE_SIZE + 1), np.log((1 - p) / 12), np.float32)
         score[:, 0] = np.log(p)
-        made = scorer.scored_by(slates, score)
+        made = scorer.narrowed(slates, score)
         text[name] = reading.text_of(
             reading.encode_prompts(made, ground.timelines[0].target, rows)[0]
         ).split()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.slate import SLATE_SIZE, build_slates
+from env.slate import SLATE_SIZE
 from env.timeline import Event, Timeline, collapse
 from rlmemo.policies.protocol import StreamingPolicy, stream_of
 from tests.tiny_text_model import write_text_model
@@ -101,12 +101,12 @@ def test_a_streamed_plan_is_the_plan_that_is_made_in_batches(
 
     model = embedded if kind == "slots" else text_model(tmp_path)
     made, rng = timeline(3), np.random.default_rng(0)
-    slates, following = build_slates(made), Following(model, made.tz)
-    said = 0
+    following, said = Following(model, made.tz), 0
     for i, event in enumerate(made):
         following.see(event.t, event.target, event.kind == "page")
         warm, free = rng.integers(0, 3, SLATE_SIZE), float(rng.random())
         one = following.plan(warm, free, temperature=1.0, rng=np.random.default_rng(i))
+        slates = reading_of(model).look(made, np.array([i]))
         prompts = reading_of(model).prompts(made, slates, np.array([i]), warm[None], np.array([free]))
         np.testing.assert_array_equal(following.prompt(warm, free), prompts)
         valid = (slates.candidates[[i]] >= 0) & (warm[None] == 0)

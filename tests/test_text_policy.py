@@ -45,7 +45,7 @@ def made() -> Timeline:
 
 
 def prompts(model: Any, rows: np.ndarray, seen: Timeline | None = None) -> np.ndarray:
-    from rlmemo.policies.language import slates_of
+    from rlmemo.policies.readings import slates_of
 
     x = made() if seen is None else seen
     found: np.ndarray = model.reading.prompts(x, slates_of(x), rows)
@@ -59,7 +59,7 @@ def test_ours_and_others_are_told_apart(folders: dict[tuple[str, bool], Path]) -
 
 def test_the_prompt_is_the_text(base: tuple[Any, Any]) -> None:
     """The tokens say what `text_prompt` wrote, in the frame of the chat template where there is one."""
-    from rlmemo.policies.language import slates_of
+    from rlmemo.policies.readings import slates_of
     from rlmemo.policies.text_prompt import ANSWER, TextTimeline
 
     model, _ = base
@@ -267,7 +267,7 @@ def test_a_short_context_loses_old_events_and_never_the_question(
 
 
 def _slates() -> Any:
-    from rlmemo.policies.language import slates_of
+    from rlmemo.policies.readings import slates_of
 
     return slates_of(made())
 

@@ -172,7 +172,7 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
     from rlmemo.learning.folder import write_atomic
 
     ground, found = _placed(args, test_too=False)
-    approval, _ = fit_approval(found.placed, ground.timelines, ground.slates, seed=args.seed)
+    approval, _ = fit_approval(found.placed, ground.timelines, ground.plain, seed=args.seed)
     said = sayable(found.placed, ground)
     rows: list[Any] = (
         rating_pairs(said, ground, approval, offset=0, limit=10**9, seed=args.seed)
@@ -217,7 +217,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if not Path(args.policy).is_dir():
         policy.fit(ground.timelines, ground.split, seed=args.seed)
     made = evaluate_policy(
-        policy, found.placed, ground.timelines, ground.slates, ground.split,
+        policy, found.placed, ground.timelines, ground.plain, ground.split,
         explore=args.explore, cost=args.cost, seed=args.seed,
     )  # fmt: skip
     up = sum(p.rated.thumbs for p in found.placed)
@@ -249,7 +249,7 @@ def _approval(args: argparse.Namespace) -> dict[str, Any]:
     from rlmemo.feedback.offpolicy import share
 
     ground, found = _placed(args, test_too=False)
-    model, held_out = fit_approval(found.placed, ground.timelines, ground.slates, seed=args.seed)
+    model, held_out = fit_approval(found.placed, ground.timelines, ground.plain, seed=args.seed)
     if model is None:
         raise InputError(
             f"{args.db}: {len(found.placed)} ratings are too few for an approval model; rate {LEAST} or more"

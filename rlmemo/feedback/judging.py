@@ -58,7 +58,7 @@ class _Part:
         w, delays = self.window, np.asarray(self.ground.world.delays)
         asked = (planned.target >= 0).any(1) | (still and approval.still >= LEAST_STILL)
         target, delay_s = planned.target[asked], delays[planned.delay[asked]]
-        slates = self.ground.slates[self.user]
+        slates = self.ground.plain[self.user]
         return float(approval.expected(w.timeline, slates, w.indices[asked], target, delay_s).sum())
 
     def by_threshold(self, strength: float, threshold: float) -> tuple[Any, Planned]:

@@ -107,7 +107,7 @@ def read_feedback(
             _keep(kept, found)
     if not found.placed:
         return None
-    approval, _ = fit_approval(found.placed, ground.timelines, ground.slates, seed=seed)
+    approval, _ = fit_approval(found.placed, ground.timelines, ground.plain, seed=seed)
     if folder is not None and approval is not None:
         approval.save(folder.path / MODEL)
     return Feedback(found.placed, approval, per_thumb(reward, weight), found.left_out)

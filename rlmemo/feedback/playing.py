@@ -28,20 +28,20 @@ class RatedField(Field):
         delays = np.asarray(self.ground.world.delays)
         for user in np.unique(moments.user):
             at = moments.user == user
-            timeline, slates = self.ground.timelines[user], self.ground.slates[user]
+            timeline, plain = self.ground.timelines[user], self.ground.plain[user]
             index = moments.index[at]
-            candidates = slates.candidates[index]
+            candidates = self.ground.slates[user].candidates[index]
             some = place[at] >= 0
             target = np.where(
                 some, np.take_along_axis(candidates, np.maximum(place[at], 0), axis=1), -1
             ).astype(np.int32)
             when = np.where(some, delays[np.where(some, delay[at], 0)], 0.0)
-            reward[at] += thumb * approval.expected(timeline, slates, index, target, when)
+            reward[at] += thumb * approval.expected(timeline, plain, index, target, when)
             size = ahead.shape[-1]
             alone = np.where(first_pick[at][:, :size] > 1e-3, candidates[:, :size], -1)
             flat = alone.reshape(-1, 1)
             rated = approval.expected(
-                timeline, slates, np.repeat(index, size), flat, np.zeros(flat.shape)
+                timeline, plain, np.repeat(index, size), flat, np.zeros(flat.shape)
             ).reshape(alone.shape)
             ahead[at] += np.where(alone >= 0, thumb * rated, 0.0)
         return reward, ahead

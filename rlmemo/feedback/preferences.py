@@ -73,7 +73,7 @@ def expected_of(
         for k, (place, bucket) in enumerate(plan):
             target[r, k] = ground.slates[user].candidates[index[r], place]
             delay[r, k] = ground.world.delays[bucket]
-    return approval.expected(ground.timelines[user], ground.slates[user], np.asarray(index), target, delay)
+    return approval.expected(ground.timelines[user], ground.plain[user], np.asarray(index), target, delay)
 
 
 def others(plan: Picks, valid: np.ndarray) -> list[Picks]:

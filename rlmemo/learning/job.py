@@ -130,6 +130,7 @@ def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Di
 
     if ground.reading.kind != "slots":
         return ground
+    wide = ground.wide()
     if "scorer" not in folder.state():
         with display.stage("scorer, the trees whose answer the model reads") as bar:
             began = time.perf_counter()
@@ -137,7 +138,7 @@ def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Di
             if known is not None:
                 crossed = load_scorers(known)
             elif config.scorer == "fit":
-                crossed = fit_scorers(ground.slates, ground.train, seed=config.seed)
+                crossed = fit_scorers(wide, ground.train, seed=config.seed)
             else:
                 crossed = Crossed(base_scorer(), ())
             with folder_atomic(folder.path / "scorer") as part:
@@ -146,7 +147,7 @@ def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Di
             bar.note = "fitted on the training part" if fitted else "the shipped one"
             bar.note += f", by {config.init_adapter}" if known is not None else ""
             folder.finish("scorer", {"fitted": fitted, "seconds": time.perf_counter() - began})
-    return ground.scored(load_scorers(folder.path / "scorer"))
+    return ground.scored(load_scorers(folder.path / "scorer"), wide)
 
 
 def _sft(

@@ -52,12 +52,10 @@ def played(ground: Ground, rank: Rank, reward: Reward) -> tuple[Ground, dict[str
 def ranked_by(model: Any, ground: Ground) -> Rank:
     """How a language model ranks moments of the ground: from the ground's own slates, whose scores are those
     of scorers that have not seen the training moments they score (the model's own would be too sure)."""
-    from rlmemo.policies.language import ranking, read
+    from rlmemo.policies.language import ranked
 
     def rank(user: int, index: np.ndarray) -> Ranking:
-        slates = ground.slates[user]
-        asked = ground.reading.prompts(ground.timelines[user], slates, index)
-        return ranking(read(model, asked), slates.candidates[index])
+        return ranked(model, ground.timelines[user], ground.slates[user], index)
 
     return rank
 

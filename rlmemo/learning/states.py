@@ -18,9 +18,9 @@ from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies import reading
 from rlmemo.policies.protocol import decisions
-from rlmemo.policies.readings import SLOTS, Reading, join
+from rlmemo.policies.readings import SLOTS, Reading, join, slates_of
 from rlmemo.policies.residency import residency
-from rlmemo.policies.scorer import Crossed
+from rlmemo.policies.scorer import WIDE, Crossed
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Ground:
         """Slates and costs of every timeline. reads: how the model that learns reads a moment."""
         return cls(
             timelines=list(timelines),
-            slates=[build_slates(x, reading.SLATE_SIZE) for x in timelines],
+            slates=[slates_of(x) for x in timelines],
             costs=[model.arrays(x) for x in timelines],
             world=world,
             split=split,
@@ -63,9 +63,19 @@ class Ground:
         """Decisions of the training part, per timeline."""
         return [decisions(events) for events in self.split.train]
 
-    def scored(self, crossed: Crossed) -> Ground:
-        """The same with the scorers' answers beside the slates."""
-        slates = [crossed.score(s, train) for s, train in zip(self.slates, self.train, strict=True)]
+    @property
+    def plain(self) -> list[Slates]:
+        """The slates as they are in everybody's hands, whatever the model that learns looks at."""
+        return [slates_of(x) for x in self.timelines]
+
+    def wide(self) -> list[Slates]:
+        """The slates from which scorers choose what a model reads (slots only)."""
+        return [build_slates(x, WIDE) for x in self.timelines]
+
+    def scored(self, crossed: Crossed, wide: Sequence[Slates] | None = None) -> Ground:
+        """The same with what the scorers choose from the wide slates (None: made here), and their answers."""
+        wide = self.wide() if wide is None else wide
+        slates = [crossed.score(s, train) for s, train in zip(wide, self.train, strict=True)]
         return replace(self, slates=slates)
 
 

@@ -60,7 +60,7 @@ class ApprovedPolicy:
     def liking(self, timeline: Timeline, indices: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Log of how many times the general odds of thumbs up those of prewarming each target are, float64
         [D, P]; 0 where there is none."""
-        from rlmemo.policies.language import slates_of
+        from rlmemo.policies.readings import slates_of
 
         p = self.approval.of_targets(timeline, slates_of(timeline), np.asarray(indices, np.int64), target)
         general = log_odds(np.array(self.approval.up / max(self.approval.ratings, 1)))

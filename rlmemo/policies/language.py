@@ -13,7 +13,6 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 
 from env.cost import Costs, WorldConfig
 from env.errors import InputError
-from env.slate import Slates, build_slates
+from env.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies import reading
@@ -32,7 +31,11 @@ from rlmemo.policies.planners import Planned
 from rlmemo.policies.precision import for_reading
 from rlmemo.policies.protocol import Ranking, Stream
 from rlmemo.policies.readings import SlotReading, reading_of
+from rlmemo.policies.scorer import Scored
 
+POOL = 0.5
+"""Weight of the scorer in a ranking that it and the model make together, in log-probability. A model this
+small reads with a loss what the scorer said (.03 nats on validation; experiments/LOG.md, "wide slates")."""
 # Middle of each `WHEN` bucket in log time, seconds: what is said when one number is asked for.
 WHEN_S = np.sqrt(np.array([0.7, *reading.WHEN_EDGES_S]) * np.array([*reading.WHEN_EDGES_S, 86400.0]))
 
@@ -248,30 +251,17 @@ def _shares(logits: np.ndarray, allowed: np.ndarray, temperature: float) -> np.n
     return shares
 
 
-@lru_cache(maxsize=32)
-def _slates(key: tuple[str, int, bytes]) -> Slates:
-    return build_slates(_TIMELINES.pop(key), reading.SLATE_SIZE)
+def ranking(said: Said, candidates: np.ndarray, score: np.ndarray | None = None) -> Ranking:
+    """What was said of D moments as a ranking of their slates, int32 [D, size].
 
-
-_TIMELINES: dict[tuple[str, int, bytes], Timeline] = {}
-
-
-def slates_of(timeline: Timeline) -> Slates:
-    """The timeline's slates, computed once per timeline (recognised by its contents)."""
-    import hashlib
-
-    digest = hashlib.sha256(timeline.t.tobytes() + timeline.target.tobytes() + timeline.tz.encode())
-    digest.update("\0".join(timeline.names).encode("utf-8", "surrogatepass"))
-    key = (timeline.user, len(timeline), digest.digest())
-    _TIMELINES[key] = timeline
-    made = _slates(key)
-    _TIMELINES.pop(key, None)
-    return made
-
-
-def ranking(said: Said, candidates: np.ndarray) -> Ranking:
-    """What was said of D moments as a ranking of their slates, int32 [D, size]."""
-    p = np.exp(said.first.astype(np.float64))
+    score: what the model's scorer said of them, float32 [D, size + 1] as of `Scored`; the two are then
+    pooled, with weight `POOL` for the scorer's.
+    """
+    first = said.first.astype(np.float64)
+    if score is not None:
+        first = (1.0 - POOL) * first + POOL * score
+        first -= np.logaddexp.reduce(first, axis=1, keepdims=True)
+    p = np.exp(first)
     listed = np.where(candidates >= 0, p[:, :-1], 0.0)
     order = np.argsort(-np.where(candidates >= 0, listed, -1.0), axis=1, kind="stable")
     rows = np.arange(len(candidates))[:, None]
@@ -286,6 +276,18 @@ def ranking(said: Said, candidates: np.ndarray) -> Ranking:
         none=np.clip(none, 0.0, 1.0).astype(np.float32),
         delay_s=delay_s,
     )
+
+
+def ranked(
+    model: Any, timeline: Timeline, slates: Slates, rows: np.ndarray, reader: Reader | None = None
+) -> Ranking:
+    """How the model ranks the decisions `rows` of slates that it looks at, memory empty.
+
+    reader: see `read`.
+    """
+    said = read(model, reading_of(model).prompts(timeline, slates, rows), reader=reader)
+    score = slates.score[rows] if isinstance(slates, Scored) else None
+    return ranking(said, slates.candidates[rows], score)
 
 
 class LanguagePolicy:
@@ -338,9 +340,8 @@ class LanguagePolicy:
     def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
         """The slate by the model's probabilities, with all targets taken as cold; see `Policy.rank`."""
         indices = np.asarray(indices, np.int64)
-        slates = slates_of(timeline)
-        said = read(self.model, reading_of(self.model).prompts(timeline, slates, indices))
-        return ranking(said, slates.candidates[indices])
+        slates = reading_of(self.model).look(timeline, indices)
+        return ranked(self.model, timeline, slates, indices)
 
     def stream(self, timeline: Timeline) -> Stream:
         """One decision after another, each from the event that is new; see `rlmemo.policies.streaming`."""
@@ -363,7 +364,7 @@ class LanguagePolicy:
         from rlmemo.policies.residency import residency
 
         indices = np.asarray(indices, np.int64)
-        slates = slates_of(timeline)
+        slates = reading_of(self.model).look(timeline, indices)
         n, picks = len(indices), config.max_picks
         first, last = int(indices[0]), int(indices[-1])
         candidates = slates.candidates[indices]

@@ -24,7 +24,7 @@ import numpy as np
 
 from env.slate import CONTEXT, SLATE_SIZE, Slates
 from rlmemo.policies.codebook import LEAVES, load_codebook
-from rlmemo.policies.scorer import Scored, Scorer, base_scorer
+from rlmemo.policies.scorer import Scored, base_scorer
 
 PICKS = 3
 DELAYS_S = (0.0, 30.0, 300.0, 1800.0)
@@ -97,29 +97,29 @@ def encode_prompts(
     rows: np.ndarray,
     warm: np.ndarray | None = None,
     free: np.ndarray | None = None,
-    scorer: Scorer | None = None,
+    here: np.ndarray | None = None,
 ) -> np.ndarray:
     """Prompts of the decisions `rows` of one timeline, int64 [D, PROMPT_LENGTH].
 
-    slates: the timeline's slates, of size SLATE_SIZE; where they are not `Scored`, `scorer` is
-    asked (None: the shipped one). target: its target column, int32 [n] (only
-    entries up to each row are read). rows: int64 [D]. warm: [D, SLATE_SIZE], 0 cold, 1 warm, 2
-    loading (None: all cold). free: share of the memory budget that is free, [D] (None: full).
+    slates: the timeline's slates, of size SLATE_SIZE; where they are not `Scored`, the shipped scorer is
+    asked. target: its target column, int32 [n] (only entries up to each row are read). rows: int64 [D].
+    here: the rows of `slates` in which the decisions stand, int64 [D] (None: as in the timeline). warm:
+    [D, SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all cold). free: share of the memory budget that is
+    free, [D] (None: full).
     Raises ValueError when the slates have another size.
     """
     if slates.candidates.shape[1] != SLATE_SIZE:
         raise ValueError(f"the model reads slates of {SLATE_SIZE}, these have {slates.candidates.shape[1]}")
     rows = np.asarray(rows, dtype=np.int64)
     n = len(rows)
-    candidates = slates.candidates[rows]
+    here = rows if here is None else here
+    candidates = slates.candidates[here]
     out = np.empty((n, PROMPT_LENGTH), dtype=np.int64)
     out[:, 0] = ID[BOS]
 
-    moment = {name: slates.context[rows, i] for i, name in enumerate(CONTEXT)}
+    moment = {name: slates.context[here, i] for i, name in enumerate(CONTEXT)}
     moment["free"] = np.zeros(n) if free is None else np.asarray(free)
-    log_p = (
-        slates.score[rows] if isinstance(slates, Scored) else (scorer or base_scorer()).log_p(slates, rows)
-    )
+    log_p = slates.score[here] if isinstance(slates, Scored) else base_scorer().log_p(slates, here)
     odds = log_odds(log_p)
     moment["none_odds"] = odds[:, -1]
     for place, ((_, parts), names) in enumerate(zip(_MOMENT, _MOMENT_NAMES, strict=True)):
@@ -140,7 +140,7 @@ def encode_prompts(
 
     block = out[:, _SLATE_START:-2].reshape(n, SLATE_SIZE, _PER_CANDIDATE)
     empty = candidates < 0
-    leaf = load_codebook().tokens(statistics(slates, rows)).reshape(n, SLATE_SIZE)
+    leaf = load_codebook().tokens(statistics(slates, here)).reshape(n, SLATE_SIZE)
     level = np.searchsorted(ODDS_EDGES, odds[:, :-1], side="right")
     for place, tokens in enumerate((leaf, level)):
         block[:, :, place] = np.where(empty, ID[_EMPTY[place]], ID[_STAT_NAMES[place][0]] + tokens)

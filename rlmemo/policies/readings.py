@@ -8,14 +8,16 @@ and does not know which of the two it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
-from env.slate import Slates
+from env.slate import Slates, build_slates
 from env.timeline import Timeline
 from rlmemo.policies import reading
-from rlmemo.policies.scorer import Scorer
+from rlmemo.policies.scorer import WIDE, Scored, Scorer, looked_at
 
 
 class Reading(Protocol):
@@ -44,6 +46,10 @@ class Reading(Protocol):
     def batch(self) -> int: ...
     @property
     def shares(self) -> bool: ...
+
+    def look(self, timeline: Timeline, rows: np.ndarray) -> Slates:
+        """The slates that the model looks at, of a whole timeline; only `rows` need be right."""
+        ...
 
     def prompts(
         self,
@@ -74,12 +80,58 @@ class Reading(Protocol):
         ...
 
 
+@lru_cache(maxsize=32)
+def _slates(key: tuple[str, int, bytes], size: int) -> Slates:
+    return build_slates(_TIMELINES.pop(key), size)
+
+
+_TIMELINES: dict[tuple[str, int, bytes], Timeline] = {}
+
+
+def slates_of(timeline: Timeline, size: int = reading.SLATE_SIZE) -> Slates:
+    """The timeline's slates, computed once per timeline (recognised by its contents)."""
+    import hashlib
+
+    digest = hashlib.sha256(timeline.t.tobytes() + timeline.target.tobytes() + timeline.tz.encode())
+    digest.update("\0".join(timeline.names).encode("utf-8", "surrogatepass"))
+    key = (timeline.user, len(timeline), digest.digest())
+    _TIMELINES[key] = timeline
+    made = _slates(key, size)
+    _TIMELINES.pop(key, None)
+    return made
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What a scorer has chosen of one timeline's wide slates so far. known: bool [n]; rows of `slates` that
+    are not known are empty."""
+
+    wide: Slates
+    slates: Scored
+    known: np.ndarray
+
+    @classmethod
+    def at(cls, wide: Slates) -> _Looked:
+        n, size = len(wide.candidates), reading.SLATE_SIZE
+        empty = Scored(
+            np.full((n, size), -1, np.int32), np.zeros((n, size, wide.features.shape[2]), np.float32),
+            wide.context, np.full(n, -1, np.int32), np.zeros((n, size + 1), np.float32),
+        )  # fmt: skip
+        return cls(wide, empty, np.zeros(n, bool))
+
+    def fill(self, rows: np.ndarray, found: Scored) -> None:
+        for name in ("candidates", "features", "answer", "score"):
+            getattr(self.slates, name)[rows] = getattr(found, name)
+        self.known[rows] = True
+
+
 class SlotReading:
     """The embedded model's reading: `rlmemo.policies.reading`. scorer: whose answers it reads (None: the
     shipped one's)."""
 
     def __init__(self, scorer: Scorer | None = None) -> None:
         self.scorer = scorer
+        self._looked: list[_Looked] = []
 
     kind = "slots"
     letters = reading.LETTER_IDS
@@ -90,6 +142,22 @@ class SlotReading:
     batch = 256
     shares = False
 
+    def look(self, timeline: Timeline, rows: np.ndarray) -> Scored:
+        wide = slates_of(timeline, WIDE)
+        one = next((x for x in self._looked if x.wide is wide), None)
+        if one is None:
+            one = _Looked.at(wide)
+            self._looked = [*self._looked[-31:], one]
+        missing = np.unique(rows[~one.known[rows]])
+        if len(missing):
+            one.fill(missing, looked_at(wide, missing, self.scorer))
+        return one.slates
+
+    def forget(self) -> None:
+        """Look anew next time (what looking costs can be measured then)."""
+        for one in self._looked:
+            one.known[:] = False
+
     def prompts(
         self,
         timeline: Timeline,
@@ -98,7 +166,7 @@ class SlotReading:
         warm: np.ndarray | None = None,
         free: np.ndarray | None = None,
     ) -> np.ndarray:
-        return reading.encode_prompts(slates, timeline.target, rows, warm, free, self.scorer)
+        return reading.encode_prompts(slates, timeline.target, rows, warm, free)
 
     def free_level(self, free: np.ndarray) -> np.ndarray:
         return reading.free_level(free)

@@ -7,6 +7,10 @@ the slate and one row for "none"), and its answer is what the model reads as the
 (`experiments/fit_scorer.py`, `rlmemo/base/scorer.txt`). A training run fits its own on its training part,
 with the shipped one's answer as one more column (`fit_scorers`).
 
+Scored are the `WIDE` places of a wide slate, and the best `SLATE_SIZE` of them, still in the slate's
+order, are what the model reads (`narrowed`): what the slate's own blended score puts at place 20 may well
+be third.
+
 A ranker is too sure of moments it was fitted on. So the training part is read through scorers that were
 fitted without it (`Crossed`: the part is cut into blocks of time, each scored by the fit on the others),
 and everything after it through the fit on all of it.
@@ -24,8 +28,10 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
-from env.slate import CONTEXT, FEATURES, Slates
+from env.slate import CONTEXT, FEATURES, SLATE_SIZE, Slates
 
+WIDE = 16
+"""Candidates that are scored; the best `SLATE_SIZE` of them are what the model reads."""
 BLOCKS = 3
 ROUNDS, PATIENCE = 500, 40
 FAST = 0.05
@@ -159,8 +165,8 @@ def columns(slates: Slates, indices: np.ndarray, below: Scorer | None) -> np.nda
 
 @dataclass(frozen=True)
 class Scored(Slates):
-    """Slates with a scorer's answer. score: float32 [n, size + 1], log-probability of every place and,
-    last, of none."""
+    """Slates as a model reads them, with a scorer's answer. score: float32 [n, size + 1], log-probability of
+    every place and, last, of none of them."""
 
     score: np.ndarray
 
@@ -174,7 +180,7 @@ class Crossed:
     fold: tuple[Scorer, ...]
 
     def score(self, slates: Slates, train: np.ndarray) -> Scored:
-        """`slates` with the scores of every decision. train: int64, the decisions of the training part."""
+        """Wide slates with the scores of every decision, narrowed. train: int64, the training decisions."""
         n, size = slates.candidates.shape
         score = np.empty((n, size + 1), np.float32)
         after = np.setdiff1d(np.arange(n), train) if self.fold else np.arange(n)
@@ -183,22 +189,43 @@ class Crossed:
             self.fold, np.array_split(np.sort(train), max(len(self.fold), 1)), strict=False
         ):
             score[block] = scorer.log_p(slates, block)
-        return scored_by(slates, score)
+        return narrowed(slates, score)
 
 
-def scored_by(slates: Slates, score: np.ndarray) -> Scored:
-    """`slates` with `score`."""
-    return Scored(slates.candidates, slates.features, slates.context, slates.answer, score)
+def narrowed(slates: Slates, score: np.ndarray, size: int = SLATE_SIZE) -> Scored:
+    """The `size` places of every slate that score best, in the slate's order; what the others had goes to
+    none. score: float32 [n, places + 1], as of `Scored`."""
+    places = slates.candidates.shape[1]
+    if places == size:
+        return Scored(slates.candidates, slates.features, slates.context, slates.answer, score)
+    if places < size:
+        raise ValueError(f"slates of {places} places cannot be narrowed to {size}")
+    worth = np.where(slates.candidates >= 0, score[:, :-1], -np.inf)
+    kept = np.sort(np.argsort(-worth, axis=1, kind="stable")[:, :size], axis=1)
+    mine = np.take_along_axis(score, kept, axis=1)
+    none = np.log(np.maximum(-np.expm1(np.log(np.exp(mine.astype(np.float64)).sum(1))), 1e-9))
+    at = kept == slates.answer[:, None]
+    return Scored(
+        np.take_along_axis(slates.candidates, kept, axis=1),
+        np.take_along_axis(slates.features, kept[:, :, None], axis=1),
+        slates.context,
+        np.where(at.any(1), at.argmax(1), -1).astype(np.int32),
+        np.concatenate([mine, none[:, None].astype(np.float32)], axis=1),
+    )
 
 
-def scored(slates: Slates, scorer: Scorer | None = None) -> Scored:
-    """`slates` with the answer of `scorer` (None: the shipped one) at every decision."""
+def looked_at(slates: Slates, indices: np.ndarray, scorer: Scorer | None = None) -> Scored:
+    """Decisions `indices` of wide slates as a model that reads `scorer` (None: the shipped one) reads them:
+    one row each, in their order."""
+    indices = np.asarray(indices, np.int64)
+    rows = Slates(*(x[indices] for x in (slates.candidates, slates.features, slates.context, slates.answer)))
     chosen = scorer or base_scorer()
-    return scored_by(slates, chosen.log_p(slates, np.arange(len(slates.candidates))))
+    return narrowed(rows, chosen.log_p(rows, np.arange(len(indices))))
 
 
 def fit_scorers(slates: Sequence[Slates], train: Sequence[np.ndarray], *, seed: int) -> Crossed:
-    """Fit on the training decisions (per timeline); nothing else is read, the validation part neither.
+    """Fit on the training decisions of wide slates (per timeline); nothing else is read, the validation part
+    neither.
 
     Each block's fit stops early on the block it leaves out; the final one takes the mean of their rounds,
     scaled by how much more it learns from. Where there are fewer than MINIMUM_DECISIONS, or the fits are

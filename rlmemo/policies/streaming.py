@@ -26,6 +26,7 @@ from rlmemo.policies.branching import Reader, can_branch
 from rlmemo.policies.language import LanguagePolicy, Sampled, ranking, read, sample_plans
 from rlmemo.policies.protocol import Ranking, Stream
 from rlmemo.policies.readings import SlotReading, reading_of
+from rlmemo.policies.scorer import WIDE, Scored, looked_at
 from rlmemo.policies.text import TextReading
 from rlmemo.policies.text_prompt import event_line, question_text, safe_name
 
@@ -45,7 +46,9 @@ class Following:
         self._index: dict[str, int] = {}
         self._sites: dict[str, int] = {}
         self._site: list[int] = []
-        self._slates = SlateStream(SLATE_SIZE, keep=reading.HISTORY + 1)
+        self._slots = self._reading if isinstance(self._reading, SlotReading) else None
+        self._slates = SlateStream(WIDE if self._slots else SLATE_SIZE, keep=reading.HISTORY + 1)
+        self._looked: Slates | None = None
         self._text = _Lines(self._reading) if isinstance(self._reading, TextReading) else None
         self._reader = Reader(model) if self._reading.shares and can_branch(model) else None
         self._t = self._local = 0.0
@@ -68,6 +71,7 @@ class Following:
         local = t + float(utc_offsets(np.array([t]), self.tz)[0]) if local is None else local
         gap = t - self._t if self.events else None
         self._slates.see(t, local, index, self._site[index])
+        self._looked = None
         if self._text is not None:
             self._text.line(local, gap, index)
         self._t, self._local = t, local
@@ -78,22 +82,28 @@ class Following:
         kept = min(self.events, self._slates.keep)
         if not kept:
             raise ValueError("no event was seen yet, so there is nothing to decide")
-        w, last = self._slates.window, slice(self._slates.keep - kept, None)
-        slates = Slates(w.candidates[last], w.features[last], w.context[last], w.answer[last])
+        looked = self._look()
         if self._text is not None:
             return self._text.prompt(
-                slates, self.events - 1, self._local, self._slates.targets[-1], warm, free
+                looked, self.events - 1, self._local, self._slates.targets[-1], warm, free
             )
         return reading.encode_prompts(
-            slates, self._slates.targets[last], np.array([kept - 1]), None if warm is None else warm[None],
-            None if free is None else np.array([free]), getattr(self._reading, "scorer", None),
+            looked, self._slates.targets[-kept:], np.array([kept - 1]), None if warm is None else warm[None],
+            None if free is None else np.array([free]), here=np.zeros(1, np.int64),
         )  # fmt: skip
+
+    def _look(self) -> Slates:
+        """The slate that the model looks at now, one row."""
+        if self._looked is None:
+            w = self._slates.window
+            now = Slates(w.candidates[-1:], w.features[-1:], w.context[-1:], w.answer[-1:])
+            self._looked = looked_at(now, np.zeros(1, np.int64), self._slots.scorer) if self._slots else now
+        return self._looked
 
     def rank(self) -> Ranking:
         """See `Policy.rank`; one row, for the latest event."""
-        return ranking(
-            read(self.model, self.prompt(), reader=self._reader), self._slates.window.candidates[-1:]
-        )
+        said, now = read(self.model, self.prompt(), reader=self._reader), self._look()
+        return ranking(said, now.candidates, now.score if isinstance(now, Scored) else None)
 
     def plan(
         self,
@@ -105,7 +115,7 @@ class Following:
     ) -> Sampled:
         """A plan of the model's own, of places in `slate`. warm, free: see `prompt`."""
         warm = np.asarray(warm)
-        valid = (self._slates.window.candidates[-1:] >= 0) & (warm[None] == 0)
+        valid = (self._look().candidates >= 0) & (warm[None] == 0)
         rng = np.random.default_rng(0) if rng is None else rng
         prompt = self.prompt(warm, free)
         return sample_plans(self.model, prompt, valid, max_picks, temperature, rng, reader=self._reader)
@@ -113,7 +123,7 @@ class Following:
     @property
     def slate(self) -> np.ndarray:
         """What may come next, int32 [SLATE_SIZE], -1 where a place is empty."""
-        return self._slates.window.candidates[-1].copy()
+        return self._look().candidates[0].copy()
 
 
 class _Lines:

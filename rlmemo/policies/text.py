@@ -20,6 +20,7 @@ from env.errors import InputError
 from env.slate import Slates
 from env.timeline import Timeline
 from rlmemo.policies import reading
+from rlmemo.policies.readings import slates_of
 from rlmemo.policies.text_prompt import (
     ANSWER,
     HISTORY_HEAD,
@@ -117,6 +118,9 @@ class TextReading:
     def batch(self) -> int:
         """Prompts in one forward pass."""
         return self.micro_batch or (32 if self.on_gpu else 16)
+
+    def look(self, timeline: Timeline, rows: np.ndarray) -> Slates:
+        return slates_of(timeline)
 
     def prompts(
         self,
