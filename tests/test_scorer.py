@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from env.errors import InputError
 from env.slate import build_slates
 from rlmemo.learning.states import Ground, part_states, prompts
-from rlmemo.policies import language, reading, scorer
+from rlmemo.policies import hub, language, reading, scorer
 from tests.training_ground import small_ground
 
 
@@ -148,3 +149,13 @@ def test_the_prompt_tells_the_scorer_s_odds(ground: Ground) -> None:
     for name, odds in level.items():
         read = int(text[name][place].removeprefix("q"))
         assert reading.ODDS_EDGES[read - 1] <= odds <= reading.ODDS_EDGES[read]
+
+
+def test_a_base_with_another_scorer_is_another_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hub.weights_sha256("embedded")
+    shutil.copytree(hub.model_folder("embedded"), tmp_path / "base")
+    monkeypatch.setattr(hub, "model_folder", lambda name: tmp_path / "base")
+    assert hub.weights_sha256("embedded") == before
+    with (tmp_path / "base" / "scorer.txt").open("a") as file:
+        file.write("\n")
+    assert hub.weights_sha256("embedded") != before

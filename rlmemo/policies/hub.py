@@ -96,14 +96,23 @@ def is_slots(name: str) -> bool:
         return False
 
 
+READ_BY = ("codebook.json", "scorer.txt")
+"""Of the package's base model: what turns a moment into tokens."""
+
+
 def weights_sha256(name: str) -> str | None:
-    """SHA-256 of the weights of the model `name`: of `model.safetensors`, or over the hashes of its parts;
-    None where there are none."""
+    """SHA-256 of the weights of the model `name`: of `model.safetensors`, or over the hashes of its parts; for
+    a model that reads slots, over that and the codebook and scorer that it reads by. None where there are no
+    weights."""
     from rlmemo.learning.folder import sha256
 
     path = model_folder(name)
     if (path / WEIGHTS[0]).is_file():
-        return sha256(path / WEIGHTS[0])
+        found = sha256(path / WEIGHTS[0])
+        if not is_slots(name):
+            return found
+        read_by = [sha256(model_folder(EMBEDDED) / x) for x in READ_BY]
+        return hashlib.sha256("\n".join([found, *read_by]).encode()).hexdigest()
     if not (path / WEIGHTS[1]).is_file():
         return None
     try:
