@@ -101,9 +101,9 @@ READ_BY = ("codebook.json", "scorer.txt")
 
 
 def weights_sha256(name: str) -> str | None:
-    """SHA-256 of the weights of the model `name`: of `model.safetensors`, or over the hashes of its parts; for
-    a model that reads slots, over that and the codebook and scorer that it reads by. None where there are no
-    weights."""
+    """SHA-256 of the weights of the model `name`: of `model.safetensors`, or over the hashes of its parts;
+    for a model that reads slots, over that and the codebook and scorer that it reads by. None where there
+    are no weights."""
     from rlmemo.learning.folder import sha256
 
     path = model_folder(name)
