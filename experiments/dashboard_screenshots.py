@@ -10,6 +10,7 @@ the pages only as a browser does.
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import shutil
@@ -95,7 +96,11 @@ def take(url: str) -> None:
 
 
 def main() -> None:
-    runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs").absolute()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("runs", type=Path, help="folder of the runs that the pages show")
+    runs = parser.parse_args().runs.absolute()
+    if not runs.is_dir():
+        parser.error(f"{runs} is no folder; make runs for the pictures first, as above")
     with tempfile.TemporaryDirectory() as folder:
         rated_store(Path(folder) / "my.db")
         with socket.socket() as probe:

@@ -58,6 +58,7 @@ class Row:
     numbers: list[dict[str, Any]] = field(default_factory=list)
     learned: list[dict[str, Any]] = field(default_factory=list)
     terms: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     is_baseline: bool = False
 
 
@@ -115,8 +116,12 @@ def read_rows(spec: Spec, timelines: str, part: str) -> list[Row]:
         row.numbers.append(numbers)
         if planner not in row.planner.split(" / "):
             row.planner += f" / {planner}"
-        learned = folder / "learned.json"
+        learned, state = folder / "learned.json", folder / "state.json"
         row.learned.append(json.loads(learned.read_text(encoding="utf-8")) if learned.exists() else {})
+        if state.exists():
+            row.kept.append(
+                str(json.loads(state.read_text(encoding="utf-8")).get("kept", {}).get("stage", ""))
+            )
 
     for run in spec.runs():
         if run.timelines != timelines or not judged_file(run.folder, part).exists():
@@ -217,6 +222,7 @@ def measure(row: Row, events: dict[int, Events], against: dict[str, Row]) -> dic
         **{m: float(np.mean(v)) for m, v in rank.items() if v},
         "train_seconds": float(np.mean(seconds)) if seconds else None,
         "peak_rss_mb": max((x["peak_rss_mb"] for x in row.learned if x), default=None),
+        "kept": row.kept,
     }
 
 
@@ -298,6 +304,12 @@ def markdown(result: dict[str, Any], command: str) -> str:
             ]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
+        for name, row in one["rows"].items():
+            if "sft" in row["kept"] and not name.startswith("sft"):
+                lines.append(
+                    f"{name}: the adapter of SFT planned better on validation and was kept in "
+                    f"{row['kept'].count('sft')} of {len(row['seeds'])} seeds.\n"
+                )
     for name, why in result["left_out"].items():
         lines.append(f"Left out: {name} ({why}).")
     return "\n".join(lines).rstrip() + "\n"

@@ -8,6 +8,7 @@ pre-train anew afterwards.
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def flatten(tree: dict[str, Any], value: np.ndarray) -> dict[str, Any]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     import lightgbm
 
     from rlmemo.policies.reading import statistics

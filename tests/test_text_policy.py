@@ -447,6 +447,36 @@ def test_a_run_on_a_hub_model_from_end_to_end(
     assert np.abs(untrained.none - ranking.none).max() > 1e-6
 
 
+def test_on_a_gpu_activations_are_bfloat16_and_computed_twice(
+    folders: dict[tuple[str, bool], Path],
+) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    from rlmemo.policies.text import TextReading
+
+    tokenizer, config = (
+        x.from_pretrained(folders["qwen3", False], local_files_only=True) for x in (AutoTokenizer, AutoConfig)
+    )
+    for on_gpu in (False, True):
+        made = TextReading.of(tokenizer, config, on_gpu=on_gpu, micro_batch=4).arguments(32)
+        assert made["bf16"] is made["gradient_checkpointing"] is on_gpu
+        assert (made["per_device_train_batch_size"], made["gradient_accumulation_steps"]) == (4, 8)
+
+
+def test_four_bits_where_there_is_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from rlmemo.policies import text_loading
+
+    monkeypatch.setattr(text_loading, "find_spec", lambda name: object())
+    made = text_loading.four_bits(on_gpu=True)
+    assert made.load_in_4bit
+    assert made.bnb_4bit_quant_type == "nf4"
+    assert made.bnb_4bit_compute_dtype is torch.bfloat16
+    with pytest.raises(InputError, match="needs a GPU"):
+        text_loading.four_bits(on_gpu=False)
+
+
 RECIPES = sorted((Path(__file__).parents[1] / "experiments").glob("*b.yaml"))
 
 

@@ -284,15 +284,15 @@ def test_a_disk_that_is_really_full(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [m for m in ("sft", "dpo", "kto") if m in METHODS])
+@pytest.mark.parametrize("method", [m for m in ("sft", "dpo", "kto", "ppo", "grpo") if m in METHODS])
 def test_learning_that_goes_astray_says_what_to_change(
     forge: Forge, ground: tuple[str, ...], tmp_path: Path, method: str
 ) -> None:
-    run = tmp_path / "run"
-    ended = forge.run(run, [*ground, "--method", method, f"--{method}-lr", "1e35", "--out", str(run)])
+    run, rate = tmp_path / "run", "--group-lr" if method == "grpo" else f"--{method}-lr"
+    ended = forge.run(run, [*ground, "--method", method, rate, "1e35", "--out", str(run)])
     assert ended.status == 2, ended.said
     (error,) = [line for line in ended.said.splitlines() if line.startswith("error: ")]
-    assert f"lower --{method}-lr (it is 1e+35) and start anew" in error
+    assert f"lower {rate} (it is 1e+35) and start anew" in error
     assert "Traceback" not in ended.said
     assert set(adapters(run)) == ({"sft"} if method != "sft" else set())
     if method != "sft":

@@ -64,6 +64,8 @@ SCORERS = ("fit", "shipped")
 KEEP = ("best", "last")
 PLAN_WORLDS = ("played", "still")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
+PLAN_BASELINES = ("mfu", "mru", "markov1", "backoff3", "omnibox", "gbdt")
+"""Classical policies whose plans can be among those compared."""
 
 
 def _setting(default: Any, text: str, group: str, choices: tuple[str, ...] = ()) -> Any:
@@ -122,6 +124,14 @@ class TrainConfig:
     plan_states: int = _setting(2500, "training states whose plans are scored by forking, at most", "plans")
     plan_samples: int = _setting(4, "plans sampled from the model per state", "plans")
     temperature: float = _setting(1.0, "of that sampling", "plans")
+    plan_top_p: float = _setting(
+        1.0, "each choice of that sampling is among the likeliest with this share (nucleus); 1: all", "plans"
+    )
+    plan_baselines: str | None = _setting(
+        None,
+        f"classical policies whose plans are compared as well, joined by commas: {', '.join(PLAN_BASELINES)}",
+        "plans",
+    )
     margin: float = _setting(0.02, "two plans are a pair when their rewards differ by this much", "plans")
     pairing: str = _setting(
         "weighted",
@@ -243,6 +253,12 @@ class TrainConfig:
         return name if self.peft == "ia3" else f"{name}, {self.virtual_tokens} learned tokens"
 
     @property
+    def planned_by(self) -> tuple[str, ...]:
+        """The classical policies whose plans are among those compared, each once."""
+        names = (name.strip() for name in (self.plan_baselines or "").split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
     def shared_stages(self) -> tuple[str, ...]:
         """The stages in which one model learns from everybody, in order."""
         return ("sft", *(() if self.method == "sft" else self.method.split("-")))
@@ -338,7 +354,7 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
             raise InputError(f"{where}: {name} is {value!r}; give true or false")
         return known[str(value).strip().lower()]
     if kind.startswith("str"):
-        if name == "policies" and isinstance(value, list):
+        if name in ("policies", "plan_baselines") and isinstance(value, list):
             return ",".join(str(x) for x in value)
         return str(value)
     try:
@@ -376,6 +392,15 @@ def _check(config: TrainConfig, where: str) -> None:
             raise InputError(f"{where}: {name} is {getattr(config, name)}; give {least:g} or more")
     if config.feedback_keep is not None and not 0.0 <= config.feedback_keep <= 1.0:
         raise InputError(f"{where}: feedback_keep is {config.feedback_keep:g}; give a share, 0 to 1")
+    if not 0.0 < config.plan_top_p <= 1.0:
+        raise InputError(
+            f"{where}: plan_top_p is {config.plan_top_p:g}; give a share above 0, at most 1 (1: all choices)"
+        )
+    for name in config.planned_by:
+        if name not in PLAN_BASELINES:
+            close = difflib.get_close_matches(name, PLAN_BASELINES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(PLAN_BASELINES)}"
+            raise InputError(f"{where}: plan_baselines {name!r} is no classical policy; {hint}")
     if config.init_adapter and config.method == "sft":
         raise InputError(f"{where}: init_adapter takes the place of SFT; give another method, such as dpo")
     positive = [

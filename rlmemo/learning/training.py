@@ -217,12 +217,19 @@ def grows(losses: list[float]) -> bool:
     return len(losses) > AGAIN and min(losses[-AGAIN:]) > LOUD * abs(losses[0]) + LOUD
 
 
+LARGEST = 1e4
+"""No trained weight of a useful model is near this; some losses (GRPO's) say nothing when one is beyond."""
+
+
 def check_finite(model: Any, folder: RunFolder, stage: str, step: int, rate: float) -> None:
-    """Raises InputError where a trained weight is no number any more."""
+    """Raises InputError where a trained weight is no number any more, or beyond `LARGEST`."""
     import torch
 
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not all(bool(torch.isfinite(p).all()) for p in trained):
         raise astray(folder, stage, step, rate, "a weight is no number any more")
+    if any(float(p.detach().abs().max()) > LARGEST for p in trained if p.numel()):
+        raise astray(folder, stage, step, rate, f"a weight is beyond {LARGEST:g}")
 
 
 def astray(folder: RunFolder, stage: str, step: int, rate: float, what: str) -> InputError:
