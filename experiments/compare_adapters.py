@@ -81,11 +81,7 @@ class Bench:
         from rlmemo.policies.protocol import Ranking
 
         made = [policy.rank(x, i) for x, i in zip(self.ground.timelines, self.indices, strict=True)]
-        both = Ranking(
-            np.concatenate([r.targets for r in made]),
-            np.concatenate([r.probability for r in made]),
-            np.concatenate([r.none for r in made]),
-        )
+        both = Ranking.join(made)
         found = ranking_metrics(both, self.answers, self.draws)
         place = places(both, self.answers)
         reciprocal = np.where((place >= 0) & (place < 5), 1.0 / (np.maximum(place, 0) + 1.0), 0.0)

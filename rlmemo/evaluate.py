@@ -21,11 +21,13 @@ import numpy as np
 from env.splits import Split, sessions
 from env.timeline import Timeline
 from rlmemo.bootstrap import REPLICATES, Draws, Estimate, session_groups
+from rlmemo.delays import Delays, past_shares
 from rlmemo.errors import InputError
 from rlmemo.metrics import (
     Calibration,
     Opens,
     calibration,
+    listed_calibration,
     new_target_auc,
     none_calibration,
     places,
@@ -103,7 +105,10 @@ class Judged:
     terms: dict[str, Estimate] = field(default_factory=dict)
     """The reward per open by term, weighted: they add up to `reward_per_open`."""
     calibration: Calibration | None = None
+    calibration_all: Calibration | None = None
+    """Of every listed target."""
     calibration_none: Calibration | None = None
+    delays: Delays | None = None
     per_user: dict[str, float] = field(default_factory=dict)
     per_event: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -179,12 +184,17 @@ class Evaluation:
                         "observed": c.observed.tolist(),
                         "size": c.size.tolist(),
                     }
-                    for what, c in (("first", j.calibration), ("none", j.calibration_none))
+                    for what, c in (
+                        ("first", j.calibration),
+                        ("all", j.calibration_all),
+                        ("none", j.calibration_none),
+                    )
                     if c is not None
                 }
                 for n, j in self.policies.items()
                 if j.calibration is not None
             },
+            "delays": {n: j.delays.as_json() for n, j in self.policies.items() if j.delays is not None},
             "hr@1_per_user": {n: j.per_user for n, j in self.policies.items() if j.per_user},
             "notes": self.notes,
         }
@@ -344,7 +354,7 @@ class _Run:
                 found.extend(replay_threshold(w, world, threshold)[0] for w in test)
             if any((w.ranking.targets >= 0).any() for w in test):
                 curve = curve + sweep_windows(test, setting.world())
-        ranking = _join_rankings(rankings)
+        ranking = Ranking.join(rankings)
         judged = Judged(policy.name, {}, note=getattr(policy, "note", ""))
         judged.threshold = float(np.median(chosen)) if chosen else float("nan")
         if (ranking.targets >= 0).any():
@@ -353,6 +363,13 @@ class _Run:
             judged.metrics["new_auc"] = new_target_auc(ranking, self.new, self.draws)
             judged.metrics |= timing_metrics(ranking, self.answers, self.gaps, self.draws)
             judged.calibration = calibration(ranking, self.answers, self.draws)
+            if ranking.when is not None:
+                edges = ranking.when_edges_s
+                judged.delays, found_when = Delays.judge(
+                    ranking.when, edges, self.gaps, self._past_delays(edges), self.draws
+                )
+                judged.metrics |= found_when
+            judged.calibration_all = listed_calibration(ranking, self.answers, self.draws)
             judged.calibration_none = none_calibration(ranking, self.answers, self.draws)
             judged.per_user = {
                 self.timelines[u].user: float((place[self.users == k] == 0).mean())
@@ -382,6 +399,20 @@ class _Run:
                 }
         judged.metrics |= _cost_metrics(self.n_events, seconds, latency, setting.seed)
         return judged
+
+    def _past_delays(self, edges: tuple[float, ...]) -> np.ndarray:
+        """What a count says of each test event's gap, float64 [n, B]: of the gaps in the training and
+        validation part of the fold that tests it, the user's own and everybody's."""
+        rows = []
+        for fold in self.folds:
+            gaps = [
+                np.diff(x.t)[decisions(np.concatenate([fold.train[u], fold.validation[u]]))]
+                for u, x in enumerate(self.timelines)
+            ]
+            for u in range(len(self.timelines)):
+                n = len(decisions(fold.test[u]))
+                rows.append(np.tile(past_shares(gaps[u], _join(gaps), edges), (n, 1)))
+        return np.concatenate(rows)
 
     def _validation(self, policy: Policy, fold: Split) -> list[Window]:
         windows = []
@@ -514,21 +545,6 @@ def _first_opens(timeline: Timeline) -> np.ndarray:
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(arrays) if arrays else np.zeros(0)
-
-
-def _join_rankings(rankings: list[Ranking]) -> Ranking:
-    depth = max(r.targets.shape[1] for r in rankings)
-
-    def pad(a: np.ndarray, fill: float) -> np.ndarray:
-        return np.pad(a, ((0, 0), (0, depth - a.shape[1])), constant_values=fill)
-
-    delays = [r.delay_s for r in rankings if r.delay_s is not None]
-    return Ranking(
-        np.concatenate([pad(r.targets, -1) for r in rankings]),
-        np.concatenate([pad(r.probability, 0) for r in rankings]),
-        np.concatenate([r.none for r in rankings]),
-        np.concatenate(delays) if len(delays) == len(rankings) else None,
-    )
 
 
 def _finite(x: float) -> float | None:

@@ -36,6 +36,11 @@ METRICS: dict[str, str] = {
     "oracle_share": "saved seconds as a share of the clairvoyant bound's",
     "lead_time_median_s": "median seconds from the start of a prewarm that was used to its opening",
     "delay_error_median_s": "median absolute error of the predicted delay until the next open, s",
+    "delay_log_loss": "mean of -log(probability given to the bucket of the next open's delay), in nats",
+    "delay_log_loss_past": "the same for a count of the user's delays in training and validation",
+    "delay_gain": "delay_log_loss_past minus delay_log_loss: what the policy adds, nats",
+    "delay_below_median": "share of times until the next open below the predicted median; 0.5 is right",
+    "delay_within_80": "share of them within the predicted central 80 %; 0.8 is right",
     "memo_score": "1 for target and time right, 1/2 for the target alone, 0 otherwise; mean",
     "decisions_per_second": "decisions ranked per second, in one batch",
     "p50_ms": "median milliseconds for one decision, one after another",
@@ -49,11 +54,17 @@ BETTER: dict[str, int] = {
     **dict.fromkeys((
         "log_loss", "ece", "ece_all", "ece_none", "waste_rate", "wasted_mb_minutes_per_open",
         "pollution_rate",
-        "delay_error_median_s", "p50_ms", "p95_ms", "peak_rss_mb",
+        "delay_error_median_s", "delay_log_loss", "p50_ms", "p95_ms", "peak_rss_mb",
     ), -1),
-    **dict.fromkeys(("prewarms_per_open", "coverage", "lead_time_median_s"), 0),
+    **dict.fromkeys((
+        "prewarms_per_open", "coverage", "lead_time_median_s", "delay_log_loss_past", "delay_below_median",
+        "delay_within_80",
+    ), 0),
 }  # fmt: skip
 """1: more is better, -1: less is better, 0: neither by itself."""
+
+SMALLEST = 1e-6
+"""The least probability that a log loss counts."""
 
 TIME_TOLERANCE = 2.0
 """A predicted delay counts as right within this factor of the real one (at least within 10 s)."""
@@ -115,15 +126,18 @@ def ranking_metrics(ranking: Ranking, answers: np.ndarray, draws: Draws) -> dict
     out = {f"hr@{k}": draws.ratio(v) for k, v in within.items()}
     out["mrr@5"] = draws.ratio(reciprocal)
     out["hr@1_macro"] = draws.macro(within[1])
-    out["log_loss"] = draws.ratio(-np.log(np.maximum(given, 1e-6)))
+    out["log_loss"] = draws.ratio(-np.log(np.maximum(given, SMALLEST)))
     out["ece"] = calibration(ranking, answers, draws).ece
-    listed = ranking.targets >= 0
-    row, column = np.nonzero(listed)
-    out["ece_all"] = reliability(
-        ranking.probability[row, column], 1.0 * (place[row] == column), row, draws, bins=20
-    ).ece
+    out["ece_all"] = listed_calibration(ranking, answers, draws).ece
     out["ece_none"] = none_calibration(ranking, answers, draws).ece
     return out
+
+
+def listed_calibration(ranking: Ranking, answers: np.ndarray, draws: Draws, bins: int = 20) -> Calibration:
+    """Reliability of every listed target's probability, first guess or not."""
+    row, column = np.nonzero(ranking.targets >= 0)
+    right = 1.0 * (places(ranking, answers)[row] == column)
+    return reliability(ranking.probability[row, column], right, row, draws, bins)
 
 
 def none_calibration(ranking: Ranking, answers: np.ndarray, draws: Draws, bins: int = 10) -> Calibration:
@@ -186,9 +200,9 @@ def reliability(
     gap, total = np.zeros(len(draws.weights)), np.zeros(len(draws.weights))
     value = float(np.abs(predicted - observed) @ size / max(size.sum(), 1.0))
     for c in chunks:
-        w = draws.weights[:, draws.groups[decision[c]]]
-        gap += np.abs(w @ (p[c] - right[c]))
-        total += w.sum(axis=1)
+        group = draws.groups[decision[c]]
+        gap += np.abs(draws.weights @ np.bincount(group, p[c] - right[c], draws.n_groups))
+        total += draws.weights @ np.bincount(group, minlength=draws.n_groups)
     replicates = gap / np.maximum(total, 1.0)
     low, high = np.quantile(replicates, [0.025, 0.975])
     return Calibration(predicted, observed, size, Estimate(value, float(low), float(high)))

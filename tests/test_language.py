@@ -110,6 +110,12 @@ def test_a_ranking_is_a_distribution(base: tuple[Any, Any]) -> None:
     assert (ranking.targets[:, 0] != made.target[10:100]).all()
     assert ranking.delay_s is not None
     assert (ranking.delay_s > 0).all()
+    assert ranking.when is not None
+    assert ranking.when.shape == (90, len(ranking.when_edges_s) + 1)
+    np.testing.assert_allclose(ranking.when.sum(1), 1.0, atol=1e-5)
+    # The one number that is named lies in the bucket of the median.
+    bucket = np.searchsorted(ranking.when_edges_s, ranking.delay_s, side="right")
+    np.testing.assert_array_equal(bucket, (ranking.when.cumsum(1, dtype=np.float64) < 0.5).sum(1))
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])

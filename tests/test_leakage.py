@@ -100,6 +100,9 @@ def check(policy: Any, timelines: list[Timeline], same: int) -> None:
         np.testing.assert_allclose(ranking.none, first.none, rtol=1e-5, atol=1e-6)
         if first.delay_s is not None:
             np.testing.assert_array_equal(ranking.delay_s, first.delay_s)
+        assert (ranking.when is None) == (first.when is None)
+        if first.when is not None:
+            np.testing.assert_allclose(ranking.when, first.when, rtol=1e-5, atol=1e-7)
         ask, ask_first = stream_of(policy, other), stream_of(policy, timelines[0])
         for i in (50, same - 1):
             assert named(other, ask(i).targets) == named(timelines[0], ask_first(i).targets)

@@ -11,6 +11,7 @@ from rlmemo.metrics import (
     METRICS,
     Opens,
     calibration,
+    listed_calibration,
     new_target_auc,
     none_calibration,
     places,
@@ -80,6 +81,7 @@ def test_calibration_of_none_and_of_all_that_is_listed() -> None:
     assert found["ece_none"].value < 0.02
     assert found["ece_all"].value < 0.02
     assert none_calibration(r, answers, by).size.sum() == len(none)
+    assert listed_calibration(r, answers, by).size.sum() == 2 * len(none)
     shy = Ranking(r.targets, np.zeros_like(p), np.ones_like(r.none))
     assert ranking_metrics(shy, answers, by)["ece_none"].value == pytest.approx(1 - gone.mean())
 

@@ -56,6 +56,10 @@ def same(policy: Any, made: Timeline, indices: np.ndarray) -> None:
         if whole.delay_s is not None:
             assert one.delay_s is not None
             assert one.delay_s[0] == pytest.approx(whole.delay_s[row])
+        if whole.when is not None:
+            assert one.when is not None
+            assert one.when_edges_s == whole.when_edges_s
+            np.testing.assert_allclose(one.when[0], whole.when[row], atol=1e-5)
 
 
 def test_the_embedded_model_streams_what_it_says_in_batches(embedded: Any) -> None:

@@ -11,6 +11,7 @@ they were.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,8 @@ def counted(ranking: Ranking, liking: np.ndarray, strength: float) -> Ranking:
     p = np.where(ranking.targets >= 0, 1.0 / (1.0 + np.exp(-moved)), 0.0)
     order = np.argsort(-p, axis=1, kind="stable")
     rows = np.arange(len(p))[:, None]
-    return Ranking(
-        ranking.targets[rows, order], p[rows, order].astype(np.float32), ranking.none, ranking.delay_s
+    return replace(
+        ranking, targets=ranking.targets[rows, order], probability=p[rows, order].astype(np.float32)
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class GbdtPolicy:
                 delays.see(int(timeline.target[k]), float(timeline.t[k]))
             seen = i
             seconds[row] = delays.predicted()
-        return Ranking(ranking.targets, ranking.probability, ranking.none, seconds)
+        return replace(ranking, delay_s=seconds)
 
     def stream(self, timeline: Timeline) -> Stream:
         """One decision after another; the slates are looked up (building one takes about 25 µs)."""

@@ -159,12 +159,15 @@ def sample_plans(
     rng: np.random.Generator,
     batch: int | None = None,
     reader: Reader | None = None,
+    top_p: float = 1.0,
 ) -> Sampled:
     """A plan for each prompt; only places that are `valid` (bool [D, size]) are ever picked.
 
-    temperature 0 takes the likeliest token at every step. The key-value cache of the prompt is kept, so a
-    plan of k picks costs one pass over the prompt and 2 k tokens more, for those that go on. reader: see
-    `read`; prompts are then read one by one.
+    temperature 0 takes the likeliest token at every step. top_p below 1 draws each token from its nucleus,
+    the likeliest ones under the mask that together have that share (Holtzman et al. 2020); `logp` and
+    `first` are then of what is left. The key-value cache of the prompt is kept, so a plan of k picks costs
+    one pass over the prompt and 2 k tokens more, for those that go on. reader: see `read`; prompts are then
+    read one by one.
     """
     n, size = valid.shape
     place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
@@ -173,7 +176,7 @@ def sample_plans(
     for rows in batches(prompts, 1 if reader else batch or how.batch, how.shares):
         _sample(
             model, prompts[rows], valid[rows], temperature, rng, place[rows], delay[rows], logp[rows],
-            first[rows], size, reader,
+            first[rows], size, reader, top_p,
         )  # fmt: skip
     return Sampled(place, delay, logp, first)
 
@@ -190,6 +193,7 @@ def _sample(
     first: np.ndarray,
     size: int,
     reader: Reader | None,
+    top_p: float,
 ) -> None:
     """Fill place, delay, logp and first for one batch."""
     import torch
@@ -205,8 +209,9 @@ def _sample(
             logits = going.logits[:, -1].cpu().numpy()
             allowed = np.concatenate([free, np.ones((len(rows), 1), bool)], axis=1)
             if k == 0:
-                first[:] = _shares(logits[:, letters], allowed, temperature if temperature > 0 else 1.0)
-            chosen, lp = _draw(logits[:, letters], allowed, temperature, noise[k, 0, rows])
+                drawn_at = (temperature, top_p) if temperature > 0 else (1.0, 1.0)
+                first[:] = _shares(logits[:, letters], allowed, *drawn_at)
+            chosen, lp = _draw(logits[:, letters], allowed, temperature, noise[k, 0, rows], top_p)
             logp[rows] += lp
             goes_on = chosen < size
             if not goes_on.any():
@@ -221,6 +226,7 @@ def _sample(
                 np.ones((len(rows), len(how.delays)), bool),
                 temperature,
                 noise[k, 1, rows],
+                top_p,
             )
             logp[rows] += lp
             place[rows, k], delay[rows, k] = chosen, when
@@ -230,25 +236,35 @@ def _sample(
 
 
 def _draw(
-    logits: np.ndarray, allowed: np.ndarray, temperature: float, noise: np.ndarray
+    logits: np.ndarray, allowed: np.ndarray, temperature: float, noise: np.ndarray, top_p: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A choice per row among `allowed`, and its log-probability (0 where greedy)."""
+    """A choice per row among `allowed`, and its log-probability (0 where greedy). top_p: see
+    `sample_plans`."""
     if temperature <= 0:
         return np.where(allowed, logits, -np.inf).argmax(1), np.zeros(len(logits))
-    p = _shares(logits, allowed, temperature)
+    p = _shares(logits, allowed, temperature, top_p)
     chosen = np.minimum((p.cumsum(1) < noise[:, None]).sum(1), allowed.shape[1] - 1)
-    # Rounding can push the draw past the last allowed column; the likeliest one stands in.
-    wrong = ~allowed[np.arange(len(p)), chosen]
+    # Rounding can push the draw past the last column that has a share; the likeliest one stands in.
+    wrong = p[np.arange(len(p)), chosen] == 0
     chosen[wrong] = p[wrong].argmax(1)
     return chosen, np.log(p[np.arange(len(p)), chosen])
 
 
-def _shares(logits: np.ndarray, allowed: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities among what is allowed, float64, of logits at a temperature."""
+def _shares(logits: np.ndarray, allowed: np.ndarray, temperature: float, top_p: float = 1.0) -> np.ndarray:
+    """Probabilities among what is allowed, float64, of logits at a temperature. top_p below 1: of the
+    nucleus alone, the fewest likeliest columns whose shares sum to it at least; the others get 0."""
     masked = np.where(allowed, logits.astype(np.float64), -np.inf)
     p = np.exp((masked - masked.max(1, keepdims=True)) / temperature)
     shares: np.ndarray = p / p.sum(1, keepdims=True)
-    return shares
+    if top_p >= 1.0:
+        return shares
+    order = np.argsort(-shares, axis=1, kind="stable")
+    falling = np.take_along_axis(shares, order, axis=1)
+    before = falling.cumsum(1) - falling  # what the likelier ones have together: 0 for the likeliest
+    nucleus = np.zeros_like(shares)
+    np.put_along_axis(nucleus, order, np.where(before < top_p, falling, 0.0), axis=1)
+    nucleus /= nucleus.sum(1, keepdims=True)
+    return nucleus
 
 
 def ranking(said: Said, candidates: np.ndarray, score: np.ndarray | None = None) -> Ranking:
@@ -266,15 +282,18 @@ def ranking(said: Said, candidates: np.ndarray, score: np.ndarray | None = None)
     order = np.argsort(-np.where(candidates >= 0, listed, -1.0), axis=1, kind="stable")
     rows = np.arange(len(candidates))[:, None]
     none = 1.0 - listed.sum(1)
-    delay_s = None
+    when = delay_s = None
     if said.when is not None:
-        reach = np.exp(said.when.astype(np.float64)).cumsum(1)
+        when = np.exp(said.when.astype(np.float64))
+        reach = when.cumsum(1)
         delay_s = WHEN_S[(reach < 0.5).sum(1).clip(0, len(WHEN_S) - 1)].astype(np.float32)
     return Ranking(
         targets=candidates[rows, order].astype(np.int32),
         probability=listed[rows, order].astype(np.float32),
         none=np.clip(none, 0.0, 1.0).astype(np.float32),
         delay_s=delay_s,
+        when=None if when is None else when.astype(np.float32),
+        when_edges_s=() if when is None else reading.WHEN_EDGES_S,
     )
 
 

@@ -29,20 +29,52 @@ class Ranking:
     probability  float32 [D, P], probability that the next open is that target; 0 where the list ended
     none         float32 [D], probability that the next open is none of the listed targets
     delay_s      float32 [D], predicted seconds until the next open, or None if the policy has no view
+    when         float32 [D, B], probability of each of B buckets of that time, or None if the policy
+                 says no distribution
+    when_edges_s  the B - 1 seconds that part these buckets, ascending; a time on an edge is in the upper one
     """
 
     targets: np.ndarray
     probability: np.ndarray
     none: np.ndarray
     delay_s: np.ndarray | None = None
+    when: np.ndarray | None = None
+    when_edges_s: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.none)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Ranking:
         """The ranking of some of the decisions."""
-        delay = None if self.delay_s is None else self.delay_s[rows]
-        return Ranking(self.targets[rows], self.probability[rows], self.none[rows], delay)
+        return Ranking(
+            self.targets[rows],
+            self.probability[rows],
+            self.none[rows],
+            None if self.delay_s is None else self.delay_s[rows],
+            None if self.when is None else self.when[rows],
+            self.when_edges_s,
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Ranking]) -> Ranking:
+        """The decisions of several rankings (at least one), one after the other; the shorter lists get empty
+        places. What not all of them say about time, or not in the same buckets, is left out."""
+        depth = max(r.targets.shape[1] for r in parts)
+
+        def pad(a: np.ndarray, fill: float) -> np.ndarray:
+            return np.pad(a, ((0, 0), (0, depth - a.shape[1])), constant_values=fill)
+
+        delays = [r.delay_s for r in parts if r.delay_s is not None]
+        whens = [r.when for r in parts if r.when is not None]
+        same = len(whens) == len(parts) and len({r.when_edges_s for r in parts}) == 1
+        return cls(
+            np.concatenate([pad(r.targets, -1) for r in parts]),
+            np.concatenate([pad(r.probability, 0) for r in parts]),
+            np.concatenate([r.none for r in parts]),
+            np.concatenate(delays) if len(delays) == len(parts) else None,
+            np.concatenate(whens) if same else None,
+            parts[0].when_edges_s if same else (),
+        )
 
     @classmethod
     def empty(cls, decisions: int, places: int = 1) -> Ranking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,21 @@ from rlmemo.report.page import Headline, Page, Section, Table
 
 PERCENT = {
     "hr@1", "hr@3", "hr@5", "hr@1_macro", "hit_rate", "waste_rate", "pollution_rate", "coverage",
-    "oracle_share",
+    "oracle_share", "delay_below_median", "delay_within_80",
 }  # fmt: skip
 RANKING = ("hr@1", "hr@3", "hr@5", "mrr@5", "hr@1_macro", "log_loss", "ece", "ece_all", "ece_none", "new_auc")
 PREWARMING = (
     "reward_per_open", "saved_seconds_per_open", "oracle_share", "hit_rate", "waste_rate", "pollution_rate",
 )  # fmt: skip
 HOW = ("prewarms_per_open", "coverage", "wasted_mb_minutes_per_open", "lead_time_median_s")
+COUNT = "a count of the past"
 IDLE_WINS = ("waste_rate", "pollution_rate")
 """Keeping still is the best at these, so their best is not worth pointing out."""
-TIMING_AND_COST = (
-    "delay_error_median_s", "memo_score", "decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb",
+WHEN = (
+    "delay_error_median_s", "memo_score", "delay_log_loss", "delay_gain", "delay_below_median",
+    "delay_within_80",
 )  # fmt: skip
+COST = ("decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb")
 SHORT = {
     "reward_per_open": "reward, s/open",
     "saved_seconds_per_open": "saved, s/open",
@@ -38,6 +42,11 @@ SHORT = {
     "wasted_mb_minutes_per_open": "wasted MB·min/open",
     "lead_time_median_s": "lead time, s",
     "delay_error_median_s": "delay error, s",
+    "delay_log_loss": "delay log loss, nats",
+    "delay_log_loss_past": "delay log loss of a count, nats",
+    "delay_gain": "gain on a count, nats",
+    "delay_below_median": "below the median",
+    "delay_within_80": "within 80 %",
     "memo_score": "MEMO score",
     "decisions_per_second": "decisions / s",
     "p50_ms": "p50, ms",
@@ -131,6 +140,7 @@ def evaluation_sections(evaluation: Evaluation) -> list[Section]:
         _prewarming(evaluation),
         _budgets(evaluation),
         _calibration(evaluation),
+        _when(evaluation),
         _users(evaluation),
         _paired(evaluation),
         _cost(evaluation),
@@ -310,13 +320,23 @@ def _calibration(evaluation: Evaluation) -> Section | None:
         [
             ("First guesses in ten bins of equal size: how sure the policy was against how often it was "
             "right. On the dashed line the two agree; a planner that weighs costs needs that. Below, "
-            "the same for the probability of none of the listed targets.")
+            "the same for every listed target, in twenty bins, and for the probability of none of them.")
         ],
         [
             curves(
                 {n: (c.predicted, c.observed) for n, c in drawn.items()},
                 x_label="probability that was given", y_label="share that was right",
                 alt="Reliability of the first guess by policy", percent=(True, True), diagonal=True,
+                points=True,
+            ),
+            curves(
+                {
+                    n: (j.calibration_all.predicted, j.calibration_all.observed)
+                    for n, j in evaluation.policies.items()
+                    if j.calibration_all is not None
+                },
+                x_label="probability of a listed target", y_label="share that was right",
+                alt="Reliability of every listed target by policy", percent=(True, True), diagonal=True,
                 points=True,
             ),
             curves(
@@ -330,6 +350,44 @@ def _calibration(evaluation: Evaluation) -> Section | None:
             ),
         ],
     )  # fmt: skip
+
+
+def _when(evaluation: Evaluation) -> Section | None:
+    judged = {n: j for n, j in evaluation.policies.items() if any(m in j.metrics for m in WHEN)}
+    if not judged:
+        return None
+    said = {n: j.delays for n, j in judged.items() if j.delays is not None}
+    shown, tables = dict(judged), []
+    for k, edges in enumerate(dict.fromkeys(d.edges_s for d in said.values())):
+        of = {n: d for n, d in said.items() if d.edges_s == edges}
+        first = next(iter(of.values()))
+        count = COUNT if k == 0 else f"{COUNT}, {len(edges) + 1} buckets"
+        shown[count] = Judged(count, first.past_metrics)
+        columns = [first.observed, *(d.predicted for d in of.values()), first.past]
+        names = enumerate(_bucket_names(edges))
+        rows = [[name, *(f"{100 * c[b]:.1f} %" for c in columns)] for b, name in names]
+        caption = "Share of the test events, and the mean probability that was given."
+        tables.append(Table(["next open after …", "came true", *of, count], rows, caption))
+    paragraphs = [
+        "How long until the next open: the error of the one number that a policy names, and MEMO's score."
+    ]
+    if said:
+        paragraphs.append(
+            "Who says a distribution over that time is judged by its logarithm, beside a count of the user's"
+            " own delays in the training and validation part. Half of the true delays should fall below its"
+            " median, and 80 % into its central 80 %."
+        )
+    return Section("When, not only what", paragraphs, [metric_table(shown, WHEN, bests=False), *tables])
+
+
+def _bucket_names(edges_s: Sequence[float]) -> list[str]:
+    """Buckets of time in words."""
+
+    def time(s: float) -> str:
+        return f"{s:g} s" if s < 120 else f"{s / 60:g} min" if s < 7200 else f"{s / 3600:g} h"
+
+    middle = [f"{time(a)} – {time(b)}" for a, b in pairwise(edges_s)]
+    return [f"less than {time(edges_s[0])}", *middle, f"{time(edges_s[-1])} and more"]
 
 
 def _users(evaluation: Evaluation) -> Section | None:
@@ -390,12 +448,11 @@ def _cost(evaluation: Evaluation) -> Section | None:
         "Time, and what it costs to ask",
         [
             (
-                "The predicted delay until the next open, and the speed of asking: in one batch, "
-                "and one decision after another as events come in. Peak memory is that of the whole"
-                " process until then."
+                "The speed of asking: in one batch, and one decision after another as events come in. "
+                "Peak memory is that of the whole process until then."
             )
         ],
-        [metric_table(judged, TIMING_AND_COST, bests=False)],
+        [metric_table(judged, COST, bests=False)],
     )
 
 
