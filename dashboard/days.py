@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import look, summary
+from dashboard import look, replay, summary
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
 from dashboard.words import count, shown, span
 from env.timeline import Timeline
-from rlmemo.last_week import Saved, would_have_saved
 
 TITLE = "My days"
 ICON = ":material/calendar_month:"
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-
-
-def _mark(timeline: Timeline) -> tuple[str, int, float, float]:
-    """Enough to tell one timeline from another."""
-    return timeline.user, len(timeline), float(timeline.t.sum()), float(timeline.target.sum())
 
 
 def show(where: Setting) -> None:
@@ -51,7 +45,7 @@ def show(where: Setting) -> None:
     st.subheader("Pauses between opens")
     _gaps(timeline)
     st.subheader("What prewarming would have saved")
-    _saved(whole)
+    replay.show(whole, where)
 
 
 def _timelines(where: Setting) -> dict[str, Timeline]:
@@ -165,37 +159,3 @@ def _gaps(timeline: Timeline) -> None:
         .properties(height=210)
     )
     look.draw(chart, "Pauses between opens")
-
-
-@st.cache_data(show_spinner="Replaying the last week …", max_entries=20, hash_funcs={Timeline: _mark})
-def _replayed(timeline: Timeline) -> Saved | None:
-    return would_have_saved(timeline)
-
-
-def _saved(timeline: Timeline) -> None:
-    """The last week, replayed when asked for: the judge takes a moment to start."""
-    with st.container(key="saved"):
-        if not st.toggle("Replay the last week", key=f"replay-{timeline.user}"):
-            st.caption(
-                "Counts what a simple counting policy would have had ready, and what it would have wasted."
-            )
-            return
-        saved = _replayed(timeline)
-        if saved is None:
-            st.info("There is too little before the last week to know what would have been done.")
-            return
-        look.tiles(
-            [
-                (
-                    f"{'−' if saved.saved_s < 0 else ''}{span(saved.saved_s)}",
-                    f"saved, of {span(saved.waited_s)} waiting, over {saved.opens:,} opens",
-                ),
-                (f"{saved.hits:,}", f"ready in time, of {saved.prewarms:,} prewarms"),
-                (f"{saved.wasted:,}", "for nothing"),
-                (f"{saved.wasted_mb_min / 1024 / 60:.1f} GB·h", "memory held for nothing"),
-            ]
-        )
-        st.caption(
-            f"Policy {saved.policy}, memory for eight typical targets, desktop costs; how long opening "
-            "takes is a model, not a measurement of this machine."
-        )

@@ -63,6 +63,11 @@ def find_runs(folder: Path) -> list[Run]:
     return [read_run(path, changed) for changed, path in sorted(found, reverse=True)]
 
 
+def trained(folder: Path) -> list[Run]:
+    """The runs below `folder` that have left an adapter, the latest first."""
+    return [run for run in find_runs(folder) if (run.path / "adapter").is_dir()]
+
+
 def read_run(path: Path, changed: float = 0.0) -> Run:
     """One run folder, or one report written by `benchmark --json`."""
     run = Run(name=path.name if path.is_dir() else path.stem, path=path, changed=changed)

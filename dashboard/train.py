@@ -84,7 +84,7 @@ def _form(where: Setting) -> None:
     with st.form("train"):
         data = st.selectbox("Learn from", [*(["your timelines"] if held else []), DEMO])
         method = st.selectbox("How", list(METHODS), format_func=METHODS.__getitem__)
-        earlier = [run.name for run in runs.find_runs(where.runs) if (run.path / "adapter").is_dir()]
+        earlier = [run.name for run in runs.trained(where.runs)]
         before = st.selectbox("Go on from", [ANEW, *earlier], format_func=shown)
         size = st.selectbox("How much", list(SIZES))
         # Kept until it is used: another default would be another field, and what was typed would be lost.

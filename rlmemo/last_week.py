@@ -1,12 +1,15 @@
 """What prewarming would have saved a person lately: a policy replayed over the last days of a timeline.
 
-The threshold is tuned on everything before those days, so that the days are judged as they would have
-been lived.
+A classical policy's threshold is tuned on the time before those days, so that they are judged as they would
+have been lived; a run plans as it chose to on its own validation part. Whether a run had learned from these
+very days is another question: `rlmemo.learned_days`.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -15,49 +18,98 @@ from env.timeline import Timeline
 
 @dataclass(frozen=True)
 class Saved:
-    """Sums over the days. waited_s: waiting without prewarming, seconds; saved_s: less of it with
-    prewarming; wasted_mb_min: memory held for nothing, MB x minutes."""
+    """What came of the days, open by open. t: float64 [opens], unix seconds; table: float64 [opens,
+    len(env.plans.FIELDS)], the judge's records."""
 
-    opens: int
-    days: int
     policy: str
-    waited_s: float
-    saved_s: float
-    prewarms: int
-    hits: int
-    wasted: int
-    wasted_mb_min: float
+    t: np.ndarray
+    table: np.ndarray
+
+    def _sum(self, name: str) -> float:
+        from env.plans import FIELDS
+
+        return float(self.table[:, FIELDS.index(name)].sum())
+
+    def after(self, t: float) -> Saved:
+        """The opens later than `t` alone."""
+        return Saved(self.policy, self.t[self.t > t], self.table[self.t > t])
+
+    @property
+    def opens(self) -> int:
+        return len(self.t)
+
+    @property
+    def waited_s(self) -> float:
+        """Waiting without prewarming, seconds."""
+        return self._sum("base_wait_s")
+
+    @property
+    def saved_s(self) -> float:
+        """Seconds of it that prewarming would have spared; below zero where it would have added some."""
+        return self._sum("saved_s")
+
+    @property
+    def prewarms(self) -> int:
+        return int(self._sum("planned"))
+
+    @property
+    def hits(self) -> int:
+        return int(self._sum("hit"))
+
+    @property
+    def wasted(self) -> int:
+        return int(self._sum("wasted"))
+
+    @property
+    def wasted_mb_min(self) -> float:
+        """Memory held for nothing, MB x minutes."""
+        return self._sum("wasted_mb_s") / 60.0
 
 
 def would_have_saved(
-    timeline: Timeline, *, days: int = 7, policy: str = "backoff3", cost: str = "desktop"
+    timeline: Timeline, *, days: float = 7, policy: str = "backoff3", cost: str = "desktop"
 ) -> Saved | None:
-    """Replay the last `days` days of a collapsed timeline; None where there is too little before them."""
+    """Replay the last `days` days of a collapsed timeline; None where there is too little before them.
+
+    policy: a classical policy by name, or the folder of a run. Every plan is made from what was opened up to
+    then. Raises InputError for a run that cannot be read.
+    """
     from env.cost import WorldConfig, cost_model
-    from env.plans import FIELDS
     from reward import parse_reward
     from rlmemo.policies import make_policy
-    from rlmemo.policies.planners import Window, replay_threshold, tune_threshold
+    from rlmemo.policies.planners import (
+        PlanningPolicy,
+        Window,
+        replay_planned,
+        replay_threshold,
+        tune_threshold,
+    )
+    from rlmemo.policies.protocol import Ranking
 
     n = len(timeline)
     start = int(np.searchsorted(timeline.t, timeline.t[-1] - days * 86400.0, side="right")) if n else 0
     if start < 50 or n - start < 2:
         return None
-    costs, world = cost_model(cost).arrays(timeline), WorldConfig()
-    ranking = make_policy(policy).rank(timeline, np.arange(n - 1, dtype=np.int64))
-    before = Window(timeline, costs, start // 2, start, ranking[np.arange(start // 2 - 1, start - 1)])
-    threshold = tune_threshold([before], world, parse_reward("net_seconds"))
-    window = Window(timeline, costs, start, n, ranking[np.arange(start - 1, n - 1)])
-    outcomes, _ = replay_threshold(window, world, threshold)
-    total = dict(zip(FIELDS, outcomes.table[start:n].sum(axis=0).tolist(), strict=True))
-    return Saved(
-        opens=n - start,
-        days=days,
-        policy=policy,
-        waited_s=total["base_wait_s"],
-        saved_s=total["saved_s"],
-        prewarms=int(total["planned"]),
-        hits=int(total["hit"]),
-        wasted=int(total["wasted"]),
-        wasted_mb_min=total["wasted_mb_s"] / 60.0,
-    )
+    asked, costs, world = make_policy(policy), cost_model(cost).arrays(timeline), WorldConfig()
+
+    def window(first: int, stop: int) -> Window:
+        ranking = asked.rank(timeline, np.arange(first - 1, stop - 1, dtype=np.int64))
+        return Window(timeline, costs, first, stop, ranking)
+
+    if isinstance(asked, PlanningPolicy):
+        week = Window(timeline, costs, start, n, Ranking.empty(n - start))
+        outcomes = replay_planned(week, world, asked.plan(timeline, week.indices, costs, world))
+    else:
+        threshold = _threshold_of(Path(policy))
+        if threshold is None:
+            threshold = tune_threshold([window(start // 2, start)], world, parse_reward("net_seconds"))
+        outcomes, _ = replay_threshold(window(start, n), world, threshold)
+    return Saved(policy, timeline.t[start:n], outcomes.table[start:n])
+
+
+def _threshold_of(run: Path) -> float | None:
+    """The threshold that a run chose on its validation part; None where `run` is none, or did not say."""
+    try:
+        return float(json.loads((run / "adapter" / "plan.json").read_text(encoding="utf-8"))["threshold"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import time
@@ -18,6 +19,10 @@ from dashboard_in_browser import PAGES, Server, new_page, shown, vote
 from predictions_to_rate import HOSTILE, fill
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+# Seconds that a page may take with 100,000 predictions. Promised are two on a quiet machine, and a 2 here
+# makes the test hold it to that; tests usually run beside others, on machines that are busy.
+SECONDS = float(os.environ.get("RLMEMO_STRICT_SECONDS") or 4.0)
 
 
 def test_ten_by_click_and_by_key_undo_reload_and_a_second_window(
@@ -397,6 +402,45 @@ def test_a_recording_is_brought_in(browser: Any, start: Callable[..., Server], t
     assert server.rows("SELECT COUNT(*) FROM events") == [(20,)]
 
 
+def test_the_last_week_is_replayed_by_whom_one_likes(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    """The counting rule at first; runs that cannot be read say so in a line, whatever they are called. (One
+    that can: tests/test_dashboard_training.py.)"""
+    runs = tmp_path / "runs"
+    unreadable = {
+        "<img src=x onerror=alert(1)>**b**": (
+            "settings: {model: embedded}\nmet: {base_sha256: other}",
+            "changed since",
+        ),
+        "damaged": ("settings: {model: embedded}\nmet: {}", "adapter_config.json cannot be read"),
+        "odd": ("- 1", "is no finished run"),
+    }
+    for name, (config, _) in unreadable.items():
+        (runs / name / "adapter").mkdir(parents=True)
+        (runs / name / "config.yaml").write_text(config)
+        (runs / name / "adapter" / "adapter_config.json").write_text("{")
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    alerts: list[str] = []
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    page.goto(f"{server.url}/days")
+    page.get_by_text("Replay the last week").click()
+    page.wait_for_selector("[data-testid=whose]:has-text('Plans of backoff3, a counting rule')")
+    said = page.inner_text("[data-testid=whose]")
+    assert "From Thursday 9 May 2024, 10:00 to Thursday 16 May 2024, 09:45;" in said
+    assert "knowing nothing that came after" in said
+    for name, (_, why) in unreadable.items():
+        page.get_by_role("combobox", name="Whose plans", exact=True).click()
+        page.get_by_role("option", name=f"run {name}", exact=True).click()
+        page.wait_for_selector(f"[data-testid=unreadable]:has-text('{why}')")
+        assert page.get_by_test_id("unreadable").inner_text().count("\n") == 0
+        assert page.get_by_test_id("stException").count() == 0
+        assert page.get_by_test_id("whose").count() == 0
+    assert page.locator("img[src='x'], strong:text-is('b')").count() == 0
+    assert alerts == []
+
+
 def many(path: Path, predictions: int = 100_000) -> Path:
     """A store with very many predictions, half of them rated, and as many opens."""
     import json
@@ -433,7 +477,7 @@ def many(path: Path, predictions: int = 100_000) -> Path:
 
 
 def test_pages_open_soon_with_100_000_predictions(
-    browser: Any, start: Callable[..., Server], tmp_path: Path
+    browser: Any, start: Callable[..., Server], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     server = start(many(tmp_path / "a.db"))
     page = new_page(browser)
@@ -452,6 +496,9 @@ def test_pages_open_soon_with_100_000_predictions(
             page.wait_for_selector(selector)
             if turn:
                 took[name] = min(took.get(name, 99.0), time.perf_counter() - began)
-    print("seconds to open:", {k or "rate": round(v, 2) for k, v in took.items()})
+    said = {k or "rate": round(v, 2) for k, v in took.items()}
+    for name, seconds in said.items():
+        record_property(f"seconds to open {name}", seconds)  # into --junitxml
+    print("seconds to open:", said)
     assert server.rows("SELECT COUNT(*) FROM predictions") == [(100_000,)]
-    assert max(took.values()) < 4.0, took  # two seconds on a quiet machine; tests run beside others
+    assert max(took.values()) < SECONDS, f"seconds to open, of {SECONDS:g} allowed: {said}"

@@ -82,6 +82,15 @@ def test_ratings_become_an_update_that_is_compared_with_what_was_before(
         assert 0.0 <= found["dr"]["value"] <= 1.0 or found["dr"]["ci95"][0] < 1.0
     shown = page.inner_text("[data-testid=stMain]")
     assert "67% (" in shown  # of what was shown, 20 of 30 were liked
+    # The last week as that run would have planned it, which it had learned from in part.
+    page.goto(f"{server.url}/days")
+    page.get_by_text("Replay the last week").click()
+    choose(page, "Whose plans", "run first")
+    page.wait_for_selector("[data-testid=learned]", timeout=3 * MINUTES)
+    learned = page.inner_text("[data-testid=learned]")
+    assert learned.startswith("This run learned from these very days up to ")
+    assert "Only what comes later is clean: " in learned
+    assert "Plans of the run first" in page.inner_text("[data-testid=whose]")
     # What it did is on Policies, too.
     page.goto(f"{server.url}/policies")
     page.wait_for_selector("text=Where the reward comes from")
