@@ -81,7 +81,11 @@ def _run(timeline: Timeline, where: Setting, folder: Path, name: str) -> None:
     _said(timeline, saved, f"Plans of the run {shown(name)}, as it chose to plan when it was trained.")
     rule = _replayed(timeline, CLASSICAL, 0)
     if rule is not None:
-        html(f'<div class="quiet">On the same opens, {e(RULE)}, comes to: {e(_in_words(rule), 200)}</div>')
+        clean = rule if until is None else rule.after(until)
+        partly = 0 < clean.opens < rule.opens
+        on, same = ("On the clean ones", clean) if partly else ("On the same opens", rule)
+        text = f"{on}, {RULE}, comes to: {_in_words(same)}"
+        html(f'<div class="quiet" data-testid="rule" style="margin-top:.4rem">{e(text, 300)}</div>')
 
 
 def seen(timeline: Timeline, saved: Saved, until: float | None) -> str:

@@ -10,8 +10,10 @@ every acknowledged vote is in the table; no vote is there twice; SQLite finds th
 Kills are real SIGKILLs to forks of this process, one of three kinds in turn: before a chosen SQL statement
 of the child (BEGIN, the reads, INSERT, COMMIT, also those of opening the file), after a chosen number of
 instructions of SQLite's machine (within a statement), and after a chosen time, which mostly falls into the
-writing and syncing of the commit. Whoever comes next sends the vote again that was not acknowledged, as
-a page does that was reloaded, and goes on; every fourth time somebody else votes meanwhile.
+writing and syncing of the commit; the clock follows the machine, so that most of these find the child at
+work. A child that ended first is no kill, and another one is sent. Whoever comes next sends the vote again
+that was not acknowledged, as a page does that was reloaded, and goes on; every fourth time somebody else
+votes meanwhile.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ from rlmemo import ratings
 from rlmemo.records import Planned, Prediction
 from rlmemo.store import Store, open_store
 
+KINDS = ("statement", "instruction", "time")
+CLOCK_S = (0.001, 0.06, 0.25)
+"""Kills by the clock come within so many seconds: at least, at first, at most."""
 START = 1_714_982_400.0
 PAUSE_S = 0.02
 SMALL = (
@@ -206,25 +211,27 @@ def compare(path: Path, acknowledged: dict[str, int]) -> dict[str, Any]:
 
 
 def kills(count: int, seed: int = 0) -> dict[str, Any]:
-    """Kill a writer `count` times; what was promised and what came of it."""
+    """Kill a writer `count` times (one that ended first does not count; after 3 * `count` writers it is given
+    up); what was promised and what came of it."""
     rng = random.Random(seed)
     acknowledged: dict[str, int] = {}
     died: Counter[str] = Counter()
     errors: list[str] = []
     pending: tuple[str, int, int] | None = None
-    resent = there = 0
+    resent = there = n = 0
+    least, clock, most = CLOCK_S
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "memo.db"
         with open_store(path) as store:
             for k in range(60):
                 add_prediction(store, f"first-{k}", START + 600.0 * k)
-        for n in range(count):
+        while sum(died[k] for k in KINDS) < count and n < 3 * count:
             rater = f"rater {n // 3}"
-            kind = ("statement", "instruction", "time")[n % 3]
+            kind = KINDS[n % 3]
             point = {
                 "statement": rng.randrange(1, 120),
                 "instruction": rng.randrange(1, 9000),
-                "time": rng.uniform(0.0, 0.06),
+                "time": rng.uniform(0.0, clock),
             }[kind]
             bystander = _fork(path, f"bystander {n}", None, "", 0.0, votes=2) if n % 4 == 0 else None
             # by the clock: as many votes as there are moments, however fast the machine is
@@ -245,15 +252,23 @@ def kills(count: int, seed: int = 0) -> dict[str, Any]:
                         begun.pop(line["acknowledged"], None)
                         acknowledged[line["acknowledged"]] = line["thumbs"]
                 if pid == victim[0]:
-                    died[kind if status == -signal.SIGKILL else "not at all"] += 1
+                    killed = status == -signal.SIGKILL
+                    died[kind if killed else "not at all"] += 1
+                    if kind == "time" and not killed:  # it was faster than the clock
+                        clock = max(least, 0.8 * clock)
+                    elif kind == "time" and not said:  # it had not got to its first vote
+                        clock = min(most, 1.25 * clock)
                     pending = next(iter(begun.values()), None)
                 elif status:
                     errors.append(f"a bystander ended with {status}")
-            if n % 100 == 99:
+            n += 1
+            if n % 100 == 0:
                 errors += _look(path, acknowledged)
         errors += _look(path, acknowledged)
         found = {
-            "kills": sum(died[k] for k in ("statement", "instruction", "time")),
+            "kills": sum(died[k] for k in KINDS),
+            "writers": n,
+            "clock_ms": round(1000 * clock, 1),
             "by_kind": dict(died),
             "sent_again": resent,
             "of_these_there_already": there,
@@ -262,7 +277,7 @@ def kills(count: int, seed: int = 0) -> dict[str, Any]:
         }
         with closing(sqlite3.connect(path)) as db:
             votes = db.execute("SELECT COUNT(*) FROM ratings GROUP BY prediction_id, rater").fetchall()
-        found["doubled"] += sum(n > 1 for (n,) in votes)
+        found["doubled"] += sum(times > 1 for (times,) in votes)
     found["kept"] = not (errors or found["lost"] or found["doubled"]) and found["integrity"] == "ok"
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.durability import crowd, kills
+from experiments.durability import KINDS, crowd, kills
 
 
 @pytest.mark.slow
@@ -21,7 +21,8 @@ def test_eight_writers_and_a_trainer_on_one_database() -> None:
 @pytest.mark.slow
 def test_two_hundred_kills_lose_no_vote() -> None:
     found = kills(200)
-    assert found["kills"] > 190, found
+    assert found["kills"] == 200, found
+    assert all(found["by_kind"][kind] >= 50 for kind in KINDS), found
     assert found["of_these_there_already"] > 0, "some died between the commit and the thanks"
     assert found["of_these_there_already"] < found["sent_again"], "and some before the commit"
     assert found["kept"], found
