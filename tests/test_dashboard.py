@@ -477,7 +477,10 @@ def many(path: Path, predictions: int = 100_000) -> Path:
 
 
 def test_pages_open_soon_with_100_000_predictions(
-    browser: Any, start: Callable[..., Server], tmp_path: Path, record_property: Callable[[str, object], None]
+    browser: Any,
+    start: Callable[..., Server],
+    tmp_path: Path,
+    record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     server = start(many(tmp_path / "a.db"))
     page = new_page(browser)
@@ -498,7 +501,7 @@ def test_pages_open_soon_with_100_000_predictions(
                 took[name] = min(took.get(name, 99.0), time.perf_counter() - began)
     said = {k or "rate": round(v, 2) for k, v in took.items()}
     for name, seconds in said.items():
-        record_property(f"seconds to open {name}", seconds)  # into --junitxml
+        record_testsuite_property(f"seconds to open {name}", seconds)  # into --junitxml
     print("seconds to open:", said)
     assert server.rows("SELECT COUNT(*) FROM predictions") == [(100_000,)]
     assert max(took.values()) < SECONDS, f"seconds to open, of {SECONDS:g} allowed: {said}"
