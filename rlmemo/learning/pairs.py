@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ Picks = tuple[tuple[int, int], ...]
 ORIGINS = (
     "none", "greedy", "sampled", "top", "delayed", "slate", "in charge", "one less", "one more", "opened",
 )  # fmt: skip
+"""Where a plan may come from, besides the classical policies, whose plans bear their names."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def propose(
     temperature: float,
     charge: Sequence[Sequence[int]] | None = None,
     opened: np.ndarray | None = None,
+    baselines: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> list[dict[Picks, str]]:
     """The different plans of D states, each with the first way in which it came up (`ORIGINS`).
 
@@ -129,7 +131,7 @@ def propose(
     likeliest place at later delays; `slate` is the slate's own order, which no model has touched.
     charge: per state the places that the policy in charge picks; its plan with one pick less and with one
     more of the likeliest. opened: int [D], place of what was opened next, -1 where it is not listed: alone,
-    and added to the plan in charge.
+    and added to the plan in charge. baselines: by name of a classical policy, the places that it picks.
     """
     valid = (candidates >= 0) & (np.asarray(warm) == 0)
     plans: list[dict[Picks, str]] = [{(): "none"} for _ in range(len(candidates))]
@@ -166,6 +168,8 @@ def propose(
             _at_once(plan, [int(opened[row])], "opened")
             if opened[row] not in now and len(now) < picks:
                 _at_once(plan, [*now, int(opened[row])], "opened")
+        for name, places in (baselines or {}).items():
+            _at_once(plan, [p for p in places[row] if valid[row, p]], name)
     return plans
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from rlmemo.feedback.learning import Feedback, joined, preference_rows, with_ratings
+from rlmemo.learning.baselines import Baseline, fit_baselines
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
@@ -144,7 +146,10 @@ def score_plans(
         if config.plan_world == "played":
             ground, charge = played(ground, ranked_by(model, ground), start.reward)
             save_played(ground, folder.path / one.world)
-        made, odds = propose_plans(config, model, ground, states, bar)
+        baselines = fit_baselines(config.planned_by, ground, start.reward, config.seed)
+        for note in (b.found["note"] for b in baselines if "note" in b.found):
+            display.say(f"{note}")
+        made, odds = propose_plans(config, model, ground, states, bar, baselines)
         scored = with_ratings(score(ground, states, made, start.reward, config.picks, odds), ground, feedback)
         users = [t.user for t in ground.timelines]
         rows: list[Pair] | list[Verdict]
@@ -171,6 +176,7 @@ def score_plans(
         bar.note = f"{plans} plans, {len(rows)} kept"
         found: dict[str, Any] = {"states": len(states), "plans": plans, "kept": len(rows)}
         found |= {"in_charge": charge} if charge else {}
+        found |= {"baselines": {b.name: b.found for b in baselines}} if baselines else {}
         found |= {"from_ratings": len(rows) - replayed} if feedback else {}
         found["reward_by_origin"] = {origin: float(np.mean(r)) for origin, r in by_origin.items()}
         found |= {"best_reward": best, "seconds": time.perf_counter() - began}
@@ -178,16 +184,22 @@ def score_plans(
 
 
 def propose_plans(
-    config: TrainConfig, model: Any, ground: Ground, states: States, progress: Any
+    config: TrainConfig,
+    model: Any,
+    ground: Ground,
+    states: States,
+    progress: Any,
+    baselines: Sequence[Baseline] = (),
 ) -> tuple[list[dict[Picks, str]], list[np.ndarray]]:
     """The plans of `states` and how likely the model says them (`propose` and `plan_odds` of
-    `rlmemo.learning.pairs`). Where a policy is in charge, its plan and those next to it are among them."""
+    `rlmemo.learning.pairs`). Where a policy is in charge, its plan and those next to it are among them, and
+    so are those of the baselines."""
     from rlmemo.policies.language import plan_logprobs, sample_plans
 
     rng = np.random.default_rng([config.seed, 3])
 
     def sample(asked: np.ndarray, valid: np.ndarray, temperature: float) -> list[Picks]:
-        said = sample_plans(model, asked, valid, config.picks, temperature, rng)
+        said = sample_plans(model, asked, valid, config.picks, temperature, rng, top_p=config.plan_top_p)
         return [
             tuple((int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0)
             for places, delays in zip(said.place, said.delay, strict=True)
@@ -200,6 +212,8 @@ def propose_plans(
     for user, rows in states.by_user():
         slates = ground.slates[user]
         warm, _ = held(ground, user)
+        planned = {b.name: b.plans(ground, user, states.index[rows]) for b in baselines}
+        begun = 0
         for part in np.array_split(rows, -(-len(rows) // BATCH)):
             index = states.index[part]
             now = None if ground.plans is None else ground.plans[user].target[index]
@@ -211,7 +225,12 @@ def propose_plans(
                 picks=config.picks, samples=config.plan_samples, temperature=config.temperature,
                 charge=None if now is None else _places(candidates, now),
                 opened=None if now is None else slates.answer[index],
+                baselines={
+                    name: _places(candidates, targets[begun : begun + len(part)])
+                    for name, targets in planned.items()
+                },
             )  # fmt: skip
+            begun += len(part)
             for k, (row, plan) in enumerate(zip(part, found, strict=True)):
                 made[row] = plan
                 odds[row] = plan_odds(first[k], valid[k], tuple(plan))
