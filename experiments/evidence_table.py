@@ -307,8 +307,8 @@ def markdown(result: dict[str, Any], command: str) -> str:
         for name, row in one["rows"].items():
             if "sft" in row["kept"] and not name.startswith("sft"):
                 lines.append(
-                    f"{name}: the adapter of SFT planned better on validation and was kept in "
-                    f"{row['kept'].count('sft')} of {len(row['seeds'])} seeds.\n"
+                    f"{name}: in {row['kept'].count('sft')} of {len(row['seeds'])} seeds no round of "
+                    "preferences planned better on validation than SFT, whose adapter was kept.\n"
                 )
     for name, why in result["left_out"].items():
         lines.append(f"Left out: {name} ({why}).")
