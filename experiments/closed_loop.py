@@ -1,6 +1,6 @@
 """Do ratings change the policy? Five rounds of predict, rate 200, train, with simulated people.
 
-    python -m experiments.closed_loop --seeds 6 7 8 --out runs/closed_loop
+    python -m experiments.closed_loop --seeds 9 10 11 --out runs/closed_loop
     python -m experiments.closed_loop --taste drawn     # the first, harsher taste
     python -m experiments.closed_loop --method dpo      # the adapter learns in each round, too
 
@@ -423,7 +423,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--timelines", default="demo")
     p.add_argument("--people", type=int, default=6, help="how many of its people (the first ones)")
-    p.add_argument("--seeds", type=int, nargs="+", default=[6, 7, 8])
+    p.add_argument("--seeds", type=int, nargs="+", default=[9, 10, 11])
     p.add_argument("--out", type=Path, default=Path("runs/closed_loop"))
     p.add_argument("--taste", choices=("use", "drawn"), default="use", help="see `tastes_of`")
     p.add_argument("--keep", type=float, default=0.5, help="--feedback-keep of every round")

@@ -29,6 +29,9 @@ KEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 FINE = (*np.geomspace(0.01, 0.95, 48).round(4).tolist(), 2.0)
 AROUND = (0.8, 1.0, 1.2)
 """Hits at equal waste are read at these multiples of the plain planner's waste, and averaged."""
+TRUSTED = tuple(x for x in STRENGTHS if x <= 1.0)
+"""Strengths where the price is bounded: at 1 the odds of thumbs up count for what they are; beyond, a
+validation part of a hundred hits does not see what is lost (experiments/LOG.md, the closed loop)."""
 SLACK = 0.04
 """Share of them that may be missing: with a hundred hits, less cannot be told from none."""
 
@@ -110,7 +113,7 @@ def choose_keeping(
     weights, columns = reward.weights(FIELDS), [FIELDS.index("hit"), FIELDS.index("wasted")]
     best: tuple[float, dict[str, Any]] | None = None
     least_hits = least_reward = plain_reward = waste = 0.0
-    for strength in STRENGTHS:
+    for strength in TRUSTED:
         windows = [
             Window(w.timeline, w.costs, w.start, w.stop, counted(w.ranking, part.liking, strength))
             for part in parts
