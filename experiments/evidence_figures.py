@@ -68,10 +68,12 @@ def _save(
 def hits_against_waste(axes: Any, rows: list[Row]) -> None:
     """Every policy as a point, and as a curve over thresholds where it has a ranking; mean over seeds.
     Trained policies are discs and full lines in colours, baselines squares and dashes in browns."""
+    from itertools import cycle
+
     import matplotlib
 
-    trained = iter(matplotlib.colormaps["tab10"].colors)
-    baselines = iter(matplotlib.colormaps["copper"](np.linspace(0.05, 0.95, 9)))
+    trained = cycle(matplotlib.colormaps["tab10"].colors)
+    baselines = cycle(matplotlib.colormaps["copper"](np.linspace(0.05, 0.95, 9)))
     for row in rows:
         if row.name == "oracle":
             continue

@@ -58,7 +58,7 @@ class Row:
     numbers: list[dict[str, Any]] = field(default_factory=list)
     learned: list[dict[str, Any]] = field(default_factory=list)
     terms: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
     is_baseline: bool = False
 
 
@@ -119,9 +119,7 @@ def read_rows(spec: Spec, timelines: str, part: str) -> list[Row]:
         learned, state = folder / "learned.json", folder / "state.json"
         row.learned.append(json.loads(learned.read_text(encoding="utf-8")) if learned.exists() else {})
         if state.exists():
-            row.kept.append(
-                str(json.loads(state.read_text(encoding="utf-8")).get("kept", {}).get("stage", ""))
-            )
+            row.kept.append(json.loads(state.read_text(encoding="utf-8")).get("kept", {}))
 
     for run in spec.runs():
         if run.timelines != timelines or not judged_file(run.folder, part).exists():
@@ -305,11 +303,15 @@ def markdown(result: dict[str, Any], command: str) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
         for name, row in one["rows"].items():
-            if "sft" in row["kept"] and not name.startswith("sft"):
+            kept = [k for k in row["kept"] if len(k.get("reward", {})) > 1]
+            if kept:
+                first, last = (float(np.mean([list(k["reward"].values())[i] for k in kept])) for i in (0, -1))
+                times = sum(k["stage"] == "sft" for k in kept)
                 lines.append(
-                    f"{name}: in {row['kept'].count('sft')} of {len(row['seeds'])} seeds no round of "
-                    "preferences planned better on validation than SFT, whose adapter was kept.\n"
+                    f"- {name}: reward by threshold on validation {first:.4f} after SFT, {last:.4f} after "
+                    f"the last round of preferences; SFT's adapter was kept in {times} of {len(kept)} seeds."
                 )
+        lines.append("")
     for name, why in result["left_out"].items():
         lines.append(f"Left out: {name} ({why}).")
     return "\n".join(lines).rstrip() + "\n"
