@@ -28,5 +28,6 @@ def test_the_three_ways_are_compared_on_the_same_decisions(capsys: pytest.Captur
     assert line["embedded"]["streaming_over_generate"] > 1.5
     assert line["threads"] >= 1
     assert {"torch", "transformers"} <= set(line["versions"])
-    if max(line["load_average"]) > line["threads"] + 0.6:  # what is printed is rounded
-        assert "other programs" in line["warning"]
+    over = max(line["load_average"]) - line["threads"] - 0.5
+    if abs(over) > 0.01:  # what is printed is rounded
+        assert ("warning" in line) == (over > 0)

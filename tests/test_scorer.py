@@ -152,10 +152,10 @@ def test_the_prompt_tells_the_scorer_s_odds(ground: Ground) -> None:
 
 
 def test_a_base_with_another_scorer_is_another_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = hub.weights_sha256("embedded")
+    before = hub.model_sha256("embedded")
     shutil.copytree(hub.model_folder("embedded"), tmp_path / "base")
     monkeypatch.setattr(hub, "model_folder", lambda name: tmp_path / "base")
-    assert hub.weights_sha256("embedded") == before
+    assert hub.model_sha256("embedded") == before
     with (tmp_path / "base" / "scorer.txt").open("a") as file:
         file.write("\n")
-    assert hub.weights_sha256("embedded") != before
+    assert hub.model_sha256("embedded") != before

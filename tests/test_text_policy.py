@@ -17,7 +17,7 @@ from env.cost import WorldConfig, cost_model
 from env.errors import InputError
 from env.slate import SLATE_SIZE
 from env.timeline import Event, Timeline, collapse
-from rlmemo.policies.hub import Loading, check_model, is_slots, weights_sha256
+from rlmemo.policies.hub import Loading, check_model, is_slots, model_sha256
 from rlmemo.policies.text_prompt import answer_text
 from tests.test_text_prompt import HOSTILE, plain, timeline
 from tests.tiny_text_model import write_text_model
@@ -333,7 +333,7 @@ def test_parts_of_weights_are_told_apart(folders: dict[tuple[str, bool], Path], 
             model.model.norm.weight[0] += bump
         model.save_pretrained(path, max_shard_size="40KB")
         assert not (path / "model.safetensors").exists()
-        digests.add(weights_sha256(str(path)))
+        digests.add(model_sha256(str(path)))
     assert len(digests) == 2
     assert None not in digests
 

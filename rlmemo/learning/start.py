@@ -201,7 +201,7 @@ def found_here(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
             "collapsed": all(t.collapsed for t in loaded.timelines),
             "sha256": fingerprint(loaded.timelines),
         },
-        "base_sha256": hub.weights_sha256(config.model),
+        "base_sha256": hub.model_sha256(config.model),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": versions,

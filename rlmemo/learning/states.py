@@ -13,7 +13,7 @@ import numpy as np
 
 from env.cost import CostModel, Costs, WorldConfig
 from env.plans import Plans
-from env.slate import Slates, build_slates
+from env.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies import reading
@@ -65,12 +65,12 @@ class Ground:
 
     @property
     def plain(self) -> list[Slates]:
-        """The slates as they are in everybody's hands, whatever the model that learns looks at."""
+        """The slates by their own order alone, whatever the model that learns looks at."""
         return [slates_of(x) for x in self.timelines]
 
     def wide(self) -> list[Slates]:
         """The slates from which scorers choose what a model reads (slots only)."""
-        return [build_slates(x, WIDE) for x in self.timelines]
+        return [slates_of(x, WIDE) for x in self.timelines]
 
     def scored(self, crossed: Crossed, wide: Sequence[Slates] | None = None) -> Ground:
         """The same with what the scorers choose from the wide slates (None: made here), and their answers."""

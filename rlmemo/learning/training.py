@@ -168,7 +168,7 @@ def train(
     _save_or_say(trainer, path)
     with interrupt.watched():
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    check_finite(trainer.model, folder, stage, trainer.state.global_step, trainer.args.learning_rate)
+    check_weights(trainer.model, folder, stage, trainer.state.global_step, trainer.args.learning_rate)
     if interrupt.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped
     return {"steps": trainer.state.global_step, "loss": float(result.training_loss)}
@@ -221,7 +221,7 @@ LARGEST = 1e4
 """No trained weight of a useful model is near this; some losses (GRPO's) say nothing when one is beyond."""
 
 
-def check_finite(model: Any, folder: RunFolder, stage: str, step: int, rate: float) -> None:
+def check_weights(model: Any, folder: RunFolder, stage: str, step: int, rate: float) -> None:
     """Raises InputError where a trained weight is no number any more, or beyond `LARGEST`."""
     import torch
 
@@ -296,7 +296,7 @@ def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progre
             **_: Any,
         ) -> None:
             path = Path(str(args.output_dir))
-            check_finite(model, folder, stage, state.global_step, args.learning_rate)
+            check_weights(model, folder, stage, state.global_step, args.learning_rate)
             mark_complete(path / f"checkpoint-{state.global_step}")
             for old in checkpoints_in(path)[2:]:
                 shutil.rmtree(old, ignore_errors=True)

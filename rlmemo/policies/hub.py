@@ -100,8 +100,8 @@ READ_BY = ("codebook.json", "scorer.txt")
 """Of the package's base model: what turns a moment into tokens."""
 
 
-def weights_sha256(name: str) -> str | None:
-    """SHA-256 of the weights of the model `name`: of `model.safetensors`, or over the hashes of its parts;
+def model_sha256(name: str) -> str | None:
+    """SHA-256 of what makes the model `name`: of `model.safetensors`, or over the hashes of its parts;
     for a model that reads slots, over that and the codebook and scorer that it reads by. None where there
     are no weights."""
     from rlmemo.learning.folder import sha256
