@@ -232,8 +232,10 @@ def test_the_model_learns_what_is_not_wanted_and_calls_silence_nothing() -> None
     assert ((held_out > 0.5) == up).mean() > max(up.mean(), 1 - up.mean())
     index = np.arange(50, 60)
     target = np.stack([np.full(10, unwanted), np.where(np.arange(10) == unwanted, 1, np.arange(10))], 1)
-    p = model.of_targets(ground.timelines[0], ground.slates[0], index, target)
-    assert (p[:, 0] < p[:, 1]).all()
+    target[0, 1] = -1
+    liking = model.liking(ground.timelines[0], ground.slates[0], index, target)
+    assert (liking[:, 0] < np.minimum(liking[:, 1], 0.0)).all()
+    assert liking[0, 1] == 0.0, "where there is none"
     nothing = np.full((10, 1), -1)
     expected = model.expected(ground.timelines[0], ground.slates[0], index, nothing, np.zeros((10, 1)))
     assert not expected.any(), "what was never rated is not disliked"
@@ -258,7 +260,7 @@ def test_a_model_is_json_without_names_and_comes_back_the_same(tmp_path: Path) -
     assert (again.ratings, again.up, again.model.slope) == (model.ratings, model.up, model.model.slope)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"version": 2}', '{"version": 1, "features": 3}', "\0\0"])
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 3}', '{"version": 2, "features": 3}', "\0\0"])
 def test_a_damaged_model_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError, match="no approval model"):

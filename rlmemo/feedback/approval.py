@@ -30,12 +30,14 @@ LEAST_STILL = 10
 
 @dataclass(frozen=True)
 class Approval:
-    """model: over `features.plan_rows`; ratings, up: what it was fitted on; still: rated empty plans."""
+    """model: over `features.plan_rows`; ratings, up: what it was fitted on; still: rated empty plans; named:
+    what names and moments added to the log-odds of a rated plan, on average."""
 
     model: Logistic
     ratings: int
     up: int
     still: int = 0
+    named: float = 0.0
 
     def probability(
         self, timeline: Timeline, slates: Slates, index: np.ndarray, target: np.ndarray, delay_s: np.ndarray
@@ -53,25 +55,28 @@ class Approval:
             value = np.where((target >= 0).any(1), value, 0.0)
         return value
 
-    def of_targets(
-        self, timeline: Timeline, slates: Slates, index: np.ndarray, target: np.ndarray
-    ) -> np.ndarray:
-        """Probability of thumbs up of prewarming each target alone, at once: float64 [D, P] for target int
-        [D, P]; one half where there is none."""
+    def liking(self, timeline: Timeline, slates: Slates, index: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """What their names and the moment add to the log-odds of thumbs up of prewarming each target alone,
+        beyond the average of what was rated: float64 [D, P] for target int [D, P]; 0 where there is none.
+
+        How likely a target is (the numbers of `features`) is left out: a planner that asks has its odds
+        already, and would count them twice.
+        """
         shape = target.shape
         flat = target.reshape(-1, 1)
-        found = self.probability(
-            timeline, slates, np.repeat(np.asarray(index), shape[1]), flat, np.zeros(flat.shape)
-        )
-        return np.where(target >= 0, found.reshape(shape), 0.5)
+        index = np.repeat(np.asarray(index, np.int64), shape[1])
+        rows = features.plan_rows(timeline, slates, index, flat, np.zeros(flat.shape))
+        found = self.model.slope * _named(self.model, rows).reshape(shape) - self.named
+        return np.where(target >= 0, found, 0.0)
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         from rlmemo.learning.folder import write_atomic
 
         data = {
-            "what": "rlmemo approval model", "version": 1, "features": features.WIDTH,
-            "ratings": self.ratings, "up": self.up, "still": self.still, "model": self.model.as_json(),
+            "what": "rlmemo approval model", "version": 2, "features": features.WIDTH,
+            "ratings": self.ratings, "up": self.up, "still": self.still, "named": self.named,
+            "model": self.model.as_json(),
         }  # fmt: skip
         write_atomic(path, json.dumps(data) + "\n")
 
@@ -80,14 +85,25 @@ class Approval:
         """What `save` wrote. Raises InputError for anything else."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            if data["version"] != 1 or data["features"] != features.WIDTH:
+            if data["version"] != 2 or data["features"] != features.WIDTH:
                 raise ValueError("it is of another version")
             model = Logistic.from_json(data["model"])
             if len(model.weights) != features.WIDTH:
                 raise ValueError("it is of another size")
-            return cls(model, int(data["ratings"]), int(data["up"]), int(data["still"]))
+            named = float(data["named"])
+            if not np.isfinite(named):
+                raise ValueError("a weight is no finite number")
+            return cls(model, int(data["ratings"]), int(data["up"]), int(data["still"]), named)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise InputError(f"{path}: is no approval model ({error}); train again with --feedback") from None
+
+
+def _named(model: Logistic, rows: Any) -> np.ndarray:
+    """What the hashed features of rows say in log-odds, uncalibrated, float64 [n]."""
+    found: np.ndarray = np.asarray(
+        rows @ np.where(np.arange(features.WIDTH) < features.SIZE, model.weights, 0.0)
+    )
+    return found.ravel()
 
 
 def rows_of(placed: Sequence[Placed], timelines: Sequence[Timeline], slates: Sequence[Slates]) -> Any:
@@ -122,4 +138,5 @@ def fit_approval(
     rows = rows_of(placed, timelines, slates)
     model, held_out = fit_calibrated(rows, up, weight, groups, seed=seed)
     still = sum(1 for p in placed if not len(p.target))
-    return Approval(model, len(placed), int(up.sum()), still), held_out
+    named = float(np.average(model.slope * _named(model, rows), weights=weight))
+    return Approval(model, len(placed), int(up.sum()), still, named), held_out

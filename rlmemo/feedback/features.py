@@ -22,6 +22,9 @@ NIGHT = (23, 7)
 """Local hours from which and until which it is night."""
 
 _STATS = ("share1", "frequency", "hour_share", "recent_frequency")
+OWN, SHARED = 2.0, 0.25
+"""Sizes of the hashed features: what a person thinks of one target, and everything else. With one penalty for
+all, the first is so held back eight times less; chosen on simulated people (experiments/LOG.md)."""
 NUMERIC = ("plan_size", "log_delay", "place", "unlisted", *_STATS, "miss_rate")
 WIDTH = SIZE + len(NUMERIC)
 
@@ -80,7 +83,9 @@ def plan_rows(
             _hashed((current[r], x), lambda c, a: f"after {names[c]}\0{names[a]}"),
         ]
         rows += [r] * 4
-    values = [np.ones(len(c)) for c in columns]
+    values = [np.full(len(c), SHARED) for c in columns]
+    if len(r):
+        values[-3] *= OWN / SHARED
     numeric = _numeric(slates, index, target, delay_s)
     rr, cc = np.nonzero(numeric)
     return csr_matrix(

@@ -26,7 +26,7 @@ from rlmemo.policies.planners import (
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 KEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 """Thresholds below which a pick of the model's own plan is dropped; 0 keeps all."""
-FINE = (*np.geomspace(0.01, 0.95, 48).round(4).tolist(), 2.0)
+FINE = (*np.geomspace(0.01, 0.5, 36).round(4).tolist(), *np.linspace(0.52, 0.98, 24).round(4).tolist(), 2.0)
 AROUND = (0.8, 1.0, 1.2)
 """Hits at equal waste are read at these multiples of the plain planner's waste, and averaged."""
 TRUSTED = tuple(x for x in STRENGTHS if x <= 1.0)

@@ -1,11 +1,10 @@
 """A language policy that minds what a person approves of.
 
 The approval model knows what the embedded language model is never told: which target it is. For planning,
-the odds of a target being opened next are multiplied by ((odds of thumbs up for prewarming it now) / (odds of
-thumbs up in general)) to the power of `strength`: what is disliked must be much likelier to be prewarmed,
-what is liked less so. Strength 0 is the policy without ratings. Strength and threshold are chosen together
-on validation, for the reward and what a thumb counts in it (`rlmemo.feedback.judging`). Rankings stay what
-they were.
+the odds of a target being opened next are multiplied by what its name and the moment do to the odds of
+thumbs up, to the power of `strength`: what is disliked must be much likelier to be prewarmed, what is liked
+less so. Strength 0 is the policy without ratings. Strength and threshold are chosen together on validation,
+for the reward and what a thumb counts in it (`rlmemo.feedback.judging`). Rankings stay what they were.
 """
 
 from __future__ import annotations
@@ -59,13 +58,10 @@ class ApprovedPolicy:
         return stream_of(self.inner, timeline)
 
     def liking(self, timeline: Timeline, indices: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Log of how many times the general odds of thumbs up those of prewarming each target are, float64
-        [D, P]; 0 where there is none."""
+        """`Approval.liking` of the targets, float64 [D, P]."""
         from rlmemo.policies.readings import slates_of
 
-        p = self.approval.of_targets(timeline, slates_of(timeline), np.asarray(indices, np.int64), target)
-        general = log_odds(np.array(self.approval.up / max(self.approval.ratings, 1)))
-        return np.where(target >= 0, log_odds(p) - general, 0.0)
+        return self.approval.liking(timeline, slates_of(timeline), np.asarray(indices, np.int64), target)
 
     def counted(self, timeline: Timeline, indices: np.ndarray, ranking: Ranking) -> Ranking:
         """The ranking with probabilities as they count for planning, in their order."""
