@@ -339,7 +339,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     result = {
         "seed": seed, "taste": args.taste, "keep": args.keep, "method": args.method, "rounds": rounds,
         "knowing": knowing, "price": price, "seconds": time.perf_counter() - began,
-        "tastes": {u: [sorted(t.banned), sorted(t.loved), t.night] for u, t in tastes.items()},
+        "tastes": {u: [sorted(t.banned), sorted(t.loved), list(t.night)] for u, t in tastes.items()},
     }  # fmt: skip
     (out / "closed_loop.json").write_text(json.dumps(result, indent=1))
     return result
@@ -365,6 +365,14 @@ COLUMNS = {
 }  # fmt: skip
 
 
+def over_seeds(found: list[list[float]]) -> list[float]:
+    """Mean of independent [value, low, high], with an interval of the mean."""
+    x = np.array(found)
+    half = float(np.sqrt((((x[:, 2] - x[:, 1]) / 2) ** 2).sum())) / len(x)
+    mean = float(x[:, 0].mean())
+    return [mean, mean - half, mean + half]
+
+
 def say(results: list[dict[str, Any]]) -> str:
     """The tables, in Markdown."""
     lines = [f"| seed | after round | thumbs up in it, % | {' | '.join(COLUMNS.values())} |"]
@@ -374,6 +382,9 @@ def say(results: list[dict[str, Any]]) -> str:
             thumbs = f"{100 * x['thumbs_up'][0]:.0f}" if "thumbs_up" in x else ""
             cells = " | ".join(show(x["held_out"][c]) for c in COLUMNS)
             lines.append(f"| {r['seed']} | {x['round']} | {thumbs} | {cells} |")
+    last = [r["rounds"][-1] for r in results]
+    cells = " | ".join(show(over_seeds([x["held_out"][c] for x in last])) for c in COLUMNS)
+    lines.append(f"| mean | {last[0]['round']} | | {cells} |")
     lines += [
         "",
         f"| seed | reward kept | {' | '.join(COLUMNS.values())} |",
