@@ -16,12 +16,9 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlmemo.errors import InputError, run_main
-
-if TYPE_CHECKING:
-    from rlmemo.evaluate import Evaluation
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
 
@@ -139,7 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
             f"{error.filename}: cannot be written ({error.strerror}); name a file elsewhere"
         ) from None
     if not given.quiet:
-        print_result(result)
+        from rlmemo.report.terminal import result_table
+
+        print(result_table(result))
         for path in (given.json, given.html):
             if path is not None:
                 print(f"wrote {path}")
@@ -155,45 +154,6 @@ def make_splits(timelines: Any, name: str) -> Any:
     if name == "user":
         return [fold for _, fold in splits.leave_one_user_out(timelines)]
     return splits.wave(timelines) if name == "wave" else splits.chrono(timelines)
-
-
-COLUMNS = (
-    ("hr@1", "hr@1", 5), ("hr@3", "hr@3", 5), ("hr@5", "hr@5", 5), ("mrr@5", "mrr@5", 5),
-    ("hit_rate", "hits", 7), ("waste_rate", "wasted", 7), ("saved_seconds_per_open", "saved s", 7),
-    ("oracle_share", "oracle", 7), ("reward_per_open", "reward", 7),
-)  # fmt: skip
-
-
-def print_result(result: Evaluation) -> None:
-    """The main numbers as a table in the terminal, and what they depend on."""
-    kind = "synthetic" if result.synthetic else "recorded"
-    wide = max(len(name) for name in [*result.policies, "policy"])
-    print(
-        f"{result.timelines} ({kind}), split {result.split}, "
-        f"{'collapsed' if result.collapsed else 'not collapsed'}, {result.n_events:,} test events of "
-        f"{result.n_users} {'user' if result.n_users == 1 else 'users'}"
-    )
-    print("  ".join([f"{'policy':<{wide}}", *(f"{title:>{width}}" for _, title, width in COLUMNS)]))
-    for name, judged in result.policies.items():
-        cells = []
-        for metric, _, width in COLUMNS:
-            e = judged.metrics.get(metric)
-            if e is None or e.value != e.value:
-                text = "–"
-            elif metric in ("hit_rate", "waste_rate", "oracle_share"):
-                text = f"{100 * e.value:.1f} %"
-            else:
-                text = f"{e.value:.3f}"
-            cells.append(f"{text:>{width}}")
-        print("  ".join([f"{name:<{wide}}", *cells]))
-    setting = result.setting
-    print(
-        "hits and saved seconds per open, wasted per prewarm, oracle: share of the clairvoyant bound\n"
-        f"budget {setting.budget:g} typical targets, at most {setting.max_picks} prewarms, "
-        f"costs {setting.cost}, reward {setting.reward}, {result.seconds:.0f} s"
-    )
-    for note in result.notes:
-        print(f"note: {note}")
 
 
 class _Bar:

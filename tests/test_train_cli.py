@@ -195,6 +195,8 @@ def test_a_run_writes_what_it_promises(whole: tuple[Path, str]) -> None:
     assert not list(run.glob("checkpoints/*")), "checkpoints go when a stage is finished"
     report: dict[str, Any] = json.loads((run / "report.json").read_text())
     assert set(report["policies"]) == {"none", "mru", "sft", "dpo"}
+    table = {line.split()[0]: line.split()[-1] for line in said.splitlines() if line[:3] in ("sft", "dpo")}
+    assert table == {k: f"{report['policies'][k]['reward_per_open']['value']:.3f}" for k in ("sft", "dpo")}
     for policy in ("sft", "dpo"):
         for metric in ("hr@1", "hr@5", "reward_per_open", "oracle_share"):
             assert {"value", "ci95"} <= set(report["policies"][policy][metric])

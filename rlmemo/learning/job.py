@@ -30,8 +30,9 @@ def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
     config, display = start.config, Display()
     data = "synthetic data" if start.loaded.synthetic else "recorded data"
     counts = start.split.counts()
+    people = "user" if len(start.timelines) == 1 else "users"
     display.say(
-        f"{start.loaded.name} ({data}): {len(start.timelines)} users, {counts['train']} events to learn "
+        f"{start.loaded.name} ({data}): {len(start.timelines)} {people}, {counts['train']} events to learn "
         f"from, {counts['validation']} to choose by, {counts['test']} to test on; {config.method}, seed "
         f"{config.seed}"
     )
@@ -224,10 +225,11 @@ def _say_what_is_there(config: TrainConfig, folder: RunFolder, display: Display,
         if (path / name).exists():
             display.say(f"  {path / name}{'/' if (path / name).is_dir() else '':<4} {what}")
     display.say("next:")
-    compare = f"rlmemo.benchmark --timelines {config.timelines} --policies omnibox,oracle,{path}"
+    zone = f" --tz {config.tz}" if config.tz else ""
+    compare = f"rlmemo.benchmark --timelines {config.timelines}{zone} --policies omnibox,oracle,{path}"
     for command, what in {
         compare: "more policies, and more budgets",
         "rlmemo.train --timelines YOUR.csv": "learn from your own timeline",
         "dashboard": "see predictions and rate them",
     }.items():
-        display.say(f"  python -m {command:<70} {what}")
+        display.say(f"  python -m {command}  # {what}")

@@ -100,6 +100,9 @@ def judge(start: Start, folder: RunFolder, ground: Ground, display: Display) -> 
     with display.stage("test, beside the baselines") as bar:
         evaluation = _test(start, folder, ground, stages, choice, bar)
     write_reports(start, folder, evaluation, found, choice)
+    from rlmemo.report.terminal import result_table
+
+    display.say(f"\n{result_table(evaluation)}")
 
 
 def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
