@@ -39,16 +39,32 @@ HELD_OUT = 2_000_000_000  # persona seeds from here on are for evaluation
 LABELS = 5  # columns after the prompt: letter, delay | letter label, delay label, when label
 
 
-def invent(seed: int, *, every_row: bool = False) -> np.ndarray:
-    """Encoded decisions of one persona, int16 [m, PROMPT_LENGTH + LABELS].
+def informed(score: np.ndarray, answer: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """The log-probabilities of a scorer that knows more, still calibrated: float32 [m, places + 1].
+
+    Of every place it has also seen one number, normal with variance 1 around `strength` where it is the
+    answer and around 0 elsewhere, and has taken it into account as Bayes says. A run's own scorer knows more
+    than the shipped one in just this way; a model that never met such a one mistrusts it. score: float32
+    [m, places + 1]; answer: int64 [m], the last column for none.
+    """
+    seen = rng.standard_normal(score.shape)
+    seen[np.arange(len(answer)), answer] += strength
+    found = score + strength * seen
+    found -= np.logaddexp.reduce(found, axis=1, keepdims=True)
+    return np.asarray(found, np.float32)
+
+
+def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarray:
+    """Encoded decisions of one persona, int16 [m, PROMPT_LENGTH + LABELS]; read with the answer of a scorer
+    that is `informed` by up to `most`.
 
     Columns: the prompt, the answer's two tokens as input, then the label tokens at `<plan>` (a letter or
     END), after the letter (a delay, or PAD) and at `<when>`.
     """
-    from env.slate import slates_from_columns
+    from env.slate import Slates, slates_from_columns
     from experiments.personas import persona
     from rlmemo.policies import reading as r
-    from rlmemo.policies.scorer import WIDE, looked_at
+    from rlmemo.policies.scorer import WIDE, base_scorer, narrowed, right_places
 
     rng = np.random.default_rng(seed)
     n = int(np.exp(rng.uniform(np.log(200), np.log(6000))))
@@ -58,7 +74,12 @@ def invent(seed: int, *, every_row: bool = False) -> np.ndarray:
     rows = np.arange(5, n - 1)
     if not every_row:
         rows = rng.permutation(rows)[: min(len(rows), 1500)]
-    slates = looked_at(wide, rows)
+    score = base_scorer().log_p(wide, rows)
+    if most > 0:
+        score = informed(score, right_places(wide, rows), float(rng.uniform(0.0, most)), rng)
+    slates = narrowed(
+        Slates(wide.candidates[rows], wide.features[rows], wide.context[rows], wide.answer[rows]), score
+    )
     ago = slates.features[:, :, 19]
     rank = ago.argsort(1).argsort(1)  # order of last use within the slate, a stand-in for the LRU
     held = rng.integers(0, 10, (len(rows), 1))
@@ -75,10 +96,10 @@ def invent(seed: int, *, every_row: bool = False) -> np.ndarray:
     return np.concatenate([prompts, np.stack([letter, delay, letter, delay, when], 1)], 1).astype(np.int16)
 
 
-def _worker(first: int, stride: int, queue: Any) -> None:
+def _worker(first: int, stride: int, most: float, queue: Any) -> None:
     seed = first
     while True:
-        queue.put(invent(seed))
+        queue.put(invent(seed, most=most))
         seed += stride
 
 
@@ -246,6 +267,9 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=400_000, help="rows held for shuffling")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the training process")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--informed", type=float, default=0.0, help="how much more scorers may know; see `informed`"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--init", type=Path, help="folder of an earlier base model of this size to start from"
@@ -262,7 +286,7 @@ def main() -> None:
     invent(1)  # compile once, before the workers start
     queue: Any = context.Queue(maxsize=64)
     workers = [
-        context.Process(target=_worker, args=(args.seed + i, args.workers, queue), daemon=True)
+        context.Process(target=_worker, args=(args.seed + i, args.workers, args.informed, queue), daemon=True)
         for i in range(args.workers)
     ]
     for w in workers:
@@ -328,7 +352,7 @@ def main() -> None:
     result |= {
         "size": args.size, "parameters": sum(p.numel() for p in raw.parameters()), "steps": step,
         "examples": step * args.batch, "fresh_examples": seen, "minutes": args.minutes, "device": device,
-        "seed": args.seed, "warm_start": args.init is not None,
+        "seed": args.seed, "warm_start": args.init is not None, "informed": args.informed,
     }  # fmt: skip
     save(raw.cpu(), args.out)
     (args.out / "pretraining.json").write_text(json.dumps(result, indent=1) + "\n")
