@@ -1,10 +1,11 @@
-"""The experiment with slots: what a window shows, asks and keeps for later."""
+"""The experiments that pre-train: scorers that know more, and windows of slots."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from experiments.pretrain_base import informed
 from experiments.pretrain_slots import NEW, UNLISTED, Told, window
 
 TARGET = np.array([4, 2, 4, 9, 2, 7], np.int64)
@@ -41,3 +42,20 @@ def test_nothing_of_an_event_stands_in_the_columns_before_it(later: list[int]) -
     one = window(TARGET, T, T, np.random.default_rng(0))[0]
     other = window(changed, then, then, np.random.default_rng(0))[0]
     assert (one[:, :4] == other[:, :4]).all()
+
+
+def test_a_scorer_that_knows_more_is_still_calibrated() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(6, 0.5), 20_000)
+    score, answer = np.log(p).astype(np.float32), (p.cumsum(1) > rng.random((len(p), 1))).argmax(1)
+    rows = np.arange(len(p))
+    losses = []
+    for strength in (0.0, 0.7, 1.5):
+        found = np.exp(informed(score, answer, strength, np.random.default_rng(1)).astype(np.float64))
+        assert np.allclose(found.sum(1), 1.0, atol=1e-5)
+        losses.append(-np.log(found[rows, answer]).mean())
+        for low, high in ((0.0, 0.05), (0.2, 0.3), (0.6, 0.8), (0.95, 1.0)):
+            these = (found >= low) & (found < high)
+            right = (np.arange(6) == answer[:, None])[these]
+            assert abs(right.mean() - found[these].mean()) < 4 * (0.25 / these.sum()) ** 0.5
+    assert losses[0] > losses[1] + 0.05 > losses[2] + 0.1
