@@ -2,10 +2,10 @@
 
     python -m experiments.compare_bases rlmemo/base /tmp/tiny /tmp/small --timelines webtrackr
 
-One line of JSON a base (as `experiments/pretrain_base.py` writes them): parameters, examples and processor
-time of its pre-training, its letter loss on held-out invented people, and on the validation part of a
-recording, with no fine-tuning, hr@1/3/5 and log loss of its ranking alone (`POOL` 0) and as the product
-ranks (pooled with the shipped scorer), the scorer alone (`POOL` 1), and decisions per second against the
+One line of JSON a base (as `experiments/pretrain_base.py` writes them): parameters, examples and minutes of
+its pre-training; the model alone on invented people kept for evaluation; on the validation part of a
+recording, with no fine-tuning, hr@1/3/5 and log loss of the model alone, of the scorer (the shipped one)
+alone, and of both pooled as the product ranks; and decisions read per second of processor time against the
 first base. Differences in log loss are paired over events, with a 95 % interval. The test part is not read.
 """
 
@@ -38,51 +38,55 @@ def main() -> None:
     parser.add_argument("--timelines", default="webtrackr", help="whose validation part judges")
     args = parser.parse_args()
 
+    from env.slate import build_slates
     from env.sources import load_timelines
     from env.splits import chrono
+    from experiments.pretrain_base import evaluate, held_out_rows
     from rlmemo.policies import language
+    from rlmemo.policies.protocol import decisions
+    from rlmemo.policies.reading import encode_prompts
+    from rlmemo.policies.scorer import WIDE, looked_at
 
     loaded = load_timelines(args.timelines, seed=0)
-    split = chrono(loaded.timelines)
-    parts = [
-        (timeline, np.arange(int(e[0]) - 1, int(e[-1]), dtype=np.int64))
-        for timeline, e in zip(loaded.timelines, (e[e > 0] for e in split.validation), strict=True)
-        if len(e)
-    ]
-    pool, first, rate = language.POOL, {}, None
+    parts = []
+    for timeline, events in zip(loaded.timelines, chrono(loaded.timelines).validation, strict=True):
+        rows = decisions(events)
+        slates = looked_at(build_slates(timeline, WIDE), rows)
+        prompts = encode_prompts(slates, timeline.target, rows, here=np.arange(len(rows)))
+        parts.append((prompts, slates, timeline.target[rows + 1]))
+    held_out = held_out_rows()
+    first: dict[str, np.ndarray] = {}
+    rate = None
     for folder in args.bases:
-        policy = language.RankedLanguagePolicy(language.load_adapted(str(folder), None))
+        model = language.load_adapted(str(folder), None)
         known = json.loads((folder / "pretraining.json").read_text())
         line: dict[str, Any] = {
             "base": folder.name,
             "timelines": args.timelines,
-            "parameters": sum(p.numel() for p in policy.model.parameters()),
-            "pretraining": {
-                k: known[k] for k in ("size", "examples", "minutes", "loss_letter", "warm_start")
-            },
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "pretraining": {k: known[k] for k in ("size", "examples", "minutes", "warm_start")},
+            "invented": {k: round(v, 4) for k, v in evaluate(model, held_out, "cpu").items()},
         }
-        for name, weight in (("alone", 0.0), ("pooled", pool), ("scorer", 1.0)):
-            language.POOL = weight
-            began = time.process_time()
-            made = [given(policy.rank(t, i), t.target[i + 1]) for t, i in parts]
-            took = time.process_time() - began
+        began = time.process_time()
+        said = [language.read(model, prompts) for prompts, _, _ in parts]
+        per_second = sum(len(prompts) for prompts, _, _ in parts) / (time.process_time() - began)
+        rate = rate or per_second
+        for name, pool in (("alone", 0.0), ("pooled", language.POOL), ("scorer", 1.0)):
+            made = [
+                given(language.ranking(x, slates.candidates, slates.score, pool), opened)
+                for x, (_, slates, opened) in zip(said, parts, strict=True)
+            ]
             place, log_p = (np.concatenate(x) for x in zip(*made, strict=True))
-            line[name] = {f"hr@{k}": round(float((place < k).mean()), 4) for k in (1, 3, 5)}
-            line[name]["log_loss"] = round(float(-log_p.mean()), 4)
-            if name in first:
-                d = first[name] - log_p
-                half = 1.96 * float(d.std()) / len(d) ** 0.5
-                line[name]["log_loss_change"] = [
-                    round(float(x), 4) for x in (d.mean(), d.mean() - half, d.mean() + half)
-                ]
-            first.setdefault(name, log_p)
-            if name == "pooled":
-                per_second = len(place) / took
-                rate = rate or per_second
-                line["decisions_per_second_ratio"] = round(per_second / rate, 2)
+            d = first.setdefault(name, log_p) - log_p
+            half = 1.96 * float(d.std()) / len(d) ** 0.5
+            line[name] = {
+                **{f"hr@{k}": round(float((place < k).mean()), 4) for k in (1, 3, 5)},
+                "log_loss": round(float(-log_p.mean()), 4),
+                "log_loss_change": [round(float(x), 4) for x in (d.mean(), d.mean() - half, d.mean() + half)],
+            }
+        line["decisions_per_second_ratio"] = round(per_second / rate, 2)
         line["events"] = len(place)
         print(json.dumps(line), flush=True)
-    language.POOL = pool
 
 
 if __name__ == "__main__":

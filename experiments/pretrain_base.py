@@ -96,6 +96,12 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
     return np.concatenate([prompts, np.stack([letter, delay, letter, delay, when], 1)], 1).astype(np.int16)
 
 
+def held_out_rows() -> np.ndarray:
+    """9,000 decisions of 60 people that are kept for evaluation, as of `invent`."""
+    rng = np.random.default_rng(7)
+    return np.concatenate([rng.permutation(invent(HELD_OUT + i))[:150] for i in range(60)])
+
+
 def _worker(first: int, stride: int, most: float, queue: Any) -> None:
     seed = first
     while True:
@@ -291,8 +297,7 @@ def main() -> None:
     ]
     for w in workers:
         w.start()
-    rng = np.random.default_rng(7)
-    held_out = np.concatenate([rng.permutation(invent(HELD_OUT + i))[:150] for i in range(60)])
+    held_out = held_out_rows()
     raw = make_model(args.size)
     if args.init:
         print(f"{start_from(raw, args.init)} tokens as in {args.init}", flush=True)

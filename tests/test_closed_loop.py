@@ -87,8 +87,7 @@ def test_two_rounds_of_ratings_teach_the_planner_what_is_disliked(
         >= 0.5 * last["choice"]["validation"]["reward_per_open_plain"] - 1e-9
     )
     assert last["held_out"]["approval_change"][0] > 0.0
-    low, high = last["held_out"]["hits_at_equal_waste_change"][1:]
-    assert low <= high
+    assert last["held_out"]["hits_at_equal_waste_change"][2] >= 0.0, "no loss that excludes zero"
 
     data = closed_loop.Data("demo", 2, 3)
     approval = Approval.load(tmp_path / "seed3" / "round2" / "adapter" / "approval.json")

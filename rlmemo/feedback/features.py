@@ -23,8 +23,8 @@ NIGHT = (23, 7)
 
 _STATS = ("share1", "frequency", "hour_share", "recent_frequency")
 OWN, SHARED = 2.0, 0.25
-"""Sizes of the hashed features: what a person thinks of one target, and everything else. With one penalty for
-all, the first is so held back eight times less; chosen on simulated people (experiments/LOG.md)."""
+"""Sizes of the hashed features: what a person thinks of one target, and everything else. One penalty on all
+weights so holds the first back least; chosen on simulated people (experiments/LOG.md)."""
 NUMERIC = ("plan_size", "log_delay", "place", "unlisted", *_STATS, "miss_rate")
 WIDTH = SIZE + len(NUMERIC)
 
@@ -72,7 +72,7 @@ def plan_rows(
         _hashed((current, still), lambda c, s: f"at {s} {names[c]}"),
         _hashed((picked.sum(1),), lambda k: f"picks {k}"),
     ]
-    rows = [row] * len(columns)
+    rows, sizes = [row] * len(columns), [SHARED] * len(columns)
     r, k = np.nonzero(picked)
     if len(r):
         x = target[r, k]
@@ -83,9 +83,8 @@ def plan_rows(
             _hashed((current[r], x), lambda c, a: f"after {names[c]}\0{names[a]}"),
         ]
         rows += [r] * 4
-    values = [np.full(len(c), SHARED) for c in columns]
-    if len(r):
-        values[-3] *= OWN / SHARED
+        sizes += [SHARED, OWN, SHARED, SHARED]
+    values = [np.full(len(c), size) for c, size in zip(columns, sizes, strict=True)]
     numeric = _numeric(slates, index, target, delay_s)
     rr, cc = np.nonzero(numeric)
     return csr_matrix(

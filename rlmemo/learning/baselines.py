@@ -89,11 +89,4 @@ def _crossed(
         note = getattr(policy, "note", "") or note
         for user, part in enumerate(parts):
             rows[user].append(policy.rank(part, decisions(blocks[user][b])))
-    return {
-        user: Ranking(
-            np.concatenate([r.targets for r in found]),
-            np.concatenate([r.probability for r in found]),
-            np.concatenate([r.none for r in found]),
-        )
-        for user, found in enumerate(rows)
-    }, note
+    return {user: Ranking.join(found) for user, found in enumerate(rows)}, note

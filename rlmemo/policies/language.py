@@ -267,15 +267,17 @@ def _shares(logits: np.ndarray, allowed: np.ndarray, temperature: float, top_p: 
     return nucleus
 
 
-def ranking(said: Said, candidates: np.ndarray, score: np.ndarray | None = None) -> Ranking:
+def ranking(
+    said: Said, candidates: np.ndarray, score: np.ndarray | None = None, pool: float = POOL
+) -> Ranking:
     """What was said of D moments as a ranking of their slates, int32 [D, size].
 
     score: what the model's scorer said of them, float32 [D, size + 1] as of `Scored`; the two are then
-    pooled, with weight `POOL` for the scorer's.
+    pooled, with weight `pool` for the scorer's.
     """
     first = said.first.astype(np.float64)
     if score is not None:
-        first = (1.0 - POOL) * first + POOL * score
+        first = (1.0 - pool) * first + pool * score
         first -= np.logaddexp.reduce(first, axis=1, keepdims=True)
     p = np.exp(first)
     listed = np.where(candidates >= 0, p[:, :-1], 0.0)
