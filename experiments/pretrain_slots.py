@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 SLOTS = 256
-NEW = SLOTS  # the answer "a target that this window has not shown"
+NEW = SLOTS  # the answer "a target that this window has not shown", nor the slate where there is one
 GAPS_S = (2.0, 5.0, 10.0, 30.0, 90.0, 300.0, 1800.0, 14400.0)
 HOURS = 8
 UNLISTED = -8.0
@@ -118,7 +118,7 @@ class Windows:
 
 
 def make_model(hidden: int, layers: int, length: int) -> Any:
-    """A Qwen3 over slots, gaps and hours; `embed` gives the sums that it reads."""
+    """A Qwen3 over slots, gaps and hours, and what the scorer says of the slots, if it is told."""
     import torch
     from transformers import Qwen3Config, Qwen3Model
 
