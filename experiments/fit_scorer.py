@@ -51,7 +51,7 @@ def main() -> None:
         f"{booster.best_iteration} rounds on {len(right)} decisions; {log_loss(scores, held_right):.4f} nats "
         f"a decision on {len(held_right)} of personas that were held out"
     )
-    Scorer(booster).save(args.out)
+    Scorer((booster,)).save(args.out)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_nothing_after_the_training_part_is_read(ground: Ground) -> None:
         other = scorer.fit_scorers([build_slates(t, scorer.WIDE) for t in changed], ground.train, seed=0)
     assert len(one.fold) == len(other.fold)
     for a, b in zip((one.final, *one.fold), (other.final, *other.fold), strict=True):
-        assert a.booster.model_to_string() == b.booster.model_to_string()
+        assert [x.model_to_string() for x in a.boosters] == [x.model_to_string() for x in b.boosters]
 
 
 def test_what_was_saved_is_what_is_loaded(ground: Ground, crossed: scorer.Crossed, tmp_path: Path) -> None:
@@ -128,6 +128,9 @@ def test_too_little_to_learn_from_keeps_the_shipped_scorer(ground: Ground, tmp_p
 
 def test_a_damaged_scorer_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "final.txt").write_text("tree\nno trees here\n")
+    with pytest.raises(InputError, match=r"final\.txt.*train the run again"):
+        scorer.load_scorers(tmp_path)
+    (tmp_path / "final.txt").write_text("")
     with pytest.raises(InputError, match=r"final\.txt.*train the run again"):
         scorer.load_scorers(tmp_path)
 

@@ -4,8 +4,10 @@ A small language model reads tokens, and tokens keep little of a statistic. What
 say together is therefore summed up by a ranker of boosted trees (a conditional logit over the places of
 the slate and one row for "none"), and its answer is what the model reads as the candidate's `q` token
 (`rlmemo.policies.reading`). The package ships one that was fitted on synthetic personas alone
-(`experiments/fit_scorer.py`, `rlmemo/base/scorer.txt`). A training run fits its own on its training part,
-with the shipped one's answer as one more column (`fit_scorers`).
+(`experiments/fit_scorer.py`, `rlmemo/base/scorer.txt`). A training run fits its own on its training part
+(`fit_scorers`): two boosters, one with the shipped scorer's answer as one more column and one without it,
+whose log-probabilities are averaged. The first ranks better at the top, the second further down, and the
+mean is above both (experiments/LOG.md, "two boosters").
 
 Scored are the `WIDE` places of a wide slate, and the best `SLATE_SIZE` of them, still in the slate's
 order, are what the model reads (`narrowed`): what the slate's own blended score puts at place 20 may well
@@ -18,6 +20,7 @@ and everything after it through the fit on all of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -57,6 +60,8 @@ PARAMETERS: dict[str, Any] = {
 }
 RELATIVE = [FEATURES.index(f) for f in ("share1", "share2", "share3", "fresh_share1", "recent_frequency")]
 COLUMNS = len(FEATURES) + len(CONTEXT) + 1 + len(RELATIVE)
+WIDTHS = (COLUMNS + 1, COLUMNS)
+"""Columns of a run's boosters: with the shipped scorer's answer, and without it."""
 
 
 def table(slates: Slates, indices: np.ndarray) -> np.ndarray:
@@ -133,9 +138,10 @@ def boost(
 
 @dataclass(frozen=True)
 class Scorer:
-    """A booster, and below it the scorer whose answer is one of its columns (None: it has no such)."""
+    """Boosters whose log-probabilities are averaged, and below them the scorer whose answer is one more
+    column of every booster that has COLUMNS + 1 of them (None: none has)."""
 
-    booster: Any
+    boosters: tuple[Any, ...]
     below: Scorer | None = None
 
     def log_p(self, slates: Slates, indices: np.ndarray) -> np.ndarray:
@@ -145,16 +151,25 @@ class Scorer:
         if not len(indices):
             return np.zeros((0, width), np.float32)
         rows = columns(slates, indices, self.below)
-        scores = self.booster.predict(rows, num_threads=1, raw_score=True)
-        scores = np.asarray(scores).reshape(-1, width)
-        scores = scores - scores.max(axis=1, keepdims=True)
-        return (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
+        said = [
+            b.predict(rows[:, : b.num_feature()], num_threads=1, raw_score=True).reshape(-1, width)
+            for b in self.boosters
+        ]
+        return pooled(said).astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """As LightGBM's text."""
+        """As LightGBM's text, one booster after the other."""
         from rlmemo.learning.folder import write_atomic
 
-        write_atomic(path, self.booster.model_to_string(num_iteration=self.booster.best_iteration or None))
+        texts = [b.model_to_string(num_iteration=b.best_iteration or None) for b in self.boosters]
+        write_atomic(path, "".join(texts))
+
+
+def pooled(said: Sequence[np.ndarray]) -> np.ndarray:
+    """Log-probabilities [D, places + 1] of the mean of scores that are each right up to a constant a row."""
+    scores = np.mean(said, axis=0)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    return np.asarray(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))
 
 
 def columns(slates: Slates, indices: np.ndarray, below: Scorer | None) -> np.ndarray:
@@ -227,44 +242,54 @@ def fit_scorers(slates: Sequence[Slates], train: Sequence[np.ndarray], *, seed: 
     """Fit on the training decisions of wide slates (per timeline); nothing else is read, the validation part
     neither.
 
-    Each block's fit stops early on the block it leaves out; the final one takes the mean of their rounds,
-    scaled by how much more it learns from. Where there are fewer than MINIMUM_DECISIONS, or the fits are
-    no better on what they have not seen than the shipped scorer, the shipped one is used.
+    Each booster of a block stops early on the block it leaves out; the final one of its kind takes the mean
+    of their rounds, scaled by how much more it learns from. Where there are fewer than MINIMUM_DECISIONS, or
+    the fits are no better on what they have not seen than the shipped scorer, the shipped one is used.
     """
     base = base_scorer()
     blocks = [np.array_split(np.sort(np.asarray(one, np.int64)), BLOCKS) for one in train]
     if sum(len(one) for one in train) < MINIMUM_DECISIONS:
         return Crossed(base, ())
     places = slates[0].candidates.shape[1]
-    parts = []
+    rows, right = [], []
     for b in range(BLOCKS):
         pieces = [(s, one[b]) for s, one in zip(slates, blocks, strict=True) if len(one[b])]
-        parts.append(
-            (
-                np.concatenate([columns(s, block, base) for s, block in pieces]),
-                np.concatenate([right_places(s, block) for s, block in pieces]),
+        rows.append(np.concatenate([columns(s, block, base) for s, block in pieces]))
+        right.append(np.concatenate([right_places(s, block) for s, block in pieces]))
+    folds: list[list[Any]] = [[] for _ in range(BLOCKS)]
+    said: list[list[np.ndarray]] = [[] for _ in range(BLOCKS)]
+    final = []
+    for width in WIDTHS:
+        rounds = []
+        for b in range(BLOCKS):
+            others = [c for c in range(BLOCKS) if c != b]
+            booster = boost(
+                np.concatenate([rows[c][:, :width] for c in others]),
+                np.concatenate([right[c] for c in others]),
+                places,
+                seed=seed,
+                rounds=ROUNDS,
+                held=(rows[b][:, :width], right[b]),
+                learning_rate=FAST,
+            )
+            folds[b].append(booster)
+            rounds.append(booster.best_iteration)
+            said[b].append(booster.predict(rows[b][:, :width], num_threads=1).reshape(-1, places + 1))
+        final.append(
+            boost(
+                np.concatenate([r[:, :width] for r in rows]),
+                np.concatenate(right),
+                places,
+                seed=seed,
+                rounds=max(1, round(float(np.mean(rounds)) * BLOCKS / (BLOCKS - 1))),
+                learning_rate=FAST,
             )
         )
-    folds, rounds, losses, before = [], [], [], []
-    for b in range(BLOCKS):
-        rows = np.concatenate([parts[c][0] for c in range(BLOCKS) if c != b])
-        right = np.concatenate([parts[c][1] for c in range(BLOCKS) if c != b])
-        booster = boost(rows, right, places, seed=seed, rounds=ROUNDS, held=parts[b], learning_rate=FAST)
-        folds.append(Scorer(booster, base))
-        rounds.append(booster.best_iteration)
-        losses.append(float(booster.best_score["valid_0"]["log_loss"]) * len(parts[b][1]))
-        before.append(log_loss(parts[b][0][:, -1].reshape(-1, places + 1), parts[b][1]) * len(parts[b][1]))
-    if sum(losses) >= sum(before):
+    found = log_loss(np.concatenate([pooled(x) for x in said]), np.concatenate(right))
+    before = np.concatenate([r[:, -1].reshape(-1, places + 1) for r in rows])
+    if found >= log_loss(before, np.concatenate(right)):
         return Crossed(base, ())
-    final = boost(
-        np.concatenate([p[0] for p in parts]),
-        np.concatenate([p[1] for p in parts]),
-        places,
-        seed=seed,
-        rounds=max(1, round(float(np.mean(rounds)) * BLOCKS / (BLOCKS - 1))),
-        learning_rate=FAST,
-    )
-    return Crossed(Scorer(final, base), tuple(folds))
+    return Crossed(Scorer(tuple(final), base), tuple(Scorer(tuple(f), base) for f in folds))
 
 
 def load_scorer(path: Path, below: Scorer | None = None) -> Scorer:
@@ -272,13 +297,14 @@ def load_scorer(path: Path, below: Scorer | None = None) -> Scorer:
     import lightgbm as lgb
 
     try:
-        booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
+        texts = re.split(r"^(?=tree$)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        boosters = tuple(lgb.Booster(model_str=text) for text in texts[1:] or texts)
     except (OSError, ValueError, lgb.basic.LightGBMError) as error:
         raise InputError(f"{path}: the scorer cannot be read ({error}); train the run again") from None
-    width = booster.num_feature() - COLUMNS
-    if width not in (0, 1) or (width == 1) != (below is not None):
-        raise InputError(f"{path}: the scorer has {booster.num_feature()} columns; train the run again")
-    return Scorer(booster, below)
+    for booster in boosters:
+        if booster.num_feature() not in (COLUMNS, COLUMNS + (below is not None)):
+            raise InputError(f"{path}: the scorer has {booster.num_feature()} columns; train the run again")
+    return Scorer(boosters, below)
 
 
 @lru_cache(maxsize=1)
