@@ -56,6 +56,20 @@ def test_a_block_is_scored_by_who_has_not_seen_it(ground: Ground, crossed: score
     np.testing.assert_array_equal(made.score[after], scorer.looked_at(slates, after, crossed.final).score)
 
 
+def test_a_run_s_scorer_is_the_mean_of_its_two_boosters(ground: Ground, crossed: scorer.Crossed) -> None:
+    """One knows the shipped scorer's answer, one does not; log-probabilities are averaged."""
+    if not crossed.fold:
+        pytest.skip("the shipped scorer is better here")
+    slates, rows = ground.wide()[0], np.arange(500, 540)
+    for one in (crossed.final, *crossed.fold):
+        assert [b.num_feature() for b in one.boosters] == [scorer.COLUMNS + 1, scorer.COLUMNS]
+        said = [scorer.Scorer((b,), one.below).log_p(slates, rows) for b in one.boosters]
+        assert np.abs(said[0] - said[1]).max() > 0.01
+        mean = np.exp((said[0] + said[1]) / 2)
+        mean /= mean.sum(1, keepdims=True)
+        np.testing.assert_allclose(np.exp(one.log_p(slates, rows)), mean, rtol=1e-4)
+
+
 def test_the_model_looks_at_the_best_of_a_wide_slate(ground: Ground) -> None:
     wide = ground.wide()[0]
     rows = np.arange(100, 400)

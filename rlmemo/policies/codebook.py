@@ -16,6 +16,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 import numpy as np
+from numba import njit
 
 LEAVES = 256
 
@@ -38,15 +39,21 @@ class Tree:
 
     def tokens(self, values: np.ndarray) -> np.ndarray:
         """Token numbers, int64 [m], of float32 values [m, len(FEATURES) + len(CONTEXT)]."""
-        node = np.zeros(len(values), dtype=np.int64)
-        active = np.arange(len(values))
-        while len(active):
-            at = node[active]
-            active = active[self.feature[at] >= 0]
-            at = node[active]
-            goes_left = values[active, self.feature[at]] <= self.threshold[at]
-            node[active] = np.where(goes_left, self.left[at], self.right[at])
-        return self.leaf[node]
+        return self.leaf[_reached(values, self.feature, self.threshold, self.left, self.right)]
+
+
+@njit(cache=True)
+def _reached(
+    values: np.ndarray, feature: np.ndarray, threshold: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> np.ndarray:
+    """The leaf node of every row, int64 [m]."""
+    node = np.zeros(len(values), np.int64)
+    for row in range(len(values)):
+        at = 0
+        while feature[at] >= 0:
+            at = left[at] if values[row, feature[at]] <= threshold[at] else right[at]
+        node[row] = at
+    return node
 
 
 @lru_cache(maxsize=1)

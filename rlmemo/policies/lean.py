@@ -20,35 +20,40 @@ AT_ONCE = 32
 
 def fits(model: Any) -> bool:
     """Whether `hidden` computes what the model would: a small, bare Qwen3 on the CPU, no adapter in it."""
-    from torch import nn
-    from transformers import Qwen3ForCausalLM
-
-    if type(model) is not Qwen3ForCausalLM or model.training or hooked(model):
+    known = _known()
+    if type(model) not in known or model.training or hooked(model, known):
         return False
     config = model.config
-    plain = (
+    return bool(
         config.hidden_size <= LARGEST
         and config.hidden_act == "silu"
+        and not config.attention_bias
         and (config.rope_parameters or {}).get("rope_type") == "default"
         and set(config.layer_types or []) == {"full_attention"}
         and model.device.type == "cpu"
     )
-    return plain and all(
-        type(part) is nn.Linear and part._parameters["bias"] is None
-        for layer in model.model.layers
-        for part in (
-            layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, layer.self_attn.o_proj,
-            layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj,
-        )
-    )  # fmt: skip
 
 
-def hooked(model: Any) -> bool:
-    """Whether something has put a hook into the model, so that its own code has to run."""
+@lru_cache(maxsize=1)
+def _known() -> frozenset[type]:
+    """Kinds of modules whose sums are written out here."""
+    from torch import nn
+    from transformers.models.qwen3 import modeling_qwen3 as qwen3
+
+    return frozenset({
+        qwen3.Qwen3ForCausalLM, qwen3.Qwen3Model, qwen3.Qwen3DecoderLayer, qwen3.Qwen3Attention,
+        qwen3.Qwen3MLP, qwen3.Qwen3RMSNorm, qwen3.Qwen3RotaryEmbedding, type(qwen3.ACT2FN["silu"]),
+        nn.Linear, nn.Embedding, nn.ModuleList,
+    })  # fmt: skip
+
+
+def hooked(model: Any, known: frozenset[type] | None = None) -> bool:
+    """Whether something has put a hook into the model, or a module that is not of the `known` kinds, so that
+    its own code has to run."""
     waiting = [model]
     while waiting:  # a quarter of the time of `any(... for part in model.modules())`
         part = waiting.pop()
-        if part._forward_hooks or part._forward_pre_hooks:
+        if part._forward_hooks or part._forward_pre_hooks or (known is not None and type(part) not in known):
             return True
         waiting.extend(child for child in part._modules.values() if child is not None)
     return False

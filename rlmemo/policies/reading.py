@@ -67,6 +67,7 @@ def _names(groups: tuple[tuple[str, tuple[tuple[str, tuple[float, ...]], ...]], 
 
 
 _MOMENT_NAMES = _names(_MOMENT)
+_MOMENT_EDGES = [[(name, np.asarray(edges, np.float32)) for name, edges in parts] for _, parts in _MOMENT]
 _STAT_NAMES = [[f"s{leaf}" for leaf in range(LEAVES)], [f"q{level}" for level in range(len(ODDS_EDGES) + 1)]]
 _EMPTY = ("s-", "q-")
 _SHOWN = tuple(f"{letter}:{state}" for letter in LETTERS for state in STATES)
@@ -85,10 +86,6 @@ _SLATE_START = 1 + len(_MOMENT) + HISTORY
 PROMPT_LENGTH = _SLATE_START + SLATE_SIZE * _PER_CANDIDATE + 2
 # Places of the letters of the candidates: pre-training also asks there "is it this one?".
 CANDIDATE_ENDS = _SLATE_START + np.arange(1, SLATE_SIZE + 1) * _PER_CANDIDATE - 1
-
-
-def _bins(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
-    return np.searchsorted(np.asarray(edges, dtype=np.float32), values, side="right")
 
 
 def encode_prompts(
@@ -122,10 +119,10 @@ def encode_prompts(
     log_p = slates.score[here] if isinstance(slates, Scored) else base_scorer().log_p(slates, here)
     odds = log_odds(log_p)
     moment["none_odds"] = odds[:, -1]
-    for place, ((_, parts), names) in enumerate(zip(_MOMENT, _MOMENT_NAMES, strict=True)):
+    for place, (parts, names) in enumerate(zip(_MOMENT_EDGES, _MOMENT_NAMES, strict=True)):
         level = np.zeros(n, dtype=np.int64)
         for name, edges in parts:
-            level = level * (len(edges) + 1) + _bins(moment[name], edges)
+            level = level * (len(edges) + 1) + edges.searchsorted(moment[name], side="right")
         out[:, 1 + place] = ID[names[0]] + level
 
     current = target[rows]
@@ -166,7 +163,7 @@ def statistics(slates: Slates, rows: np.ndarray) -> np.ndarray:
 
 def free_level(free: np.ndarray) -> np.ndarray:
     """Bin of the free share of memory as the prompt tells it, int64."""
-    return _bins(np.asarray(free), dict(_MOMENT[-1][1])["free"])
+    return dict(_MOMENT_EDGES[-1])["free"].searchsorted(np.asarray(free), side="right")
 
 
 def plan_ids(picks: list[tuple[int, int]]) -> list[int]:
