@@ -1,0 +1,176 @@
+"""The embedded model against `gbdt` on earlier parts of a recording, from rolling origins.
+
+    python -m experiments.rolling --until 0.4,0.6,0.8 --seeds 0,1            # some 15 minutes on one core
+    python -m experiments.rolling --boosters 1                               # a scorer of one booster alone
+
+Every user's timeline is taken as if it had ended after a share of its events (`--until`); what is left is
+split in time order as always, scorers and the model learn from its training part (`python -m rlmemo.train
+--method sft` does the same), and its test part judges. With shares up to the 0.8 at which the test part of
+the whole recording begins, not one event of that is read: choices can be made here, and the test part be
+kept for one look.
+
+Prints differences to `gbdt` of the same seed on the same events, hr@1/3/5 and mrr@5, in thousandths, means
+over the seeds with paired 95 % intervals over sessions, and the log loss: of the model alone, of the model
+and its scorer pooled with several weights for the scorer, of the scorer, and of each of its boosters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.compare_bases import given
+
+Answers = dict[str, tuple[np.ndarray, np.ndarray]]
+"""By name of a way to rank: (place of what was opened, 99 where not listed; log-probability given to it)."""
+
+
+def ended(timeline: Any, share: float) -> Any:
+    """The timeline as if it had ended after a share of its events; names it never reaches stay unused."""
+    n = len(timeline)
+    parts = {f.name: getattr(timeline, f.name) for f in dataclasses.fields(timeline)}
+    cut = {k: x[: int(share * n)] for k, x in parts.items() if isinstance(x, np.ndarray) and len(x) == n}
+    return dataclasses.replace(timeline, **cut)
+
+
+def ways(
+    timelines: list[Any], split: Any, seed: int, boosters: int | None, pools: list[float]
+) -> Iterator[tuple[str, Any]]:
+    """(name, how it ranks decisions of a timeline) after learning from the training part."""
+    from env.cost import WorldConfig, cost_model
+    from rlmemo.learning.config import make_config
+    from rlmemo.learning.folder import RunFolder
+    from rlmemo.learning.sft import run_sft, save_adapter
+    from rlmemo.learning.states import Ground, draw, part_states
+    from rlmemo.learning.training import Interrupt
+    from rlmemo.policies import language
+    from rlmemo.policies.gbdt import GbdtPolicy
+    from rlmemo.policies.readings import SlotReading
+    from rlmemo.policies.scorer import Crossed, Scorer, fit_scorers, looked_at
+
+    gbdt = GbdtPolicy()
+    gbdt.fit(timelines, split, seed=seed)
+    yield "gbdt", gbdt.rank
+    config = make_config({"method": "sft", "seed": seed, "checkpoint_steps": 10**6})
+    ground = Ground.prepare(timelines, split, cost_model("desktop"), WorldConfig())
+    crossed = fit_scorers(ground.wide(), ground.train, seed=seed)
+    some = [Scorer(s.boosters[:boosters], s.below) for s in (crossed.final, *crossed.fold)]
+    crossed = Crossed(some[0], tuple(some[1:]))
+    states, _ = draw(part_states(ground.split.train), config.sft_states, config.plan_states, config.seed)
+    with tempfile.TemporaryDirectory() as work:
+        base = language.load_model(config.model)
+        model, _ = run_sft(
+            config, RunFolder(Path(work)), ground.scored(crossed), states, base, Interrupt(), lambda *_: None
+        )
+        save_adapter(model, Path(work) / "adapter", config.model)
+        read = language.load_adapted(config.model, Path(work) / "adapter")
+    read.reading = SlotReading(crossed.final)
+    said: dict[tuple[int, bytes], Any] = {}
+
+    def pooled(timeline: Any, rows: np.ndarray, pool: float) -> Any:
+        slates = read.reading.look(timeline, rows)
+        key = (id(timeline), rows.tobytes())
+        if key not in said:
+            said[key] = language.read(read, read.reading.prompts(timeline, slates, rows))
+        return language.ranking(said[key], slates.candidates[rows], slates.score[rows], pool)
+
+    for pool in pools:
+        name = {0.0: "the model alone", 1.0: "its scorer alone"}.get(pool, f"{pool:.2f} of the scorer")
+        yield name, lambda timeline, rows, pool=pool: pooled(timeline, rows, pool)
+
+    def by_one(timeline: Any, rows: np.ndarray, booster: Any) -> Any:
+        wide = ground.wide()[next(u for u, x in enumerate(timelines) if x is timeline)]
+        slates = looked_at(wide, rows, Scorer((booster,), crossed.final.below))
+        return language.ranking(language.Said(slates.score, None), slates.candidates)
+
+    for k, booster in enumerate(crossed.final.boosters if len(crossed.final.boosters) > 1 else ()):
+        yield f"its booster {k + 1} alone", lambda timeline, rows, b=booster: by_one(timeline, rows, b)
+
+
+def judged(timelines: list[Any], split: Any, rankers: Iterator[tuple[str, Any]], note: str) -> Answers:
+    """What every way to rank said of the test part."""
+    from rlmemo.policies.protocol import decisions
+
+    found = {}
+    shown = sys.stderr.isatty()
+    for name, rank in rankers:
+        if shown:
+            print(f"\r{note}: {name}".ljust(60), end="", file=sys.stderr, flush=True)
+        parts = [
+            given(rank(timeline, decisions(events)), timeline.target[events])
+            for timeline, events in zip(timelines, split.test, strict=True)
+        ]
+        place, log_p = (np.concatenate(x) for x in zip(*parts, strict=True))
+        found[name] = (place, log_p)
+    if shown:
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+    return found
+
+
+METRICS = {
+    "hr@1": lambda place: (place < 1) * 1.0,
+    "hr@3": lambda place: (place < 3) * 1.0,
+    "hr@5": lambda place: (place < 5) * 1.0,
+    "mrr@5": lambda place: np.where(place < 5, 1.0 / (place + 1.0), 0.0),
+}
+
+
+def table(found: list[list[Answers]], draws: Any) -> str:
+    """Rows of Markdown; found: by share, then by seed. draws: over the events of all shares, in order."""
+    rows = [f"| {len(draws.groups):,} events | " + " | ".join(METRICS) + " | log loss |"]
+    rows.append("|---|" + "---|" * (len(METRICS) + 1))
+    for name in found[0][0]:
+        cells = []
+        for value in METRICS.values():
+            change = np.concatenate(
+                [np.mean([value(a[name][0]) - value(a["gbdt"][0]) for a in seeds], axis=0) for seeds in found]
+            )
+            e = draws.ratio(change)
+            cells.append(f"{1000 * e.value:+.1f} [{1000 * e.low:+.1f}, {1000 * e.high:+.1f}]")
+        if name == "gbdt":
+            cells = ["0"] * len(cells)
+        loss = -np.mean(np.concatenate([a[name][1] for seeds in found for a in seeds]))
+        rows.append(f"| {name} | " + " | ".join(cells) + f" | {loss:.4f} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--timelines", default="webtrackr", help="what to learn from")
+    parser.add_argument("--until", default="0.4,0.6,0.8", help="shares of each user's events")
+    parser.add_argument("--seeds", default="0,1", help="of scorers, trees and training")
+    parser.add_argument("--boosters", type=int, help="use the first so many boosters of the scorer (all)")
+    parser.add_argument("--pools", help="weights of the scorer (0, 1/2, the product's, 3/4, 1)")
+    args = parser.parse_args()
+
+    from env.sources import load_timelines
+    from env.splits import chrono, sessions
+    from rlmemo.bootstrap import Draws, session_groups
+    from rlmemo.policies.language import POOL
+
+    pools = [float(x) for x in args.pools.split(",")] if args.pools else [0.0, 0.5, POOL, 0.75, 1.0]
+    whole = load_timelines(args.timelines, seed=0).timelines
+    found, of = [], []
+    for share in [float(x) for x in args.until.split(",")]:
+        timelines = [ended(x, share) for x in whole]
+        split = chrono(timelines)
+        of += [sessions(x)[i] for x, i in zip(timelines, split.test, strict=True)]
+        seeds = []
+        for seed in map(int, args.seeds.split(",")):
+            rankers = ways(timelines, split, seed, args.boosters, pools)
+            seeds.append(judged(timelines, split, rankers, f"until {share:g}, seed {seed}"))
+        found.append(seeds)
+    print(table(found, Draws(*session_groups(of))))
+
+
+if __name__ == "__main__":
+    main()
