@@ -13,6 +13,7 @@ from env.errors import InputError
 from env.slate import build_slates
 from rlmemo.learning.states import Ground, part_states, prompts
 from rlmemo.policies import hub, language, reading, scorer
+from rlmemo.policies.trees import Trees
 from tests.training_ground import small_ground
 
 
@@ -68,6 +69,31 @@ def test_a_run_s_scorer_is_the_mean_of_its_two_boosters(ground: Ground, crossed:
         mean = np.exp((said[0] + said[1]) / 2)
         mean /= mean.sum(1, keepdims=True)
         np.testing.assert_allclose(np.exp(one.log_p(slates, rows)), mean, rtol=1e-4)
+
+
+def test_trees_say_what_lightgbm_says_to_the_last_bit(ground: Ground, crossed: scorer.Crossed) -> None:
+    slates, rows = ground.wide()[0], np.arange(200, 500)
+    for one in (scorer.base_scorer(), crossed.final, *crossed.fold):
+        table = scorer.columns(slates, rows, one.below)
+        for booster, quick in zip(one.boosters, one.trees, strict=True):
+            theirs = booster.predict(table[:, : booster.num_feature()], num_threads=1, raw_score=True)
+            assert len(quick.root) > 5
+            assert np.ptp(theirs) > 1
+            np.testing.assert_array_equal(quick.scores(table), theirs)
+
+
+def test_trees_without_splits_and_with_missing_values() -> None:
+    import lightgbm as lgb
+
+    rng = np.random.default_rng(0)
+    x, y = rng.random((200, 3)).astype(np.float32), rng.random(200)
+    given = {"objective": "l2", "verbose": -1, "num_threads": 1, "boost_from_average": True}
+    flat = lgb.train({**given, "min_data_in_leaf": 150}, lgb.Dataset(x, y), 2)  # no split leaves 150 rows
+    np.testing.assert_array_equal(Trees.of(flat).scores(x), flat.predict(x, raw_score=True))
+    x[::3, 1] = np.nan
+    y = y + np.isnan(x[:, 1])
+    with pytest.raises(ValueError, match="missing values"):
+        Trees.of(lgb.train(given, lgb.Dataset(x, y), 2))
 
 
 def test_the_model_looks_at_the_best_of_a_wide_slate(ground: Ground) -> None:

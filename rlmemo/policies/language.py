@@ -35,8 +35,8 @@ from rlmemo.policies.scorer import Scored
 
 POOL = 2 / 3
 """Weight of the scorer in a ranking that it and the model make together, in log-probability: the model and
-the scorer's two boosters count alike. A model this small reads with a loss what the scorer said (.02 nats;
-experiments/LOG.md, "two boosters")."""
+the two boosters of a run's scorer count alike. A model this small reads with a loss what the scorer
+said (.02 nats; experiments/LOG.md, "two boosters")."""
 # Middle of each `WHEN` bucket in log time, seconds: what is said when one number is asked for.
 WHEN_S = np.sqrt(np.array([0.7, *reading.WHEN_EDGES_S]) * np.array([*reading.WHEN_EDGES_S, 86400.0]))
 
