@@ -1,8 +1,9 @@
 """How fast a language model decides, three ways, in one run: one JSON line.
 
-    python -m experiments.bench_policy [--skip-large] [--quick] [--dtype auto|float32|bfloat16]
+    python -m experiments.bench_policy [--run FOLDER] [--skip-large] [--quick] [--dtype auto|float32|bfloat16]
 
-For the embedded model, and for a randomly initialised model of Qwen3-0.6B's shape with a small BPE tokenizer
+For the embedded model, for a run that has trained it (`--run`: the adapter merged, and its own scorer, which
+asks two boosters more), and for a randomly initialised model of Qwen3-0.6B's shape with a small BPE tokenizer
 trained on the spot (28 layers, 1024 wide, 16 heads and 8 for keys, 151,936 words; no weights are downloaded):
 
 - `generate`: `model.generate()` as one would write it with transformers: one decision after the other, its
@@ -279,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     parser.add_argument("--rounds", type=int, default=8, help="rounds for the embedded model")
     parser.add_argument("--large-rounds", type=int, default=4, help="rounds for the large model")
     parser.add_argument("--timelines", default="demo", help="whose first person decides")
+    parser.add_argument("--run", metavar="FOLDER", help="a trained run of the embedded model, measured, too")
     given = parser.parse_args(argv)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         if os.environ.get(name):
@@ -288,16 +290,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     import torch
 
     from env.sources import load_timelines
-    from rlmemo.policies.language import load_model
+    from rlmemo.policies.language import LanguagePolicy, load_model
     from rlmemo.policies.precision import faster_dtype
 
     timeline = load_timelines(given.timelines).timelines[0]
     first = len(timeline) // 2
     rounds, each = (2, 16) if given.quick else (given.rounds, 64)
+    starts = first + each * np.arange(rounds)
+    models = {"embedded": load_model()[0]}
+    if given.run:
+        models["run"] = LanguagePolicy.load(given.run).model
     line: dict[str, object] = {
-        "embedded": measure(
-            Ways(load_model()[0], timeline), first + each * np.arange(rounds), each, each, True
-        )
+        name: measure(Ways(model, timeline), starts, each, each, True) for name, model in models.items()
     }
     if not given.skip_large:
         shape, name = (SMALL, "small_text") if given.quick else (SHAPE_06B, "qwen3_0.6b_shape")
