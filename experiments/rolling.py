@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--boosters", type=int, help="use the first so many boosters of the scorer (all)")
     parser.add_argument("--pools", help="weights of the scorer (0, 1/2, the product's, 3/4, 1)")
     args = parser.parse_args()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
     from env.sources import load_timelines
     from env.splits import chrono, sessions
