@@ -127,7 +127,7 @@ def table(found: list[list[Answers]], draws: Any) -> str:
     """Rows of Markdown; found: by share, then by seed. draws: over the events of all shares, in order."""
     rows = [f"| {len(draws.groups):,} events | " + " | ".join(METRICS) + " | log loss |"]
     rows.append("|---|" + "---|" * (len(METRICS) + 1))
-    for name in found[0][0]:
+    for name in [n for n in found[0][0] if all(n in a for seeds in found for a in seeds)]:
         cells = []
         for value in METRICS.values():
             change = np.concatenate(
@@ -142,15 +142,32 @@ def table(found: list[list[Answers]], draws: Any) -> str:
     return "\n".join(rows)
 
 
+def shares(text: str) -> list[float]:
+    """Numbers from 0 to 1, joined by commas."""
+    try:
+        found = [float(x) for x in text.split(",")]
+    except ValueError:
+        found = [-1.0]
+    if not all(0 <= x <= 1 for x in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: give numbers from 0 to 1, such as 0.4,0.8")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--timelines", default="webtrackr", help="what to learn from")
-    parser.add_argument("--until", default="0.4,0.6,0.8", help="shares of each user's events")
-    parser.add_argument("--seeds", default="0,1", help="of scorers, trees and training")
-    parser.add_argument("--boosters", type=int, help="use the first so many boosters of the scorer (all)")
-    parser.add_argument("--pools", help="weights of the scorer (0, 1/2, the product's, 3/4, 1)")
+    parser.add_argument(
+        "--until", type=shares, default=[0.4, 0.6, 0.8], metavar="X,X", help="shares of each user's events"
+    )
+    parser.add_argument("--seeds", default="0,1", metavar="N,N", help="of scorers, trees and training")
+    parser.add_argument(
+        "--boosters", type=int, choices=(1, 2), help="use the first so many boosters of the scorer (all)"
+    )
+    parser.add_argument(
+        "--pools", type=shares, metavar="X,X", help="weights of the scorer (0, 1/2, the product's, 3/4, 1)"
+    )
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
@@ -159,10 +176,10 @@ def main() -> None:
     from rlmemo.bootstrap import Draws, session_groups
     from rlmemo.policies.language import POOL
 
-    pools = [float(x) for x in args.pools.split(",")] if args.pools else [0.0, 0.5, POOL, 0.75, 1.0]
+    pools = args.pools or [0.0, 0.5, POOL, 0.75, 1.0]
     whole = load_timelines(args.timelines, seed=0).timelines
     found, of = [], []
-    for share in [float(x) for x in args.until.split(",")]:
+    for share in args.until:
         timelines = [ended(x, share) for x in whole]
         split = chrono(timelines)
         of += [sessions(x)[i] for x, i in zip(timelines, split.test, strict=True)]
