@@ -16,7 +16,6 @@ from functools import lru_cache
 from importlib.resources import files
 
 import numpy as np
-from numba import njit
 
 LEAVES = 256
 
@@ -39,21 +38,9 @@ class Tree:
 
     def tokens(self, values: np.ndarray) -> np.ndarray:
         """Token numbers, int64 [m], of float32 values [m, len(FEATURES) + len(CONTEXT)]."""
-        return self.leaf[_reached(values, self.feature, self.threshold, self.left, self.right)]
+        from rlmemo.policies.tree_kernel import reached
 
-
-@njit(cache=True)
-def _reached(
-    values: np.ndarray, feature: np.ndarray, threshold: np.ndarray, left: np.ndarray, right: np.ndarray
-) -> np.ndarray:
-    """The leaf node of every row, int64 [m]."""
-    node = np.zeros(len(values), np.int64)
-    for row in range(len(values)):
-        at = 0
-        while feature[at] >= 0:
-            at = left[at] if values[row, feature[at]] <= threshold[at] else right[at]
-        node[row] = at
-    return node
+        return self.leaf[reached(values, self.feature, self.threshold, self.left, self.right)]
 
 
 @lru_cache(maxsize=1)

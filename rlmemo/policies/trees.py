@@ -12,10 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
-
-ROWS = 128
-"""Rows asked together: they stay in a core's first cache."""
 
 
 @dataclass(frozen=True)
@@ -69,43 +65,10 @@ class Trees:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Raw scores, float64 [m], of float32 rows [m, columns] without missing values; columns beyond those
         that the trees know are not read."""
-        return _scores(rows, self.root, self.child, self.feature, self.threshold, self.leaf)
+        from rlmemo.policies.tree_kernel import scores
+
+        return scores(rows, self.root, self.child, self.feature, self.threshold, self.leaf)
 
 
 def _numbers(said: dict[str, str], name: str) -> np.ndarray:
     return np.array(said.get(name, "").split(), np.int64)
-
-
-@njit(cache=True)
-def _scores(
-    rows: np.ndarray,
-    root: np.ndarray,
-    child: np.ndarray,
-    feature: np.ndarray,
-    threshold: np.ndarray,
-    leaf: np.ndarray,
-) -> np.ndarray:
-    m = len(rows)
-    out = np.zeros(m)
-    for first in range(0, m, ROWS):
-        for start in root:
-            # Four rows at a time: a core follows one while it waits for the others.
-            for r in range(first, min(first + ROWS, m), 4):
-                r1, r2, r3 = min(r + 1, m - 1), min(r + 2, m - 1), min(r + 3, m - 1)
-                a = b = c = d = start
-                while True:
-                    next_a = child[2 * a + (not np.float64(rows[r, feature[a]]) <= threshold[a])]
-                    next_b = child[2 * b + (not np.float64(rows[r1, feature[b]]) <= threshold[b])]
-                    next_c = child[2 * c + (not np.float64(rows[r2, feature[c]]) <= threshold[c])]
-                    next_d = child[2 * d + (not np.float64(rows[r3, feature[d]]) <= threshold[d])]
-                    if next_a == a and next_b == b and next_c == c and next_d == d:
-                        break
-                    a, b, c, d = next_a, next_b, next_c, next_d
-                out[r] += leaf[a]
-                if r + 1 < m:
-                    out[r1] += leaf[b]
-                if r + 2 < m:
-                    out[r2] += leaf[c]
-                if r + 3 < m:
-                    out[r3] += leaf[d]
-    return out
