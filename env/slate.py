@@ -83,6 +83,10 @@ class Slates:
     context: np.ndarray
     answer: np.ndarray
 
+    def at(self, rows: np.ndarray | slice) -> Slates:
+        """Some of the decisions, one row each."""
+        return Slates(self.candidates[rows], self.features[rows], self.context[rows], self.answer[rows])
+
 
 def site_ids(timeline: Timeline) -> np.ndarray:
     """Site of every target, int32 [len(names)]: targets with equal `site_key` share one. A target is a page

@@ -40,6 +40,7 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
 from env.slate import Slates
 from env.timeline import Timeline
 from rlmemo.policies.readings import SlotReading
@@ -261,8 +262,8 @@ def text_model(shape: dict[str, Any], timeline: Timeline, dtype: str, keep: int 
     return model
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, object]:
-    """Measure and print; also returned."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0] if __doc__ else "",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -327,8 +328,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     if max(load) > torch.get_num_threads() + 0.5:
         line["warning"] = "other programs were running: the load average was above this one's own"
     print(json.dumps(line))
-    return line
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -77,19 +77,18 @@ class Bench:
 
     def judge(self, policy: Any) -> dict[str, Any]:
         """Estimates of a policy on validation, and its reciprocal ranks for paired differences."""
-        from rlmemo.metrics import places, ranking_metrics
+        from rlmemo.metrics import places, rank_scores, ranking_metrics
         from rlmemo.policies.protocol import Ranking
 
         made = [policy.rank(x, i) for x, i in zip(self.ground.timelines, self.indices, strict=True)]
         both = Ranking.join(made)
         found = ranking_metrics(both, self.answers, self.draws)
-        place = places(both, self.answers)
-        reciprocal = np.where((place >= 0) & (place < 5), 1.0 / (np.maximum(place, 0) + 1.0), 0.0)
+        reciprocal = rank_scores(places(both, self.answers))["mrr@5"]
         return {"metrics": {m: found[m] for m in METRICS}, "reciprocal": reciprocal}
 
 
 def train_one(
-    bench: Bench, config: Any, states: Any, path: Path, adapter: Path | None = None
+    ground: Any, config: Any, states: Any, path: Path, adapter: Path | None = None
 ) -> dict[str, Any]:
     """Train by SFT and save to `path`; parameters, updates and seconds of processor time."""
     from rlmemo.learning.adapters import count
@@ -101,7 +100,7 @@ def train_one(
     path.mkdir(parents=True, exist_ok=True)
     began = time.process_time()
     model, found = run_sft(
-        config, RunFolder(path), bench.ground, states, load_model(config.model), Interrupt(),
+        config, RunFolder(path), ground, states, load_model(config.model), Interrupt(),
         lambda *_: None, adapter=adapter,
     )  # fmt: skip
     trained = count(model)[0]
@@ -136,7 +135,7 @@ def compare_kinds(bench: Bench, given: argparse.Namespace, work: Path) -> list[d
             )  # fmt: skip
             config = dataclasses.replace(config, sft_lr=config.sft_lr * scale)
             path = work / f"{kind}-{scale:g}"
-            made = train_one(bench, config, states, path)
+            made = train_one(bench.ground, config, states, path)
             row = {
                 "kind": kind,
                 "lr": config.sft_lr,
@@ -169,7 +168,7 @@ def compare_users(
         folders, seconds, updates = {}, 0.0, 0
         for user, states in zip(users, each, strict=True):
             path = work / f"{scale:g}-{safe_name(user)}"
-            made = train_one(bench, config, states, path, before)
+            made = train_one(bench.ground, config, states, path, before)
             folders[user] = path / "adapter"
             seconds, updates = seconds + made["seconds"], updates + made["updates"]
         switch = Switching(load_model(config.model)[0], before, folders)
@@ -184,7 +183,7 @@ def compare_users(
             part_states(bench.ground.split.train), sum(map(len, each)) // len(each), 0, given.seed + 1
         )
         path = work / f"{scale:g}-control"
-        made = train_one(bench, config, every, path, before)
+        made = train_one(bench.ground, config, every, path, before)
         found = bench.judge(policy_of(config, path / "adapter"))
         rows.append({"kind": "shared, on", "lr": config.sft_lr, **made, **found})
         print(line(rows[-1], bench.draws.difference(found["reciprocal"], shared["reciprocal"])), flush=True)

@@ -20,16 +20,6 @@ from typing import Any
 import numpy as np
 
 
-def given(ranking: Any, opened: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(place of what was opened, int64 [D], 99 where it is not listed; log-probability given to it or to
-    none, float64 [D])."""
-    right = ranking.targets == opened[:, None]
-    place = np.where(right.any(1), right.argmax(1), 99)
-    rows = np.arange(len(place))
-    p = np.where(place < 99, ranking.probability[rows, np.minimum(place, right.shape[1] - 1)], ranking.none)
-    return place, np.log(np.maximum(p.astype(np.float64), 1e-6))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -42,8 +32,9 @@ def main() -> None:
     from env.sources import load_timelines
     from env.splits import chrono
     from experiments.pretrain_base import evaluate, held_out_rows
+    from rlmemo.metrics import answer_log_p, places, rank_scores
     from rlmemo.policies import language
-    from rlmemo.policies.protocol import decisions
+    from rlmemo.policies.protocol import Ranking, decisions
     from rlmemo.policies.reading import encode_prompts
     from rlmemo.policies.scorer import WIDE, looked_at
 
@@ -54,6 +45,7 @@ def main() -> None:
         slates = looked_at(build_slates(timeline, WIDE), rows)
         prompts = encode_prompts(slates, timeline.target, rows, here=np.arange(len(rows)))
         parts.append((prompts, slates, timeline.target[rows + 1]))
+    opened = np.concatenate([answers for _, _, answers in parts])
     held_out = held_out_rows()
     first: dict[str, np.ndarray] = {}
     rate = None
@@ -72,15 +64,18 @@ def main() -> None:
         per_second = sum(len(prompts) for prompts, _, _ in parts) / (time.process_time() - began)
         rate = rate or per_second
         for name, pool in (("alone", 0.0), ("pooled", language.POOL), ("scorer", 1.0)):
-            made = [
-                given(language.ranking(x, slates.candidates, slates.score, pool), opened)
-                for x, (_, slates, opened) in zip(said, parts, strict=True)
-            ]
-            place, log_p = (np.concatenate(x) for x in zip(*made, strict=True))
+            made = Ranking.join(
+                [
+                    language.ranking(x, slates.candidates, slates.score, pool)
+                    for x, (_, slates, _) in zip(said, parts, strict=True)
+                ]
+            )
+            place = places(made, opened)
+            log_p = answer_log_p(made, place)
             d = first.setdefault(name, log_p) - log_p
             half = 1.96 * float(d.std()) / len(d) ** 0.5
             line[name] = {
-                **{f"hr@{k}": round(float((place < k).mean()), 4) for k in (1, 3, 5)},
+                **{k: round(float(v.mean()), 4) for k, v in rank_scores(place).items() if k != "mrr@5"},
                 "log_loss": round(float(-log_p.mean()), 4),
                 "log_loss_change": [round(float(x), 4) for x in (d.mean(), d.mean() - half, d.mean() + half)],
             }

@@ -346,14 +346,13 @@ def windows(policy: Policy, begun: Start, costs: Sequence[Any], part: Sequence[n
 
 def ranking_numbers(test: Sequence[Window]) -> dict[str, float]:
     """hr@1, hr@5 and log loss of the windows' rankings."""
-    hits, losses = [], []
-    for w in test:
-        right = w.ranking.targets == w.timeline.target[w.start : w.stop, None]
-        hits.append(np.column_stack([right[:, :1].any(1), right[:, :5].any(1)]))
-        p = np.where(right.any(1), (w.ranking.probability * right).sum(1), w.ranking.none)
-        losses.append(-np.log(np.maximum(p, 1e-6)))
-    hr = np.concatenate(hits).mean(0)
-    return {"hr@1": float(hr[0]), "hr@5": float(hr[1]), "log_loss": float(np.concatenate(losses).mean())}
+    from rlmemo.metrics import answer_log_p, places, rank_scores
+    from rlmemo.policies.protocol import Ranking
+
+    ranking = Ranking.join([w.ranking for w in test])
+    place = places(ranking, np.concatenate([w.timeline.target[w.start : w.stop] for w in test]))
+    found = {k: float(score.mean()) for k, score in rank_scores(place).items() if k in ("hr@1", "hr@5")}
+    return found | {"log_loss": float(-answer_log_p(ranking, place).mean())}
 
 
 def columns(outcomes: Outcomes, worth: Any) -> np.ndarray:

@@ -61,7 +61,7 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
     Columns: the prompt, the answer's two tokens as input, then the label tokens at `<plan>` (a letter or
     END), after the letter (a delay, or PAD) and at `<when>`.
     """
-    from env.slate import Slates, slates_from_columns
+    from env.slate import slates_from_columns
     from experiments.personas import persona
     from rlmemo.policies import reading as r
     from rlmemo.policies.scorer import WIDE, base_scorer, narrowed, right_places
@@ -77,9 +77,7 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
     score = base_scorer().log_p(wide, rows)
     if most > 0:
         score = informed(score, right_places(wide, rows), float(rng.uniform(0.0, most)), rng)
-    slates = narrowed(
-        Slates(wide.candidates[rows], wide.features[rows], wide.context[rows], wide.answer[rows]), score
-    )
+    slates = narrowed(wide.at(rows), score)
     ago = slates.features[:, :, 19]
     rank = ago.argsort(1).argsort(1)  # order of last use within the slate, a stand-in for the LRU
     held = rng.integers(0, 10, (len(rows), 1))

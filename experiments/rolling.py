@@ -27,10 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.compare_bases import given
+from experiments.compare_adapters import policy_of, train_one
+from rlmemo.errors import run_main
 
 Answers = dict[str, tuple[np.ndarray, np.ndarray]]
-"""By name of a way to rank: (place of what was opened, 99 where not listed; log-probability given to it)."""
+"""By name of a way to rank: (place of what was opened, log-probability given to it) of every event."""
 
 
 def ended(timeline: Any, share: float) -> Any:
@@ -47,10 +48,7 @@ def ways(
     """(name, how it ranks decisions of a timeline) after learning from the training part."""
     from env.cost import WorldConfig, cost_model
     from rlmemo.learning.config import make_config
-    from rlmemo.learning.folder import RunFolder
-    from rlmemo.learning.sft import run_sft, save_adapter
     from rlmemo.learning.states import Ground, draw, part_states
-    from rlmemo.learning.training import Interrupt
     from rlmemo.policies import language
     from rlmemo.policies.gbdt import GbdtPolicy
     from rlmemo.policies.readings import SlotReading
@@ -66,21 +64,16 @@ def ways(
     crossed = Crossed(some[0], tuple(some[1:]))
     states, _ = draw(part_states(ground.split.train), config.sft_states, config.plan_states, config.seed)
     with tempfile.TemporaryDirectory() as work:
-        base = language.load_model(config.model)
-        model, _ = run_sft(
-            config, RunFolder(Path(work)), ground.scored(crossed), states, base, Interrupt(), lambda *_: None
-        )
-        save_adapter(model, Path(work) / "adapter", config.model)
-        read = language.load_adapted(config.model, Path(work) / "adapter")
-    read.reading = SlotReading(crossed.final)
-    said: dict[tuple[int, bytes], Any] = {}
+        train_one(ground.scored(crossed), config, states, Path(work))
+        model = policy_of(config, Path(work) / "adapter").model
+    model.reading = SlotReading(crossed.final)
+    said: dict[int, Any] = {}
 
     def pooled(timeline: Any, rows: np.ndarray, pool: float) -> Any:
-        slates = read.reading.look(timeline, rows)
-        key = (id(timeline), rows.tobytes())
-        if key not in said:
-            said[key] = language.read(read, read.reading.prompts(timeline, slates, rows))
-        return language.ranking(said[key], slates.candidates[rows], slates.score[rows], pool)
+        slates = model.reading.look(timeline, rows)
+        if id(timeline) not in said:
+            said[id(timeline)] = language.read(model, model.reading.prompts(timeline, slates, rows))
+        return language.ranking(said[id(timeline)], slates.candidates[rows], slates.score[rows], pool)
 
     for pool in pools:
         name = {0.0: "the model alone", 1.0: "its scorer alone"}.get(pool, f"{pool:.2f} of the scorer")
@@ -97,43 +90,40 @@ def ways(
 
 def judged(timelines: list[Any], split: Any, rankers: Iterator[tuple[str, Any]], note: str) -> Answers:
     """What every way to rank said of the test part."""
-    from rlmemo.policies.protocol import decisions
+    from rlmemo.metrics import answer_log_p, places
+    from rlmemo.policies.protocol import Ranking, decisions
 
+    opened = np.concatenate([x.target[events] for x, events in zip(timelines, split.test, strict=True)])
     found = {}
     shown = sys.stderr.isatty()
     for name, rank in rankers:
         if shown:
             print(f"\r{note}: {name}".ljust(60), end="", file=sys.stderr, flush=True)
-        parts = [
-            given(rank(timeline, decisions(events)), timeline.target[events])
-            for timeline, events in zip(timelines, split.test, strict=True)
-        ]
-        place, log_p = (np.concatenate(x) for x in zip(*parts, strict=True))
-        found[name] = (place, log_p)
+        made = [rank(x, decisions(events)) for x, events in zip(timelines, split.test, strict=True)]
+        both = Ranking.join(made)
+        place = places(both, opened)
+        found[name] = (place, answer_log_p(both, place))
     if shown:
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
     return found
 
 
-METRICS = {
-    "hr@1": lambda place: (place < 1) * 1.0,
-    "hr@3": lambda place: (place < 3) * 1.0,
-    "hr@5": lambda place: (place < 5) * 1.0,
-    "mrr@5": lambda place: np.where(place < 5, 1.0 / (place + 1.0), 0.0),
-}
-
-
 def table(found: list[list[Answers]], draws: Any) -> str:
     """Rows of Markdown; found: by share, then by seed. draws: over the events of all shares, in order."""
-    rows = [f"| {len(draws.groups):,} events | " + " | ".join(METRICS) + " | log loss |"]
-    rows.append("|---|" + "---|" * (len(METRICS) + 1))
+    from rlmemo.metrics import rank_scores
+
+    def scores(name: str) -> dict[str, np.ndarray]:
+        """Means over the seeds, events of all shares in a row."""
+        by_seed = [rank_scores(np.concatenate([a[name][0] for a in one])) for one in zip(*found, strict=True)]
+        return {metric: np.mean([x[metric] for x in by_seed], axis=0) for metric in by_seed[0]}
+
+    best = scores("gbdt")
+    rows = [f"| {len(draws.groups):,} events | " + " | ".join(best) + " | log loss |"]
+    rows.append("|---|" + "---|" * (len(best) + 1))
     for name in [n for n in found[0][0] if all(n in a for seeds in found for a in seeds)]:
         cells = []
-        for value in METRICS.values():
-            change = np.concatenate(
-                [np.mean([value(a[name][0]) - value(a["gbdt"][0]) for a in seeds], axis=0) for seeds in found]
-            )
-            e = draws.ratio(change)
+        for metric, score in scores(name).items():
+            e = draws.difference(score, best[metric])
             cells.append(f"{1000 * e.value:+.1f} [{1000 * e.low:+.1f}, {1000 * e.high:+.1f}]")
         if name == "gbdt":
             cells = ["0"] * len(cells)
@@ -153,6 +143,13 @@ def shares(text: str) -> list[float]:
     return found
 
 
+def whole(text: str) -> list[int]:
+    """Whole numbers from 0 on, joined by commas."""
+    if not all(x.strip().isdecimal() for x in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r}: give whole numbers, such as 0,1")
+    return [int(x) for x in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -161,7 +158,9 @@ def main() -> None:
     parser.add_argument(
         "--until", type=shares, default=[0.4, 0.6, 0.8], metavar="X,X", help="shares of each user's events"
     )
-    parser.add_argument("--seeds", default="0,1", metavar="N,N", help="of scorers, trees and training")
+    parser.add_argument(
+        "--seeds", type=whole, default=[0, 1], metavar="N,N", help="of scorers, trees and training"
+    )
     parser.add_argument(
         "--boosters", type=int, choices=(1, 2), help="use the first so many boosters of the scorer (all)"
     )
@@ -177,14 +176,14 @@ def main() -> None:
     from rlmemo.policies.language import POOL
 
     pools = args.pools or [0.0, 0.5, POOL, 0.75, 1.0]
-    whole = load_timelines(args.timelines, seed=0).timelines
+    everything = load_timelines(args.timelines, seed=0).timelines
     found, of = [], []
     for share in args.until:
-        timelines = [ended(x, share) for x in whole]
+        timelines = [ended(x, share) for x in everything]
         split = chrono(timelines)
         of += [sessions(x)[i] for x, i in zip(timelines, split.test, strict=True)]
         seeds = []
-        for seed in map(int, args.seeds.split(",")):
+        for seed in args.seeds:
             rankers = ways(timelines, split, seed, args.boosters, pools)
             seeds.append(judged(timelines, split, rankers, f"until {share:g}, seed {seed}"))
         found.append(seeds)
@@ -192,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -32,6 +32,7 @@ from rlmemo.metrics import (
     none_calibration,
     places,
     prewarm_metrics,
+    rank_scores,
     ranking_metrics,
     timing_metrics,
 )
@@ -376,10 +377,7 @@ class _Run:
                 for k, (u, _, _) in enumerate(self.parts)
             }
             judged.curve = self._curve(np.asarray(curve))
-            five = 1.0 * ((place >= 0) & (place < 5))
-            judged.per_event = {
-                "hr@1": 1.0 * (place == 0), "hr@5": five, "mrr@5": five / np.maximum(place + 1.0, 1.0),
-            }  # fmt: skip
+            judged.per_event = {k: score for k, score in rank_scores(place).items() if k in PAIRED}
         for budget, found in sorted(outcomes.items()):
             opens = self._opens(found)
             if budget in setting.budgets:

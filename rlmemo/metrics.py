@@ -116,17 +116,25 @@ def places(ranking: Ranking, answers: np.ndarray) -> np.ndarray:
     return np.where(found.any(axis=1), found.argmax(axis=1), -1)
 
 
+def rank_scores(place: np.ndarray) -> dict[str, np.ndarray]:
+    """What each answer at a `places` int64 [D] counts for hr@1, hr@3, hr@5 and mrr@5, float64 [D] each."""
+    out = {f"hr@{k}": ((place >= 0) & (place < k)).astype(np.float64) for k in (1, 3, 5)}
+    return out | {"mrr@5": out["hr@5"] / np.maximum(place + 1.0, 1.0)}
+
+
+def answer_log_p(ranking: Ranking, place: np.ndarray) -> np.ndarray:
+    """Log-probability given to each answer at a `places` int64 [D], none's where it is not listed: [D]."""
+    listed = ranking.probability[np.arange(len(place)), np.maximum(place, 0)]
+    return np.log(np.maximum(np.where(place >= 0, listed, ranking.none), SMALLEST))
+
+
 def ranking_metrics(ranking: Ranking, answers: np.ndarray, draws: Draws) -> dict[str, Estimate]:
     """hr@1, hr@3, hr@5, mrr@5, hr@1_macro, log_loss and ece of a ranking whose answers are known."""
     place = places(ranking, answers)
-    within = {k: ((place >= 0) & (place < k)).astype(np.float64) for k in (1, 3, 5)}
-    reciprocal = within[5] / np.maximum(place + 1.0, 1.0)
-    rows = np.arange(len(place))
-    given = np.where(place >= 0, ranking.probability[rows, np.maximum(place, 0)], ranking.none)
-    out = {f"hr@{k}": draws.ratio(v) for k, v in within.items()}
-    out["mrr@5"] = draws.ratio(reciprocal)
-    out["hr@1_macro"] = draws.macro(within[1])
-    out["log_loss"] = draws.ratio(-np.log(np.maximum(given, SMALLEST)))
+    scores = rank_scores(place)
+    out = {name: draws.ratio(score) for name, score in scores.items()}
+    out["hr@1_macro"] = draws.macro(scores["hr@1"])
+    out["log_loss"] = draws.ratio(-answer_log_p(ranking, place))
     out["ece"] = calibration(ranking, answers, draws).ece
     out["ece_all"] = listed_calibration(ranking, answers, draws).ece
     out["ece_none"] = none_calibration(ranking, answers, draws).ece

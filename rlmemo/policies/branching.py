@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rlmemo.policies.lean import hooked
+from rlmemo.policies.lean import needs_its_code
 
 KINDS = ("qwen2", "qwen3", "llama")
 """Architectures whose attention is plain: everything before, no bias, no sinks, no cap on the scores."""
@@ -31,7 +31,7 @@ def can_branch(model: Any) -> bool:
     """Whether a `Story` can be read by this model: a plain attention model without anything around it."""
     from transformers import PreTrainedModel
 
-    if not isinstance(model, PreTrainedModel) or model.training or hooked(model):
+    if not isinstance(model, PreTrainedModel) or model.training or needs_its_code(model):
         return False
     config = model.config
     layers = getattr(config, "layer_types", None)

@@ -21,7 +21,7 @@ AT_ONCE = 32
 def fits(model: Any) -> bool:
     """Whether `hidden` computes what the model would: a small, bare Qwen3 on the CPU, no adapter in it."""
     known = _known()
-    if type(model) not in known or model.training or hooked(model, known):
+    if type(model) not in known or model.training or needs_its_code(model, known):
         return False
     config = model.config
     return bool(
@@ -47,9 +47,9 @@ def _known() -> frozenset[type]:
     })  # fmt: skip
 
 
-def hooked(model: Any, known: frozenset[type] | None = None) -> bool:
-    """Whether something has put a hook into the model, or a module that is not of the `known` kinds, so that
-    its own code has to run."""
+def needs_its_code(model: Any, known: frozenset[type] | None = None) -> bool:
+    """Whether the model's own code has to run: something has put a hook into it, or a module that is not of
+    the `known` kinds (None: any is)."""
     waiting = [model]
     while waiting:  # a quarter of the time of `any(... for part in model.modules())`
         part = waiting.pop()

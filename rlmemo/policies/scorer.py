@@ -235,7 +235,7 @@ def looked_at(slates: Slates, indices: np.ndarray, scorer: Scorer | None = None)
     """Decisions `indices` of wide slates as a model that reads `scorer` (None: the shipped one) reads them:
     one row each, in their order."""
     indices = np.asarray(indices, np.int64)
-    rows = Slates(*(x[indices] for x in (slates.candidates, slates.features, slates.context, slates.answer)))
+    rows = slates.at(indices)
     chosen = scorer or base_scorer()
     return narrowed(rows, chosen.log_p(rows, np.arange(len(indices))))
 
@@ -258,40 +258,33 @@ def fit_scorers(slates: Sequence[Slates], train: Sequence[np.ndarray], *, seed: 
         pieces = [(s, one[b]) for s, one in zip(slates, blocks, strict=True) if len(one[b])]
         rows.append(np.concatenate([columns(s, block, base) for s, block in pieces]))
         right.append(np.concatenate([right_places(s, block) for s, block in pieces]))
-    folds: list[list[Any]] = [[] for _ in range(BLOCKS)]
-    said: list[list[np.ndarray]] = [[] for _ in range(BLOCKS)]
-    final = []
-    for width in WIDTHS:
-        rounds = []
-        for b in range(BLOCKS):
-            others = [c for c in range(BLOCKS) if c != b]
-            booster = boost(
-                np.concatenate([rows[c][:, :width] for c in others]),
-                np.concatenate([right[c] for c in others]),
-                places,
-                seed=seed,
-                rounds=ROUNDS,
-                held=(rows[b][:, :width], right[b]),
-                learning_rate=FAST,
-            )
-            folds[b].append(booster)
-            rounds.append(booster.best_iteration)
-            said[b].append(booster.predict(rows[b][:, :width], num_threads=1).reshape(-1, places + 1))
-        final.append(
-            boost(
-                np.concatenate([r[:, :width] for r in rows]),
-                np.concatenate(right),
-                places,
-                seed=seed,
-                rounds=max(1, round(float(np.mean(rounds)) * BLOCKS / (BLOCKS - 1))),
-                learning_rate=FAST,
-            )
+
+    def fit(width: int, blocks: Sequence[int], rounds: int, held: int | None = None) -> Any:
+        return boost(
+            np.concatenate([rows[b][:, :width] for b in blocks]),
+            np.concatenate([right[b] for b in blocks]),
+            places,
+            seed=seed,
+            rounds=rounds,
+            held=None if held is None else (rows[held][:, :width], right[held]),
+            learning_rate=FAST,
         )
+
+    every = range(BLOCKS)
+    folds = [[fit(w, [c for c in every if c != b], ROUNDS, held=b) for w in WIDTHS] for b in every]
+    said = [
+        [x.predict(rows[b][:, : x.num_feature()], num_threads=1).reshape(-1, places + 1) for x in fold]
+        for b, fold in enumerate(folds)
+    ]
     found = log_loss(np.concatenate([pooled(x) for x in said]), np.concatenate(right))
     before = np.concatenate([r[:, -1].reshape(-1, places + 1) for r in rows])
     if found >= log_loss(before, np.concatenate(right)):
         return Crossed(base, ())
-    return Crossed(Scorer(tuple(final), base), tuple(Scorer(tuple(f), base) for f in folds))
+    rounds = [float(np.mean([fold[k].best_iteration for fold in folds])) for k in range(len(WIDTHS))]
+    final = [
+        fit(w, every, max(1, round(n * BLOCKS / (BLOCKS - 1)))) for w, n in zip(WIDTHS, rounds, strict=True)
+    ]
+    return Crossed(Scorer(tuple(final), base), tuple(Scorer(tuple(fold), base) for fold in folds))
 
 
 def load_scorer(path: Path, below: Scorer | None = None) -> Scorer:

@@ -95,8 +95,7 @@ class Following:
     def _look(self) -> Slates:
         """The slate that the model looks at now, one row."""
         if self._looked is None:
-            w = self._slates.window
-            now = Slates(w.candidates[-1:], w.features[-1:], w.context[-1:], w.answer[-1:])
+            now = self._slates.window.at(slice(-1, None))
             self._looked = looked_at(now, np.zeros(1, np.int64), self._slots.scorer) if self._slots else now
         return self._looked
 
