@@ -1,6 +1,6 @@
 """The embedded model against `gbdt` on earlier parts of a recording, from rolling origins.
 
-    python -m experiments.rolling --until 0.4,0.6,0.8 --seeds 0,1            # some 15 minutes on one core
+    python -m experiments.rolling --until 0.4,0.6,0.8 --seeds 0,1            # some 5 minutes on one core
     python -m experiments.rolling --boosters 1                               # a scorer of one booster alone
 
 Every user's timeline is taken as if it had ended after a share of its events (`--until`); what is left is
