@@ -191,7 +191,9 @@ class TrainConfig:
     ppo_value_clip: float = _setting(
         0.5, "how far a value may move in a rollout's updates, in standard deviations of the returns", "ppo"
     )
-    ppo_half_life: float = _setting(300.0, "seconds in which what is to come counts half", "ppo")
+    ppo_half_life: float = _setting(
+        0.0, "seconds in which what is to come counts half (0: it counts in full, as the reward does)", "ppo"
+    )
     ppo_lambda: float = _setting(0.9, "0 trusts the critic, 1 what was seen", "ppo")
     ppo_entropy: float = _setting(0.0, "weight of the entropy bonus", "ppo")
     ppo_kl: float = _setting(1.0, "divergence from the model at the start that is aimed at, nats", "ppo")
@@ -382,7 +384,7 @@ def _check(config: TrainConfig, where: str) -> None:
         "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
         "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
         "kto_batch": 2, "seed": 0, "ppo_rollouts": 1, "ppo_lanes": 1, "ppo_steps": 2, "ppo_episode": 2,
-        "ppo_batch": 2, "ppo_lambda": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4,
+        "ppo_batch": 2, "ppo_lambda": 0, "ppo_half_life": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4,
         "ppo_validate": 1, "ppo_patience": 1, "group_states": 1, "group_plans": 2, "group_batch": 2,
         "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
         "history": 1, "micro_batch": 0, "preference_rounds": 1, "dpo_sft": 0,
@@ -406,7 +408,7 @@ def _check(config: TrainConfig, where: str) -> None:
     positive = [
         f.name
         for f in settings()
-        if f.name.endswith(("_lr", "_epochs", "_beta", "temperature", "_clip", "_half_life", "_kl"))
+        if f.name.endswith(("_lr", "_epochs", "_beta", "temperature", "_clip", "_kl"))
     ]
     for name in [*positive, "budget"]:
         if not getattr(config, name) > 0:

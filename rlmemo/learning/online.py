@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -52,7 +53,7 @@ def run_online(
         config = replace(config, ppo_rollouts=min(config.ppo_rollouts, enough))
         with display.stage(f"PPO on {config.ppo_rollouts * rollout} decisions") as bar:
             judge = Validation(ground, start, config.seed, _scorer(folder))
-            field = field_of(ground, start.reward, feedback)
+            field = field_of(ground, start.reward, feedback, config.ppo_half_life or math.inf)
             model, found = run_ppo(config, folder, field, judge, adapter, base, interrupt, bar)
             was, now = found["start_validation"], found["best_validation"]
             bar.note = f"{was:+.3f} to {now:+.3f} an open on validation"

@@ -2,8 +2,9 @@
 
     rollout      many episodes side by side, sampled from the policy in the world that its own plans made
                  (`rlmemo.learning.rollout`); rewards are credited to the plan that they follow from
-    advantages   GAE over the decisions of an episode, discounted by the clock, against a critic that sees
-                 more than the prompt, and what came next (`rlmemo.learning.value`); then normalised
+    advantages   GAE over the decisions of an episode, against a critic that sees more than the prompt, and
+                 what came next (`rlmemo.learning.value`); then normalised. Nothing is discounted, or credits
+                 and returns are by the same half-life
     updates      TRL's clipped loss with the mask of a plan in it, an entropy bonus and the divergence
                  from the model it began with, whose weight adapts; and the critic's clipped loss
     keeping      every few rollouts the policy's likeliest plans are played on validation; the best adapter
@@ -126,7 +127,7 @@ class EpisodeTrainer(GRPOTrainer):
     def estimate(self, played: Rollout, value: np.ndarray, lam: float) -> np.ndarray:
         """Advantages of a rollout, flat."""
         shape = (self.config.ppo_lanes, self.config.ppo_steps)
-        discount = discounts(played.gap_s, self.config.ppo_half_life)
+        discount = discounts(played.gap_s, self.field.half_life_s)
         reward, value, discount, last = (
             x.reshape(shape) for x in (played.reward, value, discount, played.last)
         )
