@@ -13,8 +13,8 @@ world as it is, and it moves consequences to their causes, which is what makes t
 
 Such a shaping changes no optimal policy only if the discount stands in it, gamma * Phi(next) - Phi(now) (Ng,
 Harada and Russell 1999). Plain differences (`half_life_s` infinite, gamma = 1) may be summed and must not be
-discounted afterwards: that would pay for acting early. Whoever discounts says by how much here; the discounted
-sum of the credits is then the discounted record of all plans less that of no plans.
+discounted afterwards: that would pay for acting early. Whoever discounts says by how much here; the
+discounted sum of the credits is then the discounted record of all plans less that of no plans.
 
 The worlds are followed until they are the same again, at most to the end of the timeline that is given: cut
 it after the last event that may be looked at. What is unused there is wasted.

@@ -112,7 +112,7 @@ def test_two_plans_stand_in_the_order_of_the_true_reward(
 def test_with_a_discount_the_shaped_return_is_the_discounted_return_less_the_potential(
     user: int, first: int, steps: int, half_life: float, seed: int
 ) -> None:
-    """Ng, Harada and Russell: the potential of the start, the reward of keeping still, is all that differs."""
+    """Ng, Harada, Russell: the potential of the start, the reward of keeping still, is all that differs."""
     ground, rng = small_ground(), np.random.default_rng(seed)
     world, t = WorldConfig(budget_targets=3.0), ground.timelines[user].t
     plans = random_plans(ground.slates[user].candidates[first : first + steps], rng)

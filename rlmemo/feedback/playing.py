@@ -51,9 +51,7 @@ class RatedField(Field):
         return reward, ahead
 
 
-def field(
-    ground: Ground, reward: Reward, feedback: Feedback | None, half_life_s: float = math.inf
-) -> Field:
+def field(ground: Ground, reward: Reward, feedback: Feedback | None, half_life_s: float = math.inf) -> Field:
     """The field to play on, with ratings where there are some."""
     if feedback is None or feedback.approval is None:
         return Field(ground, reward, half_life_s)

@@ -428,6 +428,17 @@ def _check(config: TrainConfig, where: str) -> None:
             f"{where}: group_batch {config.group_batch} does not hold whole groups of {config.group_plans} "
             f"plans; give a multiple of {config.group_plans}"
         )
+    batches = {} if config.init_adapter else {"sft_batch": config.sft_batch}
+    if config.preference:
+        batches |= {f"{config.preference}_batch": getattr(config, f"{config.preference}_batch")}
+    for name, batch in batches.items():
+        micro = config.micro_batch
+        if micro and micro < batch and batch % micro:
+            fits = max(x for x in range(1, micro) if not any(b % x for b in batches.values()))
+            raise InputError(
+                f"{where}: micro_batch {micro} does not divide {name} {batch}, so an update would not count "
+                f"{batch}; give one that does, such as {fits}"
+            )
     for name in config.dpo_loss.split("+"):
         if name not in DPO_LOSSES:
             close = difflib.get_close_matches(name, DPO_LOSSES, n=1)

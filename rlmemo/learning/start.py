@@ -29,7 +29,7 @@ from rlmemo.learning.folder import RunFolder, write_atomic
 from rlmemo.policies import hub
 from rlmemo.store import open_store
 
-LEAST_TRAINING, LEAST_TEST = 30, 5
+LEAST_TRAINING, LEAST_VALIDATION, LEAST_TEST = 30, 1, 5
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "numba", "lightgbm")
 
 
@@ -162,14 +162,16 @@ def check_policies(policies: str) -> None:
 
 
 def check_size(loaded: Loaded, split: Split) -> None:
-    """Raises InputError where there is too little to learn from or to test on."""
+    """Raises InputError where there is too little to learn from, to choose by or to test on."""
     counts = split.counts()
     events = sum(map(len, loaded.timelines))
-    if counts["train"] < LEAST_TRAINING or counts["test"] < LEAST_TEST:
+    least = {"train": LEAST_TRAINING, "validation": LEAST_VALIDATION, "test": LEAST_TEST}
+    if any(counts[part] < n for part, n in least.items()):
         raise InputError(
             f"{loaded.name}: {events} events (repeats collapsed) of {len(loaded.timelines)} user(s) leave "
-            f"{counts['train']} for training and {counts['test']} for the test; {LEAST_TRAINING} and "
-            f"{LEAST_TEST} are needed, so record more, or try --timelines demo"
+            f"{counts['train']} for training, {counts['validation']} for validation and {counts['test']} for "
+            f"the test; {LEAST_TRAINING}, {LEAST_VALIDATION} and {LEAST_TEST} are needed, so record "
+            "more (parts are cut within each user), or try --timelines demo"
         )
 
 
