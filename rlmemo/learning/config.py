@@ -228,7 +228,12 @@ class TrainConfig:
     )
 
     history: int = _setting(Loading.history, "events in a prompt at least, twice as many at most", "text")
-    micro_batch: int = _setting(0, "states in one pass; an update sums up several (0: all at once)", "text")
+    micro_batch: int = _setting(
+        0,
+        "states in one pass; an update sums up several (0: all at once); it divides the batches of the run's "
+        "stages",
+        "text",
+    )
     quantize: str = _setting("none", "4bit: the base model in 4 bits, through bitsandbytes", "text", QUANTIZE)
     dtype: str = _setting("auto", "in which a model of a hub reads on the CPU once trained", "text", DTYPES)
 
