@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import look
+from dashboard import jobs, look
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
 from dashboard.words import count, shown
@@ -103,11 +101,8 @@ def _import(where: Setting) -> None:
             path.write_bytes(file.getvalue())
             zone_given = ["--tz", tz.strip()] if tz.strip() else []
             name = Path(shown(file.name)).name
-            done = subprocess.run(
-                [sys.executable, "-m", "rlmemo.timelines", "import", str(path), "--db", str(where.db),
-                 "--name", name, *zone_given],
-                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
-            )  # fmt: skip
+            line = ["import", str(path), "--db", str(where.db), "--name", name, *zone_given]
+            done = jobs.ask("rlmemo.timelines", line, 600)
         said = (done.stdout if done.returncode == 0 else done.stderr).replace(str(path), name)
         st.session_state["imported"] = said.strip().splitlines()[:20]
         st.rerun()

@@ -8,13 +8,11 @@ click or a second window cannot count a vote twice. The page thanks only after t
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 
 import streamlit as st
 
-from dashboard import look, words
+from dashboard import jobs, look, words
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
 from env.errors import InputError
@@ -71,14 +69,7 @@ def _nothing(where: Setting) -> None:
 def _make_demo(where: Setting) -> None:
     line = ["--timelines", "demo", "--policy", "markov1", "--db", str(where.db), "--n", "200"]
     with st.spinner("Six invented people live through eight weeks …"):
-        done = subprocess.run(
-            [sys.executable, "-m", "rlmemo.predict", *line],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = jobs.ask("rlmemo.predict", line, 300)
     if done.returncode:
         st.session_state["failed"] = done.stderr.strip().removeprefix("error: ")[-300:]
     st.rerun()

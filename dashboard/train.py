@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -260,11 +258,8 @@ def _approval(job: jobs.Job, where: Setting) -> None:
 
 def _estimate(where: Setting, folder: Path, file: Path) -> str:
     """Estimate the approval of a run, into `file`; what went wrong, "" where nothing did."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rlmemo.feedback", "evaluate", "--db", str(where.db), "--policy", str(folder),
-         "--json", str(file)],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
+    line = ["evaluate", "--db", str(where.db), "--policy", str(folder), "--json", str(file)]
+    done = jobs.ask("rlmemo.feedback", line, 900)
     lines = done.stderr.strip().splitlines()
     return "" if done.returncode == 0 else (lines[-1] if lines else "it ended without a word")
 
