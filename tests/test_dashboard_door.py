@@ -29,7 +29,8 @@ PATHS = (
     "/", "/days", "/privacy", "/index.html", "/static/js/x.js", "/favicon.png", "/manifest.json",
     "/_stcore/health", "/healthz", "/_stcore/host-config", "/_stcore/metrics", "/_stcore/script-health-check",
     "/media/x.png", "/component/x/index.html", "/_stcore/bidi-components/x", "/_stcore/upload_file/a/b",
-    "/_stcore/stream", "/_stcore/agent/mcp", "/auth/login", "/oauth2callback", "/app/static/x", "/nowhere", "//etc/passwd",
+    "/_stcore/stream", "/_stcore/agent/mcp", "/auth/login", "/oauth2callback", "/app/static/x",
+    "/nowhere", "//etc/passwd",
 )  # fmt: skip
 
 
