@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dashboard import look
-from dashboard.look import html
+from dashboard.look import e, html
 from dashboard.runs import Run, Value
 
 Policies = Mapping[str, Mapping[str, Value]]
@@ -60,21 +60,20 @@ def trade(policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]
     rows = [
         (name, m["wasted_mb_minutes_per_open"].value, m["hit_rate"].value)
         for name, m in policies.items()
-        if "hit_rate" in m
-        and "wasted_mb_minutes_per_open" in m
-        and (m["hit_rate"].value or m["wasted_mb_minutes_per_open"].value)  # it does something
+        if "hit_rate" in m and "wasted_mb_minutes_per_open" in m
     ]
+    swept = {
+        name: list(zip(*(sweeps.get(name, {}).get(k, []) for k in SWEPT), strict=True)) for name, *_ in rows
+    }
+    # What neither does nor could do anything, as keeping still, says nothing here.
+    rows = [row for row in rows if row[1] or row[2] or any(w or h for w, h in swept[row[0]])]
     if not rows:
+        html('<div class="quiet">No policy prewarms anything here, whatever the threshold.</div>')
         return
     table = pd.DataFrame(rows, columns=["policy", "waste", "hits"]).sort_values("hits")
-    most = 2.2 * float(table["waste"].max())
+    most = 2.2 * float(table["waste"].max()) or max(w for points in swept.values() for w, _ in points) or 1.0
     lines = pd.DataFrame(
-        [
-            (name, w, h)
-            for name in table["policy"]
-            for w, h in zip(*(sweeps.get(name, {}).get(k, []) for k in SWEPT), strict=True)
-            if w <= most
-        ],
+        [(name, w, h) for name in table["policy"] for w, h in swept[name] if w <= most],
         columns=["policy", "waste", "hits"],
     )
     color = _by_policy([name for name in policies if name in set(table["policy"])], list(policies))
@@ -97,7 +96,10 @@ def trade(policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]
     said = "Up and to the left is better."
     if len(lines):
         said += " A line is where other thresholds would have put the policy, on the same events."
-    html(f'<div class="quiet">{said}</div>')
+    still = [name for name, waste, hits in rows if not waste and not hits]
+    if still:
+        said += f" At zero, as it never prewarms: {', '.join(still)}."
+    html(f'<div class="quiet" data-testid="trade">{e(said, 600)}</div>')
 
 
 SWEPT = ("wasted_mb_minutes_per_open", "hit_rate")

@@ -91,6 +91,8 @@ def _reports(done: dict[str, runs.Run]) -> None:
         known = [k for k in ("timelines", "split", "n_events", "collapsed", "seed") if k in facts]
         said = ", ".join(f"{FACTS.get(k, k)} {facts[k]}" for k in known)
         html(f'<div class="quiet"><b>{e(name)}</b> {e(said, 200)}</div>')
+        for note in done[name].notes:
+            html(f'<div class="quiet" data-testid="note">{e(_sentence(note), 400)}</div>')
     st.subheader("Side by side")
     offered = [m for m in COLUMNS if any(m in v for v in policies.values())]
     if offered:
@@ -118,6 +120,11 @@ def _reports(done: dict[str, runs.Run]) -> None:
         plots.reliability(bins, KINDS[kind], list(policies))
     for name in chosen:
         _curves(done[name])
+
+
+def _sentence(note: str) -> str:
+    """A report's note as a sentence; it may begin with a policy's name, which stays as it is."""
+    return note if note.endswith((".", "!", "?")) else f"{note}."
 
 
 def _approval(store: Store) -> None:
