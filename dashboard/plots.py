@@ -52,30 +52,41 @@ def dots(policies: Policies, metric: str, *, percent: bool, best: str) -> None:
     look.draw((whisker + dot).properties(height=alt.Step(30)), f"{metric} of every policy, with intervals")
 
 
+Standing = tuple[str, float, float]
+"""A policy, its memory wasted and its hits, per open."""
+
+
+def traded(
+    policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]]
+) -> tuple[list[Standing], list[Standing]]:
+    """Where each policy stands, and the points at which its thresholds could put it. Who stands at zero is
+    there too, unless no threshold would move it, as that of keeping still."""
+    stands = [
+        (name, m["wasted_mb_minutes_per_open"].value, m["hit_rate"].value)
+        for name, m in policies.items()
+        if "hit_rate" in m and "wasted_mb_minutes_per_open" in m
+    ]
+    points = [
+        (name, w, h)
+        for name, *_ in stands
+        for w, h in zip(*(sweeps.get(name, {}).get(k, []) for k in SWEPT), strict=True)
+    ]
+    moves = {name for name, waste, hits in stands + points if waste or hits}
+    return [x for x in stands if x[0] in moves], [x for x in points if x[0] in moves]
+
+
 def trade(policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     """Hits against memory wasted: a dot where each policy stands, a line where its threshold could put it."""
     import altair as alt
     import pandas as pd
 
-    rows = [
-        (name, m["wasted_mb_minutes_per_open"].value, m["hit_rate"].value)
-        for name, m in policies.items()
-        if "hit_rate" in m and "wasted_mb_minutes_per_open" in m
-    ]
-    swept = {
-        name: list(zip(*(sweeps.get(name, {}).get(k, []) for k in SWEPT), strict=True)) for name, *_ in rows
-    }
-    # What neither does nor could do anything, as keeping still, says nothing here.
-    rows = [row for row in rows if row[1] or row[2] or any(w or h for w, h in swept[row[0]])]
+    rows, points = traded(policies, sweeps)
     if not rows:
-        html('<div class="quiet">No policy prewarms anything here, whatever the threshold.</div>')
+        html('<div class="quiet">No policy prewarms anything here, whatever its threshold.</div>')
         return
     table = pd.DataFrame(rows, columns=["policy", "waste", "hits"]).sort_values("hits")
-    most = 2.2 * float(table["waste"].max()) or max(w for points in swept.values() for w, _ in points) or 1.0
-    lines = pd.DataFrame(
-        [(name, w, h) for name in table["policy"] for w, h in swept[name] if w <= most],
-        columns=["policy", "waste", "hits"],
-    )
+    most = 2.2 * float(table["waste"].max()) or max(waste for _, waste, _ in points) or 1.0
+    lines = pd.DataFrame([x for x in points if x[1] <= most], columns=["policy", "waste", "hits"])
     color = _by_policy([name for name in policies if name in set(table["policy"])], list(policies))
     x = alt.X("waste:Q", title="MB-minutes wasted per open", scale=alt.Scale(domain=[0, most]))
     y = alt.Y("hits:Q", title="hits per open", axis=alt.Axis(format="%"))

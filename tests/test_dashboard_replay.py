@@ -129,7 +129,7 @@ def test_where_the_database_has_grown_its_notes_tell(db: Path, tmp_path: Path) -
 
 
 def test_a_run_that_was_just_made_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The dashboard stands in another folder than the training did, rows have come since, the file is gone."""
+    """The dashboard stands in another folder than the training did, rows have come since, it is gone."""
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
     there = [replace(x, user=f"p{k}") for k, x in enumerate(people().timelines)]
