@@ -213,7 +213,7 @@ def curve(run: Run, table: Any, name: str, title: str) -> None:
         alt.Chart(table)
         .mark_line(point=len(table) < 40)
         .encode(
-            x=alt.X("step:Q", title="step"),
+            x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d")),
             y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)),
             color=alt.Color("stage:N", title=None, scale=alt.Scale(range=look.SERIES), legend=look.legend()),
             tooltip=["stage", "step", "value"],

@@ -12,7 +12,7 @@ import streamlit as st
 from dashboard import jobs, look
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
-from dashboard.words import count, shown
+from dashboard.words import count, sentence, shown
 from env.errors import InputError
 from env.timeline import zone
 from rlmemo import store_forgetting
@@ -34,13 +34,13 @@ def show(where: Setting) -> None:
     note = st.session_state.pop("forgotten", None)
     if note:
         html(f'<div class="band good" data-testid="forgotten">{e(note, 600)}</div>')
+    if where.login:
+        st.button("Log out", icon=":material/logout:", on_click=st.logout)
     _stored(store, where)
     st.subheader("Take it along")
     _export(store, where)
     _import(where)
     st.subheader("Forget")
-    if where.login:
-        st.button("Log out", icon=":material/logout:", on_click=st.logout)
     target, period, everything = st.tabs(["A target", "A period", "Everything"])
     with target:
         _forget_target(store)
@@ -81,7 +81,7 @@ def _export(store: Store, where: Setting) -> None:
     st.download_button(
         "Export everything", icon=":material/download:", file_name=f"{where.db.stem}.jsonl",
         mime="application/x-ndjson", data=lambda: "".join(store_forgetting.export(store)).encode(),
-        on_click="ignore", help="JSON lines: one object a row, each with the table it is from",
+        on_click="ignore", help="JSON lines: one object a row, each with the table it is from.",
     )  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def _do(forget: Callable[[], store_forgetting.Forgotten], what: str) -> None:
     try:
         gone = forget()
     except InputError as error:
-        st.session_state["forgotten"] = str(error)
+        st.session_state["forgotten"] = sentence(str(error))
         return
     said = (
         f"Gone, and the file rewritten: {count(gone.events, 'open')}, "

@@ -111,7 +111,7 @@ def _progress(counts: ratings.Sitting, left: int, days: int) -> None:
 def _failure() -> None:
     failed = st.session_state.pop("failed", None)
     if failed:
-        html(f'<div class="band" role="alert" data-testid="failed">{e(failed, 300)}</div>')
+        html(f'<div class="band" role="alert" data-testid="failed">{e(words.sentence(failed), 300)}</div>')
 
 
 def _last(where: Setting, last: ratings.Rated | None) -> None:

@@ -33,17 +33,24 @@ class Gain:
     budget: float
     smaller: float | None
 
-    def why_nothing(self) -> str | None:
-        """Why nothing can be saved and what helps, in one line; None where something can."""
+    def reason(self) -> str | None:
+        """Why nothing can be saved; None where something can."""
         if self.cold or not self.opens:
             return None
-        what = f"none of {self.opens:,} opens was cold without prewarming, so there is nothing to save: "
         opened = f"the {self.targets:,} targets that were opened" if self.targets > 1 else "the one target"
-        what += f"{opened} fit into memory" if self.fits else "what was opened was in memory still"
-        what += f" (budget {self.budget:g} typical targets); "
-        if self.smaller is None:
-            return what + "a timeline with more targets is needed"
-        return what + f"try --budget {self.smaller:g}"
+        return (
+            f"none of {self.opens:,} opens was cold without prewarming, so there is nothing to save: "
+            f"{f'{opened} fit into memory' if self.fits else 'what was opened was in memory still'} "
+            f"(budget {self.budget:g} typical targets)"
+        )
+
+    def why_nothing(self) -> str | None:
+        """The same with what helps, in one line."""
+        reason = self.reason()
+        if reason is None:
+            return None
+        helps = "a timeline with more targets is needed"
+        return f"{reason}; {helps if self.smaller is None else f'try --budget {self.smaller:g}'}"
 
 
 def gain(stretches: Sequence[Stretch], world: WorldConfig) -> Gain:

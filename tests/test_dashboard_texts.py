@@ -140,3 +140,39 @@ def test_words_stand_apart(tmp_path: Path, cli: Callable[..., Any]) -> None:
     assert re.search(r"knowing +blind +1 ", said)
     assert re.search(r"knowing +outcome known +1 ", said)
     assert re.search(r"any column here +2 ", said)
+
+
+@pytest.mark.browser
+def test_sentences_end(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    """What stands below and between the pictures is whole sentences, on every page."""
+    from env.sources import load_timelines
+    from rlmemo.store import open_store
+
+    (tmp_path / "runs" / "unfinished").mkdir(parents=True)
+    (tmp_path / "runs" / "unfinished" / "config.yaml").touch()
+    report(tmp_path / "runs" / "a.json")
+    db = fill(tmp_path / "a.db")
+    with open_store(db) as store:
+        store.add_timelines(load_timelines("demo", weeks=1, collapsed=False))
+    server = start(db)
+    page = new_page(browser)
+    page.goto(server.url)
+    vote(page, 0, key=True)
+    page.keyboard.press("u")
+    page.get_by_test_id("note").wait_for()
+    vote(page, 0, key=True)
+    seen = 0
+    for name in ("", "days", "policies", "train", "privacy"):
+        page.goto(f"{server.url}/{name}")
+        page.wait_for_selector("h1, [data-testid=card]")
+        page.wait_for_timeout(2500)
+        texts = page.locator(
+            ":not(.card) > div.quiet, .candidates div.quiet, .band, [data-testid=stCaptionContainer], "
+            "[data-testid=stAlert], [data-testid=note], [data-testid=trade]"
+        ).all_inner_texts()
+        seen += len(texts)
+        unended = [text for text in texts if text.strip() and not re.search(r"[.!?…]\)?$", text.strip())]
+        assert unended == []
+        whole = page.inner_text("body")
+        assert not re.search(r"\b1 (ratings|opens|predictions|votes)\b", whole)
+    assert seen > 8
