@@ -19,29 +19,28 @@ ICON = ":material/balance:"
 
 # metric: (what it is called here, how it is written, what it means)
 COLUMNS = {
-    "hr@1": ("First guess right", "{:.1%}", "share of opens whose target stood first in the list"),
-    "hr@5": ("In the first five", "{:.1%}", "share of opens whose target was among the first five"),
-    "saved_seconds_per_open": ("Saved per open", "{:.3f} s", "waiting saved, per open"),
-    "hit_rate": ("Hits", "{:.1%}", "opens that were ready and would have been cold"),
-    "waste_rate": ("Wasted", "{:.1%}", "prewarms that nobody needed"),
-    "reward_per_open": ("Reward", "{:.3f}", "reward per open"),
+    "hr@1": ("First guess right", "{:.1%}", "Share of opens whose target stood first in the list"),
+    "hr@5": ("In the first five", "{:.1%}", "Share of opens whose target was among the first five"),
+    "saved_seconds_per_open": ("Saved per open", "{:.3f} s", "Waiting saved, per open"),
+    "hit_rate": ("Hits", "{:.1%}", "Opens that were ready and would have been cold"),
+    "waste_rate": ("Wasted", "{:.1%}", "Prewarms that nobody needed"),
+    "reward_per_open": ("Reward", "{:.3f}", "Reward per open"),
     "oracle_share": (
         "Of the possible",
         "{:.1%}",
-        "saved seconds as a share of what a clairvoyant would save",
+        "Saved seconds as a share of what a clairvoyant would save",
     ),
     "ece": (
         "Off by",
         "{:.1%}",
-        "how far a first guess's probability is from how often it is right, on average",
+        "How far a first guess's probability is from how often it is right, on average",
     ),
-    "ece_none": ("None off by", "{:.1%}", "the same for the probability that it is none of the listed"),
-    "new_auc": ("Foresees the new", "{:.2f}", "how well the probability of none tells new targets; 0.5: not"),
+    "ece_none": ("None off by", "{:.1%}", "How far the probability is off that it is none of the listed"),
+    "new_auc": ("Foresees the new", "{:.2f}", "How well the probability of none tells new targets; 0.5: not"),
 }
 
 LESS_IS_BETTER = ("waste_rate", "ece", "ece_none")
 KINDS = {"first": "The first guess", "none": "None of these"}
-FACTS = {"n_events": "test events", "timelines": "on"}
 FIRST_CURVES = ("loss", "reward", "eval_loss", "rewards/margins")
 
 Policies = dict[str, dict[str, runs.Value]]
@@ -68,7 +67,7 @@ def show(where: Setting) -> None:
         html(
             '<div class="quiet">Not shown: '
             + ", ".join(f"{e(r.name)} ({e('; '.join(r.remarks))})" for r in unfinished[:5])
-            + "</div>"
+            + ".</div>"
         )
 
 
@@ -88,9 +87,9 @@ def _reports(done: dict[str, runs.Run]) -> None:
     policies: Policies = together(lambda run: run.policies)
     for name in chosen:
         facts = done[name].facts
-        known = [k for k in ("timelines", "split", "n_events", "collapsed", "seed") if k in facts]
-        said = ", ".join(f"{FACTS.get(k, k)} {facts[k]}" for k in known)
-        html(f'<div class="quiet"><b>{e(name)}</b> {e(said, 200)}</div>')
+        html(f'<div class="quiet"><b>{e(name)}</b> {e(_measured_on(facts), 300)}</div>')
+        for note in done[name].notes:
+            html(f'<div class="quiet" data-testid="note">{e(words.sentence(note), 400)}</div>')
     st.subheader("Side by side")
     offered = [m for m in COLUMNS if any(m in v for v in policies.values())]
     if offered:
@@ -98,7 +97,7 @@ def _reports(done: dict[str, runs.Run]) -> None:
         metric = metric or offered[0]
         best = "least" if metric in LESS_IS_BETTER else "most"
         plots.dots(policies, metric, percent="%" in COLUMNS[metric][1], best=best)
-        html(f'<div class="quiet">{e(COLUMNS[metric][2], 160)}</div>')
+        html(f'<div class="quiet">{e(words.sentence(COLUMNS[metric][2]), 160)}</div>')
     with st.expander("All numbers"):
         _table(policies)
     if sum("hit_rate" in m and "wasted_mb_minutes_per_open" in m for m in policies.values()) > 1:
@@ -118,6 +117,17 @@ def _reports(done: dict[str, runs.Run]) -> None:
         plots.reliability(bins, KINDS[kind], list(policies))
     for name in chosen:
         _curves(done[name])
+
+
+def _measured_on(facts: Mapping[str, Any]) -> str:
+    """What a report's numbers were measured on, in words."""
+    said = [f"on {facts['timelines']}"] if "timelines" in facts else []
+    said += [f"split {facts['split']}"] if "split" in facts else []
+    said += [words.count(facts["n_events"], "test event")] if isinstance(facts.get("n_events"), int) else []
+    if "collapsed" in facts:
+        said.append("repeats collapsed" if facts["collapsed"] else "repeats kept")
+    said += [f"seed {facts['seed']}"] if "seed" in facts else []
+    return words.sentence(", ".join(said)) if said else ""
 
 
 def _approval(store: Store) -> None:
@@ -188,7 +198,11 @@ def _candidate(
     if name is not None and outcome.get("next_target") == name:
         chips += '<span class="step">opened next</span>'
     called = "<i>none of these</i>" if name is None else e(name)
-    reasons = f'<div class="quiet">{e(why.sentence(known, moment.steps), 300)}</div>' if known else ""
+    reasons = (
+        f'<div class="quiet">{e(words.sentence(why.sentence(known, moment.steps)), 300)}</div>'
+        if known
+        else ""
+    )
     return (
         f'<div><div class="head"><span class="name">{called} {chips}</span>'
         f'<span class="n">{share:.1%}</span></div><div class="bar" style="padding:0"><i style="width:'
@@ -220,7 +234,7 @@ def _curves(run: runs.Run) -> None:
     if table.empty:
         return
     st.subheader("How it learned")
-    html(f'<div class="quiet">{e(run.name)}</div>')
+    html(f'<div class="when">{e(run.name)}</div>')
     names = sorted(table["name"].unique(), key=lambda n: (n not in FIRST_CURVES, n))
     shown_curves = st.multiselect(
         "Curves", names, default=names[:2], key=f"curves-{run.name}", format_func=shown

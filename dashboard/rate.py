@@ -8,13 +8,11 @@ click or a second window cannot count a vote twice. The page thanks only after t
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 
 import streamlit as st
 
-from dashboard import look, words
+from dashboard import jobs, look, words
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
 from env.errors import InputError
@@ -71,14 +69,7 @@ def _nothing(where: Setting) -> None:
 def _make_demo(where: Setting) -> None:
     line = ["--timelines", "demo", "--policy", "markov1", "--db", str(where.db), "--n", "200"]
     with st.spinner("Six invented people live through eight weeks …"):
-        done = subprocess.run(
-            [sys.executable, "-m", "rlmemo.predict", *line],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = jobs.ask("rlmemo.predict", line, 300)
     if done.returncode:
         st.session_state["failed"] = done.stderr.strip().removeprefix("error: ")[-300:]
     st.rerun()
@@ -120,14 +111,14 @@ def _progress(counts: ratings.Sitting, left: int, days: int) -> None:
 def _failure() -> None:
     failed = st.session_state.pop("failed", None)
     if failed:
-        html(f'<div class="band" role="alert" data-testid="failed">{e(failed, 300)}</div>')
+        html(f'<div class="band" role="alert" data-testid="failed">{e(words.sentence(failed), 300)}</div>')
 
 
 def _last(where: Setting, last: ratings.Rated | None) -> None:
     note = st.session_state.pop("note", None)
+    if note:
+        html(f'<div class="band" data-testid="note">{e(note, 300)}</div>')
     if last is None:
-        if note:
-            html(f'<div class="band" data-testid="note">{e(note, 200)}</div>')
         return
     rating = last.rating
     said = "You said yes." if rating.thumbs else "You said no."
@@ -136,7 +127,7 @@ def _last(where: Setting, last: ratings.Rated | None) -> None:
     )
     html(
         f'<div class="band {"good" if rating.thumbs else ""}" data-testid="last">'
-        + (f"{e(note, 200)} " if note else "")
+        + (f"Your vote before that, on {e(_which(last.moment), 200)}: " if note else "")
         + f"<b>{said}</b> {e(happened, 400)}"
         + (f' <span class="quiet">({e(rating.reason)})</span>' if rating.reason else "")
         + "</div>"
@@ -214,7 +205,9 @@ def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:
         st.session_state["failed"] = f"Not saved: {words.shown(error, 200)}"
         return
     if became is ratings.Vote.ALREADY and st.session_state.get("voted") != showing.key:
-        st.session_state["note"] = "This one was rated in another window; that vote stands."
+        st.session_state["note"] = (
+            f"{_which(showing.moment)} was rated in another window already; that vote stands."
+        )
     st.session_state["voted"] = showing.key
 
 
@@ -224,7 +217,15 @@ def _skip(where: Setting, showing: ratings.Showing) -> None:
 
 def _undo(where: Setting, last: ratings.Rated) -> None:
     ratings.withdraw(opened(where), last)
-    st.session_state["note"] = "Taken back. Here it is again."
+    said = "yes" if last.rating.thumbs else "no"
+    st.session_state["note"] = f"Taken back: your {said} to {_which(last.moment)}. It is asked again above."
+
+
+def _which(moment: ratings.Moment) -> str:
+    """Which card is meant, in words: when, and what would have been made ready."""
+    p = moment.prediction
+    plan = ", ".join(words.shown(x.target, 24) for x in p.plan) or "keep still"
+    return f"{words.moment(p.t, moment.tz)} ({plan})"
 
 
 def _because(where: Setting, last: ratings.Rated, reason: str) -> None:

@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Setting:
     """db: the store's file, which need not exist yet. runs: folder of run folders. rater: whose ratings
-    these are. address: where the server listens. login: file that says who may log in, and how."""
+    these are. login: file that says who may log in, and how."""
 
     db: Path
     runs: Path
     rater: str
-    address: str
     login: Path | None = None
 
 
@@ -30,7 +29,6 @@ def from_arguments(argv: Sequence[str]) -> Setting:
     p.add_argument("--db", type=Path, required=True)
     p.add_argument("--runs", type=Path, required=True)
     p.add_argument("--rater", required=True)
-    p.add_argument("--address", required=True)
     p.add_argument("--login", type=Path)
     return Setting(**vars(p.parse_args(list(argv))))
 

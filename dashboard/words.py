@@ -96,3 +96,8 @@ def outcome_sentences(prediction: Prediction) -> list[str]:
 def count(n: int, one: str, many: str | None = None) -> str:
     """'1 prediction', '1,200 predictions'."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def sentence(note: str) -> str:
+    """A note with its full stop. It may begin with a policy's name, which stays as it is."""
+    return note if note.endswith((".", "!", "?", "…")) else f"{note}."

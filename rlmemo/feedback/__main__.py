@@ -150,7 +150,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     for (kind, name), n in sorted(by.items()):
         estimate = share(ups[kind, name], n)
         groups.append({"by": kind, "name": name, "rated": n, "thumbs_up": estimate.as_json()})
-        print(f"  {kind:<7}{_line(name):<40}{n:>6}  {_shown(estimate)}")
+        print(f"  {kind:<8} {_line(name):<38} {n:>6}  {_shown(estimate)}")
     agreement = []
     for a, b, n, agree, kappa in pairwise(rated):
         agreement.append({"raters": [a, b], "both": n, "agree": agree, "kappa": kappa})

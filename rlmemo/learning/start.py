@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,6 +76,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     check_size(loaded, split)
     met = found_here(config, loaded)
+    met["timelines"]["learned"] = learned_span(loaded.timelines, split)
     folder = RunFolder(path)
     if resume:
         _check_same(folder, met)
@@ -184,6 +186,17 @@ def fingerprint(timelines: list[Timeline]) -> str:
         for column in (x.t, x.target, x.kind):
             digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
+
+
+def learned_span(timelines: Sequence[Timeline], split: Split) -> dict[str, float]:
+    """From when to when (unix seconds) the events lie that a run learns from or chooses by."""
+    last = [
+        float(timeline.t[events].max())
+        for part in (split.train, split.validation)
+        for timeline, events in zip(timelines, part, strict=True)
+        if len(events)
+    ]
+    return {"from": min(float(t.t[0]) for t in timelines if len(t)), "until": max(last)}
 
 
 def found_here(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
