@@ -15,6 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import raw_opens
+
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
@@ -29,6 +31,11 @@ for name in ("connect", "connect_ex"):
                 file.write(repr(address) + "\\n")
         return _old(self, address)
     setattr(socket.socket, name, watched)
+import sys
+sys.path.append(os.environ["WATCH_TESTS"])
+import raw_opens
+raw_opens.install_from_environment()
+sys.path.pop()
 """
 
 
@@ -51,6 +58,7 @@ class Server:
         self.db, self.url = db, f"http://127.0.0.1:{self.port}"
         self.connections = folder / "connections"
         self.connections.touch()
+        self.raw_opens = folder / "raw_opens"
         (folder / "watch").mkdir()
         (folder / "watch" / "sitecustomize.py").write_text(WATCH)
         paths = [str(folder / "watch"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -58,6 +66,8 @@ class Server:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
             "WATCH_FILE": str(self.connections),
+            "WATCH_TESTS": str(ROOT / "tests"),
+            raw_opens.VARIABLE: str(self.raw_opens),
             "RLMEMO_DASHBOARD_TOKEN": token,
         }
         self.log = (folder / "log").open("w+")
