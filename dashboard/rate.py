@@ -16,7 +16,7 @@ import streamlit as st
 
 from dashboard import look, words
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened
+from dashboard.setting import Setting, opened, said
 from env.errors import InputError
 from rlmemo import ratings
 from rlmemo.store import Store
@@ -218,14 +218,17 @@ def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:
     st.session_state["voted"] = showing.key
 
 
+@said
 def _skip(where: Setting, showing: ratings.Showing) -> None:
     ratings.skip(opened(where), showing)
 
 
+@said
 def _undo(where: Setting, last: ratings.Rated) -> None:
     ratings.withdraw(opened(where), last)
     st.session_state["note"] = "Taken back. Here it is again."
 
 
+@said
 def _because(where: Setting, last: ratings.Rated, reason: str) -> None:
     ratings.explain(opened(where), last, reason)

@@ -474,6 +474,10 @@ def _as_input_error(path: Path) -> Iterator[None]:
             raise InputError(f"{path}: cannot be written; check who owns it and its folder") from error
         if "disk is full" in text or "disk I/O" in text:
             raise InputError(f"{path}: cannot be written ({text}); nothing was stored") from error
+        if "no such table" in text or "no such column" in text:
+            raise InputError(
+                f"{path}: is not the database any more that it was ({text}); restore a copy, and start anew"
+            ) from error
         if "unable to open" in text:
             raise InputError(
                 f"{path}: cannot be opened; check that its folder exists and is yours"
