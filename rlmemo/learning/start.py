@@ -27,6 +27,7 @@ from env.timeline import Timeline
 from reward import Reward, parse_reward
 from rlmemo.learning.config import ONLINE, TrainConfig
 from rlmemo.learning.folder import RunFolder, write_atomic
+from rlmemo.learning.hold import Hold, hold
 from rlmemo.policies import hub
 from rlmemo.store import check_store, open_store
 from rlmemo.store_file import check_folder
@@ -37,7 +38,8 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "n
 
 @dataclass(frozen=True)
 class Start:
-    """A run that can begin: its settings and what was loaded for them."""
+    """A run that can begin: its settings and what was loaded for them. hold: keeps other commands out of
+    its folder."""
 
     config: TrainConfig
     loaded: Loaded
@@ -45,6 +47,7 @@ class Start:
     reward: Reward
     world: WorldConfig
     resumed: bool
+    hold: Hold | None = None
 
     @property
     def timelines(self) -> list[Timeline]:
@@ -56,6 +59,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
 
     Raises InputError for whatever cannot be trained on; nothing is written then.
     """
+    held = hold(path) if resume else None
     try:
         reward = parse_reward(config.reward)
     except ValueError as error:
@@ -88,8 +92,11 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
+        held = hold(path)
+        if folder.config_file.exists():
+            raise InputError(f"{path}: another command has begun a run here; choose another --out")
         _write_config(folder, config, met)
-    return Start(config, loaded, split, reward, world, resume)
+    return Start(config, loaded, split, reward, world, resume, held)
 
 
 def check_model(config: TrainConfig) -> None:
