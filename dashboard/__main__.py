@@ -27,6 +27,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from env.errors import InputError, run_main
+from env.sources.held import Kind, kind_of
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
 SHORTEST_TOKEN = 16
@@ -72,29 +73,21 @@ def is_loopback(address: str) -> bool:
 
 
 def check_db(path: str) -> Path:
-    """The database's absolute path. It need not exist yet; what exists must be an SQLite file."""
+    """The database's absolute path. It need not exist yet; what exists must be a store."""
     db = Path(path).expanduser().absolute()
     if db.is_dir():
         raise InputError(f"{path}: is a folder; --db takes a file, such as {db.name}/{DEFAULT_DB}")
     if not db.parent.is_dir():
         raise InputError(f"{path}: there is no folder {db.parent}; make it first: mkdir -p {db.parent}")
-    try:
-        head = db.read_bytes()[:16] if db.exists() and db.stat().st_size < 16 else _first(db)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if head and head != b"SQLite format 3\0":
+    from rlmemo.store_file import check_store
+
+    if db.is_file() and kind_of(db) is Kind.NONE:
         raise InputError(
             f"{path}: is no SQLite database; import a recording with: "
             "python -m rlmemo.timelines import FILE --db NEW.db"
         )
+    check_store(db)
     return db
-
-
-def _first(db: Path) -> bytes:
-    if not db.exists():
-        return b""
-    with db.open("rb") as file:
-        return file.read(16)
 
 
 def check_token(address: str, token: str, *, login: bool = False) -> None:

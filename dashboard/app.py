@@ -10,12 +10,19 @@ from types import ModuleType
 import streamlit as st
 
 from dashboard import days, door, gate, look, policies, privacy, rate, setting, train
+from env.errors import InputError
 
 
 def page(module: ModuleType, where: setting.Setting) -> Callable[[], None]:
     def show() -> None:
         look.style()
-        module.show(where)
+        failed = st.session_state.pop("said", None)
+        if failed:
+            look.problem(failed)
+        try:
+            module.show(where)
+        except InputError as error:
+            look.problem(str(error))
 
     return show
 

@@ -14,7 +14,7 @@ import streamlit as st
 
 from dashboard import jobs, look, words
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened
+from dashboard.setting import Setting, opened, said
 from env.errors import InputError
 from rlmemo import ratings
 from rlmemo.store import Store
@@ -211,10 +211,12 @@ def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:
     st.session_state["voted"] = showing.key
 
 
+@said
 def _skip(where: Setting, showing: ratings.Showing) -> None:
     ratings.skip(opened(where), showing)
 
 
+@said
 def _undo(where: Setting, last: ratings.Rated) -> None:
     ratings.withdraw(opened(where), last)
     said = "yes" if last.rating.thumbs else "no"
@@ -228,5 +230,6 @@ def _which(moment: ratings.Moment) -> str:
     return f"{words.moment(p.t, moment.tz)} ({plan})"
 
 
+@said
 def _because(where: Setting, last: ratings.Rated, reason: str) -> None:
     ratings.explain(opened(where), last, reason)

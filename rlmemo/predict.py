@@ -488,14 +488,14 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from rlmemo.policies.asking import asking
-    from rlmemo.store import open_store
+    from rlmemo.store import store_when_done
 
     options = Options(
         args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed, args.against,
         asking(args), args.budget,
     )  # fmt: skip
     options.check()
-    with open_store(args.db) as store:
+    with store_when_done(args.db) as store:
         made = make(store, args.timelines, args.policy, options, tz=args.tz)
     print(f"{made.new} new predictions of {args.policy} in {args.db}")
     if made.new == 0:

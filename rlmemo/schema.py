@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from env.sources.held import APPLICATION_ID as APPLICATION_ID
+
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-APPLICATION_ID = 0x524C4D45  # "RLME"
 
 
 def _statements(db: Database, sql: str) -> None:

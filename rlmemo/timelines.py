@@ -106,7 +106,7 @@ def _list(db: Path, as_json: bool) -> int:
     sources = [{"name": n, "what": what, "state": state_of(n)} for n, what in SOURCES.items()]
     stored: list[dict[str, Any]] = []
     if db.exists():
-        with open_store(db) as store:
+        with open_store(db, make=False) as store:
             stored = [vars(row) for row in store.timelines()]
     elif str(db) != DEFAULT_DB:
         raise InputError(
@@ -127,11 +127,11 @@ def _list(db: Path, as_json: bool) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from env.timeline import collapse
-    from rlmemo.store import open_store
+    from rlmemo.store import store_when_done
 
     loaded = _load(args, collapsed=False)
     repeats = sum(len(x) - len(collapse(x)) for x in loaded.timelines)
-    with open_store(args.db) as store:
+    with store_when_done(args.db) as store:
         written = store.add_timelines(loaded, source=args.name)
     if args.json:
         report = loaded.report.as_dict()

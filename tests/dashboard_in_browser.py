@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import raw_opens
+
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
@@ -32,6 +34,11 @@ for name in ("connect", "connect_ex"):
                 file.write(repr(address) + "\\n")
         return _old(self, address)
     setattr(socket.socket, name, watched)
+import sys
+sys.path.append(os.environ["WATCH_TESTS"])
+import raw_opens
+raw_opens.install_from_environment()
+sys.path.pop()
 """
 
 
@@ -59,6 +66,7 @@ class Server:
         self.db, self.url = db, f"http://127.0.0.1:{self.port}"
         self.connections = folder / "connections"
         self.connections.touch()
+        self.raw_opens = folder / "raw_opens"
         (folder / "watch").mkdir()
         (folder / "watch" / "sitecustomize.py").write_text(WATCH)
         paths = [str(folder / "watch"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -66,6 +74,8 @@ class Server:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
             "WATCH_FILE": str(self.connections),
+            "WATCH_TESTS": str(ROOT / "tests"),
+            raw_opens.VARIABLE: str(self.raw_opens),
             "RLMEMO_DASHBOARD_TOKEN": token,
         }
         self.log = (folder / "log").open("w+")

@@ -87,7 +87,7 @@ def existing_store(path: str | Path) -> Store:
             f"{path}: there is no such file; make predictions with python -m rlmemo.predict --db {path}, "
             f"and rate them with python -m dashboard --db {path}"
         )
-    return open_store(path)
+    return open_store(path, make=False)
 
 
 def read_ratings(store: Store) -> list[Rated]:

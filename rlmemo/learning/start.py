@@ -22,13 +22,16 @@ import numpy as np
 from env.cost import WorldConfig, cost_model
 from env.errors import InputError
 from env.sources import Loaded, load_timelines
+from env.sources.held import Kind
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
 from reward import Reward, parse_reward
 from rlmemo.learning.config import ONLINE, TrainConfig
 from rlmemo.learning.folder import RunFolder, write_atomic
+from rlmemo.learning.hold import Hold, hold
 from rlmemo.policies import hub
-from rlmemo.store import open_store
+from rlmemo.store import check_store, open_store
+from rlmemo.store_file import check_folder
 
 LEAST_TRAINING, LEAST_VALIDATION, LEAST_TEST = 30, 1, 5
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "numba", "lightgbm")
@@ -36,7 +39,8 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "n
 
 @dataclass(frozen=True)
 class Start:
-    """A run that can begin: its settings and what was loaded for them."""
+    """A run that can begin: its settings and what was loaded for them. hold: keeps other commands out of
+    its folder."""
 
     config: TrainConfig
     loaded: Loaded
@@ -44,6 +48,7 @@ class Start:
     reward: Reward
     world: WorldConfig
     resumed: bool
+    hold: Hold | None = None
 
     @property
     def timelines(self) -> list[Timeline]:
@@ -55,6 +60,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
 
     Raises InputError for whatever cannot be trained on; nothing is written then.
     """
+    held = hold(path) if resume else None
     try:
         reward = parse_reward(config.reward)
     except ValueError as error:
@@ -71,7 +77,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     check_before(config)
     check_reporter(config.report_to)
     if config.db is not None:
-        open_store(config.db).close()
+        check_database(Path(config.db))
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     check_size(loaded, split)
@@ -88,8 +94,11 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
+        held = hold(path)
+        if folder.config_file.exists():
+            raise InputError(f"{path}: another command has begun a run here; choose another --out")
         _write_config(folder, config, met)
-    return Start(config, loaded, split, reward, world, resume)
+    return Start(config, loaded, split, reward, world, resume, held)
 
 
 def check_model(config: TrainConfig) -> None:
@@ -134,6 +143,8 @@ def check_before(config: TrainConfig) -> None:
             f"--feedback {config.feedback}: there is no such file; predict and rate first: python -m "
             f"rlmemo.predict --db {config.feedback}, then python -m dashboard --db {config.feedback}"
         )
+    if config.feedback is not None:
+        open_store(config.feedback, make=False).close()
     if config.init_adapter is None:
         return
     run = Path(config.init_adapter)
@@ -149,6 +160,15 @@ def check_before(config: TrainConfig) -> None:
         raise InputError(
             f"--init-adapter {run}: was trained on --model {model}, not on {config.model}; give that model"
         )
+
+
+def check_database(path: Path) -> None:
+    """Raises InputError where a run cannot be noted at `path`. None is made there yet."""
+    if path.exists():
+        if check_store(path) is not Kind.EMPTY:
+            open_store(path).close()
+    else:
+        check_folder(path)
 
 
 def check_policies(policies: str) -> None:
