@@ -62,7 +62,7 @@ def load_timelines(
     if page not in PAGE_SETTINGS:
         raise InputError(f"page {page!r} is none of {', '.join(PAGE_SETTINGS)}")
     if epoch is not None and epoch not in EPOCHS:
-        raise InputError(f"epoch {epoch!r} is none of {', '.join(EPOCHS)}")
+        raise InputError(f"--epoch {epoch}: is none of {', '.join(EPOCHS)}")
     name = str(spec)
     given = {"epoch": epoch, "columns": columns, "user": user}
     if name in SOURCES:

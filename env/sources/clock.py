@@ -68,8 +68,8 @@ class Clock:
     `EPOCHS`, or None. `retry` is the command, without its `--epoch`, that reads the file; advice names it.
 
     After `read`, `offset` is the offset that the text stated (seconds, None where it stated none), `named`
-    the IANA zone that it stated, and `other` the second reading of a local time that comes twice (NaN where
-    it comes once).
+    the IANA zone that it stated, and `other` the other reading of a local time that comes twice, or that a
+    change of clocks skips (NaN for all others).
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Clock:
         self.epoch = epoch
         self.retry = retry
         self.latest = (time.time() if now is None else now) + DAY_S
-        self.twice = self.skipped = 0
+        self.twice = 0
         self.offset: int | None = None
         self.named = ""
         self.other = math.nan
@@ -154,9 +154,7 @@ class Clock:
     def close(self, report: ImportReport) -> None:
         """Check the numbers, and report the local times that a change of clocks makes uncertain."""
         self.check()
-        report.change(
-            "local time in the hour of a clock change (taken as the first)", count=self.twice + self.skipped
-        )
+        report.change("local time in the hour of a clock change (taken as the first)", count=self.twice)
 
     def _number(self, text: str, match: re.Match[str], line: int) -> float | str:
         value = float(text)
@@ -240,11 +238,9 @@ class Clock:
             t = when.timestamp()
             if isinstance(when.tzinfo, ZoneInfo):
                 other = when.replace(fold=1 - when.fold).timestamp()
-                if other > t:
+                if other != t:
                     self.twice += 1
                     self.other = other
-                elif other < t:
-                    self.skipped += 1
             elif offset := when.utcoffset():
                 self.offset = int(offset.total_seconds())
             else:
@@ -288,39 +284,46 @@ class Clock:
 
 
 def tell_apart(rows: Rows, others: dict[int, float], report: ImportReport) -> None:
-    """Put right which of the two hours is meant where local time comes twice, by the order of the file.
+    """Put right which hour is meant where local time comes twice, or is skipped, by the order of the file.
 
-    others  row number → unix seconds by the second reading; rows hold the first
+    others  row number → unix seconds by the other reading; rows hold the first
 
-    Per user: a row that would be earlier than the one before it by the first reading, and is not by the
-    second, is in the second hour. A user whose rows mostly go back in time is read from the end. What the
-    order does not tell stays the first, and is counted.
+    Per user: a row that by the first reading would be before the row before it, and by the second is not, is
+    in the second hour. A user whose rows mostly go back in time is read from the end. A time that the clocks
+    skip is read by the old offset, unless the order asks for the new. What the order does not tell stays
+    as it is, and is counted.
     """
-    if not others:
-        return
-    user, t = np.frombuffer(rows.user, np.int32), np.frombuffer(rows.t, np.float64).copy()
-    told = untold = 0
+    user, t = np.frombuffer(rows.user, np.int32), np.array(rows.t)
+    told = untold = skipped = 0
     for code in np.unique(user[list(others)]):
         mine = np.flatnonzero(user == code)
         steps = np.diff(t[mine])
         if (steps < 0).sum() > (steps > 0).sum():
             mine = mine[::-1]
+        at = {int(i): k for k, i in enumerate(mine)}
         run: list[bool] = []
-        before = -math.inf
-        for i in mine.tolist():
-            second = others.get(i)
-            if second is None:
+        last = -2
+        for k in sorted(at[i] for i in others if user[i] == code):
+            i = int(mine[k])
+            before = t[mine[k - 1]] if k else -math.inf
+            after = t[mine[k + 1]] if k + 1 < len(mine) else math.inf
+            first, other = t[i], others[i]
+            if k != last + 1:
                 told, untold = _count(run, told, untold)
                 run = []
+            last = k
+            if other < first:
+                skipped += 1
+                take = bool(before <= other and after < first)
             else:
-                later = bool(t[i] < before <= second)
-                run.append(later)
-                if later:
-                    t[i] = rows.t[i] = second
-            before = float(t[i])
+                take = bool(first < before <= other)
+                run.append(take)
+            if take:
+                t[i] = rows.t[i] = other
         told, untold = _count(run, told, untold)
     report.change("local time in the hour of a clock change (told by the order of the file)", count=told)
     report.change("local time in the hour of a clock change (taken as the first)", count=untold)
+    report.change("local time that a clock change skips (taken by one of the two offsets)", count=skipped)
 
 
 def _count(run: list[bool], told: int, untold: int) -> tuple[int, int]:

@@ -277,7 +277,9 @@ def _check(
 
 
 def _shown(header: list[str]) -> str:
-    return ", ".join(_quote(h) for h in header[:8]) + (", …" if len(header) > 8 else "")
+    # a file without a header has a row there, and what an address asks for is not shown
+    plain = [h.split("?")[0].split("#")[0] for h in header[:8]]
+    return ", ".join(map(_quote, plain)) + (", …" if len(header) > 8 else "")
 
 
 def _quote(text: str, limit: int = 40) -> str:

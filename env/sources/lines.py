@@ -148,7 +148,7 @@ def _records(path: Path, gzipped: bool, delimiter: str) -> Generator[tuple[int, 
             _check_quotes(path, before - len(last), last, delimiter, width)
     except csv.Error as error:
         if len(lines) > 1:
-            raise _unclosed(path, before + 1, lines) from error
+            raise _unclosed(path, before + 1) from error
         raise InputError(
             f"{path}, line {before + 1}: cannot be parsed as delimited text ({error}); "
             "look for an unclosed quotation mark"
@@ -161,7 +161,7 @@ def _check_quotes(path: Path, before: int, lines: list[str], delimiter: str, wid
         for _ in csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True):
             pass
     except csv.Error as error:
-        raise _unclosed(path, before + 1, lines) from error
+        raise _unclosed(path, before + 1) from error
     # a line within that has as many fields, and a number or a time where the first line has one, is a row
     own, *inner = (next(csv.reader([x], delimiter=delimiter, skipinitialspace=True), []) for x in lines)
     told = [bool(_NUMBER_OR_TIME.fullmatch(x.strip())) for x in own]
@@ -169,13 +169,14 @@ def _check_quotes(path: Path, before: int, lines: list[str], delimiter: str, wid
         if len(fields) == width > 1 and any(
             known and _NUMBER_OR_TIME.fullmatch(x.strip()) for known, x in zip(told, fields, strict=False)
         ):
-            raise _unclosed(path, before + 1, lines)
+            raise _unclosed(path, before + 1)
 
 
-def _unclosed(path: Path, line: int, lines: list[str]) -> InputError:
+def _unclosed(path: Path, line: int) -> InputError:
+    # the line is not quoted: it may hold an address, and what is in it is nobody's business
     return InputError(
-        f"{path}, line {line}: a quotation mark opened here is never closed, or only after other rows "
-        f"({_short(lines[0].strip())}); close it, or write it twice if a character is meant"
+        f"{path}, line {line}: a quotation mark opened here is never closed, or only after other rows; "
+        "close it, or write it twice if a character is meant"
     )
 
 
@@ -252,8 +253,3 @@ def _some_files(folder: Path) -> str:
     except OSError:
         return ""
     return f", such as {names[0]}" if names else ""
-
-
-def _short(text: str, limit: int = 60) -> str:
-    text = repr(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

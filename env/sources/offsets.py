@@ -64,8 +64,7 @@ class Zones:
             more = f" and {len(changing) - 1} more" if len(changing) > 1 else ""
             notes.append(
                 f"the offsets in the file ({', '.join(map(offset_name, offsets))} of {who}{more}) give the "
-                "times, but not the local hours: they change, or not every time has one; give --tz to name "
-                "the zone"
+                "times and are not used for local hours; give --tz to name the zone"
             )
         if not all(known.values()):
             some = "" if not any(known.values()) else f" of {_people(sum(not x for x in known.values()))}"

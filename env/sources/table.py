@@ -157,17 +157,15 @@ def load(
             wave = int(number[1])
         if at_offset >= 0 and clock.offset is None:
             clock.offset = _offset(fields[at_offset])
-        if clock.other > t:
+        if not math.isnan(clock.other):
             twice[len(rows)] = clock.other
         zones.add(who, clock.named, clock.offset)
         rows.add(who, t, target, kind, duration, device, wave)
     clock.check()
-    report.change(
-        "local time that a clock change skips (read as if the clock had not changed)", count=clock.skipped
-    )
     # rows in which nothing is given spoil no file, as long as there are others
     refuse_spoiled(path, report, ignore=(PRIVATE, NO_USER, NO_TARGET) if len(rows) else (PRIVATE,))
-    tell_apart(rows, twice, report)
+    if twice:
+        tell_apart(rows, twice, report)
     found_tz, known, said = zones.settle(rows, tz)
     timelines = timelines_of(rows, report, tz=found_tz, tz_known=known, drop_duplicates=True)
     report.notes += [*found.notes, *said]
