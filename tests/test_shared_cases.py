@@ -1,6 +1,6 @@
 """Every file of `../shared/cases/timelines` that a table reader meets, and what is right for it.
 
-Databases (03, 04, 46), addresses and hosts (14, 15) and second recordings (23) are tested where they are made.
+Databases (03, 04, 46), addresses and hosts (14, 15) and second recordings (23) are tested elsewhere.
 """
 
 from __future__ import annotations
@@ -51,18 +51,36 @@ def test_every_file_is_tested_here_or_named_as_tested_elsewhere() -> None:
         assert elsewhere or any(f"_{number}_" in f"{name}_" for name in here), path.name
 
 
-@pytest.mark.parametrize(
-    ("name", "what"),
-    [
-        ("01_aw_buckets.json", "JSON (an export of ActivityWatch)"),
-        ("06_takeout_History.json", "JSON (Google Takeout's browser history)"),
-        ("24g_browserexport.json", "JSON"),
-        ("48_memo.json", "JSON (a log of MEMO)"),
-        ("24d_dumpsys.txt", "the text of Android's dumpsys usagestats"),
-    ],
-)
-def test_01_06_24d_24g_48_are_called_what_they_are(name: str, what: str) -> None:
-    assert f"{name}: is {what}, and a table is wanted" in refusal(name)
+def test_01_activitywatch_windows_are_openings_and_afk_is_not() -> None:
+    loaded = load("01_aw_buckets.json")
+    assert [x for x, _ in rows(loaded)] == ["Editor.exe", "Mailer", "Browser", "Editor.exe"]
+    assert first(loaded) == EIGHT
+    assert any("left out: 1 of afkstatus" in note for note in loaded.report.notes)
+
+
+def test_06_takeout_counts_microseconds() -> None:
+    loaded = load("06_takeout_History.json")
+    assert rows(loaded) == [("news.example", f"2026-03-02T08:0{i}Z") for i in range(3)]
+    assert any("Google Takeout" in note for note in loaded.report.notes)
+
+
+def test_24d_is_called_what_it_is() -> None:
+    assert "24d_dumpsys.txt: is the text of Android's dumpsys usagestats" in refusal("24d_dumpsys.txt")
+
+
+def test_24g_browserexport() -> None:
+    loaded = load("24g_browserexport.json")
+    assert rows(loaded) == [("news.example", EIGHT)]
+    assert any("browserexport" in note for note in loaded.report.notes)
+
+
+def test_48_memo_windows_are_local_and_browsers_utc() -> None:
+    assert "--tz" in refusal("48_memo.json")
+    assert rows(load("48_memo.json", tz="Asia/Shanghai")) == [
+        ("editor.exe", "2026-03-02T01:00Z"),
+        ("browser.exe", "2026-03-02T01:01Z"),
+        ("news.example", "2026-03-02T01:01Z"),
+    ]
 
 
 def test_02a_02b_activitywatch_buckets_are_recognised() -> None:

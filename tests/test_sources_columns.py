@@ -243,9 +243,13 @@ def test_an_error_about_one_column_gives_advice_about_that_column(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": [1]}', "is JSON, and a table is wanted"),
-        ('\n [\n{"url": "x"}]', "is JSON, and a table is wanted"),
-        ('{"buckets": {}}', "is JSON (an export of ActivityWatch)"),
+        ('{"a": [1]}', "is JSON without records of openings, and a table is wanted"),
+        ("[1, 2", "is JSON without records of openings"),
+        ("{" * 100_000, "is JSON without records of openings"),
+        ('\n [\n{"url": "x"}]', "which is JSON: no column user and no column t and no column target"),
+        ('{"buckets": {"x": {"type": "afkstatus", "events": [1]}}}', "is JSON (an export of ActivityWatch)"),
+        ('{"buckets": {"x": {"type": "currentwindow", "events": [1, {"data": 2}]}}}', "2 of 2 rows"),
+        ('[{"type": "session_start"}]', "is JSON (a log of MEMO)"),
         ("<!DOCTYPE html><html></html>", "is XML or HTML"),
         ('  time="2026-03-02" type=ACTIVITY_RESUMED package=org.x\n', "dumpsys usagestats"),
     ],
@@ -256,6 +260,22 @@ def test_what_is_no_table_is_called_what_it_is(tmp_path: Path, text: str, words:
 
 def test_a_file_without_a_header_shows_nothing_that_an_address_asks_for(tmp_path: Path) -> None:
     assert "SECRET" not in refusal(tmp_path, f"ada,{T},https://a.example/?q=SECRET\n")
+
+
+@pytest.mark.parametrize("layout", ["list", "lines", "wrapped"])
+def test_json_records_are_read_by_the_same_columns(tmp_path: Path, layout: str) -> None:
+    ticks = 639_080_352_000_000_001  # more digits than a float holds
+    records = [
+        {"who": {"id": "ada"}, "at": ticks + 600_000_000 * i, "app": f"X{i}", "tags": [1]} for i in (0, 1)
+    ]
+    text = {
+        "list": json.dumps(records, indent=1),
+        "lines": "\n".join(map(json.dumps, records)),
+        "wrapped": json.dumps({"version": 1, "rows": records}),
+    }[layout]
+    loaded = read(tmp_path, text, columns="user=who.id,t=at,target=app", epoch="dotnet")
+    assert events(loaded) == [("ada", "X0", "app"), ("ada", "X1", "app")]
+    assert loaded.timelines[0].t.tolist() == [T + 1e-7, T + 60 + 1e-7]
 
 
 # -- missing is missing ----------------------------------------------------------------------------------

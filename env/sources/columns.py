@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from env.errors import InputError
@@ -36,6 +36,7 @@ class Format:
     kind     of all targets, "" where it is guessed
     note     what a reader of numbers should know
     refuse   why it holds no openings at all
+    epoch    the clock that its numbers count on
     """
 
     name: str
@@ -44,6 +45,7 @@ class Format:
     kind: str = ""
     note: str = ""
     refuse: str = ""
+    epoch: str | None = None
 
 
 def _bucket(prefix: str) -> tuple[Format, ...]:
@@ -73,6 +75,27 @@ FORMATS = (
         ("panelist_id", "timestamp", "url"),
         {"user": "panelist_id", "t": "timestamp", "target": "url"},
         "page",
+    ),
+    Format(
+        "ActivityWatch's export",
+        ("aw.timestamp", "aw.target"),
+        {
+            "t": "aw.timestamp",
+            **{x: f"aw.{x}" for x in ("target", "kind", "duration", "device", "private")},
+        },
+    ),
+    Format(
+        "MEMO's log",
+        ("memo.timestamp", "memo.target"),
+        {"t": "memo.timestamp", "target": "memo.target", "kind": "memo.kind"},
+        note="of MEMO's log the windows' times are local, those of the browsers' history UTC",
+    ),
+    Format(
+        "Google Takeout's browser history",
+        ("url", "time_usec"),
+        {"t": "time_usec", "target": "url"},
+        "page",
+        epoch="unix",
     ),
     *_bucket(""),
     *_bucket("data."),
@@ -115,12 +138,14 @@ class Layout:
     where  our name → the positions of its columns (several: joined with a space)
     user   the one user of the file, "" where a column names them
     kind   of rows that state none, "" where it is guessed
+    epoch  the clock of a well-known export, where it is not unix seconds
     """
 
     where: Mapping[str, tuple[int, ...]]
     user: str = ""
     kind: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    epoch: str | None = None
 
     def one(self, name: str) -> int:
         """The position of a column, -1 where the file has none."""
@@ -172,7 +197,8 @@ def layout(table: TableFile, columns: str | None = None, user: str | None = None
         user = DEFAULT_USER
         notes.append(f"no column names the user: all rows are of user {user!r}; --user gives another name")
     _check(table, where, columns, user)
-    return Layout(where, clean_name(user or ""), kind, tuple(notes))
+    epoch = found.epoch if found is not None and "t" not in explicit else None
+    return Layout(where, clean_name(user or ""), kind, tuple(notes), epoch)
 
 
 def recognise(header: list[str]) -> Format | None:
@@ -230,7 +256,7 @@ def _find(table: TableFile, name: str, header: str) -> tuple[int, ...]:
     if name == "t" and "+" in header:
         return tuple(_find(table, "", part.strip())[0] for part in header.split("+"))
     raise InputError(
-        f"{table.path}, line 1: no column {header!r} for {name or 't'}; found {_shown(table.header)}; "
+        f"{_place(table)}: no column {header!r} for {name or 't'}; found {_shown(table.header)}; "
         "name one of these with --columns"
     )
 
@@ -271,9 +297,13 @@ def _check(
         user = "NAME"
     advice = command(table.path, None, ",".join(said) or None, user)
     raise InputError(
-        f"{table.path}, line 1: no column {' and no column '.join(lacking)}; found {_shown(table.header)}; "
+        f"{_place(table)}: no column {' and no column '.join(lacking)}; found {_shown(table.header)}; "
         f"wanted is a header user,t,target[,kind,duration,device]; or say what is what, with {advice}"
     )
+
+
+def _place(table: TableFile) -> str:
+    return f"{table.path}, {'line 1' if table.rows is None else 'which is JSON'}"
 
 
 def _shown(header: list[str]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from env.errors import InputError
+from env.sources import records
 
 MAGIC_SQLITE = b"SQLite format 3\x00"
 _MAGIC = {
@@ -27,11 +28,7 @@ _MAGIC = {
 }
 MAX_FIELD = 1 << 24  # characters: `data:` addresses take hundreds of thousands, an unclosed quote takes all
 _C1 = bytes(range(0x80, 0xA0))  # control characters in Latin-1, letters and dashes in Windows' CP1252
-_JSON = {
-    b'"buckets"': " (an export of ActivityWatch)",
-    b'"Browser History"': " (Google Takeout's browser history)",
-    b'"window_focus"': " (a log of MEMO)",
-}
+_WANTED = "give a CSV with columns user,t,target, or one whose columns --columns names"
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 _QUOTED = re.compile(r'"[^"]*(?:"|$)')
 _NUMBER_OR_TIME = re.compile(r"\d+(?:[.,]\d*)?|\d{4}-?\d\d-?\d\d[T ].*", re.ASCII | re.DOTALL)
@@ -42,12 +39,16 @@ class TableFile:
     """A text file that was looked at: where it lies, whether it is gzipped, and its delimiter.
 
     header  the fields of its first record that is not blank, stripped
+    rows    those of a JSON file, which holds records and no lines
+    notes   what its reader should know
     """
 
     path: Path
     gzipped: bool
     delimiter: str
     header: list[str]
+    rows: list[list[str]] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def first_bytes(path: Path, n: int = 4096) -> bytes:
@@ -96,11 +97,17 @@ def look(path: Path) -> TableFile:
         raise InputError(f"{path}: holds nothing but blank lines; give a CSV with columns user,t,target")
     if (no_table := _no_table(first_line, head)) is not None:
         raise InputError(f"{path}: is {no_table}")
+    if first_line.lstrip().startswith(("{", "[")):
+        found = records.table_of("".join(_text(path, gzipped)))
+        if isinstance(found, str):
+            raise InputError(f"{path}: is {found}, and a table is wanted; {_WANTED}")
+        header, rows, notes = found
+        return TableFile(path, gzipped, "", [x.strip() for x in header], rows, notes)
     bare = _QUOTED.sub("", first_line)
     counts = {d: bare.count(d) for d in ("\t", ",", ";")}
     delimiter = max(counts, key=counts.__getitem__)
-    with closing(_records(path, gzipped, delimiter)) as records:
-        _, header = next(records)
+    with closing(_records(path, gzipped, delimiter)) as lines:
+        _, header = next(lines)
     return TableFile(path=path, gzipped=gzipped, delimiter=delimiter, header=[x.strip() for x in header])
 
 
@@ -110,10 +117,13 @@ def read_rows(table: TableFile, *, skip_header: bool = True) -> Iterator[tuple[i
     Raises InputError, with the line, where the text breaks off or cannot be decoded or parsed, and where
     a quotation mark swallows what follows.
     """
-    records = _records(table.path, table.gzipped, table.delimiter)
+    if table.rows is not None:
+        yield from enumerate(table.rows, start=1)
+        return
+    lines = _records(table.path, table.gzipped, table.delimiter)
     if skip_header:
-        next(records, None)
-    yield from records
+        next(lines, None)
+    yield from lines
 
 
 def _records(path: Path, gzipped: bool, delimiter: str) -> Generator[tuple[int, list[str]]]:
@@ -183,16 +193,12 @@ def _unclosed(path: Path, line: int) -> InputError:
 def _no_table(line: str, head: bytes) -> str | None:
     """What a text is that is no table, and what to do with it; None for what may be one."""
     start = line.lstrip()
-    wanted = "give a CSV with columns user,t,target, or one whose columns --columns names"
-    if start.startswith(("{", "[")):
-        made = next((what for key, what in _JSON.items() if key in head), "")
-        return f"JSON{made}, and a table is wanted; {wanted}"
     if start.startswith("<"):
-        return f"XML or HTML, and a table is wanted; {wanted}"
+        return f"XML or HTML, and a table is wanted; {_WANTED}"
     if b'time="' in head and b"package=" in head:
         return (
             "the text of Android's dumpsys usagestats, and a table is wanted; take time and package of its "
-            f"lines with type=ACTIVITY_RESUMED (or MOVE_TO_FOREGROUND) and {wanted}"
+            f"lines with type=ACTIVITY_RESUMED (or MOVE_TO_FOREGROUND) and {_WANTED}"
         )
     return None
 

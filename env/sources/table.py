@@ -76,7 +76,7 @@ def load(
     path = table.path
     found = layout(table, columns, user)
     report = ImportReport(source=path.name)
-    clock = Clock(path, tz, now, epoch=epoch, retry=command(path, tz, columns, user))
+    clock = Clock(path, tz, now, epoch=epoch or found.epoch, retry=command(path, tz, columns, user))
     zones = Zones()
     rows = Rows()
     names: dict[tuple[str, str], tuple[str, str, str]] = {}
@@ -168,7 +168,7 @@ def load(
         tell_apart(rows, twice, report)
     found_tz, known, said = zones.settle(rows, tz)
     timelines = timelines_of(rows, report, tz=found_tz, tz_known=known, drop_duplicates=True)
-    report.notes += [*found.notes, *said]
+    report.notes += [*table.notes, *found.notes, *said]
     used = {i for at in found.where.values() for i in at}
     ignored = [h for i, h in enumerate(table.header) if i not in used and h.lower() != "label"]
     if ignored:
