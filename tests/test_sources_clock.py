@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from env.errors import InputError
 from env.sources import EPOCHS, Loaded, load_timelines
@@ -114,14 +116,14 @@ def test_old_times_are_read_as_they_are_with_epoch_unix(tmp_path: Path) -> None:
 
 
 def test_the_wrong_epoch_is_refused_with_the_right_one(tmp_path: Path) -> None:
-    for given, t, right in (
+    for wrong, t, right in (
         ("webkit", APPLE, "apple"),
         ("apple", WEBKIT, "webkit"),
         ("unix", TICKS, "dotnet"),
         ("dotnet", T, "unix"),
         ("compact", T, "unix"),
     ):
-        assert f"--epoch {right}" in refusal(tmp_path, t, t, epoch=given)
+        assert f"--epoch {right}" in refusal(tmp_path, t, t, epoch=wrong)
     with pytest.raises(InputError, match="--epoch mac: is none of unix, apple"):
         read(tmp_path, T, epoch="mac")
 
@@ -229,6 +231,31 @@ def test_the_first_and_the_last_local_date_are_reported(tmp_path: Path) -> None:
     assert (report.as_dict()["first_day"], report.as_dict()["last_day"]) == ("2026-03-02", "2026-03-03")
     told = load_timelines("demo", weeks=1).report
     assert told.first_day < told.last_day
+
+
+_numbers = st.from_regex(r"[+-]?[0-9]{1,20}(\.[0-9]{0,9})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+_texts = st.text("0123456789-:+/.,TZ []UTCGMTEuropeBerlinJan", max_size=40)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_numbers | _texts, max_size=5), st.sampled_from([None, *EPOCHS]))
+def test_any_times_give_a_balanced_report_or_a_refusal(
+    tmp_path: Path, times: list[str], epoch: str | None
+) -> None:
+    options = {"tz": "Europe/Berlin"} if epoch is None else {"tz": "Europe/Berlin", "epoch": epoch}
+    try:
+        loaded = read(tmp_path, *times, **options)
+    except InputError:
+        return
+    r = loaded.report
+    assert r.rows_read == r.kept + r.collapsed + sum(r.dropped.values())
+    assert all(x >= "1990" for x in (r.first_day, r.last_day))
+
+
+def test_a_cell_of_a_million_characters_is_no_time(tmp_path: Path) -> None:
+    for cell in ("0" * 1_000_000 + "1", "2026-03-02 08:00 " * 50_000, "1" + " " * 1_000_000 + "[x"):
+        report = read(tmp_path, cell, T, T + 1).report
+        assert dict(report.dropped) == {"t is neither unix seconds nor ISO 8601": 1}
 
 
 FALL = (("01:58", "A"), ("02:10", "B"), ("02:50", "C"), ("02:05", "D"), ("02:40", "E"), ("03:01", "F"))

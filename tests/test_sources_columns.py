@@ -278,6 +278,18 @@ def test_json_records_are_read_by_the_same_columns(tmp_path: Path, layout: str) 
     assert loaded.timelines[0].t.tolist() == [T + 1e-7, T + 60 + 1e-7]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_excels_line_that_names_the_delimiter(tmp_path: Path, delimiter: str) -> None:
+    for first in ("", f"sep={delimiter}\r\n"):
+        text = first + f"user,t,target\r\nada,{T},Mail\r\nada,soon,Mail\r\n".replace(",", delimiter)
+        loaded = read(tmp_path, text)
+        assert events(loaded) == [("ada", "Mail", "app")]
+        assert next(iter(loaded.report.first.values())).startswith(f"line {4 if first else 3}")
+    assert "has a header and no rows" in refusal(
+        tmp_path, f"sep={delimiter}\nuser{delimiter}t{delimiter}target\n"
+    )
+
+
 # -- missing is missing ----------------------------------------------------------------------------------
 
 MARKERS = ["", "NA", "N/A", "n/a", "<NA>", "#N/A", "NaN", "nan", "None", "NULL", "null"]

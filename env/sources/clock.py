@@ -22,7 +22,7 @@ from env.errors import InputError
 from env.sources.missing import missing
 from env.sources.report import ImportReport
 from env.sources.rows import Rows
-from env.sources.times import DATE_ALONE, parse_time
+from env.sources.times import DATE_ALONE, NO_TIME, parse_time
 from env.timeline import utc_offsets
 
 EPOCHS = {
@@ -37,6 +37,7 @@ EARLIEST = 631_152_000.0  # 1990-01-01: before that, a clock was not set
 TEN_DIGITS = 1_000_000_000  # 2001-09-09: the first unix second with ten digits
 APPLE_FROM = 50_000_000  # 2002-08: smaller numbers are counters and unset clocks, not Apple's times
 DAY_S = 86_400.0
+MAX_LENGTH = 100  # characters: no time is longer, and a pattern may take the square of a cell's length
 NUMBER = re.compile(r"[+-]?(?:\d+\.?(\d*)|\.(\d+))(?:[eE]([+-]?\d+))?", re.ASCII)
 _DATE_ONLY = re.compile(r"\d{4}-?\d\d-?\d\d", re.ASCII)
 _COMPACT = re.compile(r"(\d{8})(\d{4}(?:\d\d)?)(?:\.0*)?", re.ASCII)
@@ -102,6 +103,8 @@ class Clock:
         """
         text = text.strip()
         self.offset, self.named, self.other = None, "", math.nan
+        if len(text) > MAX_LENGTH:
+            return NO_TIME
         if match := NUMBER.fullmatch(text):
             t = self._number(text, match, line)
         elif missing(text):

@@ -30,6 +30,7 @@ MAX_FIELD = 1 << 24  # characters: `data:` addresses take hundreds of thousands,
 _C1 = bytes(range(0x80, 0xA0))  # control characters in Latin-1, letters and dashes in Windows' CP1252
 _WANTED = "give a CSV with columns user,t,target, or one whose columns --columns names"
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
+_SEP = re.compile(r"sep=([\t,;|])")  # Excel's first line, which names the delimiter
 _QUOTED = re.compile(r'"[^"]*(?:"|$)')
 _NUMBER_OR_TIME = re.compile(r"\d+(?:[.,]\d*)?|\d{4}-?\d\d-?\d\d[T ].*", re.ASCII | re.DOTALL)
 
@@ -104,10 +105,11 @@ def look(path: Path) -> TableFile:
         header, rows, notes = found
         return TableFile(path, gzipped, "", [x.strip() for x in header], rows, notes)
     bare = _QUOTED.sub("", first_line)
-    counts = {d: bare.count(d) for d in ("\t", ",", ";")}
-    delimiter = max(counts, key=counts.__getitem__)
+    counts = {d: bare.count(d) for d in ("\t", ",", ";", "|")}
+    said = _SEP.fullmatch(first_line.strip("\r\n "))
+    delimiter = said[1] if said else max(counts, key=counts.__getitem__)
     with closing(_records(path, gzipped, delimiter)) as lines:
-        _, header = next(lines)
+        _, header = next(lines, (0, []))
     return TableFile(path=path, gzipped=gzipped, delimiter=delimiter, header=[x.strip() for x in header])
 
 
@@ -151,6 +153,8 @@ def _records(path: Path, gzipped: bool, delimiter: str) -> Generator[tuple[int, 
             lines.clear()
             line, before = before + 1, reader.line_num
             if not fields or (len(fields) == 1 and not fields[0].strip()):
+                continue
+            if width == 0 and _SEP.fullmatch(last[0].strip("\r\n ")):
                 continue
             width = width or len(fields)
             yield line, fields
