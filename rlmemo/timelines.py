@@ -6,7 +6,8 @@
     python -m rlmemo.timelines show rlmemo.db --plot week.svg
 
 SOURCE is `demo`, `webtrackr`, `lsapp`, `usagelogger`, a database, or a CSV/TSV(.gz) with columns
-user,t,target[,kind,duration,device]. What is refused and what is counted: docs/timelines.md.
+user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch.
+What is refused and what is counted: docs/timelines.md.
 """
 
 from __future__ import annotations

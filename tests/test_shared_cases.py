@@ -6,12 +6,14 @@ Databases (03, 04, 46), addresses and hosts (14, 15) and second recordings (23) 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from env.errors import InputError
 from env.sources import Loaded, load_timelines
+from rlmemo import timelines
 from tests.shared_cases import case
 
 EIGHT = "2026-03-02T08:00Z"
@@ -225,3 +227,9 @@ def test_45_several_openings_within_a_minute() -> None:
     loaded = load("45_minute_res.csv")
     assert [x for x, _ in rows(loaded)] == ["Chat", "Maps", "Chat", "Maps", "Chat", "Mail", "Chat", "Mail"]
     assert not loaded.report.dropped
+
+
+def test_45_all_of_them_are_stored(tmp_path: Path) -> None:
+    db = str(tmp_path / "mine.db")
+    timelines.main(["import", str(case("timelines/45_minute_res.csv")), "--db", db])
+    assert rows(load_timelines(db, collapsed=False)) == rows(load("45_minute_res.csv"))

@@ -196,6 +196,17 @@ def test_well_known_headers_are_recognised_and_said(
         assert [x.user for x in named.timelines] == ["ada"]
 
 
+def test_an_export_with_a_column_of_people_does_not_become_one_person(tmp_path: Path) -> None:
+    text = "participant,timestamp,duration,app,title\n" + "".join(
+        f"{who},2026-03-02T08:00:00Z,3,Editor,x\n" for who in ("ada", "bo")
+    )
+    message = refusal(tmp_path, text)
+    assert "no column user" in message
+    assert "--columns user=participant" in message
+    assert len(read(tmp_path, text, columns="user=participant").timelines) == 2
+    assert len(read(tmp_path, text, user="both").timelines) == 1
+
+
 def test_durations_in_hours_and_minutes_are_read(tmp_path: Path) -> None:
     text = "App name,Date,Time,Duration\nChat,2026/03/02,12:30:00 AM,1:02:03\n"
     assert read(tmp_path, text, tz="UTC").timelines[0].duration.tolist() == [3723.0]

@@ -16,7 +16,7 @@ OPTIONAL = ("kind", "duration", "device", "wave", "private")
 ALIASES = {"label": "target", "incognito": "private", "inprivate": "private"}
 DEFAULT_USER = "me"
 _GUESSES = {  # what others call them: only for advice, never read without a person's word
-    "user": "user_id userid uid username participant participant_id panelist_id person",
+    "user": "user_id userid uid username participant participant_id panelist_id person subject email",
     "t": "timestamp time datetime date date_time when start start_time visit_time used_at created_at",
     "target": "url app application app_name package package_name process process_name domain host site name",
 }
@@ -124,9 +124,7 @@ FORMATS = (
         {"t": "date+time", "target": "app name", "duration": "duration"},
         "app",
     ),
-    Format(
-        "browser-history's export", ("timestamp", "url", "title"), {"t": "timestamp", "target": "url"}, "page"
-    ),
+    Format("browser-history's export", ("timestamp", "url"), {"t": "timestamp", "target": "url"}, "page"),
     Format("browserexport's visits", ("url", "dt"), {"t": "dt", "target": "url"}, "page"),
 )
 
@@ -193,7 +191,9 @@ def layout(table: TableFile, columns: str | None = None, user: str | None = None
     if user is not None and "user" in where:
         header = table.header[where["user"][0]]
         raise HasUsers(f"{table.path}: its column {header!r} names the users; leave out --user {user}")
-    if user is None and "user" not in where and found is not None:
+    # a column that may name the users is not passed over: one person must not be made of several
+    several = set(_GUESSES["user"].split()) & set(_lower(table.header))
+    if user is None and "user" not in where and found is not None and not several:
         user = DEFAULT_USER
         notes.append(f"no column names the user: all rows are of user {user!r}; --user gives another name")
     _check(table, where, columns, user)
