@@ -57,6 +57,7 @@ def iso(loaded: Loaded) -> dict[str, str]:
         ("dotnet", TICKS, TICKS + 600_000_000),
         ("compact", "20260302080000", "20260302080100"),
         ("compact", "202603020800", "202603020801"),
+        ("compact", "20260302080000000", "20260302080100000"),
         ("unix", T * 1_000, (T + 60) * 1_000),
         ("unix", T * 1_000_000, (T + 60) * 1_000_000),
         ("unix", T * 10**9, (T + 60) * 10**9),
@@ -111,6 +112,8 @@ def test_a_mixture_of_clocks_is_refused(tmp_path: Path, times: tuple[int, ...]) 
 
 def test_old_times_are_read_as_they_are_with_epoch_unix(tmp_path: Path) -> None:
     assert instants(read(tmp_path, APPLE, T, epoch="unix")) == [APPLE, T]
+    # what Apple's clock cannot be is no mixture: a clock that was not set, or a record over that day
+    assert instants(read(tmp_path, 946_684_800, T)) == [946_684_800, T]
     # and times that are written out are not suspicious
     assert instants(read(tmp_path, "1998-07-09T16:00:00Z")) == [900_000_000]
 
@@ -210,6 +213,7 @@ def test_texts_that_state_their_zone_are_read(tmp_path: Path, text: str) -> None
         ("3/2/2026 08:00", "may be taken for each other", "write 2026-03-02 08:00:00"),
         ("1772438400,25", "t has a decimal comma", "with a point"),
         ("2026-03-02 09:00 CET", "t names its time zone by letters", "write the offset"),
+        ("46083.333333", "a spreadsheet's number of days", "format the column"),
         ("2026/03/02", "a date without a time of day", "2026-03-02T09:00:00+01:00"),
         ("2026-03-02T09:00[Nowhere]", "names an unknown time zone", "2026-03-02T09:00:00+01:00"),
     ],

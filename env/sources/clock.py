@@ -22,7 +22,7 @@ from env.errors import InputError
 from env.sources.missing import missing
 from env.sources.report import ImportReport
 from env.sources.rows import Rows
-from env.sources.times import DATE_ALONE, NO_TIME, parse_time
+from env.sources.times import DATE_ALONE, NO_TIME, SHEET_DAY, parse_time
 from env.timeline import utc_offsets
 
 EPOCHS = {
@@ -37,10 +37,12 @@ EARLIEST = 631_152_000.0  # 1990-01-01: before that, a clock was not set
 TEN_DIGITS = 1_000_000_000  # 2001-09-09: the first unix second with ten digits
 APPLE_FROM = 50_000_000  # 2002-08: smaller numbers are counters and unset clocks, not Apple's times
 DAY_S = 86_400.0
+SHEET_1990, SHEET_2065 = 32_874, 60_268  # days since 1899-12-30, as spreadsheets count them
 MAX_LENGTH = 100  # characters: no time is longer, and a pattern may take the square of a cell's length
 NUMBER = re.compile(r"[+-]?(?:\d+\.?(\d*)|\.(\d+))(?:[eE]([+-]?\d+))?", re.ASCII)
 _DATE_ONLY = re.compile(r"\d{4}-?\d\d-?\d\d", re.ASCII)
-_COMPACT = re.compile(r"(\d{8})(\d{4}(?:\d\d)?)(?:\.0*)?", re.ASCII)
+_COMPACT = re.compile(r"(\d{8})(\d{4}|\d{6}|\d{9})(?:\.0*)?", re.ASCII)
+_COMPACT_TIME = {4: "%H%M", 6: "%H%M%S", 9: "%H%M%S%f"}
 _ZERO = {  # seconds from the clock's zero to 1970, and units in a second (None: told by the size)
     "unix": (0, None),
     "apple": (-978_307_200, None),
@@ -125,8 +127,10 @@ class Clock:
         """Raise InputError where the file's numbers as a whole do not fit the clock that reads them."""
         seen = dict(self.seen)
         for clock, units in list(seen):
-            if clock == "old":  # then what could be Apple's is old as well
-                seen.pop(("apple", units), None)
+            if (
+                clock == "old"
+            ):  # beside later times, it is theirs; alone, what could be Apple's is old as well
+                seen.pop(("old" if ("unix", units) in seen else "apple", units), None)
         if len(seen) > 1:
             self._refuse_mixture(seen)
         for (clock, units), (line, text) in seen.items():
@@ -169,6 +173,8 @@ class Clock:
             return "t is not a finite number"
         if value < 1:
             return "t is before 1990"
+        if self.epoch is None and SHEET_1990 <= value < SHEET_2065:
+            return SHEET_DAY
         exact = _exact(text)
         clock, units = self._clock(text, exact)
         if clock:
@@ -266,7 +272,7 @@ class Clock:
         if clock == "apple":
             raise InputError(
                 f"{says}, and no time in the file is later than 2001-09: it looks like {_told(clock, 1)}, "
-                f"{self._day(text, clock)}; {self._advice(clock)}{few}, or --epoch unix if it is that old"
+                f"{self._day(text, clock)}; {self._advice(clock)}, or --epoch unix if it is that old{few}"
             )
         raise InputError(
             f"{says}, and no time in the file is later than 2001-09: if it is that old, "
@@ -369,7 +375,7 @@ def _compact(text: str) -> datetime | None:
     if match is None:
         return None
     try:
-        when = datetime.strptime(match[1] + match[2], "%Y%m%d%H%M%S" if len(match[2]) == 6 else "%Y%m%d%H%M")
+        when = datetime.strptime(match[1] + match[2], "%Y%m%d" + _COMPACT_TIME[len(match[2])])
     except ValueError:
         return None
     return when if 1990 <= when.year < 2100 else None

@@ -24,7 +24,7 @@ from env.sources.names import clean_name, is_url, page_target
 from env.sources.offsets import Zones
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
-from env.sources.times import DAY_FIRST, DAY_OR_MONTH, DECIMAL_COMMA, ZONE_LETTERS
+from env.sources.times import DAY_FIRST, DAY_OR_MONTH, DECIMAL_COMMA, SHEET_DAY, ZONE_LETTERS
 from env.timeline import KINDS
 
 NOT_PRIVATE = ("", "0", "false", "no", "n", "f", "off", "none", "null")  # all else means yes
@@ -46,6 +46,7 @@ _WAVE = re.compile(r"(\d{1,4})(?:\.0*)?", re.ASCII)
 _ADVICE = {
     DAY_FIRST: "write 2026-03-02 08:00:00 (in a spreadsheet: format the column as YYYY-MM-DD HH:MM:SS)",
     DAY_OR_MONTH: "write 2026-03-02 08:00:00 (in a spreadsheet: format the column as YYYY-MM-DD HH:MM:SS)",
+    SHEET_DAY: "format the column as YYYY-MM-DD HH:MM:SS before it is saved as CSV",
     DECIMAL_COMMA: "write 1772438400.25, with a point",
     ZONE_LETTERS: "write the offset, such as 2026-03-02 09:00:00+01:00, or leave it out and give --tz",
     "t ": "accepted are unix seconds or ISO 8601 times, such as 2026-03-02T09:00:00+01:00",

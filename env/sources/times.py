@@ -13,6 +13,7 @@ DAY_FIRST = "t has the day first"
 DAY_OR_MONTH = "t has a day and a month that may be taken for each other"
 DECIMAL_COMMA = "t has a decimal comma"
 ZONE_LETTERS = "t names its time zone by letters"
+SHEET_DAY = "t is a spreadsheet's number of days"
 DATE_ALONE = "t is a date without a time of day"
 
 _COMPACT = re.compile(r"(\d{8})(\d{6})(\.\d+)?\s?(Z|[+-]\d\d:?\d\d)", re.ASCII)
