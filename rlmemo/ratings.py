@@ -89,19 +89,24 @@ class Vote(Enum):
 
 def add_moment(
     store: Store, prediction_id: int, *, source: str, tz: str, synthetic: bool, part: str,
-    steps: Sequence[tuple[float, str]], teaches: float,
+    steps: Sequence[tuple[float, str]], teaches: float, stills: bool | None = None,
+    shown: float | None = None, since: float | None = None,
 ) -> bool:  # fmt: skip
     """Keep what a rater is to see of a prediction's moment, once; whether it is new.
 
     part: the split's part that the moment lies in, or "live". teaches: how much a rating would teach, 0 to 1.
+    stills: whether decisions to keep still are stored, too; where they are not, the prediction's propensity
+    is given that something is shown. shown: probability that anything is shown there. since: unix seconds
+    from which on the plans were made, each in the world that those before it left. None: not known.
     """
     if not 0.0 <= teaches <= 1.0:
         raise InputError(f"teaches is {teaches!r}; it must lie in [0, 1]")
     with store._write():
         done = store.db.execute(
-            "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [prediction_id, source, tz, int(synthetic), part, json.dumps(list(steps)), float(teaches)],
+            "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches, "
+            "stills, shown, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [prediction_id, source, tz, int(synthetic), part, json.dumps(list(steps)), float(teaches),
+             None if stills is None else int(stills), shown, since],
         )
         return bool(done.rowcount)
 
