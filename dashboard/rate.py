@@ -180,8 +180,8 @@ def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
             else ""
         )
         + (
-            '<div class="quiet" data-testid="known">You have seen what happened around this moment; your vote '
-            "is marked.</div>"
+            '<div class="quiet" data-testid="known">You may have seen what happened here; your vote is '
+            "marked.</div>"
             if known
             else ""
         )

@@ -4,9 +4,9 @@
     python -m rlmemo.predict --timelines my.db --policy runs/first --db my.db
 
 Predictions are made at the most recent decisions of one part of the split: training, unless told otherwise,
-as ratings of validation and test moments do not train (they belong to what chooses and what judges). Each is stored with its plan,
-probabilities, propensity, policy version, the moment as text, and what came of it: the environment's
-outcome of this plan alone, with nothing prewarmed before or after it.
+as ratings of validation and test moments do not train (they belong to what chooses and what judges). Each
+is stored with its plan, probabilities, propensity, policy version, the moment as text, and what came of it:
+the environment's outcome of this plan alone, with nothing prewarmed before or after it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
     p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
     p.add_argument(
-        "--part", choices=PARTS, default="train",
+        "--part",
+        choices=PARTS,
+        default="train",
         help="part of the split; only ratings of the training part train (default: train)",
     )
     p.add_argument("--explore", type=float, default=0.1, metavar="SHARE",

@@ -6,8 +6,8 @@ window, and is one row. Ratings are never changed: a new one counts instead of t
 taken back stays in the table and does not count.
 
 Shown first is what teaches most, with a share at random; the probability with which a prediction was
-picked is kept (`showings.share`, out of `pool`), so that estimates can be weighted by it. What may be shown and
-told so that votes stay blind: `rlmemo.waiting`.
+picked is kept (`showings.share`, out of `pool`), so that estimates can be weighted by it. What may be shown
+and told so that votes stay blind: `rlmemo.waiting`.
 """
 
 from __future__ import annotations
@@ -107,8 +107,18 @@ def add_moment(
         done = store.db.execute(
             "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches, "
             "stills, shown, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [prediction_id, source, tz, int(synthetic), part, json.dumps(list(steps)), float(teaches),
-             None if stills is None else int(stills), shown, since],
+            [
+                prediction_id,
+                source,
+                tz,
+                int(synthetic),
+                part,
+                json.dumps(list(steps)),
+                float(teaches),
+                None if stills is None else int(stills),
+                shown,
+                since,
+            ],
         )
         return bool(done.rowcount)
 
@@ -214,7 +224,8 @@ def tell_after(store: Store, rater: str, about: Moment) -> Told:
 def _tell(store: Store, rater: str, prediction_id: int, until: float) -> None:
     with store.write():
         store.db.execute(
-            """UPDATE showings SET told_at = COALESCE(told_at, ?), told_until = MAX(COALESCE(told_until, ?), ?)
+            """UPDATE showings SET told_at = COALESCE(told_at, ?),
+                                   told_until = MAX(COALESCE(told_until, ?), ?)
                WHERE id = (SELECT MAX(id) FROM showings WHERE prediction_id = ? AND rater = ?)""",
             [time.time(), until, until, prediction_id, rater],
         )
@@ -326,9 +337,7 @@ def _rater(name: str) -> str:
     return rater
 
 
-def _note_showing(
-    store: Store, rater: str, prediction_id: int, share: float, pool: int | None
-) -> Showing:
+def _note_showing(store: Store, rater: str, prediction_id: int, share: float, pool: int | None) -> Showing:
     with store._write():
         given = store.db.execute(
             "SELECT COUNT(*) FROM ratings WHERE prediction_id = ? AND rater = ?", [prediction_id, rater]

@@ -6,8 +6,8 @@ an earlier one that is near. So
 
 - a card waits until every earlier one of the same person whose outcome it would show has been rated or
   skipped: near moments come in the order of time, those far apart in any;
-- after a vote no more is told than leaves what still waits blind (`told_after`): nothing while another prediction
-  of the same moment waits, what was opened next while a near one does, and otherwise everything;
+- after a vote no more is told than leaves what still waits blind (`told_after`): nothing while another
+  prediction of the same moment waits, what was opened next while a near one does, otherwise everything;
 - the same plan at the same moment, by whatever policy, is one card, and comes once.
 
 How far a plan's outcome reaches: its longest delay, loading, and the time to live of a prewarm.
@@ -64,7 +64,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Desk:
-    """All cards of one rater; waiting: those to be rated, the latest stored first, of which known: those whose
+    """All cards of one rater; waiting: those to be rated, the latest stored first; known: ids of those whose
     outcome the rater can know from what was shown."""
 
     cards: dict[int, Card]
@@ -88,9 +88,7 @@ class Desk:
 
     def hides(self, user: str, t: float) -> bool:
         """Whether an open of a person at `t` is part of the outcome of what is still to be rated blind."""
-        return any(
-            c.user == user and c.t < t <= c.until and c.id not in self.known for c in self.waiting
-        )
+        return any(c.user == user and c.t < t <= c.until and c.id not in self.known for c in self.waiting)
 
     def told_after(self, card: Card) -> Told:
         """What may be told of a card's outcome with everything else that waits staying blind."""

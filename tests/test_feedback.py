@@ -64,8 +64,8 @@ def test_what_counts_is_read_and_what_is_unrated_or_taken_back_is_not(tmp_path: 
 
 
 def test_a_rating_keeps_the_propensity_that_was_true_when_it_was_shown(tmp_path: Path) -> None:
-    """One prediction is stored and rated, nineteen more come, one of the twenty is rated: 1 and 1/19, and what
-    is stored later changes neither, nor does the reason that is given for a vote."""
+    """One prediction is stored and rated, nineteen more come, one of them is rated: 1 and 1/19, and what is
+    stored later changes neither, nor does the reason that is given for a vote."""
     with open_store(fill(tmp_path / "r.db", 1)) as store:
         first = show_next(store, "ada", 0.0)
         assert first is not None

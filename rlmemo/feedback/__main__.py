@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     other.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
                        help="its share of other single targets (default: 0.1)")  # fmt: skip
     other.add_argument("--threshold", type=float, metavar="P",
-                       help="it prewarms what is at least this probable (default: tuned on validation)")  # fmt: skip
+                       help="it prewarms what is at least this probable (default: tuned)")  # fmt: skip
     other.add_argument("--cost", default="desktop", help="cost preset of its threshold (default: desktop)")
     approval = command("approval", "fit the approval model and say how good it is on what it has not seen")
     data(approval)

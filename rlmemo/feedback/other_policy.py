@@ -87,9 +87,7 @@ def shown_by(
     return Shown(chance, plans, often)
 
 
-def _begun(
-    placed: Sequence[Placed], timelines: Sequence[Timeline]
-) -> list[tuple[int, list[int], int]]:
+def _begun(placed: Sequence[Placed], timelines: Sequence[Timeline]) -> list[tuple[int, list[int], int]]:
     """The rated moments as they were planned, (user, rows, first decision): a plan depends on those before
     it, so they are made again from where they were begun."""
     groups: dict[tuple[int, float], list[int]] = {}
@@ -152,9 +150,7 @@ def cross_fitted(
             continue
         some = [placed[k] for k in outside.tolist()]
         rated_guess[outside] = approval.model.probability(rows_of(some, timelines, slates))
-        there = Shown(
-            shown.chance[outside], [shown.plans[k] for k in outside.tolist()], shown.often[outside]
-        )
+        there = Shown(shown.chance[outside], [shown.plans[k] for k in outside.tolist()], shown.often[outside])
         other_guess[outside] = guesses(approval, some, there, timelines, slates)
     return rated_guess, other_guess
 

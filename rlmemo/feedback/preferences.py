@@ -24,6 +24,7 @@ from rlmemo.feedback.rated import Placed
 from rlmemo.learning.pairs import Pair, Picks, Verdict
 from rlmemo.learning.states import Ground, States, held
 
+
 @dataclass(frozen=True)
 class Sayable:
     """A rating as the model could have said it: row of its moment, plan as places in the slate."""

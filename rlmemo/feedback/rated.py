@@ -34,8 +34,9 @@ class Rated:
     plan: (target, delay in seconds) of what was shown; propensity: probability with which the policy
     chose that plan, given that something is shown where stills is False; stills: whether decisions to keep
     still are stored, too; shown: probability that anything is shown there; since: plans were made one after
-    the other from then on (None, all three: not known); teaches: what the choice of the moment went by; share: probability with which this prediction was picked for the
-    rater, out of `pool` that waited (None: it was not given on a showing).
+    the other from then on (None, all three: not known); teaches: what the choice of the moment went by;
+    share: probability with which this prediction was picked for the rater, out of `pool` that waited (None:
+    it was not given on a showing).
     """
 
     id: int
@@ -97,8 +98,8 @@ class Found:
         if self.left_out[VALIDATION] + self.left_out[TEST] < max(1, self.left_out.total() / 2):
             return "name the timelines that were predicted on with --timelines"
         return (
-            "rate predictions of the training part (python -m rlmemo.predict --part train); those of the latest "
-            "days can train once the recording has grown and they lie in it"
+            "rate predictions of the training part (python -m rlmemo.predict --part train); those of the "
+            "latest days can train once the recording has grown and they lie in it"
         )
 
 
@@ -119,8 +120,8 @@ def read_ratings(store: Store) -> list[Rated]:
                   r.blind AS blind,
                   p.user AS user, p.t AS t, p.plan AS plan, p.propensity AS propensity, p.policy AS policy,
                   p.policy_version AS policy_version, m.source AS source, m.part AS part,
-                  m.teaches AS teaches, m.steps AS steps, m.stills AS stills, m.shown AS shown, m.since AS since,
-                  s.share AS share, s.pool AS pool
+                  m.teaches AS teaches, m.steps AS steps, m.stills AS stills, m.shown AS shown,
+                  m.since AS since, s.share AS share, s.pool AS pool
            FROM latest_ratings AS r JOIN predictions AS p ON p.id = r.prediction_id
            LEFT JOIN moments AS m ON m.prediction_id = p.id
            LEFT JOIN showings AS s ON s.prediction_id = p.id AND s.rater = r.rater
@@ -154,8 +155,8 @@ def rating_propensities(rated: Sequence[Rated]) -> np.ndarray:
 
 
 def rating_weights(rated: Sequence[Rated]) -> np.ndarray:
-    """What each rating counts, float64 [n], mean 1: the inverse of how much likelier it was to be shown than in
-    an even draw from what waited then (`share` times `pool`), clipped as in `clipped_weights`.
+    """What each rating counts, float64 [n], mean 1: the inverse of how much likelier it was to be shown than
+    in an even draw from what waited then (`share` times `pool`), clipped as in `clipped_weights`.
 
     So every showing stands for the predictions it was picked from. (The bare inverse of `share` would let the
     last ones of a list that was rated to its end count nearly nothing: few were left to pick from.) What was
