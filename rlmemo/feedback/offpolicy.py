@@ -111,7 +111,9 @@ def estimate(
 
 def observed(thumbs: np.ndarray, sampling: np.ndarray) -> Estimate:
     """Thumbs up of what was shown, n rated moments, each with its weight: what the estimates compare with."""
-    return _mean(thumbs * sampling / sampling.mean())
+    weight = sampling / sampling.mean()
+    value = float((weight * thumbs).mean())
+    return _interval(value, weight * (thumbs - value))
 
 
 def _mean(x: np.ndarray) -> Estimate:
