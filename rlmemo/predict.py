@@ -456,6 +456,8 @@ def main(argv: list[str] | None = None) -> int:
     if stored == 0:
         print("all of them are there already, or it kept still; try --seed 1, --threshold 0.1 or --still")
     print(f"rate them: python -m dashboard --db {args.db}")
+    if args.part != "train":
+        print(f"ratings of {args.part} moments do not train; predict with --part train for some that do")
     return 0
 
 

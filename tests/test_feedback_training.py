@@ -28,7 +28,7 @@ from rlmemo.store import open_store
 from rlmemo.train import main as train
 from tests.tiny_base import write_tiny_base
 
-UNWANTED = "app3"
+UNWANTED = "app7"
 TINY = (
     "--sft-states", "64", "--sft-batch", "16", "--plan-states", "30", "--plan-samples", "1",
     "--dpo-pairs", "24", "--dpo-batch", "8", "--kto-plans", "24", "--kto-batch", "8", "--lora-rank", "2",
