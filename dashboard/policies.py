@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -13,6 +14,7 @@ from dashboard.setting import Setting, opened
 from dashboard.words import shown
 from rlmemo import ratings
 from rlmemo.store import Store
+from rlmemo.waiting import Told, desk
 
 TITLE = "Policies"
 ICON = ":material/balance:"
@@ -169,20 +171,25 @@ def _decisions(store: Store, rater: str) -> None:
     if chosen is None:
         return
     moment = by_id[chosen].moment
-    p = moment.prediction
+    p, told = moment.prediction, ratings.tell_after(store, rater, moment)
     planned = {x.target: words.delay(x.delay_s) for x in p.plan}
     listed = sorted(p.probabilities.items(), key=lambda pair: -pair[1])
-    statistics = why.of_moment(store, moment, [name for name, _ in listed])
+    hides = desk(store, rater).hides
+    statistics = {
+        name: replace(k, ago_s=None) if k.ago_s is not None and hides(p.user, p.t - k.ago_s) else k
+        for name, k in why.of_moment(store, moment, [name for name, _ in listed]).items()
+    }
     rows = "".join(
-        _candidate(name, share, planned.get(name), statistics.get(name), moment) for name, share in listed
+        _candidate(name, share, planned.get(name), statistics.get(name), moment, told)
+        for name, share in listed
     )
     if p.none_probability is not None:
-        rows += _candidate(None, p.none_probability, None, None, moment)
+        rows += _candidate(None, p.none_probability, None, None, moment, told)
     html(
         f'<div class="card" data-testid="why">{look.strip(moment.steps)}<div class="ask">What {e(p.policy)} '
         f'thought would come next, and what was known then</div><div class="candidates">{rows}</div></div>'
     )
-    happened = " ".join(words.outcome_sentences(p)) or "What happened next is not known yet."
+    happened = " ".join(words.outcome_sentences(p, told)) or "What happened next is not known yet."
     chance = f"This plan was shown with probability {p.propensity:.3f}."
     if not statistics:
         chance += " The opens that it was made from are not in the store (any more), so nothing is counted."
@@ -190,10 +197,11 @@ def _decisions(store: Store, rater: str) -> None:
 
 
 def _candidate(
-    name: str | None, share: float, planned: str | None, known: why.Known | None, moment: ratings.Moment
-) -> str:
+    name: str | None, share: float, planned: str | None, known: why.Known | None, moment: ratings.Moment,
+    told: Told,
+) -> str:  # fmt: skip
     """One candidate's line: name, when it would be made ready, probability, and what was known of it."""
-    outcome = moment.prediction.outcome or {}
+    outcome = {} if told is Told.NOTHING else moment.prediction.outcome or {}
     chips = f'<span class="step now">ready {e(planned)}</span>' if planned else ""
     if name is not None and outcome.get("next_target") == name:
         chips += '<span class="step">opened next</span>'

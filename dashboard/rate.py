@@ -48,9 +48,9 @@ def show(where: Setting) -> None:
         told = bool(st.session_state.get("told"))
         if told:
             ratings.tell(store, showing)
-        _card(showing.moment, told)
+        _card(showing.moment, told, not told and ratings.knows(store, where.rater, showing.moment))
         _votes(where, showing)
-    _last(where, last)  # below, so that the buttons stay where they are
+    _last(store, where, last)  # below, so that the buttons stay where they are
 
 
 def _nothing(where: Setting) -> None:
@@ -114,7 +114,7 @@ def _failure() -> None:
         html(f'<div class="band" role="alert" data-testid="failed">{e(words.sentence(failed), 300)}</div>')
 
 
-def _last(where: Setting, last: ratings.Rated | None) -> None:
+def _last(store: Store, where: Setting, last: ratings.Rated | None) -> None:
     note = st.session_state.pop("note", None)
     if note:
         html(f'<div class="band" data-testid="note">{e(note, 300)}</div>')
@@ -122,8 +122,10 @@ def _last(where: Setting, last: ratings.Rated | None) -> None:
         return
     rating = last.rating
     said = "You said yes." if rating.thumbs else "You said no."
+    told = ratings.tell_after(store, where.rater, last.moment)
     happened = (
-        " ".join(words.outcome_sentences(last.moment.prediction)) or "What happened next is not known yet."
+        " ".join(words.outcome_sentences(last.moment.prediction, told))
+        or "What happened next is not known yet."
     )
     html(
         f'<div class="band {"good" if rating.thumbs else ""}" data-testid="last">'
@@ -146,7 +148,7 @@ def _last(where: Setting, last: ratings.Rated | None) -> None:
                     )  # fmt: skip
 
 
-def _card(moment: ratings.Moment, told: bool) -> None:
+def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
     p = moment.prediction
     happened = " ".join(words.outcome_sentences(p)) or "Not known yet."
     picks = "".join(
@@ -166,6 +168,12 @@ def _card(moment: ratings.Moment, told: bool) -> None:
         + (
             f'<div class="ask">What happened</div><div data-testid="told">{e(happened, 400)}</div>'
             if told
+            else ""
+        )
+        + (
+            '<div class="quiet" data-testid="known">You may have seen what happened here; your vote is '
+            "marked.</div>"
+            if known
             else ""
         )
         + "</div>"

@@ -3,10 +3,10 @@
     python -m rlmemo.predict --timelines demo --policy markov1 --db my.db --n 200
     python -m rlmemo.predict --timelines my.db --policy runs/first --db my.db
 
-Predictions are made at the most recent decisions of one part of the split (validation, unless told
-otherwise: ratings of test moments must not find their way into training). Each is stored with its plan,
-probabilities, propensity, policy version, the moment as text, and what came of it: the environment's
-outcome of this plan alone, with nothing prewarmed before or after it.
+Predictions are made at the most recent decisions of one part of the split: training, unless told otherwise,
+as ratings of validation and test moments do not train (they belong to what chooses and what judges). Each
+is stored with its plan, probabilities, propensity, policy version, the moment as text, and what came of it:
+the environment's outcome of this plan alone, with nothing prewarmed before or after it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rlmemo.policies.protocol import Policy, Ranking
     from rlmemo.store import Store
 
-PARTS = ("validation", "train", "test")
+PARTS = ("train", "validation", "test")
 STEPS = 6
 LISTED = 8
 SPREAD = 8  # predictions are drawn from this many times as many recent decisions
@@ -64,7 +64,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
     p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
     p.add_argument(
-        "--part", choices=PARTS, default="validation", help="part of the split (default: validation)"
+        "--part",
+        choices=PARTS,
+        default="train",
+        help="part of the split; only ratings of the training part train (default: train)",
     )
     p.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
                    help="share of decisions that try another single target (default: 0.1)")  # fmt: skip
@@ -87,7 +90,7 @@ class Options:
     """What `predict` needs to know; see the command line."""
 
     n: int = 200
-    part: str = "validation"
+    part: str = "train"
     explore: float = 0.1
     threshold: float | None = None
     cost: str = "desktop"
@@ -199,12 +202,15 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
                 made.still += 1
                 made.likeliest = max(made.likeliest, float(ranking.probability[row][cold].max(initial=0.0)))
                 continue
+            shown = something_shown(planned, ranking, warm, row, options.explore)
+            if not options.still and shown is not None:
+                propensity = min(1.0, propensity / shown)  # of what is stored, as only that can be rated
             wanted += 1
             outcome = _outcome(timeline, i, target, delay, costs, world)
             new = _write(
                 store, timeline, i, policy.name, version, ranking, row, target, delay, propensity, outcome,
                 float(apart[row]), identities.get(timeline.user), loaded.name, loaded.synthetic, options,
-                world,
+                world, shown, float(timeline.t[first]),
             )  # fmt: skip
             made.new += new
             made.again += 1 - new
@@ -355,6 +361,18 @@ def shown_chance(
     return chance
 
 
+def something_shown(
+    planned: Planned, ranking: Ranking, warm: np.ndarray, row: int, explore: float
+) -> float | None:
+    """Probability that the plan that is shown for decision `row` is not empty; None where the policy draws
+    its plans, so that nobody knows how often it draws an empty one."""
+    if float(planned.propensity[row]) < 1.0 - 1e-9:
+        return None
+    if (planned.target[row] >= 0).any():
+        return 1.0
+    return explore if len(tried(ranking, warm, row)) else 0.0
+
+
 def _picks(target: np.ndarray, delay: np.ndarray) -> list[tuple[int, int]]:
     return sorted((int(x), int(d)) for x, d in zip(target, delay, strict=True) if x >= 0)
 
@@ -388,6 +406,7 @@ def _write(
     store: Store, timeline: Timeline, i: int, policy: str, version: str, ranking: Ranking, row: int,
     target: np.ndarray, delay: np.ndarray, propensity: float, outcome: dict[str, Any],
     apart: float, timeline_id: int | None, source: str, synthetic: bool, options: Options, world: WorldConfig,
+    shown: float | None, since: float,
 ) -> int:  # fmt: skip
     """Store one prediction with its moment; 0 where the same one is there already."""
     from env.cost import TYPICAL_BUDGET
@@ -451,7 +470,8 @@ def _write(
     teaches = max(0.02, 1.0 - abs(2.0 * min(1.0, likely) - 1.0), apart)
     new = add_moment(
         store, identity, source=source, tz=timeline.tz, synthetic=synthetic, part=options.part, steps=steps,
-        teaches=teaches,
+        teaches=teaches, shown=shown, since=since,
+        stills=None if shown is None and not options.still else options.still,
     )  # fmt: skip
     return int(new)
 
@@ -502,6 +522,8 @@ def main(argv: list[str] | None = None) -> int:
         print(made.why_none())
     if made.new or made.again:
         print(f"rate them: python -m dashboard --db {shlex.quote(args.db)}")
+    if made.new and args.part != "train":
+        print(f"ratings of {args.part} moments do not train; predict with --part train for some that do")
     return 0
 
 

@@ -8,6 +8,8 @@ have shown the same plan at the same moment. Their ratio is the weight w.
 - DR: the approval model's guess for the other policy's own plans, corrected by w times what the model got
   wrong on the rated ones. Unbiased if either the propensities or the model are right.
 
+The policy that was shown, judged on its own log, gets what was observed from all three (w is 1 throughout).
+
 Where the other policy does things that were never shown, no estimate can know: see `Support`.
 """
 
@@ -100,7 +102,18 @@ def estimate(
     else:
         snips = Estimate(float("nan"), float("nan"), float("nan"))
     doubly = _mean(s * (guess_other + w * (thumbs - guess_shown)))
+    if n and np.abs(w - 1.0).max() < 1e-6:
+        # Its own log: there is nothing for a model to correct, and guess_other - guess_shown is only how the
+        # dice fell between the policy's plan and what it tried out, zero on average.
+        doubly = ips
     return Estimates(ips, snips, doubly, support(s * w))
+
+
+def observed(thumbs: np.ndarray, sampling: np.ndarray) -> Estimate:
+    """Thumbs up of what was shown, n rated moments, each with its weight: what the estimates compare with."""
+    weight = sampling / sampling.mean()
+    value = float((weight * thumbs).mean())
+    return _interval(value, weight * (thumbs - value))
 
 
 def _mean(x: np.ndarray) -> Estimate:

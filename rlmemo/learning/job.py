@@ -93,8 +93,8 @@ def _feedback(
     found = read_feedback(
         config.feedback, ground, start.reward, weight=config.feedback_weight, seed=config.seed, folder=folder
     )
-    display.say(found.sentence() if found else "feedback: no ratings of these timelines; going on without")
-    return found
+    display.say(found.sentence())
+    return found if found.placed else None
 
 
 def _threads(folder: RunFolder) -> None:

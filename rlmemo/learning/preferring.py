@@ -250,7 +250,6 @@ def propose_plans(
                 first, candidates, warm[index], asked[part], sample,
                 picks=config.picks, samples=config.plan_samples, temperature=config.temperature,
                 charge=None if now is None else _places(candidates, now),
-                opened=None if now is None else slates.answer[index],
                 baselines={
                     name: _places(candidates, targets[begun : begun + len(part)])
                     for name, targets in planned.items()
