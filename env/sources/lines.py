@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from env.errors import InputError
+from env.sources.names import shown
 
 MAGIC_SQLITE = b"SQLite format 3\x00"
 _MAGIC = {
@@ -172,5 +173,4 @@ def _some_files(folder: Path) -> str:
 
 
 def _short(text: str, limit: int = 60) -> str:
-    text = repr(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return shown(text, limit)

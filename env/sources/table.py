@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from env.errors import InputError
 from env.sources.lines import TableFile, read_rows
-from env.sources.names import clean_name, is_url, page_target
+from env.sources.names import clean_name, shown, target_and_kind
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
 from env.timeline import KINDS
@@ -33,7 +33,6 @@ EARLIEST = 631_152_000.0  # 1990-01-01: before that, a clock was not set
 DAY_S = 86_400.0
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _DATE_ONLY = re.compile(r"\d{4}-?\d\d-?\d\d", re.ASCII)
-_BARE_ADDRESS = re.compile(r"www\.|(?:[\w-]+\.)+[A-Za-z]{2,}(?::\d+)?(?:/[^?#\s]*)?[?#]")
 
 
 class Clock:
@@ -146,9 +145,7 @@ def load(
             found = names[key] = _target(*key, page)
         target, kind, remark = found
         if not target:
-            # an address may hold what nobody should read in a report, so only its beginning is quoted
-            wrong = key[0].split("?")[0].split("#")[0] if kind else key[1]
-            report.drop(remark, f"line {line}: {_quote(wrong)}")
+            report.drop(remark, f"line {line}: {_quote(key[0] if kind else key[1])}")
             continue
         if remark:
             report.change(remark, f"line {line}")
@@ -243,15 +240,12 @@ def _target(text: str, kind: str, page: str) -> tuple[str, str, str]:
     if kind and kind not in KINDS:
         return "", "", f"kind is none of {', '.join(KINDS)}"
     text = text.strip()
-    if kind == "page" or is_url(text) or _BARE_ADDRESS.match(text):
-        name, kind = page_target(text, page)
-        if not name:
-            return "", "page", "target has no host" if text else "target is missing"
-        return name, kind, "" if name == text else "address reduced to its " + page
-    name = clean_name(text)
+    name, found = target_and_kind(text, kind, page)
     if not name:
-        return "", kind or "app", "target is missing"
-    return name, kind or "app", "" if name == text else "name cleaned or shortened"
+        return "", found, "target has no host" if text and found == "page" else "target is missing"
+    address = found == "page" or found != (kind or "app")
+    remark = f"address reduced to its {page}" if address else "name cleaned or shortened"
+    return name, found, "" if name == text else remark
 
 
 def _duration(text: str) -> float:
@@ -268,9 +262,9 @@ def _factor(t: float) -> int:
     return 1000 if abs(t) < 1e14 else 1_000_000 if abs(t) < 1e17 else 1_000_000_000
 
 
-def _quote(text: str, limit: int = 40) -> str:
-    text = repr(text)
-    return text if len(text) <= limit else text[: limit - 2] + "…" + text[0]
+def _quote(text: str) -> str:
+    """As a message may show it: an address may hold what nobody should read in a report."""
+    return shown(text)
 
 
 def iso(t: float) -> str:

@@ -95,9 +95,10 @@ def load(*, collapsed: bool = True, tz: str | None = None, page: str = "host") -
     for i, (user, wave, t, url, device) in enumerate(zip(*columns, strict=True)):
         if url not in pages:
             target, kind = page_target(url, page)
-            # `file:` addresses and the one malformed one all have an empty netloc: one target, as in
-            # the setting of the published baselines
-            pages[url] = (NO_HOST, "page") if kind != "page" or not target else (target, kind)
+            # `file:` addresses and the one malformed one ("blob://") all have an empty netloc: one
+            # target, as in the setting of the published baselines
+            hostless = kind != "page" or not target or target.endswith(":")
+            pages[url] = (NO_HOST, "page") if hostless else (target, kind)
         target, kind = pages[url]
         if not math.isfinite(t):
             report.drop("no time", f"row {i + 1}")
