@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rlmemo.schema_reducing import reduce_targets
+
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
@@ -166,4 +168,4 @@ def _third(db: Database) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third]
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, reduce_targets]

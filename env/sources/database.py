@@ -94,9 +94,6 @@ def _load(
         if key not in clean:
             clean[key] = kept_target(*key)  # an older version may have stored more of an address
         name, found = clean[key]
-        if not name:
-            report.drop("target has no host")
-            continue
         rows.add(
             called[identity],
             float(t),

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 MAX_NAME = 120
 DEEPEST = 8
 LOCAL_FILE = "(local file)"
+NO_HOST = "(no host)"
 PAGE_SETTINGS = ("host", "path")
 Target = tuple[str, str]
 
@@ -37,7 +38,7 @@ _WITHOUT_HOST = frozenset((
 ))
 # fmt: on
 _TELLING = re.compile(r"[:/\\@?#%&=]|\[|www\.|\d\.\d", re.IGNORECASE)
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(\s*):(.*)", re.DOTALL)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})(\s*):(.*)", re.DOTALL)
 _ANYWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,40}\s?:\s?[/\\]{2}\S")
 _OPAQUE_ANYWHERE = re.compile(
     rf"(?<![\w.+/\\-])(?:{'|'.join(sorted(_WITHOUT_HOST, key=len, reverse=True))}):(?=[^\s:])"
@@ -122,8 +123,9 @@ def _judged(text: str, kind: str, page: str) -> Target:
 
 def kept_target(target: str, kind: str) -> Target:
     """What may be stored, or shown, of a target that an importer or an older version has reduced: pages keep
-    the path that `page="path"` has left them."""
-    return target_and_kind(target, kind, "path" if kind == "page" else "host")
+    the path that `page="path"` has left them. Never empty: an address without a host is `NO_HOST`."""
+    kept = target_and_kind(target, kind, "path" if kind == "page" else "host")
+    return kept if kept[0] else (NO_HOST, "page")
 
 
 def page_target(url: str, page: str = "host") -> Target:

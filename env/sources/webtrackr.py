@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from env.errors import InputError
-from env.sources.names import clean_name, page_target
+from env.sources.names import NO_HOST, clean_name, page_target
 from env.sources.recordings import data_root
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
@@ -27,7 +27,6 @@ COMMIT = "a78e37d3bc8dd6d952cb1efc1777630b0ec82de7"
 URL = f"https://raw.githubusercontent.com/gesistsa/webtrackR/{COMMIT}/data/testdt_tracking.rda"
 SHA256 = "80139149502a2d280613028d83760169f879621ad913dea12d71ef2c63c14e5c"
 FILE = "testdt_tracking.rda"
-NO_HOST = "(no host)"
 COLUMNS = ("panelist_id", "wave", "timestamp", "url", "device")
 
 
