@@ -48,7 +48,9 @@ def reduce_targets(db: Database) -> None:
 
     for table, key, column in _IN_JSON:
         _rewrite(db, table, key, column, lambda text: _reduced(text, renamed))
-    _rewrite(db, "predictions", "id", "state", lambda text: "\n".join(_line(x, renamed) for x in text.split("\n")))
+    _rewrite(
+        db, "predictions", "id", "state", lambda text: "\n".join(_line(x, renamed) for x in text.split("\n"))
+    )
 
 
 def _rewrite(db: Database, table: str, key: str, column: str, change: Callable[[str], str]) -> None:

@@ -115,9 +115,7 @@ class Store:
 
     # timelines and events
 
-    def add_timelines(
-        self, loaded: Loaded, *, source: str | None = None, replace: bool = False
-    ) -> Imported:
+    def add_timelines(self, loaded: Loaded, *, source: str | None = None, replace: bool = False) -> Imported:
         """Add what was loaded to what the source holds for its users, or put it in its place; all of it or
         nothing (`rlmemo.store_importing`)."""
         from rlmemo.store_importing import add

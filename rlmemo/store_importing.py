@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace as with_fields
+from dataclasses import dataclass
+from dataclasses import replace as with_fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,8 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: events written and users written for, events that were there already, what was there
-    before of these users, what `replace` took away, and what else should be known."""
+    """What an import did: events written, users in the recording, events that were there already, what was
+    there of these users before, what `replace` took away, and what else should be known."""
 
     events: int
     users: int
@@ -66,11 +67,11 @@ class Imported:
 
 
 def add(store: Store, loaded: Loaded, source: str | None = None, *, replace: bool = False) -> Imported:
-    """Write what was loaded, all of it or nothing. replace: in place of what the source holds for these users.
+    """Write what was loaded, all of it or nothing. replace: in place of what the source holds of these users.
 
-    Users that the recording does not name stay as they are. Load with `collapsed=False`: collapsing is done
-    when a timeline is read. Raises InputError for a source without a name, an event without a time, or another
-    time zone than the one that is stored.
+    Users that the recording does not name stay as they are. Load with `collapsed=False`: collapsing is
+    done when a timeline is read. Raises InputError for a source without a name, an event without a time,
+    or another time zone than the one that is stored.
     """
     source = clean_name(source or loaded.name)
     if not source:
@@ -97,8 +98,14 @@ def add(store: Store, loaded: Loaded, source: str | None = None, *, replace: boo
             store.db.conn.executemany("DELETE FROM events WHERE id = ?", [(i,) for i in ids])
             store.db.conn.executemany(_INSERT, ((identity, *row) for row in rows))
             written += len(rows) - len(ids)
-    both = ([x for x in some if x.events] for some in (before, gone))
-    return Imported(written, len(loaded.timelines), known, *map(tuple, both), tuple(notes))
+    return Imported(
+        events=written,
+        users=len(loaded.timelines),
+        known=known,
+        before=tuple(x for x in before if x.events),
+        gone=tuple(x for x in gone if x.events),
+        notes=tuple(notes),
+    )
 
 
 def _rows(x: Timeline) -> list[Row]:
@@ -120,8 +127,8 @@ def _rows(x: Timeline) -> list[Row]:
 
 
 def _new(store: Store, identity: int, rows: list[Row]) -> tuple[list[Row], int, list[int]]:
-    """What of `rows` (in time order) is not stored yet, how many are, and the ids of stored events that have to
-    be written anew for the order of the file: those of a moment of which the file tells more, and all."""
+    """What of `rows` (in time order) is not stored yet, how many are, and the ids of stored events that
+    have to be written anew for the order of the file: those of a moment of which it tells all and more."""
     stored: dict[float, list[tuple[int, Row]]] = defaultdict(list)
     span = (rows[0][0], rows[-1][0]) if rows else (0.0, 0.0)
     for i, *row in store.db.execute(
@@ -181,7 +188,7 @@ def _zone_notes(store: Store, source: str, x: Timeline, held: dict[str, Any], th
     where the two contradict each other."""
     if not held["events"] or not len(x) or (x.tz, x.tz_known) == (held["tz"], bool(held["tz_known"])):
         return []
-    ways = f"--tz {held['tz']} if that is it, --replace to put this one in its place, or --name for another source"
+    ways = f"--tz {held['tz']} if that is it, --replace to put this one in its place, or another --name"
     if x.tz_known and held["tz_known"]:
         raise InputError(
             f"{source}: {x.user!r} is stored with the time zone {held['tz']}, and this recording has {x.tz}; "
@@ -199,8 +206,8 @@ def _zone_notes(store: Store, source: str, x: Timeline, held: dict[str, Any], th
     )
     if there < FITS * both:
         raise InputError(
-            f"{source}: {x.user!r} is stored without a known time zone, and read in {x.tz} this recording tells "
-            f"of other times in the same days; nothing was written; give {ways}"
+            f"{source}: {x.user!r} is stored without a known time zone, and read in {x.tz} this recording "
+            f"tells of other times in the same days; nothing was written; give {ways}"
         )
     return [f"{x.user}: the time zone, not known before, is {x.tz}"]
 
@@ -209,6 +216,7 @@ def _stretch(held: dict[str, Any]) -> Stretch:
     if not held["events"]:
         return Stretch(held["user"], 0, "", "")
     first, last = (
-        datetime.fromtimestamp(held[end], zone(held["tz"])).date().isoformat() for end in ("first_t", "last_t")
+        datetime.fromtimestamp(held[end], zone(held["tz"])).date().isoformat()
+        for end in ("first_t", "last_t")
     )
     return Stretch(held["user"], int(held["events"]), first, last)

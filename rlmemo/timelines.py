@@ -147,7 +147,9 @@ def _import(args: argparse.Namespace) -> int:
         written = store.add_timelines(loaded, source=args.name, replace=replace)
     if args.json:
         report = loaded.report.as_dict()
-        print(json.dumps({**report, "db": args.db, "written": written.as_dict(), "repeats": repeats}, indent=2))
+        print(
+            json.dumps({**report, "db": args.db, "written": written.as_dict(), "repeats": repeats}, indent=2)
+        )
         return 0
     print("\n".join(loaded.report.lines()))
     print("\n".join(_account(args.db, written)))
@@ -169,7 +171,8 @@ def _account(db: str, written: Imported) -> list[str]:
         head = f"{written.events:,} events of {users} written"
     elif written.events:
         known = f"; {written.known:,} were there already" if written.known else ""
-        head = f"{written.events:,} new events of {users} added to {there:,}{known}"
+        new = "1 new event" if written.events == 1 else f"{written.events:,} new events"
+        head = f"{new} of {users} added to {there:,}{known}"
     else:
         head = f"0 new events of {users}: all {written.known:,} were there already"
     lines = [f"{db}: {head}"]

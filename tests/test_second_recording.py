@@ -101,7 +101,7 @@ def test_openings_within_one_second_are_counted_and_keep_the_order_of_their_file
 OPENED = st.lists(st.tuples(st.integers(0, 3).map(float), st.sampled_from("AB")), min_size=1, max_size=8)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(OPENED, min_size=1, max_size=4))
 def test_any_recordings_make_the_most_that_one_of_them_tells(
     tmp_path_factory: pytest.TempPathFactory, recordings: list[list[tuple[float, str]]]
@@ -134,7 +134,9 @@ def test_who_is_not_in_the_second_recording_stays(store: Store) -> None:
     two = recording((0, "A")), recording((0, "A"), user="bo")
     store.add_timelines(replace(two[0], timelines=[x for r in two for x in r.timelines]))
     gone = store.add_timelines(recording((60, "B")), replace=True)
-    assert [(x.user, x.events, x.first, x.last) for x in gone.gone] == [("ada", 1, "2026-01-05", "2026-01-05")]
+    assert [(x.user, x.events, x.first, x.last) for x in gone.gone] == [
+        ("ada", 1, "2026-01-05", "2026-01-05")
+    ]
     assert (held(store), held(store, "bo")) == ([(60, "B")], [(0, "A")])
 
 
@@ -205,7 +207,7 @@ def test_another_database_adds_too_and_its_own_is_refused(
     with open_store("phone.db") as s:
         s.add_timelines(recording((90, "C")))
     timelines.main(["import", "phone.db"])
-    assert "1 new events of 1 user added to 2; 2 were there already" in capsys.readouterr().out
+    assert "1 new event of 1 user added to 2; 2 were there already" in capsys.readouterr().out
     assert [e.target for e in load_timelines("rlmemo.db").timelines[0]] == ["A", "B", "C"]
     with pytest.raises(InputError, match="holds these timelines already"):
         timelines.main(["import", "rlmemo.db"])

@@ -93,12 +93,12 @@ def _load(
         key = (target, kind)
         if key not in clean:
             clean[key] = kept_target(*key)  # an older version may have stored more of an address
-        name, found = clean[key]
+        kept, found_kind = clean[key]
         rows.add(
             called[identity],
             float(t),
-            name,
-            found,
+            kept,
+            found_kind,
             math.nan if duration is None else float(duration),
             device or "",
             wave or 0,

@@ -14,6 +14,7 @@ import re
 import socket
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import unquote
 
 MAX_NAME = 120
@@ -31,10 +32,10 @@ _WITH_HOST = ("http", "https", "ws", "wss", "ftp")
 _WRAPPERS = ("view-source", "blob", "filesystem", "feed", "jar", "wyciwyg", "url", "microsoft-edge")
 # fmt: off
 _WITHOUT_HOST = frozenset((
-    "about", "acct", "bitcoin", "callto", "cid", "data", "ethereum", "facetime", "facetime-audio", "file", "geo",
-    "im", "javascript", "lightning", "livescript", "magnet", "mailto", "mid", "mms", "mmsto", "monero", "mocha",
-    "openid", "otpauth", "sip", "sips", "skype", "sms", "smsto", "spotify", "tel", "tg", "urn", "vbscript", "whatsapp",
-    "xmpp", *_WRAPPERS,
+    "about", "acct", "bitcoin", "callto", "cid", "data", "ethereum", "facetime", "facetime-audio", "file",
+    "geo", "im", "javascript", "lightning", "livescript", "magnet", "mailto", "mid", "mms", "mmsto", "mocha",
+    "monero", "openid", "otpauth", "sip", "sips", "skype", "sms", "smsto", "spotify", "tel", "tg", "urn",
+    "vbscript", "whatsapp", "xmpp", *_WRAPPERS,
 ))
 # fmt: on
 _TELLING = re.compile(r"[:/\\@?#%&=]|\[|www\.|\d\.\d", re.IGNORECASE)
@@ -93,10 +94,10 @@ def clean_name(text: str) -> str:
 def target_and_kind(text: str, kind: str = "", page: str = "host") -> Target:
     """What is kept of a recorded target, and its kind (one of `env.timeline.KINDS`).
 
-    An address is a page whatever `kind` says, and so is a window title with an address in it: kept is its host,
-    with `page="path"` host and path; or its scheme ("mailto:") where it has no host, or that it was a local file.
-    Anything else is a name. The target is "" where nothing is left: an empty name, a page without a host.
-    What is kept stays what it is when it is judged again.
+    An address is a page whatever `kind` says, and so is a window title with an address in it: kept is its
+    host, with `page="path"` host and path; or its scheme ("mailto:") where it has no host, or that it was a
+    local file. Anything else is a name. The target is "" where nothing is left: an empty name, a page
+    without a host. What is kept stays what it is when it is judged again.
     """
     found = _judged(text, kind, page)
     for _ in range(DEEPEST):
@@ -134,7 +135,7 @@ def page_target(url: str, page: str = "host") -> Target:
 
 
 def shown(text: str, limit: int = 40) -> str:
-    """`text` in quotation marks for a message, at most `limit` long; of an address no more than may be kept."""
+    """`text` in quotation marks for a message, at most `limit` long; of an address what may be kept."""
     name, kind = target_and_kind(text)
     if kind == "app":
         name = _MAIL.sub("@", text)
@@ -146,11 +147,13 @@ def shown(text: str, limit: int = 40) -> str:
 
 
 def _plain(text: str, control: str = " ") -> str:
-    """`text` as it is judged: full-width and other look-alike characters as the usual ones, nothing invisible,
-    white space that is no blank as `control`."""
+    """`text` as it is judged: full-width and other look-alike characters as the usual ones, nothing
+    invisible, white space that is no blank as `control`."""
     if not text.isascii():
         # not the ellipsis, which would become three dots: it marks a name that was cut
-        text = "…".join(unicodedata.normalize("NFKC", part) for part in text.split("…")).translate(_LOOK_ALIKE)
+        text = "…".join(unicodedata.normalize("NFKC", part) for part in text.split("…")).translate(
+            _LOOK_ALIKE
+        )
     if not text.isprintable():
         text = "".join(
             (control if c.isspace() else "") if unicodedata.category(c) in _NOT_SHOWN else c for c in text
@@ -300,10 +303,8 @@ def _host(scheme: str, host: str) -> str:
         found = re.match(r":(\d{1,5})(?!\w)", host[match.end() :]) if match else None
         port = found[1] if found else None
         if scheme in _WITH_HOST and _NUMBER.search(name.rsplit(".", 1)[-1]):
-            try:  # 127.1, 0x7f.0.0.1 and 2130706433 are 127.0.0.1
+            with suppress(OSError):  # 127.1, 0x7f.0.0.1 and 2130706433 are 127.0.0.1
                 name = str(ipaddress.IPv4Address(socket.inet_aton(name)))
-            except OSError:
-                pass
     number = int(port) if port else 0
     usual = (0, 80, 443, 21) if scheme == "ftp" else (0, 80, 443)
     return name if not name or number in usual or number > 65535 else f"{name}:{number}"
@@ -318,5 +319,7 @@ def _ascii(host: str) -> str:
     try:
         return idna.encode(host, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):  # emoji, underscores: in use, though no standard has them
-        labels = (x if x.isascii() else "xn--" + x.encode("punycode").decode("ascii") for x in host.split("."))
+        labels = (
+            x if x.isascii() else "xn--" + x.encode("punycode").decode("ascii") for x in host.split(".")
+        )
         return ".".join(labels)
