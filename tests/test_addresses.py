@@ -99,6 +99,15 @@ PAGES = {
         Title - view-source:https://bank.example/SECRET
         chrome.exe --app=https://bank.example/SECRET
         C:\chrome.exe --app=https://bank.example/SECRET
+        https//bank.example/SECRET
+        https;//ada:SECRET@bank.example/SECRET
+        ://bank.example/SECRET
+        Title - //bank.example/SECRET
+        https://bank.example%00SECRET/
+        onenote:https://bank.example/SECRET
+        bank.example./SECRET
+        <a href="https://bank.example/SECRET">SECRET</a>
+        https://bank.example/?next=view-source:file:///SECRET
     """,
     "http://localhost:3000": """
         localhost:3000/login?token=SECRET
@@ -157,6 +166,8 @@ HOSTLESS = {
     "intent:": "intent:#Intent/S.x=SECRET/end",
     "web+foo:": "web+foo:bar?SECRET; web+foo:SECRET",
     "foo:": "foo:SECRET; Foo:bar?SECRET",
+    "vnd.youtube:": "vnd.youtube:SECRET",
+    "ms-word:": "ms-word:ofe|u|https://bank.example/SECRET",
     "spotify:": "spotify:track:SECRET; spotify://track/SECRET",
     "reader:": "reader://?url=https://bank.example/SECRET",
     "otpauth:": "otpauth://totp/Acme:ada?secret=SECRET",
@@ -175,6 +186,8 @@ INVISIBLE = {
     "ht\x01tps://bank.example/SECRET": "bank.example",
     "https\u200b://bank.example/SECRET": "bank.example",
     "https://bank.example\tSECRET": "bank.example",
+    "https://bank.example\x01SECRET": "bank.example",
+    "https://bank.example\r\nSECRET": "bank.example",
     "x\nhttps://bank.example/SECRET": "bank.example",
     "java\nscript:alert(SECRET)": "javascript:",
     "java\u00adscript:alert(SECRET)": "javascript:",

@@ -41,8 +41,12 @@ _WITHOUT_HOST = frozenset((
 _TELLING = re.compile(r"[:/\\@?#%&=]|\[|www\.|\d\.\d", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})(\s*):(.*)", re.DOTALL)
 _ANYWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,40}\s?:\s?[/\\]{2}\S")
+_DOTTED = r"(?:[\w-]+\.)+(?:[^\W\d_]{2,}|xn--[\w-]+)\.?"
 _OPAQUE_ANYWHERE = re.compile(
     rf"(?<![\w.+/\\-])(?:{'|'.join(sorted(_WITHOUT_HOST, key=len, reverse=True))}):(?=[^\s:])"
+)
+_SLASHES = re.compile(
+    rf"[/\\]{{2}}(?=(?:[^\s/\\@]*@)?(?:{_DOTTED}|localhost|(?:\d{{1,3}}\.){{3}}\d|\[[0-9A-Fa-f]*:))"
 )
 _ENCODED = re.compile(r"%(?:25)*(?:3a|2f|3f|40|23)|&#|&\w+;", re.IGNORECASE)
 _ENCODED_SCHEME = re.compile(r"[\W_]*[A-Za-z][A-Za-z0-9+.-]*(?:%(?:25)*3a|&#|&colon;)", re.IGNORECASE)
@@ -51,7 +55,6 @@ _SHARE = re.compile(r"\\\\(?!\S*\.(?:exe|com|bat|cmd|msi|lnk|ps1)\b)(?![?.]\\)\S
 _END = r"(?=[/\\?#]|$)"
 _IPV6 = re.compile(rf"\[[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[^\]\s]*\](?::\d*)?{_END}")
 _USER_INFO = re.compile(r"(?:[^\s/?#@:]+:[^\s/?#@]*|[^\s/?#@]+)@(?=[\w.\[-]+)")
-_DOTTED = r"(?:[\w-]+\.)+(?:[^\W\d_]{2,}|xn--[\w-]+)\.?"
 _BARE = re.compile(
     rf"(?:www\.\S|{_DOTTED}(?::\d+(?=[/\\?#]|$)|(?::\d*)?(?:/|[?#]\S))|(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?::\d*)?{_END}"
     r"|localhost(?::\d*)?[/?#]|[\w-]+:\d{1,5}[/\\?#]|[a-z][\w-]*:\d{1,5}$"
@@ -148,7 +151,7 @@ def shown(text: str, limit: int = 40) -> str:
 
 def _plain(text: str, control: str = " ") -> str:
     """`text` as it is judged: full-width and other look-alike characters as the usual ones, nothing
-    invisible, white space that is no blank as `control`."""
+    invisible, control characters (line breaks among them) as `control`."""
     if not text.isascii():
         # not the ellipsis, which would become three dots: it marks a name that was cut
         text = "…".join(unicodedata.normalize("NFKC", part) for part in text.split("…")).translate(
@@ -156,13 +159,14 @@ def _plain(text: str, control: str = " ") -> str:
         )
     if not text.isprintable():
         text = "".join(
-            (control if c.isspace() else "") if unicodedata.category(c) in _NOT_SHOWN else c for c in text
+            control if unicodedata.category(c) == "Cc" else "" if unicodedata.category(c) in _NOT_SHOWN else c
+            for c in text
         )
     return text.strip()
 
 
 def _variants(text: str) -> Iterator[str]:
-    """The ways to read `text` as an address: as it stands, without line breaks, decoded."""
+    """The ways to read `text` as an address: as it stands, without control characters, decoded."""
     plain = _plain(text)
     ways = [plain, _plain(text, "")]
     decoded = plain
@@ -203,6 +207,9 @@ def _inside(text: str, page: str, depth: int) -> Target | None:
     found = _ANYWHERE.search(text) or _OPAQUE_ANYWHERE.search(text)
     if found is not None:
         return _by_scheme(text[found.start() :], page, depth)
+    bare = _SLASHES.search(text)
+    if bare is not None:
+        return _host_and_path("", text[bare.end() :], page)
     for word in text.split():
         address = _without_scheme(word.strip(_AROUND), page)
         if address is not None:
@@ -248,7 +255,12 @@ def _by_scheme(text: str, page: str, depth: int) -> Target | None:
         return _by_scheme(body, page, depth)
     word = body.split(None, 1)[0]
     marks = r"[/?#=@%&]" if "." in written else r"[?#=@%&]\S"
-    if "+" in written or re.search(marks, word) or (written.islower() and "." not in written):
+    if (
+        "+" in written
+        or written.startswith("vnd.")
+        or re.search(marks, word)
+        or (written.islower() and "." not in written)
+    ):
         return scheme + ":", "page"
     return None
 
