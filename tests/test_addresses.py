@@ -200,6 +200,7 @@ ADDRESSES = [
 ]
 WITHOUT = ("https://", "https:///?SECRET", "http://[SECRET]/", "/login?token=SECRET", "#access_token=SECRET")
 NAMES = r"""
+    Firefox 115.0.2.1|Chapter 3 verse:12|10:30/11:00|Fix it · owner/repo#12 - GitHub|At 10:30/11:00|1. Intro
     com.android.chrome|org.mozilla.firefox|code.exe|Mail: Inbox|Visual Studio Code|node.js
     1Password 7|C#|F#|C:\Program Files\x.exe|C:/Program Files/x.exe
     \\?\C:\Program Files\x.exe|\\server\apps\x.exe|/usr/bin/firefox|Notes: todo|Re: hello?

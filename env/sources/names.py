@@ -55,10 +55,14 @@ _SHARE = re.compile(r"\\\\(?!\S*\.(?:exe|com|bat|cmd|msi|lnk|ps1)\b)(?![?.]\\)\S
 _END = r"(?=[/\\?#]|$)"
 _IPV6 = re.compile(rf"\[[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[^\]\s]*\](?::\d*)?{_END}")
 _USER_INFO = re.compile(r"(?:[^\s/?#@:]+:[^\s/?#@]*|[^\s/?#@]+)@(?=[\w.\[-]+)")
+_NUMBERS = r"(?:\d{1,3}\.){3}\d{1,3}"
+_IN_TITLE = (
+    rf"www\.\S|{_DOTTED}(?::\d+{_END}|(?::\d*)?(?:/|[?#]\S))|{_NUMBERS}(?::\d+{_END}|:?[/?#]\S)"
+    r"|localhost(?::\d+(?:[/\\?#]|$)|:?[/?#])|[a-z][\w-]*:\d{1,5}[/\\?#]\S|[\w.-]+/[^\s?#]*\?\S"
+)
+_WORD = re.compile(_IN_TITLE, re.IGNORECASE)
 _BARE = re.compile(
-    rf"(?:www\.\S|{_DOTTED}(?::\d+(?=[/\\?#]|$)|(?::\d*)?(?:/|[?#]\S))|(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?::\d*)?{_END}"
-    r"|localhost(?::\d*)?[/?#]|[\w-]+:\d{1,5}[/\\?#]|[a-z][\w-]*:\d{1,5}$"
-    r"|[\w.-]+/[^\s?#]*[?#]\S|[\w.-]+\?[\w%]\S*$)",
+    rf"{_IN_TITLE}|{_NUMBERS}{_END}|[a-z][\w-]*:\d{{1,5}}$|[\w.-]+/[^\s?#]*#\S|[\w.-]+\?[\w%]\S*$",
     re.IGNORECASE,
 )
 _LOWER_PORT = re.compile(r"[A-Z][\w-]*:\d+$")  # "Civilization:6" is a name, "intranet:8080" is not
@@ -211,7 +215,7 @@ def _inside(text: str, page: str, depth: int) -> Target | None:
     if bare is not None:
         return _host_and_path("", text[bare.end() :], page)
     for word in text.split():
-        address = _without_scheme(word.strip(_AROUND), page)
+        address = _without_scheme(word.strip(_AROUND), page, _WORD)
         if address is not None:
             return address
     query = _QUERY.search(text)
@@ -265,14 +269,14 @@ def _by_scheme(text: str, page: str, depth: int) -> Target | None:
     return None
 
 
-def _without_scheme(text: str, page: str) -> Target | None:
+def _without_scheme(text: str, page: str, bare: re.Pattern[str] = _BARE) -> Target | None:
     """What is kept of host:port/path, user@host/path and their like; None where `text` is none."""
     user = _USER_INFO.match(text)
     if user is not None and (":" in user[0] or re.match(r"[\w.\[\]-]+[:/?#]\S", text[user.end() :])):
         return _host_and_path("", text, page)
     if _COMPONENT.fullmatch(text) or _BUNDLE.match(text) or _LOWER_PORT.match(text):
         return None
-    return _host_and_path("", text, page) if _IPV6.match(text) or _BARE.match(text) else None
+    return _host_and_path("", text, page) if _IPV6.match(text) or bare.match(text) else None
 
 
 def _said_to_be_page(text: str, page: str) -> Target:
