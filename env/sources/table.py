@@ -178,7 +178,9 @@ def load(
         report.notes.append("the time zone is not known: hours and weekdays are in UTC; give --tz to set one")
     ignored = [h for h in table.header if _canonical(h) not in (*REQUIRED, *OPTIONAL)]
     if ignored:
-        report.notes.append("columns not read: " + ", ".join(clean_name(x) or "(unnamed)" for x in ignored))
+        report.notes.append(
+            "columns not read: " + ", ".join(target_and_kind(x)[0] or "(unnamed)" for x in ignored)
+        )
     return finish(path.name, timelines, report, collapsed=collapsed)
 
 
