@@ -364,6 +364,27 @@ def test_no_refusal_tells_more_of_an_address(tmp_path: Path, text: str) -> None:
     assert "secret" not in str(caught.value).lower()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user,t,target,https://bank.example/?t=SECRET\nada,1772438400,Mail,1\n",
+        "user,t,target,duration\nada,1772438400,Mail,https://bank.example/?t=SECRET\n",
+        "1772438400123,https://bank.example/?t=SECRET,1\n",
+        "1772438400123,Mail,1\nhttps://bank.example/?t=SECRET,Mail,1\n1772438400123,Mail,http://a/?SECRET\n",
+        (
+            "user_id\tsession_id\ttimestamp\tapp_name\tevent_type\n"
+            "1\t1\t2018-01-01 08:00:00\thttps://bank.example/?t=SECRET\tOpened\n"
+            "1\t1\t2018-01-01 08:00:00\tMail\thttps://bank.example/?t=SECRET\n"
+        ),
+    ],
+)
+def test_no_report_tells_more_of_an_address(tmp_path: Path, text: str) -> None:
+    (tmp_path / "usage.csv").write_text(text)
+    loaded = load_timelines(str(tmp_path / "usage.csv"))
+    told = str(loaded.report.lines()) + str([x.names for x in loaded.timelines])
+    assert "secret" not in told.lower()
+
+
 @pytest.mark.parametrize("name", ["15a_schemes_nokind.csv", "15c_schemes_app.csv"])
 def test_the_cases_with_addresses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str

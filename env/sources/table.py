@@ -170,7 +170,9 @@ def load(
     used = {i for at in found.where.values() for i in at}
     ignored = [h for i, h in enumerate(table.header) if i not in used and h.lower() != "label"]
     if ignored:
-        report.notes.append("columns not read: " + ", ".join(clean_name(x) or "(unnamed)" for x in ignored))
+        report.notes.append(
+            "columns not read: " + ", ".join(target_and_kind(x)[0] or "(unnamed)" for x in ignored)
+        )
     return finish(path.name, timelines, report, collapsed=collapsed)
 
 
