@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from rlmemo.bootstrap import Estimate
 from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_use
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
@@ -180,6 +181,8 @@ def bootstrap(data: Data, one: HeldOut, before: HeldOut, replicates: int = 400) 
         "hits_per_open": per_open(one.hit), "wasted_per_open": per_open(one.wasted),
         "reward_per_open": reward, "reward_change": reward - reward_before,
     }  # fmt: skip
+    if groups < 2:  # one session can only be drawn as it is
+        return {name: [float(x[0]), float("nan"), float("nan")] for name, x in found.items()}
     return {name: [float(x[0]), *np.quantile(x[1:], [0.025, 0.975]).tolist()] for name, x in found.items()}
 
 
@@ -354,7 +357,7 @@ def _best(windows: list[Any], data: Data) -> float:
 
 def show(x: list[float], digits: int = 1) -> str:
     """A share and its interval, in per cent."""
-    return f"{100 * x[0]:.{digits}f} [{100 * x[1]:.{digits}f}, {100 * x[2]:.{digits}f}]"
+    return Estimate(*(100 * v for v in x)).text(f".{digits}f")
 
 
 COLUMNS = {

@@ -195,12 +195,8 @@ def line(row: dict[str, Any], difference: Any) -> str:
     cells = [row["kind"], f"{row['lr']:g}", f"{row['parameters']:,}", f"{row['updates']}"]
     for metric in METRICS:
         e = row["metrics"][metric]
-        cells.append(f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})")
-    cells.append(
-        ""
-        if difference is None
-        else f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
-    )
+        cells.append(e.text())
+    cells.append("" if difference is None else difference.text("+.3f"))
     cells.append(f"{row['seconds']:.0f}")
     return "| " + " | ".join(cells) + " |"
 

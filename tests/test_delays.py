@@ -214,8 +214,8 @@ def test_it_stands_in_the_numbers_and_on_the_page(judged: Evaluation) -> None:
         "delay_below_median",
         "delay_within_80",
     ):
-        low, high = clock[key]["ci95"]
-        assert low <= clock[key]["value"] <= high
+        assert np.isfinite(clock[key]["value"])
+        assert clock[key]["ci95"] is None  # each of the two has one session
         assert key not in data["policies"]["mru"]
     assert list(data["delays"]) == ["clock"]
     assert set(data["reliability"]["clock"]) == {"first", "all", "none"}

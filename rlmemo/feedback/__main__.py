@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _shown(x: Estimate) -> str:
-    return f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]"
+    return x.text()
 
 
 def _line(text: str) -> str:
