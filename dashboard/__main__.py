@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from env.errors import InputError, run_main
+from env.options import Parser
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
 SHORTEST_TOKEN = 16
@@ -24,7 +25,7 @@ DEFAULT_DB = "rlmemo.db"
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m dashboard",
         description="Rate predictions, look at your days, compare policies, train, forget.",
         epilog=f"Bound to anything but this machine it needs a token of {SHORTEST_TOKEN} characters or more "

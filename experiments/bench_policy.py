@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
+from env.options import Parser
 from env.slate import Slates
 from env.timeline import Timeline
 from rlmemo.policies.readings import SlotReading
@@ -264,7 +265,7 @@ def text_model(shape: dict[str, Any], timeline: Timeline, dtype: str, keep: int 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n")[0] if __doc__ else "",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

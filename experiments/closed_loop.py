@@ -31,8 +31,10 @@ from typing import Any
 
 import numpy as np
 
-from rlmemo.bootstrap import Estimate
+from env.errors import run_main
+from env.options import Parser
 from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_use
+from rlmemo.bootstrap import Estimate
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
@@ -434,7 +436,9 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(
+        description=__doc__,
+    )
     p.add_argument("--timelines", default="demo")
     p.add_argument("--people", type=int, default=6, help="how many of its people (the first ones)")
     p.add_argument("--seeds", type=int, nargs="+", default=[12, 13, 14])
@@ -456,4 +460,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

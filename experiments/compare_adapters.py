@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
+from env.options import Parser
+
 METRICS = ("hr@1", "hr@5", "mrr@5", "log_loss")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = Parser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--timelines", default="webtrackr", help="what to learn from")
     p.add_argument("--model", default="embedded", help="base model")
     p.add_argument(
@@ -235,4 +236,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

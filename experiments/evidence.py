@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from env.errors import InputError
+from env.options import Parser
 from rlmemo.errors import run_main
 from rlmemo.learning.config import METHODS, TrainConfig, make_config, settings
 
@@ -392,10 +393,9 @@ def write_judged(folder: Path, part: str, found: Mapping[str, Any]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m experiments.evidence",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--config", default=str(HERE / "evidence" / "main.yaml"), metavar="FILE.yaml")
     p.add_argument("--timelines", metavar="A,B", help="instead of the file's")

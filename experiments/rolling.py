@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from env.options import Parser
 from experiments.compare_adapters import policy_of, train_one
 from rlmemo.errors import run_main
 
@@ -152,8 +153,8 @@ def whole(text: str) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        description=__doc__,
     )
     parser.add_argument("--timelines", default="webtrackr", help="what to learn from")
     parser.add_argument(

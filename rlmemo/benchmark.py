@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from env.options import Parser
 from rlmemo.errors import InputError, run_main
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
@@ -28,14 +29,13 @@ def parser() -> argparse.ArgumentParser:
     from rlmemo.policies import POLICIES
     from rlmemo.policies.asking import add_options
 
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m rlmemo.benchmark",
         description=(__doc__ or "").split("\n\n")[0],
         epilog="policies:\n"
         + "\n".join(f"  {name:<10}{what}" for name, what in POLICIES.items())
         + "\n  RUN_DIR   a folder that python -m rlmemo.train wrote"
         + "\n  openai:URL#MODEL  a model behind an OpenAI-compatible endpoint, as it is",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
         "--timelines", default="demo", metavar="NAME|PATH",

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from env.options import Parser
 from rlmemo.errors import InputError, run_main
 
 if TYPE_CHECKING:
@@ -39,20 +40,12 @@ LISTED = 8
 SPREAD = 8  # predictions are drawn from this many times as many recent decisions
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other refusal does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
-
-
 def parser() -> argparse.ArgumentParser:
     from rlmemo.policies.asking import add_options
 
-    p = _Parser(
+    p = Parser(
         prog="python -m rlmemo.predict",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
         "--timelines", metavar="NAME|PATH", default="demo", help="what to predict on (default: demo)"

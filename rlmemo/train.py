@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from env.errors import InputError, run_main
+from env.options import Parser
 from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings
 from rlmemo.learning.folder import RunFolder, new_folder, old_folder
 
@@ -33,7 +34,7 @@ GROUPS = {
     "dpo": "direct preference optimisation",
     "kto": "Kahneman-Tversky optimisation",
     "ppo": "proximal policy optimisation",
-    "groups": "optimisation against several plans of one state (grpo, rloo)",
+    "groups": "against several plans of one state (grpo, rloo)",
     "users": "one adapter per user",
     "feedback": "what people said of predictions",
     "text": "models that read text (any but the embedded one)",
@@ -43,11 +44,10 @@ GROUPS = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line: one option for every setting, and those of the run itself."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="python -m rlmemo.train",
         usage="python -m rlmemo.train [--timelines NAME|PATH] [--method METHOD] [--out FOLDER] [SETTINGS]",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     run = made.add_argument_group("the run")

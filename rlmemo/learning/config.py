@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
-from rlmemo.policies.hub import Loading
+from rlmemo.policies.hub import PROMPTED, Loading
 
 METHODS = {
     "sft": "supervised fine-tuning on what was opened next, and when",
@@ -239,7 +239,8 @@ class TrainConfig:
     @property
     def loading(self) -> Loading:
         """How a model that reads text is loaded."""
-        return Loading(self.history, self.quantize, self.micro_batch, self.dtype)
+        learned = self.virtual_tokens if self.peft in PROMPTED else 0
+        return Loading(self.history, self.quantize, self.micro_batch, self.dtype, learned)
 
     @property
     def adapter_text(self) -> str:
@@ -416,16 +417,7 @@ def _check(config: TrainConfig, where: str) -> None:
         raise InputError(f"{where}: {online[0]} trains adapters of kind lora or dora, not {config.peft}")
     if online and config.adapter_per_user:
         raise InputError(f"{where}: adapter_per_user goes with sft, dpo and kto, not with {config.method}")
-    if "ppo" in online and config.ppo_lanes * config.ppo_steps % config.ppo_batch:
-        raise InputError(
-            f"{where}: ppo_batch {config.ppo_batch} does not divide a rollout of {config.ppo_lanes} x "
-            f"{config.ppo_steps} decisions; give one that does, such as {config.ppo_steps}"
-        )
-    if config.group_batch % config.group_plans:
-        raise InputError(
-            f"{where}: group_batch {config.group_batch} does not hold whole groups of {config.group_plans} "
-            f"plans; give a multiple of {config.group_plans}"
-        )
+    _check_batches(config, where)
     for name in config.dpo_loss.split("+"):
         if name not in DPO_LOSSES:
             close = difflib.get_close_matches(name, DPO_LOSSES, n=1)
@@ -444,3 +436,41 @@ def _check(config: TrainConfig, where: str) -> None:
         raise InputError(f"{where}: picks is {config.picks}; a slate has 12 places, so give 1 to 12")
     if config.seed >= 2**32:
         raise InputError(f"{where}: seed is {config.seed}; give 0 to {2**32 - 1}")
+
+
+def _check_batches(config: TrainConfig, where: str) -> None:
+    """What TRL's trainers would end in a traceback at, after the model was loaded."""
+    rollout = config.ppo_lanes * config.ppo_steps
+    said = f"a rollout of {config.ppo_lanes} x {config.ppo_steps} decisions"
+    if "ppo" in config.shared_stages:
+        if rollout % 2:
+            raise InputError(
+                f"{where}: {said} is an odd number of them, and they are learned from in pairs; give an even "
+                f"ppo_lanes or ppo_steps, such as ppo_steps {config.ppo_steps + 1}"
+            )
+        parts = [
+            x for x in range(2, rollout + 1) if rollout % x == 0 and (x < rollout or config.ppo_epochs > 1)
+        ]
+        near = min(parts, key=lambda x: abs(x - config.ppo_batch), default=None)
+        if rollout % config.ppo_batch:
+            raise InputError(
+                f"{where}: ppo_batch {config.ppo_batch} does not divide {said}; give one that does, such as "
+                f"{near or rollout}"
+            )
+        if config.ppo_epochs == 1 and config.ppo_batch == rollout:
+            smaller = f"a smaller ppo_batch, such as {near}, or " if near else ""
+            raise InputError(
+                f"{where}: ppo_batch {config.ppo_batch} is all of {said}, and ppo_epochs is 1: one update a "
+                f"rollout, in which nothing could be clipped; give {smaller}ppo_epochs 2"
+            )
+    if config.group_batch % config.group_plans:
+        raise InputError(
+            f"{where}: group_batch {config.group_batch} does not hold whole groups of {config.group_plans} "
+            f"plans; give a multiple of {config.group_plans}, such as "
+            f"{max(1, round(config.group_batch / config.group_plans)) * config.group_plans}"
+        )
+    if "kto" in config.shared_stages and config.micro_batch == 1:
+        raise InputError(
+            f"{where}: micro_batch is 1, and KTO compares the plans of one pass with each other; give 2 or "
+            "more, or 0 for all of an update at once"
+        )
