@@ -17,6 +17,7 @@ from pathlib import Path
 
 from env.errors import InputError, run_main
 from env.options import Parser
+from env.private import private_files
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
 SHORTEST_TOKEN = 16
@@ -158,6 +159,7 @@ def command(
             *(["--login", str(login)] if login else [])]  # fmt: skip
 
 
+@private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     db = check_db(args.db)

@@ -43,6 +43,13 @@ def _broken(line: str, width: int, indent: str = "") -> str:
     return textwrap.fill(line.strip(), width, initial_indent=first, subsequent_indent=first + indent, **words)  # type: ignore[arg-type]
 
 
+def seed(text: str) -> int:
+    """For an option's `type`: what NumPy and PyTorch both take as a seed."""
+    if not text.strip().isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; give a whole number, 0 to {2**32 - 1}")
+    return int(text)
+
+
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """Keeps paragraphs, examples and lists of a description, and breaks what is wider than the terminal: an
     example's remark goes above it, a command goes on behind a backslash, so that it can be copied."""

@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from env.options import Parser
+from env.options import Parser, seed
+from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--json", metavar="FILE", type=Path, help="write the numbers here")
     p.add_argument("--html", metavar="FILE", type=Path, help="write a self-contained report here")
-    p.add_argument("--seed", type=int, default=0, help="seed of fits and intervals (default: 0)")
+    p.add_argument("--seed", type=seed, default=0, help="seed of fits and intervals (default: 0)")
     p.add_argument("--tz", help="time zone of the timelines, an IANA name")
     p.add_argument("--no-collapse", action="store_true", help="keep consecutive opens of the same target")
     world = p.add_argument_group("the judge")
@@ -71,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@private_files()
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit status. Raises InputError for input that cannot be used."""
     given = parser().parse_args(arguments)

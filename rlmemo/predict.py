@@ -20,7 +20,8 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from env.options import Parser
+from env.options import Parser, seed
+from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--tz", help="IANA time zone, where the recording does not say")
     p.add_argument("--against", metavar="NAME|RUN_DIR",
                    help="another policy: moments at which they disagree teach more")  # fmt: skip
-    p.add_argument("--seed", type=int, default=0, help="which moments, and which are tried out (default: 0)")
+    p.add_argument("--seed", type=seed, default=0, help="which moments, and which are tried out (default: 0)")
     add_options(p)
     return p
 
@@ -413,6 +414,7 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
     return "\n".join(lines)
 
 
+@private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from rlmemo.policies.asking import asking

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from env.options import Parser
+from env.options import Parser, seed
+from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
 DEFAULT_DB = "rlmemo.db"
@@ -67,10 +68,11 @@ def _source(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--page", choices=("host", "path"), default="host", help="what a page is reduced to (default host)"
     )
-    command.add_argument("--seed", type=int, default=0, help="draws demo (default 0)")
+    command.add_argument("--seed", type=seed, default=0, help="draws demo (default 0)")
     command.add_argument("--weeks", type=int, help="how many weeks of demo (default 8)")
 
 
+@private_files()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Raises InputError."""
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a block shows a question mark

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from env.errors import InputError, run_main
 from env.options import Parser
-from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings
+from env.private import private_files
+from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings, yaml_lines
 from rlmemo.learning.folder import RunFolder, new_folder, old_folder
 
 if TYPE_CHECKING:
@@ -100,12 +101,14 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
         source = path / "config.yaml"
         return make_config(read_yaml(source), str(source)), path, True
     values = read_yaml(Path(file)) if file else {}
-    make_config(values, str(file))
+    if file:
+        make_config(values, str(file), yaml_lines(Path(file)))
     config = make_config({**values, **given})
     stem = Path(config.timelines).name.split(".")[0] or "run"
     return config, new_folder(out, stem if config.method == "dpo" else f"{stem}-{config.method}"), False
 
 
+@private_files()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     listed = parser().parse_known_args(arguments)[0].list_adapters

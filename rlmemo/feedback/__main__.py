@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from env.options import Parser
+from env.options import Parser, seed
+from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--db", metavar="FILE", default="rlmemo.db",
                           help="store with the ratings (default: rlmemo.db)")  # fmt: skip
         made.add_argument("--json", metavar="FILE", help="write what was found as JSON too")
-        made.add_argument("--seed", type=int, default=0, help="of draws and folds (default: 0)")
+        made.add_argument("--seed", type=seed, default=0, help="of draws and folds (default: 0)")
         return made
 
     def data(made: argparse.ArgumentParser) -> None:
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not 0.0 <= getattr(args, "explore", 0.0) <= 1.0:

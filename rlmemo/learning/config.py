@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
@@ -280,12 +281,25 @@ def settings() -> list[Field[Any]]:
     return list(fields(TrainConfig))
 
 
-def make_config(values: Mapping[str, Any], where: str = "the command line") -> TrainConfig:
+def make_config(
+    values: Mapping[str, Any], where: str = "the command line", lines: Mapping[str, int] | None = None
+) -> TrainConfig:
     """A checked configuration from `values` (names with - or _; the rest keeps its default).
 
-    Raises InputError, naming `where` and what was accepted, for an unknown name, a value of the wrong
-    kind or one out of range.
+    Raises InputError, naming `where` (and the line, of names in `lines`) and what was accepted, for an
+    unknown name, a value of the wrong kind or one out of range.
     """
+    try:
+        return _made(values, where)
+    except InputError as error:
+        said = str(error).removeprefix(f"{where}: ")
+        name = next((n for n in lines or {} if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", said)), None)
+        if lines and name is not None:
+            raise InputError(f"{where}:{lines[name]}: {said}") from None
+        raise
+
+
+def _made(values: Mapping[str, Any], where: str) -> TrainConfig:
     known = {f.name: f for f in settings()}
     clean: dict[str, Any] = {}
     for name, value in values.items():
@@ -330,6 +344,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return inner
 
 
+def yaml_lines(path: Path) -> dict[str, int]:
+    """In which line each setting of a file stands that `read_yaml` has read.
+
+    Raises InputError where one stands twice: only the last would count.
+    """
+    import yaml
+
+    node: Any = yaml.compose(path.read_text(encoding="utf-8"))
+    pairs = node.value if node is not None else []
+    inner = next((v for k, v in pairs if k.value == "settings"), None)
+    found: dict[str, int] = {}
+    for key, _ in pairs if inner is None else inner.value:
+        name, line = str(key.value).replace("-", "_"), key.start_mark.line + 1
+        if name in found:
+            raise InputError(f"{path}:{line}: {name} stands in line {found[name]} already; keep one of the two")
+        found[name] = line
+    return found
+
+
 def check_method(method: str) -> None:
     """Raises InputError, with a suggestion, unless `method` is one of `METHODS`."""
     if method in METHODS:
@@ -337,7 +370,7 @@ def check_method(method: str) -> None:
     names = ", ".join(METHODS)
     close = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.4)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise InputError(f"no method is called {method!r}{hint} There are {names}")
+    raise InputError(f"no method is called {method!r}{hint or ';'} there are {names}")
 
 
 def _typed(setting: Field[Any], value: Any, where: str) -> Any:

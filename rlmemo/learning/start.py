@@ -20,6 +20,7 @@ import numpy as np
 
 from env.cost import WorldConfig, cost_model
 from env.errors import InputError
+from env.private import make_private
 from env.sources import Loaded, load_timelines
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
@@ -84,6 +85,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     else:
         try:
             path.mkdir(parents=True, exist_ok=True)
+            make_private(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
         _write_config(folder, config, met)
