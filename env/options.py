@@ -73,7 +73,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         return textwrap.wrap(" ".join(words), width, break_long_words=False, break_on_hyphens=False)
 
     def _format_usage(self, *given: Any) -> str:
-        """As ever where it fits; else further lines begin at the left, and no option is parted from its value."""
+        """As ever where it fits; else further lines begin on the left, and options stay with their values."""
         usual = super()._format_usage(*given)
         width = self._width
         if all(len(line) <= width for line in usual.split("\n")) and width >= 70:

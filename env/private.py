@@ -12,9 +12,9 @@ FILE, FOLDER = 0o600, 0o700
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Files that are made inside, by whatever library or child process, are 0600 in folders that are 0700.
+    """Files that are made inside, by whatever library or child, are 0600, and folders 0700.
 
-    Good as a decorator. The process's umask is changed meanwhile, so no other thread should make public files.
+    Good as a decorator. It is the process's umask that changes meanwhile, for all of its threads.
     """
     before = os.umask(0o077)
     try:
@@ -24,7 +24,7 @@ def private_files() -> Iterator[None]:
 
 
 def make_private(path: Path) -> None:
-    """Take `path`, and what is in it, from the eyes of others; what belongs to somebody else stays as it is."""
+    """Take `path`, and all in it, from the eyes of others; what is somebody else's stays as it is."""
     for one in [path, *(path.rglob("*") if path.is_dir() else ())]:
         if not one.is_symlink():
             with suppress(OSError):

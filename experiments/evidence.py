@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -235,8 +234,9 @@ def same_way(donor: TrainConfig, mine: TrainConfig) -> bool:
 
 def peak_mb() -> float:
     """Peak resident memory of this process, MB."""
-    per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
+    from rlmemo.evaluate import peak_rss_mb
+
+    return peak_rss_mb()
 
 
 # --- judging --------------------------------------------------------------------------------------

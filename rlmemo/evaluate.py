@@ -8,7 +8,6 @@ paired on the same events.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 import warnings
@@ -517,14 +516,22 @@ def _cost_metrics(
         value = float(np.quantile(ms, q))
         return interval(value, np.quantile(drawn, q, axis=1)) if bounded and len(ms) > 1 else Estimate(value)
 
-    per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0  # macOS counts bytes, Linux KiB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
     return {
         "decisions_per_second": Estimate(n / max(seconds, 1e-9)),
         "p50_ms": quantile(0.5),
         "p95_ms": quantile(0.95),
-        "peak_rss_mb": Estimate(peak),
+        "peak_rss_mb": Estimate(peak_rss_mb()),
     }
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process so far, MB; NaN on Windows, which does not tell it this way."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
 
 
 def _window(events: np.ndarray) -> tuple[int, int]:

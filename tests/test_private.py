@@ -42,14 +42,12 @@ def readable(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("there", [False, True], ids=["new folder", "empty folder of mode 755"])
-def test_a_run_folder_and_all_that_is_in_it(tmp_path: Path, there: bool) -> None:
+def test_a_run_folder_and_all_that_is_in_it(tmp_path: Path) -> None:
     base = write_tiny_base(tmp_path / "base", hidden=16, layers=1)
     csv = write_csv(tmp_path / "two.csv", 160)
     run = tmp_path / "run"
-    if there:
-        run.mkdir(mode=0o755)
-        run.chmod(0o755)
+    run.mkdir()
+    run.chmod(0o755)
     command(
         "rlmemo", "train", "--timelines", str(csv), "--tz", "UTC", "--model", str(base), *SMALL, "--out",
         str(run), "--report-to", "tensorboard", "--adapter-per-user", cwd=tmp_path,
@@ -74,8 +72,8 @@ def test_plots_reports_and_what_was_rated(tmp_path: Path) -> None:
     (out / "b.json").chmod(0o644)
     command("rlmemo.timelines", "show", str(csv), "--tz", "UTC", cwd=out)
     command(
-        "rlmemo.benchmark", "--timelines", str(csv), "--policies", "mru", "--draws", "20", "--quiet", "--json",
-        str(out / "b.json"), "--html", str(out / "deep" / "b.html"), cwd=out,
+        "rlmemo.benchmark", "--timelines", str(csv), "--policies", "mru", "--draws", "20", "--quiet",
+        "--json", str(out / "b.json"), "--html", str(out / "deep" / "b.html"), cwd=out,
     )  # fmt: skip
     db = fill(out / "p.db")
     command("rlmemo.predict", "--timelines", str(csv), "--tz", "UTC", "--db", str(db), "--n", "5", cwd=out)

@@ -1,4 +1,4 @@
-"""Settings that no trainer can use are refused in one line, before anything heavy loads; nothing is written."""
+"""Settings that no trainer can use are refused in a line, before anything heavy loads or is written."""
 
 from __future__ import annotations
 
@@ -62,7 +62,18 @@ def test_what_ppo_takes_trl_takes(tmp_path: Path) -> None:
 
 
 def test_the_command_says_it_in_one_line_without_torch(tmp_path: Path) -> None:
-    asked = "--method ppo --ppo-lanes 4 --ppo-steps 8 --ppo-batch 32 --ppo-epochs 1".split()
+    asked = [
+        "--method",
+        "ppo",
+        "--ppo-lanes",
+        "4",
+        "--ppo-steps",
+        "8",
+        "--ppo-batch",
+        "32",
+        "--ppo-epochs",
+        "1",
+    ]
     code = (
         "import sys; from env.errors import run_main; from rlmemo.train import main\n"
         "try: run_main(main)\n"

@@ -13,7 +13,7 @@ TEMPLATE = (
 
 
 def write_text_model(path: Path, *, chat: bool = True, kind: str = "qwen3", seed: int = 0) -> Path:
-    """Write config, weights and tokenizer to `path`. kind: qwen3, llama or gpt2; chat: with a chat template."""
+    """Write config, weights and tokenizer to `path`. kind: qwen3, llama, gpt2; chat: with a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (

@@ -358,7 +358,7 @@ def yaml_lines(path: Path) -> dict[str, int]:
     for key, _ in pairs if inner is None else inner.value:
         name, line = str(key.value).replace("-", "_"), key.start_mark.line + 1
         if name in found:
-            raise InputError(f"{path}:{line}: {name} stands in line {found[name]} already; keep one of the two")
+            raise InputError(f"{path}:{line}: {name} stands in line {found[name]} already; keep one")
         found[name] = line
     return found
 
