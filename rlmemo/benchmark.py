@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from env.options import Parser, seed
+from env.options import Parser, seed, wrapped
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
@@ -145,7 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
             if path is not None:
                 print(f"wrote {path}")
         if given.html is None:
-            print("add --html report.html for curves, budgets, calibration and paired differences")
+            more = "add --html report.html for curves, budgets, calibration and paired differences"
+            print(wrapped(more))
     return 0
 
 
@@ -159,11 +160,13 @@ def make_splits(timelines: Any, name: str) -> Any:
 
 
 class _Bar:
-    """A progress bar on stderr while policies are judged; silent where nobody is watching."""
+    """A progress bar on stderr while policies are judged; lines where that is no terminal."""
 
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from rlmemo.pulse import Pulse
 
         console = Console(stderr=True)
         self.progress = Progress(
@@ -171,16 +174,20 @@ class _Bar:
             console=console, transient=True, disable=quiet or not console.is_terminal,
         )  # fmt: skip
         self.task = self.progress.add_task("loading", total=None)
+        self.pulse = Pulse("loading", silent=quiet or console.is_terminal)
 
     def __enter__(self) -> _Bar:
         self.progress.start()
+        self.pulse.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.pulse.__exit__()
         self.progress.stop()
 
     def update(self, what: str, done: int, total: int) -> None:
         self.progress.update(self.task, description=what, completed=done, total=total)
+        self.pulse.update(f"judging {what}" if what != "done" else what, done, total)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

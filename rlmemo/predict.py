@@ -418,6 +418,7 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from rlmemo.policies.asking import asking
+    from rlmemo.pulse import Pulse
     from rlmemo.store import open_store
 
     options = Options(
@@ -426,7 +427,8 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     options.check()
     with open_store(args.db) as store:
-        stored = predict(store, args.timelines, args.policy, options, tz=args.tz)
+        with Pulse(f"predicting with {args.policy}"):
+            stored = predict(store, args.timelines, args.policy, options, tz=args.tz)
     print(f"{stored} new predictions of {args.policy} in {args.db}")
     if stored == 0:
         print("all of them are there already, or it kept still; try --seed 1, --threshold 0.1 or --still")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from env.options import Parser, seed
+from env.options import Parser, seed, wrapped
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
@@ -78,11 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a block shows a question mark
         sys.stdout.reconfigure(errors="replace")
     args = parser().parse_args(argv)
-    if args.command == "list":
-        return _list(Path(args.db), args.json)
-    if args.command == "import":
-        return _import(args)
-    return _show(args)
+    from rlmemo.pulse import Pulse
+
+    with Pulse(f"timelines {args.command}"):
+        if args.command == "list":
+            return _list(Path(args.db), args.json)
+        return _import(args) if args.command == "import" else _show(args)
 
 
 def _load(args: argparse.Namespace, **more: Any) -> Any:
@@ -132,7 +133,7 @@ def _import(args: argparse.Namespace) -> int:
         report = loaded.report.as_dict()
         print(json.dumps({**report, "db": args.db, "written": written, "repeats": repeats}, indent=2))
         return 0
-    print("\n".join(loaded.report.lines()))
+    print(wrapped("\n".join(loaded.report.lines()), "  "))
     users = "1 user" if written["users"] == 1 else f"{written['users']:,} users"
     instead = f", in place of {written['replaced']:,} from an earlier import" if written["replaced"] else ""
     print(f"{args.db}: {written['events']:,} events of {users} written{instead}")
@@ -154,7 +155,7 @@ def _show(args: argparse.Namespace) -> int:
     if args.user is not None and args.user not in users:
         shown = ", ".join(users[:6]) + (", …" if len(users) > 6 else "")
         raise InputError(f"--user {args.user!r}: {loaded.name} has no such user; it has {shown}")
-    print("\n".join(loaded.report.lines()))
+    print(wrapped("\n".join(loaded.report.lines()), "  "))
     print_users(loaded)
     chosen = max(loaded.timelines, key=len) if args.user is None else loaded.timelines[users.index(args.user)]
     print_timeline(chosen, synthetic=loaded.synthetic, top=args.top)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from env.options import Parser, seed
+from env.options import Parser, columns, seed, wrapped
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
@@ -72,7 +72,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not 0.0 <= getattr(args, "explore", 0.0) <= 1.0:
         raise InputError(f"--explore {args.explore} is no share; give 0 to 1")
-    found: dict[str, Any] = globals()[f"_{args.command}"](args)
+    from rlmemo.pulse import Pulse
+
+    with Pulse(f"feedback {args.command}"):
+        found: dict[str, Any] = globals()[f"_{args.command}"](args)
     if args.json:
         from rlmemo.learning.folder import write_atomic
 
@@ -145,7 +148,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     for (kind, name), n in sorted(by.items()):
         estimate = share(ups[kind, name], n)
         groups.append({"by": kind, "name": name, "rated": n, "thumbs_up": estimate.as_json()})
-        print(f"  {kind:<7}{_line(name):<40}{n:>6}  {_shown(estimate)}")
+        print(wrapped(f"  {kind:<7}{_line(name):<40}{n:>6}  {_shown(estimate)}", " " * 7))
     agreement = []
     for a, b, n, agree, kappa in pairwise(rated):
         agreement.append({"raters": [a, b], "both": n, "agree": agree, "kappa": kappa})
@@ -274,18 +277,21 @@ def _proactive(args: argparse.Namespace) -> dict[str, Any]:
 
     model, found = compare(args.seed)
     print(f"trained on {found['train']} judgements ({found['chosen']}), judged once on {found['test']}:")
-    print(f"{'':<40}" + "".join(f"{m.replace('_', ' '):<22}" for m in METRICS))
-    for name, row in found["rows"].items():
-        print(f"{name:<40}" + "".join(f"{_shown(row[m]):<22}" for m in METRICS))
-    print(f"{'published, an 8 B model fine-tuned':<40}" + "".join(f"{PUBLISHED[m]:<22.3f}" for m in METRICS))
+    rows_said = {name: {m: _shown(row[m]) for m in METRICS} for name, row in found["rows"].items()}
+    rows_said["published, an 8 B model fine-tuned"] = {m: f"{PUBLISHED[m]:.3f}" for m in METRICS}
     for name in ("cross_validation", "cross_validation_by_trace"):
-        row = found[name]
-        print(
-            f"{name.replace('_', ' ') + ' (training rows)':<40}"
-            + "".join(f"{row[m]:<22.3f}" for m in METRICS)
-        )
-    said = ", ".join(f"{name} {value:.0%}" for name, value in found["right_by_category"].items())
-    print(f"right by category: {said}")
+        said = {m: f"{found[name][m]:.3f}" for m in METRICS}
+        rows_said[f"{name.replace('_', ' ')} (training rows)"] = said
+    narrow = (columns() or 200) < 40 + 22 * len(METRICS)
+    if not narrow:
+        print(f"{'':<40}" + "".join(f"{m.replace('_', ' '):<22}" for m in METRICS))
+    for name, row in rows_said.items():
+        if narrow:
+            print("\n".join([name, *(f"  {m.replace('_', ' ')}: {row[m]}" for m in METRICS)]))
+        else:
+            print(f"{name:<40}" + "".join(f"{row[m]:<22}" for m in METRICS))
+    right = ", ".join(f"{name} {value:.0%}" for name, value in found["right_by_category"].items())
+    print(wrapped(f"right by category: {right}", "  "))
     if args.out:
         model.save(Path(args.out))
     rows = {n: {m: e.as_json() for m, e in row.items()} for n, row in found["rows"].items()}
