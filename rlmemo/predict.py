@@ -426,9 +426,8 @@ def main(argv: list[str] | None = None) -> int:
         asking(args),
     )  # fmt: skip
     options.check()
-    with open_store(args.db) as store:
-        with Pulse(f"predicting with {args.policy}"):
-            stored = predict(store, args.timelines, args.policy, options, tz=args.tz)
+    with Pulse(f"predicting with {args.policy}"), open_store(args.db) as store:
+        stored = predict(store, args.timelines, args.policy, options, tz=args.tz)
     print(f"{stored} new predictions of {args.policy} in {args.db}")
     if stored == 0:
         print("all of them are there already, or it kept still; try --seed 1, --threshold 0.1 or --still")

@@ -243,16 +243,19 @@ def _table(title: str, *columns: str) -> Any:
 
 def _print(console: Console, table: Any) -> None:
     """A table; where the terminal is too narrow for one, each row as a paragraph of its own."""
-    from rich.measure import Measurement
+    from rich.cells import cell_len
     from rich.text import Text
 
-    wide = console.options.update(max_width=10_000)
-    if Measurement.get(console, wide, table).minimum <= console.width:
+    cells = [list(column.cells) for column in table.columns]
+    names = [str(column.header) for column in table.columns]
+    needed = 0
+    for column, name, shown in zip(table.columns, names, cells, strict=True):
+        whole = [str(x) for x in shown] if column.no_wrap else [w for x in shown for w in str(x).split()]
+        needed += 3 + max(map(cell_len, [*whole, *name.split()]), default=0)
+    if needed <= console.width:
         console.print(table)
         return
     console.print(table.title)
-    cells = [list(column.cells) for column in table.columns]
-    names = [str(column.header) for column in table.columns]
     for row in zip(*cells, strict=True):
         console.print(Text(str(row[0]), style="bold"))
         for name, cell in zip(names[1:], row[1:], strict=True):

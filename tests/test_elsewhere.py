@@ -39,9 +39,15 @@ from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RLOOTrainer, SFTTrainer
 
 def like_windows(code: str, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", before + LIKE_WINDOWS + code, *words], cwd=HOUSE, capture_output=True, text=True,
-        timeout=300, check=False, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(HOUSE), "USERNAME": "me"},
-    )  # fmt: skip
+        [sys.executable, "-c", before + LIKE_WINDOWS + code, *words],
+        cwd=HOUSE,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(HOUSE), "USERNAME": "me"},
+    )
 
 
 def ours() -> list[str]:
