@@ -2,22 +2,34 @@
 
     python -m dashboard --db my.db
 
-It listens on this machine only (127.0.0.1) and talks to nobody else. Bound to any other address it asks
-for a token, or for a login (OpenID Connect), and refuses to start without either.
+It listens on this machine only (127.0.0.1) and talks to nobody else. Who comes in needs the token, which
+stands in the address that is opened and printed, or has to log in (OpenID Connect). Bound to any other
+address, it refuses to start unless the token, or the login, was given.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":
+    # First of all: the background of a script has SIGINT ignored, and what follows takes a while.
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_number, lambda number, _: os._exit(128 + number))
+
 import argparse
 import ipaddress
-import os
+import secrets
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from env.errors import InputError, run_main
 from env.options import Parser
 from env.private import private_files
+from env.sources.held import Kind, kind_of
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
 SHORTEST_TOKEN = 16
@@ -44,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--login", metavar="FILE", help="TOML file: who may log in, and through which OpenID Connect provider"
     )
+    p.add_argument(
+        "--host", metavar="NAME", action="append", default=[],
+        help="a name under which it is reached, such as a proxy's; may be repeated",
+    )  # fmt: skip
     p.add_argument("--no-open", action="store_true", help="do not open a browser window")
     return p
 
@@ -59,34 +75,27 @@ def is_loopback(address: str) -> bool:
 
 
 def check_db(path: str) -> Path:
-    """The database's absolute path. It need not exist yet; what exists must be an SQLite file."""
+    """The database's absolute path. It need not exist yet; what exists must be a store."""
     db = Path(path).expanduser().absolute()
     if db.is_dir():
         raise InputError(f"{path}: is a folder; --db takes a file, such as {db.name}/{DEFAULT_DB}")
     if not db.parent.is_dir():
         raise InputError(f"{path}: there is no folder {db.parent}; make it first: mkdir -p {db.parent}")
-    try:
-        head = db.read_bytes()[:16] if db.exists() and db.stat().st_size < 16 else _first(db)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if head and head != b"SQLite format 3\0":
+    from rlmemo.store_file import check_store
+
+    if db.is_file() and kind_of(db) is Kind.NONE:
         raise InputError(
             f"{path}: is no SQLite database; import a recording with: "
             "python -m rlmemo.timelines import FILE --db NEW.db"
         )
+    check_store(db)
     return db
 
 
-def _first(db: Path) -> bytes:
-    if not db.exists():
-        return b""
-    with db.open("rb") as file:
-        return file.read(16)
-
-
 def check_token(address: str, token: str, *, login: bool = False) -> None:
-    """Refuse an address that others can reach, unless there is a token that cannot be guessed, or a login."""
-    if is_loopback(address) or login:
+    """Refuse an address that others can reach, unless there is a token that cannot be guessed, or a login.
+    On this machine alone, a token is made where none was given."""
+    if login or (is_loopback(address) and not token):
         return
     if not token:
         raise InputError(
@@ -119,44 +128,26 @@ def free_port(address: str, wanted: int | None) -> int:
     )
 
 
-def command(
-    db: Path, runs: Path, rater: str, address: str, port: int, headless: bool, login: Path | None = None
-) -> list[str]:
-    """The Streamlit command line. Options given here win over any config.toml that lies about."""
-    from dashboard.look import THEME
+def names(address: str, login_host: str | None, more: Sequence[str]) -> list[str]:
+    """The host names that the dashboard answers to. Beyond this machine: its name, any numeric address, and
+    what was given, as a name from elsewhere could be made to resolve here (DNS rebinding)."""
+    bare = address.strip("[]").lower()
+    own = f"[{bare}]" if ":" in bare else bare
+    found = ["localhost", "127.0.0.1", "[::1]", own]
+    if not is_loopback(address):
+        found += [socket.gethostname().lower(), socket.getfqdn().lower(), "*"]
+    return list(dict.fromkeys([*found, *filter(None, [login_host]), *(x.lower() for x in more)]))
 
-    options: dict[str, object] = {
-        "server.address": address,
-        "server.port": port,
-        "server.headless": headless,
-        "server.enableXsrfProtection": True,
-        "server.enableCORS": True,
-        "server.fileWatcherType": "none",
-        "server.runOnSave": False,
-        "server.maxUploadSize": 50,
-        "server.showEmailPrompt": False,
-        "browser.gatherUsageStats": False,
-        "client.toolbarMode": "minimal",
-        "client.showErrorDetails": "type",
-        "client.showErrorLinks": False,
-        "runner.magicEnabled": False,
-        **THEME,
-    }
-    if is_loopback(address):
-        options["browser.serverAddress"] = "localhost"
-    flags = [
-        f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in options.items()
-    ]
-    if is_loopback(address):
-        # A page elsewhere whose name is made to resolve to 127.0.0.1 must not get in (DNS rebinding).
-        flags += [f"--server.allowedHosts={host}" for host in ("localhost", "127.0.0.1", "[::1]")]
-    if login is not None:
-        flags.append(f"--secrets.files={login}")
-    app = Path(__file__).with_name("app.py")
-    return [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--",
-            "--db", str(db), "--runs", str(runs), "--rater", rater, "--address", address,
-            *(["--login", str(login)] if login else [])]  # fmt: skip
+
+def addresses(address: str, port: int, token: str | None, given: bool) -> tuple[str, str]:
+    """(what is printed, where a browser is sent). A token that was given stands in no log."""
+    bare = address.strip("[]")
+    host = f"[{bare}]" if ":" in bare else bare
+    plain = f"http://{host}:{port}/"
+    if token is None:
+        return plain, plain
+    full = f"{plain}?token={quote(token, safe='')}"
+    return (f"{plain}  (asks for the token in {TOKEN_VARIABLE})" if given else full), full
 
 
 @private_files()
@@ -164,23 +155,34 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     db = check_db(args.db)
     login = Path(args.login).expanduser().absolute() if args.login else None
+    login_host = None
     if login:
         from dashboard.login import read_login
 
-        read_login(login)
-    check_token(args.address, os.environ.get(TOKEN_VARIABLE, ""), login=login is not None)
+        login_host = read_login(login).host
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    check_token(args.address, given, login=login is not None)
     port = free_port(args.address, args.port)
+    token = None if login else given or secrets.token_urlsafe(32)
+    said, opens = addresses(args.address, port, token, bool(given))
     no_screen = sys.platform.startswith("linux") and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
-    line = command(
-        db, Path(args.runs).absolute(), args.rater, args.address, port, args.no_open or no_screen, login
-    )
+    # For the processes that are started from here, whatever their folder.
     house = str(Path(__file__).resolve().parent.parent)
     paths = [house, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    host = "localhost" if is_loopback(args.address) else args.address
-    print(f"dashboard: http://{host}:{port}  (Ctrl-C stops it)", flush=True)
-    os.execve(sys.executable, line, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ.pop(TOKEN_VARIABLE, None)  # they have no use for it
+    from dashboard import serve
+
+    serve.serve(
+        ["--db", str(db), "--runs", str(Path(args.runs).absolute()), "--rater", args.rater,
+         *(["--login", str(login)] if login else [])],
+        address=args.address.strip("[]"), port=port, token=token,
+        hosts=names(args.address, login_host, args.host), login=login,
+        said=f"dashboard: {said}  (Ctrl-C stops it)",
+        opens=None if args.no_open or no_screen else opens, folder=db.parent,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

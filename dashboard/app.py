@@ -9,18 +9,27 @@ from types import ModuleType
 
 import streamlit as st
 
-from dashboard import days, gate, look, policies, privacy, rate, setting, train
+from dashboard import days, door, gate, look, policies, privacy, rate, setting, train
+from env.errors import InputError
 
 
 def page(module: ModuleType, where: setting.Setting) -> Callable[[], None]:
     def show() -> None:
         look.style()
-        module.show(where)
+        failed = st.session_state.pop("said", None)
+        if failed:
+            look.problem(failed)
+        try:
+            module.show(where)
+        except InputError as error:
+            look.problem(str(error))
 
     return show
 
 
 def main() -> None:
+    if not door.guards:
+        sys.exit("start it with: python -m dashboard")  # by itself, it would be open to everybody
     where = setting.from_arguments(sys.argv[1:])
     st.set_page_config(page_title="rlmemo", page_icon=look.FAVICON, layout="centered")
     come_in = gate.is_open(where)
@@ -44,7 +53,8 @@ def main() -> None:
         chosen.run()
     else:
         look.style()
-        gate.ask(where)
+        assert where.login is not None
+        gate.ask(where.login)
 
 
 main()

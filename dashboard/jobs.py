@@ -29,7 +29,8 @@ NO_LOCKS = (
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 TAIL_BYTES = 6000
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_children: list[subprocess.Popen[bytes]] = []  # kept, so that the ended ones can be reaped
+_children: dict[str, subprocess.Popen[bytes]] = {}  # kept, so that the ended ones can be reaped
+_questions: set[subprocess.Popen[str]] = set()
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def start(runs: Path, name: str, arguments: Sequence[str]) -> Job:
         )
     finally:
         os.close(handle)
-    _children.append(child)
+    _children[name] = child
     (runs / f"{name}.pid").write_text(str(child.pid), encoding="utf-8")
     return _job(log)
 
@@ -84,11 +85,50 @@ def _hear_interrupts() -> None:
 
 def find(runs: Path) -> list[Job]:
     """The trainings that were started here, the latest first."""
-    _children[:] = [child for child in _children if child.poll() is None]
+    _reap()
     if not runs.is_dir():
         return []
     logs = sorted(runs.glob("*.log"), key=lambda p: -p.stat().st_mtime)
     return [_job(log) for log in logs]
+
+
+def ask(module: str, arguments: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run `python -m MODULE ARGUMENTS` while a page waits for it. Unlike a training, it ends with the
+    dashboard. What takes longer than `timeout_s` is ended, and says so."""
+    line = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(
+        line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        _questions.add(child)
+        try:
+            out, err = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            out, err = child.communicate()
+            err = f"error: this took longer than {timeout_s / 60:.0f} minutes, and was ended"
+        finally:
+            _questions.discard(child)
+    return subprocess.CompletedProcess(line, child.returncode, out, err)
+
+
+def end_questions() -> None:
+    """End what pages wait for."""
+    for child in tuple(_questions):
+        child.terminate()
+
+
+def farewell() -> list[str]:
+    """What goes on when this dashboard has ended, and how to stop it, one line each."""
+    _reap()
+    return [
+        f"training {name} goes on without the dashboard; stop it with: kill -INT -{child.pid}"
+        for name, child in sorted(_children.items())
+    ]
+
+
+def _reap() -> None:
+    for name in [name for name, child in _children.items() if child.poll() is not None]:
+        del _children[name]
 
 
 def stop(job: Job) -> None:

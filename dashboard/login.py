@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from env.errors import InputError
 
@@ -39,6 +40,7 @@ class Login:
 
     providers: tuple[str, ...]
     emails: frozenset[str]
+    host: str | None = None
 
     def admits(self, user: Mapping[str, Any]) -> bool:
         """Whether someone with these claims (of `st.user`) may come in. An address that the provider has not
@@ -88,4 +90,13 @@ def read_login(path: Path) -> Login:
         )
     if importlib.util.find_spec("authlib") is None or importlib.util.find_spec("httpx") is None:
         raise InputError('--login needs Authlib; install it with: pip install "rlmemo[login]"')
-    return Login(tuple(sections), frozenset(x.strip().lower() for x in emails))
+    return Login(tuple(sections), frozenset(x.strip().lower() for x in emails), _host(uri))
+
+
+def _host(uri: str) -> str | None:
+    """The host of an address in lower case, an IPv6 address in brackets, without a port."""
+    try:
+        name = urlsplit(uri).hostname
+    except ValueError:
+        return None
+    return f"[{name}]" if name and ":" in name else name

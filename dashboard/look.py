@@ -130,6 +130,11 @@ def html(markup: str) -> None:
     st.html(markup)
 
 
+def problem(text: str) -> None:
+    """What is wrong with what a person gave, or with their files: the line that a command says, too."""
+    html(f'<div class="band" role="alert" data-testid="problem">{e(text, 600)}</div>')
+
+
 def style() -> None:
     """The style sheet of all pages, once per run."""
     html(_STYLE)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dashboard import look
-from dashboard.look import html
+from dashboard.look import e, html
 from dashboard.runs import Run, Value
 
 Policies = Mapping[str, Mapping[str, Value]]
@@ -52,31 +52,41 @@ def dots(policies: Policies, metric: str, *, percent: bool, best: str) -> None:
     look.draw((whisker + dot).properties(height=alt.Step(30)), f"{metric} of every policy, with intervals")
 
 
+Standing = tuple[str, float, float]
+"""A policy, its memory wasted and its hits, per open."""
+
+
+def traded(
+    policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]]
+) -> tuple[list[Standing], list[Standing]]:
+    """Where each policy stands, and the points at which its thresholds could put it. Who stands at zero is
+    there too, unless no threshold would move it, as that of keeping still."""
+    stands = [
+        (name, m["wasted_mb_minutes_per_open"].value, m["hit_rate"].value)
+        for name, m in policies.items()
+        if "hit_rate" in m and "wasted_mb_minutes_per_open" in m
+    ]
+    points = [
+        (name, w, h)
+        for name, *_ in stands
+        for w, h in zip(*(sweeps.get(name, {}).get(k, []) for k in SWEPT), strict=True)
+    ]
+    moves = {name for name, waste, hits in stands + points if waste or hits}
+    return [x for x in stands if x[0] in moves], [x for x in points if x[0] in moves]
+
+
 def trade(policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     """Hits against memory wasted: a dot where each policy stands, a line where its threshold could put it."""
     import altair as alt
     import pandas as pd
 
-    rows = [
-        (name, m["wasted_mb_minutes_per_open"].value, m["hit_rate"].value)
-        for name, m in policies.items()
-        if "hit_rate" in m
-        and "wasted_mb_minutes_per_open" in m
-        and (m["hit_rate"].value or m["wasted_mb_minutes_per_open"].value)  # it does something
-    ]
+    rows, points = traded(policies, sweeps)
     if not rows:
+        html('<div class="quiet">No policy prewarms anything here, whatever its threshold.</div>')
         return
     table = pd.DataFrame(rows, columns=["policy", "waste", "hits"]).sort_values("hits")
-    most = 2.2 * float(table["waste"].max())
-    lines = pd.DataFrame(
-        [
-            (name, w, h)
-            for name in table["policy"]
-            for w, h in zip(*(sweeps.get(name, {}).get(k, []) for k in SWEPT), strict=True)
-            if w <= most
-        ],
-        columns=["policy", "waste", "hits"],
-    )
+    most = 2.2 * float(table["waste"].max()) or max(waste for _, waste, _ in points) or 1.0
+    lines = pd.DataFrame([x for x in points if x[1] <= most], columns=["policy", "waste", "hits"])
     color = _by_policy([name for name in policies if name in set(table["policy"])], list(policies))
     x = alt.X("waste:Q", title="MB-minutes wasted per open", scale=alt.Scale(domain=[0, most]))
     y = alt.Y("hits:Q", title="hits per open", axis=alt.Axis(format="%"))
@@ -97,7 +107,10 @@ def trade(policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]
     said = "Up and to the left is better."
     if len(lines):
         said += " A line is where other thresholds would have put the policy, on the same events."
-    html(f'<div class="quiet">{said}</div>')
+    still = [name for name, waste, hits in rows if not waste and not hits]
+    if still:
+        said += f" At zero, as it never prewarms: {', '.join(still)}."
+    html(f'<div class="quiet" data-testid="trade">{e(said, 600)}</div>')
 
 
 SWEPT = ("wasted_mb_minutes_per_open", "hit_rate")
@@ -200,7 +213,7 @@ def curve(run: Run, table: Any, name: str, title: str) -> None:
         alt.Chart(table)
         .mark_line(point=len(table) < 40)
         .encode(
-            x=alt.X("step:Q", title="step"),
+            x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d")),
             y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)),
             color=alt.Color("stage:N", title=None, scale=alt.Scale(range=look.SERIES), legend=look.legend()),
             tooltip=["stage", "step", "value"],

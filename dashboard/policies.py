@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -13,35 +14,35 @@ from dashboard.setting import Setting, opened
 from dashboard.words import shown
 from rlmemo import ratings
 from rlmemo.store import Store
+from rlmemo.waiting import Told, desk
 
 TITLE = "Policies"
 ICON = ":material/balance:"
 
 # metric: (what it is called here, how it is written, what it means)
 COLUMNS = {
-    "hr@1": ("First guess right", "{:.1%}", "share of opens whose target stood first in the list"),
-    "hr@5": ("In the first five", "{:.1%}", "share of opens whose target was among the first five"),
-    "saved_seconds_per_open": ("Saved per open", "{:.3f} s", "waiting saved, per open"),
-    "hit_rate": ("Hits", "{:.1%}", "opens that were ready and would have been cold"),
-    "waste_rate": ("Wasted", "{:.1%}", "prewarms that nobody needed"),
-    "reward_per_open": ("Reward", "{:.3f}", "reward per open"),
+    "hr@1": ("First guess right", "{:.1%}", "Share of opens whose target stood first in the list"),
+    "hr@5": ("In the first five", "{:.1%}", "Share of opens whose target was among the first five"),
+    "saved_seconds_per_open": ("Saved per open", "{:.3f} s", "Waiting saved, per open"),
+    "hit_rate": ("Hits", "{:.1%}", "Opens that were ready and would have been cold"),
+    "waste_rate": ("Wasted", "{:.1%}", "Prewarms that nobody needed"),
+    "reward_per_open": ("Reward", "{:.3f}", "Reward per open"),
     "oracle_share": (
         "Of the possible",
         "{:.1%}",
-        "saved seconds as a share of what a clairvoyant would save",
+        "Saved seconds as a share of what a clairvoyant would save",
     ),
     "ece": (
         "Off by",
         "{:.1%}",
-        "how far a first guess's probability is from how often it is right, on average",
+        "How far a first guess's probability is from how often it is right, on average",
     ),
-    "ece_none": ("None off by", "{:.1%}", "the same for the probability that it is none of the listed"),
-    "new_auc": ("Foresees the new", "{:.2f}", "how well the probability of none tells new targets; 0.5: not"),
+    "ece_none": ("None off by", "{:.1%}", "How far the probability is off that it is none of the listed"),
+    "new_auc": ("Foresees the new", "{:.2f}", "How well the probability of none tells new targets; 0.5: not"),
 }
 
 LESS_IS_BETTER = ("waste_rate", "ece", "ece_none")
 KINDS = {"first": "The first guess", "none": "None of these"}
-FACTS = {"n_events": "test events", "timelines": "on"}
 FIRST_CURVES = ("loss", "reward", "eval_loss", "rewards/margins")
 
 Policies = dict[str, dict[str, runs.Value]]
@@ -68,7 +69,7 @@ def show(where: Setting) -> None:
         html(
             '<div class="quiet">Not shown: '
             + ", ".join(f"{e(r.name)} ({e('; '.join(r.remarks))})" for r in unfinished[:5])
-            + "</div>"
+            + ".</div>"
         )
 
 
@@ -88,9 +89,9 @@ def _reports(done: dict[str, runs.Run]) -> None:
     policies: Policies = together(lambda run: run.policies)
     for name in chosen:
         facts = done[name].facts
-        known = [k for k in ("timelines", "split", "n_events", "collapsed", "seed") if k in facts]
-        said = ", ".join(f"{FACTS.get(k, k)} {facts[k]}" for k in known)
-        html(f'<div class="quiet"><b>{e(name)}</b> {e(said, 200)}</div>')
+        html(f'<div class="quiet"><b>{e(name)}</b> {e(_measured_on(facts), 300)}</div>')
+        for note in done[name].notes:
+            html(f'<div class="quiet" data-testid="note">{e(words.sentence(note), 400)}</div>')
     st.subheader("Side by side")
     offered = [m for m in COLUMNS if any(m in v for v in policies.values())]
     if offered:
@@ -98,7 +99,7 @@ def _reports(done: dict[str, runs.Run]) -> None:
         metric = metric or offered[0]
         best = "least" if metric in LESS_IS_BETTER else "most"
         plots.dots(policies, metric, percent="%" in COLUMNS[metric][1], best=best)
-        html(f'<div class="quiet">{e(COLUMNS[metric][2], 160)}</div>')
+        html(f'<div class="quiet">{e(words.sentence(COLUMNS[metric][2]), 160)}</div>')
     with st.expander("All numbers"):
         _table(policies)
     if sum("hit_rate" in m and "wasted_mb_minutes_per_open" in m for m in policies.values()) > 1:
@@ -118,6 +119,17 @@ def _reports(done: dict[str, runs.Run]) -> None:
         plots.reliability(bins, KINDS[kind], list(policies))
     for name in chosen:
         _curves(done[name])
+
+
+def _measured_on(facts: Mapping[str, Any]) -> str:
+    """What a report's numbers were measured on, in words."""
+    said = [f"on {facts['timelines']}"] if "timelines" in facts else []
+    said += [f"split {facts['split']}"] if "split" in facts else []
+    said += [words.count(facts["n_events"], "test event")] if isinstance(facts.get("n_events"), int) else []
+    if "collapsed" in facts:
+        said.append("repeats collapsed" if facts["collapsed"] else "repeats kept")
+    said += [f"seed {facts['seed']}"] if "seed" in facts else []
+    return words.sentence(", ".join(said)) if said else ""
 
 
 def _approval(store: Store) -> None:
@@ -159,20 +171,25 @@ def _decisions(store: Store, rater: str) -> None:
     if chosen is None:
         return
     moment = by_id[chosen].moment
-    p = moment.prediction
+    p, told = moment.prediction, ratings.tell_after(store, rater, moment)
     planned = {x.target: words.delay(x.delay_s) for x in p.plan}
     listed = sorted(p.probabilities.items(), key=lambda pair: -pair[1])
-    statistics = why.of_moment(store, moment, [name for name, _ in listed])
+    hides = desk(store, rater).hides
+    statistics = {
+        name: replace(k, ago_s=None) if k.ago_s is not None and hides(p.user, p.t - k.ago_s) else k
+        for name, k in why.of_moment(store, moment, [name for name, _ in listed]).items()
+    }
     rows = "".join(
-        _candidate(name, share, planned.get(name), statistics.get(name), moment) for name, share in listed
+        _candidate(name, share, planned.get(name), statistics.get(name), moment, told)
+        for name, share in listed
     )
     if p.none_probability is not None:
-        rows += _candidate(None, p.none_probability, None, None, moment)
+        rows += _candidate(None, p.none_probability, None, None, moment, told)
     html(
         f'<div class="card" data-testid="why">{look.strip(moment.steps)}<div class="ask">What {e(p.policy)} '
         f'thought would come next, and what was known then</div><div class="candidates">{rows}</div></div>'
     )
-    happened = " ".join(words.outcome_sentences(p)) or "What happened next is not known yet."
+    happened = " ".join(words.outcome_sentences(p, told)) or "What happened next is not known yet."
     chance = f"This plan was shown with probability {p.propensity:.3f}."
     if not statistics:
         chance += " The opens that it was made from are not in the store (any more), so nothing is counted."
@@ -180,15 +197,20 @@ def _decisions(store: Store, rater: str) -> None:
 
 
 def _candidate(
-    name: str | None, share: float, planned: str | None, known: why.Known | None, moment: ratings.Moment
-) -> str:
+    name: str | None, share: float, planned: str | None, known: why.Known | None, moment: ratings.Moment,
+    told: Told,
+) -> str:  # fmt: skip
     """One candidate's line: name, when it would be made ready, probability, and what was known of it."""
-    outcome = moment.prediction.outcome or {}
+    outcome = {} if told is Told.NOTHING else moment.prediction.outcome or {}
     chips = f'<span class="step now">ready {e(planned)}</span>' if planned else ""
     if name is not None and outcome.get("next_target") == name:
         chips += '<span class="step">opened next</span>'
     called = "<i>none of these</i>" if name is None else e(name)
-    reasons = f'<div class="quiet">{e(why.sentence(known, moment.steps), 300)}</div>' if known else ""
+    reasons = (
+        f'<div class="quiet">{e(words.sentence(why.sentence(known, moment.steps)), 300)}</div>'
+        if known
+        else ""
+    )
     return (
         f'<div><div class="head"><span class="name">{called} {chips}</span>'
         f'<span class="n">{share:.1%}</span></div><div class="bar" style="padding:0"><i style="width:'
@@ -220,7 +242,7 @@ def _curves(run: runs.Run) -> None:
     if table.empty:
         return
     st.subheader("How it learned")
-    html(f'<div class="quiet">{e(run.name)}</div>')
+    html(f'<div class="when">{e(run.name)}</div>')
     names = sorted(table["name"].unique(), key=lambda n: (n not in FIRST_CURVES, n))
     shown_curves = st.multiselect(
         "Curves", names, default=names[:2], key=f"curves-{run.name}", format_func=shown

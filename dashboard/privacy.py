@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
@@ -11,10 +9,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import look
+from dashboard import jobs, look
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
-from dashboard.words import count, shown
+from dashboard.words import count, sentence, shown
 from env.errors import InputError
 from env.timeline import zone
 from rlmemo import store_forgetting
@@ -36,13 +34,13 @@ def show(where: Setting) -> None:
     note = st.session_state.pop("forgotten", None)
     if note:
         html(f'<div class="band good" data-testid="forgotten">{e(note, 600)}</div>')
+    if where.login:
+        st.button("Log out", icon=":material/logout:", on_click=st.logout)
     _stored(store, where)
     st.subheader("Take it along")
     _export(store, where)
     _import(where)
     st.subheader("Forget")
-    if where.login:
-        st.button("Log out", icon=":material/logout:", on_click=st.logout)
     target, period, everything = st.tabs(["A target", "A period", "Everything"])
     with target:
         _forget_target(store)
@@ -83,7 +81,7 @@ def _export(store: Store, where: Setting) -> None:
     st.download_button(
         "Export everything", icon=":material/download:", file_name=f"{where.db.stem}.jsonl",
         mime="application/x-ndjson", data=lambda: "".join(store_forgetting.export(store)).encode(),
-        on_click="ignore", help="JSON lines: one object a row, each with the table it is from",
+        on_click="ignore", help="JSON lines: one object a row, each with the table it is from.",
     )  # fmt: skip
 
 
@@ -103,11 +101,8 @@ def _import(where: Setting) -> None:
             path.write_bytes(file.getvalue())
             zone_given = ["--tz", tz.strip()] if tz.strip() else []
             name = Path(shown(file.name)).name
-            done = subprocess.run(
-                [sys.executable, "-m", "rlmemo.timelines", "import", str(path), "--db", str(where.db),
-                 "--name", name, *zone_given],
-                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
-            )  # fmt: skip
+            line = ["import", str(path), "--db", str(where.db), "--name", name, *zone_given]
+            done = jobs.ask("rlmemo.timelines", line, 600)
         said = (done.stdout if done.returncode == 0 else done.stderr).replace(str(path), name)
         st.session_state["imported"] = said.strip().splitlines()[:20]
         st.rerun()
@@ -179,7 +174,7 @@ def _do(forget: Callable[[], store_forgetting.Forgotten], what: str) -> None:
     try:
         gone = forget()
     except InputError as error:
-        st.session_state["forgotten"] = str(error)
+        st.session_state["forgotten"] = sentence(str(error))
         return
     said = (
         f"Gone, and the file rewritten: {count(gone.events, 'open')}, "

@@ -8,15 +8,13 @@ click or a second window cannot count a vote twice. The page thanks only after t
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 
 import streamlit as st
 
-from dashboard import look, words
+from dashboard import jobs, look, words
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened
+from dashboard.setting import Setting, opened, said
 from env.errors import InputError
 from rlmemo import ratings
 from rlmemo.store import Store
@@ -50,9 +48,9 @@ def show(where: Setting) -> None:
         told = bool(st.session_state.get("told"))
         if told:
             ratings.tell(store, showing)
-        _card(showing.moment, told)
+        _card(showing.moment, told, not told and ratings.knows(store, where.rater, showing.moment))
         _votes(where, showing)
-    _last(where, last)  # below, so that the buttons stay where they are
+    _last(store, where, last)  # below, so that the buttons stay where they are
 
 
 def _nothing(where: Setting) -> None:
@@ -71,14 +69,7 @@ def _nothing(where: Setting) -> None:
 def _make_demo(where: Setting) -> None:
     line = ["--timelines", "demo", "--policy", "markov1", "--db", str(where.db), "--n", "200"]
     with st.spinner("Six invented people live through eight weeks …"):
-        done = subprocess.run(
-            [sys.executable, "-m", "rlmemo.predict", *line],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = jobs.ask("rlmemo.predict", line, 300)
     if done.returncode:
         st.session_state["failed"] = done.stderr.strip().removeprefix("error: ")[-300:]
     st.rerun()
@@ -120,23 +111,25 @@ def _progress(counts: ratings.Sitting, left: int, days: int) -> None:
 def _failure() -> None:
     failed = st.session_state.pop("failed", None)
     if failed:
-        html(f'<div class="band" role="alert" data-testid="failed">{e(failed, 300)}</div>')
+        html(f'<div class="band" role="alert" data-testid="failed">{e(words.sentence(failed), 300)}</div>')
 
 
-def _last(where: Setting, last: ratings.Rated | None) -> None:
+def _last(store: Store, where: Setting, last: ratings.Rated | None) -> None:
     note = st.session_state.pop("note", None)
+    if note:
+        html(f'<div class="band" data-testid="note">{e(note, 300)}</div>')
     if last is None:
-        if note:
-            html(f'<div class="band" data-testid="note">{e(note, 200)}</div>')
         return
     rating = last.rating
     said = "You said yes." if rating.thumbs else "You said no."
+    told = ratings.tell_after(store, where.rater, last.moment)
     happened = (
-        " ".join(words.outcome_sentences(last.moment.prediction)) or "What happened next is not known yet."
+        " ".join(words.outcome_sentences(last.moment.prediction, told))
+        or "What happened next is not known yet."
     )
     html(
         f'<div class="band {"good" if rating.thumbs else ""}" data-testid="last">'
-        + (f"{e(note, 200)} " if note else "")
+        + (f"Your vote before that, on {e(_which(last.moment), 200)}: " if note else "")
         + f"<b>{said}</b> {e(happened, 400)}"
         + (f' <span class="quiet">({e(rating.reason)})</span>' if rating.reason else "")
         + "</div>"
@@ -155,7 +148,7 @@ def _last(where: Setting, last: ratings.Rated | None) -> None:
                     )  # fmt: skip
 
 
-def _card(moment: ratings.Moment, told: bool) -> None:
+def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
     p = moment.prediction
     happened = " ".join(words.outcome_sentences(p)) or "Not known yet."
     picks = "".join(
@@ -175,6 +168,12 @@ def _card(moment: ratings.Moment, told: bool) -> None:
         + (
             f'<div class="ask">What happened</div><div data-testid="told">{e(happened, 400)}</div>'
             if told
+            else ""
+        )
+        + (
+            '<div class="quiet" data-testid="known">You may have seen what happened here; your vote is '
+            "marked.</div>"
+            if known
             else ""
         )
         + "</div>"
@@ -214,18 +213,31 @@ def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:
         st.session_state["failed"] = f"Not saved: {words.shown(error, 200)}"
         return
     if became is ratings.Vote.ALREADY and st.session_state.get("voted") != showing.key:
-        st.session_state["note"] = "This one was rated in another window; that vote stands."
+        st.session_state["note"] = (
+            f"{_which(showing.moment)} was rated in another window already; that vote stands."
+        )
     st.session_state["voted"] = showing.key
 
 
+@said
 def _skip(where: Setting, showing: ratings.Showing) -> None:
     ratings.skip(opened(where), showing)
 
 
+@said
 def _undo(where: Setting, last: ratings.Rated) -> None:
     ratings.withdraw(opened(where), last)
-    st.session_state["note"] = "Taken back. Here it is again."
+    said = "yes" if last.rating.thumbs else "no"
+    st.session_state["note"] = f"Taken back: your {said} to {_which(last.moment)}. It is asked again above."
 
 
+def _which(moment: ratings.Moment) -> str:
+    """Which card is meant, in words: when, and what would have been made ready."""
+    p = moment.prediction
+    plan = ", ".join(words.shown(x.target, 24) for x in p.plan) or "keep still"
+    return f"{words.moment(p.t, moment.tz)} ({plan})"
+
+
+@said
 def _because(where: Setting, last: ratings.Rated, reason: str) -> None:
     ratings.explain(opened(where), last, reason)

@@ -9,13 +9,17 @@ import streamlit as st
 from dashboard import look, runs
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
-from dashboard.words import moment, shown, span
+from dashboard.words import moment, sentence, shown, span
 from env.timeline import Timeline
 from rlmemo.last_week import Saved, would_have_saved
 from rlmemo.learned_days import NEVER, learned_until
 from rlmemo.store import Store
 
 CLASSICAL = "backoff3"
+TOO_LITTLE = (
+    "There is too little before the last week to know what would have been done: plans need 50 opens or more "
+    "before it."
+)
 RULE = f"{CLASSICAL}, a counting rule"
 
 
@@ -54,7 +58,7 @@ def show(timeline: Timeline, where: Setting) -> None:
         if chosen == CLASSICAL or chosen not in trained:
             saved = _replayed(timeline, CLASSICAL, 0)
             if saved is None:
-                st.info("There is too little before the last week to know what would have been done.")
+                st.info(TOO_LITTLE)
                 return
             _tiles(saved)
             _said(timeline, saved, f"Plans of {RULE}, its threshold tuned on the time before.")
@@ -71,10 +75,10 @@ def _run(timeline: Timeline, where: Setting, folder: Path, name: str) -> None:
         until = _learned(timeline, str(folder), version, len(store.runs()), store)
     except Exception as error:  # whatever lies in that folder, the page stays
         reason = (str(error).splitlines() or [type(error).__name__])[0].replace(str(folder), folder.name)
-        _band("unreadable", f"This run cannot be replayed: {reason}")
+        _band("unreadable", sentence(f"This run cannot be replayed: {reason}"))
         return
     if saved is None:
-        st.info("There is too little before the last week to know what would have been done.")
+        st.info(TOO_LITTLE)
         return
     _tiles(saved)
     _band("learned", seen(timeline, saved, until))
@@ -139,6 +143,10 @@ def _tiles(saved: Saved) -> None:
             (f"{saved.wasted_mb_min / 1024 / 60:.1f} GB·h", "memory held for nothing"),
         ]
     )
+    if saved.nothing:
+        _band("nothing", f"{saved.nothing[0].upper()}{saved.nothing[1:]}.")
+    elif not saved.prewarms:
+        _band("nothing", "It kept still at every moment: no prewarm was worth its cost to it.")
 
 
 def _said(timeline: Timeline, saved: Saved, whose: str) -> None:

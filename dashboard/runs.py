@@ -30,7 +30,7 @@ class Run:
     """One run folder. `policies`: policy -> metric -> value. `facts`: what the numbers were measured on.
     `terms`: policy -> term of the reward -> value. `reliability`: "first" or "none" -> policy -> predicted,
     observed, size of each bin. `sweeps`: policy -> column -> one number per threshold. `logged`: lines of
-    metrics.jsonl. `remarks`: what could not be read."""
+    metrics.jsonl. `notes`: what the report says beside its numbers. `remarks`: what could not be read."""
 
     name: str
     path: Path
@@ -40,6 +40,7 @@ class Run:
     reliability: dict[str, dict[str, Columns]] = field(default_factory=dict)
     sweeps: dict[str, Columns] = field(default_factory=dict)
     logged: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     changed: float = 0.0
 
@@ -88,6 +89,8 @@ def read_run(path: Path, changed: float = 0.0) -> Run:
                         n: x for n, x in bins.items() if {"predicted", "observed"} <= set(x)
                     }
                 run.sweeps = {str(n): _columns(x) for n, x in _dict(read.get("curves")).items()}
+                notes = read.get("notes")
+                run.notes = [x for x in notes if isinstance(x, str)] if isinstance(notes, list) else []
                 run.facts = {k: v for k, v in read.items() if isinstance(v, str | int | float | bool)}
     else:
         run.remarks.append("not finished yet")

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
+
+from env.errors import InputError
 
 if TYPE_CHECKING:
     from rlmemo.store import Store
+
+P = ParamSpec("P")
+
+_held: dict[Path, tuple[int, int]] = {}
+"""Which file (device, inode) was last opened at a place."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """db: the store's file, which need not exist yet. runs: folder of run folders. rater: whose ratings
-    these are. address: where the server listens. login: file that says who may log in, and how."""
+    these are. login: file that says who may log in, and how."""
 
     db: Path
     runs: Path
     rater: str
-    address: str
     login: Path | None = None
 
 
@@ -30,14 +37,17 @@ def from_arguments(argv: Sequence[str]) -> Setting:
     p.add_argument("--db", type=Path, required=True)
     p.add_argument("--runs", type=Path, required=True)
     p.add_argument("--rater", required=True)
-    p.add_argument("--address", required=True)
     p.add_argument("--login", type=Path)
     return Setting(**vars(p.parse_args(list(argv))))
 
 
 def opened(where: Setting) -> Store:
     """The store, opened once for all sessions: opening checks the whole file. Another file at the same
-    place (restored, say) is opened anew."""
+    place (restored, say) is opened anew.
+
+    Raises InputError for what is no store (any more), and where what was not folded into the file before
+    would be taken for a part of the new one.
+    """
     import streamlit as st
 
     from rlmemo.store import open_store
@@ -46,5 +56,35 @@ def opened(where: Setting) -> Store:
     def open_once(path: str, device: int, inode: int) -> Store:
         return open_store(path)
 
-    stat = where.db.stat()
-    return open_once(str(where.db), stat.st_dev, stat.st_ino)
+    try:
+        stat = where.db.stat()
+    except OSError as error:
+        raise InputError(
+            f"{where.db}: cannot be read ({error.strerror}); put it back, or start anew"
+        ) from None
+    file = stat.st_dev, stat.st_ino
+    log = where.db.with_name(f"{where.db.name}-wal")
+    if _held.setdefault(where.db, file) != file:
+        if log.exists() and log.stat().st_size:
+            raise InputError(
+                f"{where.db}: was replaced while the dashboard was open, and {log.name} of the one before is "
+                f"still there; stop the dashboard, move {log.name} and {where.db.name}-shm away, start anew"
+            )
+        _held[where.db] = file
+    store: Store = open_once(str(where.db), *file)
+    return store
+
+
+def said(callback: Callable[P, None]) -> Callable[P, None]:
+    """A button's callback whose InputError the page says, in its one line."""
+
+    @wraps(callback)
+    def told(*args: P.args, **options: P.kwargs) -> None:
+        import streamlit as st
+
+        try:
+            callback(*args, **options)
+        except InputError as error:
+            st.session_state["said"] = str(error)
+
+    return told

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import yaml
 from dashboard import jobs, look, runs
 from dashboard.look import e, html
 from dashboard.setting import Setting, opened
-from dashboard.words import count, shown
+from dashboard.words import count, sentence, shown
 from env.errors import InputError
 from rlmemo import ratings, store_forgetting
 
@@ -43,6 +41,8 @@ SIZES = {
     ],
     "The whole thing": [],
 }
+ROOMS = (8, 4, 2)
+"""Memory in typical targets: where everything fits, there is nothing to learn."""
 DEMO = "demo (synthetic)"
 ANEW = "nothing: start anew"
 COMPARED = {
@@ -61,7 +61,7 @@ def show(where: Setting) -> None:
         _form(where)
     failed = st.session_state.pop("not_started", None)
     if failed:
-        html(f'<div class="band">{e(failed, 400)}</div>')
+        html(f'<div class="band">{e(sentence(failed), 400)}</div>')
     _watch(where)
 
 
@@ -73,7 +73,7 @@ def _rated(where: Setting) -> None:
     rated, up = sum(r["rated"] for r in by_policy), sum(r["up"] for r in by_policy)
     look.tiles(
         [
-            (f"{rated:,}", "ratings that count"),
+            (f"{rated:,}", "rating that counts" if rated == 1 else "ratings that count"),
             (f"{up / rated:.0%}" if rated else "–", "of them thumbs up"),
             (f"{store_forgetting.holdings(opened(where))['events']:,}", "opens to learn from"),
         ]
@@ -88,6 +88,7 @@ def _form(where: Setting) -> None:
         earlier = [run.name for run in runs.trained(where.runs)]
         before = st.selectbox("Go on from", [ANEW, *earlier], format_func=shown)
         size = st.selectbox("How much", list(SIZES))
+        room = st.selectbox("Memory", ROOMS, format_func=lambda n: f"room for {n} typical targets")
         # Kept until it is used: another default would be another field, and what was typed would be lost.
         suggested = st.session_state.setdefault("suggested", f"{datetime.now():%Y-%m-%d-%H%M}")
         name = st.text_input("Call it", value=suggested, max_chars=60)
@@ -96,6 +97,8 @@ def _form(where: Setting) -> None:
         if st.form_submit_button("Start", type="primary", icon=":material/play_arrow:"):
             line = ["--timelines", "demo" if data == DEMO else str(where.db), "--method", str(method)]
             line += SIZES[size]
+            if room != ROOMS[0]:
+                line += ["--budget", str(room)]
             if feedback:
                 line += ["--feedback", str(where.db)]
             if before != ANEW:
@@ -170,7 +173,7 @@ def _loss(job: jobs.Job) -> None:
         return
     table = pd.DataFrame(rows, columns=["stage", "name", "step", "value"])
     chart = alt.Chart(table).mark_line(point=True).encode(
-        x=alt.X("step:Q", title="step"),
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d")),
         y=alt.Y("value:Q", title="loss", scale=alt.Scale(zero=False)),
         color=alt.Color("stage:N", title=None, scale=alt.Scale(range=look.SERIES)),
     )  # fmt: skip
@@ -209,6 +212,8 @@ def _before_and_after(job: jobs.Job) -> None:
                 cells.append(write.format(v.value) + known if v else "–")
             rows.append(cells)
         look.table(["on the test part", *(x for x, _ in COMPARED.values())], rows, numeric={1, 2, 3, 4})
+    for note in runs.read_run(job.folder).notes:
+        html(f'<div class="quiet" data-testid="note">{e(sentence(note), 400)}</div>')
     html('<div class="quiet">Beside the baselines, with intervals: see Policies.</div>')
 
 
@@ -245,7 +250,7 @@ def _approval(job: jobs.Job, where: Setting) -> None:
             st.rerun(scope="app")
         failed = st.session_state.get(f"approval-failed-{job.name}")
         if failed:
-            html(f'<div class="band" data-testid="approval-failed">{e(failed, 400)}</div>')
+            html(f'<div class="band" data-testid="approval-failed">{e(sentence(failed), 400)}</div>')
         return
     found = {folder: runs.read_json(file) for folder, file in files.items()}
     shown_then = next(iter(found.values()))
@@ -262,11 +267,8 @@ def _approval(job: jobs.Job, where: Setting) -> None:
 
 def _estimate(where: Setting, folder: Path, file: Path) -> str:
     """Estimate the approval of a run, into `file`; what went wrong, "" where nothing did."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rlmemo.feedback", "evaluate", "--db", str(where.db), "--policy", str(folder),
-         "--json", str(file)],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
+    line = ["evaluate", "--db", str(where.db), "--policy", str(folder), "--json", str(file)]
+    done = jobs.ask("rlmemo.feedback", line, 900)
     lines = done.stderr.strip().splitlines()
     return "" if done.returncode == 0 else (lines[-1] if lines else "it ended without a word")
 

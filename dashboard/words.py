@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from env.timeline import zone
+from rlmemo.waiting import Told
 
 if TYPE_CHECKING:
     from rlmemo.store import Prediction
@@ -72,17 +73,22 @@ OUTCOME_WORDS = {
 """What became of one prewarm, for someone who does not know the words of DESIGN section 2."""
 
 
-def outcome_sentences(prediction: Prediction) -> list[str]:
-    """What really happened after a prediction, one fact a line; empty while it is not known."""
+def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str]:
+    """What really happened after a prediction, one fact a line; empty while it is not known. told: no more
+    than that, and why."""
     outcome = prediction.outcome
     if not outcome:
         return []
+    if told is Told.NOTHING:
+        return ["What happened is told once the other predictions of this moment are rated."]
     lines = []
     if outcome.get("next_target") is not None:
         after = span(float(outcome["next_t"]) - prediction.t)
         lines.append(f"{shown(outcome['next_target'])} was opened {after} later.")
     else:
         lines.append("Nothing was opened after that.")
+    if told is Told.NEXT:
+        return [*lines, "What became of the plan is told once what comes right after it is rated."]
     results = outcome.get("prewarms") or []
     for pick, result in zip(prediction.plan, results, strict=False):
         if result in OUTCOME_WORDS:
@@ -96,3 +102,8 @@ def outcome_sentences(prediction: Prediction) -> list[str]:
 def count(n: int, one: str, many: str | None = None) -> str:
     """'1 prediction', '1,200 predictions'."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def sentence(note: str) -> str:
+    """A note with its full stop. It may begin with a policy's name, which stays as it is."""
+    return note if note.endswith((".", "!", "?", "…")) else f"{note}."

@@ -8,15 +8,21 @@ a plan is credited with all that follows from it, and with nothing else:
 
 Both worlds see the same recorded events, so the difference is exact. Summed over an episode the terms cancel
 in pairs and leave record(all plans) - record(no plans), the record of the accounting. In the words of
-reinforcement learning this is the reward shaped by a potential, the future reward of keeping still in the
-world as it is; such a shaping changes no optimal policy (Ng, Harada and Russell 1999), and it moves
-consequences to their causes, which is what makes them learnable.
+reinforcement learning this is the reward shaped by a potential Phi, the future reward of keeping still in the
+world as it is, and it moves consequences to their causes, which is what makes them learnable.
+
+Such a shaping changes no optimal policy only if the discount stands in it, gamma * Phi(next) - Phi(now) (Ng,
+Harada and Russell 1999). Plain differences (`half_life_s` infinite, gamma = 1) may be summed and must not be
+discounted afterwards: that would pay for acting early. Whoever discounts says by how much here; the
+discounted sum of the credits is then the discounted record of all plans less that of no plans.
 
 The worlds are followed until they are the same again, at most to the end of the timeline that is given: cut
 it after the last event that may be looked at. What is unused there is wasted.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numba import njit
@@ -38,9 +44,9 @@ from env.timeline import Timeline
 
 
 @njit(cache=True)
-def _walk(s, a, b, r, book, t, target, delay, picks, first, last, alt_target, alt_delay, out):  # type: ignore[no-untyped-def]
+def _walk(s, a, b, r, book, t, target, delay, picks, first, last, alt_target, alt_delay, half_life, out):  # type: ignore[no-untyped-def]
     n = len(t)
-    waste = np.zeros(out.shape[2])
+    waste, acc = np.zeros(out.shape[2]), np.zeros(out.shape[2])
     alt_picks = alt_target.shape[2]
     own = (last - first) * picks
     for i in range(last):
@@ -56,28 +62,31 @@ def _walk(s, a, b, r, book, t, target, delay, picks, first, last, alt_target, al
                 asked += alt_target[d, m, k] >= 0
             if asked == 0:
                 continue
-            acc = out[d, m]
             copy_state(s, a)
             copy_state(s, b)
+            acc[:] = 0.0
             waste[:] = 0.0
             for k in range(alt_picks):
                 if alt_target[d, m, k] >= 0:
                     plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
-            converged = False
-            for j in range(i + 1, n):
-                open_target(a, r, book, target[j], t[j], acc)
-                open_target(b, r, book, target[j], t[j], waste)
-                settled = True
+            for j in range(i, n):
+                # what happens between two events counts as of the first, where a plan is asked for
+                since = t[max(j - 1, i)] - t[i]
+                if j > i:
+                    open_target(a, r, book, target[j], t[j], acc)
+                    open_target(b, r, book, target[j], t[j], waste)
+                if j == n - 1:
+                    finish(a, r, book, acc)
+                    finish(b, r, book, waste)
+                out[d, m] += 0.5 ** (since / half_life) * (acc - waste)
+                acc[:] = 0.0
+                waste[:] = 0.0
+                settled = j > i
                 for k in range(own, own + alt_picks):
                     if book.target[k] >= 0 and book.outcome[k] == 0:
                         settled = False
                 if settled and _same(a, b):
-                    converged = True
                     break
-            if not converged:
-                finish(a, r, book, acc)
-                finish(b, r, book, waste)
-            acc -= waste
         for k in range(picks):
             number = d * picks + k
             if book.target[number] >= 0:
@@ -93,12 +102,14 @@ def credits(
     alternatives: Plans,
     *,
     first: int,
+    half_life_s: float = math.inf,
 ) -> np.ndarray:
     """What each alternative plan would have added at each decision of an episode: float64 [D, M, FIELDS].
 
     plans: [D, K], the plans that were made after the events first..first + D - 1, in a world without earlier
     prewarms. alternatives: [D, M, K]; put the plans themselves among them to have their credits. At decision
-    i the world's past is what `plans` made of it, and after i nothing more is asked for.
+    i the world's past is what `plans` made of it, and after i nothing more is asked for. half_life_s: what
+    comes that many seconds after the decision counts half; infinite: all counts the same.
     Raises InputError for plans or a window that do not fit.
     """
     n, steps = len(timeline), len(plans)
@@ -121,6 +132,6 @@ def credits(
     now, done, undone = states
     _walk(
         now, done, undone, rules(costs, config), book, timeline.t, timeline.target, plans.delay.reshape(-1),
-        picks, first, first + steps, several.target, several.delay, out,
+        picks, first, first + steps, several.target, several.delay, half_life_s, out,
     )  # fmt: skip
     return out

@@ -18,8 +18,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +66,8 @@ def drawn(page: Any) -> None:
     page.wait_for_timeout(700)
 
 
-def take(url: str) -> None:
-    """All pages in all looks."""
+def take(entrance: str) -> None:
+    """All pages in all looks. entrance: the address that the dashboard printed, with its token."""
     from playwright.sync_api import sync_playwright
 
     OUT.mkdir(parents=True, exist_ok=True)
@@ -78,6 +76,8 @@ def take(url: str) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         for look, settings in LOOKS.items():
             page = browser.new_context(**settings).new_page()
+            page.goto(entrance)
+            url = entrance.partition("/?")[0]
             for name, path in PAGES.items():
                 if look == "dark" and name not in DARK:
                     continue
@@ -113,16 +113,11 @@ def main() -> None:
         server = subprocess.Popen(
             [sys.executable, "-m", "dashboard", "--db", str(Path(folder) / "my.db"), "--runs", str(runs),
              "--port", str(port), "--no-open"],
-            cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True,
+            cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         try:
-            for _ in range(150):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2).close()
-                    break
-                except OSError:
-                    time.sleep(0.2)
-            take(f"http://127.0.0.1:{port}")
+            assert server.stdout is not None
+            take(server.stdout.readline().split()[1])
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(20)

@@ -36,6 +36,7 @@ from typing import Any
 from env.errors import run_main
 from env.options import Parser
 from env.sources import load_timelines
+from env.sources.held import Connection
 from env.timeline import Event
 from rlmemo import ratings
 from rlmemo.records import Planned, Prediction
@@ -325,7 +326,7 @@ def _vote(
             os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
-    class Watched(sqlite3.Connection):
+    class Watched(Connection):
         """Counts from its first statement on, so that opening the file is among the points."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -336,7 +337,7 @@ def _vote(
                 self.set_progress_handler(tick, 1)
 
     connect = sqlite3.connect
-    sqlite3.connect = lambda *a, **k: connect(*a, **k, factory=Watched)  # type: ignore[assignment]
+    sqlite3.connect = lambda *a, **k: connect(*a, **{**k, "factory": Watched})  # type: ignore[assignment]
 
     def tell(**what: Any) -> None:
         os.write(pipe, json.dumps(what).encode() + b"\n")

@@ -55,6 +55,8 @@ BUDGETS = (2.0, 4.0, 8.0, 16.0)
 PAIRED = ("hr@1", "hr@5", "mrr@5", "hit_rate", "saved_seconds_per_open", "reward_per_open")
 COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 ORACLE = "oracle"
+BOUNDS = ("none", ORACLE)
+"""Policies that nobody expects anything of."""
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total)."""
 
@@ -246,7 +248,8 @@ def evaluate(
         judged[label] = run.judge(policy, bound, fit=fit)
     if progress:
         progress("done", steps, steps)
-    notes = [j.note for j in judged.values() if j.note] + run.notes
+    why = run.why_still(judged)
+    notes = [j.note for j in judged.values() if j.note] + why + run.notes
     return Evaluation(
         timelines=name,
         split=folds[0].name.split(":")[0],
@@ -292,6 +295,24 @@ class _Run:
         self.users = users
         self.new = _join([_first_opens(timelines[u])[a:b] for u, a, b in self.parts])
         self.draws = Draws(groups, users, seed=setting.seed, replicates=setting.replicates)
+
+    def why_still(self, judged: dict[str, Judged]) -> list[str]:
+        """Why policies never prewarm, where some do not; their notes say that they do not."""
+        from rlmemo.gain import gain
+
+        still = [
+            name for name, j in judged.items()
+            if name not in BOUNDS and not j.metrics["prewarms_per_open"].value
+        ]  # fmt: skip
+        for name in still:
+            if judged[name].note:
+                judged[name].note += ", and never prewarms"
+        parts = [(self.timelines[u], self.costs[u], a, b) for u, a, b in self.parts]
+        nothing = gain(parts, self.setting.world()).why_nothing()
+        if nothing or not still:
+            return [nothing] if nothing else []
+        said = "keeping still was worth most on the validation part; in less memory more is cold"
+        return [f"never prewarms: {', '.join(still)}: {said}: try --budget {self.setting.budget / 2:g}"]
 
     def user_events(self) -> dict[str, int]:
         return {self.timelines[u].user: b - a for u, a, b in self.parts}

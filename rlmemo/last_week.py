@@ -19,11 +19,12 @@ from env.timeline import Timeline
 @dataclass(frozen=True)
 class Saved:
     """What came of the days, open by open. t: float64 [opens], unix seconds; table: float64 [opens,
-    len(env.plans.FIELDS)], the judge's records."""
+    len(env.plans.FIELDS)], the judge's records. nothing: why nothing could be saved, if so."""
 
     policy: str
     t: np.ndarray
     table: np.ndarray
+    nothing: str | None = None
 
     def _sum(self, name: str) -> float:
         from env.plans import FIELDS
@@ -32,7 +33,7 @@ class Saved:
 
     def after(self, t: float) -> Saved:
         """The opens later than `t` alone."""
-        return Saved(self.policy, self.t[self.t > t], self.table[self.t > t])
+        return Saved(self.policy, self.t[self.t > t], self.table[self.t > t], self.nothing)
 
     @property
     def opens(self) -> int:
@@ -76,6 +77,7 @@ def would_have_saved(
     """
     from env.cost import WorldConfig, cost_model
     from reward import parse_reward
+    from rlmemo.gain import gain
     from rlmemo.policies import make_policy
     from rlmemo.policies.planners import (
         PlanningPolicy,
@@ -104,7 +106,8 @@ def would_have_saved(
         if threshold is None:
             threshold = tune_threshold([window(start // 2, start)], world, parse_reward("net_seconds"))
         outcomes, _ = replay_threshold(window(start, n), world, threshold)
-    return Saved(policy, timeline.t[start:n], outcomes.table[start:n])
+    nothing = gain([(timeline, costs, start, n)], world).reason()
+    return Saved(policy, timeline.t[start:n], outcomes.table[start:n], nothing)
 
 
 def _threshold_of(run: Path) -> float | None:

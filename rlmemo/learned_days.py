@@ -3,8 +3,8 @@
 A run learns from the training part of its timelines and chooses on their validation part. Both are found
 again from its folder: the timelines are read once more, and where they are what they were (their hash is in
 the run's config) the split is made again and this person looked for in it, by the opens themselves, as the
-same person may be called otherwise elsewhere. Where a database has grown since, what the run noted in it
-tells (`rlmemo.learning.record`): one date for everybody in it.
+same person may be called otherwise elsewhere. Where they have changed since, or are gone, the last date that
+the run noted in its own config tells, or in a database (`rlmemo.learning.record`): one for everybody in it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def learned_until(run: Path, timeline: Timeline, noted: Iterable[Run] = ()) -> f
             return None
         found = max(found, until)
         before = config["settings"].get("init_adapter")
-        following = Path(str(before)) if before else None
+        following = next(iter(_places(str(before), folder)), Path(str(before))) if before else None
     return found
 
 
@@ -69,13 +69,15 @@ def _until(folder: Path, config: dict[str, Any], timeline: Timeline, noted: list
     from rlmemo.learning.start import fingerprint
 
     settings, met = config["settings"], config["met"].get("timelines")
-    try:
-        again = load_timelines(
-            str(settings.get("timelines")), seed=int(settings.get("seed", 0)), tz=settings.get("tz")
-        ).timelines
-    except (InputError, OSError, ValueError, TypeError):
-        again = []
-    if again and isinstance(met, dict) and fingerprint(again) == met.get("sha256"):
+    met = met if isinstance(met, dict) else {}
+    named = str(settings.get("timelines"))
+    for name in dict.fromkeys([named, *(str(place) for place in _places(named, folder))]):
+        try:
+            again = load_timelines(name, seed=int(settings.get("seed", 0)), tz=settings.get("tz")).timelines
+        except (InputError, OSError, ValueError, TypeError):
+            continue
+        if not again or fingerprint(again) != met.get("sha256"):
+            continue
         split = (wave if settings.get("split") == "wave" else chrono)(again)
         last = NEVER
         for theirs, train, validation in zip(again, split.train, split.validation, strict=True):
@@ -83,11 +85,21 @@ def _until(folder: Path, config: dict[str, Any], timeline: Timeline, noted: list
             if used and is_same_person(theirs, timeline):
                 last = max(last, float(theirs.t[max(used)]))
         return last
+    own = met.get("learned")
+    if isinstance(own, dict) and isinstance(own.get("until"), int | float):
+        return float(own["until"])
     for row in noted:
         learned = row.config.get("learned")
         if Path(row.folder) == folder and isinstance(learned, dict):
             return float(learned["until"]) if learned.get("events_of_this_database") else None
     return None
+
+
+def _places(name: str, folder: Path) -> list[Path]:
+    """Where a file or folder that a run names may lie: a relative path is one from where the run was started,
+    which is the folder above `runs/` as a rule."""
+    places = [Path(name), folder.parent.parent / name, folder.parent / name]
+    return [place for place in dict.fromkeys(places) if place.exists()]
 
 
 def is_same_person(a: Timeline, b: Timeline) -> bool:

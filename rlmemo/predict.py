@@ -3,10 +3,10 @@
     python -m rlmemo.predict --timelines demo --policy markov1 --db my.db --n 200
     python -m rlmemo.predict --timelines my.db --policy runs/first --db my.db
 
-Predictions are made at the most recent decisions of one part of the split (validation, unless told
-otherwise: ratings of test moments must not find their way into training). Each is stored with its plan,
-probabilities, propensity, policy version, the moment as text, and what came of it: the environment's
-outcome of this plan alone, with nothing prewarmed before or after it.
+Predictions are made at the most recent decisions of one part of the split: training, unless told otherwise,
+as ratings of validation and test moments do not train (they belong to what chooses and what judges). Each
+is stored with its plan, probabilities, propensity, policy version, the moment as text, and what came of it:
+the environment's outcome of this plan alone, with nothing prewarmed before or after it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from env.cost import Costs, WorldConfig
     from env.splits import Split
     from env.timeline import Timeline
+    from rlmemo.gain import Gain, Stretch
     from rlmemo.policies.asking import Asking
     from rlmemo.policies.planners import Planned
     from rlmemo.policies.protocol import Policy, Ranking
     from rlmemo.store import Store
 
-PARTS = ("validation", "train", "test")
+PARTS = ("train", "validation", "test")
 STEPS = 6
 LISTED = 8
 SPREAD = 8  # predictions are drawn from this many times as many recent decisions
@@ -56,13 +58,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
     p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
     p.add_argument(
-        "--part", choices=PARTS, default="validation", help="part of the split (default: validation)"
+        "--part",
+        choices=PARTS,
+        default="train",
+        help="part of the split; only ratings of the training part train (default: train)",
     )
     p.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
                    help="share of decisions that try another single target (default: 0.1)")  # fmt: skip
     p.add_argument("--threshold", type=float, metavar="P",
                    help="prewarm what is at least this probable (default: tuned on validation)")  # fmt: skip
     p.add_argument("--cost", default="desktop", help="cost preset of the outcome (default: desktop)")
+    p.add_argument("--budget", type=float, metavar="N",
+                   help="memory, in typical targets (default: the run's, else 8)")  # fmt: skip
     p.add_argument("--still", action="store_true", help="store decisions to keep still, too")
     p.add_argument("--tz", help="IANA time zone, where the recording does not say")
     p.add_argument("--against", metavar="NAME|RUN_DIR",
@@ -77,7 +84,7 @@ class Options:
     """What `predict` needs to know; see the command line."""
 
     n: int = 200
-    part: str = "validation"
+    part: str = "train"
     explore: float = 0.1
     threshold: float | None = None
     cost: str = "desktop"
@@ -85,6 +92,7 @@ class Options:
     seed: int = 0
     against: str | None = None
     asking: Asking | None = None
+    budget: float | None = None
 
     def check(self) -> None:
         """Raises InputError for numbers that make no sense."""
@@ -94,16 +102,56 @@ class Options:
             raise InputError(f"--explore {self.explore} is no share; give 0 to 1")
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise InputError(f"--threshold {self.threshold} is no probability; give 0 to 1")
+        if self.budget is not None and not 0.0 < self.budget < math.inf:
+            raise InputError(
+                f"--budget {self.budget} is no memory; give a number of targets above 0, such as 8"
+            )
+
+
+@dataclass
+class Made:
+    """What came of asking a policy. new: predictions that were stored. again: those that were there already.
+    still: decisions at which it kept still, which were passed over. likeliest: the highest probability of a
+    listed target that was not in memory at one of these, 0 where there was none. plans_itself: whether a
+    threshold has no say. gain: what there was to gain at the decisions that were looked at."""
+
+    new: int = 0
+    again: int = 0
+    still: int = 0
+    likeliest: float = 0.0
+    plans_itself: bool = False
+    gain: Gain | None = None
+
+    def why_none(self) -> str:
+        """Why nothing is new, and the one thing that helps."""
+        if self.again:
+            return f"all {self.again} of them are there already; for other moments, try --seed 1"
+        nothing = self.gain.why_nothing() if self.gain else None
+        if nothing:
+            return f"it kept still: {nothing}"
+        at = f"it kept still at all {self.still} decisions"
+        if self.plans_itself or self.likeliest < 1e-4:
+            return f"{at}; to rate that, try --still"
+        lower = math.floor(self.likeliest * 1e4 * 0.9) / 1e4
+        most = f"what was cold had a probability of {self.likeliest:.2g} at most"
+        return f"{at}: {most}; try --threshold {lower:.2g}"
 
 
 def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: str | None = None) -> int:
     """Make predictions on the timelines `spec` and store them; returns how many are new."""
+    return make(store, spec, policy_name, options, tz=tz).new
+
+
+def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str | None = None) -> Made:
+    """As `predict`; returns what came of it all."""
     import numpy as np
 
     from env.cost import WorldConfig, cost_model
     from env.sources import load_timelines
     from env.splits import chrono
+    from rlmemo.gain import gain
     from rlmemo.policies import make_policy
+    from rlmemo.policies.planners import PlanningPolicy
 
     options.check()
     loaded = load_timelines(spec, tz=tz)
@@ -120,13 +168,15 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
     other = ready(options.against) if options.against else None
     version = folder.resolve().name if folder.is_dir() else f"rlmemo {_version()}"
     identities = _keep_timelines(store, spec, loaded, tz)
-    world, model = WorldConfig(), cost_model(options.cost)
+    budget = options.budget if options.budget is not None else _budget_of(folder)
+    world, model = WorldConfig(budget_targets=budget), cost_model(options.cost)
     threshold = options.threshold
     if threshold is None:
         threshold = _tuned(policy, loaded.timelines, split, world, options)
     rng = np.random.default_rng(options.seed)
     chosen = _decisions(loaded.timelines, split, options, rng)
-    stored = 0
+    made = Made(plans_itself=isinstance(policy, PlanningPolicy))
+    looked: list[Stretch] = []
     for timeline, picked, (first, last) in chosen:
         costs = model.arrays(timeline)
         indices = np.arange(first, last + 1, dtype=np.int64)
@@ -134,6 +184,7 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
         apart = disagreement(ranking, other.rank(timeline, indices)) if other else np.zeros(len(indices))
         planned = _plans(policy, timeline, indices, ranking, costs, world, threshold, options.seed)
         warm = warm_listed(timeline, indices, ranking, costs, world)
+        looked.append((timeline, costs, first + 1, last + 2))
         wanted = 0
         for row in rng.permutation(len(indices)).tolist():
             if wanted == picked:
@@ -141,15 +192,33 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
             i = int(indices[row])
             target, delay, propensity = _explored(planned, ranking, warm, row, options.explore, rng)
             if not options.still and not (target >= 0).any():
+                cold = np.isin(ranking.targets[row], tried(ranking, warm, row))
+                made.still += 1
+                made.likeliest = max(made.likeliest, float(ranking.probability[row][cold].max(initial=0.0)))
                 continue
+            shown = something_shown(planned, ranking, warm, row, options.explore)
+            if not options.still and shown is not None:
+                propensity = min(1.0, propensity / shown)  # of what is stored, as only that can be rated
             wanted += 1
             outcome = _outcome(timeline, i, target, delay, costs, world)
-            stored += _write(
+            new = _write(
                 store, timeline, i, policy.name, version, ranking, row, target, delay, propensity, outcome,
                 float(apart[row]), identities.get(timeline.user), loaded.name, loaded.synthetic, options,
-                world,
+                world, shown, float(timeline.t[first]),
             )  # fmt: skip
-    return stored
+            made.new += new
+            made.again += 1 - new
+    made.gain = gain(looked, world)
+    return made
+
+
+def _budget_of(run: Path) -> float:
+    """The memory that a run learned to plan for, in typical targets; the usual one for any other policy."""
+    from env.cost import TYPICAL_BUDGET
+    from rlmemo.learning.config import read_yaml
+
+    settings = read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else {}
+    return float(settings.get("budget", TYPICAL_BUDGET))
 
 
 def _keep_timelines(store: Store, spec: str, loaded: Any, tz: str | None) -> dict[str, int]:
@@ -286,6 +355,18 @@ def shown_chance(
     return chance
 
 
+def something_shown(
+    planned: Planned, ranking: Ranking, warm: np.ndarray, row: int, explore: float
+) -> float | None:
+    """Probability that the plan that is shown for decision `row` is not empty; None where the policy draws
+    its plans, so that nobody knows how often it draws an empty one."""
+    if float(planned.propensity[row]) < 1.0 - 1e-9:
+        return None
+    if (planned.target[row] >= 0).any():
+        return 1.0
+    return explore if len(tried(ranking, warm, row)) else 0.0
+
+
 def _picks(target: np.ndarray, delay: np.ndarray) -> list[tuple[int, int]]:
     return sorted((int(x), int(d)) for x, d in zip(target, delay, strict=True) if x >= 0)
 
@@ -319,8 +400,10 @@ def _write(
     store: Store, timeline: Timeline, i: int, policy: str, version: str, ranking: Ranking, row: int,
     target: np.ndarray, delay: np.ndarray, propensity: float, outcome: dict[str, Any],
     apart: float, timeline_id: int | None, source: str, synthetic: bool, options: Options, world: WorldConfig,
+    shown: float | None, since: float,
 ) -> int:  # fmt: skip
     """Store one prediction with its moment; 0 where the same one is there already."""
+    from env.cost import TYPICAL_BUDGET
     from rlmemo.ratings import add_moment
     from rlmemo.store import Planned, Prediction
 
@@ -356,6 +439,7 @@ def _write(
             str(options.explore),
             str(options.threshold),
             options.cost,
+            *([] if world.budget_targets == TYPICAL_BUDGET else [f"budget {world.budget_targets:g}"]),
         ]
     )
     key = hashlib.sha256(said.encode()).hexdigest()[:32]
@@ -380,7 +464,8 @@ def _write(
     teaches = max(0.02, 1.0 - abs(2.0 * min(1.0, likely) - 1.0), apart)
     new = add_moment(
         store, identity, source=source, tz=timeline.tz, synthetic=synthetic, part=options.part, steps=steps,
-        teaches=teaches,
+        teaches=teaches, shown=shown, since=since,
+        stills=None if shown is None and not options.still else options.still,
     )  # fmt: skip
     return int(new)
 
@@ -419,19 +504,22 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from rlmemo.policies.asking import asking
     from rlmemo.pulse import Pulse
-    from rlmemo.store import open_store
+    from rlmemo.store import store_when_done
 
     options = Options(
         args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed, args.against,
-        asking(args),
+        asking(args), args.budget,
     )  # fmt: skip
     options.check()
-    with Pulse(f"predicting with {args.policy}"), open_store(args.db) as store:
-        stored = predict(store, args.timelines, args.policy, options, tz=args.tz)
-    print(f"{stored} new predictions of {args.policy} in {args.db}")
-    if stored == 0:
-        print("all of them are there already, or it kept still; try --seed 1, --threshold 0.1 or --still")
-    print(f"rate them: python -m dashboard --db {args.db}")
+    with Pulse(f"predicting with {args.policy}"), store_when_done(args.db) as store:
+        made = make(store, args.timelines, args.policy, options, tz=args.tz)
+    print(f"{made.new} new predictions of {args.policy} in {args.db}")
+    if made.new == 0:
+        print(made.why_none())
+    if made.new or made.again:
+        print(f"rate them: python -m dashboard --db {shlex.quote(args.db)}")
+    if made.new and args.part != "train":
+        print(f"ratings of {args.part} moments do not train; predict with --part train for some that do")
     return 0
 
 

@@ -6,7 +6,8 @@ window, and is one row. Ratings are never changed: a new one counts instead of t
 taken back stays in the table and does not count.
 
 Shown first is what teaches most, with a share at random; the probability with which a prediction was
-picked is kept (`showings.share`), so that estimates can be weighted by it.
+picked is kept (`showings.share`, out of `pool`), so that estimates can be weighted by it. What may be shown
+and told so that votes stay blind: `rlmemo.waiting`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from env.sources.names import clean_name
 from rlmemo.errors import InputError
 from rlmemo.store import Prediction, Rating, Store
+from rlmemo.waiting import Told, desk
 
 POOL = 2000
 """How many of the latest unrated predictions the next one is picked from."""
@@ -89,19 +91,34 @@ class Vote(Enum):
 
 def add_moment(
     store: Store, prediction_id: int, *, source: str, tz: str, synthetic: bool, part: str,
-    steps: Sequence[tuple[float, str]], teaches: float,
+    steps: Sequence[tuple[float, str]], teaches: float, stills: bool | None = None,
+    shown: float | None = None, since: float | None = None,
 ) -> bool:  # fmt: skip
     """Keep what a rater is to see of a prediction's moment, once; whether it is new.
 
     part: the split's part that the moment lies in, or "live". teaches: how much a rating would teach, 0 to 1.
+    stills: whether decisions to keep still are stored, too; where they are not, the prediction's propensity
+    is given that something is shown. shown: probability that anything is shown there. since: unix seconds
+    from which on the plans were made, each in the world that those before it left. None: not known.
     """
     if not 0.0 <= teaches <= 1.0:
         raise InputError(f"teaches is {teaches!r}; it must lie in [0, 1]")
     with store._write():
         done = store.db.execute(
-            "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [prediction_id, source, tz, int(synthetic), part, json.dumps(list(steps)), float(teaches)],
+            "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches, "
+            "stills, shown, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                prediction_id,
+                source,
+                tz,
+                int(synthetic),
+                part,
+                json.dumps(list(steps)),
+                float(teaches),
+                None if stills is None else int(stills),
+                shown,
+                since,
+            ],
         )
         return bool(done.rowcount)
 
@@ -134,23 +151,16 @@ def show_next(store: Store, rater: str, draw: float) -> Showing | None:
     """Pick an unrated prediction for `rater` and note that it is shown; None where all are rated.
 
     draw: a number in [0, 1) that decides the pick; over uniform draws a prediction is picked with
-    probability `AT_RANDOM` / n + (1 - `AT_RANDOM`) * teaches / (sum of teaches) over a pool of n.
+    probability `AT_RANDOM` / n + (1 - `AT_RANDOM`) * teaches / (sum of teaches) over a pool of n: the latest
+    of those that can be shown without telling another one's outcome.
     """
     rater = _rater(rater)
-    pool = store._rows(
-        """SELECT m.prediction_id AS id, m.teaches AS teaches FROM moments AS m
-           WHERE NOT EXISTS (SELECT 1 FROM latest_ratings AS r
-                             WHERE r.prediction_id = m.prediction_id AND r.rater = :rater)
-             AND NOT EXISTS (SELECT 1 FROM showings AS s WHERE s.prediction_id = m.prediction_id
-                             AND s.rater = :rater AND s.skipped_at IS NOT NULL)
-           ORDER BY m.prediction_id DESC LIMIT :pool""",
-        {"rater": rater, "pool": POOL},
-    )
+    pool = desk(store, rater).showable[:POOL]
     if not pool:
         return None
-    share = shares(np.array([row["teaches"] for row in pool], dtype=np.float64))
+    share = shares(np.array([card.teaches for card in pool], dtype=np.float64))
     place = min(int(np.searchsorted(np.cumsum(share), draw, side="right")), len(pool) - 1)
-    return _note_showing(store, rater, int(pool[place]["id"]), float(share[place]))
+    return _note_showing(store, rater, pool[place].id, float(share[place]), len(pool))
 
 
 def shares(teaches: np.ndarray) -> np.ndarray:
@@ -165,8 +175,8 @@ def rate(store: Store, showing: Showing, thumbs: int) -> Vote:
     """Write the vote on a showing, 1 or 0; on return it is committed. A showing has one vote: another
     one, from another window, changes nothing.
 
-    It is marked as blind unless the rater had been told what happened (`tell`), or had rated this
-    prediction before: the outcome is shown after a vote.
+    It is marked as blind unless something that the rater was shown or told before says what happened after
+    this moment (`rlmemo.waiting`), whichever prediction that was about.
     """
     known = store._rows(
         """SELECT 1 FROM ratings WHERE key = :key
@@ -175,12 +185,7 @@ def rate(store: Store, showing: Showing, thumbs: int) -> Vote:
     )
     if known:
         return Vote.ALREADY
-    knew = store.rows(
-        """SELECT 1 FROM ratings WHERE prediction_id = :id AND rater = :rater
-           UNION SELECT 1 FROM showings
-           WHERE prediction_id = :id AND rater = :rater AND told_at IS NOT NULL""",
-        {"id": showing.moment.id, "rater": showing.rater},
-    )
+    knew = knows(store, showing.rater, showing.moment)
     try:
         rating = store.rate(showing.moment.id, showing.rater, thumbs, key=showing.key, blind=not knew)
     except InputError:
@@ -188,14 +193,42 @@ def rate(store: Store, showing: Showing, thumbs: int) -> Vote:
         if store._rows("SELECT 1 FROM ratings WHERE key = ?", [showing.key]):
             return Vote.ALREADY
         raise
+    tell_after(store, showing.rater, showing.moment)
     return Vote.RECORDED if rating.thumbs == thumbs else Vote.ALREADY
 
 
+def knows(store: Store, rater: str, about: Moment) -> bool:
+    """Whether the rater can know what happened after a moment from what was shown and told before."""
+    return about.id in desk(store, clean_name(rater)).known
+
+
 def tell(store: Store, showing: Showing) -> None:
-    """Note, before it is done, that the rater is told what happened after this prediction."""
-    if store.rows("SELECT 1 FROM showings WHERE key = ? AND told_at IS NULL", [showing.key]):
-        with store.write():
-            store.db.execute("UPDATE showings SET told_at = ? WHERE key = ?", [time.time(), showing.key])
+    """Note, before it is done, that the rater is told all that happened after this prediction."""
+    _tell(store, showing.rater, showing.moment.id, desk(store, showing.rater).cards[showing.moment.id].until)
+
+
+def tell_after(store: Store, rater: str, about: Moment) -> Told:
+    """How much of what happened after a rated prediction may be told; noted, before it is done."""
+    rater = clean_name(rater)
+    now = desk(store, rater)
+    card = now.cards.get(about.id)
+    if card is None or card.next_t is None:
+        return Told.ALL  # there is nothing to tell
+    told = now.told_after(card)
+    until = {Told.NOTHING: None, Told.NEXT: card.next_t, Told.ALL: card.until}[told]
+    if until is not None and until > card.told_until:
+        _tell(store, rater, card.id, until)
+    return told
+
+
+def _tell(store: Store, rater: str, prediction_id: int, until: float) -> None:
+    with store.write():
+        store.db.execute(
+            """UPDATE showings SET told_at = COALESCE(told_at, ?),
+                                   told_until = MAX(COALESCE(told_until, ?), ?)
+               WHERE id = (SELECT MAX(id) FROM showings WHERE prediction_id = ? AND rater = ?)""",
+            [time.time(), until, until, prediction_id, rater],
+        )
 
 
 def skip(store: Store, showing: Showing) -> None:
@@ -228,10 +261,11 @@ def withdraw(store: Store, rated: Rated) -> None:
         ).rowcount
     if done > 0:
         before = store._rows(
-            "SELECT share FROM showings WHERE prediction_id = ? AND rater = ? ORDER BY id DESC LIMIT 1",
+            "SELECT share, pool FROM showings WHERE prediction_id = ? AND rater = ? ORDER BY id DESC LIMIT 1",
             [old.prediction_id, old.rater],
         )
-        _note_showing(store, old.rater, old.prediction_id, before[0]["share"] if before else 1.0)
+        share, pool = (before[0]["share"], before[0]["pool"]) if before else (1.0, None)
+        _note_showing(store, old.rater, old.prediction_id, share, pool)
 
 
 def latest(store: Store, rater: str) -> Rated | None:
@@ -283,17 +317,8 @@ def days_in_a_row(store: Store, rater: str, now: float | None = None) -> int:
 
 
 def unrated(store: Store, rater: str) -> int:
-    """How many predictions still wait for this rater."""
-    row = store._rows(
-        """SELECT (SELECT COUNT(*) FROM moments) AS stored,
-                  (SELECT COUNT(*) FROM latest_ratings AS r WHERE r.rater = :rater) AS rated,
-                  (SELECT COUNT(DISTINCT s.prediction_id) FROM showings AS s
-                   WHERE s.rater = :rater AND s.skipped_at IS NOT NULL AND NOT EXISTS
-                     (SELECT 1 FROM latest_ratings AS r
-                      WHERE r.prediction_id = s.prediction_id AND r.rater = s.rater)) AS skipped""",
-        {"rater": clean_name(rater)},
-    )[0]
-    return max(0, int(row["stored"]) - int(row["rated"]) - int(row["skipped"]))
+    """How many predictions still wait for this rater, each card once."""
+    return len({card.looks for card in desk(store, clean_name(rater)).waiting})
 
 
 def approval(store: Store) -> list[dict[str, Any]]:
@@ -312,16 +337,16 @@ def _rater(name: str) -> str:
     return rater
 
 
-def _note_showing(store: Store, rater: str, prediction_id: int, share: float) -> Showing:
+def _note_showing(store: Store, rater: str, prediction_id: int, share: float, pool: int | None) -> Showing:
     with store._write():
         given = store.db.execute(
             "SELECT COUNT(*) FROM ratings WHERE prediction_id = ? AND rater = ?", [prediction_id, rater]
         ).fetchone()[0]
         key = f"{rater}:{prediction_id}:{given}"
         store.db.execute(
-            "INSERT OR IGNORE INTO showings (key, prediction_id, rater, share, shown_at) "
-            "VALUES (?, ?, ?, ?, ?)",
-            [key, prediction_id, rater, share, time.time()],
+            "INSERT OR IGNORE INTO showings (key, prediction_id, rater, share, shown_at, pool) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            [key, prediction_id, rater, share, time.time(), pool],
         )
     return _showing(store, store._rows("SELECT * FROM showings WHERE key = ?", [key])[0])
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from env.sources.held import APPLICATION_ID as APPLICATION_ID
+
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-APPLICATION_ID = 0x524C4D45  # "RLME"
 
 
 def _statements(db: Database, sql: str) -> None:
@@ -166,4 +166,41 @@ def _third(db: Database) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third]
+def _fourth(db: Database) -> None:
+    """What a propensity is conditional on, how many predictions a shown one was picked from, and how far a
+    rater was told what came.
+
+    moments.stills: whether decisions to keep still are stored, too; moments.shown: probability that anything
+    is shown at this decision; moments.since: the plans were made one after the other from then on (unix
+    seconds). NULL where it is not known, as for all that was stored before. showings.pool:
+    how many waited then; for earlier showings what the times of predictions and votes say.
+    showings.told_until: the rater was told what this person opened up to then (unix seconds); after an
+    earlier vote all was told, as far as a prewarm of the plan could last (delay, loading, time to live).
+    """
+    _statements(
+        db,
+        """
+        ALTER TABLE moments ADD COLUMN stills INTEGER CHECK (stills IN (0, 1));;
+        ALTER TABLE moments ADD COLUMN shown REAL CHECK (shown >= 0 AND shown <= 1);;
+        ALTER TABLE moments ADD COLUMN since REAL;;
+        ALTER TABLE showings ADD COLUMN pool INTEGER CHECK (pool > 0);;
+        ALTER TABLE showings ADD COLUMN told_until REAL;;
+        UPDATE showings SET pool = MAX(1, MIN(2000,
+            (SELECT COUNT(*) FROM moments AS m JOIN predictions AS p ON p.id = m.prediction_id
+             WHERE p.predicted_at <= showings.shown_at)
+            - (SELECT COUNT(DISTINCT r.prediction_id) FROM ratings AS r
+               WHERE r.rater = showings.rater AND r.rated_at < showings.shown_at)
+            - (SELECT COUNT(DISTINCT s.prediction_id) FROM showings AS s
+               WHERE s.rater = showings.rater AND s.skipped_at < showings.shown_at)));;
+        UPDATE showings SET told_until = (
+            SELECT p.t + 1860.0 + COALESCE(
+                (SELECT MAX(json_extract(value, '$.delay_s')) FROM json_each(p.plan)), 0.0)
+            FROM predictions AS p WHERE p.id = showings.prediction_id)
+        WHERE told_at IS NOT NULL OR EXISTS (
+            SELECT 1 FROM ratings AS r
+            WHERE r.prediction_id = showings.prediction_id AND r.rater = showings.rater)
+        """,
+    )
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, _fourth]

@@ -17,22 +17,24 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sqlite3
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from env.sources.held import DOOR, Kind, connect
 from env.sources.names import clean_name, is_url, page_target
 from env.timeline import KINDS, Event, Timeline, zone
 from rlmemo.errors import InputError
 from rlmemo.records import Planned, Prediction, Rating, Run, TimelineRow
 from rlmemo.schema import APPLICATION_ID, MIGRATIONS
+from rlmemo.store_file import DEFAULT_DB, NO_STORE, check_folder, check_store, make_private, put
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -47,12 +49,13 @@ __all__ = [
     "Run",
     "Store",
     "TimelineRow",
+    "check_store",
     "open_store",
+    "store_when_done",
 ]
 
 BUSY_S = 30.0
 MAX_REASON = 2000
-DEFAULT_DB = "rlmemo.db"
 _INSERT_EVENT = (
     "INSERT INTO events (timeline_id, t, target, kind, duration, device, wave) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
@@ -61,21 +64,27 @@ _INSERT_EVENT = (
 _CHECKED: dict[str, tuple[int, int, int, int]] = {}
 
 
-def open_store(path: str | Path) -> Store:
-    """Open the store at `path`, making it where there is none.
+def open_store(path: str | Path, *, make: bool = True) -> Store:
+    """Open the store at `path`; where there is none, make it unless told not to.
 
-    Raises InputError for a file that is no database, another program's, damaged, from a newer version,
-    or that cannot be written.
+    Raises InputError for a file that is no database, another program's (which stays as it is, to the last
+    byte), damaged, from a newer version, or that cannot be written.
     """
     from sqlite_utils import Database
 
     path = Path(path)
-    _make_private(path)
     connection = None
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
+        with DOOR:
+            kind = check_store(path)
+            if not make and kind in (Kind.NOTHING, Kind.EMPTY):
+                raise InputError(f"{path}: {kind.value}, and a database is wanted; name another file")
+            make_private(path)
+            with _as_input_error(path):
+                connection = connect(path, path, timeout=BUSY_S, check_same_thread=False)
         db = Database(connection)
         with _as_input_error(path):
+            _sign(db)
             _check_ours(db, path)
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA journal_mode = WAL")
@@ -86,6 +95,32 @@ def open_store(path: str | Path) -> Store:
             connection.close()
         raise
     return Store(db, path)
+
+
+@contextmanager
+def store_when_done(path: str | Path) -> Iterator[Store]:
+    """The store at `path`. Where there is none yet, it is made beside it and put there, whole, when the block
+    ends: what is refused in the block leaves no database behind."""
+    path = Path(path)
+    if check_store(path) not in (Kind.NOTHING, Kind.EMPTY):
+        with open_store(path) as store:
+            yield store
+        return
+    check_folder(path)
+    place = path.resolve()
+    with tempfile.TemporaryDirectory(prefix=".rlmemo-", dir=place.parent) as folder:
+        new = Path(folder) / place.name
+        store = open_store(new)
+        store.path = path
+        try:
+            with store:
+                yield store
+        except InputError:
+            raise
+        except BaseException:  # stopped, and not refused: what was done stays done
+            put(new, place)
+            raise
+        put(new, place)
 
 
 class Store:
@@ -439,6 +474,10 @@ def _as_input_error(path: Path) -> Iterator[None]:
             raise InputError(f"{path}: cannot be written; check who owns it and its folder") from error
         if "disk is full" in text or "disk I/O" in text:
             raise InputError(f"{path}: cannot be written ({text}); nothing was stored") from error
+        if "no such table" in text or "no such column" in text:
+            raise InputError(
+                f"{path}: is not the database any more that it was ({text}); restore a copy, and start anew"
+            ) from error
         if "unable to open" in text:
             raise InputError(
                 f"{path}: cannot be opened; check that its folder exists and is yours"
@@ -447,32 +486,17 @@ def _as_input_error(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if type(error) is not sqlite3.DatabaseError:
             raise
-        raise InputError(
-            f"{path}: is no database, or a damaged one ({error}); restore a copy, or name another file"
-        ) from error
+        raise InputError(NO_STORE.format(path, error)) from error
 
 
-def _make_private(path: Path) -> None:
-    """Make the file if there is none, readable and writable by its owner only; tighten it if there is."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; name a file in it, such as {path / DEFAULT_DB}")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file; name a database file, such as {DEFAULT_DB}")
-    try:
-        if not path.exists():
-            # before SQLite makes it, because SQLite would make it as the umask says
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-            with suppress(FileNotFoundError):
-                if name.stat().st_mode & 0o177:
-                    name.chmod(0o600)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{path}: cannot be made or kept private ({reason}); name a file in a folder that exists "
-            "and is yours"
-        ) from error
+def _sign(db: Database) -> None:
+    """Write into a new file that it is ours, before anything else: its header then says so from the
+    beginning, whatever stands in a `-wal` yet."""
+    if db.execute("PRAGMA application_id").fetchone()[0] == 0:
+        with _immediate(db):
+            blank = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0
+            if blank and db.execute("PRAGMA application_id").fetchone()[0] == 0:
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _check_ours(db: Database, path: Path) -> None:

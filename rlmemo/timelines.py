@@ -6,7 +6,8 @@
     python -m rlmemo.timelines show rlmemo.db --plot week.svg
 
 SOURCE is `demo`, `webtrackr`, `lsapp`, `usagelogger`, a database, or a CSV/TSV(.gz) with columns
-user,t,target[,kind,duration,device]. What is refused and what is counted: docs/timelines.md.
+user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch.
+What is refused and what is counted: docs/timelines.md.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _source(importing)
     _db(importing)
     importing.add_argument("--name", help="what to call the source in the database (default: its own name)")
+    importing.add_argument("--user", metavar="NAME", help="of a CSV without a user column, the one user")
     importing.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
     showing = commands.add_parser("show", help="draw a timeline in the terminal and write a plot")
@@ -65,6 +67,14 @@ def _db(command: argparse.ArgumentParser) -> None:
 def _source(command: argparse.ArgumentParser) -> None:
     command.add_argument("timelines", metavar="SOURCE", help="a name, a database, or a CSV/TSV(.gz)")
     command.add_argument("--tz", metavar="ZONE", help="the users' time zone, such as Europe/Berlin")
+    command.add_argument(
+        "--epoch",
+        metavar="CLOCK",
+        help="of a CSV, what its numbers count: unix, apple, webkit, filetime, dotnet or compact",
+    )
+    command.add_argument(
+        "--columns", metavar="MAP", help="of a CSV, which column is which: user=ID,t=Timestamp,target=URL"
+    )
     command.add_argument(
         "--page", choices=("host", "path"), default="host", help="what a page is reduced to (default host)"
     )
@@ -91,7 +101,15 @@ def _load(args: argparse.Namespace, **more: Any) -> Any:
 
     if args.weeks is not None:
         more["weeks"] = args.weeks
-    return load_timelines(args.timelines, seed=args.seed, tz=args.tz, page=args.page, **more)
+    return load_timelines(
+        args.timelines,
+        seed=args.seed,
+        tz=args.tz,
+        page=args.page,
+        epoch=args.epoch,
+        columns=args.columns,
+        **more,
+    )
 
 
 def _list(db: Path, as_json: bool) -> int:
@@ -102,7 +120,7 @@ def _list(db: Path, as_json: bool) -> int:
     sources = [{"name": n, "what": what, "state": state_of(n)} for n, what in SOURCES.items()]
     stored: list[dict[str, Any]] = []
     if db.exists():
-        with open_store(db) as store:
+        with open_store(db, make=False) as store:
             stored = [vars(row) for row in store.timelines()]
     elif str(db) != DEFAULT_DB:
         raise InputError(
@@ -123,11 +141,11 @@ def _list(db: Path, as_json: bool) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from env.timeline import collapse
-    from rlmemo.store import open_store
+    from rlmemo.store import store_when_done
 
-    loaded = _load(args, collapsed=False)
+    loaded = _load(args, collapsed=False, user=args.user)
     repeats = sum(len(x) - len(collapse(x)) for x in loaded.timelines)
-    with open_store(args.db) as store:
+    with store_when_done(args.db) as store:
         written = store.add_timelines(loaded, source=args.name)
     if args.json:
         report = loaded.report.as_dict()
@@ -145,12 +163,17 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
+    from env.sources import HasUsers
     from rlmemo.timeline_views import print_timeline, print_users, write_plot
 
     if args.top < 1:
         raise InputError(f"--top {args.top}: give a whole number from 1")
     plot = None if args.plot == "none" else _plot_path(args.plot, args.timelines)
-    loaded = _load(args, collapsed=not args.no_collapse, source=args.source)
+    more = {"collapsed": not args.no_collapse, "source": args.source}
+    try:
+        loaded = _load(args, user=args.user, **more)
+    except HasUsers:  # then --user picks one of them
+        loaded = _load(args, **more)
     users = [x.user for x in loaded.timelines]
     if args.user is not None and args.user not in users:
         shown = ", ".join(users[:6]) + (", …" if len(users) > 6 else "")

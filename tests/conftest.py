@@ -19,6 +19,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest  # noqa: E402
+import raw_opens  # noqa: E402
+
+if sys.platform == "linux":
+    raw_opens.install(raw_opens.found.append)
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
@@ -76,16 +80,29 @@ def chromium() -> str:
     return found
 
 
+@pytest.fixture(autouse=True)
+def no_raw_opens() -> Iterator[None]:
+    """No database file is opened otherwise than through SQLite while SQLite holds it."""
+    yield
+    noticed, raw_opens.found[:] = list(raw_opens.found), []
+    assert not noticed
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """`cli("rlmemo.timelines", "list")` runs `python -m rlmemo.timelines list` in an empty folder."""
+    noticed = tmp_path_factory.mktemp("noticed") / "raw_opens"
+    watching = str(ROOT / "tests" / "watching")
 
     def run(module: str, *args: str, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([watching, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        more = {"RLMEMO_DATA": str(data_folder()), "COLUMNS": "100", raw_opens.VARIABLE: str(noticed)}
         return subprocess.run(
             [sys.executable, "-m", module, *args],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path, "RLMEMO_DATA": str(data_folder()), "COLUMNS": "100"},
+            env={**os.environ, "PYTHONPATH": path, **more},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -93,7 +110,8 @@ def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             check=False,
         )
 
-    return run
+    yield run
+    assert not noticed.exists(), noticed.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +140,4 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     yield begin
     for server in running:
         server.stop()
+        assert not server.raw_opens.exists(), server.raw_opens.read_text()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Sequence
 from contextlib import closing
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import raw_opens
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -29,11 +34,21 @@ for name in ("connect", "connect_ex"):
                 file.write(repr(address) + "\\n")
         return _old(self, address)
     setattr(socket.socket, name, watched)
+import sys
+sys.path.append(os.environ["WATCH_TESTS"])
+import raw_opens
+raw_opens.install_from_environment()
+sys.path.pop()
 """
 
 
+PRINTED = re.compile(r"^dashboard: (http://\S+)", re.MULTILINE)
+_running: list[Server] = []
+
+
 class Server:
-    """A running dashboard."""
+    """A running dashboard. entrance: the address that it printed. cookies: what a browser has that opened
+    it; empty where that did not let in."""
 
     def __init__(
         self,
@@ -51,6 +66,7 @@ class Server:
         self.db, self.url = db, f"http://127.0.0.1:{self.port}"
         self.connections = folder / "connections"
         self.connections.touch()
+        self.raw_opens = folder / "raw_opens"
         (folder / "watch").mkdir()
         (folder / "watch" / "sitecustomize.py").write_text(WATCH)
         paths = [str(folder / "watch"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -58,6 +74,8 @@ class Server:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
             "WATCH_FILE": str(self.connections),
+            "WATCH_TESTS": str(ROOT / "tests"),
+            raw_opens.VARIABLE: str(self.raw_opens),
             "RLMEMO_DASHBOARD_TOKEN": token,
         }
         self.log = (folder / "log").open("w+")
@@ -71,16 +89,35 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+        self.cookies: list[dict[str, Any]] = []
         for _ in range(900):
-            try:
-                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2):
-                    return
-            except OSError:
-                if self.process.poll() is not None:
-                    break
-                time.sleep(0.2)
+            printed = PRINTED.search(Path(self.log.name).read_text())
+            if printed:
+                self.entrance = printed[1]
+                self._come_in()
+                _running.append(self)
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.2)
         self.stop()
         raise AssertionError(f"the dashboard did not start: {Path(self.log.name).read_text()}")
+
+    def _come_in(self) -> None:
+        """Open the printed address, as a browser does, once the server answers."""
+        there = urlsplit(self.entrance)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", f"{there.path}?{there.query}")
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        for header in answer.headers.get_all("Set-Cookie") or ():
+            for name, morsel in SimpleCookie(header).items():
+                if answer.status == 303:
+                    self.cookies.append(
+                        {"name": name, "value": morsel.value, "url": self.url, "httpOnly": True,
+                         "sameSite": "Strict"}
+                    )  # fmt: skip
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.db)) as connection:
@@ -91,6 +128,8 @@ class Server:
         return self.rows("SELECT prediction_id, thumbs FROM latest_ratings ORDER BY id")
 
     def stop(self) -> None:
+        if self in _running:
+            _running.remove(self)
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             try:
@@ -101,10 +140,13 @@ class Server:
         self.log.close()
 
 
-def new_page(browser: Any, *, width: int = 1100, dark: bool = False) -> Any:
+def new_page(browser: Any, *, width: int = 1100, dark: bool = False, stranger: bool = False) -> Any:
+    """A page of a browser of its own that was let in by every dashboard that runs; a stranger was not."""
     context = browser.new_context(
         viewport={"width": width, "height": 850}, color_scheme="dark" if dark else "light"
     )
+    if not stranger:
+        context.add_cookies([cookie for server in _running for cookie in server.cookies])
     page = context.new_page()
     page.set_default_timeout(90_000)
     return page

@@ -13,8 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboard.__main__ import TOKEN_VARIABLE, check_db, check_token, command, free_port, is_loopback, main
-from dashboard.gate import accepted
+from dashboard import serve
+from dashboard.__main__ import (
+    TOKEN_VARIABLE,
+    addresses,
+    check_db,
+    check_token,
+    free_port,
+    is_loopback,
+    main,
+    names,
+)
 from dashboard.look import e
 from dashboard.runs import find_runs, wilson
 from dashboard.words import delay, moment, shown, span
@@ -59,29 +68,34 @@ def test_elsewhere_without_a_token_is_refused_in_one_line(cli: Cli) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_the_token_alone_opens() -> None:
-    token = "0123456789abcdef"
-    assert accepted(token, token)
-    assert not accepted("", token)
-    assert not accepted("0123456789abcdeF", token)
-    assert not accepted("", "")  # no token set opens nothing
-    assert not accepted("short", "short")
-    assert not accepted("é" * 16, token)
+def test_a_token_that_was_given_counts_here_too_and_stands_in_no_log() -> None:
+    with pytest.raises(InputError, match="has 5 characters"):
+        check_token("127.0.0.1", "short")
+    said, opened = addresses("127.0.0.1", 8501, "a token & more of it", True)
+    assert "token &" not in said
+    assert TOKEN_VARIABLE in said
+    assert opened == "http://127.0.0.1:8501/?token=a%20token%20%26%20more%20of%20it"
+    assert addresses("[::1]", 8501, "x" * 16, False) == (f"http://[::1]:8501/?token={'x' * 16}",) * 2
+    assert addresses("0.0.0.0", 8501, None, False) == ("http://0.0.0.0:8501/",) * 2
+
+
+def test_names_it_answers_to() -> None:
+    assert names("127.0.0.1", None, []) == ["localhost", "127.0.0.1", "[::1]"]
+    assert names("127.1.2.3", "memo.example", ["Other.Example"])[3:] == [
+        "127.1.2.3", "memo.example", "other.example",
+    ]  # fmt: skip
+    assert {"*", socket.gethostname().lower()} <= set(names("0.0.0.0", None, []))
 
 
 def test_what_streamlit_is_told(tmp_path: Path) -> None:
-    line = command(tmp_path / "a.db", tmp_path, "me", "127.0.0.1", 8501, True)
-    for flag in (
-        "--server.address=127.0.0.1",
-        "--server.enableXsrfProtection=true",
-        "--server.enableCORS=true",
-        "--browser.gatherUsageStats=false",
-        "--client.showErrorLinks=false",
-        "--server.allowedHosts=127.0.0.1",
-    ):
-        assert flag in line
-    elsewhere = command(tmp_path / "a.db", tmp_path, "me", "0.0.0.0", 8501, True)
-    assert not any(flag.startswith("--server.allowedHosts") for flag in elsewhere)
+    told = serve.options("127.0.0.1", 8501, None)
+    assert told["server.address"] == "127.0.0.1"
+    assert told["server.enableXsrfProtection"]
+    assert told["server.enableCORS"]
+    assert not told["browser.gatherUsageStats"]
+    assert not told["client.showErrorLinks"]
+    assert told["server.headless"]
+    assert serve.options("0.0.0.0", 8501, tmp_path / "x.toml")["secrets.files"] == [str(tmp_path / "x.toml")]
 
 
 def test_bad_databases(tmp_path: Path, cli: Cli) -> None:
@@ -112,7 +126,7 @@ def test_ports() -> None:
 
 def test_the_address_must_be_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, "x" * 16)
-    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(serve, "serve", lambda *_, **__: pytest.fail("started"))
     with pytest.raises(InputError, match="cannot listen"):
         main(["--address", "no.such.host.invalid", "--db", str(tmp_path / "a.db")])
 

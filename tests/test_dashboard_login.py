@@ -36,6 +36,7 @@ def written(path: Path, provider: str = "http://127.0.0.1:1", **changed: str) ->
 def test_the_file_says_who_may_come_in(tmp_path: Path) -> None:
     login = read_login(written(tmp_path / "login.toml"))
     assert login.providers == ()
+    assert login.host == "127.0.0.1"
     ada = {"is_logged_in": True, "email": "ada@example.org"}
     assert login.admits(ada)
     assert login.admits({**ada, "email": "ADA@example.org", "email_verified": True})

@@ -17,7 +17,8 @@ from env.splits import chrono
 from env.timeline import Timeline
 from rlmemo.last_week import would_have_saved
 from rlmemo.learned_days import NEVER, learned_until
-from rlmemo.learning.start import fingerprint
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.start import fingerprint, found_here, start
 from rlmemo.store import open_store
 
 
@@ -125,3 +126,39 @@ def test_where_the_database_has_grown_its_notes_tell(db: Path, tmp_path: Path) -
         week = would_have_saved(timeline)
         assert week is not None
         assert "cannot be told" in seen(timeline, week, None)
+
+
+def test_a_run_that_was_just_made_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard stands in another folder than the training did, rows have come since, it is gone."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    there = [replace(x, user=f"p{k}") for k, x in enumerate(people().timelines)]
+    rows = [
+        f"{x.user},{t:.3f},{x.names[y]}"
+        for x in there
+        for t, y in zip(x.t.tolist(), x.target.tolist(), strict=True)
+    ]
+    Path("mine.csv").write_text("\n".join(["user,t,target", *rows]) + "\n")
+    begun = start(TrainConfig(timelines="mine.csv", tz="UTC"), Path("runs/first"), resume=False)
+    more = TrainConfig(timelines="demo", init_adapter="runs/first")
+    second = tmp_path / "project" / "runs" / "second"
+    second.mkdir()
+    (second / "config.yaml").write_text(
+        yaml.safe_dump({"settings": more.as_dict(), "met": found_here(more, load_timelines("demo"))})
+    )
+    ends = [
+        float(x.t[begun.split.validation[k][-1]]) for k, x in enumerate(begun.timelines)
+    ]  # the part that chooses is seen, too
+    runs = tmp_path / "project" / "runs"
+    monkeypatch.chdir(tmp_path)
+    for timeline, end in zip(begun.timelines, ends, strict=True):
+        assert learned_until(runs / "first", timeline) == end
+        assert learned_until(runs / "second", timeline) >= end  # type: ignore[operator]
+    file = tmp_path / "project" / "mine.csv"
+    file.write_text(file.read_text() + f"p0,{begun.timelines[0].t[-1] + 60:.0f},somewhere.example\n")
+    assert learned_until(runs / "first", begun.timelines[0]) == max(ends)
+    file.unlink()
+    assert learned_until(runs / "first", begun.timelines[0]) == max(ends)
+    week = would_have_saved(begun.timelines[0])
+    assert week is not None
+    assert "cannot be told" not in seen(begun.timelines[0], week, max(ends))

@@ -10,9 +10,9 @@ import pytest
 from rlmemo.errors import InputError
 from rlmemo.feedback import agreement, features, logistic, offpolicy, rated
 from rlmemo.feedback.approval import Approval, fit_approval
-from rlmemo.ratings import latest, rate, show_next, withdraw
+from rlmemo.ratings import explain, latest, rate, show_next, withdraw
 from rlmemo.store import open_store
-from tests.predictions_to_rate import fill
+from tests.predictions_to_rate import add_prediction, fill
 from tests.training_ground import small_ground
 
 
@@ -48,29 +48,51 @@ def test_what_counts_is_read_and_what_is_unrated_or_taken_back_is_not(tmp_path: 
         assert last is not None
         withdraw(store, last)
         found = rated.read_ratings(store)
-        weight = rated.rating_propensities(store, found)
+        again = show_next(store, "ada", 0.1)
+        store.rate(1, "bo", 1)  # on no showing
+        late = rated.read_ratings(store)
     assert [r.thumbs for r in found] == [1, 0]
     assert found[0].plan == (("Chat", 0.0), ("news.example", 300.0))
     assert found[0].current == "Editor"
     assert found[0].name == f"rating:{found[0].id}"
-    # all twelve teach alike, so two rated of twelve were each rated with a chance of one in six
-    assert weight == pytest.approx([2 / 12, 2 / 12], abs=1e-3)
+    # all twelve teach alike: picked out of twelve, then out of eleven
+    assert [(r.share, r.pool) for r in found] == [(pytest.approx(1 / 12), 12), (pytest.approx(1 / 11), 11)]
+    assert again is not None
+    assert (late[-1].share, late[-1].pool) == (None, None)
+    assert np.isnan(rated.rating_propensities(late)[-1])
+    assert rated.rating_weights(late) == pytest.approx(np.ones(3))
 
 
-def test_what_was_likely_to_be_shown_weighs_less(tmp_path: Path) -> None:
-    rare, common = a_rating(1, 1, teaches=0.1), a_rating(2, 1, teaches=1.0)
+def test_a_rating_keeps_the_propensity_that_was_true_when_it_was_shown(tmp_path: Path) -> None:
+    """One prediction is stored and rated, nineteen more come, one of them is rated: 1 and 1/19, and what is
+    stored later changes neither, nor does the reason that is given for a vote."""
+    with open_store(fill(tmp_path / "r.db", 1)) as store:
+        first = show_next(store, "ada", 0.0)
+        assert first is not None
+        rate(store, first, 1)
+        for k in range(1, 20):
+            add_prediction(store, k)
+        second = show_next(store, "ada", 0.5)
+        assert second is not None
+        rate(store, second, 0)
+        last = latest(store, "ada")
+        assert last is not None
+        explain(store, last, "wrong thing")
+        said = [rated.rating_propensities(rated.read_ratings(store))]
+        for k in range(20, 80):
+            add_prediction(store, k)
+        said.append(rated.rating_propensities(rated.read_ratings(store)))
+    for propensity in said:
+        assert propensity == pytest.approx([1.0, 1 / 19])
 
-    class Stored:
-        def rows(self, _sql: str) -> list[dict[str, float]]:
-            return [{"teaches": 0.1}] * 50 + [{"teaches": 1.0}] * 50
 
-    few = rated.rating_propensities(Stored(), [rare, common])  # type: ignore[arg-type]
-    assert few[0] < few[1]
-    weight = rated.clipped_weights(few)
-    assert weight[0] > weight[1]
+def test_what_was_likely_to_be_shown_weighs_less() -> None:
+    rare, common = a_rating(1, 1, share=0.004, pool=100), a_rating(2, 1, share=0.02, pool=100)
+    weight = rated.rating_weights([rare, common])
+    assert weight[0] == pytest.approx(5 * weight[1])
     assert weight.mean() == pytest.approx(1.0)
-    everything = [a_rating(i, 1, teaches=0.1 if i < 50 else 1.0) for i in range(100)]
-    assert rated.rating_propensities(Stored(), everything) == pytest.approx(np.ones(100))  # type: ignore[arg-type]
+    whole = [a_rating(k, 1, share=1 / (10 - k), pool=10 - k) for k in range(10)]
+    assert rated.rating_weights(whole) == pytest.approx(np.ones(10)), "a list rated to its end"
 
 
 def test_an_inverse_propensity_is_clipped() -> None:
@@ -81,7 +103,7 @@ def test_an_inverse_propensity_is_clipped() -> None:
 def test_a_rating_is_found_in_its_timeline_or_left_out_with_its_reason() -> None:
     ground = small_ground()
     timeline = ground.timelines[0]
-    i, test = 40, int(ground.split.test[0][3])
+    i, test, chooses = 40, int(ground.split.test[0][3]), int(ground.split.validation[0][5])
     names = timeline.names
 
     def one(identity: int, index: int, **values: object) -> rated.Rated:
@@ -94,12 +116,15 @@ def test_a_rating_is_found_in_its_timeline_or_left_out_with_its_reason() -> None
     everything = [
         one(1, i), one(2, i, user="nobody"), one(3, i, current="Something else"), one(4, test - 1),
         one(5, i, plan=(("No such app", 0.0),)), one(6, i, user="x", source="y", t=0.0),
+        one(7, chooses - 1),
     ]  # fmt: skip
-    found = rated.place_ratings(everything, ground.timelines, keep_out=ground.split.test)
+    found = rated.place_ratings(everything, ground.timelines, learn_on=ground.split)
     assert [p.rated.id for p in found.placed] == [1]
     assert (found.placed[0].index, found.placed[0].target.tolist()) == (i, [0])
-    assert sorted(found.left_out.values()) == [1, 1, 1, 2]
-    assert found.left_out["of a test moment"] == 1
+    assert sorted(found.left_out.values()) == [1, 1, 1, 1, 2]
+    assert found.left_out[rated.TEST] == found.left_out[rated.VALIDATION] == 1
+    everywhere = rated.place_ratings(everything, ground.timelines)
+    assert [p.rated.id for p in everywhere.placed] == [1, 4, 7], "estimates learn nothing"
 
 
 def test_no_store_is_made_where_there_is_none(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from rlmemo.store import open_store
 from rlmemo.train import main as train
 from tests.tiny_base import write_tiny_base
 
-UNWANTED = "app3"
+UNWANTED = "app7"
 TINY = (
     "--sft-states", "64", "--sft-batch", "16", "--plan-states", "30", "--plan-samples", "1",
     "--dpo-pairs", "24", "--dpo-batch", "8", "--kto-plans", "24", "--kto-batch", "8", "--lora-rank", "2",
@@ -63,7 +63,7 @@ def rate_everything(db: Path, rater: str = "ada") -> int:
 
 @pytest.fixture(scope="module")
 def rated_db(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(timelines as CSV, store with rated predictions of markov1 on the validation part)."""
+    """(timelines as CSV, store with rated predictions of markov1 on the training part)."""
     folder = tmp_path_factory.mktemp("rated")
     csv, db = write_csv(folder / "two.csv"), folder / "r.db"
     with open_store(db) as store:
@@ -81,7 +81,6 @@ def ground(rated_db: tuple[Path, Path]) -> Ground:
 @pytest.fixture(scope="module")
 def feedback(rated_db: tuple[Path, Path], ground: Ground) -> Feedback:
     found = read_feedback(rated_db[1], ground, parse_reward("net_seconds"), weight=2.0, seed=0)
-    assert found is not None
     assert found.approval is not None
     return found
 
@@ -93,7 +92,47 @@ def test_every_rating_finds_its_moment(ground: Ground, feedback: Feedback) -> No
         timeline = ground.timelines[p.user]
         assert timeline.names[timeline.target[p.index]] == p.rated.current
         assert [timeline.names[x] for x in p.target] == [name for name, _ in p.rated.plan]
-        assert p.index + 1 in ground.split.validation[p.user]
+        assert p.index + 1 in ground.split.train[p.user]
+
+
+def test_what_chooses_and_what_judges_does_not_train(
+    tmp_path: Path, rated_db: tuple[Path, Path], ground: Ground
+) -> None:
+    """Ratings of all three parts: those of the training part train, the others are counted and said; where
+    there are no others, that is said with what to do."""
+    reward = parse_reward("net_seconds")
+    everything, chooses = tmp_path / "three.db", tmp_path / "validation.db"
+    made: dict[str, int] = {}
+    for db, parts in ((everything, ("train", "validation", "test")), (chooses, ("validation",))):
+        with open_store(db) as store:
+            for part in parts:
+                options = Options(n=24, threshold=0.05, explore=0.5, part=part)
+                made[part] = predict(store, str(rated_db[0]), "markov1", options, tz="UTC")
+        rate_everything(db)
+    found = read_feedback(everything, ground, reward, weight=1.0, seed=0, folder=RunFolder(tmp_path))
+    train = [set(events.tolist()) for events in ground.split.train]
+    assert len(found.placed) == made["train"] > 10
+    assert all(p.index + 1 in train[p.user] for p in found.placed)
+    assert sum(found.left_out.values()) == made["validation"] + made["test"]
+    assert f"{made['validation']} of a validation moment (validation chooses" in found.sentence()
+    assert f"{made['test']} of a test moment" in found.sentence()
+    for method in ("dpo", "kto"):
+        rows = preference_rows(found, ground, method, offset=0, limit=10**6, seed=0)
+        users = [t.user for t in ground.timelines]
+        assert rows
+        assert all(row.index + 1 in train[users.index(row.user)] for row in rows)
+    none = read_feedback(chooses, ground, reward, weight=1.0, seed=0)
+    assert (none.placed, none.approval) == ([], None)
+    assert "no ratings to learn from" in none.sentence()
+    assert "--part train" in none.sentence()
+    # A run that kept validation ratings, when they still trained, does not go on with them.
+    kept = json.loads((tmp_path / "feedback.json").read_text())
+    row = kept["placed"][0]
+    kept["placed"].append({**row, "index": int(ground.split.validation[row["user"]][4]) - 1})
+    (tmp_path / "feedback.json").write_text(json.dumps(kept))
+    again = read_feedback("gone.db", ground, reward, weight=1.0, seed=0, folder=RunFolder(tmp_path))
+    assert len(again.placed) == len(found.placed)
+    assert sum(again.left_out.values()) == sum(found.left_out.values()) + 1
 
 
 def test_a_thumb_counts_what_the_reward_says() -> None:
@@ -167,12 +206,6 @@ def test_every_pair_names_its_rating_and_goes_the_way_of_the_thumb(
         assert all(said[other].placed.rated.thumbs == 1 for other in like)
     assert thumbs == {0, 1}
     assert len(preference_rows(feedback, ground, "dpo", offset=0, limit=7, seed=0)) == 7
-    rejected = [row for row in rows if row.origins[0] == "opened"]
-    for row in rejected:
-        user = [t.user for t in ground.timelines].index(row.user)
-        place = row.chosen[0][0]
-        opened = ground.timelines[user].target[row.index + 1]
-        assert ground.slates[user].candidates[row.index, place] == opened
 
 
 def test_without_a_model_nothing_unrated_is_disliked(ground: Ground, feedback: Feedback) -> None:
@@ -196,11 +229,9 @@ def test_a_run_keeps_what_it_read_without_names(
     folder = RunFolder(tmp_path)
     first = read_feedback(rated_db[1], ground, reward, weight=1.0, seed=0, folder=folder)
     text = (tmp_path / "feedback.json").read_text()
-    assert first is not None
     assert UNWANTED not in text
     assert "person" not in text
     again = read_feedback("gone.db", ground, reward, weight=1.0, seed=0, folder=folder)
-    assert again is not None
     assert [p.rated.name for p in again.placed] == [p.rated.name for p in first.placed]
     assert first.approval is not None
     assert again.approval is not None

@@ -4,6 +4,7 @@ before t, no SFT example whose answer is at or before t, and no preference when 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from env.splits import Split, chrono
 from env.timeline import Event, Timeline
 from reward import parse_reward
 from rlmemo.learning.pairs import score
-from rlmemo.learning.states import Ground, States, answers, part_states, prompts, sft_examples
+from rlmemo.learning.states import Ground, States, answers, held, part_states, prompts, sft_examples
 from tests.training_ground import small_ground
 
 
@@ -101,3 +102,65 @@ def test_parts_stay_apart() -> None:
     states = part_states(split.train)
     for user, rows in states.by_user():
         assert states.index[rows].max() + 1 < min(split.validation[user].min(), split.test[user].min())
+
+
+def opened_and_cold(n: int) -> list[tuple[int, Ground, Ground]]:
+    """n moments of the first person whose next target stands in the slate and is cold, each with the ground
+    as it is and the same with another future from that moment on, in which something else comes next."""
+    old = small_ground()
+    world = WorldConfig(budget_mb=1500.0)
+
+    def ground(timelines: list[Timeline]) -> Ground:
+        return Ground.prepare(timelines, old.split, cost_model("desktop"), world)
+
+    here = ground(old.timelines[:1])
+    warm, answer = held(here, 0)[0], here.slates[0].answer
+    cold = [i for i in range(150, 400) if answer[i] >= 0 and warm[i, answer[i]] == 0]
+    made = []
+    for cut in cold[:: max(1, len(cold) // n)][:n]:
+        then = ground([changed_after(old.timelines[0], cut, cut)])
+        next_ones = [g.timelines[0].names[g.timelines[0].target[cut + 1]] for g in (here, then)]
+        if next_ones[0] != next_ones[1]:
+            made.append((cut, here, then))
+    assert len(made) > n / 2
+    return made
+
+
+def test_what_is_compared_does_not_depend_on_what_came_true(tmp_path: Path) -> None:
+    """Another next event, and another future: the same candidates at the last moment before it, so that what
+    was opened is among them whether or not it came true, or never."""
+    from env.plans import Plans
+    from rlmemo.learning.config import make_config
+    from rlmemo.learning.preferring import propose_plans
+    from tests.training_ground import base_of
+
+    model, _ = base_of(tmp_path / "base")
+    config = make_config({"plan_samples": 1})
+    for cut, *futures in opened_and_cold(16):
+        states, made = States(np.array([0]), np.array([cut])), []
+        for ground in futures:
+            still = [Plans.empty(len(t), 3) for t in ground.timelines]
+            found, _ = propose_plans(config, model, replace(ground, plans=still), states, lambda *_: None)
+            made.append(found)
+        assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("thumbs", [0, 1])
+def test_pairs_of_ratings_do_not_depend_on_what_came_true(thumbs: int) -> None:
+    """What was opened after a rated plan decides neither who stands in a pair nor who wins it."""
+    from rlmemo.feedback.approval import fit_approval
+    from rlmemo.feedback.preferences import rating_pairs, sayable
+    from tests.test_feedback import placed_at, rated_ground
+
+    early = [p for p in rated_ground()[0] if p.index < 150]
+    for cut, old, new in opened_and_cold(6):
+        approval, _ = fit_approval(early, old.timelines, old.plain)
+        assert approval is not None
+        slate = old.slates[0].candidates[cut]
+        said = [placed_at(0, cut, int(x), thumbs, k + 1) for k, x in enumerate(slate[slate >= 0])]
+        made = [
+            rating_pairs(sayable(said, ground), ground, approval, offset=0, limit=10**6, seed=0)
+            for ground in (old, new)
+        ]
+        assert made[0]
+        assert made[0] == made[1]

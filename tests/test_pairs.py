@@ -220,7 +220,7 @@ def test_plans_next_to_the_one_in_charge_are_proposed() -> None:
     first = np.log(np.array([[0.3, 0.25, 0.2, 0.1, 0.05, 0.1]]))
     (made,) = propose(
         first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), np.zeros((1, 1)), lambda *_: [()],
-        picks=3, samples=0, temperature=1.0, charge=[[0, 2]], opened=np.array([3]),
+        picks=3, samples=0, temperature=1.0, charge=[[0, 2]],
     )  # fmt: skip
     by_origin: dict[str, list[Any]] = {}
     for plan, origin in made.items():
@@ -229,7 +229,6 @@ def test_plans_next_to_the_one_in_charge_are_proposed() -> None:
     assert by_origin["in charge"] == [(0, 2)]
     assert by_origin["one less"] == [(2,)]  # (0,) alone was said before, as the likeliest place
     assert by_origin["one more"] == [(0, 2, 3)]  # (0, 1, 2) too
-    assert by_origin["opened"] == [(3,)]
     assert not any(place == 4 for plan in made for place, _ in plan), "what is warm is left alone"
 
 

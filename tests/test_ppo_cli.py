@@ -22,7 +22,7 @@ def test_thirty_events_of_one_person_are_too_little(cli: Cli, tmp_path: Path) ->
     done = cli("rlmemo.train", "--method", "ppo", "--timelines", "thirty.csv", "--tz", "UTC")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "30 and 5 are needed" in done.stderr
+    assert "30, 1 and 5 are needed" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

@@ -148,7 +148,7 @@ def test_other_units_than_seconds_are_refused(tmp_path: Path, t: str, unit: str,
         ("ada,soon,Mail", "t is neither unix seconds nor ISO 8601", "line 8: 'soon'"),
         ("ada,1_741_000_000,Mail", "t is neither unix seconds nor ISO 8601", "line 8: '1_741_000_000'"),
         ("ada,٣٣٣٣٣٣٣٣٣٣,Mail", "t is neither unix seconds nor ISO 8601", "line 8: '٣٣٣٣٣٣٣٣٣٣'"),
-        ("ada,nan,Mail", "t is neither unix seconds nor ISO 8601", "line 8: 'nan'"),
+        ("ada,nan,Mail", "t is missing", "line 8: 'nan'"),
         ("ada,inf,Mail", "t is neither unix seconds nor ISO 8601", "line 8: 'inf'"),
         ("ada,1e999,Mail", "t is not a finite number", "line 8: '1e999'"),
         ("ada,2025-03-03,Mail", "t is a date without a time of day", "line 8: '2025-03-03'"),
@@ -159,7 +159,7 @@ def test_other_units_than_seconds_are_refused(tmp_path: Path, t: str, unit: str,
         (f",{T},Mail", "user is missing", "line 8"),
         (f"\x1b\x07,{T},Mail", "user is missing", "line 8"),
         (f"ada,{T},", "target is missing", "line 8: ''"),
-        (f"ada,{T},  ", "target is missing", "line 8: '  '"),
+        (f"ada,{T},  ", "target is missing", "line 8: ''"),
         (f"ada,{T},https:///nowhere", "target has no host", "line 8: 'https:///nowhere'"),
         (f"ada,{T}", "not 3 columns", "line 8 has 2"),
         (f"ada,{T},Mail,phone", "not 3 columns", "line 8 has 4"),
@@ -191,7 +191,7 @@ def test_an_unreadable_duration_is_left_unknown_and_counted(tmp_path: Path) -> N
     )
     loaded = read(tmp_path, text)
     assert [e.duration for e in loaded.timelines[0]] == [3.0] + [None] * 5
-    assert loaded.report.changed["duration is no number of seconds (left unknown)"] == 4
+    assert loaded.report.changed["duration is no number of seconds (left unknown)"] == 3  # nan: not given
 
 
 @pytest.mark.parametrize("header", ["private", "Incognito", "inPrivate"])
@@ -220,7 +220,7 @@ def test_rows_out_of_order_are_sorted_and_exact_duplicates_dropped(tmp_path: Pat
     loaded = read(tmp_path, text, collapsed=False)
     a = loaded.timelines[0]
     assert [(e.t - T, e.target) for e in a] == [(0, "x"), (0, "y"), (5, "y"), (9, "z")]
-    assert dict(loaded.report.dropped) == {"exact duplicate of another row": 1}
+    assert dict(loaded.report.dropped) == {"exact duplicate of the row before it": 1}
     assert loaded.report.changed["out of time order (sorted)"] == 2
     assert balanced(loaded)
 
@@ -291,7 +291,7 @@ def test_more_spoiled_rows_than_good_ones_are_refused(tmp_path: Path) -> None:
         (f"{T},Mail\n", "no column user and no column t and no column target"),
         ("user,t,t,target\na,1,2,b\n", "column 't' stands there twice"),
         (rows('ada,1,"Mail', "ada,2,Maps", 'x"'), "line 8: a quotation mark opened here"),
-        (rows('ada,1,"Mail' + "y" * 200_000), "line 8: cannot be parsed"),
+        (rows('ada,1,"Mail' + "y" * 200_000), "line 8: a quotation mark opened here is never closed"),
         (rows().encode("utf-16"), "is UTF-16, and UTF-8 is wanted"),
         (rows().encode("utf-16-le"), "is UTF-16, and UTF-8 is wanted"),
         (rows("ada,1741000100,Café").encode("latin-1"), "line 8: byte 0xe9 is not UTF-8"),

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
+from env.sources.clock import EPOCHS
+from env.sources.columns import HasUsers
 from env.sources.names import PAGE_SETTINGS
 from env.sources.report import ImportReport, Loaded
 from env.timeline import zone
 
-__all__ = ["SOURCES", "ImportReport", "Loaded", "load_timelines"]
+__all__ = ["EPOCHS", "SOURCES", "HasUsers", "ImportReport", "Loaded", "load_timelines"]
 
 SOURCES = {
     "demo": "synthetic: six invented people, eight weeks, drawn from a seed",
@@ -33,6 +35,9 @@ def load_timelines(
     tz: str | None = None,
     page: str = "host",
     source: str | None = None,
+    epoch: str | None = None,
+    columns: str | None = None,
+    user: str | None = None,
     **options: Any,
 ) -> Loaded:
     """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database, or a CSV/TSV(.gz).
@@ -42,6 +47,9 @@ def load_timelines(
     tz         IANA name; overrides what the source knows, and is needed for naive local times
     page       "host", or "path" for host and path
     source     of a database, the timelines that were imported from this source only
+    epoch      of a CSV, the clock that its numbers count on: one of `env.sources.clock.EPOCHS`
+    columns    of a CSV, which column is which: "user=…,t=Timestamp,target=URL"
+    user       of a CSV without a column for it, the name of its one user; `HasUsers` is raised elsewhere
     options    `weeks=…` for demo
 
     Raises InputError for anything that a person could have given wrongly.
@@ -53,7 +61,12 @@ def load_timelines(
             raise InputError(str(error)) from None
     if page not in PAGE_SETTINGS:
         raise InputError(f"page {page!r} is none of {', '.join(PAGE_SETTINGS)}")
+    if epoch is not None and epoch not in EPOCHS:
+        raise InputError(f"--epoch {epoch}: is none of {', '.join(EPOCHS)}")
     name = str(spec)
+    given = {"epoch": epoch, "columns": columns, "user": user}
+    if name in SOURCES:
+        _refuse_given(name, given)
     if source is not None and name in SOURCES:
         raise InputError(f"source {source!r} picks from a database, and {name} is none; leave it out")
     unknown = sorted(set(options) - ({"weeks"} if name == "demo" else set()))
@@ -75,10 +88,26 @@ def load_timelines(
         from env.sources import usagelogger
 
         return usagelogger.load(collapsed=collapsed, tz=tz)
-    return _load_file(name, collapsed=collapsed, tz=tz, page=page, source=source)
+    return _load_file(name, collapsed=collapsed, tz=tz, page=page, source=source, given=given)
 
 
-def _load_file(name: str, *, collapsed: bool, tz: str | None, page: str, source: str | None) -> Loaded:
+def _refuse_given(name: str, given: dict[str, str | None]) -> None:
+    """Raise InputError, for `user` HasUsers, where options that read a table are given for something else."""
+    for option, value in given.items():
+        if value is not None:
+            kind = HasUsers if option == "user" else InputError
+            raise kind(f"--{option} {value}: says how to read a CSV, and {name} is none; leave it out")
+
+
+def _load_file(
+    name: str,
+    *,
+    collapsed: bool,
+    tz: str | None,
+    page: str,
+    source: str | None,
+    given: dict[str, str | None],
+) -> Loaded:
     """A file, by what is in it and not by what it is called."""
     from env.sources import database, lines, lsapp, table, usagelogger
 
@@ -91,14 +120,17 @@ def _load_file(name: str, *, collapsed: bool, tz: str | None, page: str, source:
             "or a CSV with columns user,t,target"
         )
     if database.is_database(path):
+        _refuse_given(str(path), given)
         return database.load(path, collapsed=collapsed, tz=tz, source=source)
     if source is not None:
         raise InputError(f"source {source!r} picks from a database, and {path} is none; leave it out")
     if path.suffix in (".db", ".sqlite", ".sqlite3"):
         raise InputError(f"{path}: is not a database (or an empty or damaged one); {database.HOW}")
     file = lines.look(path)
-    if lsapp.is_lsapp(file):
+    if given["columns"] is None and (lsapp.is_lsapp(file) or usagelogger.is_usagelogger(file)):
+        _refuse_given(str(path), given)
+    if given["columns"] is None and lsapp.is_lsapp(file):
         return lsapp.load(file, collapsed=collapsed, tz=tz)
-    if usagelogger.is_usagelogger(file):
+    if given["columns"] is None and usagelogger.is_usagelogger(file):
         return usagelogger.load(file, collapsed=collapsed, tz=tz)
-    return table.load(file, collapsed=collapsed, tz=tz, page=page)
+    return table.load(file, collapsed=collapsed, tz=tz, page=page, **given)  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """Timelines from an rlmemo database. Only `rlmemo.store` writes one; this reads it, and writes nothing.
 
+A database that is not known for one of ours is read as a private copy (`env.sources.held`).
+
 Read are the tables `timelines` (id, source, user, tz, tz_known, synthetic) and `events` (timeline_id, t,
 target, kind, duration, device, wave).
 """
@@ -9,11 +11,12 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from env.errors import InputError
-from env.sources.lines import MAGIC_SQLITE, first_bytes
+from env.sources.held import DATABASES, Kind, connect, kind_of, private_copy
 from env.sources.names import clean_name
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
@@ -25,8 +28,8 @@ HOW = "make one with python -m rlmemo.timelines import demo --db FILE"
 
 
 def is_database(path: Path) -> bool:
-    """Whether a file starts as SQLite databases do."""
-    return first_bytes(path, 16) == MAGIC_SQLITE
+    """Whether a file is an SQLite database, ours or another program's."""
+    return kind_of(path) in DATABASES
 
 
 def load(path: Path, *, collapsed: bool = True, tz: str | None = None, source: str | None = None) -> Loaded:
@@ -36,15 +39,27 @@ def load(path: Path, *, collapsed: bool = True, tz: str | None = None, source: s
     stored zones. Raises InputError for what is no rlmemo database, a damaged one, or one without events.
     """
     try:
-        # A read-only connection to a database in WAL mode leaves its -wal and -shm files behind; one that
-        # may write, and is told not to, clears them away. The URI never makes a file; as_uri quotes.
-        writable = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
-        uri = path.resolve().as_uri() + ("?mode=rw" if writable else "?mode=ro")
-        with closing(sqlite3.connect(uri, uri=True, timeout=10.0)) as connection:
-            connection.execute("PRAGMA query_only = ON")
+        with _reading(path) as connection:
             return _load(connection, path, collapsed, tz, source)
     except sqlite3.Error as error:
         raise InputError(f"{path}: cannot be read as a database ({error}); {HOW}") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to read by: to the file itself where it is ours, so that what is not folded in yet is
+    read too; else to a copy."""
+    if kind_of(path) is not Kind.OURS:
+        with private_copy(path) as copy:
+            yield copy
+        return
+    # A read-only connection to a database in WAL mode leaves its -wal and -shm files behind; one that
+    # may write, and is told not to, clears them away. The URI never makes a file; as_uri quotes.
+    writable = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
+    uri = path.resolve().as_uri() + ("?mode=rw" if writable else "?mode=ro")
+    with closing(connect(path, uri, uri=True, timeout=10.0)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        yield connection
 
 
 def _load(

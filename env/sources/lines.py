@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from env.errors import InputError
+from env.sources import records
 
 MAGIC_SQLITE = b"SQLite format 3\x00"
 _MAGIC = {
@@ -23,19 +26,30 @@ _MAGIC = {
     b"%PDF": "a PDF document; give a CSV with columns user,t,target",
     b"\x89PNG": "a picture; give a CSV with columns user,t,target",
 }
+MAX_FIELD = 1 << 24  # characters: `data:` addresses take hundreds of thousands, an unclosed quote takes all
+_C1 = bytes(range(0x80, 0xA0))  # control characters in Latin-1, letters and dashes in Windows' CP1252
+_WANTED = "give a CSV with columns user,t,target, or one whose columns --columns names"
+_NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
+_SEP = re.compile(r"sep=([\t,;|])")  # Excel's first line, which names the delimiter
+_QUOTED = re.compile(r'"[^"]*(?:"|$)')
+_NUMBER_OR_TIME = re.compile(r"\d+(?:[.,]\d*)?|\d{4}-?\d\d-?\d\d[T ].*", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class TableFile:
     """A text file that was looked at: where it lies, whether it is gzipped, and its delimiter.
 
-    header  the fields of its first line that is not blank, stripped
+    header  the fields of its first record that is not blank, stripped
+    rows    those of a JSON file, which holds records and no lines
+    notes   what its reader should know
     """
 
     path: Path
     gzipped: bool
     delimiter: str
     header: list[str]
+    rows: list[list[str]] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def first_bytes(path: Path, n: int = 4096) -> bytes:
@@ -79,59 +93,132 @@ def look(path: Path) -> TableFile:
         raise InputError(
             f"{path}: is UTF-16, and UTF-8 is wanted; convert it with iconv -f UTF-16 -t UTF-8 OLD > NEW"
         )
-    header_line = ""
-    for line in _text(path, gzipped):
-        if line.strip():
-            header_line = line
-            break
-    if not header_line:
+    first_line = next((line for line in _text(path, gzipped) if line.strip()), "")
+    if not first_line:
         raise InputError(f"{path}: holds nothing but blank lines; give a CSV with columns user,t,target")
-    counts = {d: header_line.count(d) for d in ("\t", ",", ";")}
-    delimiter = max(counts, key=counts.__getitem__)
-    header = [x.strip() for x in next(csv.reader([header_line[:10_000]], delimiter=delimiter))]
-    return TableFile(path=path, gzipped=gzipped, delimiter=delimiter, header=header)
+    if (no_table := _no_table(first_line, head)) is not None:
+        raise InputError(f"{path}: is {no_table}")
+    if first_line.lstrip().startswith(("{", "[")):
+        found = records.table_of("".join(_text(path, gzipped)))
+        if isinstance(found, str):
+            raise InputError(f"{path}: is {found}, and a table is wanted; {_WANTED}")
+        header, rows, notes = found
+        return TableFile(path, gzipped, "", [x.strip() for x in header], rows, notes)
+    bare = _QUOTED.sub("", first_line)
+    counts = {d: bare.count(d) for d in ("\t", ",", ";", "|")}
+    said = _SEP.fullmatch(first_line.strip("\r\n "))
+    delimiter = said[1] if said else max(counts, key=counts.__getitem__)
+    with closing(_records(path, gzipped, delimiter)) as lines:
+        _, header = next(lines, (0, []))
+    return TableFile(path=path, gzipped=gzipped, delimiter=delimiter, header=[x.strip() for x in header])
 
 
 def read_rows(table: TableFile, *, skip_header: bool = True) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of every line that is not blank, header left out if asked.
+    """(number of its first line, fields) of every record that is not blank, header left out if asked.
 
-    Raises InputError, with the line, where the text breaks off or cannot be decoded or parsed.
+    Raises InputError, with the line, where the text breaks off or cannot be decoded or parsed, and where
+    a quotation mark swallows what follows.
     """
-    path = table.path
-    reader = csv.reader(_text(path, table.gzipped), delimiter=table.delimiter)
-    before = 0
+    if table.rows is not None:
+        yield from enumerate(table.rows, start=1)
+        return
+    lines = _records(table.path, table.gzipped, table.delimiter)
+    if skip_header:
+        next(lines, None)
+    yield from lines
+
+
+def _records(path: Path, gzipped: bool, delimiter: str) -> Generator[tuple[int, list[str]]]:
+    """(number of its first line, fields) of every record that is not blank.
+
+    A space after the delimiter is skipped, so that a quotation mark after it is one. A newline inside quotes
+    is part of the field, if the quotes are in order and no row lies between them.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
+    lines: list[str] = []  # those of the record that is being read
+    last: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for line in _text(path, gzipped):
+            lines.append(line)
+            yield line
+
+    reader = csv.reader(noted(), delimiter=delimiter, skipinitialspace=True)
+    before = width = 0
     try:
         for fields in reader:
-            line = reader.line_num
-            if line - before > 1 and len(fields) > 0:
-                raise InputError(
-                    f"{path}, line {before + 1}: a quotation mark opened here is closed on another line "
-                    f"({_short(' '.join(fields))}); close it, or write it twice if a character is meant"
-                )
-            before = line
+            if len(lines) > 1 or (fields and fields[-1].endswith(("\n", "\r"))):
+                _check_quotes(path, before, lines, delimiter, width)
+            last = lines.copy()
+            lines.clear()
+            line, before = before + 1, reader.line_num
             if not fields or (len(fields) == 1 and not fields[0].strip()):
                 continue
-            if skip_header:
-                skip_header = False
+            if width == 0 and _SEP.fullmatch(last[0].strip("\r\n ")):
                 continue
+            width = width or len(fields)
             yield line, fields
+        if last and not last[-1].endswith(("\n", "\r")) and last[-1].count('"') % 2:
+            _check_quotes(path, before - len(last), last, delimiter, width)
     except csv.Error as error:
+        if len(lines) > 1:
+            raise _unclosed(path, before + 1) from error
         raise InputError(
             f"{path}, line {before + 1}: cannot be parsed as delimited text ({error}); "
             "look for an unclosed quotation mark"
         ) from error
 
 
+def _check_quotes(path: Path, before: int, lines: list[str], delimiter: str, width: int) -> None:
+    """Raise InputError where a record of several lines is one by mistake."""
+    try:
+        for _ in csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True):
+            pass
+    except csv.Error as error:
+        raise _unclosed(path, before + 1) from error
+    # a line within that has as many fields, and a number or a time where the first line has one, is a row
+    own, *inner = (next(csv.reader([x], delimiter=delimiter, skipinitialspace=True), []) for x in lines)
+    told = [bool(_NUMBER_OR_TIME.fullmatch(x.strip())) for x in own]
+    for fields in inner:
+        if len(fields) == width > 1 and any(
+            known and _NUMBER_OR_TIME.fullmatch(x.strip()) for known, x in zip(told, fields, strict=False)
+        ):
+            raise _unclosed(path, before + 1)
+
+
+def _unclosed(path: Path, line: int) -> InputError:
+    # the line is not quoted: it may hold an address, and what is in it is nobody's business
+    return InputError(
+        f"{path}, line {line}: a quotation mark opened here is never closed, or only after other rows; "
+        "close it, or write it twice if a character is meant"
+    )
+
+
+def _no_table(line: str, head: bytes) -> str | None:
+    """What a text is that is no table, and what to do with it; None for what may be one."""
+    start = line.lstrip()
+    if start.startswith("<"):
+        return f"XML or HTML, and a table is wanted; {_WANTED}"
+    if b'time="' in head and b"package=" in head:
+        return (
+            "the text of Android's dumpsys usagestats, and a table is wanted; take time and package of its "
+            f"lines with type=ACTIVITY_RESUMED (or MOVE_TO_FOREGROUND) and {_WANTED}"
+        )
+    return None
+
+
 def _text(path: Path, gzipped: bool) -> Iterator[str]:
     """The file's lines as text; every way in which reading can fail becomes an InputError."""
     try:
-        with _binary(path, gzipped) as raw:
-            yield from io.TextIOWrapper(raw, encoding="utf-8-sig", errors="strict", newline="")  # type: ignore[arg-type]
+        with (
+            _binary(path, gzipped) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", errors="strict", newline="") as text,  # type: ignore[arg-type]
+        ):
+            yield from text
     except UnicodeDecodeError as error:
-        line, byte = _undecodable(path, gzipped)
+        line, byte, encoding = _undecodable(path, gzipped)
         raise InputError(
-            f"{path}, line {line}: byte 0x{byte:02x} is not UTF-8, which is wanted; if the file is Latin-1, "
-            "convert it with iconv -f LATIN1 -t UTF-8 OLD > NEW"
+            f"{path}, line {line}: byte 0x{byte:02x} is not UTF-8, which is wanted; {encoding}"
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _broken_gzip(path, error) from error
@@ -143,15 +230,25 @@ def _binary(path: Path, gzipped: bool) -> IO[bytes]:
     return gzip.open(path, "rb") if gzipped else path.open("rb")  # type: ignore[return-value]
 
 
-def _undecodable(path: Path, gzipped: bool) -> tuple[int, int]:
-    """The first line that is not UTF-8, and the byte at fault."""
+def _undecodable(path: Path, gzipped: bool) -> tuple[int, int, str]:
+    """The first line that is not UTF-8, the byte at fault, and what to do.
+
+    All of the file is looked at: the bytes that tell CP1252 from Latin-1 need not be in its first such line.
+    """
+    first, found = (1, 0), b""
     with _binary(path, gzipped) as raw:
         for number, line in enumerate(raw, start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
-                return number, line[error.start]
-    return 1, 0
+                if not found:
+                    first = number, line[error.start]
+                found += bytes(set(line) - set(found))
+    named = "LATIN1" if not set(found) & set(_C1) else "" if set(found) & set(_NOT_CP1252) else "CP1252"
+    if not named:
+        return *first, "save it as UTF-8 in the program that made it"
+    spelled = {"LATIN1": "Latin-1", "CP1252": "CP1252 (Windows)"}[named]
+    return *first, f"if the file is {spelled}, convert it with iconv -f {named} -t UTF-8 OLD > NEW"
 
 
 def _broken_gzip(path: Path, error: Exception) -> InputError:
@@ -169,8 +266,3 @@ def _some_files(folder: Path) -> str:
     except OSError:
         return ""
     return f", such as {names[0]}" if names else ""
-
-
-def _short(text: str, limit: int = 60) -> str:
-    text = repr(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

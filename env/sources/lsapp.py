@@ -12,12 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 from env.errors import InputError
+from env.sources.clock import Clock
 from env.sources.lines import TableFile, look, read_rows
 from env.sources.names import clean_name
 from env.sources.recordings import data_root
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
-from env.sources.table import Clock, refuse_spoiled
+from env.sources.table import refuse_spoiled
 
 COLUMNS = ("user_id", "session_id", "timestamp", "app_name", "event_type")
 FILES = ("lsapp.tsv", "lsapp.tsv.gz")

@@ -20,6 +20,9 @@ class ImportReport:
     changed    reason → rows that were kept with something put right (sorted, shortened, …)
     first      reason → where it happened first ("line 7: 'abc'")
     notes      what a reader of numbers made from these timelines should know
+    first_day  the local date of the first event of all users ("2026-03-02"), "" where there is none;
+               a clock that was read wrongly shows here
+    last_day   that of the last event
     """
 
     source: str
@@ -31,6 +34,8 @@ class ImportReport:
     changed: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    first_day: str = ""
+    last_day: str = ""
 
     def drop(self, reason: str, where: str = "", count: int = 1) -> None:
         """Count `count` rows that became no event."""
@@ -55,6 +60,8 @@ class ImportReport:
             f"{self.collapsed:,} collapsed, {dropped:,} dropped"
         )
         out = [head]
+        if self.first_day:
+            out.append(f"  from {self.first_day} to {self.last_day} (local dates)")
         for label, counts in (("dropped", self.dropped), ("changed", self.changed)):
             for reason, count in counts.most_common():
                 where = f" (first: {self.first[reason]})" if reason in self.first else ""
@@ -69,6 +76,8 @@ class ImportReport:
             "kept": self.kept,
             "collapsed": self.collapsed,
             "users": self.users,
+            "first_day": self.first_day or None,
+            "last_day": self.last_day or None,
             "dropped": dict(self.dropped),
             "changed": dict(self.changed),
             "first": dict(self.first),

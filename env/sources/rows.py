@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 
 from env.errors import InputError
 from env.sources.report import ImportReport, Loaded
-from env.timeline import KINDS, Timeline, collapse
+from env.timeline import KINDS, Timeline, collapse, utc_offsets
 
 MAX_DEVICES = 1000
 _KIND = {name: code for code, name in enumerate(KINDS)}
@@ -72,7 +73,8 @@ def timelines_of(
     """One timeline per user, sorted by user; within a user by time (stable: ties keep their order).
 
     Counts into `report` how many rows came before an earlier row of the same user, and, if
-    `drop_duplicates`, how many repeated a row's user, time, target, kind and device exactly.
+    `drop_duplicates`, how many repeated the row before them (of the same user, in the order of `rows`)
+    exactly: user, time, target, kind and device. A, B, A within one second are three openings.
     `tz` and `tz_known` may differ by user.
     """
     user = np.frombuffer(rows.user, np.int32) if len(rows) else np.zeros(0, np.int32)
@@ -90,12 +92,12 @@ def timelines_of(
     report.change("out of time order (sorted)", count=int((same_user & (np.diff(t[grouped]) < 0)).sum()))
     order = np.lexsort((np.arange(len(t)), t, user))
     if drop_duplicates and len(order):
-        keys = np.stack([columns["target"], columns["kind"], columns["device"]])
-        exact = np.lexsort((np.arange(len(t)), *keys, t, user))
+        a, b = grouped[1:], grouped[:-1]
         again = np.zeros(len(t), bool)
-        a, b = exact[1:], exact[:-1]
-        again[a] = (user[a] == user[b]) & (t[a] == t[b]) & (keys[:, a] == keys[:, b]).all(axis=0)
-        report.drop("exact duplicate of another row", count=int(again.sum()))
+        again[a] = same_user & (t[a] == t[b])
+        for name in ("target", "kind", "device"):
+            again[a] &= columns[name][a] == columns[name][b]
+        report.drop("exact duplicate of the row before it", count=int(again.sum()))
         order = order[~again[order]]
     bounds = np.searchsorted(user[order], np.arange(len(users) + 1))
     out = []
@@ -132,6 +134,12 @@ def finish(
     report.kept = sum(len(x) for x in timelines)
     report.collapsed = before - report.kept
     report.users = len(timelines)
+    spans = [x.t[[0, -1]] + utc_offsets(x.t[[0, -1]], x.tz) for x in timelines if len(x)]
+    if spans:
+        report.first_day, report.last_day = (
+            f"{datetime.fromtimestamp(float(s), UTC):%Y-%m-%d}"
+            for s in (min(s.min() for s in spans), max(s.max() for s in spans))
+        )
     return Loaded(name=name, timelines=timelines, report=report, synthetic=synthetic)
 
 

@@ -12,87 +12,50 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from env.errors import InputError
+from env.sources.clock import NUMBER, Clock, tell_apart
+from env.sources.columns import command, layout
 from env.sources.lines import TableFile, read_rows
+from env.sources.missing import missing
 from env.sources.names import clean_name, is_url, page_target
+from env.sources.offsets import Zones
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
+from env.sources.times import DAY_FIRST, DAY_OR_MONTH, DECIMAL_COMMA, SHEET_DAY, ZONE_LETTERS
 from env.timeline import KINDS
 
-REQUIRED = ("user", "t", "target")
-OPTIONAL = ("kind", "duration", "device", "wave", "private")
-ALIASES = {"label": "target", "incognito": "private", "inprivate": "private"}
 NOT_PRIVATE = ("", "0", "false", "no", "n", "f", "off", "none", "null")  # all else means yes
 PRIVATE = "opened in a private window"
-EARLIEST = 631_152_000.0  # 1990-01-01: before that, a clock was not set
-DAY_S = 86_400.0
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_DATE_ONLY = re.compile(r"\d{4}-?\d\d-?\d\d", re.ASCII)
+NO_USER, NO_TARGET = "user is missing", "target is missing"
+KIND_WORDS = {
+    "web": "page",
+    "website": "page",
+    "web page": "page",
+    "webpage": "page",
+    "site": "page",
+    "url": "page",
+    "application": "app",
+}
 _BARE_ADDRESS = re.compile(r"www\.|(?:[\w-]+\.)+[A-Za-z]{2,}(?::\d+)?(?:/[^?#\s]*)?[?#]")
-
-
-class Clock:
-    """Reads times; remembers the time zone in which local times are to be understood.
-
-    `tz` None means that none was given: local times without an offset are then refused.
-    """
-
-    def __init__(self, path: Path, tz: str | None, now: float | None = None) -> None:
-        self.path = path
-        self.zone = None if tz is None else ZoneInfo(tz)
-        self.latest = (time.time() if now is None else now) + DAY_S
-        self.twice = 0
-
-    def read(self, text: str, line: int) -> float | str:
-        """Unix seconds, or the reason for which this row is dropped.
-
-        Raises InputError for what would be wrong for the whole file: a unit other than seconds, or a
-        local time when no zone is known.
-        """
-        text = text.strip()
-        if _NUMBER.fullmatch(text):
-            t = float(text)
-            if abs(t) >= 1e11 and math.isfinite(t):
-                raise InputError(
-                    f"{self.path}, line {line}: t is {text}, too large for unix seconds: it looks like "
-                    f"{_unit(t)}; divide the column by {_factor(t):,} and try again"
-                )
-        else:
-            try:
-                when = datetime.fromisoformat(text)
-            except ValueError:
-                return "t is missing" if not text else "t is neither unix seconds nor ISO 8601"
-            if _DATE_ONLY.fullmatch(text):
-                return "t is a date without a time of day"
-            if when.tzinfo is None:
-                if self.zone is None:
-                    raise InputError(
-                        f"{self.path}, line {line}: t is {text!r}, a local time without an offset; name its "
-                        "time zone with --tz (such as --tz Europe/Berlin), or write 2025-03-03T09:00:00+01:00"
-                    )
-                when = when.replace(tzinfo=self.zone)
-                if when.utcoffset() != when.replace(fold=1 - when.fold).utcoffset():
-                    self.twice += 1
-            try:
-                t = when.timestamp()
-            except (OverflowError, ValueError):
-                return "t is before 1990"
-        if not math.isfinite(t):
-            return "t is not a finite number"
-        if t < EARLIEST:
-            return "t is before 1990"
-        if t > self.latest:
-            return "t is more than a day in the future"
-        return t
-
-    def close(self, report: ImportReport) -> None:
-        """Report the local times that the change from or to summer time makes uncertain."""
-        report.change("local time in the hour of a clock change (taken as the first)", count=self.twice)
+_HOURS = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)", re.ASCII)
+_WAVE = re.compile(r"(\d{1,4})(?:\.0*)?", re.ASCII)
+# what to do about rows that are dropped for a reason that begins so
+_ADVICE = {
+    DAY_FIRST: "write 2026-03-02 08:00:00 (in a spreadsheet: format the column as YYYY-MM-DD HH:MM:SS)",
+    DAY_OR_MONTH: "write 2026-03-02 08:00:00 (in a spreadsheet: format the column as YYYY-MM-DD HH:MM:SS)",
+    SHEET_DAY: "format the column as YYYY-MM-DD HH:MM:SS before it is saved as CSV",
+    DECIMAL_COMMA: "write 1772438400.25, with a point",
+    ZONE_LETTERS: "write the offset, such as 2026-03-02 09:00:00+01:00, or leave it out and give --tz",
+    "t ": "accepted are unix seconds or ISO 8601 times, such as 2026-03-02T09:00:00+01:00",
+    "kind ": f"accepted are {', '.join(KINDS)}, or nothing, and it is guessed",
+    "wave ": "accepted are whole numbers from 0 to 9999, or nothing",
+    "user ": "every row needs a user",
+    "target ": "every row needs a target: an app's name, or a page's address",
+    "not ": "put fields that hold the delimiter or a newline into quotation marks",
+}
 
 
 def load(
@@ -102,49 +65,66 @@ def load(
     tz: str | None = None,
     page: str = "host",
     now: float | None = None,
+    epoch: str | None = None,
+    columns: str | None = None,
+    user: str | None = None,
 ) -> Loaded:
     """The events of a CSV or TSV, one timeline per user.
 
-    `now` (unix seconds) is what the future is measured from, by default the clock. Raises InputError.
+    `now` (unix seconds) is what the future is measured from, by default the clock. `epoch`, `columns` and
+    `user` are what the options of these names say. Raises InputError.
     """
     path = table.path
-    where = _columns(table)
+    found = layout(table, columns, user)
     report = ImportReport(source=path.name)
-    clock = Clock(path, tz, now)
+    clock = Clock(path, tz, now, epoch=epoch or found.epoch, retry=command(path, tz, columns, user))
+    zones = Zones()
     rows = Rows()
     names: dict[tuple[str, str], tuple[str, str, str]] = {}
     users: dict[str, str] = {}
     devices: dict[str, str] = {}
+    hidden: dict[str, bool] = {}
+    twice: dict[int, float] = {}
     width = len(table.header)
-    at_user, at_t, at_target = (where[c] for c in REQUIRED)
-    at_kind, at_duration, at_device, at_wave, at_private = (where.get(c, -1) for c in OPTIONAL)
+    at_user, at_target, at_kind, at_duration, at_device, at_wave, at_private, at_offset = (
+        found.one(c) for c in ("user", "target", "kind", "duration", "device", "wave", "private", "offset")
+    )
+    at_t, *more_t = found.where["t"]
     for line, fields in read_rows(table):
         report.rows_read += 1
         if len(fields) != width and (len(fields) < width or any(fields[width:])):
             report.drop(f"not {width} columns", f"line {line} has {len(fields)}")
             continue
-        if "\0" in fields[at_user] or "\0" in fields[at_target] or "\0" in fields[at_t]:
+        raw_t = fields[at_t] if not more_t else " ".join(fields[i].strip() for i in (at_t, *more_t))
+        raw_user = fields[at_user] if at_user >= 0 else found.user
+        if "\0" in raw_user or "\0" in fields[at_target] or "\0" in raw_t:
             report.drop("NUL byte", f"line {line}")
             continue
-        if at_private >= 0 and fields[at_private].strip().lower() not in NOT_PRIVATE:
-            report.drop(PRIVATE)  # and nothing more of the row is read: none of it may stand in a report
+        if at_private >= 0:
+            private = hidden.get(fields[at_private])
+            if private is None:
+                private = hidden[fields[at_private]] = _is_private(fields[at_private])
+            if private:
+                report.drop(PRIVATE)  # and nothing more is read of the row: none of it may stand in a report
+                continue
+        who = users.get(raw_user)
+        if who is None:
+            who = users[raw_user] = "" if missing(raw_user) and at_user >= 0 else clean_name(raw_user)
+        if not who:
+            report.drop(NO_USER, f"line {line}")
             continue
-        raw_user = fields[at_user]
-        user = users.get(raw_user)
-        if user is None:
-            user = users[raw_user] = clean_name(raw_user)
-        if not user:
-            report.drop("user is missing", f"line {line}")
-            continue
-        t = clock.read(fields[at_t], line)
+        t = clock.read(raw_t, line)
         if isinstance(t, str):
-            report.drop(t, f"line {line}: {_quote(fields[at_t])}")
+            report.drop(t, f"line {line}: {_quote(raw_t)}")
             continue
         key = (fields[at_target], fields[at_kind] if at_kind >= 0 else "")
-        found = names.get(key)
-        if found is None:
-            found = names[key] = _target(*key, page)
-        target, kind, remark = found
+        named = names.get(key)
+        if named is None:
+            kind = _kind(key[1]) or found.kind
+            named = names[key] = (
+                ("", kind or "app", NO_TARGET) if missing(key[0]) else _target(key[0], kind, page)
+            )
+        target, kind, remark = named
         if not target:
             # an address may hold what nobody should read in a report, so only its beginning is quoted
             wrong = key[0].split("?")[0].split("#")[0] if kind else key[1]
@@ -153,7 +133,7 @@ def load(
         if remark:
             report.change(remark, f"line {line}")
         duration = math.nan
-        if at_duration >= 0 and fields[at_duration].strip():
+        if at_duration >= 0 and not missing(fields[at_duration]):
             duration = _duration(fields[at_duration])
             if math.isnan(duration):
                 report.change(
@@ -164,22 +144,34 @@ def load(
         if at_device >= 0:
             raw = fields[at_device]
             if raw not in devices:
-                devices[raw] = clean_name(raw)
+                devices[raw] = "" if missing(raw) else clean_name(raw)
             device = devices[raw]
         wave = 0
-        if at_wave >= 0 and fields[at_wave].strip():
-            text = fields[at_wave].strip()
-            if not (text.isascii() and text.isdigit() and len(text) <= 4):
-                report.drop("wave is no whole number from 0 to 9999", f"line {line}: {_quote(text)}")
+        if at_wave >= 0 and not missing(fields[at_wave]):
+            number = _WAVE.fullmatch(fields[at_wave].strip())
+            if number is None:
+                report.drop(
+                    "wave is no whole number from 0 to 9999",
+                    f"line {line}: {_quote(fields[at_wave].strip())}",
+                )
                 continue
-            wave = int(text)
-        rows.add(user, t, target, kind, duration, device, wave)
-    clock.close(report)
-    refuse_spoiled(path, report, ignore=(PRIVATE,))
-    timelines = timelines_of(rows, report, tz=tz or "UTC", tz_known=tz is not None, drop_duplicates=True)
-    if tz is None:
-        report.notes.append("the time zone is not known: hours and weekdays are in UTC; give --tz to set one")
-    ignored = [h for h in table.header if _canonical(h) not in (*REQUIRED, *OPTIONAL)]
+            wave = int(number[1])
+        if at_offset >= 0 and clock.offset is None:
+            clock.offset = _offset(fields[at_offset])
+        if not math.isnan(clock.other):
+            twice[len(rows)] = clock.other
+        zones.add(who, clock.named, clock.offset)
+        rows.add(who, t, target, kind, duration, device, wave)
+    clock.check()
+    # rows in which nothing is given spoil no file, as long as there are others
+    refuse_spoiled(path, report, ignore=(PRIVATE, NO_USER, NO_TARGET) if len(rows) else (PRIVATE,))
+    if twice:
+        tell_apart(rows, twice, report)
+    found_tz, known, said = zones.settle(rows, tz)
+    timelines = timelines_of(rows, report, tz=found_tz, tz_known=known, drop_duplicates=True)
+    report.notes += [*table.notes, *found.notes, *said]
+    used = {i for at in found.where.values() for i in at}
+    ignored = [h for i, h in enumerate(table.header) if i not in used and h.lower() != "label"]
     if ignored:
         report.notes.append("columns not read: " + ", ".join(clean_name(x) or "(unnamed)" for x in ignored))
     return finish(path.name, timelines, report, collapsed=collapsed)
@@ -199,41 +191,13 @@ def refuse_spoiled(path: Path, report: ImportReport, ignore: tuple[str, ...] = (
         return
     if sum(bad.values()) * 2 > report.rows_read:
         reason = max(bad, key=bad.__getitem__)
+        advice = next(
+            (said for start, said in _ADVICE.items() if reason.startswith(start)), "look at these lines"
+        )
         raise InputError(
             f"{path}: {sum(bad.values()):,} of {report.rows_read:,} rows cannot be used, most often because "
-            f"{reason} ({report.first.get(reason, 'see docs/timelines.md')}); accepted are unix seconds or "
-            "ISO 8601 times, a user and a target in every row; see docs/timelines.md"
+            f"{reason} ({report.first.get(reason, 'see docs/timelines.md')}); {advice}; see docs/timelines.md"
         )
-
-
-def _columns(table: TableFile) -> dict[str, int]:
-    """Column name → position. Raises InputError where a needed one is missing or one stands twice."""
-    where: dict[str, int] = {}
-    names = [_canonical(h) for h in table.header]
-    for i, (name, own) in enumerate(zip(names, table.header, strict=True)):
-        if name not in (*REQUIRED, *OPTIONAL):
-            continue
-        if name in where:
-            # a file may have both: `target` is the contract's word, `label` only taken for it
-            if {table.header[where[name]].lower(), own.lower()} == {"target", "label"}:
-                if own.lower() == "target":
-                    where[name] = i
-                continue
-            raise InputError(f"{table.path}, line 1: column {own!r} stands there twice; rename one of them")
-        where[name] = i
-    missing = [c for c in REQUIRED if c not in where]
-    if missing:
-        found = ", ".join(_quote(h) for h in table.header[:8])
-        raise InputError(
-            f"{table.path}, line 1: no column {' and no column '.join(missing)}; found {found}; "
-            "wanted is a header user,t,target[,kind,duration,device]"
-        )
-    return where
-
-
-def _canonical(header: str) -> str:
-    name = header.strip().lower()
-    return ALIASES.get(name, name)
 
 
 def _target(text: str, kind: str, page: str) -> tuple[str, str, str]:
@@ -254,18 +218,33 @@ def _target(text: str, kind: str, page: str) -> tuple[str, str, str]:
     return name, kind or "app", "" if name == text else "name cleaned or shortened"
 
 
+def _kind(text: str) -> str:
+    """A kind in our words; an unknown one stays as it is."""
+    if missing(text):
+        return ""
+    word = text.strip().lower()
+    return KIND_WORDS.get(word, word)
+
+
+def _is_private(text: str) -> bool:
+    word = text.strip().lower()
+    if missing(text) or word in NOT_PRIVATE:
+        return False
+    return not NUMBER.fullmatch(word) or float(word) != 0.0
+
+
 def _duration(text: str) -> float:
     text = text.strip()
-    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if match := _HOURS.fullmatch(text):
+        return int(match[1]) * 3600.0 + int(match[2]) * 60.0 + float(match[3])
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
     return value if 0 <= value < 1e9 else math.nan
 
 
-def _unit(t: float) -> str:
-    return "milliseconds" if abs(t) < 1e14 else "microseconds" if abs(t) < 1e17 else "nanoseconds"
-
-
-def _factor(t: float) -> int:
-    return 1000 if abs(t) < 1e14 else 1_000_000 if abs(t) < 1e17 else 1_000_000_000
+def _offset(text: str) -> int | None:
+    text = text.strip()
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
+    return int(value) if abs(value) <= 14 * 3600 else None
 
 
 def _quote(text: str, limit: int = 40) -> str:

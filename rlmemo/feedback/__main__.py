@@ -58,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
     other.add_argument("--policy", metavar="NAME|RUN_DIR", required=True, help="whose approval is estimated")
     other.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
                        help="its share of other single targets (default: 0.1)")  # fmt: skip
+    other.add_argument("--threshold", type=float, metavar="P",
+                       help="it prewarms what is at least this probable (default: tuned)")  # fmt: skip
     other.add_argument("--cost", default="desktop", help="cost preset of its threshold (default: desktop)")
     approval = command("approval", "fit the approval model and say how good it is on what it has not seen")
     data(approval)
@@ -72,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not 0.0 <= getattr(args, "explore", 0.0) <= 1.0:
         raise InputError(f"--explore {args.explore} is no share; give 0 to 1")
+    if getattr(args, "threshold", None) is not None and not 0.0 <= args.threshold <= 1.0:
+        raise InputError(f"--threshold {args.threshold} is no probability; give 0 to 1")
     from rlmemo.pulse import Pulse
 
     with Pulse(f"feedback {args.command}"):
@@ -94,18 +98,18 @@ def _line(text: str) -> str:
 
 def _ratings(db: str) -> tuple[list[Rated], Any]:
     """(the ratings that count, the weight of each). Raises InputError where there is none."""
-    from rlmemo.feedback.rated import clipped_weights, existing_store, rating_propensities, read_ratings
+    from rlmemo.feedback.rated import existing_store, rating_weights, read_ratings
 
     with existing_store(db) as store:
         rated = read_ratings(store)
-        weight = clipped_weights(rating_propensities(store, rated))
     if not rated:
         raise InputError(f"{db}: holds no ratings yet; rate some with python -m dashboard --db {db}")
-    return rated, weight
+    return rated, rating_weights(rated)
 
 
-def _placed(args: argparse.Namespace, *, test_too: bool) -> tuple[Ground, Found]:
-    """The ground that the ratings are about, and the ratings in it; what is left out is said."""
+def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[Ground, Found]:
+    """The ground that the ratings are about, and the ratings in it (those of the training part, unless
+    `all_parts`); what is left out is said."""
     from env.cost import WorldConfig, cost_model
     from env.sources import load_timelines
     from env.splits import chrono
@@ -116,13 +120,13 @@ def _placed(args: argparse.Namespace, *, test_too: bool) -> tuple[Ground, Found]
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
     ground = Ground.prepare(timelines, split, cost_model(getattr(args, "cost", "desktop")), WorldConfig())
-    found = place_ratings(rated, timelines, weight=weight, keep_out=None if test_too else split.test)
+    found = place_ratings(rated, timelines, weight=weight, learn_on=None if all_parts else split)
     for why, n in sorted(found.left_out.items()):
         print(f"left out: {n} {why}", file=sys.stderr)
     if not found.placed:
         raise InputError(
             f"{args.db}: none of its {len(rated)} ratings can be used here ({', '.join(found.left_out)}); "
-            "name the timelines that were predicted on with --timelines"
+            f"{found.advice}"
         )
     return ground, found
 
@@ -148,7 +152,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     for (kind, name), n in sorted(by.items()):
         estimate = share(ups[kind, name], n)
         groups.append({"by": kind, "name": name, "rated": n, "thumbs_up": estimate.as_json()})
-        print(wrapped(f"  {kind:<7}{_line(name):<40}{n:>6}  {_shown(estimate)}", " " * 7))
+        print(wrapped(f"  {kind:<8} {_line(name):<38} {n:>6}  {_shown(estimate)}", " " * 7))
     agreement = []
     for a, b, n, agree, kappa in pairwise(rated):
         agreement.append({"raters": [a, b], "both": n, "agree": agree, "kappa": kappa})
@@ -169,7 +173,7 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
     from rlmemo.feedback.preferences import rating_pairs, rating_verdicts, sayable
     from rlmemo.learning.folder import write_atomic
 
-    ground, found = _placed(args, test_too=False)
+    ground, found = _placed(args, all_parts=False)
     approval, _ = fit_approval(found.placed, ground.timelines, ground.plain, seed=args.seed)
     said = sayable(found.placed, ground)
     rows: list[Any] = (
@@ -206,21 +210,30 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from rlmemo.feedback.offpolicy import share
-    from rlmemo.feedback.other_policy import evaluate_policy
+    import numpy as np
+
+    from rlmemo.feedback.offpolicy import observed
+    from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
     from rlmemo.policies import make_policy
 
-    ground, found = _placed(args, test_too=True)
+    ground, found = _placed(args, all_parts=True)
     policy = make_policy(args.policy)
     if not Path(args.policy).is_dir():
         policy.fit(ground.timelines, ground.split, seed=args.seed)
     made = evaluate_policy(
         policy, found.placed, ground.timelines, ground.plain, ground.split,
-        explore=args.explore, cost=args.cost, seed=args.seed,
+        explore=args.explore, cost=args.cost, threshold=args.threshold, seed=args.seed,
     )  # fmt: skip
     up = sum(p.rated.thumbs for p in found.placed)
-    logged = share(up, len(found.placed))
-    print(f"what was shown: {_shown(logged)} thumbs up of {len(found.placed)} ratings")
+    logged = observed(
+        np.array([p.rated.thumbs for p in found.placed], np.float64),
+        np.array([p.weight for p in found.placed]),
+        sessions_of(found.placed, ground.timelines),
+    )
+    print(
+        f"what was shown: {_shown(logged)} thumbs up of {len(found.placed)} ratings "
+        f"({up} up; each weighs the inverse of how likely it was to be shown)"
+    )
     print(f"{args.policy} would have:")
     for name, estimate in (("IPS", made.ips), ("SNIPS", made.snips), ("DR", made.dr)):
         print(f"  {name:<7}{_shown(estimate)}")
@@ -246,7 +259,7 @@ def _approval(args: argparse.Namespace) -> dict[str, Any]:
     from rlmemo.feedback.approval import LEAST, fit_approval
     from rlmemo.feedback.offpolicy import share
 
-    ground, found = _placed(args, test_too=False)
+    ground, found = _placed(args, all_parts=False)
     model, held_out = fit_approval(found.placed, ground.timelines, ground.plain, seed=args.seed)
     if model is None:
         raise InputError(

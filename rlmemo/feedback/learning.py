@@ -30,10 +30,10 @@ from rlmemo.feedback.rated import (
     Found,
     Placed,
     Rated,
-    clipped_weights,
     existing_store,
+    not_learned,
     place_ratings,
-    rating_propensities,
+    rating_weights,
     read_ratings,
 )
 from rlmemo.learning.folder import RunFolder, write_atomic
@@ -63,10 +63,14 @@ class Feedback:
         """What was found, in a line."""
         up = sum(p.rated.thumbs for p in self.placed)
         text = f"feedback: {len(self.placed)} ratings, {up} thumbs up"
-        if self.approval is None:
+        if not self.placed:
+            text = "feedback: no ratings to learn from, going on without"
+        elif self.approval is None:
             text += "; too few for an approval model"
         if self.left_out:
             text += "; left out: " + ", ".join(f"{n} {why}" for why, n in sorted(self.left_out.items()))
+            if not self.placed:
+                text += f"; {Found([], self.left_out).advice}"
         return text
 
     def expected(self, ground: Ground, user: int, index: np.ndarray, plans: list[Picks]) -> np.ndarray:
@@ -89,24 +93,23 @@ def read_feedback(
     weight: float,
     seed: int,
     folder: RunFolder | None = None,
-) -> Feedback | None:
-    """The ratings of a store that are about this ground; None where there is none.
+) -> Feedback:
+    """The ratings of a store that are about this ground's training part; what else there is is counted in
+    `left_out`.
 
     folder: the run that keeps them; what it kept before is taken instead of the store.
     Raises InputError where the store cannot be read.
     """
     kept = folder.path / KEPT if folder else None
     if kept is not None and kept.exists():
-        found = _read_kept(kept)
+        found = _read_kept(kept, ground)
     else:
         with existing_store(db) as store:
             rated = read_ratings(store)
-            weights = clipped_weights(rating_propensities(store, rated))
-        found = place_ratings(rated, ground.timelines, weight=weights, keep_out=ground.split.test)
+        weights = rating_weights(rated)
+        found = place_ratings(rated, ground.timelines, weight=weights, learn_on=ground.split)
         if kept is not None:
             _keep(kept, found)
-    if not found.placed:
-        return None
     approval, _ = fit_approval(found.placed, ground.timelines, ground.plain, seed=seed)
     if folder is not None and approval is not None:
         approval.save(folder.path / MODEL)
@@ -126,7 +129,8 @@ def _keep(path: Path, found: Found) -> None:
     write_atomic(path, json.dumps({"placed": rows, "left_out": dict(found.left_out)}) + "\n")
 
 
-def _read_kept(path: Path) -> Found:
+def _read_kept(path: Path, ground: Ground) -> Found:
+    """What `_keep` wrote. A run begun before validation moments were left out may have kept some of them."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         placed = [
@@ -140,8 +144,16 @@ def _read_kept(path: Path) -> Found:
             )
             for row in data["placed"]
         ]
-        return Found(placed, Counter(data["left_out"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        hidden = not_learned(ground.split)
+        found = Found([], Counter(data["left_out"]))
+        for p in placed:
+            why = hidden[p.user].get(p.index + 1)
+            if why is None:
+                found.placed.append(p)
+            else:
+                found.left_out[why] += 1
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path}: is damaged ({error}); delete it and run with --resume") from None
 
 

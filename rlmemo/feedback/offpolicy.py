@@ -8,6 +8,8 @@ have shown the same plan at the same moment. Their ratio is the weight w.
 - DR: the approval model's guess for the other policy's own plans, corrected by w times what the model got
   wrong on the rated ones. Unbiased if either the propensities or the model are right.
 
+The policy that was shown, judged on its own log, gets what was observed from all three (w is 1 throughout).
+
 Where the other policy does things that were never shown, no estimate can know: see `Support`.
 """
 
@@ -94,7 +96,7 @@ def estimate(
     """
     n = len(thumbs)
     s = np.ones(n) if sampling is None else sampling
-    of = np.arange(n) if cluster is None else np.unique(cluster, return_inverse=True)[1]
+    of = _clusters(n, cluster)
     w = chance / propensity
     ips = _mean(s * w * thumbs, of)
     total = float((s * w).sum())
@@ -104,7 +106,24 @@ def estimate(
     else:
         snips = Estimate(float("nan"))
     doubly = _mean(s * (guess_other + w * (thumbs - guess_shown)), of)
+    if n and np.abs(w - 1.0).max() < 1e-6:
+        # Its own log: there is nothing for a model to correct, and guess_other - guess_shown is only how the
+        # dice fell between the policy's plan and what it tried out, zero on average.
+        doubly = ips
     return Estimates(ips, snips, doubly, support(s * w))
+
+
+def observed(thumbs: np.ndarray, sampling: np.ndarray, cluster: np.ndarray | None = None) -> Estimate:
+    """Thumbs up of what was shown, n rated moments, each with its weight: what the estimates compare with.
+    cluster: see `estimate`."""
+    weight = sampling / sampling.mean()
+    value = float((weight * thumbs).mean())
+    return _interval(value, weight * (thumbs - value), _clusters(len(thumbs), cluster))
+
+
+def _clusters(n: int, cluster: np.ndarray | None) -> np.ndarray:
+    """Numbers from 0 for what hangs together, int [n]."""
+    return np.arange(n) if cluster is None else np.unique(cluster, return_inverse=True)[1].ravel()
 
 
 def _mean(x: np.ndarray, cluster: np.ndarray) -> Estimate:

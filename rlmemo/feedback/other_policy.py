@@ -20,10 +20,17 @@ from rlmemo.feedback.rated import Placed
 @dataclass(frozen=True)
 class Shown:
     """For n rated moments: chance float64 [n] that the other policy shows the rated plan; plans: per moment
-    what it would show, as (targets, delays in seconds, probability) each."""
+    what it would show, as (targets, delays in seconds, probability) each; often float64 [n], how much
+    oftener than the policy that was shown it shows anything there (0: it keeps still; 1 where keeping still
+    is stored, too, or where that is not known).
+
+    Where keeping still is not stored, chance and plans are given that something is shown, as the stored
+    propensities are: two probabilities can only be compared on the same condition.
+    """
 
     chance: np.ndarray
     plans: list[list[tuple[tuple[int, ...], tuple[float, ...], float]]]
+    often: np.ndarray
 
 
 def shown_by(
@@ -34,20 +41,21 @@ def shown_by(
     *,
     explore: float,
     cost: str,
+    threshold: float | None = None,
     seed: int = 0,
 ) -> Shown:
-    """Ask a fitted policy what it would show at the moments of `placed`, as `rlmemo.predict` does."""
+    """Ask a fitted policy what it would show at the moments of `placed`, as `rlmemo.predict` does. threshold:
+    what it prewarms is at least this probable; None: tuned on validation."""
     from rlmemo.predict import Options, _plans, _tuned, shown_chance, tried, warm_listed
 
     world, model = WorldConfig(), cost_model(cost)
-    threshold = _tuned(policy, timelines, split, world, Options(cost=cost, seed=seed))
-    chance = np.zeros(len(placed))
+    if threshold is None:
+        threshold = _tuned(policy, timelines, split, world, Options(cost=cost, seed=seed))
+    chance, often = np.zeros(len(placed)), np.ones(len(placed))
     plans: list[Any] = [[] for _ in placed]
     delays = np.asarray(world.delays)
-    for user in sorted({p.user for p in placed}):
-        rows = [k for k, p in enumerate(placed) if p.user == user]
-        first, last = min(placed[k].index for k in rows), max(placed[k].index for k in rows)
-        timeline = timelines[user]
+    for user, rows, first in _begun(placed, timelines):
+        last, timeline = max(placed[k].index for k in rows), timelines[user]
         indices = np.arange(first, last + 1, dtype=np.int64)
         ranking = policy.rank(timeline, indices)
         costs = model.arrays(timeline)
@@ -65,7 +73,31 @@ def shown_by(
             own = tuple(planned.target[row][has].tolist()), tuple(delays[planned.delay[row][has]].tolist())
             plans[k] = [(*own, 1.0 - share), *(((x,), (0.0,), share / len(others)) for x in others)]
             plans[k] = [x for x in plans[k] if x[2] > 0]
-    return Shown(chance, plans)
+            if p.rated.stills or (p.rated.stills is None and not len(p.target)):
+                continue
+            plans[k] = [x for x in plans[k] if x[0]]
+            shows = sum(x[2] for x in plans[k])
+            plans[k] = [(*x[:2], x[2] / shows) for x in plans[k]]
+            # An older row's propensity is of all plans, the empty one too: so is its chance.
+            if p.rated.stills is not None:
+                chance[k] = chance[k] / shows if shows else 0.0
+                often[k] = shows / p.rated.shown if p.rated.shown else 1.0
+            elif not shows:
+                often[k] = 0.0
+    return Shown(chance, plans, often)
+
+
+def _begun(placed: Sequence[Placed], timelines: Sequence[Timeline]) -> list[tuple[int, list[int], int]]:
+    """The rated moments as they were planned, (user, rows, first decision): a plan depends on those before
+    it, so they are made again from where they were begun."""
+    groups: dict[tuple[int, float], list[int]] = {}
+    for k, p in enumerate(placed):
+        groups.setdefault((p.user, -1.0 if p.rated.since is None else p.rated.since), []).append(k)
+    found = []
+    for (user, since), rows in sorted(groups.items()):
+        first = int(np.searchsorted(timelines[user].t, since - 1e-3)) if since >= 0 else len(timelines[user])
+        found.append((user, rows, min(first, *(placed[k].index for k in rows))))
+    return found
 
 
 def guesses(
@@ -118,7 +150,7 @@ def cross_fitted(
             continue
         some = [placed[k] for k in outside.tolist()]
         rated_guess[outside] = approval.model.probability(rows_of(some, timelines, slates))
-        there = Shown(shown.chance[outside], [shown.plans[k] for k in outside.tolist()])
+        there = Shown(shown.chance[outside], [shown.plans[k] for k in outside.tolist()], shown.often[outside])
         other_guess[outside] = guesses(approval, some, there, timelines, slates)
     return rated_guess, other_guess
 
@@ -132,23 +164,31 @@ def evaluate_policy(
     *,
     explore: float,
     cost: str,
+    threshold: float | None = None,
     seed: int = 0,
 ) -> Estimates:
-    """IPS, SNIPS and DR of a fitted policy's approval from the ratings `placed`."""
-    shown = shown_by(policy, placed, timelines, split, explore=explore, cost=cost, seed=seed)
+    """IPS, SNIPS and DR of a fitted policy's approval from the ratings `placed`.
+
+    Where keeping still is not stored, it is the approval of what the policy shows: a moment counts as often
+    as the policy shows something there. The policy that was shown gets what was observed.
+    """
+    shown = shown_by(
+        policy, placed, timelines, split, explore=explore, cost=cost, threshold=threshold, seed=seed
+    )
     rated_guess, other_guess = cross_fitted(placed, shown, timelines, slates, seed=seed)
+    counts = np.array([p.weight for p in placed]) * shown.often
     return estimate(
         np.array([p.rated.thumbs for p in placed], np.float64),
         np.array([p.rated.propensity for p in placed]),
         shown.chance,
         rated_guess,
         other_guess,
-        sampling=np.array([p.weight for p in placed]) / np.mean([p.weight for p in placed]),
-        cluster=_sessions(placed, timelines),
+        sampling=counts / counts.mean() if counts.any() else counts,
+        cluster=sessions_of(placed, timelines),
     )
 
 
-def _sessions(placed: Sequence[Placed], timelines: Sequence[Timeline]) -> np.ndarray:
+def sessions_of(placed: Sequence[Placed], timelines: Sequence[Timeline]) -> np.ndarray:
     """A number for the session of each rated moment, int [n]; sessions of two users differ."""
     of = {user: sessions(timelines[user]) for user in {p.user for p in placed}}
     pairs = np.array([(p.user, of[p.user][p.index]) for p in placed], np.int64).reshape(-1, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from reward import Reward
@@ -13,8 +15,10 @@ from rlmemo.learning.states import Ground
 class RatedField(Field):
     """A field whose credits have, for every plan, what a thumb counts times its expected rating."""
 
-    def __init__(self, ground: Ground, reward: Reward, feedback: Feedback) -> None:
-        super().__init__(ground, reward)
+    def __init__(
+        self, ground: Ground, reward: Reward, feedback: Feedback, half_life_s: float = math.inf
+    ) -> None:
+        super().__init__(ground, reward, half_life_s)
         self.feedback = feedback
 
     def credit(
@@ -47,8 +51,8 @@ class RatedField(Field):
         return reward, ahead
 
 
-def field(ground: Ground, reward: Reward, feedback: Feedback | None) -> Field:
+def field(ground: Ground, reward: Reward, feedback: Feedback | None, half_life_s: float = math.inf) -> Field:
     """The field to play on, with ratings where there are some."""
     if feedback is None or feedback.approval is None:
-        return Field(ground, reward)
-    return RatedField(ground, reward, feedback)
+        return Field(ground, reward, half_life_s)
+    return RatedField(ground, reward, feedback, half_life_s)

@@ -2,12 +2,13 @@
 
 Of a rating it is known what was shown and whether it was liked, not what else would have been. So:
 
-- a plan with thumbs down loses against what was really opened then, if that is not disliked too, and
-  against the best-approved other plan, often keeping still;
+- a plan with thumbs down loses against the best-approved other plan, often keeping still;
 - a plan with thumbs up wins over keeping still, and over a plan that the approval model expects to be
   disliked; a plan that was never rated is never taken as disliked by itself;
 - a plan with thumbs up in a like moment (same person, same open target, both by day or both by night) wins
   over the one with thumbs down.
+
+What was opened afterwards does not enter: named only where it came true, it would always win.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from rlmemo.feedback.features import NIGHT
 from rlmemo.feedback.rated import Placed
 from rlmemo.learning.pairs import Pair, Picks, Verdict
 from rlmemo.learning.states import Ground, States, held
-
-OPENED = 0.5
-"""How much better than its expected rating a plan counts that prewarms what was really opened."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +94,12 @@ def rating_pairs(
     warm_of = {u: held(ground, u)[0] for u in sorted({s.placed.user for s in said})}
     for s in said:
         p = s.placed
-        timeline, slate = ground.timelines[p.user], ground.slates[p.user].candidates[p.index]
+        slate = ground.slates[p.user].candidates[p.index]
         valid = (slate >= 0) & (warm_of[p.user][p.index] == 0)
         instead = others(s.plan, valid)
+        if not s.plan and (approval is None or not instead):
+            continue  # nothing is known of what would have been better, or worse, than keeping still
         worth = expected_of(ground, approval, p.user, np.full(len(instead), p.index), instead)
-        place = np.flatnonzero(valid & (slate == timeline.target[p.index + 1]))
-        opened = ((int(place[0]), 0),) if len(place) else None
 
         def pair(chosen: Picks, rejected: Picks, a: float, b: float, how: tuple[str, str], *also: str,
                  p: Placed = p, s: Sayable = s) -> None:  # fmt: skip
@@ -116,13 +114,8 @@ def rating_pairs(
             if worth[worst] < 0:
                 pair(s.plan, instead[worst], 1.0, float(worth[worst]), ("up", "disapproved"))
             continue
-        bonus = np.array([OPENED if x == opened else 0.0 for x in instead])
-        best = int(np.argmax(worth + np.where(worth > -0.2, bonus, 0.0)))
+        best = int(np.argmax(worth))
         pair(instead[best], s.plan, float(worth[best]), -1.0, ("approved", "down"))
-        if opened in instead and instead[best] != opened:
-            value = float(worth[instead.index(opened)])
-            if value > -0.2:
-                pair(opened, s.plan, value, -1.0, ("opened", "down"))
         for like in likes[_likeness(s, ground)]:
             there = ground.slates[like.placed.user].candidates[like.placed.index]
             plan = tuple(

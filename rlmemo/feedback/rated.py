@@ -1,6 +1,7 @@
 """The ratings of a store, each with the moment it is about, and where that moment stands in a timeline.
 
-What is unrated never enters: nobody disliked it. A rating of a test moment is left out of training.
+What is unrated never enters: nobody disliked it. A rating of a validation or test moment does not train:
+what chooses and what judges must not have been learned from.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.errors import InputError
-from rlmemo.ratings import AT_RANDOM
 from rlmemo.store import Store, open_store
+
+VALIDATION = "of a validation moment (validation chooses, and what chooses does not train)"
+TEST = "of a test moment"
 
 CLIP = 10.0
 """An inverse propensity weight is at most this many times the median one."""
@@ -28,7 +32,11 @@ class Rated:
     """One rating that counts. blind: whether the rater did not know what had happened.
 
     plan: (target, delay in seconds) of what was shown; propensity: probability with which the policy
-    chose that plan; teaches: what the choice of the moment went by; steps: last events up to the moment.
+    chose that plan, given that something is shown where stills is False; stills: whether decisions to keep
+    still are stored, too; shown: probability that anything is shown there; since: plans were made one after
+    the other from then on (None, all three: not known); teaches: what the choice of the moment went by;
+    share: probability with which this prediction was picked for the rater, out of `pool` that waited (None:
+    it was not given on a showing).
     """
 
     id: int
@@ -46,6 +54,11 @@ class Rated:
     part: str
     teaches: float
     blind: bool = True
+    share: float | None = None
+    pool: int | None = None
+    stills: bool | None = None
+    shown: float | None = None
+    since: float | None = None
 
     @property
     def knowing(self) -> str:
@@ -79,6 +92,16 @@ class Found:
     placed: list[Placed]
     left_out: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def advice(self) -> str:
+        """What to do about what was left out most."""
+        if self.left_out[VALIDATION] + self.left_out[TEST] < max(1, self.left_out.total() / 2):
+            return "name the timelines that were predicted on with --timelines"
+        return (
+            "rate predictions of the training part (python -m rlmemo.predict --part train); those of the "
+            "latest days can train once the recording has grown and they lie in it"
+        )
+
 
 def existing_store(path: str | Path) -> Store:
     """Open a store that must be there. Raises InputError where there is none."""
@@ -87,7 +110,7 @@ def existing_store(path: str | Path) -> Store:
             f"{path}: there is no such file; make predictions with python -m rlmemo.predict --db {path}, "
             f"and rate them with python -m dashboard --db {path}"
         )
-    return open_store(path)
+    return open_store(path, make=False)
 
 
 def read_ratings(store: Store) -> list[Rated]:
@@ -97,9 +120,13 @@ def read_ratings(store: Store) -> list[Rated]:
                   r.blind AS blind,
                   p.user AS user, p.t AS t, p.plan AS plan, p.propensity AS propensity, p.policy AS policy,
                   p.policy_version AS policy_version, m.source AS source, m.part AS part,
-                  m.teaches AS teaches, m.steps AS steps
+                  m.teaches AS teaches, m.steps AS steps, m.stills AS stills, m.shown AS shown,
+                  m.since AS since, s.share AS share, s.pool AS pool
            FROM latest_ratings AS r JOIN predictions AS p ON p.id = r.prediction_id
-           LEFT JOIN moments AS m ON m.prediction_id = p.id ORDER BY r.id"""
+           LEFT JOIN moments AS m ON m.prediction_id = p.id
+           LEFT JOIN showings AS s ON s.prediction_id = p.id AND s.rater = r.rater
+                AND (s.key = r.key OR substr(r.key, 1, length(s.key) + 9) = s.key || ':because:')
+           ORDER BY r.id"""
     )
     return [_rated(row) for row in rows]
 
@@ -114,55 +141,37 @@ def _rated(row: dict[str, Any]) -> Rated:
             "part": row["part"] or "",
             "teaches": row["teaches"] or 0.0,
             "blind": bool(row["blind"]),
+            "stills": None if row["stills"] is None else bool(row["stills"]),
         },
         plan=plan,
         current=str(steps[-1][1]) if steps else None,
     )
 
 
-def rating_propensities(store: Store, rated: Sequence[Rated]) -> np.ndarray:
-    """How likely each rated prediction was to be rated by its rater, float64 [n], in (0, 1].
+def rating_propensities(rated: Sequence[Rated]) -> np.ndarray:
+    """Probability with which each rated prediction was picked when it was shown, float64 [n], in (0, 1]; NaN
+    where a rating was not given on a showing, so that nobody knows."""
+    return np.array([np.nan if r.share is None else r.share for r in rated], np.float64)
 
-    The dashboard draws without replacement, by what a rating would teach and partly at random
-    (`rlmemo.ratings.shares`). Drawn m times, a prediction with share q is among them with a chance of about
-    1 - (1 - q)^m; m is such that these chances add up to what was rated. Where a rater saw nearly all, they
-    are nearly 1.
+
+def rating_weights(rated: Sequence[Rated]) -> np.ndarray:
+    """What each rating counts, float64 [n], mean 1: the inverse of how much likelier it was to be shown than
+    in an even draw from what waited then (`share` times `pool`), clipped as in `clipped_weights`.
+
+    So every showing stands for the predictions it was picked from. (The bare inverse of `share` would let the
+    last ones of a list that was rated to its end count nearly nothing: few were left to pick from.) What was
+    not given on a showing counts as much as the others do on average.
     """
-    stored = np.array([r["teaches"] for r in store.rows("SELECT teaches FROM moments")], np.float64)
-    if not len(stored) or not rated:
-        return np.ones(len(rated))
-    total = stored.sum()
-    count = Counter(r.rater for r in rated)
-    out = np.ones(len(rated))
-    drawn = {rater: _draws(stored, k) for rater, k in count.items()}
-    for i, r in enumerate(rated):
-        by_teaching = r.teaches / total if total > 0 else 1.0 / len(stored)
-        q = AT_RANDOM / len(stored) + (1.0 - AT_RANDOM) * by_teaching
-        out[i] = -np.expm1(drawn[r.rater] * np.log1p(-min(q, 1.0 - 1e-12)))
-    return np.clip(out, 1e-6, 1.0)
-
-
-def _draws(teaches: np.ndarray, rated: int) -> float:
-    """m for which the chances of `rating_propensities` add up to `rated` (1e9: all of them)."""
-    n, total = len(teaches), teaches.sum()
-    share = AT_RANDOM / n + (1.0 - AT_RANDOM) * (teaches / total if total > 0 else 1.0 / n)
-    log = np.log1p(-np.minimum(share, 1.0 - 1e-12))
-    low, high = 0.0, 1e9
-    if rated >= n or -np.expm1(high * log).sum() <= rated:
-        return high
-    for _ in range(200):
-        middle = (low + high) / 2 if low else high**0.5 if high > 4 else high / 2
-        if -np.expm1(middle * log).sum() < rated:
-            low = middle
-        else:
-            high = middle
-        if high - low < 1e-6 * high:
-            break
-    return high
+    pool = np.array([np.nan if r.pool is None else r.pool for r in rated], np.float64)
+    over = rating_propensities(rated) * pool
+    known = np.isfinite(over)
+    weight = np.ones(len(over))
+    weight[known] = clipped_weights(over[known])
+    return weight
 
 
 def clipped_weights(propensity: np.ndarray) -> np.ndarray:
-    """Inverse propensities, clipped at `CLIP` times their median and scaled to a mean of 1."""
+    """Inverse propensities, clipped at `CLIP` times their median and scaled to a mean of 1, float64 [n]."""
     if not len(propensity):
         return np.ones(0)
     weight = 1.0 / propensity
@@ -171,21 +180,30 @@ def clipped_weights(propensity: np.ndarray) -> np.ndarray:
     return scaled
 
 
+def not_learned(split: Split) -> list[dict[int, str]]:
+    """Per timeline, the events whose decisions do not train, with the reason."""
+    made: list[dict[int, str]] = [{} for _ in split.train]
+    for parts, why in ((split.validation, VALIDATION), (split.test, TEST)):
+        for events, reasons in zip(parts, made, strict=True):
+            reasons.update(dict.fromkeys(np.asarray(events).tolist(), why))
+    return made
+
+
 def place_ratings(
     rated: Sequence[Rated],
     timelines: Sequence[Timeline],
     *,
     weight: np.ndarray | None = None,
-    keep_out: Sequence[np.ndarray] | None = None,
+    learn_on: Split | None = None,
 ) -> Found:
     """Find each rating's moment in `timelines`.
 
-    keep_out: per timeline, events whose decisions must not be learned from (the test part).
+    learn_on: leave out the moments of this split's validation and test parts; None: nothing is learned.
     """
     weights = np.ones(len(rated)) if weight is None else weight
     by_user = {x.user: k for k, x in enumerate(timelines)}
     names = [{name: i for i, name in enumerate(x.names)} for x in timelines]
-    hidden = [set(np.asarray(x).tolist()) for x in keep_out] if keep_out is not None else None
+    hidden = [{} for _ in timelines] if learn_on is None else not_learned(learn_on)
     found = Found([])
     for r, w in zip(rated, weights, strict=True):
         user = by_user.get(r.user, by_user.get(f"{r.source}/{r.user}"))
@@ -198,8 +216,8 @@ def place_ratings(
         if not same or (r.current is not None and timeline.names[timeline.target[i]] != r.current):
             found.left_out["of a moment that is not in these timelines"] += 1
             continue
-        if hidden is not None and i + 1 in hidden[user]:
-            found.left_out["of a test moment"] += 1
+        if i + 1 in hidden[user]:
+            found.left_out[hidden[user][i + 1]] += 1
             continue
         if any(target not in names[user] for target, _ in r.plan):
             found.left_out["of a target that is not in these timelines"] += 1

@@ -192,7 +192,9 @@ class TrainConfig:
     ppo_value_clip: float = _setting(
         0.5, "how far a value may move in a rollout's updates, in standard deviations of the returns", "ppo"
     )
-    ppo_half_life: float = _setting(300.0, "seconds in which what is to come counts half", "ppo")
+    ppo_half_life: float = _setting(
+        0.0, "seconds in which what is to come counts half (0: it counts in full, as the reward does)", "ppo"
+    )
     ppo_lambda: float = _setting(0.9, "0 trusts the critic, 1 what was seen", "ppo")
     ppo_entropy: float = _setting(0.0, "weight of the entropy bonus", "ppo")
     ppo_kl: float = _setting(1.0, "divergence from the model at the start that is aimed at, nats", "ppo")
@@ -227,7 +229,12 @@ class TrainConfig:
     )
 
     history: int = _setting(Loading.history, "events in a prompt at least, twice as many at most", "text")
-    micro_batch: int = _setting(0, "states in one pass; an update sums up several (0: all at once)", "text")
+    micro_batch: int = _setting(
+        0,
+        "states in one pass; an update sums up several (0: all at once); it divides the batches of the run's "
+        "stages",
+        "text",
+    )
     quantize: str = _setting("none", "4bit: the base model in 4 bits, through bitsandbytes", "text", QUANTIZE)
     dtype: str = _setting("auto", "in which a model of a hub reads on the CPU once trained", "text", DTYPES)
 
@@ -416,7 +423,7 @@ def _check(config: TrainConfig, where: str) -> None:
         "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
         "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
         "kto_batch": 2, "seed": 0, "ppo_rollouts": 1, "ppo_lanes": 1, "ppo_steps": 2, "ppo_episode": 2,
-        "ppo_batch": 2, "ppo_lambda": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4,
+        "ppo_batch": 2, "ppo_lambda": 0, "ppo_half_life": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4,
         "ppo_validate": 1, "ppo_patience": 1, "group_states": 1, "group_plans": 2, "group_batch": 2,
         "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
         "history": 1, "micro_batch": 0, "preference_rounds": 1, "dpo_sft": 0,
@@ -440,7 +447,7 @@ def _check(config: TrainConfig, where: str) -> None:
     positive = [
         f.name
         for f in settings()
-        if f.name.endswith(("_lr", "_epochs", "_beta", "temperature", "_clip", "_half_life", "_kl"))
+        if f.name.endswith(("_lr", "_epochs", "_beta", "temperature", "_clip", "_kl"))
     ]
     for name in [*positive, "budget"]:
         if not getattr(config, name) > 0:
@@ -502,8 +509,19 @@ def _check_batches(config: TrainConfig, where: str) -> None:
             f"plans; give a multiple of {config.group_plans}, such as "
             f"{max(1, round(config.group_batch / config.group_plans)) * config.group_plans}"
         )
-    if "kto" in config.shared_stages and config.micro_batch == 1:
+    micro, least = config.micro_batch, 2 if "kto" in config.shared_stages else 1
+    if micro == 1 and least == 2:
         raise InputError(
             f"{where}: micro_batch is 1, and KTO compares the plans of one pass with each other; give 2 or "
             "more, or 0 for all of an update at once"
         )
+    batches = {} if config.init_adapter else {"sft_batch": config.sft_batch}
+    if config.preference:
+        batches |= {f"{config.preference}_batch": getattr(config, f"{config.preference}_batch")}
+    for name, batch in batches.items():
+        if micro and micro < batch and batch % micro:
+            fits = [x for x in range(least, micro) if not any(b % x for b in batches.values())]
+            raise InputError(
+                f"{where}: micro_batch {micro} does not divide {name} {batch}, so an update would not count "
+                f"{batch}; give one that does, such as {max(fits, default=0)}"
+            )

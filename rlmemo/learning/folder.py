@@ -27,6 +27,7 @@ from typing import Any
 
 from env.errors import InputError
 from env.private import FILE, make_private
+from rlmemo.learning.hold import hold
 
 PART = ".part"
 """How the name of a file or folder ends that is being written; what a killed process leaves of that kind
@@ -280,6 +281,7 @@ def new_folder(out: str | None, name: str) -> Path:
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; --out takes a folder that is new or empty")
     if path.is_dir() and any(not p.name.endswith(PART) for p in path.iterdir()):
+        hold(path)
         raise InputError(
             f"{path}: is there already and not empty; choose another --out, or continue it with "
             f"--out {path} --resume"

@@ -19,6 +19,7 @@ from rlmemo.feedback.learning import Feedback, with_ratings
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.grammar import pickable, plan_log_probs
+from rlmemo.learning.nothing import SAME, NoSignal, no_signal
 from rlmemo.learning.pairs import Picks, score
 from rlmemo.learning.states import Ground, States, prompts
 from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
@@ -83,7 +84,8 @@ def run_groups(
     feedback: Feedback | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Train the saved adapter with `method` ("grpo" or "rloo") on at most `group_states` of the states;
-    (peft model, what was found)."""
+    (peft model, what was found). Raises NoSignal where no two plans of a state differed in what they were
+    worth."""
     from datasets import Dataset
 
     from rlmemo.learning.adapters import trainable
@@ -100,6 +102,8 @@ def run_groups(
         {"prompt": [reading.text_of(p) for p in prompts(ground, states)], "state": list(range(len(states)))}
     )
 
+    met: dict[str, Any] = {"plans": 0, "spread": 0.0, "picked": False}
+
     def worth(completion_ids: list[list[int]], state: list[int], **_: Any) -> list[float | None]:
         """What each plan adds over keeping still, by forking the replay."""
         plans: list[dict[Picks, str]] = [{} for _ in range(len(states))]
@@ -112,6 +116,9 @@ def run_groups(
             ground,
             feedback,
         )
+        met["plans"] += len(said)
+        met["spread"] = max(met["spread"], *(float(np.ptp(one.rewards)) for one in scored))
+        met["picked"] |= any(said)
         found = {
             (int(row), plan): float(value)
             for row, one in zip(asked, scored, strict=True)
@@ -141,6 +148,10 @@ def run_groups(
         processing_class=tokenizer,
     )  # fmt: skip
     found = train(trainer, folder, method, interrupt, progress)
+    resumed = any(row.get("frac_reward_zero_std", 1.0) < 1.0 for row in folder.logged(method))
+    if met["spread"] < SAME and not resumed:
+        cold = bool(pickable(prompts(ground, states)).any())
+        raise NoSignal(no_signal(met["plans"], ground.world.budget_targets, cold=cold, picked=met["picked"]))
     return trainer.model, {**found, "states": len(states), "plans": len(states) * config.group_plans}
 
 

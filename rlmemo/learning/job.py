@@ -6,6 +6,7 @@ newest whole checkpoint.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -92,8 +93,8 @@ def _feedback(
     found = read_feedback(
         config.feedback, ground, start.reward, weight=config.feedback_weight, seed=config.seed, folder=folder
     )
-    display.say(found.sentence() if found else "feedback: no ratings of these timelines; going on without")
-    return found
+    display.say(found.sentence())
+    return found if found.placed else None
 
 
 def _threads(folder: RunFolder) -> None:
@@ -225,11 +226,32 @@ def _say_what_is_there(config: TrainConfig, folder: RunFolder, display: Display,
         if (path / name).exists():
             display.say(f"  {path / name}{'/' if (path / name).is_dir() else '':<4} {what}")
     display.say("next:")
-    zone = f" --tz {config.tz}" if config.tz else ""
-    compare = f"rlmemo.benchmark --timelines {config.timelines}{zone} --policies omnibox,oracle,{path}"
-    for command, what in {
-        compare: "more policies, and more budgets",
-        "rlmemo.train --timelines YOUR.csv": "learn from your own timeline",
-        "dashboard": "see predictions and rate them",
-    }.items():
+    for command, what in next_steps(config, path):
         display.say(f"  python -m {command}  # {what}")
+
+
+def next_steps(config: TrainConfig, path: Path) -> list[tuple[str, str]]:
+    """(command, what it is for): what to do with a run that has finished. The database is the one that the
+    run is noted in, or learned from; where there is none, the one that `predict` makes by itself."""
+    from env.cost import TYPICAL_BUDGET
+    from rlmemo.learning.record import database_of
+
+    database = database_of(config) or Path("rlmemo.db")
+    on = ["--timelines", config.timelines, *(["--tz", config.tz] if config.tz else [])]
+    costs = ["--cost", config.costs] if config.costs != "desktop" else []
+    budget = [f"--budget={config.budget:g}"] if config.budget != TYPICAL_BUDGET else []
+    runs = ["--runs", str(path.parent)] if path.parent != Path("runs") else []
+    steps = [
+        (
+            ["rlmemo.predict", *on, "--policy", str(path), "--db", str(database), *costs],
+            "predictions to rate",
+        ),
+        (["dashboard", "--db", str(database), *runs], "see them and rate them"),
+        (
+            ["rlmemo.benchmark", *on, "--policies", f"omnibox,oracle,{path}", *costs, *budget],
+            "more policies, and more budgets",
+        ),
+    ]
+    if config.timelines == "demo":
+        steps.append((["rlmemo.train", "--timelines", "YOUR.csv"], "learn from your own timeline"))
+    return [(shlex.join(command), what) for command, what in steps]

@@ -2,7 +2,8 @@
 
 Two ways of planning are read from the same model: its `own` plans, as it says them token by token, and
 plans by `threshold`, that is whatever it ranks above a probability that was tuned on validation. Which of
-the two the run's policy uses is chosen on validation too, and noted in `adapter/plan.json`.
+the two a stage uses is chosen on validation too, by one rule for all stages, so that the same adapter is
+worth the same in every row. The choice of the run's policy, its last stage, is in `adapter/plan.json`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rlmemo.feedback.judging import approved, with_approval
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.folder import RunFolder, write_atomic
+from rlmemo.learning.nothing import SAME
 from rlmemo.learning.start import Start
 from rlmemo.learning.states import Ground
 from rlmemo.policies.planners import THRESHOLDS, Planned, Window, replay_planned, sweep_windows
@@ -34,6 +36,10 @@ STAGE_NAMES = {
     "base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "ppo": "PPO", "grpo": "GRPO",
     "rloo": "RLOO", "users": "an adapter per user",
 }  # fmt: skip
+
+NO_SIGNAL = (
+    "no signal: whatever is planned, the reward is that of keeping still, so no planner was chosen by it"
+)
 
 
 @dataclass
@@ -86,19 +92,23 @@ def judge(start: Start, folder: RunFolder, ground: Ground, display: Display) -> 
         for done, (name, model) in enumerate(stages.items()):
             found[name] = validate(Ranked(name, model), ground, start.reward, config.seed)
             bar(done + 1, len(stages), None)
+        choices = {
+            name: with_approval(
+                folder.path / "adapter", stages[name], ground, start.reward, config.feedback_weight,
+                {"planner": found[name]["planner"], "threshold": found[name]["threshold"]["theta"]},
+                config.seed, config.feedback_keep,
+            )
+            for name in config.stages
+        }  # fmt: skip
         last = config.stages[-1]
-        own = found[last]["own"]["reward_per_open"] > found[last]["threshold"]["reward_per_open"]
-        choice = {"planner": "own" if own else "threshold", "threshold": found[last]["threshold"]["theta"]}
-        choice = with_approval(
-            folder.path / "adapter", stages[last], ground, start.reward, config.feedback_weight, choice,
-            config.seed, config.feedback_keep,
-        )  # fmt: skip
-        own = choice["planner"] == "own"
+        choice = choices[last]
         write_atomic(folder.path / "adapter" / "plan.json", json.dumps(choice, indent=1) + "\n")
-        bar.note = f"{last}: {'its own plans' if own else 'plans by threshold'}"
+        bar.note = f"{last}: {'its own plans' if choice['planner'] == 'own' else 'plans by threshold'}"
         bar.note += ", minding the ratings" if "strength" in choice else ""
+    if not any(one["signal"] for one in found.values()):
+        display.say(f"validation: {NO_SIGNAL}; a smaller --budget than {config.budget:g} leaves more to gain")
     with display.stage("test, beside the baselines") as bar:
-        evaluation = _test(start, folder, ground, stages, choice, bar)
+        evaluation = _test(start, folder, ground, stages, choices, bar)
     write_reports(start, folder, evaluation, found, choice)
     from rlmemo.report.terminal import result_table
 
@@ -132,8 +142,9 @@ def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
 
 
 def validate(policy: Ranked, ground: Ground, reward: Reward, seed: int) -> dict[str, Any]:
-    """What a stage is worth on validation: hr@1, hr@5, log loss, and the reward per open of its own plans
-    and of plans by the best threshold."""
+    """What a stage is worth on validation: hr@1, hr@5, log loss, the reward per open of its own plans and of
+    plans by the best threshold, which of the two it is to plan by ("planner"; ties: by threshold), and
+    whether rewards differed at all ("signal")."""
     windows, places, given = [], [], []
     for user, timeline in enumerate(ground.timelines):
         events = ground.split.validation[user]
@@ -150,7 +161,8 @@ def validate(policy: Ranked, ground: Ground, reward: Reward, seed: int) -> dict[
         given.append(np.where(place >= 0, ranking.probability[rows, np.maximum(place, 0)], ranking.none))
     if not windows:
         nothing = {"reward_per_open": 0.0}
-        return {"events": 0, "own": nothing, "threshold": {**nothing, "theta": THRESHOLDS[-1]}}
+        by = {**nothing, "theta": THRESHOLDS[-1]}
+        return {"events": 0, "own": nothing, "threshold": by, "planner": "threshold", "signal": False}
     place, p = np.concatenate(places), np.concatenate(given)
     weights = reward.weights(FIELDS)
     rewards = sweep_windows(windows, ground.world) @ weights / len(place)
@@ -159,13 +171,16 @@ def validate(policy: Ranked, ground: Ground, reward: Reward, seed: int) -> dict[
     for w in windows:
         planned = policy.model.plan(w.timeline, w.indices, w.costs, ground.world, seed=seed)
         own += float((replay_planned(w, ground.world, planned).table @ weights).sum())
+    own /= len(place)
     return {
         "events": len(place),
         "hr@1": float((place == 0).mean()),
         "hr@5": float(((place >= 0) & (place < 5)).mean()),
         "log_loss": float(-np.log(np.maximum(p, 1e-6)).mean()),
-        "own": {"reward_per_open": own / len(place)},
+        "own": {"reward_per_open": own},
         "threshold": {"reward_per_open": float(rewards[best]), "theta": float(THRESHOLDS[best])},
+        "planner": "own" if own > rewards[best] else "threshold",
+        "signal": bool(np.ptp(rewards) > SAME or abs(own) > SAME),
     }
 
 
@@ -174,7 +189,7 @@ def _test(
     folder: RunFolder,
     ground: Ground,
     stages: dict[str, Any],
-    choice: dict[str, Any],
+    choices: dict[str, dict[str, Any]],
     bar: Any,
 ) -> Evaluation:
     from rlmemo.policies import make_policies
@@ -182,13 +197,13 @@ def _test(
     config = start.config
     policies: list[Any] = make_policies(config.policies) if config.policies.strip() else []
     for stage in config.stages:
-        last = stage == config.stages[-1]
-        own = last and choice["planner"] == "own"
+        choice = choices[stage]
+        own = choice["planner"] == "own"
         how = "its own plans" if own else "plans by a threshold tuned on validation"
         made = (Planning if own else Ranked)(stage, stages[stage], note=f"{stage}: {how}")
         minding = approved(
             stages[stage], folder.path / "adapter", choice, stage, f"{stage}: {how}, minding the ratings"
-        ) if last else None  # fmt: skip
+        )
         policies.append(minding or made)
     setting = Setting(
         cost=config.costs,

@@ -72,6 +72,11 @@ def model_card(
         "users": f"an adapter for each of {state.get('users', {}).get('users', 0)} users, in use for "
         f"{state.get('users', {}).get('in_use', 0)}",
     }
+    learned |= {
+        stage: f"{stage.upper()}, which learned nothing ({state[stage]['nothing']})"
+        for stage in config.stages
+        if "nothing" in state.get(stage, {})
+    }
     planner = (
         "its own plans, said token by token"
         if choice["planner"] == "own"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from env.plans import FIELDS
@@ -11,6 +13,7 @@ from rlmemo.feedback.learning import Feedback
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.folder import RunFolder
+from rlmemo.learning.nothing import NoSignal, leave_as_it_was
 from rlmemo.learning.start import Start
 from rlmemo.learning.states import Ground, States
 from rlmemo.learning.training import Interrupt
@@ -42,6 +45,31 @@ def run_online(
     before = config.shared_stages[config.shared_stages.index(stage) - 1]
     adapter, base = folder.path / before, load_model(config.model)
     began = time.perf_counter()
+    try:
+        model, found = _trained(
+            stage, config, folder, ground, states, start, adapter, base, interrupt, display, feedback
+        )
+    except NoSignal as why:
+        leave_as_it_was(stage, before, str(why), folder, display)
+        return
+    found["adapter_sha256"] = save_adapter(model, folder.path / stage, config.model)
+    folder.finish(stage, {**found, "seconds": time.perf_counter() - began})
+
+
+def _trained(
+    stage: str,
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: Ground,
+    states: States,
+    start: Start,
+    adapter: Path,
+    base: tuple[Any, Any],
+    interrupt: Interrupt,
+    display: Display,
+    feedback: Feedback | None,
+) -> tuple[Any, dict[str, Any]]:
+    """(model, what was found). Raises NoSignal where all plans are worth the same."""
     if stage == "ppo":
         from rlmemo.feedback.playing import field as field_of
         from rlmemo.learning.ppo import run_ppo
@@ -52,19 +80,17 @@ def run_online(
         config = replace(config, ppo_rollouts=min(config.ppo_rollouts, enough))
         with display.stage(f"PPO on {config.ppo_rollouts * rollout} decisions") as bar:
             judge = Validation(ground, start, config.seed, _scorer(folder))
-            field = field_of(ground, start.reward, feedback)
+            field = field_of(ground, start.reward, feedback, config.ppo_half_life or math.inf)
             model, found = run_ppo(config, folder, field, judge, adapter, base, interrupt, bar)
             was, now = found["start_validation"], found["best_validation"]
             bar.note = f"{was:+.3f} to {now:+.3f} an open on validation"
-    else:
-        from rlmemo.learning.groups import run_groups
+        return model, found
+    from rlmemo.learning.groups import run_groups
 
-        with display.stage(f"{stage.upper()} on {config.group_plans} plans a state") as bar:
-            model, found = run_groups(
-                stage, config, folder, ground, states, start.reward, adapter, base, interrupt, bar, feedback
-            )
-    found["adapter_sha256"] = save_adapter(model, folder.path / stage, config.model)
-    folder.finish(stage, {**found, "seconds": time.perf_counter() - began})
+    with display.stage(f"{stage.upper()} on {config.group_plans} plans a state") as bar:
+        return run_groups(
+            stage, config, folder, ground, states, start.reward, adapter, base, interrupt, bar, feedback
+        )
 
 
 def _scorer(folder: RunFolder) -> Scorer:

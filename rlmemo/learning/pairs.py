@@ -35,7 +35,7 @@ Picks = tuple[tuple[int, int], ...]
 """A plan as the model says it: (place in the slate, delay bucket), sorted."""
 
 ORIGINS = (
-    "none", "greedy", "sampled", "top", "delayed", "slate", "in charge", "one less", "one more", "opened",
+    "none", "greedy", "sampled", "top", "delayed", "slate", "in charge", "one less", "one more",
 )  # fmt: skip
 """Where a plan may come from, besides the classical policies, whose plans bear their names."""
 
@@ -120,18 +120,19 @@ def propose(
     samples: int,
     temperature: float,
     charge: Sequence[Sequence[int]] | None = None,
-    opened: np.ndarray | None = None,
     baselines: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> list[dict[Picks, str]]:
     """The different plans of D states, each with the first way in which it came up (`ORIGINS`).
+
+    Nothing here knows what was opened next. Were it among the plans only where it came true, it would be
+    chosen there and never rejected elsewhere: replay would teach that whatever is named pays.
 
     first: float [D, size + 1], log-probability of each place as first pick, the last column "none".
     candidates: int [D, size]; warm: [D, size]. Warm and empty places are never picked.
     Greedy and sampled plans are the model's; `top` are its 1..K likeliest places at once; `delayed` its
     likeliest place at later delays; `slate` is the slate's own order, which no model has touched.
     charge: per state the places that the policy in charge picks; its plan with one pick less and with one
-    more of the likeliest. opened: int [D], place of what was opened next, -1 where it is not listed: alone,
-    and added to the plan in charge. baselines: by name of a classical policy, the places that it picks.
+    more of the likeliest. baselines: by name of a classical policy, the places that it picks.
     """
     valid = (candidates >= 0) & (np.asarray(warm) == 0)
     plans: list[dict[Picks, str]] = [{(): "none"} for _ in range(len(candidates))]
@@ -164,10 +165,6 @@ def propose(
                 _at_once(plan, [p for p in now if p != place], "one less")
             for place in likely[:3] if len(now) < picks else []:
                 _at_once(plan, [*now, place], "one more")
-        if opened is not None and opened[row] >= 0 and valid[row, opened[row]]:
-            _at_once(plan, [int(opened[row])], "opened")
-            if opened[row] not in now and len(now) < picks:
-                _at_once(plan, [*now, int(opened[row])], "opened")
         for name, places in (baselines or {}).items():
             _at_once(plan, [p for p in places[row] if valid[row, p]], name)
     return plans

@@ -2,8 +2,9 @@
 
     rollout      many episodes side by side, sampled from the policy in the world that its own plans made
                  (`rlmemo.learning.rollout`); rewards are credited to the plan that they follow from
-    advantages   GAE over the decisions of an episode, discounted by the clock, against a critic that sees
-                 more than the prompt, and what came next (`rlmemo.learning.value`); then normalised
+    advantages   GAE over the decisions of an episode, against a critic that sees more than the prompt, and
+                 what came next (`rlmemo.learning.value`); then normalised. Nothing is discounted, or credits
+                 and returns are by the same half-life
     updates      TRL's clipped loss with the mask of a plan in it, an entropy bonus and the divergence
                  from the model it began with, whose weight adapts; and the critic's clipped loss
     keeping      every few rollouts the policy's likeliest plans are played on validation; the best adapter
@@ -27,7 +28,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.folder import RunFolder
-from rlmemo.learning.grammar import plan_log_probs
+from rlmemo.learning.grammar import pickable, plan_log_probs
+from rlmemo.learning.nothing import SAME, NoSignal, no_signal
 from rlmemo.learning.rollout import AHEAD, Field, Rollout
 from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
 from rlmemo.learning.value import Critic, advantages, discounts, explained_variance
@@ -110,14 +112,19 @@ class EpisodeTrainer(GRPOTrainer):
         rng = np.random.default_rng([c.seed, 5, number])
         moments = self.field.draw(c.ppo_lanes, c.ppo_steps, c.ppo_episode, rng)
 
-        def say(prompts: np.ndarray, pickable: np.ndarray) -> Sampled:
-            return sample_plans(model, prompts, pickable, c.picks, 1.0, rng)
+        def say(prompts: np.ndarray, free: np.ndarray) -> Sampled:
+            return sample_plans(model, prompts, free, c.picks, 1.0, rng)
 
         return self.field.play(moments, c.picks, say)
 
     def warm_up(self, model: Any) -> None:
-        """Fit the critic to a rollout that nothing else is learned from."""
+        """Fit the critic to a rollout that nothing else is learned from. Raises NoSignal where all of its
+        plans are worth the same."""
         seen = self.play(model, WARM_UP)
+        if np.ptp(seen.reward) < SAME:
+            cold, picked = bool(pickable(seen.prompts).any()), bool((seen.place >= 0).any())
+            budget = self.field.ground.world.budget_targets
+            raise NoSignal(no_signal(len(seen), budget, cold=cold, picked=picked))
         returns = self.estimate(seen, np.zeros(len(seen)), lam=1.0)
         self.critic.fit(
             seen.features, returns, rate=self.config.ppo_critic_lr, passes=10, seed=self.config.seed
@@ -126,7 +133,7 @@ class EpisodeTrainer(GRPOTrainer):
     def estimate(self, played: Rollout, value: np.ndarray, lam: float) -> np.ndarray:
         """Advantages of a rollout, flat."""
         shape = (self.config.ppo_lanes, self.config.ppo_steps)
-        discount = discounts(played.gap_s, self.config.ppo_half_life)
+        discount = discounts(played.gap_s, self.field.half_life_s)
         reward, value, discount, last = (
             x.reshape(shape) for x in (played.reward, value, discount, played.last)
         )
@@ -150,6 +157,8 @@ class EpisodeTrainer(GRPOTrainer):
         returns = value + gained
         outcome = self.estimate(played, np.zeros(len(played)), 1.0)
         normal = (gained - gained.mean()) / (gained.std() + 1e-8)
+        if np.ptp(played.reward) < SAME:
+            normal[:] = 0.0  # what is left is the critic's own noise
         for name, column in {
             "advantages": normal, "returns": returns, "values": value, "features": played.features,
         }.items():  # fmt: skip

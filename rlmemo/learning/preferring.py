@@ -25,6 +25,7 @@ from rlmemo.learning.baselines import Baseline, fit_baselines
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
+from rlmemo.learning.nothing import SAME, leave_as_it_was, no_signal
 from rlmemo.learning.pairs import (
     Pair,
     Picks,
@@ -164,7 +165,7 @@ def score_plans(
         if feedback is not None:
             rows += preference_rows(
                 feedback, ground, one.method, offset=len(states),
-                limit=round(config.feedback_weight * replayed), seed=config.seed,
+                limit=_limit(one, replayed), seed=config.seed,
             )  # fmt: skip
         write_pairs(folder.path / one.file, rows)
         plans = sum(len(s.plans) for s in scored)
@@ -178,9 +179,34 @@ def score_plans(
         found |= {"in_charge": charge} if charge else {}
         found |= {"baselines": {b.name: b.found for b in baselines}} if baselines else {}
         found |= {"from_ratings": len(rows) - replayed} if feedback else {}
+        found["spread"] = max((float(np.ptp(s.rewards)) for s in scored), default=0.0)
         found["reward_by_origin"] = {origin: float(np.mean(r)) for origin, r in by_origin.items()}
         found |= {"best_reward": best, "seconds": time.perf_counter() - began}
         folder.finish(one.plans, found)
+
+
+def _limit(one: Round, replayed: int) -> int:
+    """How many rows from ratings there may be at most: as many as replay gave, times what a thumb counts;
+    where replay gave none, as many as it might have given."""
+    most = one.config.dpo_pairs if one.method == "dpo" else one.config.kto_plans
+    return round(one.config.feedback_weight * (replayed or most))
+
+
+def _nothing(one: Round, found: dict[str, Any], rows: Sequence[Any]) -> str:
+    """Why there is nothing to learn from; found: of the plans that were scored."""
+    config = one.config
+    if rows:
+        kind, other = ("good", "bad") if rows[0].good else ("bad", "good")
+        return f"all {len(rows)} plans that were kept are {kind} ones, and it needs {other} ones as well"
+    what = "two plans of a state differ" if one.method == "dpo" else "plan differs from its state's mean"
+    why = f"no {what} by --margin {config.margin:g}"
+    if found.get("spread", config.margin) < SAME:
+        different = found["plans"] > found["states"]
+        why = no_signal(found["plans"], config.budget, cold=different, picked=different)
+    if "from_ratings" in found:
+        why += "; and no rating is learned from"
+        why += " with --feedback-weight 0" if config.feedback_weight == 0 else ""
+    return why
 
 
 def propose_plans(
@@ -224,7 +250,6 @@ def propose_plans(
                 first, candidates, warm[index], asked[part], sample,
                 picks=config.picks, samples=config.plan_samples, temperature=config.temperature,
                 charge=None if now is None else _places(candidates, now),
-                opened=None if now is None else slates.answer[index],
                 baselines={
                     name: _places(candidates, targets[begun : begun + len(part)])
                     for name, targets in planned.items()
@@ -253,7 +278,6 @@ def train_round(
     """Train the adapter on what the round kept."""
     if one.stage in folder.state():
         return
-    from rlmemo.learning.adapters import weights_file
     from rlmemo.learning.preference import run_dpo, run_kto
     from rlmemo.learning.sft import save_adapter
     from rlmemo.policies.language import load_model
@@ -262,12 +286,9 @@ def train_round(
     rows = read_pairs(folder.path / one.file, Pair if method == "dpo" else Verdict)
     adapter = folder.path / one.adapter
     if not rows or (method == "kto" and len({r.good for r in rows}) < 2):
-        display.say(
-            f"{method.upper()} has nothing to learn from: no two plans differ by --margin {config.margin:g}"
+        leave_as_it_was(
+            one.stage, one.adapter, _nothing(one, folder.state()[one.plans], rows), folder, display
         )
-        with folder_atomic(folder.path / one.stage) as part:
-            shutil.copytree(adapter, part, dirs_exist_ok=True)
-        folder.finish(one.stage, {"steps": 0, "adapter_sha256": sha256(weights_file(adapter))})
         return
     what = "pairs" if method == "dpo" else "plans"
     which = f", round {one.number + 1} of {one.rounds}" if one.rounds > 1 else ""

@@ -83,15 +83,10 @@ def _row(store: Store, folder: str, config: TrainConfig, settings: dict[str, Any
 def _learned(start: Start, database: Path) -> dict[str, Any]:
     """From when to when the events lie that are learned from or chosen by (unix seconds), and what of it
     all comes from `database`."""
-    last = [
-        float(timeline.t[events].max())
-        for part in (start.split.train, start.split.validation)
-        for timeline, events in zip(start.timelines, part, strict=True)
-        if len(events)
-    ]
+    from rlmemo.learning.start import learned_span
+
     return {
-        "from": min(float(t.t[0]) for t in start.timelines if len(t)),
-        "until": max(last),
+        **learned_span(start.timelines, start.split),
         "events_of_this_database": _same(start.config.timelines, database),
         "ratings_of_this_database": _same(start.config.feedback, database),
     }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlmemo.learning.judgement import STAGE_NAMES
+from rlmemo.learning.judgement import NO_SIGNAL, STAGE_NAMES
 from rlmemo.report.evaluation import evaluation_page, evaluation_sections, facts, headlines
 from rlmemo.report.figures import curves
 from rlmemo.report.page import Page, Section, Table
@@ -72,6 +72,9 @@ def _run_facts(start: Start, state: dict[str, Any]) -> list[tuple[str, str]]:
         if stage == "users":
             made.append((STAGE_NAMES[stage], f"{found.get('in_use', 0)} of {found.get('users', 0)} in use"))
             continue
+        if "nothing" in found:
+            made.append((STAGE_NAMES[stage], f"learned nothing: {found['nothing']}"))
+            continue
         amount = next((found[k] for k in ("decisions", "states", "pairs", "plans") if found.get(k)), 0)
         what = {"sft": "states", "dpo": "pairs", "kto": "plans", "ppo": "decisions"}.get(stage, "states")
         made.append(
@@ -86,7 +89,7 @@ def _run_facts(start: Start, state: dict[str, Any]) -> list[tuple[str, str]]:
 _STAGES_TEXT = (
     "Before and after every stage, on the validation part, which no stage has learned from. The threshold is "
     "chosen on the same events, so its reward here is a little too kind; the test part below has the last "
-    "word."
+    "word. Every stage plans by whichever of its two ways does better here."
 )
 
 
@@ -105,14 +108,19 @@ def _stages(stages: tuple[str, ...], state: dict[str, Any], found: dict[str, Any
                 f"{v['threshold']['reward_per_open']:.4f}",
                 f"{v['threshold']['theta']:g}",
                 f"{v['own']['reward_per_open']:.4f}",
+                "its own" if v["planner"] == "own" else "threshold",
             ]
         )
     if not rows:
         return None
-    columns = ("stage", "hr@1", "hr@5", "log loss", "reward by threshold", "threshold", "reward of own plans")
+    signal = any(v.get("signal") for v in found.values())
+    columns = (
+        "stage", "hr@1", "hr@5", "log loss", "reward by threshold", "threshold", "reward of own plans",
+        "plans by",
+    )  # fmt: skip
     return Section(
         title="What each stage brought",
-        text=[_STAGES_TEXT],
+        text=[_STAGES_TEXT, *([] if signal else [f"Here: {NO_SIGNAL}."])],
         parts=(Table(columns, rows, caption="validation; rewards per open"),),
     )
 

@@ -5,12 +5,14 @@ warm. What the user does is recorded, so the moments of a whole rollout are know
 prompts are encoded at once; only what is in memory depends on the policy, and that is filled in step by step.
 The world of a step is the actual one: what the policy's own earlier plans have made of it.
 
-Rewards are the environment's, credited to the plan that they follow from (`env.credit`): they sum to the
-reward of the episode in the accounting, up to the end of the training part, where what is unused is wasted.
+Rewards are the environment's, credited to the plan that they follow from (`env.credit`): undiscounted they
+sum to the reward of the episode in the accounting, up to the end of the training part, where what is unused
+is wasted.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,10 +78,10 @@ class Rollout:
 
 
 class Field:
-    """The training part of a ground, ready to be played on."""
+    """The training part of a ground, ready to be played on. half_life_s: see `env.credit.credits`."""
 
-    def __init__(self, ground: Ground, reward: Reward) -> None:
-        self.ground, self.reward = ground, reward
+    def __init__(self, ground: Ground, reward: Reward, half_life_s: float = math.inf) -> None:
+        self.ground, self.reward, self.half_life_s = ground, reward, half_life_s
         self.weights = reward.weights(FIELDS)
         self.users = [u for u, events in enumerate(ground.split.train) if len(events) > 1]
         self.parts: dict[int, Timeline] = {}
@@ -212,7 +214,7 @@ class Field:
                 later[:, 0] = when
                 made = credits(
                     self.parts[user], self.costs[user], self.worlds[user], Plans(target, when),
-                    Plans(several, later), first=first,
+                    Plans(several, later), first=first, half_life_s=self.half_life_s,
                 ) @ self.weights  # fmt: skip
                 reward[lane, rows] = made[:, 0]
                 ahead[lane, rows] = made[:, 1:]

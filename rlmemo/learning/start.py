@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,21 +23,25 @@ from env.cost import WorldConfig, cost_model
 from env.errors import InputError
 from env.private import make_private
 from env.sources import Loaded, load_timelines
+from env.sources.held import Kind
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
 from reward import Reward, parse_reward
 from rlmemo.learning.config import ONLINE, TrainConfig
 from rlmemo.learning.folder import RunFolder, write_atomic
+from rlmemo.learning.hold import Hold, hold
 from rlmemo.policies import hub
-from rlmemo.store import open_store
+from rlmemo.store import check_store, open_store
+from rlmemo.store_file import check_folder
 
-LEAST_TRAINING, LEAST_TEST = 30, 5
+LEAST_TRAINING, LEAST_VALIDATION, LEAST_TEST = 30, 1, 5
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "numba", "lightgbm")
 
 
 @dataclass(frozen=True)
 class Start:
-    """A run that can begin: its settings and what was loaded for them."""
+    """A run that can begin: its settings and what was loaded for them. hold: keeps other commands out of
+    its folder."""
 
     config: TrainConfig
     loaded: Loaded
@@ -44,6 +49,7 @@ class Start:
     reward: Reward
     world: WorldConfig
     resumed: bool
+    hold: Hold | None = None
 
     @property
     def timelines(self) -> list[Timeline]:
@@ -55,6 +61,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
 
     Raises InputError for whatever cannot be trained on; nothing is written then.
     """
+    held = hold(path) if resume else None
     try:
         reward = parse_reward(config.reward)
     except ValueError as error:
@@ -71,11 +78,12 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     check_before(config)
     check_reporter(config.report_to)
     if config.db is not None:
-        open_store(config.db).close()
+        check_database(Path(config.db))
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     check_size(loaded, split)
     met = found_here(config, loaded)
+    met["timelines"]["learned"] = learned_span(loaded.timelines, split)
     folder = RunFolder(path)
     if resume:
         _check_same(folder, met)
@@ -88,8 +96,11 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
             make_private(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
+        held = hold(path)
+        if folder.config_file.exists():
+            raise InputError(f"{path}: another command has begun a run here; choose another --out")
         _write_config(folder, config, met)
-    return Start(config, loaded, split, reward, world, resume)
+    return Start(config, loaded, split, reward, world, resume, held)
 
 
 def check_model(config: TrainConfig) -> None:
@@ -134,6 +145,8 @@ def check_before(config: TrainConfig) -> None:
             f"--feedback {config.feedback}: there is no such file; predict and rate first: python -m "
             f"rlmemo.predict --db {config.feedback}, then python -m dashboard --db {config.feedback}"
         )
+    if config.feedback is not None:
+        open_store(config.feedback, make=False).close()
     if config.init_adapter is None:
         return
     run = Path(config.init_adapter)
@@ -151,6 +164,15 @@ def check_before(config: TrainConfig) -> None:
         )
 
 
+def check_database(path: Path) -> None:
+    """Raises InputError where a run cannot be noted at `path`. None is made there yet."""
+    if path.exists():
+        if check_store(path) is not Kind.EMPTY:
+            open_store(path).close()
+    else:
+        check_folder(path)
+
+
 def check_policies(policies: str) -> None:
     """Raises InputError for a baseline that does not exist."""
     names = [p.strip() for p in policies.split(",") if p.strip()]
@@ -164,14 +186,16 @@ def check_policies(policies: str) -> None:
 
 
 def check_size(loaded: Loaded, split: Split) -> None:
-    """Raises InputError where there is too little to learn from or to test on."""
+    """Raises InputError where there is too little to learn from, to choose by or to test on."""
     counts = split.counts()
     events = sum(map(len, loaded.timelines))
-    if counts["train"] < LEAST_TRAINING or counts["test"] < LEAST_TEST:
+    least = {"train": LEAST_TRAINING, "validation": LEAST_VALIDATION, "test": LEAST_TEST}
+    if any(counts[part] < n for part, n in least.items()):
         raise InputError(
             f"{loaded.name}: {events} events (repeats collapsed) of {len(loaded.timelines)} user(s) leave "
-            f"{counts['train']} for training and {counts['test']} for the test; {LEAST_TRAINING} and "
-            f"{LEAST_TEST} are needed, so record more, or try --timelines demo"
+            f"{counts['train']} for training, {counts['validation']} for validation and {counts['test']} for "
+            f"the test; {LEAST_TRAINING}, {LEAST_VALIDATION} and {LEAST_TEST} are needed, so record "
+            "more (parts are cut within each user), or try --timelines demo"
         )
 
 
@@ -184,6 +208,17 @@ def fingerprint(timelines: list[Timeline]) -> str:
         for column in (x.t, x.target, x.kind):
             digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
+
+
+def learned_span(timelines: Sequence[Timeline], split: Split) -> dict[str, float]:
+    """From when to when (unix seconds) the events lie that a run learns from or chooses by."""
+    last = [
+        float(timeline.t[events].max())
+        for part in (split.train, split.validation)
+        for timeline, events in zip(timelines, part, strict=True)
+        if len(events)
+    ]
+    return {"from": min(float(t.t[0]) for t in timelines if len(t)), "until": max(last)}
 
 
 def found_here(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:

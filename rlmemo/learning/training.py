@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -113,8 +114,7 @@ def arguments(
         "per_device_train_batch_size": batch,
         "num_train_epochs": getattr(config, f"{stage}_epochs"),
         "learning_rate": getattr(config, f"{stage}_lr"),
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": max(1, steps // 20),
+        "warmup_steps": steps // 20,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "seed": seed,
@@ -165,6 +165,7 @@ def train(
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_watch(folder, stage, interrupt, progress))
     trainer.create_model_card = lambda *_, **__: None  # the run writes its own
+    trainer.create_scheduler = partial(_schedule, trainer)
     _save_or_say(trainer, path)
     with interrupt.watched():
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -172,6 +173,28 @@ def train(
     if interrupt.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped
     return {"steps": trainer.state.global_step, "loss": float(result.training_loss)}
+
+
+def rate_of(update: int, warm: int, updates: int) -> float:
+    """Share of the learning rate that update 0, 1, … of `updates` gets: up over the first `warm`, then down
+    along a cosine. Never 0: transformers' own schedule gives it to the first update, so a stage of one would
+    learn nothing."""
+    if update < warm:
+        return (update + 1) / (warm + 1)
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (update - warm) / max(1, updates - warm)))
+
+
+def _schedule(trainer: Any, num_training_steps: int, optimizer: Any = None) -> Any:
+    """In place of `Trainer.create_scheduler`."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    if trainer.lr_scheduler is None:
+        warm = trainer.args.get_warmup_steps(num_training_steps)
+        trainer.lr_scheduler = LambdaLR(
+            optimizer or trainer.optimizer, lambda update: rate_of(update, warm, num_training_steps)
+        )
+        trainer._created_lr_scheduler = True
+    return trainer.lr_scheduler
 
 
 def no_code(checkpoint: Path) -> str | None:

@@ -69,10 +69,11 @@ class Critic(torch.nn.Module):
 
 
 def discounts(gap_s: np.ndarray, half_life_s: float) -> np.ndarray:
-    """Discount from each decision to the next, float64: halved every `half_life_s` seconds of the clock.
+    """Discount from each decision to the next, float64: halved every `half_life_s` seconds of the clock, 1
+    where that is infinite.
 
-    Events come seconds or hours apart; what a plan does to later plans ends with what it holds in memory,
-    and that ends with time and not with the number of events.
+    Events come seconds or hours apart, so a discount goes by the clock and not by the number of events. The
+    rewards have to be credits with the same half-life (`env.credit`), or the order of plans is turned round.
     """
     halved: np.ndarray = 0.5 ** (np.asarray(gap_s, np.float64) / half_life_s)
     return halved

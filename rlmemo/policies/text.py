@@ -203,7 +203,7 @@ class TextReading:
             "bf16": self.on_gpu,
             "gradient_checkpointing": self.on_gpu,
             "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": max(1, round(batch / micro)),
+            "gradient_accumulation_steps": batch // micro,
         }
 
     def _tell(self, timeline: Timeline, slates: Slates) -> _Told:

@@ -1,0 +1,178 @@
+"""What the pages say: whole sentences, about the right card, and of every policy in its own picture."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard_in_browser import Server, new_page, shown, vote
+from predictions_to_rate import fill
+
+from dashboard.plots import traded
+from dashboard.runs import Value, read_run
+
+Policies = dict[str, dict[str, Value]]
+
+
+def standing(**at: tuple[float, float]) -> Policies:
+    return {
+        name: {
+            "wasted_mb_minutes_per_open": Value(waste, waste, waste),
+            "hit_rate": Value(hits, hits, hits),
+        }
+        for name, (waste, hits) in at.items()
+    }
+
+
+def sweep(*points: tuple[float, float]) -> dict[str, list[float]]:
+    return {
+        "wasted_mb_minutes_per_open": [waste for waste, _ in points],
+        "hit_rate": [hits for _, hits in points],
+    }
+
+
+def test_who_stands_at_zero_keeps_its_curve() -> None:
+    policies = standing(none=(0, 0), markov1=(3, 0.1), dpo=(0, 0), mru=(0, 0), own=(0, 0.2))
+    sweeps = {
+        "dpo": sweep((5, 0.3), (1, 0.1), (0, 0)),
+        "mru": sweep((0, 0), (0, 0)),
+        "markov1": sweep((3, 0.1)),
+    }
+    rows, points = traded(policies, sweeps)
+    assert rows == [("markov1", 3, 0.1), ("dpo", 0, 0), ("own", 0, 0.2)]
+    assert [x for x in points if x[0] == "dpo"] == [("dpo", 5, 0.3), ("dpo", 1, 0.1), ("dpo", 0, 0)]
+    assert traded(standing(dpo=(0, 0)), {"dpo": sweep((5, 0.3))})[0] == [("dpo", 0, 0)]
+    assert traded(standing(dpo=(0, 0)), {}) == ([], [])
+
+
+def report(path: Path) -> None:
+    """A run that chose to keep still: by a lower threshold it would have had hits."""
+    value = {"value": 0.0, "ci95": [0.0, 0.0]}
+    some = {"value": 0.2, "ci95": [0.1, 0.3]}
+    keys = ("hr@1", "wasted_mb_minutes_per_open", "hit_rate")
+    curves = {k: [0.4, 0.2, 0.0] for k in ("wasted_mb_minutes_per_open", "hit_rate")}
+    path.write_text(
+        json.dumps(
+            {
+                "timelines": "x",
+                "policies": {"dpo": dict.fromkeys(keys, value), "markov1": dict.fromkeys(keys, some)},
+                "curves": {"dpo": curves, "markov1": curves},
+                "notes": [
+                    "dpo: plans by a threshold tuned on validation, and never prewarms",
+                    "<b>odd</b>",
+                    3,
+                ],
+            }
+        )
+    )
+
+
+def test_what_a_report_notes_is_read(tmp_path: Path) -> None:
+    report(tmp_path / "a.json")
+    assert read_run(tmp_path / "a.json").notes[1:] == ["<b>odd</b>"]
+    (tmp_path / "b.json").write_text('{"policies": {}, "notes": {"a": 1}}')
+    assert read_run(tmp_path / "b.json").notes == []
+
+
+@pytest.mark.browser
+def test_a_run_that_keeps_still_is_in_its_own_picture(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    (tmp_path / "runs").mkdir()
+    report(tmp_path / "runs" / "a.json")
+    server = start(tmp_path / "none.db")
+    page = new_page(browser)
+    page.goto(f"{server.url}/policies")
+    page.wait_for_selector("[data-testid=trade]")
+    assert "At zero, as it never prewarms: dpo." in page.inner_text("[data-testid=trade]")
+    notes = page.get_by_test_id("note").all_inner_texts()
+    assert notes == ["dpo: plans by a threshold tuned on validation, and never prewarms.", "<b>odd</b>."]
+
+
+@pytest.mark.browser
+def test_undo_speaks_of_the_card_that_was_taken_back(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(fill(tmp_path / "a.db"))
+    page = new_page(browser)
+    page.goto(server.url)
+
+    def picks() -> str:
+        return ", ".join(page.locator("[data-testid=card] .pick b").all_inner_texts())
+
+    def when() -> str:
+        text: str = page.inner_text("[data-testid=card] .when")
+        return text
+
+    first = (when(), picks())
+    vote(page, 1, key=True)
+    second, number = (when(), picks()), shown(page)
+    vote(page, 0, key=True)
+    page.keyboard.press("u")
+    page.wait_for_selector(f"[data-testid=card][data-prediction='{number}']")
+    note = page.inner_text("[data-testid=note]")
+    assert note == f"Taken back: your no to {second[0]} ({second[1]}). It is asked again above."
+    last = page.inner_text("[data-testid=last]")
+    assert last.startswith(f"Your vote before that, on {first[0]} ({first[1]}): You said yes.")
+    # With nothing before it, the note stands alone.
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_selector("[data-testid=note]:has-text('your yes to')")
+    assert page.get_by_test_id("last").count() == 0
+
+
+def test_words_stand_apart(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    from rlmemo import ratings
+    from rlmemo.store import open_store
+
+    db = fill(tmp_path / "a.db")
+    with open_store(db) as store:
+        for told in (False, True):
+            showing = ratings.show_next(store, "a rater with a name that is longer than any column here", 0.5)
+            assert showing is not None
+            if told:
+                ratings.tell(store, showing)
+            ratings.rate(store, showing, 1)
+    said = cli("rlmemo.feedback", "show", "--db", str(db)).stdout
+    assert re.search(r"knowing +blind +1 ", said)
+    assert re.search(r"knowing +outcome known +1 ", said)
+    assert re.search(r"any column here +2 ", said)
+
+
+@pytest.mark.browser
+def test_sentences_end(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
+    """What stands below and between the pictures is whole sentences, on every page."""
+    from env.sources import load_timelines
+    from rlmemo.store import open_store
+
+    (tmp_path / "runs" / "unfinished").mkdir(parents=True)
+    (tmp_path / "runs" / "unfinished" / "config.yaml").touch()
+    report(tmp_path / "runs" / "a.json")
+    db = fill(tmp_path / "a.db")
+    with open_store(db) as store:
+        store.add_timelines(load_timelines("demo", weeks=1, collapsed=False))
+    server = start(db)
+    page = new_page(browser)
+    page.goto(server.url)
+    vote(page, 0, key=True)
+    page.keyboard.press("u")
+    page.get_by_test_id("note").wait_for()
+    vote(page, 0, key=True)
+    seen = 0
+    for name in ("", "days", "policies", "train", "privacy"):
+        page.goto(f"{server.url}/{name}")
+        page.wait_for_selector("h1, [data-testid=card]")
+        page.wait_for_timeout(2500)
+        texts = page.locator(
+            ":not(.card) > div.quiet, .candidates div.quiet, .band, [data-testid=stCaptionContainer], "
+            "[data-testid=stAlert], [data-testid=note], [data-testid=trade]"
+        ).all_inner_texts()
+        seen += len(texts)
+        unended = [text for text in texts if text.strip() and not re.search(r"[.!?…]\)?$", text.strip())]
+        assert unended == []
+        whole = page.inner_text("body")
+        assert not re.search(r"\b1 (ratings|opens|predictions|votes)\b", whole)
+    assert seen > 8

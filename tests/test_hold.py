@@ -1,0 +1,96 @@
+"""One command at a time writes into a run folder; a killed one lets go, and reading is free."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from env.errors import InputError
+from rlmemo.learning.hold import hold
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+SMALL = (
+    "--timelines", "demo", "--method", "sft", "--sft-states", "64", "--sft-batch", "16", "--lora-rank", "2",
+    "--policies", "none",
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+
+
+def holding(folder: Path) -> subprocess.Popen[str]:
+    code = f"""if True:
+        import sys
+        from pathlib import Path
+        from rlmemo.learning.hold import hold
+        kept = hold(Path({str(folder)!r}))
+        print("held", flush=True)
+        sys.stdin.readline()"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    child.kill()
+    child.communicate()
+
+
+def test_another_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    child = holding(tmp_path)
+    with pytest.raises(InputError, match="another command is writing"):
+        hold(tmp_path)
+    end(child)
+    first = hold(tmp_path)
+    assert hold(tmp_path) is first  # the same command may ask again
+    assert list(tmp_path.iterdir()) == []  # there is no lock file
+
+
+def test_a_command_may_be_stopped_and_the_next_one_goes_on_at_once(tmp_path: Path) -> None:
+    for _ in range(3):
+        end(holding(tmp_path))
+    held = hold(tmp_path)
+    del held
+    end(holding(tmp_path))
+
+
+@pytest.mark.slow
+def test_two_trainings_on_one_folder(cli: Cli, tmp_path: Path, repo_root: Path) -> None:
+    run = tmp_path / "run"
+    first = subprocess.Popen(
+        [sys.executable, "-m", "rlmemo.train", *SMALL, "--out", "run"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 120
+        while not (run / "config.yaml").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "the-same").symlink_to(run)  # what --resume alone finds
+        before = {p: p.stat().st_mtime_ns for p in (run / "config.yaml",)}
+        for line in (("--out", "run", "--resume"), ("--resume",), (*SMALL, "--out", "run")):
+            second = cli("rlmemo.train", *line)
+            assert (second.returncode, second.stderr.count("\n")) == (2, 1), second.stderr
+            assert "another command is writing into this run folder" in second.stderr
+            assert first.poll() is None
+        assert {p: p.stat().st_mtime_ns for p in before} == before
+    finally:
+        first.kill()
+        first.wait()
+    done = cli("rlmemo.train", "--out", "run", "--resume")
+    assert done.returncode == 0, done.stderr
+    child = holding(run)
+    read = cli("rlmemo.predict", "--timelines", "demo", "--policy", "run", "--db", "a.db", "--n", "3")
+    end(child)
+    assert read.returncode == 0, read.stderr
