@@ -27,6 +27,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from env.errors import InputError, run_main
+from env.options import Parser
+from env.private import private_files
 from env.sources.held import Kind, kind_of
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
@@ -36,7 +38,7 @@ DEFAULT_DB = "rlmemo.db"
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m dashboard",
         description="Rate predictions, look at your days, compare policies, train, forget.",
         epilog=f"Bound to anything but this machine it needs a token of {SHORTEST_TOKEN} characters or more "
@@ -148,6 +150,7 @@ def addresses(address: str, port: int, token: str | None, given: bool) -> tuple[
     return (f"{plain}  (asks for the token in {TOKEN_VARIABLE})" if given else full), full
 
 
+@private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     db = check_db(args.db)

@@ -7,7 +7,6 @@ training that is under way from one that has ended, however it ended.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
@@ -19,6 +18,14 @@ from pathlib import Path
 
 from env.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+NO_LOCKS = (
+    "on Windows no training can be started from here, because this page could not tell whether it still "
+    "runs; start it in a terminal: python -m rlmemo.train"
+)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 TAIL_BYTES = 6000
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -40,6 +47,8 @@ class Job:
 def start(runs: Path, name: str, arguments: Sequence[str]) -> Job:
     """Start `python -m rlmemo.train --out runs/NAME ARGUMENTS`. Raises InputError for a name that cannot be
     a folder's or is taken, and where another training is under way: two would only slow each other."""
+    if fcntl is None:
+        raise InputError(NO_LOCKS)
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name for a run; use letters, digits, dots, dashes, at most 60")
     folder, log = runs / name, runs / f"{name}.log"
@@ -148,6 +157,8 @@ def _job(log: Path) -> Job:
 
 
 def _locked(log: Path) -> bool:
+    if fcntl is None:
+        return False
     with log.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Value:
-    """A metric's value with its 95 % interval (equal to the value where the report has none)."""
+    """A metric's value with its 95 % interval (NaN where the report has none)."""
 
     value: float
     low: float
@@ -153,7 +153,7 @@ def read_value(node: Any) -> Value | None:
     ):
         low, high = float(interval[0]), float(interval[1])
     else:
-        low = high = value
+        low = high = math.nan
     return Value(value, low, high) if math.isfinite(value) else None
 
 

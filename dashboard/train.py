@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from pathlib import Path
 
@@ -207,7 +208,8 @@ def _before_and_after(job: jobs.Job) -> None:
             for metric, (_, write) in COMPARED.items():
                 v = found.get(metric)
                 half = (v.high - v.low) / 2 if v else 0.0
-                cells.append(f"{write.format(v.value)} ± {write.format(half)}" if v else "–")
+                known = f" ± {write.format(half)}" if math.isfinite(half) else ""
+                cells.append(write.format(v.value) + known if v else "–")
             rows.append(cells)
         look.table(["on the test part", *(x for x, _ in COMPARED.values())], rows, numeric={1, 2, 3, 4})
     for note in runs.read_run(job.folder).notes:
@@ -273,4 +275,6 @@ def _estimate(where: Setting, folder: Path, file: Path) -> str:
 
 def _with_interval(node: object) -> str:
     v = runs.read_value(node)
-    return "–" if v is None else f"{v.value:.0%} ({v.low:.0%} to {v.high:.0%})"
+    if v is None:
+        return "–"
+    return f"{v.value:.0%} ({v.low:.0%} to {v.high:.0%})" if math.isfinite(v.low) else f"{v.value:.0%} (–)"

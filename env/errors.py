@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from env.private import private_files
+
 
 class InputError(ValueError):
     """Input that was given by a person and cannot be used; the message is shown to them as it is."""
@@ -15,10 +17,11 @@ def run_main(main: Callable[[], int | None]) -> None:
     """Run a command line's `main` and leave the process with its exit status.
 
     InputError becomes one line on stderr and status 2; Ctrl-C becomes status 130; a closed pipe
-    (`… | head`) is no error.
+    (`… | head`) is no error. What it writes is private, see `env.private`.
     """
     try:
-        sys.exit(main() or 0)
+        with private_files():
+            sys.exit(main() or 0)
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

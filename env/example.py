@@ -8,11 +8,11 @@ the same numbers.
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 
 from env.cost import Costs, WorldConfig
+from env.errors import run_main
+from env.options import Parser
 from env.plans import OUTCOME_NAMES, Plans
 from env.timeline import Event, Timeline
 
@@ -72,9 +72,9 @@ def table() -> str:
 
 def main() -> None:
     """Print the tables."""
-    argparse.ArgumentParser(prog="python -m env.example", description=__doc__.split("\n")[0]).parse_args()
+    Parser(prog="python -m env.example", description=__doc__.split("\n")[0]).parse_args()
     print(table(), end="")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -104,7 +104,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     | config | WorldConfig() | budget, ttl, K, delays; a `WorldConfig` or a mapping of its fields |
     | costs | "desktop" | a cost preset or a `CostModel` |
     | reward | "net_seconds" | what `reward.parse_reward` takes; must be linear |
-    | render_mode | None | "ansi": `render()` returns text; "human": every step is printed |
+    | render_mode | None | "ansi": `render()` is text; "rgb_array": a picture; "human": prints steps |
 
     `reset(options={"user": U, "episode": E})` plays user U's episode number E (either may be left out).
 
@@ -121,7 +121,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": ["ansi", "human"],
+        "render_modes": ["ansi", "human", "rgb_array"],
         "render_fps": 1,
     }
 
@@ -142,7 +142,8 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InputError(f"render_mode {render_mode!r} is none of ansi, human")
+            modes = ", ".join(self.metadata["render_modes"])
+            raise InputError(f"render_mode {render_mode!r} is none of {modes}")
         if slate_size < 1:
             raise InputError(f"slate_size is {slate_size}; give 1 or more")
         self.render_mode = render_mode
@@ -240,10 +241,14 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             self._print()
         return self._observation(out), reward, self._done, False, {"outcome": record, "event": self._i}
 
-    def render(self) -> str | None:  # type: ignore[override]
-        """The picture of this moment as text ("ansi"); "human" has printed it already."""
+    def render(self) -> str | np.ndarray | None:  # type: ignore[override]
+        """This moment as text ("ansi") or as a picture ("rgb_array"); "human" has printed it already."""
         if self.render_mode == "ansi":
             return self.describe()
+        if self.render_mode == "rgb_array":
+            from env.render import picture
+
+            return picture(self)
         if self.render_mode is None:
             gymnasium.logger.warn('render() needs gymnasium.make(..., render_mode="ansi") or "human"')
         return None

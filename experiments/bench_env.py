@@ -30,6 +30,9 @@ from statistics import median
 
 import numpy as np
 
+from env.errors import run_main
+from env.options import Parser
+
 
 def stepper(name: str, steps: int, **given: object) -> Callable[[], float]:
     """A function that walks `steps` random steps and returns steps per second."""
@@ -154,7 +157,7 @@ def parts(spec: str, steps: int = 2000) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=50_000, help="environment steps per repeat")
@@ -184,4 +187,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

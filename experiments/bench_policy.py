@@ -29,7 +29,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,8 +40,10 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
+from env.options import Parser
 from env.slate import Slates
 from env.timeline import Timeline
+from rlmemo.evaluate import peak_rss_mb
 from rlmemo.policies.readings import SlotReading
 from rlmemo.policies.text_prompt import KEEP
 
@@ -212,7 +213,7 @@ def measure(ways: Ways, starts: np.ndarray, each: int, generated: int, plans: bo
         "apart": float(f"{np.abs(a - b).max():.1e}"),
         "dtype": str(ways.model.dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in ways.model.parameters()),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": round(peak_rss_mb()),
     }
 
 
@@ -264,7 +265,7 @@ def text_model(shape: dict[str, Any], timeline: Timeline, dtype: str, keep: int 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n")[0] if __doc__ else "",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

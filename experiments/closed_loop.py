@@ -31,7 +31,10 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
+from env.options import Parser
 from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_use
+from rlmemo.bootstrap import Estimate
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
@@ -180,6 +183,8 @@ def bootstrap(data: Data, one: HeldOut, before: HeldOut, replicates: int = 400) 
         "hits_per_open": per_open(one.hit), "wasted_per_open": per_open(one.wasted),
         "reward_per_open": reward, "reward_change": reward - reward_before,
     }  # fmt: skip
+    if groups < 2:  # one session can only be drawn as it is
+        return {name: [float(x[0]), float("nan"), float("nan")] for name, x in found.items()}
     return {name: [float(x[0]), *np.quantile(x[1:], [0.025, 0.975]).tolist()] for name, x in found.items()}
 
 
@@ -354,7 +359,7 @@ def _best(windows: list[Any], data: Data) -> float:
 
 def show(x: list[float], digits: int = 1) -> str:
     """A share and its interval, in per cent."""
-    return f"{100 * x[0]:.{digits}f} [{100 * x[1]:.{digits}f}, {100 * x[2]:.{digits}f}]"
+    return Estimate(*(100 * v for v in x)).text(f".{digits}f")
 
 
 COLUMNS = {
@@ -431,7 +436,9 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(
+        description=__doc__,
+    )
     p.add_argument("--timelines", default="demo")
     p.add_argument("--people", type=int, default=6, help="how many of its people (the first ones)")
     p.add_argument("--seeds", type=int, nargs="+", default=[12, 13, 14])
@@ -453,4 +460,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

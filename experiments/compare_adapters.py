@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
+from env.options import Parser
+
 METRICS = ("hr@1", "hr@5", "mrr@5", "log_loss")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = Parser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--timelines", default="webtrackr", help="what to learn from")
     p.add_argument("--model", default="embedded", help="base model")
     p.add_argument(
@@ -195,12 +196,8 @@ def line(row: dict[str, Any], difference: Any) -> str:
     cells = [row["kind"], f"{row['lr']:g}", f"{row['parameters']:,}", f"{row['updates']}"]
     for metric in METRICS:
         e = row["metrics"][metric]
-        cells.append(f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})")
-    cells.append(
-        ""
-        if difference is None
-        else f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
-    )
+        cells.append(e.text())
+    cells.append("" if difference is None else difference.text("+.3f"))
     cells.append(f"{row['seconds']:.0f}")
     return "| " + " | ".join(cells) + " |"
 
@@ -239,4 +236,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

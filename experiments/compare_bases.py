@@ -11,7 +11,6 @@ first base. Differences in log loss are paired over events, with a 95 % interval
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -19,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
+from env.options import Parser
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        description=__doc__,
     )
     parser.add_argument("bases", nargs="+", type=Path, help="folders of base models")
     parser.add_argument("--timelines", default="webtrackr", help="whose validation part judges")
@@ -85,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

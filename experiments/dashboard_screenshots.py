@@ -10,7 +10,6 @@ the pages only as a browser does.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -21,6 +20,9 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from env.errors import run_main
+from env.options import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "screenshots"
@@ -96,7 +98,9 @@ def take(entrance: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(
+        description=__doc__,
+    )
     parser.add_argument("runs", type=Path, help="folder of the runs that the pages show")
     runs = parser.parse_args().runs.absolute()
     if not runs.is_dir():
@@ -120,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

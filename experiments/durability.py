@@ -18,7 +18,6 @@ votes meanwhile.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -34,6 +33,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from env.errors import run_main
+from env.options import Parser
 from env.sources import load_timelines
 from env.sources.held import Connection
 from env.timeline import Event
@@ -371,9 +372,7 @@ def _wait(pid: int, pipe: int, after: float | None) -> tuple[list[dict[str, Any]
 
 def main() -> int:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=0.0, help="how long many are at work at once")
     parser.add_argument("--writers", type=int, default=8, help="how many of them rate")
     parser.add_argument("--kills", type=int, default=0, help="how often a writer is killed")
@@ -393,4 +392,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

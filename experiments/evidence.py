@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from env.errors import InputError
+from env.options import Parser
 from rlmemo.errors import run_main
 from rlmemo.learning.config import METHODS, TrainConfig, make_config, settings
 
@@ -234,8 +234,9 @@ def same_way(donor: TrainConfig, mine: TrainConfig) -> bool:
 
 def peak_mb() -> float:
     """Peak resident memory of this process, MB."""
-    per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
+    from rlmemo.evaluate import peak_rss_mb
+
+    return peak_rss_mb()
 
 
 # --- judging --------------------------------------------------------------------------------------
@@ -392,10 +393,9 @@ def write_judged(folder: Path, part: str, found: Mapping[str, Any]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m experiments.evidence",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--config", default=str(HERE / "evidence" / "main.yaml"), metavar="FILE.yaml")
     p.add_argument("--timelines", metavar="A,B", help="instead of the file's")

@@ -28,7 +28,7 @@ from experiments.evidence import (
     slug,
     stem,
 )
-from rlmemo.bootstrap import REPLICATES, Draws, Estimate
+from rlmemo.bootstrap import REPLICATES, Draws, Estimate, interval
 
 if TYPE_CHECKING:
     from env.timeline import Timeline
@@ -79,25 +79,26 @@ def pooled(values: Sequence[np.ndarray], values_of: Sequence[float], seed: int =
     means = table[chosen, np.arange(table.shape[1])[:, None]].mean(axis=1)
     finite = means[np.isfinite(means)]
     if not len(finite) or not np.all(np.isfinite(values_of)):
-        return Estimate(float("nan"), float("nan"), float("nan"))
-    low, high = np.quantile(finite, [0.025, 0.975])
-    return Estimate(float(np.mean(values_of)), float(low), float(high))
+        return Estimate(float("nan"))
+    return interval(float(np.mean(values_of)), finite)
 
 
 def ratio(
     events: Sequence[Events], top: Sequence[np.ndarray], bottom: Sequence[np.ndarray] | None
 ) -> Estimate:
     """sum(top) / sum(bottom) of every seed (per open where bottom is None), pooled over the seeds."""
-    replicates, values = [], []
+    replicates, values, told = [], [], False
     for k, one in enumerate(events):
         below = np.ones(len(top[k])) if bottom is None else bottom[k]
         sums = [
             np.bincount(one.draws.groups, weights=x, minlength=one.draws.n_groups) for x in (top[k], below)
         ]
+        told |= one.draws.tell(sums[1])
         with np.errstate(divide="ignore", invalid="ignore"):
             replicates.append((one.draws.weights @ sums[0]) / (one.draws.weights @ sums[1]))
             values.append(float(np.divide(sums[0].sum(), sums[1].sum())))
-    return pooled(replicates, values)
+    found = pooled(replicates, values)
+    return found if told else Estimate(found.value)
 
 
 def read_rows(spec: Spec, timelines: str, part: str) -> list[Row]:
@@ -329,7 +330,7 @@ def _interval(e: dict[str, Any] | None, *, signed: bool = False) -> str:
     if e is None or e["value"] is None:
         return ""
     sign = "+" if signed else ""
-    if e["ci95"][0] is None:
+    if e["ci95"] is None:
         return f"{e['value']:{sign}.3f}"
     return f"{e['value']:{sign}.3f} [{e['ci95'][0]:{sign}.3f}, {e['ci95'][1]:{sign}.3f}]"
 

@@ -8,13 +8,14 @@ pre-train anew afterwards.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
+from env.options import Parser
 from env.slate import SLATE_SIZE
 from rlmemo.policies.codebook import LEAVES
 
@@ -62,8 +63,8 @@ def flatten(tree: dict[str, Any], value: np.ndarray) -> dict[str, Any]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    Parser(
+        description=__doc__,
     ).parse_args()
     import lightgbm
 
@@ -98,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -8,11 +8,12 @@ pre-train anew afterwards.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from env.errors import run_main
+from env.options import Parser
 from experiments.fit_codebook import moments
 from rlmemo.policies.scorer import WIDE, Scorer, boost, log_loss, right_places, table
 
@@ -33,7 +34,9 @@ def gather(people: int, each: int, first: int) -> tuple[np.ndarray, np.ndarray, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(
+        description=__doc__,
+    )
     parser.add_argument("--personas", type=int, default=1000)
     parser.add_argument("--each", type=int, default=80, help="decisions of each persona")
     parser.add_argument("--rounds", type=int, default=300)
@@ -55,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -12,10 +12,13 @@ import argparse
 import json
 import time
 
+from env.errors import run_main
+from env.options import Parser
+
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--timelines", default="demo", help="what to replay")
@@ -58,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

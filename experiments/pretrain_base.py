@@ -26,6 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
+from env.options import Parser
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SIZES = {  # hidden, layers, heads, intermediate
@@ -259,8 +262,8 @@ def evaluate(model: Any, rows: np.ndarray, device: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        description=__doc__,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for model and tokenizer")
     parser.add_argument("--size", choices=list(SIZES), default="small")
@@ -363,4 +366,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -17,7 +17,6 @@ answered, so that the model only has to learn what the statistics do not say. An
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
@@ -25,6 +24,9 @@ import time
 from typing import Any
 
 import numpy as np
+
+from env.errors import run_main
+from env.options import Parser
 
 SLOTS = 256
 NEW = SLOTS  # the answer "a target that this window has not shown", nor the slate where there is one
@@ -211,8 +213,8 @@ def judge(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        description=__doc__,
     )
     parser.add_argument("--minutes", type=float, default=20.0, help="training time, the schedule's length")
     parser.add_argument("--hidden", type=int, default=128)
@@ -269,4 +271,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -9,13 +9,14 @@ the machine counts less.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 
 import numpy as np
 
 from env.cost import WorldConfig, cost_model
+from env.errors import run_main
+from env.options import Parser
 from env.sources import load_timelines
 from env.splits import chrono
 from reward import parse_reward
@@ -24,7 +25,9 @@ from rlmemo.learning.training import quiet
 
 def main() -> None:
     """Measure, after a short rollout that compiles and loads everything."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options = Parser(
+        description=__doc__,
+    )
     options.add_argument("--timelines", default="demo")
     options.add_argument("--lanes", type=int, default=32)
     options.add_argument("--steps", type=int, default=64)
@@ -70,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

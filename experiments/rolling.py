@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from env.options import Parser
 from experiments.compare_adapters import policy_of, train_one
 from rlmemo.errors import run_main
 
@@ -110,6 +111,7 @@ def judged(timelines: list[Any], split: Any, rankers: Iterator[tuple[str, Any]],
 
 def table(found: list[list[Answers]], draws: Any) -> str:
     """Rows of Markdown; found: by share, then by seed. draws: over the events of all shares, in order."""
+    from rlmemo.bootstrap import Estimate
     from rlmemo.metrics import rank_scores
 
     def scores(name: str) -> dict[str, np.ndarray]:
@@ -124,7 +126,7 @@ def table(found: list[list[Answers]], draws: Any) -> str:
         cells = []
         for metric, score in scores(name).items():
             e = draws.difference(score, best[metric])
-            cells.append(f"{1000 * e.value:+.1f} [{1000 * e.low:+.1f}, {1000 * e.high:+.1f}]")
+            cells.append(Estimate(1000 * e.value, 1000 * e.low, 1000 * e.high).text("+.1f"))
         if name == "gbdt":
             cells = ["0"] * len(cells)
         loss = -np.mean(np.concatenate([a[name][1] for seeds in found for a in seeds]))
@@ -151,8 +153,8 @@ def whole(text: str) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        description=__doc__,
     )
     parser.add_argument("--timelines", default="webtrackr", help="what to learn from")
     parser.add_argument(

@@ -30,9 +30,12 @@ COMMANDS = {
 
 def usage() -> str:
     """What `rlmemo --help` prints."""
-    lines = ["usage: rlmemo COMMAND [options]", "", WHAT_FOR, "", "commands:"]
-    lines += [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
-    lines += ["", "`rlmemo COMMAND --help` says more; `rlmemo train` alone runs the whole job in minutes."]
+    from env.options import wrapped
+
+    lines = ["usage: rlmemo COMMAND [options]", "", wrapped(WHAT_FOR), "", "commands:"]
+    lines += [wrapped(f"  {name:<10} {what}", " " * 11) for name, (_, what) in COMMANDS.items()]
+    more = "`rlmemo COMMAND --help` says more; `rlmemo train` alone runs the whole job in minutes."
+    lines += ["", wrapped(more)]
     return "\n".join(lines)
 
 

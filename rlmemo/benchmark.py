@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from env.options import Parser, seed, wrapped
+from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
@@ -28,14 +30,13 @@ def parser() -> argparse.ArgumentParser:
     from rlmemo.policies import POLICIES
     from rlmemo.policies.asking import add_options
 
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m rlmemo.benchmark",
         description=(__doc__ or "").split("\n\n")[0],
         epilog="policies:\n"
         + "\n".join(f"  {name:<10}{what}" for name, what in POLICIES.items())
         + "\n  RUN_DIR   a folder that python -m rlmemo.train wrote"
         + "\n  openai:URL#MODEL  a model behind an OpenAI-compatible endpoint, as it is",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
         "--timelines", default="demo", metavar="NAME|PATH",
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--json", metavar="FILE", type=Path, help="write the numbers here")
     p.add_argument("--html", metavar="FILE", type=Path, help="write a self-contained report here")
-    p.add_argument("--seed", type=int, default=0, help="seed of fits and intervals (default: 0)")
+    p.add_argument("--seed", type=seed, default=0, help="seed of fits and intervals (default: 0)")
     p.add_argument("--tz", help="time zone of the timelines, an IANA name")
     p.add_argument("--no-collapse", action="store_true", help="keep consecutive opens of the same target")
     world = p.add_argument_group("the judge")
@@ -71,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@private_files()
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit status. Raises InputError for input that cannot be used."""
     given = parser().parse_args(arguments)
@@ -143,7 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
             if path is not None:
                 print(f"wrote {path}")
         if given.html is None:
-            print("add --html report.html for curves, budgets, calibration and paired differences")
+            more = "add --html report.html for curves, budgets, calibration and paired differences"
+            print(wrapped(more))
     return 0
 
 
@@ -157,11 +160,13 @@ def make_splits(timelines: Any, name: str) -> Any:
 
 
 class _Bar:
-    """A progress bar on stderr while policies are judged; silent where nobody is watching."""
+    """A progress bar on stderr while policies are judged; lines where that is no terminal."""
 
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from rlmemo.pulse import Pulse
 
         console = Console(stderr=True)
         self.progress = Progress(
@@ -169,16 +174,20 @@ class _Bar:
             console=console, transient=True, disable=quiet or not console.is_terminal,
         )  # fmt: skip
         self.task = self.progress.add_task("loading", total=None)
+        self.pulse = Pulse("loading", silent=quiet or console.is_terminal)
 
     def __enter__(self) -> _Bar:
         self.progress.start()
+        self.pulse.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.pulse.__exit__()
         self.progress.stop()
 
     def update(self, what: str, done: int, total: int) -> None:
         self.progress.update(self.task, description=what, completed=done, total=total)
+        self.pulse.update(f"judging {what}" if what != "done" else what, done, total)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

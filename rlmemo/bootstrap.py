@@ -2,7 +2,8 @@
 
 Events within a session hang together, so drawing single events would give intervals that are too
 narrow. Every metric is computed from the same draws, so a difference between two policies is paired
-on the same events.
+on the same events. What rests on one session alone has no interval: no draw of it could come out
+otherwise, and that says nothing about how it would come out in another one.
 """
 
 from __future__ import annotations
@@ -16,15 +17,29 @@ REPLICATES = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval; the bounds are NaN where there is too little to draw from."""
+    """A value and its 95 % interval; both bounds are NaN where there is too little to draw from."""
 
     value: float
-    low: float
-    high: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     def as_json(self) -> dict[str, object]:
-        """`{"value": …, "ci95": [lo, hi]}`, with null for what is not defined."""
-        return {"value": _number(self.value), "ci95": [_number(self.low), _number(self.high)]}
+        """`{"value": …, "ci95": [lo, hi]}`: null for a value that is not defined, and in place of the list
+        where there is no interval."""
+        value = float(self.value) if np.isfinite(self.value) else None
+        return {"value": value, "ci95": [float(self.low), float(self.high)] if self.bounded else None}
+
+    def text(self, spec: str = ".3f") -> str:
+        """`value [low, high]`, `value [–]` without an interval, an en dash without a value."""
+        if not np.isfinite(self.value):
+            return "–"
+        interval = f"{self.low:{spec}}, {self.high:{spec}}" if self.bounded else "–"
+        return f"{self.value:{spec}} [{interval}]"
 
 
 class Draws:
@@ -54,6 +69,9 @@ class Draws:
                 self.weights[:, mine] = rng.multinomial(
                     len(mine), np.full(len(mine), 1 / len(mine)), size=replicates
                 )
+        self._varies = (
+            np.bincount(owner, minlength=self.n_users)[owner] > 1 if len(groups) else np.zeros(0, bool)
+        )
         self._member = np.zeros((self.n_users, self.n_groups))
         for user in range(self.n_users):
             self._member[user, owner == user] = 1.0
@@ -61,18 +79,23 @@ class Draws:
     def _sums(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.groups, weights=np.asarray(values, np.float64), minlength=self.n_groups)
 
+    def tell(self, mass: np.ndarray | None = None) -> bool:
+        """Whether draws say anything of an estimate: it rests on two sessions or more, and those drawn can
+        come out otherwise than all of them. mass: float [S], what each session brings; None: all count."""
+        there = np.ones(self.n_groups, bool) if mass is None else np.asarray(mass) != 0
+        return bool(there.sum() > 1 and (there & self._varies).any())
+
     def ratio(self, numerator: np.ndarray, denominator: np.ndarray | None = None) -> Estimate:
         """sum(numerator) / sum(denominator), both float [n]; the mean where no denominator is given.
 
         The value is NaN where the denominator sums to 0, for example waste per prewarm of a policy
-        that never prewarms.
+        that never prewarms. There is no interval where one session alone brings all of the denominator.
         """
         if denominator is None:
             denominator = np.ones(len(self.groups))
         top, bottom = self._sums(numerator), self._sums(denominator)
-        return _estimate(
-            float(_divide(top.sum(), bottom.sum())), _divide(self.weights @ top, self.weights @ bottom)
-        )
+        value = float(_divide(top.sum(), bottom.sum()))
+        return self._estimate(value, _divide(self.weights @ top, self.weights @ bottom), bottom)
 
     def macro(self, numerator: np.ndarray) -> Estimate:
         """The mean over users of each user's mean of `numerator` float [n]."""
@@ -81,7 +104,8 @@ class Draws:
         tops = self.weights @ (self._member * top).T
         bottoms = self.weights @ (self._member * bottom).T
         with np.errstate(all="ignore"):
-            return _estimate(_mean(per_user), np.array([_mean(row) for row in _divide(tops, bottoms)]))
+            means = np.array([_mean(row) for row in _divide(tops, bottoms)])
+        return self._estimate(_mean(per_user), means, bottom)
 
     def median(self, values: np.ndarray, where: np.ndarray) -> Estimate:
         """The (lower) median of `values` float [m], the m-th belonging to observation `where` int [m]."""
@@ -89,7 +113,7 @@ class Draws:
         keep = np.isfinite(values)
         values, where = values[keep], where[keep]
         if len(values) == 0:
-            return Estimate(float("nan"), float("nan"), float("nan"))
+            return Estimate(float("nan"))
         order = np.argsort(values, kind="stable")
         values, session = values[order], self.groups[where[order]]
         medians = np.full(len(self.weights), np.nan)
@@ -97,11 +121,15 @@ class Draws:
             mass = np.cumsum(weights[session])
             if mass[-1] > 0:
                 medians[b] = values[np.searchsorted(mass, mass[-1] / 2)]
-        return _estimate(float(values[(len(values) - 1) // 2]), medians)
+        mass = np.bincount(session, minlength=self.n_groups)
+        return self._estimate(float(values[(len(values) - 1) // 2]), medians, mass)
 
     def difference(self, a: np.ndarray, b: np.ndarray, denominator: np.ndarray | None = None) -> Estimate:
         """Paired difference ratio(a) - ratio(b) over the same observations and the same draws."""
         return self.ratio(np.asarray(a, np.float64) - np.asarray(b, np.float64), denominator)
+
+    def _estimate(self, value: float, replicates: np.ndarray, mass: np.ndarray) -> Estimate:
+        return interval(value, replicates) if self.tell(mass) else Estimate(value)
 
 
 def session_groups(sessions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -118,10 +146,11 @@ def session_groups(sessions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(groups).astype(np.int64), np.concatenate(users)
 
 
-def _estimate(value: float, replicates: np.ndarray) -> Estimate:
+def interval(value: float, replicates: np.ndarray) -> Estimate:
+    """A value with the 95 % interval of its replicates, float [B]; those that are not finite are left out."""
     finite = np.asarray(replicates)[np.isfinite(replicates)]
     if not np.isfinite(value) or len(finite) == 0:
-        return Estimate(float(value), float("nan"), float("nan"))
+        return Estimate(float(value))
     low, high = np.quantile(finite, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high))
 
@@ -134,7 +163,3 @@ def _divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 def _mean(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else float("nan")
-
-
-def _number(x: float) -> float | None:
-    return float(x) if np.isfinite(x) else None

@@ -8,7 +8,6 @@ paired on the same events.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 import warnings
@@ -20,7 +19,7 @@ import numpy as np
 
 from env.splits import Split, sessions
 from env.timeline import Timeline
-from rlmemo.bootstrap import REPLICATES, Draws, Estimate, session_groups
+from rlmemo.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
 from rlmemo.delays import Delays, past_shares
 from rlmemo.errors import InputError
 from rlmemo.metrics import (
@@ -416,7 +415,7 @@ class _Run:
                     "saved_seconds_per_open": opens.saved_s,
                     "reward_per_open": opens.reward,
                 }
-        judged.metrics |= _cost_metrics(self.n_events, seconds, latency, setting.seed)
+        judged.metrics |= _cost_metrics(self.n_events, seconds, latency, setting.seed, self.draws.tell())
         return judged
 
     def _past_delays(self, edges: tuple[float, ...]) -> np.ndarray:
@@ -527,23 +526,33 @@ def _differences(
     return out
 
 
-def _cost_metrics(n: int, seconds: float, latency: Sequence[float], seed: int) -> dict[str, Estimate]:
+def _cost_metrics(
+    n: int, seconds: float, latency: Sequence[float], seed: int, bounded: bool
+) -> dict[str, Estimate]:
+    """bounded: whether there are intervals at all; those of single decisions are no exception."""
     ms = np.array(latency) if len(latency) else np.full(1, np.nan)
     drawn = np.random.default_rng(seed).choice(ms, (200, len(ms)))
-    nan = float("nan")
 
     def quantile(q: float) -> Estimate:
-        low, high = np.quantile(np.quantile(drawn, q, axis=1), [0.025, 0.975])
-        return Estimate(float(np.quantile(ms, q)), float(low), float(high))
+        value = float(np.quantile(ms, q))
+        return interval(value, np.quantile(drawn, q, axis=1)) if bounded and len(ms) > 1 else Estimate(value)
 
-    per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0  # macOS counts bytes, Linux KiB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
     return {
-        "decisions_per_second": Estimate(n / max(seconds, 1e-9), nan, nan),
+        "decisions_per_second": Estimate(n / max(seconds, 1e-9)),
         "p50_ms": quantile(0.5),
         "p95_ms": quantile(0.95),
-        "peak_rss_mb": Estimate(peak, nan, nan),
+        "peak_rss_mb": Estimate(peak_rss_mb()),
     }
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process so far, MB; NaN on Windows, which does not tell it this way."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
 
 
 def _window(events: np.ndarray) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from rlmemo.bootstrap import Draws, Estimate
+from rlmemo.bootstrap import Draws, Estimate, interval
 from rlmemo.policies.protocol import Ranking
 
 METRICS: dict[str, str] = {
@@ -162,7 +162,7 @@ def new_target_auc(ranking: Ranking, new: np.ndarray, draws: Draws) -> Estimate:
 
     new = np.asarray(new, bool)
     if not 0 < new.sum() < len(new):
-        return Estimate(*[float("nan")] * 3)
+        return Estimate(float("nan"))
 
     # With weights the statistic is no ratio of sums; each new target's share of known ones below it is,
     # given the known ones, so what varies from draw to draw is which new targets are in it.
@@ -186,7 +186,7 @@ def calibration(ranking: Ranking, answers: np.ndarray, draws: Draws, bins: int =
     """Bins of equal count over the probability of the first guess; decisions without a guess are left
     out of the curve and count with gap 0."""
     if len(ranking) == 0:
-        return Calibration(np.zeros(0), np.zeros(0), np.zeros(0), Estimate(*[float("nan")] * 3))
+        return Calibration(np.zeros(0), np.zeros(0), np.zeros(0), Estimate(float("nan")))
     right = (ranking.targets[:, 0] == np.asarray(answers)).astype(np.float64)
     rows = np.flatnonzero(ranking.targets[:, 0] >= 0)
     return reliability(ranking.probability[rows, 0], right[rows], rows, draws, bins)
@@ -201,7 +201,7 @@ def reliability(
     order = np.argsort(p, kind="stable")
     chunks = [c for c in np.array_split(order, min(bins, max(1, len(order)))) if len(c)]
     if not chunks:
-        return Calibration(np.zeros(0), np.zeros(0), np.zeros(0), Estimate(*[float("nan")] * 3))
+        return Calibration(np.zeros(0), np.zeros(0), np.zeros(0), Estimate(float("nan")))
     predicted = np.array([p[c].mean() for c in chunks])
     observed = np.array([right[c].mean() for c in chunks])
     size = np.array([len(c) for c in chunks], dtype=np.float64)
@@ -211,9 +211,9 @@ def reliability(
         group = draws.groups[decision[c]]
         gap += np.abs(draws.weights @ np.bincount(group, p[c] - right[c], draws.n_groups))
         total += draws.weights @ np.bincount(group, minlength=draws.n_groups)
-    replicates = gap / np.maximum(total, 1.0)
-    low, high = np.quantile(replicates, [0.025, 0.975])
-    return Calibration(predicted, observed, size, Estimate(value, float(low), float(high)))
+    mass = np.bincount(draws.groups[np.asarray(decision)], minlength=draws.n_groups)
+    ece = interval(value, gap / np.maximum(total, 1.0)) if draws.tell(mass) else Estimate(value)
+    return Calibration(predicted, observed, size, ece)
 
 
 def prewarm_metrics(opens: Opens, draws: Draws, oracle_saved_s: np.ndarray | None) -> dict[str, Estimate]:

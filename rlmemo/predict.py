@@ -19,8 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from env.options import Parser, seed
+from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
 if TYPE_CHECKING:
@@ -41,20 +43,12 @@ LISTED = 8
 SPREAD = 8  # predictions are drawn from this many times as many recent decisions
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other refusal does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
-
-
 def parser() -> argparse.ArgumentParser:
     from rlmemo.policies.asking import add_options
 
-    p = _Parser(
+    p = Parser(
         prog="python -m rlmemo.predict",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
         "--timelines", metavar="NAME|PATH", default="demo", help="what to predict on (default: demo)"
@@ -80,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--tz", help="IANA time zone, where the recording does not say")
     p.add_argument("--against", metavar="NAME|RUN_DIR",
                    help="another policy: moments at which they disagree teach more")  # fmt: skip
-    p.add_argument("--seed", type=int, default=0, help="which moments, and which are tried out (default: 0)")
+    p.add_argument("--seed", type=seed, default=0, help="which moments, and which are tried out (default: 0)")
     add_options(p)
     return p
 
@@ -505,9 +499,11 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
     return "\n".join(lines)
 
 
+@private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from rlmemo.policies.asking import asking
+    from rlmemo.pulse import Pulse
     from rlmemo.store import store_when_done
 
     options = Options(
@@ -515,7 +511,7 @@ def main(argv: list[str] | None = None) -> int:
         asking(args), args.budget,
     )  # fmt: skip
     options.check()
-    with store_when_done(args.db) as store:
+    with Pulse(f"predicting with {args.policy}"), store_when_done(args.db) as store:
         made = make(store, args.timelines, args.policy, options, tz=args.tz)
     print(f"{made.new} new predictions of {args.policy} in {args.db}")
     if made.new == 0:

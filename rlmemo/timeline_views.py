@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from env.options import wrapped
 from rlmemo.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MAX_USERS = 20
 MAX_PANELS = 6
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_LONG = ("name", "what", "where", "source", "user", "top target", "target", "time zone")
 _BARS = " ▁▂▃▄▅▆▇█"
 _ASCII_BARS = " .:-=+*#@"
 # told apart in print and by people who confuse red and green (Okabe and Ito), grey for the rest
@@ -60,7 +62,7 @@ def print_sources(sources: Sequence[dict[str, str]]) -> None:
     console, table = _console(), _table("timelines by name", "name", "what", "where")
     for row in sources:
         table.add_row(*(Text(row[k]) for k in ("name", "what", "state")))
-    console.print(table)
+    _print(console, table)
 
 
 def print_stored(db: Path, stored: Sequence[dict[str, Any]]) -> None:
@@ -80,7 +82,7 @@ def print_stored(db: Path, stored: Sequence[dict[str, Any]]) -> None:
             zone,
         ]
         table.add_row(*map(Text, cells))
-    console.print(table)
+    _print(console, table)
 
 
 def print_users(loaded: Loaded) -> None:
@@ -110,7 +112,7 @@ def print_users(loaded: Loaded) -> None:
         ]
         table.add_row(*map(Text, cells))
     console = _console()
-    console.print(table)
+    _print(console, table)
     if len(loaded.timelines) > MAX_USERS:
         console.print(
             f"… and {len(loaded.timelines) - MAX_USERS:,} more users; --user NAME draws one of them"
@@ -143,7 +145,7 @@ def print_timeline(timeline: Timeline, *, synthetic: bool = False, top: int = 10
         bar = _bars()[-1] * max(1, round(20 * counts[i] / counts[best[0]]))
         cells = [timeline.names[i], f"{counts[i]:,}", f"{counts[i] / len(timeline):.1%}", bar, blocks(at)]
         table.add_row(*map(Text, cells))
-    console.print(table)
+    _print(console, table)
     rest = len(timeline) - int(counts[best].sum())
     if rest:
         others = len(timeline.names) - len(best)
@@ -232,8 +234,35 @@ def _table(title: str, *columns: str) -> Any:
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         right = name in ("events", "targets", "days", "per day", "opens", "share")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        # names and sentences may go over several lines; a number, a date or a row of blocks may not
+        table.add_column(
+            name, justify="right" if right else "left", overflow="fold", no_wrap=name not in _LONG
+        )
     return table
+
+
+def _print(console: Console, table: Any) -> None:
+    """A table; where the terminal is too narrow for one, each row as a paragraph of its own."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    cells = [list(column.cells) for column in table.columns]
+    names = [str(column.header) for column in table.columns]
+    needed = 0
+    for column, name, shown in zip(table.columns, names, cells, strict=True):
+        whole = [str(x) for x in shown] if column.no_wrap else [w for x in shown for w in str(x).split()]
+        needed += 3 + max(map(cell_len, [*whole, *name.split()]), default=0)
+    if needed <= console.width:
+        console.print(table)
+        return
+    console.print(table.title)
+    for row in zip(*cells, strict=True):
+        console.print(Text(str(row[0]), style="bold"))
+        for name, cell in zip(names[1:], row[1:], strict=True):
+            if str(cell).strip():
+                console.print(
+                    Text(wrapped(f"  {name}: {cell}" if name else f"  {cell}", "  ")), soft_wrap=True
+                )
 
 
 def _heat(row: np.ndarray, top: int) -> Any:

@@ -17,8 +17,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from env.options import Parser, seed, wrapped
+from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
 if TYPE_CHECKING:
@@ -29,19 +31,11 @@ MOST_USERS = 6
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other refusal does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = _Parser(
+    top = Parser(
         prog="python -m rlmemo.timelines",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True)
 
@@ -91,20 +85,22 @@ def _source(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--page", choices=("host", "path"), default="host", help="what a page is reduced to (default host)"
     )
-    command.add_argument("--seed", type=int, default=0, help="draws demo (default 0)")
+    command.add_argument("--seed", type=seed, default=0, help="draws demo (default 0)")
     command.add_argument("--weeks", type=int, help="how many weeks of demo (default 8)")
 
 
+@private_files()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Raises InputError."""
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a block shows a question mark
         sys.stdout.reconfigure(errors="replace")
     args = parser().parse_args(argv)
-    if args.command == "list":
-        return _list(Path(args.db), args.json)
-    if args.command == "import":
-        return _import(args)
-    return _show(args)
+    from rlmemo.pulse import Pulse
+
+    with Pulse(f"timelines {args.command}"):
+        if args.command == "list":
+            return _list(Path(args.db), args.json)
+        return _import(args) if args.command == "import" else _show(args)
 
 
 def _load(args: argparse.Namespace, **more: Any) -> Any:
@@ -169,7 +165,7 @@ def _import(args: argparse.Namespace) -> int:
             json.dumps({**report, "db": args.db, "written": written.as_dict(), "repeats": repeats}, indent=2)
         )
         return 0
-    print("\n".join(loaded.report.lines()))
+    print(wrapped("\n".join(loaded.report.lines()), "  "))
     print("\n".join(_account(args.db, written)))
     if repeats and written.events:
         those = "repeats the target before it" if repeats == 1 else "repeat the target before them"
@@ -218,7 +214,7 @@ def _show(args: argparse.Namespace) -> int:
     if args.user is not None and args.user not in users:
         shown = ", ".join(users[:6]) + (", …" if len(users) > 6 else "")
         raise InputError(f"--user {args.user!r}: {loaded.name} has no such user; it has {shown}")
-    print("\n".join(loaded.report.lines()))
+    print(wrapped("\n".join(loaded.report.lines()), "  "))
     print_users(loaded)
     chosen = max(loaded.timelines, key=len) if args.user is None else loaded.timelines[users.index(args.user)]
     print_timeline(chosen, synthetic=loaded.synthetic, top=args.top)

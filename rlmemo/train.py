@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from env.errors import InputError, run_main
-from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings
+from env.options import Parser
+from env.private import private_files
+from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings, yaml_lines
 from rlmemo.learning.folder import RunFolder, new_folder, old_folder
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ GROUPS = {
     "dpo": "direct preference optimisation",
     "kto": "Kahneman-Tversky optimisation",
     "ppo": "proximal policy optimisation",
-    "groups": "optimisation against several plans of one state (grpo, rloo)",
+    "groups": "against several plans of one state (grpo, rloo)",
     "users": "one adapter per user",
     "feedback": "what people said of predictions",
     "text": "models that read text (any but the embedded one)",
@@ -43,11 +45,10 @@ GROUPS = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line: one option for every setting, and those of the run itself."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="python -m rlmemo.train",
         usage="python -m rlmemo.train [--timelines NAME|PATH] [--method METHOD] [--out FOLDER] [SETTINGS]",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     run = made.add_argument_group("the run")
@@ -100,12 +101,14 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
         source = path / "config.yaml"
         return make_config(read_yaml(source), str(source)), path, True
     values = read_yaml(Path(file)) if file else {}
-    make_config(values, str(file))
+    if file:
+        make_config(values, str(file), yaml_lines(Path(file)))
     config = make_config({**values, **given})
     stem = Path(config.timelines).name.split(".")[0] or "run"
     return config, new_folder(out, stem if config.method == "dpo" else f"{stem}-{config.method}"), False
 
 
+@private_files()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     listed = parser().parse_known_args(arguments)[0].list_adapters

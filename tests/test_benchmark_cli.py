@@ -55,9 +55,8 @@ def test_json_is_what_the_design_says(recording: Path, tmp_path: Path) -> None:
         assert set(metrics) <= set(METRICS)
         for value in metrics.values():
             assert set(value) == {"value", "ci95"}
-            assert len(value["ci95"]) == 2
-            low, high = value["ci95"]
-            if low is not None:
+            if value["ci95"] is not None:
+                low, high = value["ci95"]
                 assert low <= value["value"] + 1e-9
                 assert value["value"] <= high + 1e-9 or low == high
     markov = data["policies"]["markov1"]

@@ -214,8 +214,8 @@ def test_it_stands_in_the_numbers_and_on_the_page(judged: Evaluation) -> None:
         "delay_below_median",
         "delay_within_80",
     ):
-        low, high = clock[key]["ci95"]
-        assert low <= clock[key]["value"] <= high
+        assert np.isfinite(clock[key]["value"])
+        assert clock[key]["ci95"] is None  # each of the two has one session
         assert key not in data["policies"]["mru"]
     assert list(data["delays"]) == ["clock"]
     assert set(data["reliability"]["clock"]) == {"first", "all", "none"}
@@ -223,7 +223,7 @@ def test_it_stands_in_the_numbers_and_on_the_page(judged: Evaluation) -> None:
     assert all(isinstance(part, Table) for part in section.parts)
     rows = {row[0]: row for part in section.parts if isinstance(part, Table) for row in part.rows}
     assert rows["mru"][3:] == ["–"] * 4
-    assert rows["clock"][3].startswith("1.386\n")
+    assert rows["clock"][3] == "1.386"
     assert rows["less than 10 s"][1:3] == ["50.0 %", "25.0 %"]
     assert rows["10 s – 100 s"][1:3] == ["0.0 %", "50.0 %"]
     assert rows["100 s and more"][1:3] == ["50.0 %", "25.0 %"]

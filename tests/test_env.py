@@ -225,7 +225,7 @@ def test_stepping_over_the_end_is_refused() -> None:
         ({"split": "random", "part": "test"}, "chrono, wave"),
         ({"costs": "mainframe"}, "desktop, phone, web"),
         ({"reward": "saved_second=1"}, "did you mean"),
-        ({"render_mode": "rgb_array"}, "ansi, human"),
+        ({"render_mode": "rgb"}, "ansi, human, rgb_array"),
         ({"slate_size": 0}, "slate_size"),
         ({"timelines": []}, "no episode"),
         ({"timelines": [Timeline.from_events("one", [Event(0.0, "a")])]}, "no episode"),

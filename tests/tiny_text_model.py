@@ -13,10 +13,12 @@ TEMPLATE = (
 
 
 def write_text_model(path: Path, *, chat: bool = True, kind: str = "qwen3", seed: int = 0) -> Path:
-    """Write config, weights and tokenizer to `path`. kind: qwen3 or llama; chat: with a chat template."""
+    """Write config, weights and tokenizer to `path`. kind: qwen3, llama, gpt2; chat: with a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
         LlamaConfig,
         LlamaForCausalLM,
         PreTrainedTokenizerFast,
@@ -45,6 +47,13 @@ def write_text_model(path: Path, *, chat: bool = True, kind: str = "qwen3", seed
         tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(path)
     torch.manual_seed(seed)
+    if kind == "gpt2":
+        small = GPT2Config(
+            vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=1024, bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        GPT2LMHeadModel(small).float().save_pretrained(path)
+        return path
     made = {"qwen3": (Qwen3Config, Qwen3ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[kind]
     config = made[0](
         vocab_size=len(tokenizer),

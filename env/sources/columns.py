@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from env.errors import InputError
+from env.sources.names import shown
 from env.sources.lines import TableFile
 from env.sources.names import clean_name
 
@@ -312,6 +313,5 @@ def _shown(header: list[str]) -> str:
     return ", ".join(map(_quote, plain)) + (", …" if len(header) > 8 else "")
 
 
-def _quote(text: str, limit: int = 40) -> str:
-    text = repr(text)
-    return text if len(text) <= limit else text[: limit - 2] + "…" + text[0]
+def _quote(text: str) -> str:
+    return shown(text)

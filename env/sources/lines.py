@@ -210,8 +210,11 @@ def _no_table(line: str, head: bytes) -> str | None:
 def _text(path: Path, gzipped: bool) -> Iterator[str]:
     """The file's lines as text; every way in which reading can fail becomes an InputError."""
     try:
-        with _binary(path, gzipped) as raw:
-            yield from io.TextIOWrapper(raw, encoding="utf-8-sig", errors="strict", newline="")  # type: ignore[arg-type]
+        with (
+            _binary(path, gzipped) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", errors="strict", newline="") as text,  # type: ignore[arg-type]
+        ):
+            yield from text
     except UnicodeDecodeError as error:
         line, byte, encoding = _undecodable(path, gzipped)
         raise InputError(

@@ -14,8 +14,10 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from env.options import Parser, columns, seed, wrapped
+from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
 if TYPE_CHECKING:
@@ -24,18 +26,10 @@ if TYPE_CHECKING:
     from rlmemo.learning.states import Ground
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other refusal does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
-
-
 def parser() -> argparse.ArgumentParser:
-    p = _Parser(
+    p = Parser(
         prog="python -m rlmemo.feedback",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = p.add_subparsers(dest="command", required=True, metavar="{show,pairs,evaluate,approval}")
 
@@ -44,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--db", metavar="FILE", default="rlmemo.db",
                           help="store with the ratings (default: rlmemo.db)")  # fmt: skip
         made.add_argument("--json", metavar="FILE", help="write what was found as JSON too")
-        made.add_argument("--seed", type=int, default=0, help="of draws and folds (default: 0)")
+        made.add_argument("--seed", type=seed, default=0, help="of draws and folds (default: 0)")
         return made
 
     def data(made: argparse.ArgumentParser) -> None:
@@ -75,13 +69,17 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not 0.0 <= getattr(args, "explore", 0.0) <= 1.0:
         raise InputError(f"--explore {args.explore} is no share; give 0 to 1")
     if getattr(args, "threshold", None) is not None and not 0.0 <= args.threshold <= 1.0:
         raise InputError(f"--threshold {args.threshold} is no probability; give 0 to 1")
-    found: dict[str, Any] = globals()[f"_{args.command}"](args)
+    from rlmemo.pulse import Pulse
+
+    with Pulse(f"feedback {args.command}"):
+        found: dict[str, Any] = globals()[f"_{args.command}"](args)
     if args.json:
         from rlmemo.learning.folder import write_atomic
 
@@ -90,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _shown(x: Estimate) -> str:
-    return f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]"
+    return x.text()
 
 
 def _line(text: str) -> str:
@@ -154,7 +152,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     for (kind, name), n in sorted(by.items()):
         estimate = share(ups[kind, name], n)
         groups.append({"by": kind, "name": name, "rated": n, "thumbs_up": estimate.as_json()})
-        print(f"  {kind:<8} {_line(name):<38} {n:>6}  {_shown(estimate)}")
+        print(wrapped(f"  {kind:<8} {_line(name):<38} {n:>6}  {_shown(estimate)}", " " * 7))
     agreement = []
     for a, b, n, agree, kappa in pairwise(rated):
         agreement.append({"raters": [a, b], "both": n, "agree": agree, "kappa": kappa})
@@ -215,7 +213,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from rlmemo.feedback.offpolicy import observed
-    from rlmemo.feedback.other_policy import evaluate_policy
+    from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
     from rlmemo.policies import make_policy
 
     ground, found = _placed(args, all_parts=True)
@@ -230,6 +228,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     logged = observed(
         np.array([p.rated.thumbs for p in found.placed], np.float64),
         np.array([p.weight for p in found.placed]),
+        sessions_of(found.placed, ground.timelines),
     )
     print(
         f"what was shown: {_shown(logged)} thumbs up of {len(found.placed)} ratings "
@@ -291,18 +290,21 @@ def _proactive(args: argparse.Namespace) -> dict[str, Any]:
 
     model, found = compare(args.seed)
     print(f"trained on {found['train']} judgements ({found['chosen']}), judged once on {found['test']}:")
-    print(f"{'':<40}" + "".join(f"{m.replace('_', ' '):<22}" for m in METRICS))
-    for name, row in found["rows"].items():
-        print(f"{name:<40}" + "".join(f"{_shown(row[m]):<22}" for m in METRICS))
-    print(f"{'published, an 8 B model fine-tuned':<40}" + "".join(f"{PUBLISHED[m]:<22.3f}" for m in METRICS))
+    rows_said = {name: {m: _shown(row[m]) for m in METRICS} for name, row in found["rows"].items()}
+    rows_said["published, an 8 B model fine-tuned"] = {m: f"{PUBLISHED[m]:.3f}" for m in METRICS}
     for name in ("cross_validation", "cross_validation_by_trace"):
-        row = found[name]
-        print(
-            f"{name.replace('_', ' ') + ' (training rows)':<40}"
-            + "".join(f"{row[m]:<22.3f}" for m in METRICS)
-        )
-    said = ", ".join(f"{name} {value:.0%}" for name, value in found["right_by_category"].items())
-    print(f"right by category: {said}")
+        said = {m: f"{found[name][m]:.3f}" for m in METRICS}
+        rows_said[f"{name.replace('_', ' ')} (training rows)"] = said
+    narrow = (columns() or 200) < 40 + 22 * len(METRICS)
+    if not narrow:
+        print(f"{'':<40}" + "".join(f"{m.replace('_', ' '):<22}" for m in METRICS))
+    for name, row in rows_said.items():
+        if narrow:
+            print("\n".join([name, *(f"  {m.replace('_', ' ')}: {row[m]}" for m in METRICS)]))
+        else:
+            print(f"{name:<40}" + "".join(f"{row[m]:<22}" for m in METRICS))
+    right = ", ".join(f"{name} {value:.0%}" for name, value in found["right_by_category"].items())
+    print(wrapped(f"right by category: {right}", "  "))
     if args.out:
         model.save(Path(args.out))
     rows = {n: {m: e.as_json() for m, e in row.items()} for n, row in found["rows"].items()}

@@ -70,8 +70,10 @@ def alpha_estimate(rated: Sequence[Rated], seed: int = 0) -> Estimate:
     _, thumbs = table(rated)
     value = alpha(thumbs)
     if np.isnan(value):
-        return Estimate(value, float("nan"), float("nan"))
+        return Estimate(value)
     units = thumbs[(~np.isnan(thumbs)).sum(1) >= 2]
+    if len(units) < 2:  # one prediction can only be drawn as it is
+        return Estimate(value)
     rng = np.random.default_rng([seed, 11])
     drawn = [alpha(units[rng.integers(0, len(units), len(units))]) for _ in range(REPLICATES)]
     low, high = np.nanquantile(drawn, [0.025, 0.975]) if not np.isnan(drawn).all() else (np.nan, np.nan)

@@ -83,25 +83,29 @@ def estimate(
     guess_other: np.ndarray,
     *,
     sampling: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
 ) -> Estimates:
     """IPS, SNIPS and DR of n rated moments.
 
     thumbs: 0 or 1, [n]. propensity: of the shown plan under the policy that showed it. chance: of the same
     plan under the other. guess_shown: the approval model's guess for the shown plan. guess_other: its
     mean guess over what the other policy would show at that moment. sampling: weight of each moment, mean 1
-    (clipped inverse propensity of having been rated); None for all alike.
+    (clipped inverse propensity of having been rated); None for all alike. cluster: int [n], moments with the
+    same number hang together, as those of one session do; None: each stands alone. From one cluster alone
+    there is no interval.
     """
     n = len(thumbs)
     s = np.ones(n) if sampling is None else sampling
+    of = _clusters(n, cluster)
     w = chance / propensity
-    ips = _mean(s * w * thumbs)
+    ips = _mean(s * w * thumbs, of)
     total = float((s * w).sum())
     if total > 0:
         value = float((s * w * thumbs).sum() / total)
-        snips = _interval(value, n * s * w * (thumbs - value) / total)
+        snips = _interval(value, n * s * w * (thumbs - value) / total, of)
     else:
-        snips = Estimate(float("nan"), float("nan"), float("nan"))
-    doubly = _mean(s * (guess_other + w * (thumbs - guess_shown)))
+        snips = Estimate(float("nan"))
+    doubly = _mean(s * (guess_other + w * (thumbs - guess_shown)), of)
     if n and np.abs(w - 1.0).max() < 1e-6:
         # Its own log: there is nothing for a model to correct, and guess_other - guess_shown is only how the
         # dice fell between the policy's plan and what it tried out, zero on average.
@@ -109,27 +113,34 @@ def estimate(
     return Estimates(ips, snips, doubly, support(s * w))
 
 
-def observed(thumbs: np.ndarray, sampling: np.ndarray) -> Estimate:
-    """Thumbs up of what was shown, n rated moments, each with its weight: what the estimates compare with."""
+def observed(thumbs: np.ndarray, sampling: np.ndarray, cluster: np.ndarray | None = None) -> Estimate:
+    """Thumbs up of what was shown, n rated moments, each with its weight: what the estimates compare with.
+    cluster: see `estimate`."""
     weight = sampling / sampling.mean()
     value = float((weight * thumbs).mean())
-    return _interval(value, weight * (thumbs - value))
+    return _interval(value, weight * (thumbs - value), _clusters(len(thumbs), cluster))
 
 
-def _mean(x: np.ndarray) -> Estimate:
+def _clusters(n: int, cluster: np.ndarray | None) -> np.ndarray:
+    """Numbers from 0 for what hangs together, int [n]."""
+    return np.arange(n) if cluster is None else np.unique(cluster, return_inverse=True)[1].ravel()
+
+
+def _mean(x: np.ndarray, cluster: np.ndarray) -> Estimate:
     value = float(x.mean()) if len(x) else float("nan")
-    return _interval(value, x - value)
+    return _interval(value, x - value, cluster)
 
 
-def _interval(value: float, influence: np.ndarray) -> Estimate:
-    """A value with the interval that its influence values give (Student's t), kept within 0 and 1 where the
-    value is."""
+def _interval(value: float, influence: np.ndarray, cluster: np.ndarray) -> Estimate:
+    """A value with the interval that its influence values [n] give, summed by cluster int [n] (Student's t
+    over clusters), kept within 0 and 1 where the value is."""
     from scipy.stats import t
 
-    n = len(influence)
+    n = int(cluster.max()) + 1 if len(cluster) else 0
     if n < 2 or not np.isfinite(value):
-        return Estimate(value, float("nan"), float("nan"))
-    half = float(t.ppf(0.975, n - 1) * influence.std(ddof=1) / np.sqrt(n))
+        return Estimate(value)
+    each = np.bincount(cluster, weights=influence, minlength=n) * n / len(influence)
+    half = float(t.ppf(0.975, n - 1) * each.std(ddof=1) / np.sqrt(n))
     low, high = value - half, value + half
     if 0.0 <= value <= 1.0:
         low, high = max(0.0, low), min(1.0, high)
@@ -137,9 +148,9 @@ def _interval(value: float, influence: np.ndarray) -> Estimate:
 
 
 def share(part: int, n: int) -> Estimate:
-    """part / n with its 95 % interval (Wilson); NaN where n is 0."""
-    if n == 0:
-        return Estimate(float("nan"), float("nan"), float("nan"))
+    """part / n with its 95 % interval (Wilson); NaN where n is 0, and no interval from one alone."""
+    if n < 2:
+        return Estimate(float(part) if n else float("nan"))
     z, p = 1.959964, part / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5

@@ -10,7 +10,7 @@ import numpy as np
 
 from env.cost import WorldConfig, cost_model
 from env.slate import Slates
-from env.splits import Split
+from env.splits import Split, sessions
 from env.timeline import Timeline
 from rlmemo.feedback.approval import Approval, fit_approval
 from rlmemo.feedback.offpolicy import Estimates, estimate
@@ -184,4 +184,12 @@ def evaluate_policy(
         rated_guess,
         other_guess,
         sampling=counts / counts.mean() if counts.any() else counts,
+        cluster=sessions_of(placed, timelines),
     )
+
+
+def sessions_of(placed: Sequence[Placed], timelines: Sequence[Timeline]) -> np.ndarray:
+    """A number for the session of each rated moment, int [n]; sessions of two users differ."""
+    of = {user: sessions(timelines[user]) for user in {p.user for p in placed}}
+    pairs = np.array([(p.user, of[p.user][p.index]) for p in placed], np.int64).reshape(-1, 2)
+    return np.unique(pairs, axis=0, return_inverse=True)[1].ravel()

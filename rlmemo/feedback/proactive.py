@@ -196,6 +196,8 @@ def with_intervals(said: np.ndarray, rows: Sequence[Judged], seed: int = 0) -> d
     kind = np.array([x.category for x in rows])
     alarm = kind == CATEGORIES[3]
     value = scores_of(said, valid, alarm)
+    if max(np.unique(kind, return_counts=True)[1], default=0) < 2:  # rows can only be drawn as they are
+        return {m: Estimate(value[m]) for m in METRICS}
     rng = np.random.default_rng([seed, 13])
     places = [np.flatnonzero(kind == c) for c in np.unique(kind)]
     drawn = []

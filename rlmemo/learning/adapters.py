@@ -26,9 +26,9 @@ from safetensors import SafetensorError
 
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
+from rlmemo.policies.hub import PROMPTED as PROMPTED
 
 MERGED = ("lora", "dora", "adalora", "ia3")
-PROMPTED = ("prefix", "p-tuning", "prompt")
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """What the low-rank kinds change. The head is left alone: TRL reads its weight directly, so an adapter on it
 would never be trained."""
@@ -70,9 +70,9 @@ def peft_config(config: TrainConfig, model: Any, steps: int) -> Any:
             **linear,
         )
     if config.peft == "ia3":
-        return peft.IA3Config(
-            target_modules=list(SCALED), feedforward_modules=[SCALED[-1]], task_type="CAUSAL_LM"
-        )
+        scaled: dict[str, Any] = {"target_modules": list(SCALED), "feedforward_modules": [SCALED[-1]]}
+        # where layers are called otherwise, peft knows those of many architectures
+        return peft.IA3Config(**(scaled if _has(model, SCALED) else {}), task_type="CAUSAL_LM")
     if config.peft == "prefix":
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -87,8 +87,11 @@ def peft_config(config: TrainConfig, model: Any, steps: int) -> Any:
 
 def _linear(model: Any) -> list[str] | str:
     """What the low-rank kinds change: `LINEAR`, or all linear layers where they are called otherwise."""
-    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    return list(LINEAR) if names.issuperset(LINEAR) else "all-linear"
+    return list(LINEAR) if _has(model, LINEAR) else "all-linear"
+
+
+def _has(model: Any, parts: tuple[str, ...]) -> bool:
+    return {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}.issuperset(parts)
 
 
 def new_adapter(model: Any, config: TrainConfig, steps: int) -> Any:
@@ -107,7 +110,7 @@ def new_adapter(model: Any, config: TrainConfig, steps: int) -> Any:
     # Learned tokens begin as ones that the model knows: from noise they take far longer to mean anything.
     chosen = torch.randint(len(vocabulary), (1, config.virtual_tokens)).to(vocabulary.device)
     with torch.no_grad():
-        cache = model.model(input_ids=chosen, use_cache=True).past_key_values
+        cache = model.base_model(input_ids=chosen, use_cache=True).past_key_values
     made = get_peft_model(model, peft_config(config, model, steps))
     encoder = made.prompt_encoder["default"]
     with torch.no_grad():

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
-from rlmemo.policies.hub import Loading
+from rlmemo.policies.hub import PROMPTED, Loading
 
 METHODS = {
     "sft": "supervised fine-tuning on what was opened next, and when",
@@ -246,7 +247,8 @@ class TrainConfig:
     @property
     def loading(self) -> Loading:
         """How a model that reads text is loaded."""
-        return Loading(self.history, self.quantize, self.micro_batch, self.dtype)
+        learned = self.virtual_tokens if self.peft in PROMPTED else 0
+        return Loading(self.history, self.quantize, self.micro_batch, self.dtype, learned)
 
     @property
     def adapter_text(self) -> str:
@@ -286,12 +288,25 @@ def settings() -> list[Field[Any]]:
     return list(fields(TrainConfig))
 
 
-def make_config(values: Mapping[str, Any], where: str = "the command line") -> TrainConfig:
+def make_config(
+    values: Mapping[str, Any], where: str = "the command line", lines: Mapping[str, int] | None = None
+) -> TrainConfig:
     """A checked configuration from `values` (names with - or _; the rest keeps its default).
 
-    Raises InputError, naming `where` and what was accepted, for an unknown name, a value of the wrong
-    kind or one out of range.
+    Raises InputError, naming `where` (and the line, of names in `lines`) and what was accepted, for an
+    unknown name, a value of the wrong kind or one out of range.
     """
+    try:
+        return _made(values, where)
+    except InputError as error:
+        said = str(error).removeprefix(f"{where}: ")
+        name = next((n for n in lines or {} if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", said)), None)
+        if lines and name is not None:
+            raise InputError(f"{where}:{lines[name]}: {said}") from None
+        raise
+
+
+def _made(values: Mapping[str, Any], where: str) -> TrainConfig:
     known = {f.name: f for f in settings()}
     clean: dict[str, Any] = {}
     for name, value in values.items():
@@ -336,6 +351,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return inner
 
 
+def yaml_lines(path: Path) -> dict[str, int]:
+    """In which line each setting of a file stands that `read_yaml` has read.
+
+    Raises InputError where one stands twice: only the last would count.
+    """
+    import yaml
+
+    node: Any = yaml.compose(path.read_text(encoding="utf-8"))
+    pairs = node.value if node is not None else []
+    inner = next((v for k, v in pairs if k.value == "settings"), None)
+    found: dict[str, int] = {}
+    for key, _ in pairs if inner is None else inner.value:
+        name, line = str(key.value).replace("-", "_"), key.start_mark.line + 1
+        if name in found:
+            raise InputError(f"{path}:{line}: {name} stands in line {found[name]} already; keep one")
+        found[name] = line
+    return found
+
+
 def check_method(method: str) -> None:
     """Raises InputError, with a suggestion, unless `method` is one of `METHODS`."""
     if method in METHODS:
@@ -343,7 +377,7 @@ def check_method(method: str) -> None:
     names = ", ".join(METHODS)
     close = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.4)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise InputError(f"no method is called {method!r}{hint} There are {names}")
+    raise InputError(f"no method is called {method!r}{hint or ';'} there are {names}")
 
 
 def _typed(setting: Field[Any], value: Any, where: str) -> Any:
@@ -423,27 +457,7 @@ def _check(config: TrainConfig, where: str) -> None:
         raise InputError(f"{where}: {online[0]} trains adapters of kind lora or dora, not {config.peft}")
     if online and config.adapter_per_user:
         raise InputError(f"{where}: adapter_per_user goes with sft, dpo and kto, not with {config.method}")
-    if "ppo" in online and config.ppo_lanes * config.ppo_steps % config.ppo_batch:
-        raise InputError(
-            f"{where}: ppo_batch {config.ppo_batch} does not divide a rollout of {config.ppo_lanes} x "
-            f"{config.ppo_steps} decisions; give one that does, such as {config.ppo_steps}"
-        )
-    if config.group_batch % config.group_plans:
-        raise InputError(
-            f"{where}: group_batch {config.group_batch} does not hold whole groups of {config.group_plans} "
-            f"plans; give a multiple of {config.group_plans}"
-        )
-    batches = {} if config.init_adapter else {"sft_batch": config.sft_batch}
-    if config.preference:
-        batches |= {f"{config.preference}_batch": getattr(config, f"{config.preference}_batch")}
-    for name, batch in batches.items():
-        micro = config.micro_batch
-        if micro and micro < batch and batch % micro:
-            fits = max(x for x in range(1, micro) if not any(b % x for b in batches.values()))
-            raise InputError(
-                f"{where}: micro_batch {micro} does not divide {name} {batch}, so an update would not count "
-                f"{batch}; give one that does, such as {fits}"
-            )
+    _check_batches(config, where)
     for name in config.dpo_loss.split("+"):
         if name not in DPO_LOSSES:
             close = difflib.get_close_matches(name, DPO_LOSSES, n=1)
@@ -462,3 +476,52 @@ def _check(config: TrainConfig, where: str) -> None:
         raise InputError(f"{where}: picks is {config.picks}; a slate has 12 places, so give 1 to 12")
     if config.seed >= 2**32:
         raise InputError(f"{where}: seed is {config.seed}; give 0 to {2**32 - 1}")
+
+
+def _check_batches(config: TrainConfig, where: str) -> None:
+    """What TRL's trainers would end in a traceback at, after the model was loaded."""
+    rollout = config.ppo_lanes * config.ppo_steps
+    said = f"a rollout of {config.ppo_lanes} x {config.ppo_steps} decisions"
+    if "ppo" in config.shared_stages:
+        if rollout % 2:
+            raise InputError(
+                f"{where}: {said} is an odd number of them, and they are learned from in pairs; give an even "
+                f"ppo_lanes or ppo_steps, such as ppo_steps {config.ppo_steps + 1}"
+            )
+        parts = [
+            x for x in range(2, rollout + 1) if rollout % x == 0 and (x < rollout or config.ppo_epochs > 1)
+        ]
+        near = min(parts, key=lambda x: abs(x - config.ppo_batch), default=None)
+        if rollout % config.ppo_batch:
+            raise InputError(
+                f"{where}: ppo_batch {config.ppo_batch} does not divide {said}; give one that does, such as "
+                f"{near or rollout}"
+            )
+        if config.ppo_epochs == 1 and config.ppo_batch == rollout:
+            smaller = f"a smaller ppo_batch, such as {near}, or " if near else ""
+            raise InputError(
+                f"{where}: ppo_batch {config.ppo_batch} is all of {said}, and ppo_epochs is 1: one update a "
+                f"rollout, in which nothing could be clipped; give {smaller}ppo_epochs 2"
+            )
+    if config.group_batch % config.group_plans:
+        raise InputError(
+            f"{where}: group_batch {config.group_batch} does not hold whole groups of {config.group_plans} "
+            f"plans; give a multiple of {config.group_plans}, such as "
+            f"{max(1, round(config.group_batch / config.group_plans)) * config.group_plans}"
+        )
+    micro, least = config.micro_batch, 2 if "kto" in config.shared_stages else 1
+    if micro == 1 and least == 2:
+        raise InputError(
+            f"{where}: micro_batch is 1, and KTO compares the plans of one pass with each other; give 2 or "
+            "more, or 0 for all of an update at once"
+        )
+    batches = {} if config.init_adapter else {"sft_batch": config.sft_batch}
+    if config.preference:
+        batches |= {f"{config.preference}_batch": getattr(config, f"{config.preference}_batch")}
+    for name, batch in batches.items():
+        if micro and micro < batch and batch % micro:
+            fits = [x for x in range(least, micro) if not any(b % x for b in batches.values())]
+            raise InputError(
+                f"{where}: micro_batch {micro} does not divide {name} {batch}, so an update would not count "
+                f"{batch}; give one that does, such as {max(fits, default=0)}"
+            )

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from env.options import wrapped
+from rlmemo.pulse import Pulse
+
 SHOWN = {
     "loss": "loss",
     "mean_token_accuracy": "right",
@@ -27,8 +30,8 @@ class Display:
         self.console = Console(highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(text, markup=False)
+        """One line, as wide as the terminal."""
+        self.console.print(wrapped(text, "    "), markup=False)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Bar]:
@@ -47,7 +50,8 @@ class Display:
 
 
 class Bar:
-    """The bar of one stage: call it with (done, total, what was measured last)."""
+    """The bar of one stage: call it with (done, total, what was measured last). In a pipe or a file, a line
+    at least every half minute."""
 
     def __init__(self, console: Any, title: str) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -64,7 +68,12 @@ class Bar:
             disable=not console.is_terminal,
         )
         self.task = self.progress.add_task(title, total=None, note="")
+        self.title = title
+        self.pulse = Pulse(
+            title, write=lambda line: console.print(f"  {line}", markup=False), silent=console.is_terminal
+        )
         self.progress.start()
+        self.pulse.__enter__()
 
     def __call__(self, done: int, total: int, values: dict[str, float] | None = None) -> None:
         if values:
@@ -72,7 +81,9 @@ class Bar:
                 f"{label} {values[key]:.3f}" for key, label in SHOWN.items() if key in values
             )
         self.progress.update(self.task, completed=done, total=total, note=self.note)
+        self.pulse.update(self.title, done, total, self.note)
 
     def close(self) -> None:
         """Take the bar away."""
+        self.pulse.__exit__()
         self.progress.stop()

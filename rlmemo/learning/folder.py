@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
+from env.private import FILE, make_private
 from rlmemo.learning.hold import hold
 
 PART = ".part"
@@ -44,7 +45,7 @@ def write_atomic(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        os.chmod(name, FILE)
         os.replace(name, path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -78,9 +79,9 @@ def folder_atomic(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         yield part
+        make_private(part)
         for file in part.rglob("*"):
             if file.is_file():
-                file.chmod(0o644)  # safetensors writes for the owner alone
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         shutil.rmtree(old, ignore_errors=True)
@@ -233,7 +234,9 @@ class RunFolder:
         return rows
 
     def tidy(self) -> None:
-        """Take away what a killed process left behind: files half written, checkpoints of finished stages."""
+        """Take away what a killed process left behind: files half written, checkpoints of finished stages;
+        and what an older version left for everybody to read is its owner's alone again."""
+        make_private(self.path)
         for left in list(self.path.rglob(f".*{PART}")):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)

@@ -47,7 +47,7 @@ def model_card(
             e = judged.metrics.get(metric)
             if e is None or not np.isfinite(e.value):
                 cells.append("–")
-            elif np.isfinite(e.low):
+            elif e.bounded:
                 cells.append(f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})")
             else:
                 cells.append(f"{e.value:.3f}")

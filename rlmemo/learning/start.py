@@ -21,6 +21,7 @@ import numpy as np
 
 from env.cost import WorldConfig, cost_model
 from env.errors import InputError
+from env.private import make_private
 from env.sources import Loaded, load_timelines
 from env.sources.held import Kind
 from env.splits import Split, chrono, wave
@@ -92,6 +93,7 @@ def start(config: TrainConfig, path: Path, *, resume: bool) -> Start:
     else:
         try:
             path.mkdir(parents=True, exist_ok=True)
+            make_private(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
         held = hold(path)

@@ -18,6 +18,8 @@ from env.errors import InputError
 from rlmemo.policies.text_prompt import KEEP
 
 EMBEDDED = "embedded"
+PROMPTED = ("prefix", "p-tuning", "prompt")
+"""Kinds of adapters (`--peft`) that put learned tokens before a prompt."""
 NO_BITSANDBYTES = (
     "--quantize 4bit needs bitsandbytes, which is not installed; pip install bitsandbytes, or leave it out"
 )
@@ -31,12 +33,14 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 class Loading:
     """How a model that reads text is loaded. history: events in a prompt, at least (up to twice as many);
     quantize: `none`, or `4bit` (bitsandbytes, on a GPU); micro_batch: prompts in one pass, 0: as it likes;
-    dtype: in which a large one reads on the CPU, see `rlmemo.policies.precision` (trained: in float32)."""
+    dtype: in which a large one reads on the CPU, see `rlmemo.policies.precision` (trained: in float32);
+    learned: tokens that an adapter puts before a prompt, for which the model's context needs room."""
 
     history: int = KEEP
     quantize: str = "none"
     micro_batch: int = 0
     dtype: str = "auto"
+    learned: int = 0
 
 
 def model_folder(name: str) -> Path:
@@ -82,6 +86,32 @@ def check_model(name: str, *, download: bool = True) -> None:
         raise InputError(f"model {name}: has no model.safetensors; only safetensors are read")
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model")):
         raise InputError(f"model {name}: has no tokenizer.json; give a folder in the hub's format")
+    _check_rows(name, path)
+
+
+def _check_rows(name: str, path: Path) -> None:
+    """Raises InputError where the tokenizer has tokens that the model has no row for, as far as the two files
+    say; what cannot be read here is the loader's to refuse."""
+    try:
+        made = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        words = made["model"]["vocab"]
+        ids = [*(words.values() if isinstance(words, dict) else range(len(words)))]
+        ids += [x["id"] for x in made.get("added_tokens") or []]
+        rows = int(config["vocab_size"] if "vocab_size" in config else config["text_config"]["vocab_size"])
+        tokens = max(map(int, ids)) + 1
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if tokens > rows:
+        raise InputError(f"model {name}: {too_few_rows(tokens, rows)}")
+
+
+def too_few_rows(tokens: int, rows: int) -> str:
+    """What is said of a tokenizer that has more tokens than its model has rows."""
+    return (
+        f"its tokenizer has {tokens} tokens and the model only {rows} rows for them; give the tokenizer that "
+        "the model was trained with, or save the model after resize_token_embeddings(len(tokenizer))"
+    )
 
 
 def is_slots(name: str) -> bool:

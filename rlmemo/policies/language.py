@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,15 @@ from env.timeline import Timeline
 from rlmemo.policies import reading
 from rlmemo.policies.branching import Reader, can_branch
 from rlmemo.policies.forward import batches, begin
-from rlmemo.policies.hub import EMBEDDED, Loading, check_model, is_slots, model_folder, model_sha256
+from rlmemo.policies.hub import (
+    EMBEDDED,
+    PROMPTED,
+    Loading,
+    check_model,
+    is_slots,
+    model_folder,
+    model_sha256,
+)
 from rlmemo.policies.planners import Planned
 from rlmemo.policies.precision import for_reading
 from rlmemo.policies.protocol import Ranking, Stream
@@ -341,6 +349,8 @@ class LanguagePolicy:
             raise InputError(f"{folder}: is no finished run ({error}); train one with --out") from None
         base = str(settings.get("model", EMBEDDED))
         loading = Loading(**{f.name: settings[f.name] for f in fields(Loading) if f.name in settings})
+        if settings.get("peft") in PROMPTED:
+            loading = replace(loading, learned=int(settings.get("virtual_tokens", 0)))
         if met.get("base_sha256") and met["base_sha256"] != model_sha256(base):
             raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
         switch = None

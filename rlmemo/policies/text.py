@@ -20,6 +20,7 @@ from env.errors import InputError
 from env.slate import Slates
 from env.timeline import Timeline
 from rlmemo.policies import reading
+from rlmemo.policies.hub import too_few_rows
 from rlmemo.policies.readings import slates_of
 from rlmemo.policies.text_prompt import (
     ANSWER,
@@ -80,11 +81,21 @@ class TextReading:
 
     @classmethod
     def of(
-        cls, tokenizer: Any, config: Any, *, keep: int = KEEP, on_gpu: bool = False, micro_batch: int = 0
+        cls,
+        tokenizer: Any,
+        config: Any,
+        *,
+        keep: int = KEEP,
+        on_gpu: bool = False,
+        micro_batch: int = 0,
+        learned: int = 0,
     ) -> TextReading:
-        """The reading of a model with this tokenizer and configuration. Raises InputError where the tokenizer
-        cannot write the prompt, or the context is too short for one."""
+        """The reading of a model with this tokenizer and configuration. learned: tokens of an adapter that
+        stand before a prompt, see `Loading`. Raises InputError where the tokenizer cannot write the prompt
+        or has tokens that the model does not know."""
         config = config.get_text_config()
+        if len(tokenizer) > config.vocab_size:
+            raise InputError(too_few_rows(len(tokenizer), config.vocab_size))
         _check_writes(tokenizer)
         before, after = _frame(tokenizer)
         opening, letters, delays, none = _answer_tokens(tokenizer, after)
@@ -103,7 +114,7 @@ class TextReading:
             delays=np.array(delays, np.int64),
             none=tuple(none),
             end=end,
-            most=int(most) - 2 * len(LETTERS) - len(none) - 1,
+            most=int(most) - 2 * len(LETTERS) - len(none) - 1 - learned,
             keep=keep,
             on_gpu=on_gpu,
             micro_batch=micro_batch,

@@ -48,8 +48,9 @@ def load_text(name: str, loading: Loading) -> tuple[Any, Any]:
             logging.enable_progress_bar()
     try:
         how = TextReading.of(
-            tokenizer, model.config, keep=loading.history, on_gpu=on_gpu, micro_batch=loading.micro_batch
-        )
+            tokenizer, model.config, keep=loading.history, on_gpu=on_gpu, micro_batch=loading.micro_batch,
+            learned=loading.learned,
+        )  # fmt: skip
     except InputError as error:
         raise InputError(f"model {name}: {error}") from None
     model.reading = how
@@ -95,7 +96,7 @@ def reading_for(name: str, loading: Loading) -> Reading:
     try:
         return TextReading.of(
             tokenizer, config, keep=loading.history, on_gpu=torch.cuda.is_available(),
-            micro_batch=loading.micro_batch,
+            micro_batch=loading.micro_batch, learned=loading.learned,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"model {name}: {error}") from None

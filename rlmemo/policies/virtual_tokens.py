@@ -3,8 +3,9 @@
 Whatever such an adapter learned, a model that only reads sees it as keys and values that stand in its cache
 before the first real token: prefix tuning learns them outright, and those of learned embeddings
 depend on nothing that comes later (attention is causal), so they are computed once. `install` puts them
-before every reading, by a hook on the model's own transformer; the model stays what it was, and
-`model(...)`, `model.model(...)` and whoever goes on from the cache that came back need no other code.
+before every reading, by a hook on the model's own transformer, whatever the architecture calls it
+(`base_model`: `model` of a Llama, `transformer` of a GPT-2); the model stays what it was, and
+`model(...)`, `model.base_model(...)` and whoever goes on from the cache that came back need no other code.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def keys_and_values(prompted: Any) -> KeysAndValues:
         else:
             base = prompted.get_base_model()
             made = made.to(prompted.word_embeddings.weight.dtype)
-            cache = base.model(inputs_embeds=made, use_cache=True).past_key_values
+            cache = base.base_model(inputs_embeds=made, use_cache=True).past_key_values
     # cloned outside inference mode, so that a model with them can also be trained on
     return [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
 
@@ -42,7 +43,7 @@ class VirtualTokens:
 
     def __init__(self, model: Any, learned: KeysAndValues | None = None) -> None:
         self.learned = learned
-        self._handle = model.model.register_forward_pre_hook(self._before, with_kwargs=True)
+        self._handle = model.base_model.register_forward_pre_hook(self._before, with_kwargs=True)
 
     def remove(self) -> None:
         """Take the hook away."""

@@ -509,7 +509,7 @@ def _value(e: Estimate | None, metric: str) -> str:
     if e is None or not np.isfinite(e.value):
         return "–"
     text = _number(e.value, metric)
-    if np.isfinite(e.low) and np.isfinite(e.high):
+    if e.bounded:
         low, high = _number(e.low, metric).removesuffix(" %"), _number(e.high, metric).removesuffix(" %")
         text += f"\n{low} … {high}"
     return text
@@ -521,7 +521,7 @@ def _signed(e: Estimate, metric: str, *, interval: bool = False) -> str:
 
     unit = " points" if metric in PERCENT and not interval else ""
     text = f"{one(e.value)}{unit}"
-    if interval and np.isfinite(e.low):
+    if interval and e.bounded:
         text += f"\n{one(e.low)} … {one(e.high)}"
     return text
 

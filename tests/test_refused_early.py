@@ -1,0 +1,165 @@
+"""Settings that no trainer can use are refused in a line, before anything heavy loads or is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from env.errors import InputError
+from rlmemo.learning.config import make_config
+from tests.test_text_prompt import plain, timeline
+from tests.tiny_text_model import write_text_model
+
+SMALL = {"method": "ppo", "ppo_lanes": 4, "ppo_steps": 8}
+CASES = [
+    ({**SMALL, "ppo_batch": 32, "ppo_epochs": 1}, "ppo_batch 32 is all of a rollout of 4 x 8"),
+    ({**SMALL, "method": "dpo-ppo", "ppo_batch": 32, "ppo_epochs": 1}, "such as 16, or ppo_epochs 2"),
+    ({**SMALL, "ppo_batch": 5}, "ppo_batch 5 does not divide a rollout of 4 x 8 decisions; .*such as 4"),
+    ({**SMALL, "ppo_batch": 64}, "ppo_batch 64 does not divide"),
+    ({**SMALL, "ppo_lanes": 3, "ppo_steps": 5, "ppo_batch": 5}, "odd number"),
+    ({"method": "grpo", "group_batch": 12, "group_plans": 8}, "multiple of 8, such as 16"),
+    ({"method": "rloo", "group_batch": 4, "group_plans": 8}, "multiple of 8, such as 8"),
+    ({"method": "kto", "micro_batch": 1}, "micro_batch is 1, and KTO"),
+]
+
+
+@pytest.mark.parametrize(("values", "says"), CASES)
+def test_batches_that_do_not_work_out(values: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        make_config(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_works_out_is_taken() -> None:
+    make_config({**SMALL, "ppo_batch": 32, "ppo_epochs": 2})
+    make_config({**SMALL, "ppo_batch": 16, "ppo_epochs": 1})
+    make_config({"method": "kto", "micro_batch": 2})
+    make_config({"method": "sft", "micro_batch": 1})
+
+
+def test_what_ppo_takes_trl_takes(tmp_path: Path) -> None:
+    """Every small rollout that passes our check passes TRL's own."""
+    from itertools import product
+
+    from rlmemo.learning.folder import RunFolder
+    from rlmemo.learning.ppo import ppo_arguments
+
+    taken = 0
+    for lanes, steps, batch, epochs in product((1, 2, 3), (2, 3, 5), (2, 3, 4, 6, 9), (1, 2)):
+        given = {"ppo_lanes": lanes, "ppo_steps": steps, "ppo_batch": batch, "ppo_epochs": epochs}
+        try:
+            config = make_config({"method": "ppo", **given})
+        except InputError:
+            continue
+        ppo_arguments(config, RunFolder(tmp_path))
+        taken += 1
+    assert taken > 8
+
+
+def test_the_command_says_it_in_one_line_without_torch(tmp_path: Path) -> None:
+    asked = [
+        "--method",
+        "ppo",
+        "--ppo-lanes",
+        "4",
+        "--ppo-steps",
+        "8",
+        "--ppo-batch",
+        "32",
+        "--ppo-epochs",
+        "1",
+    ]
+    code = (
+        "import sys; from env.errors import run_main; from rlmemo.train import main\n"
+        "try: run_main(main)\n"
+        "finally: assert not {'torch', 'numba', 'transformers'} & set(sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, *asked, "--out", str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert found.returncode == 2, found.stderr
+    assert found.stderr.startswith("error: ")
+    assert found.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text_model(tmp_path_factory.mktemp("gpt2"), kind="gpt2")
+
+
+@pytest.mark.parametrize("where", ["vocabulary", "added"])
+def test_more_tokens_than_rows(gpt2: Path, tmp_path: Path, where: str) -> None:
+    """As after a pad token was added to a tokenizer, and the model saved as it was."""
+    from rlmemo.policies.text_loading import reading_for
+    from rlmemo.train import main
+
+    model = tmp_path / "model"
+    shutil.copytree(gpt2, model)
+    file = model / "tokenizer.json"
+    made = json.loads(file.read_text())
+    rows = json.loads((model / "config.json").read_text())["vocab_size"]
+    if where == "vocabulary":
+        made["model"]["vocab"] |= {f"more{k}": rows + k for k in range(3)}
+    else:
+        made["added_tokens"].append({**made["added_tokens"][0], "id": rows, "content": "<pad>"})
+    file.write_text(json.dumps(made))
+    for ask in (
+        lambda: main(["--model", str(model), "--method", "sft", "--out", str(tmp_path / "run")]),
+        lambda: reading_for(str(model), make_config({}).loading),
+    ):
+        with pytest.raises(
+            InputError, match=rf"has {rows + (3 if where == 'vocabulary' else 1)} tokens"
+        ) as e:
+            ask()
+        assert f"only {rows} rows" in str(e.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["prefix", "p-tuning", "prompt", "ia3"])
+def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
+    gpt2: Path, tmp_path: Path, kind: str
+) -> None:
+    """A GPT-2 has a `transformer` where others have a `model`, learned positions, and 1024 of them."""
+    import numpy as np
+    import torch
+
+    from rlmemo.learning import adapters
+    from rlmemo.policies import make_policy
+    from rlmemo.policies.language import load_model
+    from rlmemo.train import main
+
+    x = timeline(plain(), 150)
+    rows = [f"a,{t},{x.names[k]}\n" for t, k in zip(x.t, x.target, strict=True)]
+    (tmp_path / "a.csv").write_text("user,t,target\n" + "".join(rows))
+    run = tmp_path / "run"
+    settings = {
+        "timelines": tmp_path / "a.csv", "model": gpt2, "method": "sft", "peft": kind, "sft_states": 16,
+        "sft_batch": 8, "history": 200, "micro_batch": 2, "virtual_tokens": 24, "lora_rank": 4,
+        "policies": "markov1", "out": run, "budget": 2,
+    }  # fmt: skip
+    assert main([y for k, v in settings.items() for y in ("--" + k.replace("_", "-"), str(v))]) == 0
+    policy = make_policy(str(run))
+    ranking = policy.rank(x, np.arange(120, 130))
+    how = policy.model.reading
+    longest = (how.prompts(x, how.look(x, np.array([129])), np.array([129])) >= 0).sum()
+    assert 900 < longest < how.most <= 1024 - (0 if kind == "ia3" else 24)  # as long as it may be
+    np.testing.assert_allclose(ranking.probability.sum(1) + ranking.none, 1.0, atol=1e-5)
+    # Read as peft reads it.
+    from peft import PeftModel
+
+    ids = torch.arange(5, 45)[None] % 300
+    own = PeftModel.from_pretrained(load_model(str(gpt2))[0], str(run / "adapter")).eval()
+    read = adapters.reading(load_model(str(gpt2))[0], run / "adapter")
+    bare = load_model(str(gpt2))[0]
+    with torch.inference_mode():
+        expected = own(input_ids=ids).logits[:, -ids.shape[1] :]
+        torch.testing.assert_close(read(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
+        assert (bare(input_ids=ids).logits - expected).abs().max() > 1e-4
