@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from env.errors import InputError
-from env.sources.names import shown
 from env.sources.lines import TableFile
-from env.sources.names import clean_name
+from env.sources.names import clean_name, shown
 
 REQUIRED = ("user", "t", "target")
 OPTIONAL = ("kind", "duration", "device", "wave", "private")
