@@ -27,9 +27,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from env.errors import InputError, run_main
-from env.options import Parser
 from env.private import private_files
 from env.sources.held import Kind, kind_of
+from rlmemo.options import Parser
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
 SHORTEST_TOKEN = 16
@@ -81,7 +81,7 @@ def check_db(path: str) -> Path:
         raise InputError(f"{path}: is a folder; --db takes a file, such as {db.name}/{DEFAULT_DB}")
     if not db.parent.is_dir():
         raise InputError(f"{path}: there is no folder {db.parent}; make it first: mkdir -p {db.parent}")
-    from rlmemo.store_file import check_store
+    from rlmemo.store.file import check_store
 
     if db.is_file() and kind_of(db) is Kind.NONE:
         raise InputError(

@@ -13,7 +13,7 @@ from dashboard import days, door, gate, look, policies, privacy, rate, setting, 
 from env.errors import InputError
 
 
-def page(module: ModuleType, where: setting.Setting) -> Callable[[], None]:
+def page(module: ModuleType, where: setting.Started) -> Callable[[], None]:
     def show() -> None:
         look.style()
         failed = st.session_state.pop("said", None)

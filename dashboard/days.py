@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard import look, replay, summary
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened
+from dashboard.setting import Started, opened
 from dashboard.words import count, shown, span
 from env.timeline import Timeline
 
@@ -16,7 +16,7 @@ ICON = ":material/calendar_month:"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
-def show(where: Setting) -> None:
+def show(where: Started) -> None:
     st.title("My days")
     loaded = _timelines(where)
     if not loaded:
@@ -48,7 +48,7 @@ def show(where: Setting) -> None:
     replay.show(whole, where)
 
 
-def _timelines(where: Setting) -> dict[str, Timeline]:
+def _timelines(where: Started) -> dict[str, Timeline]:
     """The store's timelines by user, collapsed; read anew when something was written to the file."""
     from env.sources import load_timelines
 

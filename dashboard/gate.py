@@ -6,18 +6,18 @@ from pathlib import Path
 
 from dashboard.login import read_login
 from dashboard.look import e, html
-from dashboard.setting import Setting
+from dashboard.setting import Started
 from dashboard.words import shown
 
 
-def is_open(setting: Setting) -> bool:
+def is_open(setting: Started) -> bool:
     """Whether this session may see anything. Without a login, it would not be here without the token."""
     import streamlit as st
 
     return not setting.login or read_login(setting.login).admits(st.user.to_dict())
 
 
-def rater(setting: Setting) -> str:
+def rater(setting: Started) -> str:
     """Whose ratings a session that was let in gives: with a login, those of who has logged in."""
     import streamlit as st
 

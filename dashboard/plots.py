@@ -7,7 +7,7 @@ from typing import Any
 
 from dashboard import look
 from dashboard.look import e, html
-from dashboard.runs import Run, Value
+from dashboard.runs import RunFiles, Value
 
 Policies = Mapping[str, Mapping[str, Value]]
 
@@ -205,7 +205,7 @@ def _by_policy(named: Sequence[str], everybody: Sequence[str]) -> Any:
     )  # fmt: skip
 
 
-def curve(run: Run, table: Any, name: str, title: str) -> None:
+def curve(run: RunFiles, table: Any, name: str, title: str) -> None:
     """One number that was logged while learning, a line per stage."""
     import altair as alt
 

@@ -10,11 +10,11 @@ import streamlit as st
 
 from dashboard import look, plots, runs, why, words
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened
+from dashboard.setting import Started, opened
 from dashboard.words import shown
-from rlmemo import ratings
-from rlmemo.store import Store
-from rlmemo.waiting import Told, desk
+from rlmemo.store import ratings
+from rlmemo.store.database import Store
+from rlmemo.store.waiting import Told, desk
 
 TITLE = "Policies"
 ICON = ":material/balance:"
@@ -48,7 +48,7 @@ FIRST_CURVES = ("loss", "reward", "eval_loss", "rewards/margins")
 Policies = dict[str, dict[str, runs.Value]]
 
 
-def show(where: Setting) -> None:
+def show(where: Started) -> None:
     st.title("Policies")
     found = runs.find_runs(where.runs)
     done = {r.name: r for r in found if r.finished}
@@ -73,13 +73,13 @@ def show(where: Setting) -> None:
         )
 
 
-def _reports(done: dict[str, runs.Run]) -> None:
+def _reports(done: dict[str, runs.RunFiles]) -> None:
     chosen = st.multiselect("Runs", list(done), default=list(done)[:1], format_func=shown)
     if not chosen:
         st.info("Choose at least one run.")
         return
 
-    def together(part: Callable[[runs.Run], Mapping[str, Any]]) -> dict[str, Any]:
+    def together(part: Callable[[runs.RunFiles], Mapping[str, Any]]) -> dict[str, Any]:
         return {
             shown(f"{name}: {policy}" if len(chosen) > 1 else policy): found
             for name in chosen
@@ -235,7 +235,7 @@ def _table(policies: Policies) -> None:
     look.table(["policy", *(COLUMNS[m][0] for m in offered)], rows, numeric=set(range(1, len(offered) + 1)))
 
 
-def _curves(run: runs.Run) -> None:
+def _curves(run: runs.RunFiles) -> None:
     import pandas as pd
 
     table = pd.DataFrame(runs.curves(run), columns=["stage", "name", "step", "value"])

@@ -11,12 +11,12 @@ import streamlit as st
 
 from dashboard import jobs, look
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened
+from dashboard.setting import Started, opened
 from dashboard.words import count, sentence, shown
 from env.errors import InputError
 from env.timeline import zone
-from rlmemo import store_forgetting
-from rlmemo.store import Store
+from rlmemo.store import forgetting
+from rlmemo.store.database import Store
 
 TITLE = "Data and privacy"
 ICON = ":material/lock:"
@@ -24,7 +24,7 @@ ICON = ":material/lock:"
 MOST_TARGETS = 2000
 
 
-def show(where: Setting) -> None:
+def show(where: Started) -> None:
     st.title("Data and privacy")
     if not where.db.exists():
         look.empty("Nothing is stored", f"There is no {where.db.name} yet.")
@@ -50,8 +50,8 @@ def show(where: Setting) -> None:
         _forget_everything(store)
 
 
-def _stored(store: Store, where: Setting) -> None:
-    held = store_forgetting.holdings(store)
+def _stored(store: Store, where: Started) -> None:
+    held = forgetting.holdings(store)
     size = where.db.stat().st_size / 2**20
     look.tiles(
         [
@@ -77,15 +77,15 @@ def _stored(store: Store, where: Setting) -> None:
     )
 
 
-def _export(store: Store, where: Setting) -> None:
+def _export(store: Store, where: Started) -> None:
     st.download_button(
         "Export everything", icon=":material/download:", file_name=f"{where.db.stem}.jsonl",
-        mime="application/x-ndjson", data=lambda: "".join(store_forgetting.export(store)).encode(),
+        mime="application/x-ndjson", data=lambda: "".join(forgetting.export(store)).encode(),
         on_click="ignore", help="JSON lines: one object a row, each with the table it is from.",
     )  # fmt: skip
 
 
-def _import(where: Setting) -> None:
+def _import(where: Started) -> None:
     """Bring a recording in, by the same command as anywhere else."""
     st.subheader("Bring a recording in")
     with st.form("import", clear_on_submit=True):
@@ -131,7 +131,7 @@ def _forget_target(store: Store) -> None:
     sure = st.checkbox("Its opens, and every prediction that names it, with its ratings", key="sure-target")
     st.button(
         "Forget this target", disabled=target is None or not sure, key="forget-target",
-        on_click=_do, args=(lambda: store_forgetting.forget_target(store, str(target)), "target"),
+        on_click=_do, args=(lambda: forgetting.forget_target(store, str(target)), "target"),
     )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def _forget_period(store: Store) -> None:
     stop = datetime.combine(chosen[1] + timedelta(days=1), time(), here).timestamp()
     st.button(
         "Forget these days", disabled=not sure, key="forget-period",
-        on_click=_do, args=(lambda: store_forgetting.forget_period(store, start, stop), "period"),
+        on_click=_do, args=(lambda: forgetting.forget_period(store, start, stop), "period"),
     )  # fmt: skip
 
 
@@ -165,11 +165,11 @@ def _forget_everything(store: Store) -> None:
     st.button(
         "Forget everything", type="primary", key="forget-everything",
         disabled=typed.strip().lower() != "forget",
-        on_click=_do, args=(lambda: store_forgetting.forget_everything(store), "everything"),
+        on_click=_do, args=(lambda: forgetting.forget_everything(store), "everything"),
     )  # fmt: skip
 
 
-def _do(forget: Callable[[], store_forgetting.Forgotten], what: str) -> None:
+def _do(forget: Callable[[], forgetting.Forgotten], what: str) -> None:
     """Forget, say what went, and leave no confirmation ticked for the next time."""
     try:
         gone = forget()

@@ -14,10 +14,10 @@ import streamlit as st
 
 from dashboard import jobs, look, words
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened, said
+from dashboard.setting import Started, opened, said
 from env.errors import InputError
-from rlmemo import ratings
-from rlmemo.store import Store
+from rlmemo.store import ratings
+from rlmemo.store.database import Store
 
 TITLE = "Rate"
 ICON = ":material/thumbs_up_down:"
@@ -27,7 +27,7 @@ TOLD = "Votes that know the outcome are marked, so that they can be told from th
 REASONS = ("wrong thing", "wrong moment", "never this one", "too much at once")
 
 
-def show(where: Setting) -> None:
+def show(where: Started) -> None:
     html("<style>[data-testid='stMainBlockContainer'] {max-width: 42rem !important;}</style>")
     if not where.db.exists():
         _nothing(where)
@@ -53,7 +53,7 @@ def show(where: Setting) -> None:
     _last(store, where, last)  # below, so that the buttons stay where they are
 
 
-def _nothing(where: Setting) -> None:
+def _nothing(where: Started) -> None:
     st.title("Rate")
     look.empty(
         "Nothing to rate yet",
@@ -66,7 +66,7 @@ def _nothing(where: Setting) -> None:
             _make_demo(where)
 
 
-def _make_demo(where: Setting) -> None:
+def _make_demo(where: Started) -> None:
     line = ["--timelines", "demo", "--policy", "markov1", "--db", str(where.db), "--n", "200"]
     with st.spinner("Six invented people live through eight weeks …"):
         done = jobs.ask("rlmemo.predict", line, 300)
@@ -75,7 +75,7 @@ def _make_demo(where: Setting) -> None:
     st.rerun()
 
 
-def _all_done(where: Setting) -> None:
+def _all_done(where: Started) -> None:
     look.empty(
         "All rated",
         "Every prediction has your word. Train on it, or have new ones made.",
@@ -84,7 +84,7 @@ def _all_done(where: Setting) -> None:
     )
 
 
-def _showing(store: Store, where: Setting) -> ratings.Showing | None:
+def _showing(store: Store, where: Started) -> ratings.Showing | None:
     """What stands on the page: the same until it is voted on or skipped, in this window and the next."""
     showing = ratings.open_showing(store, where.rater) or ratings.show_next(
         store, where.rater, random.random()
@@ -114,7 +114,7 @@ def _failure() -> None:
         html(f'<div class="band" role="alert" data-testid="failed">{e(words.sentence(failed), 300)}</div>')
 
 
-def _last(store: Store, where: Setting, last: ratings.Rated | None) -> None:
+def _last(store: Store, where: Started, last: ratings.Rated | None) -> None:
     note = st.session_state.pop("note", None)
     if note:
         html(f'<div class="band" data-testid="note">{e(note, 300)}</div>')
@@ -180,7 +180,7 @@ def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
     )
 
 
-def _votes(where: Setting, showing: ratings.Showing) -> None:
+def _votes(where: Started, showing: ratings.Showing) -> None:
     with st.container(key="votes", horizontal=True):
         st.button(
             "Yes, good", icon=":material/thumb_up:", shortcut="Y", width="stretch",
@@ -204,7 +204,7 @@ def _votes(where: Setting, showing: ratings.Showing) -> None:
         )  # fmt: skip
 
 
-def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:
+def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
     if time.monotonic() - st.session_state.get("on_page_since", 0.0) < SOONEST_VOTE_S:
         return
     try:
@@ -220,12 +220,12 @@ def _vote(where: Setting, showing: ratings.Showing, thumbs: int) -> None:
 
 
 @said
-def _skip(where: Setting, showing: ratings.Showing) -> None:
+def _skip(where: Started, showing: ratings.Showing) -> None:
     ratings.skip(opened(where), showing)
 
 
 @said
-def _undo(where: Setting, last: ratings.Rated) -> None:
+def _undo(where: Started, last: ratings.Rated) -> None:
     ratings.withdraw(opened(where), last)
     said = "yes" if last.rating.thumbs else "no"
     st.session_state["note"] = f"Taken back: your {said} to {_which(last.moment)}. It is asked again above."
@@ -239,5 +239,5 @@ def _which(moment: ratings.Moment) -> str:
 
 
 @said
-def _because(where: Setting, last: ratings.Rated, reason: str) -> None:
+def _because(where: Started, last: ratings.Rated, reason: str) -> None:
     ratings.explain(opened(where), last, reason)

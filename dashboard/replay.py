@@ -8,12 +8,12 @@ import streamlit as st
 
 from dashboard import look, runs
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened
+from dashboard.setting import Started, opened
 from dashboard.words import moment, sentence, shown, span
 from env.timeline import Timeline
-from rlmemo.last_week import Saved, would_have_saved
-from rlmemo.learned_days import NEVER, learned_until
-from rlmemo.store import Store
+from rlmemo.evaluation.last_week import Saved, would_have_saved
+from rlmemo.runs.learned_days import NEVER, learned_until
+from rlmemo.store.database import Store
 
 CLASSICAL = "backoff3"
 TOO_LITTLE = (
@@ -44,7 +44,7 @@ def _version(folder: Path) -> int:
     return max((f.stat().st_mtime_ns for f in files if f.is_file()), default=0)
 
 
-def show(timeline: Timeline, where: Setting) -> None:
+def show(timeline: Timeline, where: Started) -> None:
     """The switch, whose plans to replay, and what came of it: the judge takes a moment to start."""
     with st.container(key="saved"):
         if not st.toggle("Replay the last week", key=f"replay-{timeline.user}"):
@@ -66,7 +66,7 @@ def show(timeline: Timeline, where: Setting) -> None:
         _run(timeline, where, Path(chosen), trained[chosen])
 
 
-def _run(timeline: Timeline, where: Setting, folder: Path, name: str) -> None:
+def _run(timeline: Timeline, where: Started, folder: Path, name: str) -> None:
     """What a trained run would have done, and whether it had seen these days when it learned."""
     try:
         version = _version(folder)
@@ -94,7 +94,7 @@ def _run(timeline: Timeline, where: Setting, folder: Path, name: str) -> None:
 
 def seen(timeline: Timeline, saved: Saved, until: float | None) -> str:
     """Whether a run had learned from the days that it is judged on, in a sentence or two. until: as
-    `rlmemo.learned_days.learned_until` says."""
+    `rlmemo.runs.learned_days.learned_until` says."""
     if until is None:
         return (
             "What this run learned from cannot be told any more (its timelines have changed since, or are "

@@ -26,7 +26,7 @@ Columns = dict[str, list[float]]
 
 
 @dataclass
-class Run:
+class RunFiles:
     """One run folder. `policies`: policy -> metric -> value. `facts`: what the numbers were measured on.
     `terms`: policy -> term of the reward -> value. `reliability`: "first" or "none" -> policy -> predicted,
     observed, size of each bin. `sweeps`: policy -> column -> one number per threshold. `logged`: lines of
@@ -49,7 +49,7 @@ class Run:
         return bool(self.policies)
 
 
-def find_runs(folder: Path) -> list[Run]:
+def find_runs(folder: Path) -> list[RunFiles]:
     """The runs below `folder`, the latest first: folders with a report or a config, and bare JSON reports."""
     if not folder.is_dir():
         return []
@@ -64,14 +64,14 @@ def find_runs(folder: Path) -> list[Run]:
     return [read_run(path, changed) for changed, path in sorted(found, reverse=True)]
 
 
-def trained(folder: Path) -> list[Run]:
+def trained(folder: Path) -> list[RunFiles]:
     """The runs below `folder` that have left an adapter, the latest first."""
     return [run for run in find_runs(folder) if (run.path / "adapter").is_dir()]
 
 
-def read_run(path: Path, changed: float = 0.0) -> Run:
+def read_run(path: Path, changed: float = 0.0) -> RunFiles:
     """One run folder, or one report written by `benchmark --json`."""
-    run = Run(name=path.name if path.is_dir() else path.stem, path=path, changed=changed)
+    run = RunFiles(name=path.name if path.is_dir() else path.stem, path=path, changed=changed)
     report = path / "report.json" if path.is_dir() else path
     if report.is_file():
         try:
@@ -157,7 +157,7 @@ def read_value(node: Any) -> Value | None:
     return Value(value, low, high) if math.isfinite(value) else None
 
 
-def curves(run: Run) -> list[tuple[str, str, int, float]]:
+def curves(run: RunFiles) -> list[tuple[str, str, int, float]]:
     """The numbers logged while learning: (stage, name, step, value)."""
     out = []
     for row in run.logged:

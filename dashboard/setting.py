@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec
 from env.errors import InputError
 
 if TYPE_CHECKING:
-    from rlmemo.store import Store
+    from rlmemo.store.database import Store
 
 P = ParamSpec("P")
 
@@ -21,7 +21,7 @@ _held: dict[Path, tuple[int, int]] = {}
 
 
 @dataclass(frozen=True)
-class Setting:
+class Started:
     """db: the store's file, which need not exist yet. runs: folder of run folders. rater: whose ratings
     these are. login: file that says who may log in, and how."""
 
@@ -31,17 +31,17 @@ class Setting:
     login: Path | None = None
 
 
-def from_arguments(argv: Sequence[str]) -> Setting:
+def from_arguments(argv: Sequence[str]) -> Started:
     """The setting from what `python -m dashboard` put behind `--` on Streamlit's command line."""
     p = argparse.ArgumentParser()
     p.add_argument("--db", type=Path, required=True)
     p.add_argument("--runs", type=Path, required=True)
     p.add_argument("--rater", required=True)
     p.add_argument("--login", type=Path)
-    return Setting(**vars(p.parse_args(list(argv))))
+    return Started(**vars(p.parse_args(list(argv))))
 
 
-def opened(where: Setting) -> Store:
+def opened(where: Started) -> Store:
     """The store, opened once for all sessions: opening checks the whole file. Another file at the same
     place (restored, say) is opened anew.
 
@@ -50,7 +50,7 @@ def opened(where: Setting) -> Store:
     """
     import streamlit as st
 
-    from rlmemo.store import open_store
+    from rlmemo.store.database import open_store
 
     @st.cache_resource(show_spinner=False, max_entries=4)
     def open_once(path: str, device: int, inode: int) -> Store:

@@ -12,10 +12,10 @@ import yaml
 
 from dashboard import jobs, look, runs
 from dashboard.look import e, html
-from dashboard.setting import Setting, opened
+from dashboard.setting import Started, opened
 from dashboard.words import count, sentence, shown
 from env.errors import InputError
-from rlmemo import ratings, store_forgetting
+from rlmemo.store import forgetting, ratings
 
 TITLE = "Train"
 ICON = ":material/model_training:"
@@ -54,7 +54,7 @@ COMPARED = {
 """What stands side by side before and after an update: metrics of the test part, as *Policies* shows them."""
 
 
-def show(where: Setting) -> None:
+def show(where: Started) -> None:
     st.title("Train")
     _rated(where)
     if not any(job.state == "running" for job in jobs.find(where.runs)):
@@ -65,7 +65,7 @@ def show(where: Setting) -> None:
     _watch(where)
 
 
-def _rated(where: Setting) -> None:
+def _rated(where: Started) -> None:
     if not where.db.exists():
         look.empty("No ratings yet", "Training works without them, on what was opened next.")
         return
@@ -75,12 +75,12 @@ def _rated(where: Setting) -> None:
         [
             (f"{rated:,}", "rating that counts" if rated == 1 else "ratings that count"),
             (f"{up / rated:.0%}" if rated else "–", "of them thumbs up"),
-            (f"{store_forgetting.holdings(opened(where))['events']:,}", "opens to learn from"),
+            (f"{forgetting.holdings(opened(where))['events']:,}", "opens to learn from"),
         ]
     )
 
 
-def _form(where: Setting) -> None:
+def _form(where: Started) -> None:
     held = where.db.exists() and any(t.events for t in opened(where).timelines())
     with st.form("train"):
         data = st.selectbox("Learn from", [*(["your timelines"] if held else []), DEMO])
@@ -113,7 +113,7 @@ def _form(where: Setting) -> None:
             st.rerun()
 
 
-def _watch(where: Setting) -> None:
+def _watch(where: Started) -> None:
     running = any(job.state == "running" for job in jobs.find(where.runs))
 
     @st.fragment(run_every=2.0 if running else None)
@@ -127,7 +127,7 @@ def _watch(where: Setting) -> None:
     watch()
 
 
-def _job(job: jobs.Job, where: Setting) -> None:
+def _job(job: jobs.Job, where: Started) -> None:
     said = {"running": "under way", "finished": "finished", "stopped": "stopped before its end"}[job.state]
     html(f'<div class="when" style="margin-top:1rem">{e(job.name)} <span class="quiet">{said}</span></div>')
     if job.state == "running":
@@ -233,7 +233,7 @@ def _own(folder: Path) -> dict[str, runs.Value]:
     return runs.read_run(folder).policies.get(str(policy), {})
 
 
-def _approval(job: jobs.Job, where: Setting) -> None:
+def _approval(job: jobs.Job, where: Started) -> None:
     """What people would have said to this run's plans, and to those of the run before it: an estimate from
     the ratings of what was shown, made when asked for (`python -m rlmemo.feedback evaluate`)."""
     if not where.db.exists() or not ratings.approval(opened(where)):
@@ -265,7 +265,7 @@ def _approval(job: jobs.Job, where: Setting) -> None:
     html(f'<div class="quiet" data-testid="approval">{e(note, 400)}</div>')
 
 
-def _estimate(where: Setting, folder: Path, file: Path) -> str:
+def _estimate(where: Started, folder: Path, file: Path) -> str:
     """Estimate the approval of a run, into `file`; what went wrong, "" where nothing did."""
     line = ["evaluate", "--db", str(where.db), "--policy", str(folder), "--json", str(file)]
     done = jobs.ask("rlmemo.feedback", line, 900)

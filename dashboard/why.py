@@ -1,6 +1,6 @@
 """Why a decision was made: what the past knew of each candidate, counted from the opens in the store.
 
-The counts are those that the policies look at (`env.slate`), before any smoothing, so that they can be
+The counts are those that the policies look at (`env.slate.slate`), before any smoothing, so that they can be
 checked by hand.
 """
 
@@ -17,8 +17,8 @@ from dashboard.words import shown, span
 from env.timeline import zone
 
 if TYPE_CHECKING:
-    from rlmemo.ratings import Moment
-    from rlmemo.store import Store
+    from rlmemo.store.database import Store
+    from rlmemo.store.ratings import Moment
 
 DAY_S = 86400.0
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from env.timeline import zone
-from rlmemo.waiting import Told
+from rlmemo.store.waiting import Told
 
 if TYPE_CHECKING:
-    from rlmemo.store import Prediction
+    from rlmemo.store.records import Prediction
 
 LONGEST = 48
 

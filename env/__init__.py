@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from gymnasium.envs.registration import register
 
-register(id="rlmemo/Prewarm-v0", entry_point="env.prewarm:PrewarmEnv")
+register(id="rlmemo/Prewarm-v0", entry_point="env.gym.prewarm:PrewarmEnv")

@@ -7,11 +7,11 @@ Measured in one run, in seconds of one core's time (so that other programs do no
   actions, resets included;
 - `cartpole_steps_per_s`: the same for CartPole-v1. Actions are drawn beforehand on both sides, because
   drawing one (`action_space.sample()`) costs more than either step;
-- `array_events_per_s`: `env.kernel.replay` over the timelines with realistic plans (up to three of the
+- `array_events_per_s`: `env.judge.kernel.replay` over the timelines with realistic plans (up to three of the
   slate's best, each where it followed this target in at least a tenth of the cases, half of them at once),
   `array_events_per_s_full`: with three prewarms after every event, `array_events_per_s_still`: with none.
   All include checking the plans and the no-prewarm world; slates are not part of it;
-- `scored_plans_per_s`: `env.kernel.score_plans`, 8 alternatives at every decision.
+- `scored_plans_per_s`: `env.judge.kernel.score_plans`, 8 alternatives at every decision.
 Each is the median of the repeats, taken in turn. `parts_us` says what bounds a step, in microseconds:
 `step` of the bare environment, of that `kernel` (the compiled call with its 26 arguments; `call` is what
 handing over so many costs for a function that does nothing) and `observation` (the dictionary and its
@@ -31,7 +31,7 @@ from statistics import median
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
+from rlmemo.options import Parser
 
 
 def stepper(name: str, steps: int, **given: object) -> Callable[[], float]:
@@ -63,10 +63,10 @@ def stepper(name: str, steps: int, **given: object) -> Callable[[], float]:
 
 def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
     """Functions that measure the array path, by name; and what the realistic plans look like."""
-    from env.cost import WorldConfig, cost_model
-    from env.kernel import replay, score_plans
-    from env.plans import Plans
-    from env.slate import FEATURES, build_slates
+    from env.judge.cost import WorldConfig, cost_model
+    from env.judge.kernel import replay, score_plans
+    from env.judge.plans import Plans
+    from env.slate.slate import FEATURES, build_slates
     from env.sources import load_timelines
     from reward import parse_reward
 
@@ -116,9 +116,9 @@ def parts(spec: str, steps: int = 2000) -> dict[str, float]:
     """What a step consists of, microseconds each (best of 7)."""
     from numba import njit
 
-    from env import stepper as compiled
-    from env.plans import N_FIELDS
-    from env.prewarm import PrewarmEnv
+    from env.gym import stepper as compiled
+    from env.gym.prewarm import PrewarmEnv
+    from env.judge.plans import N_FIELDS
 
     world = PrewarmEnv(spec, episode="timeline")
     steps = min(steps, *(int(track.last[0] - track.first[0]) - 1 for track in world.tracks))

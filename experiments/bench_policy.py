@@ -11,7 +11,7 @@ trained on the spot (28 layers, 1024 wide, 16 heads and 8 for keys, 151,936 word
 - `first_token`: the same with `max_new_tokens=1`, the least a generating model can do;
 - `batch`: the policy's ranking of the same decisions at once (`rlmemo.policies.language.read`);
 - `batch_plans`: plans of the same decisions, said token by token under the mask (embedded model only);
-- `streaming`: the policy's ranking of one decision after the other, `rlmemo.policies.streaming`.
+- `streaming`: the policy's ranking of one decision after the other, `rlmemo.model.streaming`.
 
 All see the same prompts of the same events; tokens of prompts are made within the time that is measured,
 and so is the slate where it is made event by event (streaming); the others look theirs up. Rounds are
@@ -40,12 +40,12 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
-from env.slate import Slates
+from env.slate.slate import Slates
 from env.timeline import Timeline
-from rlmemo.evaluate import peak_rss_mb
-from rlmemo.policies.readings import SlotReading
-from rlmemo.policies.text_prompt import KEEP
+from rlmemo.evaluation.evaluate import peak_rss_mb
+from rlmemo.model.readings import SlotReading
+from rlmemo.model.text_prompt import KEEP
+from rlmemo.options import Parser
 
 SHAPE_06B: dict[str, Any] = {
     "vocab_size": 151936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
@@ -92,9 +92,9 @@ class Ways:
     """A model's ways to decide on one timeline. generated: lengths of what `generate` said."""
 
     def __init__(self, model: Any, timeline: Timeline) -> None:
-        from rlmemo.policies.branching import Reader, can_branch
+        from rlmemo.model.branching import Reader, can_branch
+        from rlmemo.model.readings import reading_of
         from rlmemo.policies.protocol import stream_of
-        from rlmemo.policies.readings import reading_of
 
         self.model, self.timeline, self.how = model, timeline, reading_of(model)
         self.longest = len(self.how.plan_ids([(0, 0), (1, 0), (2, 0)]))
@@ -142,7 +142,7 @@ class Ways:
         return ask
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
-        from rlmemo.policies.language import ranked
+        from rlmemo.model.ask import ranked
 
         return ranked(self.model, self.timeline, self.look(indices), indices, self.reader).probability
 
@@ -156,7 +156,7 @@ class Ways:
 
     def batch_plans(self, indices: np.ndarray) -> Taken:
         """Greedy plans of all at once."""
-        from rlmemo.policies.language import sample_plans
+        from rlmemo.model.ask import sample_plans
 
         began = time.perf_counter()
         slates = self.look(indices)
@@ -227,9 +227,9 @@ def text_model(shape: dict[str, Any], timeline: Timeline, dtype: str, keep: int 
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-    from env.slate import build_slates
-    from rlmemo.policies.text import TextReading
-    from rlmemo.policies.text_prompt import TextTimeline
+    from env.slate.slate import build_slates
+    from rlmemo.model.text import TextReading
+    from rlmemo.model.text_prompt import TextTimeline
 
     words = Tokenizer(models.BPE())
     words.pre_tokenizer = pre_tokenizers.Sequence(
@@ -292,8 +292,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
 
     from env.sources import load_timelines
-    from rlmemo.policies.language import LanguagePolicy, load_model
-    from rlmemo.policies.precision import faster_dtype
+    from rlmemo.model.load import load_model
+    from rlmemo.model.precision import faster_dtype
+    from rlmemo.policies.language import LanguagePolicy
 
     timeline = load_timelines(given.timelines).timelines[0]
     first = len(timeline) // 2

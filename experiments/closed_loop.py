@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
 from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_use
-from rlmemo.bootstrap import Estimate
+from rlmemo.evaluation.bootstrap import Estimate
+from rlmemo.options import Parser
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
@@ -92,10 +92,10 @@ def measure(
     windows: list[Any], threshold: float, tastes: Mapping[str, Taste], data: Data, waste: float | None = None
 ) -> HeldOut:
     """What plans by a threshold come to. waste: where `at_waste` is read (None: at the threshold)."""
-    from env.plans import FIELDS, HIT, WASTED
+    from env.judge.plans import FIELDS, HIT, WASTED
+    from env.judge.ranked_replay import sweep
     from reward import parse_reward
     from rlmemo.policies.planners import replay_threshold
-    from rlmemo.policies.ranked_replay import sweep
 
     weights = parse_reward("net_seconds").weights(FIELDS)
     columns: dict[str, list[np.ndarray]] = {f.name: [] for f in dataclasses.fields(HeldOut)}
@@ -124,7 +124,7 @@ class Data:
     """The timelines, their split, and the sessions of the test part."""
 
     def __init__(self, spec: str, people: int, seed: int) -> None:
-        from env.cost import WorldConfig, cost_model
+        from env.judge.cost import WorldConfig, cost_model
         from env.sources import load_timelines
         from env.splits import chrono, sessions
 
@@ -166,7 +166,7 @@ def bootstrap(data: Data, one: HeldOut, before: HeldOut, replicates: int = 400) 
         found: np.ndarray = per_open(chance) / np.maximum(per_open(~np.isnan(chance)), 1e-12)
         return found
 
-    from rlmemo.feedback.judging import hits_at
+    from rlmemo.learning.approval_choice import hits_at
 
     def at_waste(x: HeldOut) -> np.ndarray:
         hits, wasted = per_open(x.hit_by), per_open(x.wasted_by)
@@ -211,7 +211,7 @@ def tastes_of(kind: str, data: Data, policy: Any, threshold: float, seed: int) -
     if kind == "drawn":
         taste = draw_taste(data.timelines, seed)
         return {t.user: taste for t in data.timelines}
-    from env.plans import HIT
+    from env.judge.plans import HIT
     from rlmemo.policies.planners import replay_threshold
 
     tried, hit = [], []
@@ -247,8 +247,8 @@ def learned(
     """What `rlmemo.train --feedback` learns from the ratings but for the adapter: a run folder like `first`
     with the approval model, and the planner chosen on validation; the choice."""
     from reward import parse_reward
-    from rlmemo.feedback.judging import with_approval
-    from rlmemo.feedback.learning import MODEL, read_feedback
+    from rlmemo.learning.approval_choice import with_approval
+    from rlmemo.learning.ratings_used import MODEL, read_feedback
 
     reward = parse_reward("net_seconds")
     shutil.rmtree(out, ignore_errors=True)
@@ -265,12 +265,12 @@ def learned(
 
 def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """The people of one seed, `ROUNDS` rounds; what happened. A first policy that is in `out` is taken."""
-    from rlmemo.feedback.judging import approved
-    from rlmemo.learning.judgement import Ranked
-    from rlmemo.learning.states import Ground
-    from rlmemo.policies import make_policy
+    from rlmemo.learning.choice import Ranked
+    from rlmemo.learning.training_data import TrainingData
+    from rlmemo.policies.approved import approved
+    from rlmemo.policies.registry import make_policy
     from rlmemo.predict import main as predict
-    from rlmemo.store import open_store
+    from rlmemo.store.database import open_store
     from rlmemo.train import main as train
 
     began = time.perf_counter()
@@ -286,7 +286,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         train([*base, "--out", str(first), *options(FIRST)])
     start = Ranked("first", make_policy(str(first)))
     start.model.name = "first"
-    ground = Ground.prepare(data.timelines, data.split, data.model, data.world)
+    ground = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
     theta = _best(windows_of(start, data, "validation"), data)
     plan = first / "adapter" / "plan.json"
     plan.write_text(json.dumps({"planner": "threshold", "threshold": theta}))

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
+from rlmemo.options import Parser
 
 METRICS = ("hr@1", "hr@5", "mrr@5", "log_loss")
 
@@ -62,15 +62,15 @@ class Bench:
     @classmethod
     def prepare(cls, name: str, seed: int) -> Bench:
         """Load the timelines called `name` and part them in time order."""
-        from env.cost import WorldConfig, cost_model
+        from env.judge.cost import WorldConfig, cost_model
+        from env.ranking import decisions
         from env.sources import load_timelines
         from env.splits import chrono, sessions
-        from rlmemo.bootstrap import Draws, session_groups
-        from rlmemo.learning.states import Ground
-        from rlmemo.policies.protocol import decisions
+        from rlmemo.evaluation.bootstrap import Draws, session_groups
+        from rlmemo.learning.training_data import TrainingData
 
         timelines = load_timelines(name, seed=seed).timelines
-        ground = Ground.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+        ground = TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
         indices = [decisions(events) for events in ground.split.validation]
         groups, users = session_groups([sessions(x)[i + 1] for x, i in zip(timelines, indices, strict=True)])
         answers = np.concatenate([x.target[i + 1] for x, i in zip(timelines, indices, strict=True)])
@@ -78,8 +78,8 @@ class Bench:
 
     def judge(self, policy: Any) -> dict[str, Any]:
         """Estimates of a policy on validation, and its reciprocal ranks for paired differences."""
-        from rlmemo.metrics import places, rank_scores, ranking_metrics
-        from rlmemo.policies.protocol import Ranking
+        from env.ranking import Ranking
+        from rlmemo.evaluation.metrics import places, rank_scores, ranking_metrics
 
         made = [policy.rank(x, i) for x, i in zip(self.ground.timelines, self.indices, strict=True)]
         both = Ranking.join(made)
@@ -93,10 +93,10 @@ def train_one(
 ) -> dict[str, Any]:
     """Train by SFT and save to `path`; parameters, updates and seconds of processor time."""
     from rlmemo.learning.adapters import count
-    from rlmemo.learning.folder import RunFolder
     from rlmemo.learning.sft import run_sft, save_adapter
     from rlmemo.learning.training import Interrupt
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
+    from rlmemo.runs.folder import RunFolder
 
     path.mkdir(parents=True, exist_ok=True)
     began = time.process_time()
@@ -111,7 +111,8 @@ def train_one(
 
 def policy_of(config: Any, adapter: Path | None) -> Any:
     """The ranking policy of a saved adapter, None for the base model."""
-    from rlmemo.policies.language import LanguagePolicy, load_adapted
+    from rlmemo.model.load import load_adapted
+    from rlmemo.policies.language import LanguagePolicy
 
     return LanguagePolicy(load_adapted(config.model, adapter), "adapted")
 
@@ -119,7 +120,7 @@ def policy_of(config: Any, adapter: Path | None) -> Any:
 def compare_kinds(bench: Bench, given: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     """A row for the base model, then one for each kind and learning rate."""
     from rlmemo.learning.config import make_config
-    from rlmemo.learning.states import draw, part_states
+    from rlmemo.learning.training_data import draw, part_states
 
     states, _ = draw(part_states(bench.ground.split.train), given.states, 0, given.seed)
     rows: list[dict[str, Any]] = []
@@ -153,10 +154,13 @@ def compare_users(
     bench: Bench, given: argparse.Namespace, shared: dict[str, Any], work: Path
 ) -> list[dict[str, Any]]:
     """Rows for adapters per user and for their control, each going on from the `shared` row's adapter."""
-    from rlmemo.learning.per_user import safe_name, states_of
-    from rlmemo.learning.states import draw, part_states
-    from rlmemo.policies.language import LanguagePolicy, load_model
-    from rlmemo.policies.per_user import Switching, per_user
+    from rlmemo.learning.per_user import states_of
+    from rlmemo.learning.training_data import draw, part_states
+    from rlmemo.model.load import load_model
+    from rlmemo.model.switching import Switching
+    from rlmemo.policies.language import LanguagePolicy
+    from rlmemo.policies.per_user import per_user
+    from rlmemo.runs.user_adapters import safe_name
 
     before = shared["path"] / "adapter"
     users = [x.user for x in bench.ground.timelines]

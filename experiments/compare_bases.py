@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
+from rlmemo.model.ask import POOL, ranking, read
+from rlmemo.model.load import load_adapted
+from rlmemo.options import Parser
 
 
 def main() -> None:
@@ -30,21 +32,20 @@ def main() -> None:
     parser.add_argument("--timelines", default="webtrackr", help="whose validation part judges")
     args = parser.parse_args()
 
-    from env.slate import build_slates
+    from env.ranking import Ranking, decisions
+    from env.slate.slate import build_slates
     from env.sources import load_timelines
     from env.splits import chrono
     from experiments.pretrain_base import evaluate, held_out_rows
-    from rlmemo.metrics import answer_log_p, places, rank_scores
-    from rlmemo.policies import language
-    from rlmemo.policies.protocol import Ranking, decisions
-    from rlmemo.policies.reading import encode_prompts
-    from rlmemo.policies.scorer import WIDE, looked_at
+    from rlmemo.evaluation.metrics import answer_log_p, places, rank_scores
+    from rlmemo.model.scorer import WIDE, shortlist_of
+    from rlmemo.model.slots import encode_prompts
 
     loaded = load_timelines(args.timelines, seed=0)
     parts = []
     for timeline, events in zip(loaded.timelines, chrono(loaded.timelines).validation, strict=True):
         rows = decisions(events)
-        slates = looked_at(build_slates(timeline, WIDE), rows)
+        slates = shortlist_of(build_slates(timeline, WIDE), rows)
         prompts = encode_prompts(slates, timeline.target, rows, here=np.arange(len(rows)))
         parts.append((prompts, slates, timeline.target[rows + 1]))
     opened = np.concatenate([answers for _, _, answers in parts])
@@ -52,7 +53,7 @@ def main() -> None:
     first: dict[str, np.ndarray] = {}
     rate = None
     for folder in args.bases:
-        model = language.load_adapted(str(folder), None)
+        model = load_adapted(str(folder), None)
         known = json.loads((folder / "pretraining.json").read_text())
         line: dict[str, Any] = {
             "base": folder.name,
@@ -62,13 +63,13 @@ def main() -> None:
             "invented": {k: round(v, 4) for k, v in evaluate(model, held_out, "cpu").items()},
         }
         began = time.process_time()
-        said = [language.read(model, prompts) for prompts, _, _ in parts]
+        said = [read(model, prompts) for prompts, _, _ in parts]
         per_second = sum(len(prompts) for prompts, _, _ in parts) / (time.process_time() - began)
         rate = rate or per_second
-        for name, pool in (("alone", 0.0), ("pooled", language.POOL), ("scorer", 1.0)):
+        for name, pool in (("alone", 0.0), ("pooled", POOL), ("scorer", 1.0)):
             made = Ranking.join(
                 [
-                    language.ranking(x, slates.candidates, slates.score, pool)
+                    ranking(x, slates.candidates, slates.score, pool)
                     for x, (_, slates, _) in zip(said, parts, strict=True)
                 ]
             )

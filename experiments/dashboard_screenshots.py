@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import run_main
-from env.options import Parser
+from rlmemo.options import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "screenshots"
@@ -40,9 +40,9 @@ TALLEST = 4400
 
 def rated_store(path: Path, votes: int = 24) -> None:
     """A store with demo predictions of which some are rated."""
-    from rlmemo import ratings
     from rlmemo.predict import Options, predict
-    from rlmemo.store import open_store
+    from rlmemo.store import ratings
+    from rlmemo.store.database import open_store
 
     toss = random.Random(1)
     with open_store(path) as store:

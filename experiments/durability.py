@@ -4,7 +4,7 @@
     python -m experiments.durability --kills 1000              # kill -9 around the write
 
 One JSON line each, exit status 1 where a promise was broken. A vote is *acknowledged* when
-`rlmemo.ratings.rate` has returned: the dashboard says thanks then. Promised are: no "database is locked";
+`rlmemo.store.ratings.rate` has returned: the dashboard says thanks then. Promised are: no "database is locked";
 every acknowledged vote is in the table; no vote is there twice; SQLite finds the file whole.
 
 Kills are real SIGKILLs to forks of this process, one of three kinds in turn: before a chosen SQL statement
@@ -34,16 +34,16 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import run_main
-from env.options import Parser
 from env.sources import load_timelines
 from env.sources.database import is_database
 from env.sources.held import Connection
 from env.timeline import Event
-from rlmemo import ratings, store_forgetting
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.record import database_of
-from rlmemo.records import Planned, Prediction
-from rlmemo.store import Store, check_store, open_store
+from rlmemo.options import Parser
+from rlmemo.store import forgetting, ratings
+from rlmemo.store.database import Store, check_store, open_store
+from rlmemo.store.records import Prediction, Prewarm
 
 KINDS = ("statement", "instruction", "time")
 CLOCK_S = (0.001, 0.06, 0.25)
@@ -69,7 +69,7 @@ def add_prediction(store: Store, key: str, t: float) -> None:
     identity = store.add_prediction(
         Prediction(
             user="ada", t=t, policy="markov1", policy_version="durability", state="now", key=key,
-            plan=(Planned("Chat"),), probabilities={"Chat": 0.6}, propensity=0.9,
+            plan=(Prewarm("Chat"),), probabilities={"Chat": 0.6}, propensity=0.9,
         )
     )  # fmt: skip
     ratings.add_moment(
@@ -95,7 +95,7 @@ def _train(store: Store) -> None:
 
 
 def _privacy(store: Store) -> None:
-    store_forgetting.holdings(store)
+    forgetting.holdings(store)
     store.timelines()
 
 

@@ -31,13 +31,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from env.errors import InputError
-from env.options import Parser
 from rlmemo.errors import run_main
 from rlmemo.learning.config import METHODS, TrainConfig, make_config, settings
+from rlmemo.options import Parser
 
 if TYPE_CHECKING:
-    from env.plans import Outcomes
-    from rlmemo.learning.start import Start
+    from env.judge.plans import Outcomes
+    from rlmemo.learning.prepare import Prepared
     from rlmemo.policies.planners import Window
     from rlmemo.policies.protocol import Policy
 
@@ -54,7 +54,7 @@ QUICK: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedRun:
     """One training: `name` is its row in the table, `given` the settings that differ from the defaults."""
 
     name: str
@@ -80,10 +80,12 @@ class Spec:
     title: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[SeedRun]:
         """All runs, those with fewer stages first: they have what the longer ones begin with."""
         made = [
-            Run(name, timelines, seed, dict(given), self.out / stem(timelines) / f"seed{seed}" / slug(name))
+            SeedRun(
+                name, timelines, seed, dict(given), self.out / stem(timelines) / f"seed{seed}" / slug(name)
+            )
             for timelines in self.timelines
             for seed in self.seeds
             for name, given in self.variants.items()
@@ -157,14 +159,15 @@ def known_settings() -> set[str]:
 # --- learning -------------------------------------------------------------------------------------
 
 
-def learn(run: Run, donors: Sequence[Run]) -> None:
+def learn(run: SeedRun, donors: Sequence[SeedRun]) -> None:
     """Do what is left of a run; nothing where `learned.json` is there. What it begins with is copied from
     the longest finished run in `donors` that went the same way."""
     if (run.folder / "learned.json").exists():
         return
-    from rlmemo.learning.folder import RunFolder, write_atomic
-    from rlmemo.learning.start import start
+    from rlmemo.learning.prepare import start
     from rlmemo.learning.training import quiet
+    from rlmemo.runs.atomic import write_atomic
+    from rlmemo.runs.folder import RunFolder
 
     quiet()
     resume = (run.folder / "config.yaml").exists()
@@ -186,14 +189,14 @@ def learn(run: Run, donors: Sequence[Run]) -> None:
     write_atomic(run.folder / "learned.json", json.dumps(found, indent=1) + "\n")
 
 
-def inherit(run: Run, donors: Sequence[Run]) -> str | None:
+def inherit(run: SeedRun, donors: Sequence[SeedRun]) -> str | None:
     """Copy the stages that a finished donor has in common with this run; the donor's name, None for none."""
     import shutil
 
-    from rlmemo.learning.folder import RunFolder
+    from rlmemo.runs.folder import RunFolder
 
     mine = run.config
-    best: Run | None = None
+    best: SeedRun | None = None
     for donor in donors:
         stages = donor.config.stages
         if (
@@ -234,7 +237,7 @@ def same_way(donor: TrainConfig, mine: TrainConfig) -> bool:
 
 def peak_mb() -> float:
     """Peak resident memory of this process, MB."""
-    from rlmemo.evaluate import peak_rss_mb
+    from rlmemo.evaluation.evaluate import peak_rss_mb
 
     return peak_rss_mb()
 
@@ -242,14 +245,14 @@ def peak_mb() -> float:
 # --- judging --------------------------------------------------------------------------------------
 
 
-def judge_run(run: Run, part: str, reward: str) -> None:
+def judge_run(run: SeedRun, part: str, reward: str) -> None:
     """Judge a finished run both ways, by its own plans and by a threshold; `judged-PART.npz` and `.json`."""
     if judged_file(run.folder, part).exists():
         return
-    from rlmemo.learning.folder import RunFolder
-    from rlmemo.learning.judgement import stage_policies
-    from rlmemo.learning.start import start
+    from rlmemo.learning.choice import stage_policies
+    from rlmemo.learning.prepare import start
     from rlmemo.learning.training import hush_libraries, quiet
+    from rlmemo.runs.folder import RunFolder
 
     quiet()
     hush_libraries()
@@ -258,22 +261,22 @@ def judge_run(run: Run, part: str, reward: str) -> None:
     write_judged(run.folder, part, judge(policy, begun, part, reward, both=True))
 
 
-def judge_baseline(name: str, run: Run, folder: Path, part: str, reward: str) -> None:
+def judge_baseline(name: str, run: SeedRun, folder: Path, part: str, reward: str) -> None:
     """Fit a baseline on the timelines of `run` and judge it."""
     if judged_file(folder, part).exists():
         return
-    from env.cost import WorldConfig
+    from env.judge.cost import WorldConfig
     from env.sources import load_timelines
     from env.splits import chrono, wave
     from reward import parse_reward
-    from rlmemo.learning.start import Start
-    from rlmemo.policies import make_policy
+    from rlmemo.learning.prepare import Prepared
+    from rlmemo.policies.registry import make_policy
 
     config = run.config
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     world = WorldConfig(budget_targets=config.budget, max_picks=config.picks, ttl_s=config.ttl_s)
-    begun = Start(config, loaded, split, parse_reward(reward), world, False)
+    begun = Prepared(config, loaded, split, parse_reward(reward), world, False)
     began = time.perf_counter()
     policy = make_policy(name)
     policy.fit(loaded.timelines, split, seed=config.seed)
@@ -283,24 +286,24 @@ def judge_baseline(name: str, run: Run, folder: Path, part: str, reward: str) ->
     write_judged(folder, part, found)
 
 
-def judge(policy: Policy, begun: Start, part: str, reward: str, *, both: bool) -> dict[str, Any]:
+def judge(policy: Policy, begun: Prepared, part: str, reward: str, *, both: bool) -> dict[str, Any]:
     """What the policy does on the events of a part.
 
     Returns {"arrays": per planner ("threshold", "own") float64 [n, COLUMNS + reward terms], "curve" [T, 4]
     (hit, wasted, prewarms, reward per open by threshold), "numbers": theta, hr@1, hr@5, log loss}. A policy
     that plans by itself is asked for its own plans; both: for a threshold on its ranking as well.
     """
-    from env.cost import cost_model
-    from env.plans import FIELDS
+    from env.judge.cost import cost_model
+    from env.judge.plans import FIELDS
     from reward import parse_reward
     from rlmemo.policies.planners import (
         THRESHOLDS,
-        PlanningPolicy,
         replay_planned,
         replay_threshold,
         sweep_windows,
         tune_threshold,
-    )  # fmt: skip
+    )
+    from rlmemo.policies.protocol import PlanningPolicy  # fmt: skip
 
     worth = parse_reward(reward)
     costs = [cost_model(begun.config.costs).arrays(t) for t in begun.timelines]
@@ -330,10 +333,12 @@ def judge(policy: Policy, begun: Start, part: str, reward: str, *, both: bool) -
     return {"arrays": arrays, "numbers": numbers, "terms": [name for name, _ in worth.terms]}
 
 
-def windows(policy: Policy, begun: Start, costs: Sequence[Any], part: Sequence[np.ndarray]) -> list[Window]:
+def windows(
+    policy: Policy, begun: Prepared, costs: Sequence[Any], part: Sequence[np.ndarray]
+) -> list[Window]:
     """The opens of a part, with the policy's ranking of the decisions before them."""
+    from env.ranking import decisions
     from rlmemo.policies.planners import Window
-    from rlmemo.policies.protocol import decisions
 
     made = []
     for u, timeline in enumerate(begun.timelines):
@@ -347,8 +352,8 @@ def windows(policy: Policy, begun: Start, costs: Sequence[Any], part: Sequence[n
 
 def ranking_numbers(test: Sequence[Window]) -> dict[str, float]:
     """hr@1, hr@5 and log loss of the windows' rankings."""
-    from rlmemo.metrics import answer_log_p, places, rank_scores
-    from rlmemo.policies.protocol import Ranking
+    from env.ranking import Ranking
+    from rlmemo.evaluation.metrics import answer_log_p, places, rank_scores
 
     ranking = Ranking.join([w.ranking for w in test])
     place = places(ranking, np.concatenate([w.timeline.target[w.start : w.stop] for w in test]))
@@ -359,7 +364,7 @@ def ranking_numbers(test: Sequence[Window]) -> dict[str, float]:
 def columns(outcomes: Outcomes, worth: Any) -> np.ndarray:
     """float64 [opens of the window, len(COLUMNS) + terms of the reward]; a plan's prewarms and its waste
     stand with the open that it was made before."""
-    from env.plans import NONE, WASTED
+    from env.judge.plans import NONE, WASTED
 
     a, b = outcomes.start, outcomes.stop
     outcome = outcomes.outcome[a - 1 : b - 1]
@@ -379,7 +384,7 @@ def judged_file(folder: Path, part: str) -> Path:
 
 def write_judged(folder: Path, part: str, found: Mapping[str, Any]) -> None:
     """Arrays first, then the numbers: where these are, the judgement is whole."""
-    from rlmemo.learning.folder import write_atomic
+    from rlmemo.runs.atomic import write_atomic
 
     partial = folder / f".judged-{part}.npz"
     np.savez_compressed(partial, **found["arrays"])
@@ -454,15 +459,15 @@ def finished(folder: Path, part: str) -> bool:
     return all(judged_file(folder, p).exists() for p in dict.fromkeys(("validation", part)))
 
 
-def reference_runs(spec: Spec) -> list[Run]:
+def reference_runs(spec: Spec) -> list[SeedRun]:
     """One run per timelines and seed, for the settings under which baselines are judged."""
-    seen: dict[tuple[str, int], Run] = {}
+    seen: dict[tuple[str, int], SeedRun] = {}
     for run in spec.runs():
         seen.setdefault((run.timelines, run.seed), run)
     return list(seen.values())
 
 
-def baseline_folder(run: Run, name: str) -> Path:
+def baseline_folder(run: SeedRun, name: str) -> Path:
     """Where a baseline's judgement stands."""
     return run.folder.parent / "baselines" / slug(name)
 
@@ -522,7 +527,7 @@ def work(tasks: Sequence[str], spec: Spec, arguments: Sequence[str], jobs: int) 
     return failed
 
 
-def blocks(other: str, task: str, runs: Sequence[Run]) -> bool:
+def blocks(other: str, task: str, runs: Sequence[SeedRun]) -> bool:
     """Whether `task` should wait for `other`: a run of the same timelines and seed with fewer stages."""
     if not (other.startswith("run") and task.startswith("run")):
         return False
@@ -530,7 +535,7 @@ def blocks(other: str, task: str, runs: Sequence[Run]) -> bool:
     return (a.timelines, a.seed) == (b.timelines, b.seed) and len(a.config.stages) < len(b.config.stages)
 
 
-def label(task: str, runs: Sequence[Run], spec: Spec) -> str:
+def label(task: str, runs: Sequence[SeedRun], spec: Spec) -> str:
     """A task as a person reads it."""
     kind, *rest = task.split()
     run = (runs if kind == "run" else reference_runs(spec))[int(rest[0])]

@@ -112,7 +112,7 @@ def decomposition(axes: Any, rows: dict[str, Any]) -> None:
 
 def learning_curves(spec: Spec, timelines: str) -> dict[str, tuple[str, list[np.ndarray]]]:
     """By method: what was logged in its last stage, one line per seed, float64 [steps, 2]."""
-    from rlmemo.learning.folder import RunFolder
+    from rlmemo.runs.folder import RunFolder
 
     found: dict[str, tuple[str, list[np.ndarray]]] = {}
     for run in spec.runs():

@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.evidence import (
     COLUMNS,
-    Run,
+    SeedRun,
     Spec,
     baseline_folder,
     judged_file,
@@ -28,7 +28,7 @@ from experiments.evidence import (
     slug,
     stem,
 )
-from rlmemo.bootstrap import REPLICATES, Draws, Estimate, interval
+from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval
 
 if TYPE_CHECKING:
     from env.timeline import Timeline
@@ -106,7 +106,7 @@ def read_rows(spec: Spec, timelines: str, part: str) -> list[Row]:
     was better for it on validation, seed by seed; SFT both ways."""
     rows: dict[str, Row] = {}
 
-    def add(name: str, planner: str, run: Run, folder: Path, *, is_baseline: bool) -> None:
+    def add(name: str, planner: str, run: SeedRun, folder: Path, *, is_baseline: bool) -> None:
         file = judged_file(folder, part)
         with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
             numbers = json.loads(file.read_text(encoding="utf-8"))
@@ -149,12 +149,12 @@ def chosen_planner(folder: Path) -> str:
 
 def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
     """The judged events by seed; seeds with the same events share their draws."""
-    from env.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig, cost_model
+    from env.ranking import decisions
     from env.sources import load_timelines
     from env.splits import chrono, sessions, wave
-    from rlmemo.bootstrap import session_groups
+    from rlmemo.evaluation.bootstrap import session_groups
     from rlmemo.policies.oracle import bound_per_open
-    from rlmemo.policies.protocol import decisions
 
     found: dict[int, Events] = {}
     for run in reference_runs(spec):
@@ -337,7 +337,7 @@ def _interval(e: dict[str, Any] | None, *, signed: bool = False) -> str:
 
 def put_between(path: Path, key: str, text: str) -> None:
     """Replace what stands between the markers of `key` in a file, or append it with new markers."""
-    from rlmemo.learning.folder import write_atomic
+    from rlmemo.runs.atomic import write_atomic
 
     begin, end = f"<!-- {key}: written by experiments/evidence.py -->", f"<!-- end of {key} -->"
     old = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
@@ -353,7 +353,7 @@ def put_between(path: Path, key: str, text: str) -> None:
 
 def write_all(spec: Spec, part: str, given: argparse.Namespace, arguments: Sequence[str]) -> None:
     """JSON, markdown and plots; says where they are."""
-    from rlmemo.learning.folder import write_atomic
+    from rlmemo.runs.atomic import write_atomic
 
     result = compare(spec, part)
     command = shlex.join(["python", "-m", "experiments.evidence", *arguments])

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
-from env.slate import SLATE_SIZE
-from rlmemo.policies.codebook import LEAVES
+from env.slate.slate import SLATE_SIZE
+from rlmemo.model.codebook import LEAVES
+from rlmemo.options import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +26,7 @@ PERSONAS, ROWS_EACH = 1200, 150
 
 def moments(seed: int, size: int = SLATE_SIZE) -> tuple[Any, np.ndarray]:
     """Slates of one persona and the rows to learn from."""
-    from env.slate import slates_from_columns
+    from env.slate.slate import slates_from_columns
     from experiments.personas import persona
 
     rng = np.random.default_rng(seed)
@@ -68,7 +68,7 @@ def main() -> None:
     ).parse_args()
     import lightgbm
 
-    from rlmemo.policies.reading import statistics
+    from rlmemo.model.slots import statistics
 
     people = [moments(10_000_000 + i) for i in range(PERSONAS)]
     answer = np.concatenate([s.answer[rows] for s, rows in people])

@@ -1,4 +1,4 @@
-"""Fit the shipped scorer: boosted trees that put one number on every candidate (rlmemo.policies.scorer).
+"""Fit the shipped scorer: boosted trees that put one number on every candidate (rlmemo.model.scorer).
 
     python -m experiments.fit_scorer            # writes rlmemo/base/scorer.txt, some minutes on one core
 
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
 from experiments.fit_codebook import moments
-from rlmemo.policies.scorer import WIDE, Scorer, boost, log_loss, right_places, table
+from rlmemo.model.scorer import WIDE, Scorer, boost, log_loss, right_places, table
+from rlmemo.options import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_SEED = 40_000_000

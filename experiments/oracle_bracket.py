@@ -13,7 +13,7 @@ import json
 import time
 
 from env.errors import run_main
-from env.options import Parser
+from rlmemo.options import Parser
 
 
 def main() -> None:
@@ -25,8 +25,8 @@ def main() -> None:
     parser.add_argument("--costs", default="desktop", help="cost preset")
     given = parser.parse_args()
 
-    from env.cost import WorldConfig, cost_model
-    from env.oracle import bracket
+    from env.judge.cost import WorldConfig, cost_model
+    from env.judge.oracle import bracket
     from env.sources import load_timelines
 
     timelines = load_timelines(given.timelines).timelines

@@ -1,6 +1,6 @@
 """Pre-train the embedded base model on synthetic personas, from nothing.
 
-A Qwen3-architecture causal language model over the tokens of `rlmemo.policies.reading` learns, from
+A Qwen3-architecture causal language model over the tokens of `rlmemo.model.slots` learns, from
 moments of invented people only, four things in one forward pass: at `<plan>` which letter of the slate
 is opened next (or `<end>`: none of them), after the letter which delay bucket, at `<when>` how long it
 will take, and, as an auxiliary task that makes the pointing learnable, at the end of every candidate
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
+from rlmemo.options import Parser
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -64,10 +64,10 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
     Columns: the prompt, the answer's two tokens as input, then the label tokens at `<plan>` (a letter or
     END), after the letter (a delay, or PAD) and at `<when>`.
     """
-    from env.slate import slates_from_columns
+    from env.slate.slate import slates_from_columns
     from experiments.personas import persona
-    from rlmemo.policies import reading as r
-    from rlmemo.policies.scorer import WIDE, base_scorer, narrowed, right_places
+    from rlmemo.model import slots as r
+    from rlmemo.model.scorer import WIDE, base_scorer, right_places, shortlist
 
     rng = np.random.default_rng(seed)
     n = int(np.exp(rng.uniform(np.log(200), np.log(6000))))
@@ -80,7 +80,7 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
     score = base_scorer().log_p(wide, rows)
     if most > 0:
         score = informed(score, right_places(wide, rows), float(rng.uniform(0.0, most)), rng)
-    slates = narrowed(wide.at(rows), score)
+    slates = shortlist(wide.at(rows), score)
     ago = slates.features[:, :, 19]
     rank = ago.argsort(1).argsort(1)  # order of last use within the slate, a stand-in for the LRU
     held = rng.integers(0, 10, (len(rows), 1))
@@ -115,8 +115,8 @@ def make_model(size: str) -> Any:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from rlmemo.policies import reading as r
-    from rlmemo.policies.codebook import load_codebook
+    from rlmemo.model import slots as r
+    from rlmemo.model.codebook import load_codebook
 
     hidden, layers, heads, inner = SIZES[size]
     config = Qwen3Config(
@@ -152,7 +152,7 @@ def make_model(size: str) -> Any:
 
 def q_odds() -> np.ndarray:
     """What each `q` token says: log-odds, float32."""
-    from rlmemo.policies.reading import ODDS_EDGES
+    from rlmemo.model.slots import ODDS_EDGES
 
     step = ODDS_EDGES[1] - ODDS_EDGES[0]
     return (np.append(ODDS_EDGES, ODDS_EDGES[-1] + step) - step / 2).astype(np.float32)
@@ -165,8 +165,8 @@ def start_from(model: Any, folder: Path) -> int:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from rlmemo.policies import reading as r
-    from rlmemo.policies.codebook import load_codebook
+    from rlmemo.model import slots as r
+    from rlmemo.model.codebook import load_codebook
 
     old = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     known = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
@@ -195,7 +195,7 @@ def save(model: Any, out: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from rlmemo.policies import reading as r
+    from rlmemo.model import slots as r
 
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(models.WordLevel(r.ID, unk_token=r.PAD))
@@ -212,7 +212,7 @@ def losses(model: Any, batch: Any) -> tuple[Any, Any]:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from rlmemo.policies import reading as r
+    from rlmemo.model import slots as r
 
     length = r.PROMPT_LENGTH
     hidden = model.model(input_ids=batch[:, : length + 1], use_cache=False).last_hidden_state
@@ -236,7 +236,7 @@ def evaluate(model: Any, rows: np.ndarray, device: str) -> dict[str, float]:
     """hr@1/3/5 of the letters and of the slate's own order, log losses, over encoded decisions."""
     import torch
 
-    from rlmemo.policies import reading as r
+    from rlmemo.model import slots as r
 
     ranks, own, total, parts = [], [], 0, torch.zeros(4, dtype=torch.float64)
     body = getattr(model, "_orig_mod", model)

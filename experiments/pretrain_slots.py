@@ -11,7 +11,7 @@ alone; judged on the validation part of a recording beside the same answers rest
 of the slate. With `--statistics` the shipped scorer's distribution over the slate, which knows the whole
 history, stands beside every event: its mean slot is added to what is read, its log-probabilities to what is
 answered, so that the model only has to learn what the statistics do not say. An experiment to compare with
-`rlmemo.policies.reading` (experiments/LOG.md), not a part of the product. Minutes are those of the processor
+`rlmemo.model.slots` (experiments/LOG.md), not a part of the product. Minutes are those of the processor
 (run it with OMP_NUM_THREADS=1), so that other work on the machine changes nothing.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
-from env.options import Parser
+from rlmemo.options import Parser
 
 SLOTS = 256
 NEW = SLOTS  # the answer "a target that this window has not shown", nor the slate where there is one
@@ -94,9 +94,9 @@ class Windows:
         self.people = [self._person() for _ in range(pool)]
 
     def _person(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, Told | None]:
-        from env.slate import slates_from_columns
+        from env.slate.slate import slates_from_columns
         from experiments.personas import persona
-        from rlmemo.policies.scorer import WIDE
+        from rlmemo.model.scorer import WIDE
 
         n = int(np.exp(self.rng.uniform(np.log(self.length + 50), np.log(6000))))
         t, target, site, v = persona(int(self.rng.integers(2**31)), n)
@@ -163,10 +163,10 @@ def judge(
     by name, whose answers the model is told (one after the other), each judged alone too."""
     import torch
 
-    from env.slate import build_slates
+    from env.slate.slate import build_slates
     from env.sources import load_timelines
     from env.splits import chrono
-    from rlmemo.policies.scorer import WIDE, fit_scorers
+    from rlmemo.model.scorer import WIDE, fit_scorers
 
     loaded = load_timelines(name, seed=0)
     split = chrono(loaded.timelines)
@@ -233,7 +233,7 @@ def main() -> None:
     model = make_model(args.hidden, args.layers, args.length)
     scorer = None
     if args.statistics:
-        from rlmemo.policies.scorer import base_scorer
+        from rlmemo.model.scorer import base_scorer
 
         scorer = base_scorer()
     windows = Windows(args.length, args.seed, scorer)

@@ -14,13 +14,13 @@ import time
 
 import numpy as np
 
-from env.cost import WorldConfig, cost_model
 from env.errors import run_main
-from env.options import Parser
+from env.judge.cost import WorldConfig, cost_model
 from env.sources import load_timelines
 from env.splits import chrono
 from reward import parse_reward
 from rlmemo.learning.training import quiet
+from rlmemo.options import Parser
 
 
 def main() -> None:
@@ -34,15 +34,16 @@ def main() -> None:
     asked = options.parse_args()
     quiet()
     from rlmemo.learning.rollout import Field
-    from rlmemo.learning.states import Ground
-    from rlmemo.policies.language import Sampled, load_adapted, sample_plans
+    from rlmemo.learning.training_data import TrainingData
+    from rlmemo.model.ask import SampledPlans, sample_plans
+    from rlmemo.model.load import load_adapted
 
     timelines = load_timelines(asked.timelines).timelines
-    ground = Ground.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+    ground = TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
     field, model = Field(ground, parse_reward("net_seconds")), load_adapted("embedded", None)
     rng, spent = np.random.default_rng(0), {"forward": 0.0, "credits": 0.0}
 
-    def say(prompts: np.ndarray, free: np.ndarray) -> Sampled:
+    def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
         began = time.thread_time()
         said = sample_plans(model, prompts, free, 3, 1.0, rng)
         spent["forward"] += time.thread_time() - began

@@ -27,9 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from env.options import Parser
 from experiments.compare_adapters import policy_of, train_one
 from rlmemo.errors import run_main
+from rlmemo.model.ask import FirstPick, ranking, read
+from rlmemo.options import Parser
 
 Answers = dict[str, tuple[np.ndarray, np.ndarray]]
 """By name of a way to rank: (place of what was opened, log-probability given to it) of every event."""
@@ -47,22 +48,21 @@ def ways(
     timelines: list[Any], split: Any, seed: int, boosters: int | None, pools: list[float]
 ) -> Iterator[tuple[str, Any]]:
     """(name, how it ranks decisions of a timeline) after learning from the training part."""
-    from env.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig, cost_model
     from rlmemo.learning.config import make_config
-    from rlmemo.learning.states import Ground, draw, part_states
-    from rlmemo.policies import language
+    from rlmemo.learning.training_data import TrainingData, draw, part_states
+    from rlmemo.model.readings import SlotReading
+    from rlmemo.model.scorer import CrossFitted, Scorer, fit_scorers, shortlist_of
     from rlmemo.policies.gbdt import GbdtPolicy
-    from rlmemo.policies.readings import SlotReading
-    from rlmemo.policies.scorer import Crossed, Scorer, fit_scorers, looked_at
 
     gbdt = GbdtPolicy()
     gbdt.fit(timelines, split, seed=seed)
     yield "gbdt", gbdt.rank
     config = make_config({"method": "sft", "seed": seed, "checkpoint_steps": 10**6})
-    ground = Ground.prepare(timelines, split, cost_model("desktop"), WorldConfig())
+    ground = TrainingData.prepare(timelines, split, cost_model("desktop"), WorldConfig())
     crossed = fit_scorers(ground.wide(), ground.train, seed=seed)
     some = [Scorer(s.boosters[:boosters], s.below) for s in (crossed.final, *crossed.fold)]
-    crossed = Crossed(some[0], tuple(some[1:]))
+    crossed = CrossFitted(some[0], tuple(some[1:]))
     states, _ = draw(part_states(ground.split.train), config.sft_states, config.plan_states, config.seed)
     with tempfile.TemporaryDirectory() as work:
         train_one(ground.scored(crossed), config, states, Path(work))
@@ -73,8 +73,8 @@ def ways(
     def pooled(timeline: Any, rows: np.ndarray, pool: float) -> Any:
         slates = model.reading.look(timeline, rows)
         if id(timeline) not in said:
-            said[id(timeline)] = language.read(model, model.reading.prompts(timeline, slates, rows))
-        return language.ranking(said[id(timeline)], slates.candidates[rows], slates.score[rows], pool)
+            said[id(timeline)] = read(model, model.reading.prompts(timeline, slates, rows))
+        return ranking(said[id(timeline)], slates.candidates[rows], slates.score[rows], pool)
 
     for pool in pools:
         name = {0.0: "the model alone", 1.0: "its scorer alone"}.get(pool, f"{pool:.2f} of the scorer")
@@ -82,8 +82,8 @@ def ways(
 
     def by_one(timeline: Any, rows: np.ndarray, booster: Any) -> Any:
         wide = ground.wide()[next(u for u, x in enumerate(timelines) if x is timeline)]
-        slates = looked_at(wide, rows, Scorer((booster,), crossed.final.below))
-        return language.ranking(language.Said(slates.score, None), slates.candidates)
+        slates = shortlist_of(wide, rows, Scorer((booster,), crossed.final.below))
+        return ranking(FirstPick(slates.score, None), slates.candidates)
 
     for k, booster in enumerate(crossed.final.boosters if len(crossed.final.boosters) > 1 else ()):
         yield f"its booster {k + 1} alone", lambda timeline, rows, b=booster: by_one(timeline, rows, b)
@@ -91,8 +91,8 @@ def ways(
 
 def judged(timelines: list[Any], split: Any, rankers: Iterator[tuple[str, Any]], note: str) -> Answers:
     """What every way to rank said of the test part."""
-    from rlmemo.metrics import answer_log_p, places
-    from rlmemo.policies.protocol import Ranking, decisions
+    from env.ranking import Ranking, decisions
+    from rlmemo.evaluation.metrics import answer_log_p, places
 
     opened = np.concatenate([x.target[events] for x, events in zip(timelines, split.test, strict=True)])
     found = {}
@@ -111,8 +111,8 @@ def judged(timelines: list[Any], split: Any, rankers: Iterator[tuple[str, Any]],
 
 def table(found: list[list[Answers]], draws: Any) -> str:
     """Rows of Markdown; found: by share, then by seed. draws: over the events of all shares, in order."""
-    from rlmemo.bootstrap import Estimate
-    from rlmemo.metrics import rank_scores
+    from rlmemo.evaluation.bootstrap import Estimate
+    from rlmemo.evaluation.metrics import rank_scores
 
     def scores(name: str) -> dict[str, np.ndarray]:
         """Means over the seeds, events of all shares in a row."""
@@ -174,8 +174,8 @@ def main() -> None:
 
     from env.sources import load_timelines
     from env.splits import chrono, sessions
-    from rlmemo.bootstrap import Draws, session_groups
-    from rlmemo.policies.language import POOL
+    from rlmemo.evaluation.bootstrap import Draws, session_groups
+    from rlmemo.model.ask import POOL
 
     pools = args.pools or [0.0, 0.5, POOL, 0.75, 1.0]
     everything = load_timelines(args.timelines, seed=0).timelines

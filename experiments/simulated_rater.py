@@ -1,7 +1,7 @@
 """A simulated person who rates predictions: hidden taste, noise, laziness. For closed-loop experiments.
 
 The person is asked about predictions in the order in which the dashboard shows them, through the same
-functions (`rlmemo.ratings`), and knows what they opened next, as a person who looks back does. Nothing of
+functions (`rlmemo.store.ratings`), and knows what they opened next, as a person who looks back does. Nothing of
 the taste reaches the learner but by ratings.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.timeline import Timeline
-from rlmemo.ratings import Moment, rate, show_next, skip
-from rlmemo.store import Store
+from rlmemo.store.database import Store
+from rlmemo.store.ratings import Moment, rate, show_next, skip
 
 NIGHT = (23, 6)
 COMMON = (0.03, 0.12)

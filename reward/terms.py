@@ -1,7 +1,7 @@
 """The reward's terms: small pure functions of an outcome record, each with a name, a weight and a unit.
 
 A term gets a record: anything with the judge's fields as attributes (floats or arrays of one shape;
-`env.plans.FIELDS` names them), and returns the term's quantity in the same shape. Terms are linear: the
+`env.judge.plans.FIELDS` names them), and returns the term's quantity in the same shape. Terms are linear: the
 quantity of two records added is the sum of their quantities. So a reward can be computed per open, per
 plan or per timeline, and always adds up; composing a reward checks it.
 

@@ -30,7 +30,7 @@ COMMANDS = {
 
 def usage() -> str:
     """What `rlmemo --help` prints."""
-    from env.options import wrapped
+    from rlmemo.options import wrapped
 
     lines = ["usage: rlmemo COMMAND [options]", "", wrapped(WHAT_FOR), "", "commands:"]
     lines += [wrapped(f"  {name:<10} {what}", " " * 11) for name, (_, what) in COMMANDS.items()]

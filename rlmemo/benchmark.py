@@ -18,17 +18,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from env.options import Parser, seed, wrapped
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
+from rlmemo.options import Parser, seed, wrapped
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    from rlmemo.policies import POLICIES
-    from rlmemo.policies.asking import add_options
+    from rlmemo.policies.endpoint_options import add_options
+    from rlmemo.policies.registry import POLICIES
 
     p = Parser(
         prog="python -m rlmemo.benchmark",
@@ -85,12 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
     if given.picks < 1 or given.budget <= 0:
         raise InputError("--picks must be at least 1 and --budget more than 0")
 
-    from env.cost import cost_model
+    from env.judge.cost import cost_model
     from env.sources import load_timelines
     from reward import parse_reward
-    from rlmemo.evaluate import Setting, evaluate
-    from rlmemo.policies import make_policies
-    from rlmemo.policies.asking import asking
+    from rlmemo.evaluation.evaluate import Setting, evaluate
+    from rlmemo.policies.endpoint_options import asking
+    from rlmemo.policies.registry import make_policies
 
     try:
         parse_reward(given.reward)

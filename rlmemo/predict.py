@@ -21,30 +21,30 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from env.options import Parser, seed
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
+from rlmemo.options import Parser, seed
+from rlmemo.policies.exploring import LISTED, _explored, something_shown, tried, warm_listed
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from env.cost import Costs, WorldConfig
+    from env.judge.cost import Costs, WorldConfig
+    from env.ranking import Ranking
     from env.splits import Split
     from env.timeline import Timeline
-    from rlmemo.gain import Gain, Stretch
-    from rlmemo.policies.asking import Asking
-    from rlmemo.policies.planners import Planned
-    from rlmemo.policies.protocol import Policy, Ranking
-    from rlmemo.store import Store
+    from rlmemo.evaluation.gain import Gain, Stretch
+    from rlmemo.policies.endpoint_options import Asking
+    from rlmemo.policies.protocol import Planned, Policy
+    from rlmemo.store.database import Store
 
 PARTS = ("train", "validation", "test")
 STEPS = 6
-LISTED = 8
 SPREAD = 8  # predictions are drawn from this many times as many recent decisions
 
 
 def parser() -> argparse.ArgumentParser:
-    from rlmemo.policies.asking import add_options
+    from rlmemo.policies.endpoint_options import add_options
 
     p = Parser(
         prog="python -m rlmemo.predict",
@@ -146,12 +146,12 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
     """As `predict`; returns what came of it all."""
     import numpy as np
 
-    from env.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig, cost_model
     from env.sources import load_timelines
     from env.splits import chrono
-    from rlmemo.gain import gain
-    from rlmemo.policies import make_policy
-    from rlmemo.policies.planners import PlanningPolicy
+    from rlmemo.evaluation.gain import gain
+    from rlmemo.policies.protocol import PlanningPolicy
+    from rlmemo.policies.registry import make_policy
 
     options.check()
     loaded = load_timelines(spec, tz=tz)
@@ -214,7 +214,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
 
 def _budget_of(run: Path) -> float:
     """The memory that a run learned to plan for, in typical targets; the usual one for any other policy."""
-    from env.cost import TYPICAL_BUDGET
+    from env.judge.cost import TYPICAL_BUDGET
     from rlmemo.learning.config import read_yaml
 
     settings = read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else {}
@@ -247,9 +247,10 @@ def _tuned(
     """The threshold that is best on the validation part; 1 where the policy plans by itself."""
     import numpy as np
 
-    from env.cost import cost_model
+    from env.judge.cost import cost_model
     from reward import parse_reward
-    from rlmemo.policies.planners import PlanningPolicy, Window, tune_threshold
+    from rlmemo.policies.planners import Window, tune_threshold
+    from rlmemo.policies.protocol import PlanningPolicy
 
     if isinstance(policy, PlanningPolicy):
         return 1.0
@@ -285,7 +286,8 @@ def _plans(
 ) -> Planned:  # fmt: skip
     import numpy as np
 
-    from rlmemo.policies.planners import Planned, PlanningPolicy, Window, replay_threshold
+    from rlmemo.policies.planners import Window, replay_threshold
+    from rlmemo.policies.protocol import Planned, PlanningPolicy
 
     if isinstance(policy, PlanningPolicy):
         return policy.plan(timeline, indices, costs, world, seed=seed)
@@ -295,90 +297,14 @@ def _plans(
     return Planned(rows, np.zeros(rows.shape, np.int8), np.ones(len(indices)))
 
 
-def warm_listed(
-    timeline: Timeline, indices: np.ndarray, ranking: Ranking, costs: Costs, world: WorldConfig
-) -> np.ndarray:
-    """Which of the first `LISTED` targets are in memory anyway at each decision (indices without gaps), bool
-    [D, LISTED]: in the world in which nobody prewarms, as in the stored outcome."""
-    import numpy as np
-
-    from env.plans import Plans
-    from rlmemo.policies.residency import residency
-
-    listed = np.full((len(timeline), LISTED), -1, np.int32)
-    depth = min(LISTED, ranking.targets.shape[1])
-    listed[indices, :depth] = ranking.targets[:, :depth]
-    first, last = int(indices[0]), int(indices[-1])
-    warm, _ = residency(timeline, listed, costs, world, Plans.empty(len(indices)), first, last)
-    found: np.ndarray = warm > 0
-    return found
-
-
-def tried(ranking: Ranking, warm: np.ndarray, row: int) -> np.ndarray:
-    """The targets that exploring may try at a decision, int [m]: listed, and not in memory anyway; a prewarm
-    of what is warm would teach nothing."""
-    listed = ranking.targets[row][:LISTED]
-    return listed[(listed >= 0) & ~warm[row][: len(listed)]]
-
-
-def _explored(
-    planned: Planned, ranking: Ranking, warm: np.ndarray, row: int, explore: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """The plan that is shown, its delays, and the probability with which it is shown.
-
-    With probability `explore` one of the listed cold targets alone, at once, drawn evenly, takes the plan's
-    place; a plan that can come about both ways has both probabilities.
-    """
-    target, delay = planned.target[row].copy(), planned.delay[row].copy()
-    others = tried(ranking, warm, row)
-    share = explore if len(others) else 0.0
-    if rng.random() < share:
-        target[:], delay[:] = -1, 0
-        target[0] = others[rng.integers(len(others))]
-    chance = shown_chance(_picks(target, delay), planned, ranking, warm, row, explore)
-    return target, delay, min(1.0, max(chance, 1e-9))
-
-
-def shown_chance(
-    plan: list[tuple[int, int]], planned: Planned, ranking: Ranking, warm: np.ndarray, row: int,
-    explore: float,
-) -> float:  # fmt: skip
-    """Probability with which `plan`, (target, delay bucket) sorted, is what is shown for decision `row`.
-    warm: see `warm_listed`."""
-    others = tried(ranking, warm, row)
-    share = explore if len(others) else 0.0
-    chance = 0.0
-    if plan == _picks(planned.target[row], planned.delay[row]):
-        chance += (1.0 - share) * float(planned.propensity[row])
-    if len(plan) == 1 and plan[0][1] == 0 and plan[0][0] in others.tolist():
-        chance += share / len(others)
-    return chance
-
-
-def something_shown(
-    planned: Planned, ranking: Ranking, warm: np.ndarray, row: int, explore: float
-) -> float | None:
-    """Probability that the plan that is shown for decision `row` is not empty; None where the policy draws
-    its plans, so that nobody knows how often it draws an empty one."""
-    if float(planned.propensity[row]) < 1.0 - 1e-9:
-        return None
-    if (planned.target[row] >= 0).any():
-        return 1.0
-    return explore if len(tried(ranking, warm, row)) else 0.0
-
-
-def _picks(target: np.ndarray, delay: np.ndarray) -> list[tuple[int, int]]:
-    return sorted((int(x), int(d)) for x, d in zip(target, delay, strict=True) if x >= 0)
-
-
 def _outcome(
     timeline: Timeline, i: int, target: np.ndarray, delay: np.ndarray, costs: Costs, world: WorldConfig
 ) -> dict[str, Any]:
     """What became of the plan of decision i, alone, until its prewarms are resolved."""
     import numpy as np
 
-    from env.kernel import replay
-    from env.plans import OUTCOME_NAMES, Plans
+    from env.judge.kernel import replay
+    from env.judge.plans import OUTCOME_NAMES, Plans
 
     plans = Plans.empty(len(timeline), len(target))
     plans.target[i], plans.delay[i] = target, delay
@@ -403,9 +329,9 @@ def _write(
     shown: float | None, since: float,
 ) -> int:  # fmt: skip
     """Store one prediction with its moment; 0 where the same one is there already."""
-    from env.cost import TYPICAL_BUDGET
-    from rlmemo.ratings import add_moment
-    from rlmemo.store import Planned, Prediction
+    from env.judge.cost import TYPICAL_BUDGET
+    from rlmemo.store.ratings import add_moment
+    from rlmemo.store.records import Planned, Prediction
 
     listed = [
         (timeline.names[x], min(1.0, max(0.0, float(p))))
@@ -502,9 +428,9 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
 @private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from rlmemo.policies.asking import asking
+    from rlmemo.policies.endpoint_options import asking
     from rlmemo.pulse import Pulse
-    from rlmemo.store import store_when_done
+    from rlmemo.store.database import store_when_done
 
     options = Options(
         args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed, args.against,

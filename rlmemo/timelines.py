@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from env.options import Parser, seed, wrapped
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
+from rlmemo.options import Parser, seed, wrapped
 
 if TYPE_CHECKING:
-    from rlmemo.store_importing import Imported
+    from rlmemo.store.importing import Imported
 
 DEFAULT_DB = "rlmemo.db"
 MOST_USERS = 6
@@ -122,7 +122,7 @@ def _load(args: argparse.Namespace, **more: Any) -> Any:
 def _list(db: Path, as_json: bool) -> int:
     from env.sources import SOURCES
     from env.sources.recordings import state_of
-    from rlmemo.store import open_store
+    from rlmemo.store.database import open_store
 
     sources = [{"name": n, "what": what, "state": state_of(n)} for n, what in SOURCES.items()]
     stored: list[dict[str, Any]] = []
@@ -136,7 +136,7 @@ def _list(db: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"sources": sources, "db": str(db), "stored": stored}, indent=2))
         return 0
-    from rlmemo.timeline_views import print_sources, print_stored
+    from rlmemo.report.timelines import print_sources, print_stored
 
     print_sources(sources)
     if stored:
@@ -148,7 +148,7 @@ def _list(db: Path, as_json: bool) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from env.timeline import collapse
-    from rlmemo.store import store_when_done
+    from rlmemo.store.database import store_when_done
 
     db = Path(args.db)
     if db.exists() and Path(args.timelines).exists() and db.samefile(args.timelines):
@@ -200,7 +200,7 @@ def _account(db: str, written: Imported) -> list[str]:
 
 def _show(args: argparse.Namespace) -> int:
     from env.sources import HasUsers
-    from rlmemo.timeline_views import print_timeline, print_users, write_plot
+    from rlmemo.report.timelines import print_timeline, print_users, write_plot
 
     if args.top < 1:
         raise InputError(f"--top {args.top}: give a whole number from 1")

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from env.errors import InputError, run_main
-from env.options import Parser
 from env.private import private_files
 from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings, yaml_lines
-from rlmemo.learning.folder import RunFolder, new_folder, old_folder
+from rlmemo.options import Parser
+from rlmemo.runs.folder import RunFolder, new_folder, old_folder
 
 if TYPE_CHECKING:
-    from rlmemo.learning.start import Start
+    from rlmemo.learning.prepare import Prepared
 
 GROUPS = {
     "data": "what is learned from",
@@ -113,14 +113,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     listed = parser().parse_known_args(arguments)[0].list_adapters
     if listed is not None:
-        from rlmemo.learning.per_user import listing
+        from rlmemo.runs.user_adapters import listing
 
         print(listing(Path(listed)))
         return 0
     config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
-    from rlmemo.learning.start import start
+    from rlmemo.learning.prepare import start
 
-    begun: Start = start(config, path, resume=resume)
+    begun: Prepared = start(config, path, resume=resume)
     from rlmemo.learning.record import note
 
     noted = note(begun, path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from env.cost import Costs, WorldConfig
-from env.plans import Plans
+from env.judge.cost import Costs, WorldConfig
+from env.judge.plans import Plans
 from env.timeline import Event, Timeline
 
 

@@ -91,10 +91,10 @@ def _warm(folder: Path) -> None:
     import rlmemo.learning.job
     import rlmemo.learning.preference
     import rlmemo.learning.sft  # noqa: F401
-    from rlmemo.learning import judgement
+    from rlmemo.learning import choice
     from rlmemo.learning.training import hush_libraries, quiet
 
-    judgement.judge = lambda *_: None
+    choice.judge = lambda *_: None
 
     quiet()
     hush_libraries()

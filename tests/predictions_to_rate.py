@@ -6,8 +6,9 @@ from pathlib import Path
 
 from env.sources.report import ImportReport, Loaded
 from env.timeline import Event, Timeline
-from rlmemo.ratings import add_moment
-from rlmemo.store import Planned, Prediction, Store, open_store
+from rlmemo.store.database import Store, open_store
+from rlmemo.store.ratings import add_moment
+from rlmemo.store.records import Prediction, Prewarm
 
 START = 1_714_982_400.0  # Monday 6 May 2024, 08:00 UTC
 TARGETS = ("Mail", "Calendar", "Editor", "Chat", "news.example")
@@ -27,7 +28,7 @@ def add_prediction(
             policy="markov1",
             policy_version="test 1",
             state=f"now\n0 s ago {target}",
-            plan=(Planned(target, 0.0), Planned("news.example", 300.0)),
+            plan=(Prewarm(target, 0.0), Prewarm("news.example", 300.0)),
             probabilities={target: 0.6, "news.example": 0.2},
             none_probability=0.2,
             propensity=0.9,

@@ -18,12 +18,16 @@ from env.errors import InputError
 from reward import parse_reward
 from rlmemo.learning import adapters
 from rlmemo.learning.config import LEARNING_RATES, PEFT_KINDS, TrainConfig, make_config
-from rlmemo.learning.folder import RunFolder, sha256
-from rlmemo.learning.pairs import Pair, Verdict
-from rlmemo.learning.per_user import listing, safe_name, train_users, user_adapters
-from rlmemo.learning.states import Ground, States, part_states, prompts
+from rlmemo.learning.pairs import KtoExample, Pair
+from rlmemo.learning.per_user import train_users
 from rlmemo.learning.training import Interrupt, Stopped
-from rlmemo.policies import reading
+from rlmemo.learning.training_data import States, TrainingData, part_states, prompts
+from rlmemo.model import adapters as model_adapters
+from rlmemo.model import slots
+from rlmemo.model.adapters import PROMPTED
+from rlmemo.runs.atomic import sha256
+from rlmemo.runs.folder import RunFolder
+from rlmemo.runs.user_adapters import kind_of, listing, safe_name, user_adapters, weights_file
 from tests.training_ground import base_of, small_ground
 
 KINDS = list(PEFT_KINDS)
@@ -109,16 +113,18 @@ def test_a_trained_adapter_is_read_back_as_it_was(
     tmp_path: Path, learned: Callable[[str], Learned], kind: str
 ) -> None:
     from rlmemo.learning.sft import save_adapter
-    from rlmemo.policies.language import LanguagePolicy, load_adapted, plan_logprobs
+    from rlmemo.model.ask import plan_logprobs
+    from rlmemo.model.load import load_adapted
+    from rlmemo.policies.language import LanguagePolicy
 
     made = learned(kind)
     base, adapter, model = made.base, made.adapter, made.model
-    assert adapters.kind_of(adapter) == kind
+    assert kind_of(adapter) == kind
     assert all(p.suffix in (".json", ".safetensors") for p in adapter.iterdir())
     asked = prompts(small_ground(), some_states(20))
     after = load_adapted(str(base), adapter)
     before = plan_logprobs(load_adapted(str(base), None), asked)
-    answers = [*reading.LETTER_IDS, reading.END_ID]
+    answers = [*slots.LETTER_IDS, slots.END_ID]
     own = own_logits(model.eval(), asked)[:, -1, answers]
     own = own - np.log(np.exp(own).sum(-1, keepdims=True))
     np.testing.assert_allclose(plan_logprobs(after, asked), own, atol=1e-5)
@@ -160,7 +166,8 @@ def test_preferences_begin_at_the_sft_model_and_move_it(
 ) -> None:
     from rlmemo.learning.preference import run_dpo, run_kto
     from rlmemo.learning.sft import save_adapter
-    from rlmemo.policies.language import load_adapted, plan_logprobs
+    from rlmemo.model.ask import plan_logprobs
+    from rlmemo.model.load import load_adapted
 
     base, sft, states = learned(kind).base, learned(kind).adapter, some_states(32)
     fast = 10 * LEARNING_RATES[kind]["dpo"]
@@ -172,7 +179,7 @@ def test_preferences_begin_at_the_sft_model_and_move_it(
         two = [Pair(r, "a", 0, (), ((0, 0),), 0.0, -1.0, ("none", "top")) for r in rows]
         model, _ = run_dpo(config, folder, asked, two, sft, base_of(base), Interrupt(), quietly)
     else:
-        one = [Verdict(r, "a", 0, p, not p, 1.0, "top") for r in rows for p in ((), ((0, 0),))]
+        one = [KtoExample(r, "a", 0, p, not p, 1.0, "top") for r in rows for p in ((), ((0, 0),))]
         model, _ = run_kto(config, folder, asked, one, sft, base_of(base), Interrupt(), quietly)
     save_adapter(model, folder.path / method, "embedded")
     first = folder.logged(method)[0]
@@ -184,13 +191,13 @@ def test_preferences_begin_at_the_sft_model_and_move_it(
     assert ratio[1] > ratio[0], "keeping still was preferred everywhere"
 
 
-@pytest.mark.parametrize("kind", adapters.PROMPTED)
+@pytest.mark.parametrize("kind", PROMPTED)
 def test_learned_tokens_are_read_as_peft_reads_them(tmp_path: Path, kind: str) -> None:
     import torch
 
     base = tmp_path / "base"
     model = untrained(kind, tmp_path / "adapter", base)
-    read = adapters.reading(base_of(base)[0], tmp_path / "adapter")
+    read = model_adapters.reading(base_of(base)[0], tmp_path / "adapter")
     ids = prompts(small_ground(), some_states(9))
     own = own_logits(model, ids)
     with torch.inference_mode():
@@ -222,29 +229,29 @@ def test_learned_tokens_are_read_as_peft_reads_them(tmp_path: Path, kind: str) -
 
 @pytest.mark.parametrize("kind", ["prefix", "prompt", "dora", "ia3", "adalora"])
 def test_propensities_are_those_of_pefts_own_forward(tmp_path: Path, kind: str) -> None:
-    from rlmemo.policies.language import sample_plans
+    from rlmemo.model.ask import sample_plans
 
     base = tmp_path / "base"
     model = untrained(kind, tmp_path / "adapter", base)
-    read = adapters.reading(base_of(base)[0], tmp_path / "adapter")
+    read = model_adapters.reading(base_of(base)[0], tmp_path / "adapter")
     ids = prompts(small_ground(), some_states(24))
     rng = np.random.default_rng(0)
-    valid = rng.random((len(ids), reading.SLATE_SIZE)) < 0.7
+    valid = rng.random((len(ids), slots.SLATE_SIZE)) < 0.7
     said = sample_plans(read, ids, valid, 3, 1.0, rng)
     assert (said.place >= 0).any()
     for d, prompt in enumerate(ids):
         picks = [(int(p), int(b)) for p, b in zip(said.place[d], said.delay[d], strict=True) if p >= 0]
-        tokens = reading.plan_ids(picks)
+        tokens = slots.plan_ids(picks)
         if len(picks) == 3:
             tokens = tokens[:-1]
         logits = own_logits(model, np.array([prompt.tolist() + tokens]))[0, len(prompt) - 1 :]
         total, before = 0.0, -1
         for step, token in enumerate(tokens):
-            allowed = reading.DELAY_IDS.tolist()
+            allowed = slots.DELAY_IDS.tolist()
             if token not in allowed:
-                places = [p for p in range(before + 1, reading.SLATE_SIZE) if valid[d, p]]
-                allowed = [*reading.LETTER_IDS[places].tolist(), reading.END_ID]
-                before = token - int(reading.LETTER_IDS[0])
+                places = [p for p in range(before + 1, slots.SLATE_SIZE) if valid[d, p]]
+                allowed = [*slots.LETTER_IDS[places].tolist(), slots.END_ID]
+                before = token - int(slots.LETTER_IDS[0])
             row = logits[step, allowed]
             total += float(row[allowed.index(token)] - np.log(np.exp(row).sum()))
         assert said.logp[d] == pytest.approx(total, abs=1e-4)
@@ -295,7 +302,7 @@ def test_a_damaged_adapter_is_refused_in_a_line(tmp_path: Path, damage: str) -> 
         for each in path.iterdir():
             each.unlink()
     with pytest.raises(InputError, match="adapter"):
-        adapters.reading(base_of(base)[0], path)
+        model_adapters.reading(base_of(base)[0], path)
 
 
 NAMES = [
@@ -324,20 +331,22 @@ def test_any_user_name_is_a_folder_name() -> None:
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
-def renamed(ground: Ground, names: list[str]) -> Ground:
+def renamed(ground: TrainingData, names: list[str]) -> TrainingData:
     """The same ground, its users called otherwise."""
     made = [copy.copy(t) for t in ground.timelines]
     for timeline, name in zip(made, names, strict=True):
         object.__setattr__(timeline, "user", name)
-    return Ground(made, ground.slates, ground.costs, ground.world, ground.split)
+    return TrainingData(made, ground.slates, ground.costs, ground.world, ground.split)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "adalora", "ia3", "prefix", "p-tuning"])
 def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
-    from rlmemo.learning.folder import folder_atomic
-    from rlmemo.policies.language import LanguagePolicy, load_adapted, load_model
-    from rlmemo.policies.per_user import Switching, per_user
+    from rlmemo.model.load import load_adapted, load_model
+    from rlmemo.model.switching import Switching
+    from rlmemo.policies.language import LanguagePolicy
+    from rlmemo.policies.per_user import per_user
+    from rlmemo.runs.atomic import folder_atomic
 
     base_of(tmp_path / "base")
     names = ["../Anna\0", "ünï/" + "x" * 300]
@@ -358,7 +367,7 @@ def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
     assert found["users"] == 2
     assert all(a.path.parent == run.path / "adapters" for a in made)
     files = {a.user: a.path for a in made}
-    digests = {u: sha256(adapters.weights_file(p)) for u, p in files.items()}
+    digests = {u: sha256(weights_file(p)) for u, p in files.items()}
     assert len({shared, *digests.values()}) == 3
     shown = listing(run.path)
     assert "\0" not in shown
@@ -390,7 +399,7 @@ def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
 @pytest.mark.slow
 def test_a_users_adapter_sees_that_user_alone(tmp_path: Path) -> None:
     """Whatever the other user did, the adapter has the same SHA-256; and an interrupted stage goes on."""
-    from rlmemo.learning.folder import folder_atomic
+    from rlmemo.runs.atomic import folder_atomic
 
     base_of(tmp_path / "base")
     config = config_of(
@@ -399,7 +408,7 @@ def test_a_users_adapter_sees_that_user_alone(tmp_path: Path) -> None:
     model, _ = train(config, tmp_path / "trained", tmp_path / "base")
     ground, digests = small_ground(), []
     nobody = States(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    other = Ground(
+    other = TrainingData(
         [ground.timelines[0], ground.timelines[0]], [ground.slates[0]] * 2, [ground.costs[0]] * 2,
         ground.world, type(ground.split)(
             "chrono", *[[part[0], part[0]] for part in
@@ -441,8 +450,8 @@ def test_a_whole_run_with_an_adapter_per_user(
 ) -> None:
     """From the command line to the benchmark: the run's policy reads each user with their own adapter."""
     from rlmemo.benchmark import main as benchmark
-    from rlmemo.policies import make_policy
     from rlmemo.policies.per_user import PerUserPolicy
+    from rlmemo.policies.registry import make_policy
     from rlmemo.train import main
 
     base_of(tmp_path / "base")

@@ -20,9 +20,11 @@ from env.errors import InputError
 from env.sources import load_timelines
 from env.sources.names import MAX_NAME, kept_target, shown, target_and_kind
 from env.timeline import KINDS, Event
-from rlmemo import schema, store, timelines
+from rlmemo import timelines
 from rlmemo.predict import state_text
-from rlmemo.store import Planned, Prediction, open_store
+from rlmemo.store import database, schema
+from rlmemo.store.database import open_store
+from rlmemo.store.records import Prediction, Prewarm
 from tests.shared_cases import case
 
 T = 1_772_438_400
@@ -453,7 +455,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]]
     def make(targets: list[str]) -> Path:
         db = tmp_path / "old.db"
         with monkeypatch.context() as patched:
-            patched.setattr(store, "MIGRATIONS", schema.MIGRATIONS[:3])
+            patched.setattr(database, "MIGRATIONS", schema.MIGRATIONS[:3])
             open_store(db).close()
         with sqlite3.connect(db) as connection:
             connection.execute("INSERT INTO timelines VALUES (1, 's', 'ada', 'UTC', 1, 0, 0)")
@@ -503,7 +505,7 @@ def test_opening_what_an_older_version_stored_takes_out_what_is_private(
         assert found[0].probabilities == {"bank.example": 0.25, "Mail": 0.5}
         assert found[0].outcome == {"hits": 1, "next_target": "bank.example"}
         assert found[0].state.endswith('0 s ago "bank.example"')
-        assert found[-2].plan == (Planned("Mail"),)
+        assert found[-2].plan == (Prewarm("Mail"),)
         assert found[-1].state.endswith('0 s ago "Ärger: mehr"')
     assert b"secret" not in files_of(db).lower()
 

@@ -13,12 +13,12 @@ import pytest
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")  # each may import itself and those before it
 STORE = {
-    "rlmemo/schema.py",
-    "rlmemo/schema_reducing.py",
-    "rlmemo/store.py",
-    "rlmemo/store_file.py",
-    "rlmemo/store_forgetting.py",
-    "rlmemo/store_importing.py",
+    "rlmemo/store/schema.py",
+    "rlmemo/store/schema_reducing.py",
+    "rlmemo/store/database.py",
+    "rlmemo/store/file.py",
+    "rlmemo/store/forgetting.py",
+    "rlmemo/store/importing.py",
 }
 LINES = 600
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager"}

@@ -13,7 +13,7 @@ import pytest
 
 from rlmemo import benchmark
 from rlmemo.errors import InputError
-from rlmemo.metrics import METRICS
+from rlmemo.evaluation.metrics import METRICS
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 CONTRACT = {"timelines", "split", "collapsed", "n_events", "seed", "policies"}

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlmemo import ratings
-from rlmemo.ratings import add_moment
-from rlmemo.store import Planned, Prediction, Store, open_store
-from rlmemo.waiting import LASTS_S, Told, desk
+from rlmemo.store import ratings
+from rlmemo.store.database import Store, open_store
+from rlmemo.store.ratings import add_moment
+from rlmemo.store.records import Prediction, Prewarm
+from rlmemo.store.waiting import LASTS_S, Told, desk
 
 STEPS = 6
 
@@ -23,7 +24,7 @@ def events_of(seed: int, n: int = 160) -> np.ndarray:
 
 
 def add(
-    store: Store, t: np.ndarray, i: int, plan: tuple[Planned, ...], policy: str, user: str = "ada"
+    store: Store, t: np.ndarray, i: int, plan: tuple[Prewarm, ...], policy: str, user: str = "ada"
 ) -> int:
     """A prediction after event i, its moment and outcome; target k is what event k opened."""
     identity = store.add_prediction(
@@ -58,7 +59,7 @@ def test_every_vote_is_blind_and_no_card_comes_twice(tmp_path: Path, seed: int) 
         for policy in ("markov1", "gbdt"):
             for i in rng.choice(np.arange(8, 150), 50, replace=False).tolist():
                 delay = float(rng.choice([0.0, 300.0]))
-                add(store, t, i, (Planned(f"app {rng.integers(2)}", delay),), policy)
+                add(store, t, i, (Prewarm(f"app {rng.integers(2)}", delay),), policy)
         cards, told_all = set(), 0
         while (showing := ratings.show_next(store, "me", float(rng.random()))) is not None:
             p = showing.moment.prediction
@@ -86,9 +87,9 @@ def test_the_same_moment_of_another_policy_is_not_blind_once_it_was_told(tmp_pat
     """As it was found: one policy's prediction is rated and told, then comes another's of the same moment."""
     t = events_of(0)
     with open_store(tmp_path / "a.db") as store:
-        add(store, t, 20, (Planned("Mail"),), "markov1")
+        add(store, t, 20, (Prewarm("Mail"),), "markov1")
         assert vote(store, 0.5) is not None
-        add(store, t, 20, (Planned("Chat"),), "gbdt")
+        add(store, t, 20, (Prewarm("Chat"),), "gbdt")
         later = vote(store, 0.5)
         assert later is not None
         assert [r.blind for r in store.ratings()] == [1, 0]
@@ -99,7 +100,7 @@ def test_two_policies_at_one_moment_are_both_asked_before_anything_is_told(tmp_p
     t = events_of(0)
     with open_store(tmp_path / "a.db") as store:
         for name in ("Mail", "Chat"):
-            add(store, t, 20, (Planned(name),), name)
+            add(store, t, 20, (Prewarm(name),), name)
         for told in (Told.NOTHING, Told.ALL):
             showing = vote(store, 0.5)
             assert showing is not None
@@ -111,12 +112,12 @@ def test_a_later_card_that_was_shown_tells_of_an_earlier_moment(tmp_path: Path) 
     """Its last opens reach back to it; the next card's answer is never on the page either."""
     t = events_of(0)
     with open_store(tmp_path / "a.db") as store:
-        add(store, t, 23, (Planned("Mail"),), "markov1")
+        add(store, t, 23, (Prewarm("Mail"),), "markov1")
         late = ratings.show_next(store, "me", 0.5)
         assert late is not None
         ratings.skip(store, late)
-        early = add(store, t, 21, (Planned("Mail"),), "markov1")
-        far = add(store, t, 140, (Planned("Mail"),), "markov1")
+        early = add(store, t, 21, (Prewarm("Mail"),), "markov1")
+        far = add(store, t, 140, (Prewarm("Mail"),), "markov1")
         assert desk(store, "me").known == {early}
         first = vote(store, 0.99)
         assert first is not None
@@ -130,7 +131,7 @@ def test_near_moments_come_in_the_order_of_time(tmp_path: Path) -> None:
     t = np.arange(60) * 100.0
     with open_store(tmp_path / "a.db") as store:
         for i in (20, 22, 24, 26):
-            add(store, t, i, (Planned("Mail"),), "markov1")
+            add(store, t, i, (Prewarm("Mail"),), "markov1")
         seen = []
         for draw in (0.99, 0.99, 0.0, 0.5):
             showing = vote(store, draw)
@@ -144,8 +145,8 @@ def test_near_moments_come_in_the_order_of_time(tmp_path: Path) -> None:
 def test_undone_it_comes_again_and_is_not_blind(tmp_path: Path) -> None:
     t = events_of(0)
     with open_store(tmp_path / "a.db") as store:
-        add(store, t, 20, (Planned("Mail"),), "markov1")
-        add(store, t, 20, (Planned("Mail"),), "gbdt")  # the same card
+        add(store, t, 20, (Prewarm("Mail"),), "markov1")
+        add(store, t, 20, (Prewarm("Mail"),), "gbdt")  # the same card
         first = vote(store, 0.5)
         last = ratings.latest(store, "me")
         assert first is not None
@@ -162,12 +163,12 @@ def test_undone_it_comes_again_and_is_not_blind(tmp_path: Path) -> None:
 
 def test_a_store_from_before_knows_what_was_told_and_from_how_many(tmp_path: Path) -> None:
     """Version 3 showed the outcome after every vote, and said nothing of the pool."""
-    from rlmemo.schema import MIGRATIONS
+    from rlmemo.store.schema import MIGRATIONS
 
     t = events_of(0)
     with open_store(tmp_path / "a.db") as store:
         for i in (20, 140):
-            add(store, t, i, (Planned("Mail", 300.0),), "markov1")
+            add(store, t, i, (Prewarm("Mail", 300.0),), "markov1")
         vote(store, 0.5), vote(store, 0.5)
         kept = store.rows("SELECT id, told_until, pool FROM showings ORDER BY id")
         with store.write():

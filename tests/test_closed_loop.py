@@ -12,9 +12,9 @@ import pytest
 from env.timeline import Event, Timeline
 from experiments import closed_loop
 from experiments.simulated_rater import Taste, rate_all, tastes_by_use
-from rlmemo.feedback.approval import Approval
-from rlmemo.feedback.rated import read_ratings
-from rlmemo.store import open_store
+from rlmemo.approval.approval import Approval
+from rlmemo.approval.placed_ratings import read_ratings
+from rlmemo.store.database import open_store
 from tests.predictions_to_rate import fill
 
 PLAIN = Taste(frozenset({"banned"}), frozenset({"loved"}), noise=0.0)
@@ -92,7 +92,7 @@ def test_two_rounds_of_ratings_teach_the_planner_what_is_disliked(
     data = closed_loop.Data("demo", 2, 3)
     approval = Approval.load(tmp_path / "seed3" / "round2" / "adapter" / "approval.json")
     assert approval.ratings == 300
-    from env.slate import build_slates
+    from env.slate.slate import build_slates
 
     likings: dict[str, list[float]] = {"banned": [], "loved": []}
     for timeline in data.timelines:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from env.cost import Costs, WorldConfig
-from env.credit import credits
 from env.errors import InputError
-from env.kernel import replay
-from env.plans import FIELDS, WASTED, Plans
+from env.judge.cost import Costs, WorldConfig
+from env.judge.credit import credits
+from env.judge.kernel import replay
+from env.judge.plans import FIELDS, WASTED, Plans
 from env.timeline import Event, Timeline
 from tests.training_ground import small_ground
 

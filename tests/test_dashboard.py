@@ -118,10 +118,10 @@ def test_the_outcome_can_be_told_first_and_the_vote_is_marked(
 def test_why_says_what_was_known(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
     from env.sources import load_timelines
     from env.splits import chrono
-    from rlmemo.evaluate import Setting, evaluate
-    from rlmemo.policies import make_policies
+    from rlmemo.evaluation.evaluate import Setting, evaluate
+    from rlmemo.policies.registry import make_policies
     from rlmemo.predict import Options, predict
-    from rlmemo.store import open_store
+    from rlmemo.store.database import open_store
 
     timelines = load_timelines("demo", weeks=2).timelines[:2]
     setting = Setting(replicates=30, latency_decisions=2)

@@ -179,7 +179,7 @@ def test_what_a_report_holds_is_read_and_what_is_odd_is_left_out(tmp_path: Path)
 
 def test_why_is_counted_as_the_slate_counts() -> None:
     from dashboard.why import known, sentence
-    from env.slate import FEATURES, build_slates
+    from env.slate.slate import FEATURES, build_slates
     from env.sources import load_timelines
 
     timeline = load_timelines("demo", weeks=2).timelines[1]

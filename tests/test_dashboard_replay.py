@@ -15,11 +15,11 @@ from env.sources import load_timelines
 from env.sources.report import Loaded
 from env.splits import chrono
 from env.timeline import Timeline
-from rlmemo.last_week import would_have_saved
-from rlmemo.learned_days import NEVER, learned_until
+from rlmemo.evaluation.last_week import would_have_saved
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.start import fingerprint, found_here, start
-from rlmemo.store import open_store
+from rlmemo.learning.prepare import found_here, start
+from rlmemo.runs.learned_days import NEVER, fingerprint, learned_until
+from rlmemo.store.database import open_store
 
 
 def people() -> Loaded:

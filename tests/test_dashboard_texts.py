@@ -125,8 +125,8 @@ def test_undo_speaks_of_the_card_that_was_taken_back(
 
 
 def test_words_stand_apart(tmp_path: Path, cli: Callable[..., Any]) -> None:
-    from rlmemo import ratings
-    from rlmemo.store import open_store
+    from rlmemo.store import ratings
+    from rlmemo.store.database import open_store
 
     db = fill(tmp_path / "a.db")
     with open_store(db) as store:
@@ -146,7 +146,7 @@ def test_words_stand_apart(tmp_path: Path, cli: Callable[..., Any]) -> None:
 def test_sentences_end(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
     """What stands below and between the pictures is whole sentences, on every page."""
     from env.sources import load_timelines
-    from rlmemo.store import open_store
+    from rlmemo.store.database import open_store
 
     (tmp_path / "runs" / "unfinished").mkdir(parents=True)
     (tmp_path / "runs" / "unfinished" / "config.yaml").touch()

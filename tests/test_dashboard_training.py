@@ -13,9 +13,9 @@ import pytest
 from dashboard_in_browser import Server, new_page
 
 from env.sources import load_timelines
-from rlmemo import ratings
 from rlmemo.predict import Options, predict
-from rlmemo.store import open_store
+from rlmemo.store import ratings
+from rlmemo.store.database import open_store
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from env.ranking import Ranking
 from env.splits import Split, chrono, leave_one_user_out
 from env.timeline import Event, Timeline
-from rlmemo.bootstrap import Draws
-from rlmemo.delays import Delays, buckets, delay_metrics, past_shares
-from rlmemo.evaluate import Evaluation, Setting, evaluate
-from rlmemo.policies import make_policy
+from rlmemo.evaluation.bootstrap import Draws
+from rlmemo.evaluation.delays import Delays, buckets, delay_metrics, past_shares
+from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
 from rlmemo.policies.approved import counted
-from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.registry import make_policy
 from rlmemo.report.evaluation import evaluation_page, evaluation_sections
 from rlmemo.report.page import Table
 
@@ -70,7 +70,7 @@ def test_minding_approval_leaves_the_time_alone() -> None:
 
 def test_a_delay_on_an_edge_is_in_the_upper_bucket() -> None:
     """As in what the model was trained to say."""
-    from rlmemo.policies.reading import WHEN_EDGES_S, when_bucket
+    from rlmemo.model.slots import WHEN_EDGES_S, when_bucket
 
     np.testing.assert_array_equal(buckets(np.array([0.0, 9.9, 10.0, 99.9, 100.0]), EDGES), [0, 0, 1, 1, 2])
     gaps = np.array([0.5, *WHEN_EDGES_S, 1e6])

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from rlmemo.learning.config import DPO_LOSSES, make_config
-from rlmemo.learning.folder import RunFolder, sha256
 from rlmemo.learning.pairs import Pair, Picks
 from rlmemo.learning.preference import run_dpo
 from rlmemo.learning.sft import run_sft, save_adapter
-from rlmemo.learning.states import part_states, prompts
 from rlmemo.learning.training import Interrupt
+from rlmemo.learning.training_data import part_states, prompts
+from rlmemo.runs.atomic import sha256
+from rlmemo.runs.folder import RunFolder
 from tests.test_sft_dpo import quiet_progress
 from tests.tiny_base import write_tiny_base
 from tests.training_ground import base_of, small_ground

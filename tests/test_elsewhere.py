@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import env
-from env.render import SIZE
+from env.gym.render import SIZE
 from tests.test_env import make, people
 
 HOUSE = Path(__file__).parents[1]

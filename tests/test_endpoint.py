@@ -23,10 +23,10 @@ from env.splits import chrono
 from env.timeline import Event, Timeline, collapse
 from rlmemo.benchmark import main as benchmark
 from rlmemo.errors import InputError
-from rlmemo.policies import make_policy
-from rlmemo.policies.asking import KEY_VARIABLE, Asking
 from rlmemo.policies.endpoint import EndpointPolicy, check_calls
 from rlmemo.policies.endpoint_calls import Address, read_text, read_tokens
+from rlmemo.policies.endpoint_options import KEY_VARIABLE, Asking
+from rlmemo.policies.registry import make_policy
 from rlmemo.predict import main as predict
 
 DAY = 86400.0

@@ -27,11 +27,11 @@ from tiny_text_model import write_text_model
 
 from env.splits import Split, chrono
 from env.timeline import Event, Timeline, collapse
-from rlmemo.policies import make_policy
-from rlmemo.policies.asking import Asking
+from rlmemo.model.text_prompt import LETTERS
 from rlmemo.policies.endpoint import EndpointPolicy
 from rlmemo.policies.endpoint_calls import Question, read_text
-from rlmemo.policies.text_prompt import LETTERS
+from rlmemo.policies.endpoint_options import Asking
+from rlmemo.policies.registry import make_policy
 
 pytest.importorskip("fastapi", reason="transformers serve needs transformers[serving]")
 pytestmark = pytest.mark.slow

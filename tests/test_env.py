@@ -14,11 +14,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import env  # noqa: F401
-from env import kernel
-from env.cost import WorldConfig, cost_model
 from env.errors import InputError
-from env.plans import FIELDS, Plans
-from env.prewarm import PrewarmEnv
+from env.gym.prewarm import PrewarmEnv
+from env.judge import kernel
+from env.judge.cost import WorldConfig, cost_model
+from env.judge.plans import FIELDS, Plans
 from env.splits import chrono, sessions
 from env.timeline import Event, Timeline
 from reward import parse_reward
@@ -52,7 +52,7 @@ def make(**given: Any) -> PrewarmEnv:
 def test_import_registers_it_and_stays_light(repo_root: Path) -> None:
     code = (
         f"import sys, env, gymnasium; assert {ID!r} in gymnasium.registry;"
-        "print([m for m in ('numba', 'scipy', 'torch', 'env.kernel', 'env.prewarm') if m in sys.modules])"
+        "print([m for m in ('numba', 'scipy', 'torch', 'env.judge.kernel', 'env.gym.prewarm') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True

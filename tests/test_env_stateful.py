@@ -18,12 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from judge_cases import random_costs
 from test_env import people
 
-from env import kernel
-from env.cost import Costs, WorldConfig
-from env.plans import FIELDS, HIT, LATE, NONE, REDUNDANT, WASTED, Plans
-from env.prewarm import PrewarmEnv
+from env.gym.prewarm import PrewarmEnv
+from env.judge import kernel
+from env.judge.cost import Costs, WorldConfig
+from env.judge.plans import FIELDS, HIT, LATE, NONE, REDUNDANT, WASTED, Plans
 from env.timeline import Event, Timeline
-from env.world import World
+from tests.reference.world import World
 
 TARGETS = 5
 PICKS = 3

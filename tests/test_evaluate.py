@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from env.cost import Cost, CostModel
+from env.judge.cost import Cost, CostModel
+from env.ranking import Ranking
 from env.sources import load_timelines
 from env.splits import Split, chrono, leave_one_user_out
 from env.timeline import Timeline
 from rlmemo.errors import InputError
-from rlmemo.evaluate import Evaluation, Setting, evaluate
-from rlmemo.policies import make_policies, make_policy
-from rlmemo.policies.protocol import Ranking
+from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
+from rlmemo.policies.registry import make_policies, make_policy
 
 QUICK = Setting(replicates=60, latency_decisions=3)
 

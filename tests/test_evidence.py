@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from env.errors import InputError
-from experiments.evidence import Run, inherit, main, parser, read_spec, same_way
+from experiments.evidence import SeedRun, inherit, main, parser, read_spec, same_way
 from experiments.evidence_table import Events, Row, at_equal_waste, put_between, ratio
-from rlmemo.bootstrap import Draws
+from rlmemo.evaluation.bootstrap import Draws
 from rlmemo.learning.config import make_config
 from tests.test_train_cli import SMALL, write_csv
 from tests.tiny_base import write_tiny_base
@@ -97,9 +97,9 @@ def test_the_table_takes_its_own_place(tmp_path: Path) -> None:
 
 
 def test_nothing_is_copied_from_an_unfinished_run(tmp_path: Path) -> None:
-    donor = Run("sft", "demo", 0, {"method": "sft"}, tmp_path / "sft")
+    donor = SeedRun("sft", "demo", 0, {"method": "sft"}, tmp_path / "sft")
     donor.folder.mkdir()
-    assert inherit(Run("dpo", "demo", 0, {"method": "dpo"}, tmp_path / "dpo"), [donor]) is None
+    assert inherit(SeedRun("dpo", "demo", 0, {"method": "dpo"}, tmp_path / "dpo"), [donor]) is None
 
 
 @pytest.mark.slow

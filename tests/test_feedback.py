@@ -7,29 +7,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlmemo.approval import features, logistic, placed_ratings
+from rlmemo.approval.approval import Approval, fit_approval
 from rlmemo.errors import InputError
-from rlmemo.feedback import agreement, features, logistic, offpolicy, rated
-from rlmemo.feedback.approval import Approval, fit_approval
-from rlmemo.ratings import explain, latest, rate, show_next, withdraw
-from rlmemo.store import open_store
+from rlmemo.feedback import agreement, offpolicy
+from rlmemo.store.database import open_store
+from rlmemo.store.ratings import explain, latest, rate, show_next, withdraw
 from tests.predictions_to_rate import add_prediction, fill
 from tests.training_ground import small_ground
 
 
 def a_rating(
     identity: int, thumbs: int, *, prediction: int | None = None, rater: str = "ada", **values: object
-) -> rated.Rated:
+) -> placed_ratings.RatedMoment:
     given = {
         "user": "ada", "source": "test", "t": 0.0, "current": None, "plan": (("Mail", 0.0),),
         "propensity": 1.0, "policy": "markov1", "policy_version": "1", "part": "validation", "teaches": 0.5,
     } | values  # fmt: skip
-    return rated.Rated(identity, identity if prediction is None else prediction, rater, thumbs, **given)  # type: ignore[arg-type]
+    return placed_ratings.RatedMoment(
+        identity, identity if prediction is None else prediction, rater, thumbs, **given
+    )  # type: ignore[arg-type]
 
 
 def placed_at(
     user: int, index: int, target: int, thumbs: int, identity: int, weight: float = 1.0
-) -> rated.Placed:
-    return rated.Placed(
+) -> placed_ratings.Placed:
+    return placed_ratings.Placed(
         a_rating(identity, thumbs), user, index, np.array([target], np.int32), np.zeros(1), weight
     )
 
@@ -47,10 +50,10 @@ def test_what_counts_is_read_and_what_is_unrated_or_taken_back_is_not(tmp_path: 
         last = latest(store, "ada")
         assert last is not None
         withdraw(store, last)
-        found = rated.read_ratings(store)
+        found = placed_ratings.read_ratings(store)
         again = show_next(store, "ada", 0.1)
         store.rate(1, "bo", 1)  # on no showing
-        late = rated.read_ratings(store)
+        late = placed_ratings.read_ratings(store)
     assert [r.thumbs for r in found] == [1, 0]
     assert found[0].plan == (("Chat", 0.0), ("news.example", 300.0))
     assert found[0].current == "Editor"
@@ -59,8 +62,8 @@ def test_what_counts_is_read_and_what_is_unrated_or_taken_back_is_not(tmp_path: 
     assert [(r.share, r.pool) for r in found] == [(pytest.approx(1 / 12), 12), (pytest.approx(1 / 11), 11)]
     assert again is not None
     assert (late[-1].share, late[-1].pool) == (None, None)
-    assert np.isnan(rated.rating_propensities(late)[-1])
-    assert rated.rating_weights(late) == pytest.approx(np.ones(3))
+    assert np.isnan(placed_ratings.rating_propensities(late)[-1])
+    assert placed_ratings.rating_weights(late) == pytest.approx(np.ones(3))
 
 
 def test_a_rating_keeps_the_propensity_that_was_true_when_it_was_shown(tmp_path: Path) -> None:
@@ -78,26 +81,26 @@ def test_a_rating_keeps_the_propensity_that_was_true_when_it_was_shown(tmp_path:
         last = latest(store, "ada")
         assert last is not None
         explain(store, last, "wrong thing")
-        said = [rated.rating_propensities(rated.read_ratings(store))]
+        said = [placed_ratings.rating_propensities(placed_ratings.read_ratings(store))]
         for k in range(20, 80):
             add_prediction(store, k)
-        said.append(rated.rating_propensities(rated.read_ratings(store)))
+        said.append(placed_ratings.rating_propensities(placed_ratings.read_ratings(store)))
     for propensity in said:
         assert propensity == pytest.approx([1.0, 1 / 19])
 
 
 def test_what_was_likely_to_be_shown_weighs_less() -> None:
     rare, common = a_rating(1, 1, share=0.004, pool=100), a_rating(2, 1, share=0.02, pool=100)
-    weight = rated.rating_weights([rare, common])
+    weight = placed_ratings.rating_weights([rare, common])
     assert weight[0] == pytest.approx(5 * weight[1])
     assert weight.mean() == pytest.approx(1.0)
     whole = [a_rating(k, 1, share=1 / (10 - k), pool=10 - k) for k in range(10)]
-    assert rated.rating_weights(whole) == pytest.approx(np.ones(10)), "a list rated to its end"
+    assert placed_ratings.rating_weights(whole) == pytest.approx(np.ones(10)), "a list rated to its end"
 
 
 def test_an_inverse_propensity_is_clipped() -> None:
-    weight = rated.clipped_weights(np.array([0.5, 0.5, 0.5, 1e-6]))
-    assert weight.max() / np.median(weight) == pytest.approx(rated.CLIP)
+    weight = placed_ratings.clipped_weights(np.array([0.5, 0.5, 0.5, 1e-6]))
+    assert weight.max() / np.median(weight) == pytest.approx(placed_ratings.CLIP)
 
 
 def test_a_rating_is_found_in_its_timeline_or_left_out_with_its_reason() -> None:
@@ -106,7 +109,7 @@ def test_a_rating_is_found_in_its_timeline_or_left_out_with_its_reason() -> None
     i, test, chooses = 40, int(ground.split.test[0][3]), int(ground.split.validation[0][5])
     names = timeline.names
 
-    def one(identity: int, index: int, **values: object) -> rated.Rated:
+    def one(identity: int, index: int, **values: object) -> placed_ratings.RatedMoment:
         given = {
             "user": timeline.user, "t": float(timeline.t[index]), "current": names[timeline.target[index]],
             "plan": ((names[0], 30.0),),
@@ -118,18 +121,18 @@ def test_a_rating_is_found_in_its_timeline_or_left_out_with_its_reason() -> None
         one(5, i, plan=(("No such app", 0.0),)), one(6, i, user="x", source="y", t=0.0),
         one(7, chooses - 1),
     ]  # fmt: skip
-    found = rated.place_ratings(everything, ground.timelines, learn_on=ground.split)
+    found = placed_ratings.place_ratings(everything, ground.timelines, learn_on=ground.split)
     assert [p.rated.id for p in found.placed] == [1]
     assert (found.placed[0].index, found.placed[0].target.tolist()) == (i, [0])
     assert sorted(found.left_out.values()) == [1, 1, 1, 1, 2]
-    assert found.left_out[rated.TEST] == found.left_out[rated.VALIDATION] == 1
-    everywhere = rated.place_ratings(everything, ground.timelines)
+    assert found.left_out[placed_ratings.TEST] == found.left_out[placed_ratings.VALIDATION] == 1
+    everywhere = placed_ratings.place_ratings(everything, ground.timelines)
     assert [p.rated.id for p in everywhere.placed] == [1, 4, 7], "estimates learn nothing"
 
 
 def test_no_store_is_made_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        rated.existing_store(tmp_path / "typo.db")
+        placed_ratings.existing_store(tmp_path / "typo.db")
     assert not list(tmp_path.iterdir())
 
 
@@ -233,7 +236,7 @@ def test_logistic_regression_finds_what_made_the_rows() -> None:
     assert heavier.bias > model.bias + 0.5, "weights count"
 
 
-def rated_ground(n: int = 300) -> tuple[list[rated.Placed], int]:
+def rated_ground(n: int = 300) -> tuple[list[placed_ratings.Placed], int]:
     """Ratings by somebody who never wants the first target of person 0, and likes all else by day."""
     ground = small_ground()
     rng = np.random.default_rng(1)

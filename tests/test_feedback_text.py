@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import proactive
+from experiments.proactive import CATEGORIES, JudgedProposals, scores_of
+from rlmemo.approval import features
 from rlmemo.errors import InputError
-from rlmemo.feedback import features, proactive
-from rlmemo.feedback.proactive import CATEGORIES, Judged, scores_of
 
 
-def invented(n: int, seed: int = 0) -> list[Judged]:
+def invented(n: int, seed: int = 0) -> list[JudgedProposals]:
     """Help is welcome after an error and unwelcome in a game; silence the other way round."""
     rng = np.random.default_rng(seed)
     made = []
@@ -24,7 +25,7 @@ def invented(n: int, seed: int = 0) -> list[Judged]:
         valid = stuck == asked
         kind = CATEGORIES[(2 if valid else 3) if asked else (1 if valid else 0)]
         events = (f"The user opens project {k % 7}", event)
-        made.append(Judged(events, "Offer to help with it" if asked else None, valid, kind))
+        made.append(JudgedProposals(events, "Offer to help with it" if asked else None, valid, kind))
     return made
 
 
@@ -56,7 +57,7 @@ def test_scores_are_what_they_are_called() -> None:
     assert found == pytest.approx(
         {"accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5, "false_alarms": 2 / 3}
     )
-    rows = [Judged((), "x", bool(v), CATEGORIES[2 if v else 3]) for v in valid]
+    rows = [JudgedProposals((), "x", bool(v), CATEGORIES[2 if v else 3]) for v in valid]
     estimate = proactive.with_intervals(said, rows)["f1"]
     assert estimate.low < estimate.value < estimate.high
 

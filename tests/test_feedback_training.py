@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.cost import WorldConfig, cost_model
 from env.errors import InputError
-from env.plans import FIELDS
+from env.judge.cost import WorldConfig, cost_model
+from env.judge.plans import FIELDS
 from env.sources import load_timelines
 from env.splits import chrono
 from reward import parse_reward
-from rlmemo.feedback.learning import Feedback, per_thumb, preference_rows, read_feedback, with_ratings
-from rlmemo.feedback.preferences import expected_of, sayable
 from rlmemo.learning.config import make_config
-from rlmemo.learning.folder import RunFolder, sha256
-from rlmemo.learning.pairs import Scored
-from rlmemo.learning.states import Ground
+from rlmemo.learning.pairs import ScoredPlans
+from rlmemo.learning.rating_rows import expected_of, sayable
+from rlmemo.learning.ratings_used import Feedback, per_thumb, preference_rows, read_feedback, with_ratings
+from rlmemo.learning.training_data import TrainingData
 from rlmemo.predict import Options, predict
-from rlmemo.ratings import rate, show_next
-from rlmemo.store import open_store
+from rlmemo.runs.atomic import sha256
+from rlmemo.runs.folder import RunFolder
+from rlmemo.store.database import open_store
+from rlmemo.store.ratings import rate, show_next
 from rlmemo.train import main as train
 from tests.tiny_base import write_tiny_base
 
@@ -73,19 +74,19 @@ def rated_db(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def ground(rated_db: tuple[Path, Path]) -> Ground:
+def ground(rated_db: tuple[Path, Path]) -> TrainingData:
     timelines = load_timelines(str(rated_db[0]), tz="UTC").timelines
-    return Ground.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+    return TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
 
 
 @pytest.fixture(scope="module")
-def feedback(rated_db: tuple[Path, Path], ground: Ground) -> Feedback:
+def feedback(rated_db: tuple[Path, Path], ground: TrainingData) -> Feedback:
     found = read_feedback(rated_db[1], ground, parse_reward("net_seconds"), weight=2.0, seed=0)
     assert found.approval is not None
     return found
 
 
-def test_every_rating_finds_its_moment(ground: Ground, feedback: Feedback) -> None:
+def test_every_rating_finds_its_moment(ground: TrainingData, feedback: Feedback) -> None:
     assert len(feedback.placed) >= 40
     assert not feedback.left_out
     for p in feedback.placed:
@@ -96,7 +97,7 @@ def test_every_rating_finds_its_moment(ground: Ground, feedback: Feedback) -> No
 
 
 def test_what_chooses_and_what_judges_does_not_train(
-    tmp_path: Path, rated_db: tuple[Path, Path], ground: Ground
+    tmp_path: Path, rated_db: tuple[Path, Path], ground: TrainingData
 ) -> None:
     """Ratings of all three parts: those of the training part train, the others are counted and said; where
     there are no others, that is said with what to do."""
@@ -143,7 +144,7 @@ def test_a_thumb_counts_what_the_reward_says() -> None:
     )
 
 
-def test_ratings_enter_the_reward_of_every_plan(ground: Ground, feedback: Feedback) -> None:
+def test_ratings_enter_the_reward_of_every_plan(ground: TrainingData, feedback: Feedback) -> None:
     names = ground.timelines[0].names
     index = next(
         i for i in range(50, 300)
@@ -153,7 +154,7 @@ def test_ratings_enter_the_reward_of_every_plan(ground: Ground, feedback: Feedba
     bad = slate.index(UNWANTED)
     good = next(k for k in range(len(slate)) if k != bad)
     plans = ((), ((bad, 0),), ((good, 0),))
-    plain = [Scored(0, index, plans, ("none", "top", "top"), np.array([0.0, 1.0, 1.0]), np.ones(3))]
+    plain = [ScoredPlans(0, index, plans, ("none", "top", "top"), np.array([0.0, 1.0, 1.0]), np.ones(3))]
     new = with_ratings(plain, ground, feedback)[0].rewards
     assert new[0] == 0.0, "silence was never rated"
     assert new[1] < 1.0
@@ -164,8 +165,8 @@ def test_ratings_enter_the_reward_of_every_plan(ground: Ground, feedback: Feedba
     assert with_ratings(plain, ground, None) is plain
 
 
-def test_what_ppo_is_credited_has_the_ratings(ground: Ground, feedback: Feedback) -> None:
-    from rlmemo.feedback.playing import RatedField, field
+def test_what_ppo_is_credited_has_the_ratings(ground: TrainingData, feedback: Feedback) -> None:
+    from rlmemo.learning.rated_episodes import RatedField, field
     from rlmemo.learning.rollout import SIZE, Field
 
     reward = parse_reward("net_seconds")
@@ -187,7 +188,7 @@ def test_what_ppo_is_credited_has_the_ratings(ground: Ground, feedback: Feedback
 
 
 def test_every_pair_names_its_rating_and_goes_the_way_of_the_thumb(
-    ground: Ground, feedback: Feedback
+    ground: TrainingData, feedback: Feedback
 ) -> None:
     rows = preference_rows(feedback, ground, "dpo", offset=100, limit=10**6, seed=0)
     said = {s.placed.rated.id: s for s in sayable(feedback.placed, ground)}
@@ -208,14 +209,14 @@ def test_every_pair_names_its_rating_and_goes_the_way_of_the_thumb(
     assert len(preference_rows(feedback, ground, "dpo", offset=0, limit=7, seed=0)) == 7
 
 
-def test_without_a_model_nothing_unrated_is_disliked(ground: Ground, feedback: Feedback) -> None:
+def test_without_a_model_nothing_unrated_is_disliked(ground: TrainingData, feedback: Feedback) -> None:
     bare = Feedback(feedback.placed, None, 1.0)
     rows = preference_rows(bare, ground, "dpo", offset=0, limit=10**6, seed=0)
     assert {row.origins[1] for row in rows} <= {"none", "down"}
     assert not expected_of(ground, None, 0, np.array([5]), [((0, 0),)]).any()
 
 
-def test_single_rows_are_the_ratings(ground: Ground, feedback: Feedback) -> None:
+def test_single_rows_are_the_ratings(ground: TrainingData, feedback: Feedback) -> None:
     rows = preference_rows(feedback, ground, "kto", offset=0, limit=10**6, seed=0)
     said = {s.placed.rated.name: s for s in sayable(feedback.placed, ground)}
     assert {row.source for row in rows} == set(said)
@@ -223,7 +224,7 @@ def test_single_rows_are_the_ratings(ground: Ground, feedback: Feedback) -> None
 
 
 def test_a_run_keeps_what_it_read_without_names(
-    tmp_path: Path, rated_db: tuple[Path, Path], ground: Ground
+    tmp_path: Path, rated_db: tuple[Path, Path], ground: TrainingData
 ) -> None:
     reward = parse_reward("net_seconds")
     folder = RunFolder(tmp_path)
@@ -297,9 +298,9 @@ def test_a_training_learns_from_ratings(runs: dict[str, Path], rated_db: tuple[P
 
 
 @pytest.mark.slow
-def test_the_policy_of_such_a_run_minds_the_ratings(runs: dict[str, Path], ground: Ground) -> None:
-    from rlmemo.policies import make_policy
+def test_the_policy_of_such_a_run_minds_the_ratings(runs: dict[str, Path], ground: TrainingData) -> None:
     from rlmemo.policies.approved import ApprovedPolicy
+    from rlmemo.policies.registry import make_policy
 
     policy = make_policy(str(runs["rated"]))
     assert isinstance(policy, ApprovedPolicy)
@@ -382,11 +383,11 @@ def test_bad_input_is_one_line(cli: Cli, tmp_path: Path, arguments: list[str], s
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_kept_bounds_what_obeying_may_cost(ground: Ground, feedback: Feedback) -> None:
-    from rlmemo.feedback.judging import SLACK, choose_keeping
-    from rlmemo.policies import make_policy
+def test_what_is_kept_bounds_what_obeying_may_cost(ground: TrainingData, feedback: Feedback) -> None:
+    from rlmemo.learning.approval_choice import SLACK, choose_keeping
     from rlmemo.policies.approved import ApprovedPolicy
     from rlmemo.policies.planners import Window, replay_threshold, sweep_windows
+    from rlmemo.policies.registry import make_policy
 
     reward, approval = parse_reward("net_seconds"), feedback.approval
     assert approval is not None

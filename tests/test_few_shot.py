@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from tiny_text_model import write_text_model
 
-from env.slate import build_slates
+from env.slate.slate import build_slates
 from env.sources import load_timelines
 from env.splits import Split, chrono, leave_one_user_out
 from env.timeline import Event, Timeline, collapse
 from rlmemo.errors import InputError
-from rlmemo.policies import make_policy
-from rlmemo.policies.asking import Asking
+from rlmemo.model.slots import LETTERS, delay_bucket
+from rlmemo.model.text_prompt import TextTimeline
 from rlmemo.policies.endpoint import EndpointPolicy
 from rlmemo.policies.endpoint_calls import Question
+from rlmemo.policies.endpoint_options import Asking
 from rlmemo.policies.few_shot import Examples, UntrainedPolicy
-from rlmemo.policies.reading import LETTERS, delay_bucket
-from rlmemo.policies.text_prompt import TextTimeline
+from rlmemo.policies.registry import make_policy
 
 EVIL = (
     "Mail",

@@ -9,10 +9,10 @@ import pytest
 
 from reward import parse_reward
 from rlmemo.learning.config import make_config
-from rlmemo.learning.folder import RunFolder
-from rlmemo.learning.pairs import Pair, Verdict
-from rlmemo.learning.states import part_states, prompts
+from rlmemo.learning.pairs import KtoExample, Pair
 from rlmemo.learning.training import Interrupt, rate_of
+from rlmemo.learning.training_data import part_states, prompts
+from rlmemo.runs.folder import RunFolder
 from tests.test_ppo_contract import config as ppo_config
 from tests.test_ppo_contract import fresh_adapter
 from tests.test_ppo_contract import run as run_ppo
@@ -34,7 +34,7 @@ def watch(*_: Any) -> None:
 
 def trained(stage: str, folder: RunFolder, base: Path) -> tuple[Any, dict[str, Any]]:
     """The model after a stage that has data for one update, and what was found."""
-    from rlmemo.learning.groups import run_groups
+    from rlmemo.learning.grpo import run_groups
     from rlmemo.learning.preference import run_dpo, run_kto
     from rlmemo.learning.sft import run_sft
 
@@ -50,7 +50,7 @@ def trained(stage: str, folder: RunFolder, base: Path) -> tuple[Any, dict[str, A
         two = [Pair(r, "a", 0, (), ((0, 0),), 0.0, -1.0, ("none", "top")) for r in range(STATES)]
         return run_dpo(CONFIG, folder, asked, two, before, *given)
     if stage == "kto":
-        one = [Verdict(r, "a", 0, ((0, 0),), r % 2 == 0, 1.0, "top") for r in range(STATES)]
+        one = [KtoExample(r, "a", 0, ((0, 0),), r % 2 == 0, 1.0, "top") for r in range(STATES)]
         return run_kto(CONFIG, folder, asked, one, before, *given)
     reward = parse_reward("net_seconds")
     return run_groups(stage, CONFIG, folder, ground, part_states(ground.split.train), reward, before, *given)

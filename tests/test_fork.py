@@ -7,7 +7,7 @@ import pytest
 from judge_cases import random_case
 from test_env import make
 
-from env.world import World
+from tests.reference.world import World
 
 
 def trajectory(walk, actions) -> list[bytes]:  # type: ignore[no-untyped-def]

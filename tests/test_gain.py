@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from shared_cases import case
 
-from env.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig, cost_model
 from env.sources import load_timelines
 from env.splits import chrono
 from env.timeline import Event, Timeline
-from rlmemo.evaluate import Setting, evaluate
-from rlmemo.gain import gain
+from rlmemo.evaluation.evaluate import Setting, evaluate
+from rlmemo.evaluation.gain import gain
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.job import next_steps
-from rlmemo.policies import make_policies
+from rlmemo.policies.registry import make_policies
 from rlmemo.predict import Made, Options, make, predict
-from rlmemo.store import open_store
+from rlmemo.store.database import open_store
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

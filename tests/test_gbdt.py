@@ -8,8 +8,8 @@ import pytest
 from env.sources import load_timelines
 from env.splits import chrono
 from env.timeline import Event, Timeline
-from rlmemo.bootstrap import Draws
-from rlmemo.metrics import calibration
+from rlmemo.evaluation.bootstrap import Draws
+from rlmemo.evaluation.metrics import calibration
 from rlmemo.policies.counting import CountingPolicy
 from rlmemo.policies.gbdt import GbdtPolicy
 

@@ -10,11 +10,11 @@ import pytest
 
 from reward import parse_reward
 from rlmemo.learning.config import make_config
-from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.pairs import score
-from rlmemo.learning.states import part_states
 from rlmemo.learning.training import Interrupt, Stopped
-from rlmemo.policies import reading
+from rlmemo.learning.training_data import part_states
+from rlmemo.model import slots
+from rlmemo.runs.folder import RunFolder
 from tests.test_ppo_contract import fresh_adapter
 from tests.training_ground import base_of, small_ground
 
@@ -24,7 +24,7 @@ CONFIG = make_config(
 
 
 def run(method: str, path: Path, base: Path, stop: int = 0) -> str:
-    from rlmemo.learning.groups import run_groups
+    from rlmemo.learning.grpo import run_groups
     from rlmemo.learning.sft import save_adapter
 
     ground, interrupt, folder = small_ground(), Interrupt(), RunFolder(path)
@@ -55,10 +55,10 @@ def test_it_trains_and_continues_exactly(tmp_path: Path, method: str) -> None:
 
 @pytest.mark.slow
 def test_plans_are_valid_and_rewards_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlmemo.learning import groups
+    from rlmemo.learning import grpo
 
     seen: list[dict[str, Any]] = []
-    before = groups.MaskedGRPO._generate_and_score_completions
+    before = grpo.MaskedGRPO._generate_and_score_completions
 
     def watched(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = before(self, inputs)
@@ -70,7 +70,7 @@ def test_plans_are_valid_and_rewards_exact(tmp_path: Path, monkeypatch: pytest.M
         seen.append({"state": [x["state"] for x in inputs], "ids": ids, "rewards": rewards})
         return output
 
-    monkeypatch.setattr(groups.MaskedGRPO, "_generate_and_score_completions", watched)
+    monkeypatch.setattr(grpo.MaskedGRPO, "_generate_and_score_completions", watched)
     run("grpo", tmp_path / "run", tmp_path / "base")
     ground = small_ground()
     states = part_states(ground.split.train)
@@ -79,7 +79,7 @@ def test_plans_are_valid_and_rewards_exact(tmp_path: Path, monkeypatch: pytest.M
     checked = 0
     for batch in seen:
         for row, ids, reward in zip(batch["state"], batch["ids"], batch["rewards"], strict=True):
-            plan = tuple(reading.decode_plan(ids))
+            plan = tuple(slots.decode_plan(ids))
             one = score(ground, states[chosen[[row]]], [{plan: "sampled"}], parse_reward("net_seconds"), 3)
             assert one[0].rewards[0] == pytest.approx(reward, abs=1e-5)
             checked += bool(plan)

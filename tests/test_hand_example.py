@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import env  # noqa: F401
-from env import kernel, world
-from env.cost import Cost, CostModel
-from env.example import hand_example, table
-from env.plans import FIELDS, LATE, WASTED
+from env.judge import kernel
+from env.judge.cost import Cost, CostModel
+from env.judge.plans import FIELDS, LATE, WASTED
+from tests.reference import world
+from tests.reference.example import hand_example, table
 
 
 def test_the_docs_print_what_the_code_prints(repo_root: Path) -> None:

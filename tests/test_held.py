@@ -26,7 +26,7 @@ from env.sources import load_timelines
 from env.sources.database import is_database
 from env.sources.held import APPLICATION_ID, Kind, is_held, kind_of, private_copy
 from env.timeline import Event
-from rlmemo.store import open_store, store_when_done
+from rlmemo.store.database import open_store, store_when_done
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from judge_cases import random_case, random_costs, random_plans, random_timeline
 
-from env import kernel, world
-from env.cost import WorldConfig
 from env.errors import InputError
-from env.plans import FIELDS, NONE, SAVED, Outcomes, Plans
+from env.judge import kernel
+from env.judge.cost import WorldConfig
+from env.judge.plans import FIELDS, NONE, SAVED, Outcomes, Plans
+from tests.reference import world
 
 
 def same(a: Outcomes, b: Outcomes) -> bool:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.cost import WorldConfig, cost_model
 from env.errors import InputError
-from env.plans import Plans
-from env.slate import SLATE_SIZE, build_slates
+from env.judge.cost import WorldConfig, cost_model
+from env.judge.plans import Plans
+from env.slate.slate import SLATE_SIZE, build_slates
 from env.timeline import Event, Timeline, collapse
-from rlmemo.policies import reading
+from rlmemo.model import slots
 
 
 def timeline(seed: int = 0, n: int = 150) -> Timeline:
@@ -25,41 +25,41 @@ def timeline(seed: int = 0, n: int = 150) -> Timeline:
 
 @pytest.fixture(scope="module")
 def base() -> tuple[Any, Any]:
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     return load_model()
 
 
 def prompts_of(made: Timeline) -> np.ndarray:
-    return reading.encode_prompts(build_slates(made), made.target, np.arange(len(made)))
+    return slots.encode_prompts(build_slates(made), made.target, np.arange(len(made)))
 
 
 def test_the_tokenizer_reads_back_what_was_written(base: tuple[Any, Any]) -> None:
     _, tokenizer = base
     for row in prompts_of(timeline())[::17]:
-        text = reading.text_of(row)
+        text = slots.text_of(row)
         assert tokenizer(text, add_special_tokens=False)["input_ids"] == row.tolist()
 
 
 def test_the_shipped_vocabulary_is_the_one_in_the_code(base: tuple[Any, Any]) -> None:
     model, tokenizer = base
-    assert tokenizer.get_vocab() == reading.ID
-    assert model.config.vocab_size >= len(reading.VOCABULARY)
+    assert tokenizer.get_vocab() == slots.ID
+    assert model.config.vocab_size >= len(slots.VOCABULARY)
 
 
 @pytest.mark.parametrize("picks", [[], [(0, 0)], [(3, 2), (11, 1)], [(0, 3), (1, 0), (2, 1)]])
 def test_plans_round_trip(picks: list[tuple[int, int]]) -> None:
-    assert reading.decode_plan(reading.plan_ids(picks)) == picks
+    assert slots.decode_plan(slots.plan_ids(picks)) == picks
 
 
 def test_a_plan_is_a_set() -> None:
-    assert reading.plan_ids([(5, 1), (2, 0)]) == reading.plan_ids([(2, 0), (5, 1)])
+    assert slots.plan_ids([(5, 1), (2, 0)]) == slots.plan_ids([(2, 0), (5, 1)])
 
 
 @pytest.mark.parametrize("text", ["A", "A B <end>", "d0 <end>", "A d0", "A d0 A d1 <end>"])
 def test_what_is_not_a_plan_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a plan"):
-        reading.decode_plan([reading.ID[x] for x in text.split()])
+        slots.decode_plan([slots.ID[x] for x in text.split()])
 
 
 def test_what_is_warm_stands_in_the_prompt() -> None:
@@ -67,14 +67,14 @@ def test_what_is_warm_stands_in_the_prompt() -> None:
     slates, rows = build_slates(made), np.array([60])
     warm = np.zeros((1, SLATE_SIZE), np.int8)
     warm[0, 2], warm[0, 5] = 1, 2
-    text = reading.text_of(reading.encode_prompts(slates, made.target, rows, warm)[0]).split()
+    text = slots.text_of(slots.encode_prompts(slates, made.target, rows, warm)[0]).split()
     assert {"C:warm", "F:loading", "A:cold"} <= set(text)
 
 
 def test_slates_of_another_size_are_refused() -> None:
     made = timeline()
     with pytest.raises(ValueError, match="slates of"):
-        reading.encode_prompts(build_slates(made, 5), made.target, np.arange(3))
+        slots.encode_prompts(build_slates(made, 5), made.target, np.arange(3))
 
 
 @pytest.mark.parametrize("cut", [20, 77])
@@ -124,7 +124,7 @@ def test_the_propensity_is_the_probability_of_having_said_the_plan(
 ) -> None:
     import torch
 
-    from rlmemo.policies.language import sample_plans
+    from rlmemo.model.ask import sample_plans
 
     model, _ = base
     prompts = prompts_of(timeline())[40:72]
@@ -134,7 +134,7 @@ def test_the_propensity_is_the_probability_of_having_said_the_plan(
     assert (said.place >= 0).any()
     for d, prompt in enumerate(prompts):
         picks = [(int(p), int(b)) for p, b in zip(said.place[d], said.delay[d], strict=True) if p >= 0]
-        ids = reading.plan_ids(picks)
+        ids = slots.plan_ids(picks)
         if len(picks) == 3:
             ids = ids[:-1]  # after the last pick there is nothing left to choose
         with torch.inference_mode():
@@ -142,18 +142,18 @@ def test_the_propensity_is_the_probability_of_having_said_the_plan(
         total, before = 0.0, -1
         for step, token in enumerate(ids):
             row = logits[len(prompt) - 1 + step]
-            if token in reading.DELAY_IDS:
-                allowed = reading.DELAY_IDS.tolist()
+            if token in slots.DELAY_IDS:
+                allowed = slots.DELAY_IDS.tolist()
             else:
                 places = [p for p in range(before + 1, SLATE_SIZE) if valid[d, p]]
-                allowed = [*reading.LETTER_IDS[places].tolist(), reading.END_ID]
-                before = token - int(reading.LETTER_IDS[0])
+                allowed = [*slots.LETTER_IDS[places].tolist(), slots.END_ID]
+                before = token - int(slots.LETTER_IDS[0])
             total += float(row[allowed].log_softmax(0)[allowed.index(token)])
         assert said.logp[d] == pytest.approx(total, abs=1e-4)
 
 
 def test_only_valid_places_are_ever_picked(base: tuple[Any, Any]) -> None:
-    from rlmemo.policies.language import sample_plans
+    from rlmemo.model.ask import sample_plans
 
     prompts = prompts_of(timeline())[:60]
     valid = np.random.default_rng(1).random((60, SLATE_SIZE)) < 0.3
@@ -165,9 +165,9 @@ def test_only_valid_places_are_ever_picked(base: tuple[Any, Any]) -> None:
 
 
 def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[Any, Any]) -> None:
+    from env.judge.residency import residency
+    from rlmemo.model.readings import reading_of
     from rlmemo.policies.language import LanguagePolicy
-    from rlmemo.policies.readings import reading_of
-    from rlmemo.policies.residency import residency
 
     made = timeline(8, 90)
     costs, world = cost_model("desktop").arrays(made), WorldConfig(budget_targets=3)
@@ -188,7 +188,7 @@ def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[A
 
 
 def test_residency_without_plans_is_the_no_prewarm_world(base: tuple[Any, Any]) -> None:
-    from rlmemo.policies.residency import residency
+    from env.judge.residency import residency
 
     made = timeline(2, 80)
     costs, world = cost_model("desktop").arrays(made), WorldConfig(budget_targets=4)
@@ -206,7 +206,7 @@ def test_residency_without_plans_is_the_no_prewarm_world(base: tuple[Any, Any]) 
 
 
 def test_a_missing_model_is_one_clear_error(tmp_path: Path) -> None:
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     with pytest.raises(InputError, match=r"config\.json"):
         load_model(str(tmp_path))

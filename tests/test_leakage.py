@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.cost import WorldConfig, cost_model
-from env.slate import build_slates
+from env.judge.cost import WorldConfig, cost_model
+from env.slate.slate import build_slates
 from env.sources import load_timelines
 from env.splits import Split, chrono
 from env.timeline import Event, Timeline, collapse
-from rlmemo.policies import POLICIES, make_policy
-from rlmemo.policies.planners import PlanningPolicy, ThresholdPlanner, Window, replay_threshold
-from rlmemo.policies.protocol import stream_of
+from rlmemo.policies.planners import ThresholdPlanner, Window, replay_threshold
+from rlmemo.policies.protocol import PlanningPolicy, stream_of
+from rlmemo.policies.registry import POLICIES, make_policy
 
 CLAIRVOYANT = {"oracle"}
 SLOW = {"sb3"}
@@ -175,7 +175,8 @@ def test_the_language_policy_knows_the_past_alone(
     temperature: float, endings: tuple[list[Timeline], int]
 ) -> None:
     """The embedded base model, its ranking and its own plans, greedy and sampled."""
-    from rlmemo.policies.language import LanguagePolicy, load_model
+    from rlmemo.model.load import load_model
+    from rlmemo.policies.language import LanguagePolicy
 
     timelines, same = endings
     check(LanguagePolicy(load_model()[0], temperature=temperature), timelines[:3], same)

@@ -9,12 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from env.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig, cost_model
 from env.splits import Split, chrono
 from env.timeline import Event, Timeline
 from reward import parse_reward
 from rlmemo.learning.pairs import score
-from rlmemo.learning.states import Ground, States, answers, held, part_states, prompts, sft_examples
+from rlmemo.learning.training_data import (
+    States,
+    TrainingData,
+    answers,
+    memory_at,
+    part_states,
+    prompts,
+    sft_examples,
+)
 from tests.training_ground import small_ground
 
 
@@ -33,7 +41,7 @@ def changed_after(timeline: Timeline, cut: int, seed: int) -> Timeline:
     return replace(made, collapsed=True)
 
 
-def grounds(share: float, seed: int) -> tuple[Ground, Ground, list[int]]:
+def grounds(share: float, seed: int) -> tuple[TrainingData, TrainingData, list[int]]:
     """The small ground, the same with changed futures, and the last unchanged event per user. Both keep
     the split of the first, and a budget in MB (the default looks at the costs of all targets)."""
     old = small_ground()
@@ -42,8 +50,8 @@ def grounds(share: float, seed: int) -> tuple[Ground, Ground, list[int]]:
     world = WorldConfig(budget_mb=3200.0)
     model = cost_model("desktop")
     return (
-        Ground.prepare(old.timelines, old.split, model, world),
-        Ground.prepare(new, old.split, model, world),
+        TrainingData.prepare(old.timelines, old.split, model, world),
+        TrainingData.prepare(new, old.split, model, world),
         cuts,
     )
 
@@ -80,7 +88,7 @@ def test_preferences_do_not_see_beyond_the_training_part() -> None:
     old, _, _ = grounds(0.5, seed=1)
     ends = [int(train.max()) for train in old.split.train]
     changed = [changed_after(t, e, 3) for t, e in zip(old.timelines, ends, strict=True)]
-    new = Ground.prepare(changed, old.split, cost_model("desktop"), old.world)
+    new = TrainingData.prepare(changed, old.split, cost_model("desktop"), old.world)
     states = part_states(old.split.train)
     states = states[np.linspace(50, len(states) - 1, 120).astype(int)]
     rng = np.random.default_rng(0)
@@ -104,17 +112,17 @@ def test_parts_stay_apart() -> None:
         assert states.index[rows].max() + 1 < min(split.validation[user].min(), split.test[user].min())
 
 
-def opened_and_cold(n: int) -> list[tuple[int, Ground, Ground]]:
+def opened_and_cold(n: int) -> list[tuple[int, TrainingData, TrainingData]]:
     """n moments of the first person whose next target stands in the slate and is cold, each with the ground
     as it is and the same with another future from that moment on, in which something else comes next."""
     old = small_ground()
     world = WorldConfig(budget_mb=1500.0)
 
-    def ground(timelines: list[Timeline]) -> Ground:
-        return Ground.prepare(timelines, old.split, cost_model("desktop"), world)
+    def ground(timelines: list[Timeline]) -> TrainingData:
+        return TrainingData.prepare(timelines, old.split, cost_model("desktop"), world)
 
     here = ground(old.timelines[:1])
-    warm, answer = held(here, 0)[0], here.slates[0].answer
+    warm, answer = memory_at(here, 0)[0], here.slates[0].answer
     cold = [i for i in range(150, 400) if answer[i] >= 0 and warm[i, answer[i]] == 0]
     made = []
     for cut in cold[:: max(1, len(cold) // n)][:n]:
@@ -129,9 +137,9 @@ def opened_and_cold(n: int) -> list[tuple[int, Ground, Ground]]:
 def test_what_is_compared_does_not_depend_on_what_came_true(tmp_path: Path) -> None:
     """Another next event, and another future: the same candidates at the last moment before it, so that what
     was opened is among them whether or not it came true, or never."""
-    from env.plans import Plans
+    from env.judge.plans import Plans
     from rlmemo.learning.config import make_config
-    from rlmemo.learning.preferring import propose_plans
+    from rlmemo.learning.preference_rounds import propose_plans
     from tests.training_ground import base_of
 
     model, _ = base_of(tmp_path / "base")
@@ -148,8 +156,8 @@ def test_what_is_compared_does_not_depend_on_what_came_true(tmp_path: Path) -> N
 @pytest.mark.parametrize("thumbs", [0, 1])
 def test_pairs_of_ratings_do_not_depend_on_what_came_true(thumbs: int) -> None:
     """What was opened after a rated plan decides neither who stands in a pair nor who wins it."""
-    from rlmemo.feedback.approval import fit_approval
-    from rlmemo.feedback.preferences import rating_pairs, sayable
+    from rlmemo.approval.approval import fit_approval
+    from rlmemo.learning.rating_rows import rating_pairs, sayable
     from tests.test_feedback import placed_at, rated_ground
 
     early = [p for p in rated_ground()[0] if p.index < 150]

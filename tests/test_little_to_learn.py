@@ -11,10 +11,11 @@ import pytest
 
 from env.errors import InputError
 from rlmemo.learning.config import make_config
-from rlmemo.learning.folder import RunFolder, sha256
-from rlmemo.policies.text import TextReading
+from rlmemo.model.text import TextReading
 from rlmemo.predict import Options, predict
-from rlmemo.store import open_store
+from rlmemo.runs.atomic import sha256
+from rlmemo.runs.folder import RunFolder
+from rlmemo.store.database import open_store
 from rlmemo.train import main as train
 from tests.shared_cases import case
 from tests.test_feedback_training import TINY, rate_everything, write_csv

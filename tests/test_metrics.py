@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlmemo.bootstrap import Draws, session_groups
-from rlmemo.metrics import (
+from env.ranking import Ranking
+from rlmemo.evaluation.bootstrap import Draws, session_groups
+from rlmemo.evaluation.metrics import (
     BETTER,
     METRICS,
     Opens,
@@ -19,7 +20,6 @@ from rlmemo.metrics import (
     ranking_metrics,
     timing_metrics,
 )
-from rlmemo.policies.protocol import Ranking
 
 
 def ranking() -> tuple[Ranking, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlmemo import benchmark
-from rlmemo.bootstrap import Draws, Estimate
+from rlmemo.evaluation.bootstrap import Draws, Estimate
 from rlmemo.feedback import agreement, offpolicy
 from tests.shared_cases import case
 

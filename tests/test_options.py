@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from env.errors import InputError
-from env.options import Parser, wrapped
 from rlmemo.__main__ import COMMANDS
+from rlmemo.options import Parser, wrapped
 
 COMMANDS_OF = {"rlmemo.timelines": ("list", "import", "show"),
                "rlmemo.feedback": ("show", "pairs", "evaluate", "approval")}  # fmt: skip
-EVERY = ["rlmemo", "env.example", "experiments.evidence", "experiments.durability", "experiments.closed_loop",
+EVERY = ["rlmemo", "tests.reference.example", "experiments.evidence", "experiments.durability", "experiments.closed_loop",
          *(module for module, _ in COMMANDS.values())]  # fmt: skip
 BAD = [
     ("rlmemo.train", ["--budgte", "3"], "did you mean --budget?"),
@@ -38,7 +38,7 @@ BAD = [
     ("rlmemo.feedback", ["evaluate"], "required: --policy"),
     ("dashboard", ["--port", "x"], "'x' is no whole number"),
     ("dashboard", ["--raters", "x"], "did you mean --rater?"),
-    ("env.example", ["x"], "unrecognized arguments: x"),
+    ("tests.reference.example", ["x"], "unrecognized arguments: x"),
     ("experiments.evidence", ["--nothing-like-it"], "unrecognized arguments"),
 ]
 

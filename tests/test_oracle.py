@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from judge_cases import random_case, random_config, random_costs, random_plans, random_timeline
 from numba import njit
 
-from env import kernel, world
-from env.cost import Costs, WorldConfig, cost_model
 from env.errors import InputError
-from env.oracle import bracket, feasible, upper_bound
-from env.oracle_exact import exact
-from env.plans import N_FIELDS, SAVED, Plans
+from env.judge import kernel
+from env.judge.cost import Costs, WorldConfig, cost_model
+from env.judge.oracle import bracket, feasible, upper_bound
+from env.judge.plans import N_FIELDS, SAVED, Plans
 from env.timeline import Event, Timeline
+from tests.reference import world
+from tests.reference.oracle_exact import exact
 
 
 @njit

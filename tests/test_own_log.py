@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig, cost_model
 from env.sources import load_timelines
 from env.splits import chrono
+from rlmemo.approval.placed_ratings import Placed, place_ratings, rating_weights, read_ratings
 from rlmemo.feedback import offpolicy
 from rlmemo.feedback.other_policy import evaluate_policy, shown_by
-from rlmemo.feedback.rated import Placed, place_ratings, rating_weights, read_ratings
-from rlmemo.learning.states import Ground
-from rlmemo.policies import make_policy
+from rlmemo.learning.training_data import TrainingData
+from rlmemo.policies.registry import make_policy
 from rlmemo.predict import Options, predict
-from rlmemo.ratings import rate, show_next
-from rlmemo.store import Store, open_store
+from rlmemo.store.database import Store, open_store
+from rlmemo.store.ratings import rate, show_next
 from tests.test_feedback_training import write_csv
 
 EXPLORE = 0.2
@@ -55,9 +55,9 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[bool, Pat
     return csv, made
 
 
-def found(csv: Path, db: Path) -> tuple[Ground, list[Placed]]:
+def found(csv: Path, db: Path) -> tuple[TrainingData, list[Placed]]:
     timelines = load_timelines(str(csv), tz="UTC").timelines
-    ground = Ground.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+    ground = TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
     with open_store(db) as store:
         rated = read_ratings(store)
     return ground, place_ratings(rated, timelines, weight=rating_weights(rated)).placed

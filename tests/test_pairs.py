@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
-from env.plans import FIELDS, Plans
-from env.world import replay
+from env.judge.plans import FIELDS, Plans
 from reward import parse_reward
 from rlmemo.learning.config import make_config
+from rlmemo.learning.incumbent import load_played, played, save_played
 from rlmemo.learning.pairs import (
+    KtoExample,
     Pair,
-    Scored,
-    Verdict,
+    ScoredPlans,
     pairs,
     propose,
     read_pairs,
@@ -24,10 +24,10 @@ from rlmemo.learning.pairs import (
     verdicts,
     write_pairs,
 )
-from rlmemo.learning.played import load_played, played, save_played
-from rlmemo.learning.preferring import rounds_of
-from rlmemo.learning.states import Ground, States, held, part_states, prompts, training_part
+from rlmemo.learning.preference_rounds import rounds_of
+from rlmemo.learning.training_data import States, TrainingData, memory_at, part_states, prompts, training_part
 from rlmemo.policies.counting import CountingPolicy
+from tests.reference.world import replay
 from tests.training_ground import RandomSampler, small_ground
 
 REWARD = parse_reward("net_seconds")
@@ -39,7 +39,7 @@ def proposed(states: States, samples: int = 3) -> list[dict[Any, str]]:
     plans: list[dict[Any, str]] = [{} for _ in range(len(states))]
     for user, rows in states.by_user():
         slates, index = ground.slates[user], states.index[rows]
-        warm, _ = held(ground, user)
+        warm, _ = memory_at(ground, user)
         first = np.random.default_rng(1).normal(size=(len(rows), slates.candidates.shape[1] + 1))
         found = propose(
             first, slates.candidates[index], warm[index], made[rows], RandomSampler(2),
@@ -57,11 +57,11 @@ def states() -> States:
 
 
 @pytest.fixture(scope="module")
-def scored(states: States) -> list[Scored]:
+def scored(states: States) -> list[ScoredPlans]:
     return score(small_ground(), states, proposed(states), REWARD, 3)
 
 
-def test_keeping_still_is_always_there_and_worth_nothing(scored: list[Scored]) -> None:
+def test_keeping_still_is_always_there_and_worth_nothing(scored: list[ScoredPlans]) -> None:
     for s in scored:
         assert s.plans[0] == ()
         assert s.rewards[0] == 0.0
@@ -69,16 +69,16 @@ def test_keeping_still_is_always_there_and_worth_nothing(scored: list[Scored]) -
         assert all(p == tuple(sorted(p)) for p in s.plans), "a plan is a set: it has one order"
 
 
-def test_warm_and_empty_places_are_not_picked(states: States, scored: list[Scored]) -> None:
+def test_warm_and_empty_places_are_not_picked(states: States, scored: list[ScoredPlans]) -> None:
     ground = small_ground()
     for s in scored:
-        warm, _ = held(ground, s.user)
+        warm, _ = memory_at(ground, s.user)
         for place, _ in (pick for plan in s.plans for pick in plan):
             assert ground.slates[s.user].candidates[s.index, place] >= 0
             assert not warm[s.index, place]
 
 
-def test_a_score_is_what_the_readable_world_says(scored: list[Scored]) -> None:
+def test_a_score_is_what_the_readable_world_says(scored: list[ScoredPlans]) -> None:
     """Replay the training part twice in plain Python, with and without the plan: the difference of the
     rewards is the score, whenever it falls due: what was evicted may be missed hours later."""
     ground = small_ground()
@@ -103,7 +103,7 @@ def test_a_score_is_what_the_readable_world_says(scored: list[Scored]) -> None:
     assert tried > 50
 
 
-def test_every_pair_names_its_step_and_keeps_its_margin(scored: list[Scored]) -> None:
+def test_every_pair_names_its_step_and_keeps_its_margin(scored: list[ScoredPlans]) -> None:
     made = pairs(scored, ["a", "b"], margin=0.05, limit=100, pairing="weighted", seed=0)
     assert made
     for p in made:
@@ -117,7 +117,7 @@ def test_every_pair_names_its_step_and_keeps_its_margin(scored: list[Scored]) ->
     assert pairs(scored, ["a", "b"], margin=1e9, limit=100, pairing="weighted", seed=0) == []
 
 
-def test_extremes_are_the_best_and_the_worst(scored: list[Scored]) -> None:
+def test_extremes_are_the_best_and_the_worst(scored: list[ScoredPlans]) -> None:
     for p in pairs(scored, ["a", "b"], margin=0.0, limit=1000, pairing="extremes", seed=0):
         rewards = scored[p.row].rewards
         assert (p.chosen_reward, p.rejected_reward) == (rewards.max(), rewards.min())
@@ -128,7 +128,7 @@ def test_weighted_pairs_have_the_sign_of_the_expected_reward() -> None:
     the weighted pairs say so, the best-against-worst ones say the opposite."""
     a, b, still = ((0, 0),), ((1, 0),), ()
     scored = [
-        Scored(
+        ScoredPlans(
             0, i, (still, a, b), ("none", "top", "top"),
             np.array([0.0, 3.0 if i % 4 == 0 else -0.3, 3.0 if i % 4 == 1 else -0.3]),
             np.ones(3),
@@ -145,7 +145,7 @@ def test_weighted_pairs_have_the_sign_of_the_expected_reward() -> None:
     assert preferred("extremes") < 0.1
 
 
-def test_verdicts_are_judged_against_their_state(scored: list[Scored]) -> None:
+def test_verdicts_are_judged_against_their_state(scored: list[ScoredPlans]) -> None:
     made = verdicts(scored, ["a", "b"], margin=0.02, limit=200, seed=0)
     assert {v.good for v in made} == {True, False}
     for v in made:
@@ -154,20 +154,20 @@ def test_verdicts_are_judged_against_their_state(scored: list[Scored]) -> None:
         assert v.good == (v.advantage > 0)
 
 
-def test_pairs_come_back_from_the_disk(tmp_path: Path, scored: list[Scored]) -> None:
+def test_pairs_come_back_from_the_disk(tmp_path: Path, scored: list[ScoredPlans]) -> None:
     two = pairs(scored, ["a", "b"], margin=0.02, limit=20, pairing="weighted", seed=0)
     one = verdicts(scored, ["a", "b"], margin=0.02, limit=20, seed=0)
     write_pairs(tmp_path / "pairs.jsonl", two)
     write_pairs(tmp_path / "plans.jsonl", one)
     assert read_pairs(tmp_path / "pairs.jsonl", Pair) == two
-    assert read_pairs(tmp_path / "plans.jsonl", Verdict) == one
+    assert read_pairs(tmp_path / "plans.jsonl", KtoExample) == one
     assert f"replay:{two[0].user}:{two[0].index}" in (tmp_path / "pairs.jsonl").read_text().splitlines()[0]
     (tmp_path / "pairs.jsonl").write_text('{"row": 1')
     with pytest.raises(InputError, match="is damaged"):
         read_pairs(tmp_path / "pairs.jsonl", Pair)
 
 
-def in_charge() -> Ground:
+def in_charge() -> TrainingData:
     """The small ground with a threshold planner on counts in charge of the training part."""
     ground, policy = small_ground(), CountingPolicy("markov1")
     found, _ = played(ground, lambda user, index: policy.rank(ground.timelines[user], index), REWARD)
@@ -181,8 +181,8 @@ def test_who_is_in_charge_plans_the_training_part_and_nothing_else() -> None:
         last = int(ground.split.train[user].max())
         assert (plans.target[:last] >= 0).any()
         assert (plans.target[last:] == -1).all()
-        warm, _ = held(ground, user)
-        still, _ = held(small_ground(), user)
+        warm, _ = memory_at(ground, user)
+        still, _ = memory_at(small_ground(), user)
         assert (warm[:last] != still[:last]).any(), "its prewarms are seen to be there"
         for index in np.flatnonzero((plans.target >= 0).any(1)):
             slate = ground.slates[user].candidates[index]
@@ -197,7 +197,7 @@ def test_scores_are_taken_in_the_world_of_who_is_in_charge(states: States) -> No
     assert ground.plans is not None
     plans: list[dict[Any, str]] = []
     for user, index in zip(asked.user, asked.index, strict=True):
-        cold = (ground.slates[user].candidates[index] >= 0) & (held(ground, user)[0][index] == 0)
+        cold = (ground.slates[user].candidates[index] >= 0) & (memory_at(ground, user)[0][index] == 0)
         plans.append({(): "none", ((int(cold.argmax()), 0),): "top"})
     for s in score(ground, asked, plans, REWARD, 3):
         part, costs = training_part(ground, s.user)

@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.cost import cost_model
 from env.errors import InputError
-from env.plans import Plans
-from env.slate import SLATE_SIZE
+from env.judge.cost import cost_model
+from env.judge.plans import Plans
+from env.judge.residency import residency
+from env.slate.slate import SLATE_SIZE
 from reward import parse_reward
 from rlmemo.learning.baselines import Baseline, fit_baselines
 from rlmemo.learning.config import PLAN_BASELINES, make_config
-from rlmemo.learning.folder import RunFolder, sha256
+from rlmemo.learning.incumbent import played
 from rlmemo.learning.pairs import propose
-from rlmemo.learning.played import played
-from rlmemo.learning.preferring import propose_plans
-from rlmemo.learning.states import Ground, held, part_states, prompts
-from rlmemo.policies.language import _draw, _shares, plan_logprobs, sample_plans
-from rlmemo.policies.residency import residency
+from rlmemo.learning.preference_rounds import propose_plans
+from rlmemo.learning.training_data import TrainingData, memory_at, part_states, prompts
+from rlmemo.model.ask import _draw, _shares, plan_logprobs, sample_plans
+from rlmemo.runs.atomic import sha256
+from rlmemo.runs.folder import RunFolder
 from rlmemo.train import read_command_line
 from tests.test_leakage_training import changed_after, grounds
 from tests.test_preference_rounds import go
@@ -163,7 +164,7 @@ def test_baselines_read_nothing_after_the_training_part() -> None:
     old, _, _ = grounds(0.5, seed=1)
     ends = [int(train.max()) for train in old.split.train]
     changed = [changed_after(t, e, 3) for t, e in zip(old.timelines, ends, strict=True)]
-    new = Ground.prepare(changed, old.split, cost_model("desktop"), old.world)
+    new = TrainingData.prepare(changed, old.split, cost_model("desktop"), old.world)
     a, b = (fit_baselines(PLAN_BASELINES, ground, REWARD, 0) for ground in (old, new))
     for one, other in zip(a, b, strict=True):
         assert (one.name, one.found) == (other.name, other.found)
@@ -207,7 +208,7 @@ def test_the_plans_of_a_state_are_those_before_and_the_baselines(
         assert list(b.items())[: len(a)] == list(a.items())
         assert len(odds[row]) == len(b)
         user, index = int(states.user[row]), int(states.index[row])
-        slate, warm = ground.slates[user].candidates[index], held(ground, user)[0][index]
+        slate, warm = ground.slates[user].candidates[index], memory_at(ground, user)[0][index]
         for plan, origin in list(b.items())[len(a) :]:
             added.add(origin)
             wanted = baselines[origin].plans(ground, user, np.array([index]))[0]

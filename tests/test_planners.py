@@ -8,24 +8,21 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from env.cost import WorldConfig, cost_model
-from env.kernel import replay
-from env.plans import FIELDS, HIT, NONE, REDUNDANT, Plans
-from env.slate import build_slates
+from env.judge.cost import WorldConfig, cost_model
+from env.judge.kernel import replay
+from env.judge.plans import FIELDS, HIT, NONE, REDUNDANT, Plans
+from env.ranking import Ranking
+from env.slate.slate import build_slates
 from env.sources import load_timelines
 from env.splits import chrono
 from env.timeline import Event, Timeline
-from env.world import World
 from reward import parse_reward
 from rlmemo.errors import InputError
-from rlmemo.policies import make_policy
 from rlmemo.policies.counting import CountingPolicy
 from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import (
     THRESHOLDS,
     NonePolicy,
-    Planned,
-    PlanningPolicy,
     ThresholdPlanner,
     Window,
     replay_planned,
@@ -33,7 +30,9 @@ from rlmemo.policies.planners import (
     sweep_windows,
     tune_threshold,
 )
-from rlmemo.policies.protocol import Policy, Ranking
+from rlmemo.policies.protocol import Planned, PlanningPolicy, Policy
+from rlmemo.policies.registry import make_policy
+from tests.reference.world import World
 
 
 def some_windows(users: int = 2, policy: str = "markov1") -> list[Window]:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from env.ranking import decisions
 from env.timeline import Event, Timeline
 from rlmemo.errors import InputError
-from rlmemo.policies import make_policies, make_policy
 from rlmemo.policies.counting import STATES, CountingPolicy
-from rlmemo.policies.protocol import Policy, StreamingPolicy, decisions, stream_of
+from rlmemo.policies.protocol import Policy, StreamingPolicy, stream_of
+from rlmemo.policies.registry import make_policies, make_policy
 
 TABLE = {
     "mfu": (0.232, 0.353, 0.400, 0.297),

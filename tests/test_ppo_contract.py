@@ -14,10 +14,10 @@ import pytest
 
 from reward import parse_reward
 from rlmemo.learning.config import TrainConfig, make_config
-from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.rollout import Field
 from rlmemo.learning.training import Interrupt, Stopped
-from rlmemo.policies import reading
+from rlmemo.model import slots
+from rlmemo.runs.folder import RunFolder
 from tests.training_ground import base_of, small_ground
 
 SMALL = {
@@ -218,18 +218,18 @@ def test_the_odds_of_all_plans_sum_to_one(tmp_path: Path) -> None:
 
     ground = small_ground()
     model, _ = base_of(tmp_path / "base")
-    warm = np.ones((1, reading.SLATE_SIZE), np.int64)
+    warm = np.ones((1, slots.SLATE_SIZE), np.int64)
     warm[0, [2, 5]] = 0
-    prompt = reading.encode_prompts(
+    prompt = slots.encode_prompts(
         ground.slates[0], ground.timelines[0].target, np.array([120]), warm, np.array([0.5])
     )
-    delays = range(len(reading.DELAYS_S))
+    delays = range(len(slots.DELAYS_S))
     plans: list[list[tuple[int, int]]] = [[]]
     plans += [[(p, d)] for p in (2, 5) for d in delays]
     plans += [[(2, d), (5, e)] for d in delays for e in delays]
     ids = np.zeros((len(plans), 5), np.int64)
     for row, plan in enumerate(plans):
-        said = reading.plan_ids(plan)
+        said = slots.plan_ids(plan)
         ids[row, : len(said)] = said
     asked = torch.from_numpy(np.repeat(prompt, len(plans), axis=0))
     with torch.no_grad():

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from env.cost import WorldConfig, cost_model
-from env.credit import credits
-from env.kernel import replay
-from env.plans import FIELDS, Plans
+from env.judge.cost import WorldConfig, cost_model
+from env.judge.credit import credits
+from env.judge.kernel import replay
+from env.judge.plans import FIELDS, Plans
 from env.sources import load_timelines
 from env.splits import Split
 from reward import parse_reward
 from rlmemo.learning.config import make_config
 from rlmemo.learning.rollout import Field, Moments
-from rlmemo.learning.states import Ground
+from rlmemo.learning.training_data import TrainingData
 from rlmemo.learning.value import advantages, discounts
-from rlmemo.policies.language import Sampled
+from rlmemo.model.ask import SampledPlans
 from tests.shared_cases import case
 from tests.test_credit import random_plans
 from tests.training_ground import small_ground
@@ -38,7 +38,7 @@ def objective(reward: np.ndarray, gap_s: np.ndarray, half_life_s: float) -> floa
     return float(advantages(reward[None], np.zeros(one.shape), discount, last, 1.0)[0, 0])
 
 
-def records(ground: Ground, user: int, world: WorldConfig, plans: Plans, first: int) -> np.ndarray:
+def records(ground: TrainingData, user: int, world: WorldConfig, plans: Plans, first: int) -> np.ndarray:
     """The accounting's record of each interval after decision `first`, to the timeline's end."""
     n, steps = len(ground.timelines[user]), len(plans)
     whole = Plans.empty(n, PICKS)
@@ -54,19 +54,19 @@ def test_waiting_is_worth_what_it_saves(after: int, worth: float) -> None:
     timelines = load_timelines(str(case("training/discount.csv")), tz="UTC").timelines
     n = len(timelines[0])
     split = Split("all", [np.arange(1, n)], [np.arange(0)], [np.arange(0)])
-    ground = Ground.prepare(timelines, split, cost_model("desktop"), WorldConfig(budget_targets=2.0))
+    ground = TrainingData.prepare(timelines, split, cost_model("desktop"), WorldConfig(budget_targets=2.0))
     x = timelines[0].names.index("X")
     place = int(np.flatnonzero(ground.slates[0].candidates[after] == x)[0])
     step = iter(range(n))
 
-    def say(prompts: np.ndarray, free: np.ndarray) -> Sampled:
+    def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
         now = next(step)
         said = np.full((1, PICKS), -1, np.int64)
         if now == after:
             assert free[0, place], "it is cold"
             said[0, 0] = place
         first = np.full((1, free.shape[1] + 1), 1.0 / (free.shape[1] + 1))
-        return Sampled(said, np.zeros((1, PICKS), np.int64), np.zeros(1), first)
+        return SampledPlans(said, np.zeros((1, PICKS), np.int64), np.zeros(1), first)
 
     shape = (1, n - 1)
     at = np.arange(n - 1)[None]

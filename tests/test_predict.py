@@ -13,9 +13,10 @@ from predictions_to_rate import HOSTILE
 
 from env.timeline import Event, Timeline, collapse
 from rlmemo.errors import InputError
-from rlmemo.predict import Options, _explored, _outcome, predict, state_text
-from rlmemo.ratings import moment
-from rlmemo.store import Store, open_store
+from rlmemo.policies.exploring import _explored
+from rlmemo.predict import Options, _outcome, predict, state_text
+from rlmemo.store.database import Store, open_store
+from rlmemo.store.ratings import moment
 
 DAY = 86400.0
 ROUTINE = tuple(f"App {k}" for k in range(20))  # more than fit into memory, so that there is something to do
@@ -80,8 +81,8 @@ def test_the_future_changes_no_prediction(tmp_path: Path) -> None:
 
 
 def test_propensity_is_the_probability_of_what_is_shown() -> None:
-    from rlmemo.policies.planners import Planned
-    from rlmemo.policies.protocol import Ranking
+    from env.ranking import Ranking
+    from rlmemo.policies.protocol import Planned
 
     ranking = Ranking(
         np.array([[4, 2, 7, 9, -1]], np.int32),
@@ -103,11 +104,11 @@ def test_propensity_is_the_probability_of_what_is_shown() -> None:
 
 
 def test_what_is_warm_anyway_is_never_tried(tmp_path: Path) -> None:
-    from env.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig, cost_model
     from env.sources import load_timelines
     from env.splits import chrono
-    from rlmemo.policies import make_policy
-    from rlmemo.predict import LISTED, tried, warm_listed
+    from rlmemo.policies.exploring import LISTED, tried, warm_listed
+    from rlmemo.policies.registry import make_policy
 
     timeline = load_timelines("demo", weeks=2).timelines[0]
     policy = make_policy("markov1")
@@ -133,7 +134,7 @@ def test_what_is_warm_anyway_is_never_tried(tmp_path: Path) -> None:
 
 
 def test_disagreement_is_total_variation() -> None:
-    from rlmemo.policies.protocol import Ranking
+    from env.ranking import Ranking
     from rlmemo.predict import disagreement
 
     def ranking(targets: list[int], p: list[float], none: float) -> Ranking:
@@ -159,7 +160,7 @@ def test_where_policies_disagree_a_rating_teaches_more(tmp_path: Path) -> None:
 
 
 def test_outcomes_by_hand() -> None:
-    from env.cost import Cost, CostModel, WorldConfig
+    from env.judge.cost import Cost, CostModel, WorldConfig
 
     names = ["A", "B", "C", "A", "B"]
     timeline = collapse(Timeline.from_events("x", [Event(100.0 * k, n) for k, n in enumerate(names)]))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rlmemo.learning.folder import RunFolder, sha256
 from rlmemo.learning.job import run_job
-from rlmemo.learning.start import start
+from rlmemo.learning.prepare import start
+from rlmemo.runs.atomic import sha256
+from rlmemo.runs.folder import RunFolder
 from rlmemo.train import read_command_line
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from predictions_to_rate import HOSTILE, START, fill
 
-from rlmemo import ratings, store_forgetting
 from rlmemo.errors import InputError
-from rlmemo.store import Store, open_store
+from rlmemo.store import forgetting, ratings
+from rlmemo.store.database import Store, open_store
 
 
 @pytest.fixture
@@ -192,8 +192,8 @@ def test_forgetting_a_target(tmp_path: Path) -> None:
     with open_store(fill(tmp_path / "a.db", 4, name=HOSTILE)) as store:
         ratings.rate(store, next_one(store), 1)
         with pytest.raises(InputError, match="nothing stored names"):
-            store_forgetting.forget_target(store, "never heard of")
-        gone = store_forgetting.forget_target(store, HOSTILE)
+            forgetting.forget_target(store, "never heard of")
+        gone = forgetting.forget_target(store, HOSTILE)
         assert gone.predictions == 4
         assert gone.ratings == 1
         assert gone.events > 0
@@ -210,21 +210,21 @@ def test_ratings_cannot_be_deleted_otherwise(store: Store) -> None:
 
 def test_forgetting_a_period(store: Store) -> None:
     # Predictions 0..11 lie an hour apart; their outcome is 2 min later, their first step 400 s before.
-    gone = store_forgetting.forget_period(store, START + 3 * 3600.0, START + 5 * 3600.0)
+    gone = forgetting.forget_period(store, START + 3 * 3600.0, START + 5 * 3600.0)
     assert gone.events == 8
     assert gone.predictions == 3  # 3 and 4, and 5, whose first steps lie in it
     left = {p.t for p in store.predictions()}
     assert left == {START + 3600.0 * k for k in (0, 1, 2, 6, 7, 8, 9, 10, 11)}
     with pytest.raises(InputError, match="empty"):
-        store_forgetting.forget_period(store, 2.0, 1.0)
+        forgetting.forget_period(store, 2.0, 1.0)
 
 
 def test_forgetting_everything(store: Store) -> None:
     ratings.rate(store, next_one(store), 0)
     store.add_run("runs/x", "dpo", "embedded", "x", {})
-    gone = store_forgetting.forget_everything(store)
+    gone = forgetting.forget_everything(store)
     assert (gone.events, gone.predictions, gone.ratings, gone.adapters) == (960, 12, 1, ("runs/x",))
-    assert set(store_forgetting.holdings(store).values()) == {0}
+    assert set(forgetting.holdings(store).values()) == {0}
     assert b"Calendar" not in raw(store.path)
 
 
@@ -232,9 +232,9 @@ def test_the_export_holds_everything(store: Store) -> None:
     import json
 
     ratings.rate(store, next_one(store), 0)
-    rows = [json.loads(line) for line in store_forgetting.export(store)]
+    rows = [json.loads(line) for line in forgetting.export(store)]
     by_table = Counter(row["table"] for row in rows)
-    held = store_forgetting.holdings(store)
+    held = forgetting.holdings(store)
     assert {t: by_table[t] for t in held} == held
     assert next(r for r in rows if r["table"] == "ratings")["thumbs"] == 0
 
@@ -248,7 +248,7 @@ def test_a_busy_file_is_said_to_be_not_rewritten(store: Store) -> None:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM events").fetchone()
         with pytest.raises(InputError, match="the rows are gone, but"):
-            store_forgetting.forget_target(store, "Mail")
+            forgetting.forget_target(store, "Mail")
     assert store._one("SELECT COUNT(*) FROM events WHERE target = 'Mail'") == 0
-    store_forgetting.forget_target(store, "Chat")
+    forgetting.forget_target(store, "Chat")
     assert b"Mail" not in raw(store.path)

@@ -12,6 +12,7 @@ import pytest
 
 from env.errors import InputError
 from rlmemo.learning.config import make_config
+from rlmemo.model.adapters import reading
 from tests.test_text_prompt import plain, timeline
 from tests.tiny_text_model import write_text_model
 
@@ -46,8 +47,8 @@ def test_what_ppo_takes_trl_takes(tmp_path: Path) -> None:
     """Every small rollout that passes our check passes TRL's own."""
     from itertools import product
 
-    from rlmemo.learning.folder import RunFolder
     from rlmemo.learning.ppo import ppo_arguments
+    from rlmemo.runs.folder import RunFolder
 
     taken = 0
     for lanes, steps, batch, epochs in product((1, 2, 3), (2, 3, 5), (2, 3, 4, 6, 9), (1, 2)):
@@ -97,7 +98,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("where", ["vocabulary", "added"])
 def test_more_tokens_than_rows(gpt2: Path, tmp_path: Path, where: str) -> None:
     """As after a pad token was added to a tokenizer, and the model saved as it was."""
-    from rlmemo.policies.text_loading import reading_for
+    from rlmemo.model.load_text import reading_for
     from rlmemo.train import main
 
     model = tmp_path / "model"
@@ -131,9 +132,8 @@ def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
     import numpy as np
     import torch
 
-    from rlmemo.learning import adapters
-    from rlmemo.policies import make_policy
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
+    from rlmemo.policies.registry import make_policy
     from rlmemo.train import main
 
     x = timeline(plain(), 150)
@@ -157,7 +157,7 @@ def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
 
     ids = torch.arange(5, 45)[None] % 300
     own = PeftModel.from_pretrained(load_model(str(gpt2))[0], str(run / "adapter")).eval()
-    read = adapters.reading(load_model(str(gpt2))[0], run / "adapter")
+    read = reading(load_model(str(gpt2))[0], run / "adapter")
     bare = load_model(str(gpt2))[0]
     with torch.inference_mode():
         expected = own(input_ids=ids).logits[:, -ids.shape[1] :]

@@ -12,8 +12,8 @@ import pytest
 
 from env.sources import load_timelines
 from env.splits import chrono
-from rlmemo.evaluate import Evaluation, Setting, evaluate
-from rlmemo.policies import make_policies
+from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
+from rlmemo.policies.registry import make_policies
 from rlmemo.report.evaluation import evaluation_page, evaluation_sections, headlines
 from rlmemo.report.figures import OWN_COLORS, colors, curves, heat, intervals
 from rlmemo.report.page import Headline, Page, Section, Table

@@ -14,10 +14,10 @@ import pytest
 
 from reward import parse_reward
 from rlmemo.learning.config import TrainConfig, make_config
-from rlmemo.learning.folder import COMPLETE, RunFolder, newest_checkpoint
-from rlmemo.learning.pairs import Pair, Verdict, pairs, propose, score, verdicts
-from rlmemo.learning.states import States, held, part_states, prompts
+from rlmemo.learning.pairs import KtoExample, Pair, pairs, propose, score, verdicts
 from rlmemo.learning.training import Interrupt, Stopped
+from rlmemo.learning.training_data import States, memory_at, part_states, prompts
+from rlmemo.runs.folder import COMPLETE, RunFolder, newest_checkpoint
 from tests.training_ground import RandomSampler, base_of, small_ground
 
 CONFIG = make_config(
@@ -56,14 +56,14 @@ def sft(folder: Path, base: Path, stop: int = 0) -> str:
     return save_adapter(model, run.path / "sft", "embedded")
 
 
-def preferences() -> tuple[np.ndarray, list[Pair], list[Verdict]]:
+def preferences() -> tuple[np.ndarray, list[Pair], list[KtoExample]]:
     ground, states = small_ground(), some_states(40)
     made = prompts(ground, states)
     plans: list[dict[Any, str]] = [{} for _ in range(len(states))]
     for user, rows in states.by_user():
         slates = ground.slates[user]
         index = states.index[rows]
-        warm, _ = held(ground, user)
+        warm, _ = memory_at(ground, user)
         size = slates.candidates.shape[1]
         first = np.tile(np.linspace(0.0, -5.0, size + 1), (len(rows), 1))
         found = propose(
@@ -128,7 +128,7 @@ def test_a_checkpoint_without_its_mark_is_unfinished(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "weights").write_text(str(step))
     assert newest_checkpoint(tmp_path)[0] is None
-    from rlmemo.learning.folder import mark_complete
+    from rlmemo.runs.folder import mark_complete
 
     mark_complete(tmp_path / "checkpoint-2")
     found, remarks = newest_checkpoint(tmp_path)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from judge_cases import random_case
 
-from env import kernel
-from env.cost import WorldConfig, cost_model
-from env.plans import FIELDS, Outcomes, Plans
+from env.judge import kernel
+from env.judge.cost import WorldConfig, cost_model
+from env.judge.plans import FIELDS, Outcomes, Plans
 from env.timeline import Event, Timeline
 from reward import PRESETS, TERMS, Reward, parse_reward, term
 from reward.compose import RewardError

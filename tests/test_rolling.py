@@ -6,7 +6,7 @@ import numpy as np
 
 from env.splits import chrono
 from experiments.rolling import ended, table
-from rlmemo.bootstrap import Draws
+from rlmemo.evaluation.bootstrap import Draws
 from tests.training_ground import small_ground
 
 

@@ -7,18 +7,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from env.cost import cost_model
-from env.kernel import replay
-from env.plans import FIELDS, Plans
+from env.judge.cost import cost_model
+from env.judge.kernel import replay
+from env.judge.plans import FIELDS, Plans
+from env.judge.residency import residency
 from env.splits import Split
 from env.timeline import Timeline
 from reward import parse_reward
 from rlmemo.learning.grammar import pickable
 from rlmemo.learning.rollout import AHEAD, Field, Rollout, show_memory
-from rlmemo.learning.states import Ground
-from rlmemo.policies import reading
-from rlmemo.policies.language import Sampled
-from rlmemo.policies.residency import residency
+from rlmemo.learning.training_data import TrainingData
+from rlmemo.model import slots
+from rlmemo.model.ask import SampledPlans
 from tests.training_ground import small_ground
 
 REWARD = parse_reward("net_seconds")
@@ -32,27 +32,27 @@ class Sayer:
         self.rng = np.random.default_rng(seed)
         self.shown: list[np.ndarray] = []
 
-    def __call__(self, prompts: np.ndarray, free: np.ndarray) -> Sampled:
+    def __call__(self, prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
         self.shown.append(prompts.copy())
         n = len(prompts)
         place, delay = np.full((n, PICKS), -1, np.int64), np.zeros((n, PICKS), np.int64)
         for row in range(n):
             chosen = np.sort(self.rng.permutation(np.flatnonzero(free[row]))[: self.rng.integers(0, PICKS)])
             place[row, : len(chosen)] = chosen
-            delay[row, : len(chosen)] = self.rng.integers(0, len(reading.DELAYS_S), len(chosen))
+            delay[row, : len(chosen)] = self.rng.integers(0, len(slots.DELAYS_S), len(chosen))
         first = np.concatenate([free, np.ones((n, 1))], axis=1)
-        return Sampled(place, delay, np.zeros(n), first / first.sum(1, keepdims=True))
+        return SampledPlans(place, delay, np.zeros(n), first / first.sum(1, keepdims=True))
 
 
 def played(
-    ground: Ground, lanes: int = 4, steps: int = 40, length: int = 20
+    ground: TrainingData, lanes: int = 4, steps: int = 40, length: int = 20
 ) -> tuple[Field, Rollout, object]:
     field = Field(ground, REWARD)
     moments = field.draw(lanes, steps, length, np.random.default_rng(1))
     return field, field.play(moments, PICKS, Sayer()), moments
 
 
-def plans_of(ground: Ground, rollout: Rollout, rows: np.ndarray, user: int, index: np.ndarray) -> Plans:
+def plans_of(ground: TrainingData, rollout: Rollout, rows: np.ndarray, user: int, index: np.ndarray) -> Plans:
     candidates = ground.slates[user].candidates[index]
     place = rollout.place[rows]
     target = np.where(place >= 0, np.take_along_axis(candidates, np.maximum(place, 0), 1), -1)
@@ -63,18 +63,18 @@ def test_what_memory_holds_is_written_into_the_prompt() -> None:
     ground, rng = small_ground(), np.random.default_rng(0)
     rows = np.arange(50, 114)
     slates, target = ground.slates[0], ground.timelines[0].target
-    warm, free = rng.integers(0, 3, (64, reading.SLATE_SIZE)), rng.random(64)
-    shown = reading.encode_prompts(slates, target, rows)
+    warm, free = rng.integers(0, 3, (64, slots.SLATE_SIZE)), rng.random(64)
+    shown = slots.encode_prompts(slates, target, rows)
     show_memory(shown, warm, free)
-    np.testing.assert_array_equal(shown, reading.encode_prompts(slates, target, rows, warm, free))
+    np.testing.assert_array_equal(shown, slots.encode_prompts(slates, target, rows, warm, free))
 
 
 def test_pickable_is_read_off_the_prompt() -> None:
     ground = small_ground()
     rows = np.arange(0, 80)
     slates = ground.slates[0]
-    warm = np.random.default_rng(0).integers(0, 3, (80, reading.SLATE_SIZE))
-    asked = reading.encode_prompts(slates, ground.timelines[0].target, rows, warm, np.zeros(80))
+    warm = np.random.default_rng(0).integers(0, 3, (80, slots.SLATE_SIZE))
+    asked = slots.encode_prompts(slates, ground.timelines[0].target, rows, warm, np.zeros(80))
     np.testing.assert_array_equal(pickable(asked), (slates.candidates[rows] >= 0) & (warm == 0))
 
 
@@ -94,7 +94,7 @@ def test_every_plan_is_made_in_the_world_that_the_plans_before_it_left() -> None
                 timeline, slates.candidates, ground.costs[user], ground.world, plans, int(index[0]),
                 int(index[-1]),
             )  # fmt: skip
-            asked = reading.encode_prompts(slates, timeline.target, index, warm, free)
+            asked = slots.encode_prompts(slates, timeline.target, index, warm, free)
             np.testing.assert_array_equal(rollout.prompts[rows], asked)
 
 
@@ -133,7 +133,7 @@ def test_nothing_after_the_training_part_is_seen() -> None:
         t[end:] += 7.0
         changed.append(dataclasses.replace(timeline, t=t, target=target))
     split = Split("chrono", ground.split.train, ground.split.validation, ground.split.test)
-    other = Ground.prepare(changed, split, cost_model("desktop"), ground.world)
+    other = TrainingData.prepare(changed, split, cost_model("desktop"), ground.world)
     _, a, _ = played(ground)
     _, b, _ = played(other)
     for name in ("prompts", "place", "reward", "features", "gap_s"):
@@ -158,7 +158,7 @@ def test_a_short_timeline_is_played_again_and_again() -> None:
     ground = small_ground()
     t: Timeline = ground.timelines[0].take(np.arange(30))
     split = Split("chrono", [np.arange(1, 21)], [np.arange(21, 24)], [np.arange(24, 30)])
-    small = Ground.prepare([t], split, cost_model("desktop"), ground.world)
+    small = TrainingData.prepare([t], split, cost_model("desktop"), ground.world)
     _, rollout, moments = played(small, lanes=2, steps=50, length=64)
     assert len(rollout) == 100
     assert moments.first.sum() >= 6  # type: ignore[attr-defined]

@@ -10,32 +10,33 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
-from env.slate import build_slates
-from rlmemo.learning.states import Ground, part_states, prompts
-from rlmemo.policies import hub, language, reading, scorer
-from rlmemo.policies.trees import Trees
+from env.slate.slate import build_slates
+from rlmemo.learning.training_data import TrainingData, part_states, prompts
+from rlmemo.model import hub, scorer, slots
+from rlmemo.model.ask import POOL, FirstPick, ranking
+from rlmemo.model.trees import Trees
 from tests.training_ground import small_ground
 
 
 @pytest.fixture(scope="module")
-def ground() -> Ground:
+def ground() -> TrainingData:
     return small_ground()
 
 
 @pytest.fixture(scope="module")
-def crossed(ground: Ground) -> scorer.Crossed:
+def crossed(ground: TrainingData) -> scorer.CrossFitted:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scorer, "MINIMUM_DECISIONS", 50)
         return scorer.fit_scorers(ground.wide(), ground.train, seed=0)
 
 
-def test_probabilities_of_the_shipped_scorer_sum_to_one(ground: Ground) -> None:
+def test_probabilities_of_the_shipped_scorer_sum_to_one(ground: TrainingData) -> None:
     log_p = scorer.base_scorer().log_p(ground.slates[0], np.arange(40))
-    assert log_p.shape == (40, reading.SLATE_SIZE + 1)
+    assert log_p.shape == (40, slots.SLATE_SIZE + 1)
     np.testing.assert_allclose(np.exp(log_p).sum(1), 1, rtol=1e-5)
 
 
-def test_the_shipped_scorer_knows_more_than_the_order_of_the_slate(ground: Ground) -> None:
+def test_the_shipped_scorer_knows_more_than_the_order_of_the_slate(ground: TrainingData) -> None:
     right = np.concatenate(
         [scorer.right_places(s, i) for s, i in zip(ground.slates, ground.train, strict=True)]
     )
@@ -46,17 +47,19 @@ def test_the_shipped_scorer_knows_more_than_the_order_of_the_slate(ground: Groun
     assert scorer.log_loss(log_p, right) < scorer.log_loss(np.tile(always, (len(right), 1)), right)
 
 
-def test_a_block_is_scored_by_who_has_not_seen_it(ground: Ground, crossed: scorer.Crossed) -> None:
+def test_a_block_is_scored_by_who_has_not_seen_it(ground: TrainingData, crossed: scorer.CrossFitted) -> None:
     assert crossed.fold, "the fits are no better than the shipped scorer"
     slates, train = ground.wide()[0], ground.train[0]
     made = crossed.score(slates, train)
     for fold, block in zip(crossed.fold, np.array_split(train, scorer.BLOCKS), strict=True):
-        np.testing.assert_array_equal(made.score[block], scorer.looked_at(slates, block, fold).score)
+        np.testing.assert_array_equal(made.score[block], scorer.shortlist_of(slates, block, fold).score)
     after = np.arange(train[-1] + 1, len(slates.candidates))
-    np.testing.assert_array_equal(made.score[after], scorer.looked_at(slates, after, crossed.final).score)
+    np.testing.assert_array_equal(made.score[after], scorer.shortlist_of(slates, after, crossed.final).score)
 
 
-def test_a_run_s_scorer_is_the_mean_of_its_two_boosters(ground: Ground, crossed: scorer.Crossed) -> None:
+def test_a_run_s_scorer_is_the_mean_of_its_two_boosters(
+    ground: TrainingData, crossed: scorer.CrossFitted
+) -> None:
     """One knows the shipped scorer's answer, one does not; log-probabilities are averaged."""
     assert crossed.fold, "the fits are no better than the shipped scorer"
     slates, rows = ground.wide()[0], np.arange(500, 540)
@@ -69,7 +72,9 @@ def test_a_run_s_scorer_is_the_mean_of_its_two_boosters(ground: Ground, crossed:
         np.testing.assert_allclose(np.exp(one.log_p(slates, rows)), mean, rtol=1e-4)
 
 
-def test_trees_say_what_lightgbm_says_to_the_last_bit(ground: Ground, crossed: scorer.Crossed) -> None:
+def test_trees_say_what_lightgbm_says_to_the_last_bit(
+    ground: TrainingData, crossed: scorer.CrossFitted
+) -> None:
     slates, rows = ground.wide()[0], np.arange(200, 500)
     for one in (scorer.base_scorer(), crossed.final, *crossed.fold):
         table = scorer.columns(slates, rows, one.below)
@@ -94,12 +99,12 @@ def test_trees_without_splits_and_with_missing_values() -> None:
         Trees.of(lgb.train(given, lgb.Dataset(x, y), 2))
 
 
-def test_the_model_looks_at_the_best_of_a_wide_slate(ground: Ground) -> None:
+def test_the_model_looks_at_the_best_of_a_wide_slate(ground: TrainingData) -> None:
     wide = ground.wide()[0]
     rows = np.arange(100, 400)
     log_p = scorer.base_scorer().log_p(wide, rows)
-    made = scorer.looked_at(wide, rows)
-    assert made.candidates.shape == (300, reading.SLATE_SIZE)
+    made = scorer.shortlist_of(wide, rows)
+    assert made.candidates.shape == (300, slots.SLATE_SIZE)
     np.testing.assert_allclose(np.exp(made.score).sum(1), 1, rtol=1e-4)
     promoted = 0
     for r, i in enumerate(rows):
@@ -108,7 +113,7 @@ def test_the_model_looks_at_the_best_of_a_wide_slate(ground: Ground) -> None:
         np.testing.assert_array_equal(made.candidates[r], wide.candidates[i, best])
         np.testing.assert_array_equal(made.features[r], wide.features[i, best])
         np.testing.assert_array_equal(made.score[r, :-1], log_p[r, best])
-        promoted += int((best[here[best]] >= reading.SLATE_SIZE).any())
+        promoted += int((best[here[best]] >= slots.SLATE_SIZE).any())
         if made.answer[r] >= 0:
             assert made.candidates[r, made.answer[r]] == wide.candidates[i, wide.answer[i]]
         else:
@@ -116,12 +121,12 @@ def test_the_model_looks_at_the_best_of_a_wide_slate(ground: Ground) -> None:
     assert promoted > 0, "nothing from beyond the slate's own first twelve"
 
 
-def test_a_ranking_pools_the_model_and_its_scorer(ground: Ground) -> None:
+def test_a_ranking_pools_the_model_and_its_scorer(ground: TrainingData) -> None:
     rng = np.random.default_rng(0)
     first, score = (np.log(rng.dirichlet(np.ones(13), 5)) for _ in range(2))
     candidates = np.tile(np.arange(12, dtype=np.int32), (5, 1))
-    made = language.ranking(language.Said(first, None), candidates, score)
-    pooled = np.exp(first) ** (1 - language.POOL) * np.exp(score) ** language.POOL
+    made = ranking(FirstPick(first, None), candidates, score)
+    pooled = np.exp(first) ** (1 - POOL) * np.exp(score) ** POOL
     pooled /= pooled.sum(1, keepdims=True)
     np.testing.assert_allclose(made.none, pooled[:, -1], rtol=1e-5)
     np.testing.assert_allclose(
@@ -129,7 +134,7 @@ def test_a_ranking_pools_the_model_and_its_scorer(ground: Ground) -> None:
     )
 
 
-def test_nothing_after_the_training_part_is_read(ground: Ground) -> None:
+def test_nothing_after_the_training_part_is_read(ground: TrainingData) -> None:
     """Other events after the training part leave the scorers as they are, to the last bit."""
     changed = []
     for timeline, train in zip(ground.timelines, ground.split.train, strict=True):
@@ -146,7 +151,9 @@ def test_nothing_after_the_training_part_is_read(ground: Ground) -> None:
         assert [x.model_to_string() for x in a.boosters] == [x.model_to_string() for x in b.boosters]
 
 
-def test_what_was_saved_is_what_is_loaded(ground: Ground, crossed: scorer.Crossed, tmp_path: Path) -> None:
+def test_what_was_saved_is_what_is_loaded(
+    ground: TrainingData, crossed: scorer.CrossFitted, tmp_path: Path
+) -> None:
     scorer.save_scorers(crossed, tmp_path)
     loaded = scorer.load_scorers(tmp_path)
     states = part_states(ground.split.train)[slice(0, 200)]
@@ -155,7 +162,7 @@ def test_what_was_saved_is_what_is_loaded(ground: Ground, crossed: scorer.Crosse
     )
 
 
-def test_too_little_to_learn_from_keeps_the_shipped_scorer(ground: Ground, tmp_path: Path) -> None:
+def test_too_little_to_learn_from_keeps_the_shipped_scorer(ground: TrainingData, tmp_path: Path) -> None:
     few = [train[:20] for train in ground.train]
     crossed = scorer.fit_scorers(ground.wide(), few, seed=0)
     assert crossed.final is scorer.base_scorer()
@@ -173,23 +180,21 @@ def test_a_damaged_scorer_is_said_in_one_line(tmp_path: Path) -> None:
         scorer.load_scorers(tmp_path)
 
 
-def test_the_prompt_tells_the_scorer_s_odds(ground: Ground) -> None:
+def test_the_prompt_tells_the_scorer_s_odds(ground: TrainingData) -> None:
     slates = ground.slates[0]
     rows = np.array([50])
     level = {"low": -3.0, "high": 2.0}
     text = {}
     for name, odds in level.items():
         p = 1 / (1 + np.exp(-odds))
-        score = np.full((len(slates.candidates), reading.SLATE_SIZE + 1), np.log((1 - p) / 12), np.float32)
+        score = np.full((len(slates.candidates), slots.SLATE_SIZE + 1), np.log((1 - p) / 12), np.float32)
         score[:, 0] = np.log(p)
-        made = scorer.narrowed(slates, score)
-        text[name] = reading.text_of(
-            reading.encode_prompts(made, ground.timelines[0].target, rows)[0]
-        ).split()
-    place = int(reading.CANDIDATE_ENDS[0]) - 1
+        made = scorer.shortlist(slates, score)
+        text[name] = slots.text_of(slots.encode_prompts(made, ground.timelines[0].target, rows)[0]).split()
+    place = int(slots.CANDIDATE_ENDS[0]) - 1
     for name, odds in level.items():
         read = int(text[name][place].removeprefix("q"))
-        assert reading.ODDS_EDGES[read - 1] <= odds <= reading.ODDS_EDGES[read]
+        assert slots.ODDS_EDGES[read - 1] <= odds <= slots.ODDS_EDGES[read]
 
 
 def test_a_base_with_another_scorer_is_another_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from env.errors import InputError
 from env.sources import ImportReport, Loaded, load_timelines
 from env.timeline import Event, Timeline
 from rlmemo import timelines
-from rlmemo.store import Planned, Prediction, Store, open_store
+from rlmemo.store.database import Store, open_store
+from rlmemo.store.records import Prediction, Prewarm
 from tests.shared_cases import case
 
 T = 1_767_600_000.0  # 2026-01-05T08:00Z
@@ -154,7 +155,7 @@ def test_predictions_and_ratings_stay_with_their_timeline(store: Store) -> None:
     store.add_timelines(recording((0, "A"), (60, "B")))
     (row,) = store.timelines()
     identity = store.add_prediction(
-        Prediction("ada", T, "mfu", "1", "", (Planned("B"),), {"B": 0.5}, 0.5, timeline_id=row.id)
+        Prediction("ada", T, "mfu", "1", "", (Prewarm("B"),), {"B": 0.5}, 0.5, timeline_id=row.id)
     )
     store.rate(identity, "me", 1)
     store.add_timelines(recording((0, "X"), (0, "A"), (120, "C")))

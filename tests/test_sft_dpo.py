@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from rlmemo.learning.config import make_config
-from rlmemo.learning.folder import RunFolder
-from rlmemo.learning.pairs import Pair, Verdict
+from rlmemo.learning.pairs import KtoExample, Pair
 from rlmemo.learning.preference import plan_text, run_dpo, run_kto
-from rlmemo.learning.states import answers, draw, part_states, prompts, sft_examples
 from rlmemo.learning.training import Interrupt
-from rlmemo.policies import reading
+from rlmemo.learning.training_data import answers, draw, part_states, prompts, sft_examples
+from rlmemo.model import slots
+from rlmemo.runs.folder import RunFolder
 from tests.training_ground import base_of, small_ground
 
 
@@ -27,8 +27,8 @@ def test_text_comes_back_as_the_same_tokens(tmp_path: Path) -> None:
     made = prompts(small_ground(), states[::50])
     for prompt in made:
         for plan in ((), ((0, 0),), ((1, 3), (4, 0), (11, 2))):
-            ids = tokenizer(reading.text_of(prompt) + plan_text(plan))["input_ids"]
-            assert ids == [*prompt.tolist(), *reading.plan_ids(list(plan))]
+            ids = tokenizer(slots.text_of(prompt) + plan_text(plan))["input_ids"]
+            assert ids == [*prompt.tolist(), *slots.plan_ids(list(plan))]
 
 
 def test_sft_learns_from_the_answer_alone() -> None:
@@ -39,16 +39,14 @@ def test_sft_learns_from_the_answer_alone() -> None:
     assert (right.place < 0).any()
     assert (right.place >= 0).any()
     for row in range(len(states)):
-        length = reading.PROMPT_LENGTH
+        length = slots.PROMPT_LENGTH
         assert inputs[row][:length] == made[row].tolist()
         assert labels[row][: length - 1] == [-100] * (length - 1)
-        assert labels[row][length - 1] == reading.WHEN_IDS[right.when[row]], (
-            "asked of <when>, one token before"
-        )
+        assert labels[row][length - 1] == slots.WHEN_IDS[right.when[row]], "asked of <when>, one token before"
         assert labels[row][length:] == inputs[row][length:]
         place = int(right.place[row])
         expected = [(place, int(right.delay[row]))] if place >= 0 else []
-        assert reading.decode_plan(inputs[row][length:]) == expected
+        assert slots.decode_plan(inputs[row][length:]) == expected
         assert len(inputs[row]) < 1024, "nothing is cut off"
 
 
@@ -66,7 +64,7 @@ def test_the_delay_leaves_time_to_load() -> None:
 
 
 def test_the_model_and_the_world_know_the_same_delays() -> None:
-    assert small_ground().world.delays == reading.DELAYS_S
+    assert small_ground().world.delays == slots.DELAYS_S
 
 
 def test_samples_are_apart_while_there_are_enough() -> None:
@@ -86,7 +84,8 @@ def test_samples_are_apart_while_there_are_enough() -> None:
 def test_preferences_move_the_model(tmp_path: Path, method: str) -> None:
     """Told everywhere that keeping still is better than the first place, it keeps still more often."""
     from rlmemo.learning.sft import run_sft, save_adapter
-    from rlmemo.policies.language import load_adapted, plan_logprobs
+    from rlmemo.model.ask import plan_logprobs
+    from rlmemo.model.load import load_adapted
 
     ground = small_ground()
     states = part_states(ground.split.train)[100:196]
@@ -110,7 +109,7 @@ def test_preferences_move_the_model(tmp_path: Path, method: str) -> None:
             config, folder, made, two, folder.path / "sft", base_of(base), Interrupt(), quiet_progress
         )
     else:
-        one = [Verdict(r, "a", 0, p, not p, 1.0, "top") for r in rows for p in ((), ((0, 0),))]
+        one = [KtoExample(r, "a", 0, p, not p, 1.0, "top") for r in rows for p in ((), ((0, 0),))]
         model, _ = run_kto(
             config, folder, made, one, folder.path / "sft", base_of(base), Interrupt(), quiet_progress
         )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from env.slate import CONTEXT, FEATURES, build_slates, site_ids
+from env.slate.slate import CONTEXT, FEATURES, build_slates, site_ids
 from env.timeline import Event, Timeline, collapse
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from env.slate import build_slates, site_ids, site_key
-from env.slate_stream import SlateStream
+from env.slate.slate import build_slates, site_ids, site_key
+from env.slate.slate_stream import SlateStream
 from env.timeline import Event, Timeline, collapse
 
 

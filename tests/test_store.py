@@ -18,8 +18,9 @@ import pytest
 from env.errors import InputError
 from env.sources import load_timelines
 from env.timeline import Event
-from rlmemo import schema, store
-from rlmemo.store import Planned, Prediction, Store, open_store
+from rlmemo.store import database, schema
+from rlmemo.store.database import Store, open_store
+from rlmemo.store.records import Prediction, Prewarm
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def prediction(**more: Any) -> Prediction:
         "policy": "markov1",
         "policy_version": "0.1.0",
         "state": "Mon 09:00 after Mail",
-        "plan": (Planned("Calendar", 30.0), Planned("Maps")),
+        "plan": (Prewarm("Calendar", 30.0), Prewarm("Maps")),
         "probabilities": {"Calendar": 0.6, "Maps": 0.25},
         "propensity": 0.5,
         "none_probability": 0.15,
@@ -144,7 +145,7 @@ def test_older_versions_are_migrated_and_keep_their_rows(db: Path, monkeypatch: 
     with open_store(db) as s:
         identity = s.add_prediction(prediction())
     more = [*schema.MIGRATIONS, lambda d: d.execute("ALTER TABLE predictions ADD COLUMN mood TEXT")]
-    monkeypatch.setattr(store, "MIGRATIONS", more)
+    monkeypatch.setattr(database, "MIGRATIONS", more)
     with open_store(db) as s:
         assert s.version == len(more)
         assert list(s.db.query("SELECT id, mood FROM predictions")) == [{"id": identity, "mood": None}]
@@ -158,7 +159,7 @@ def test_a_migration_that_fails_changes_nothing(db: Path, monkeypatch: pytest.Mo
         raise RuntimeError("out of luck")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "MIGRATIONS", [*schema.MIGRATIONS, broken])
+        patched.setattr(database, "MIGRATIONS", [*schema.MIGRATIONS, broken])
         with pytest.raises(RuntimeError):
             open_store(db)
     with open_store(db) as s:
@@ -171,7 +172,7 @@ def test_every_version_ever_made_can_be_brought_up_to_date(
     db: Path, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(store, "MIGRATIONS", schema.MIGRATIONS[:version])
+        patched.setattr(database, "MIGRATIONS", schema.MIGRATIONS[:version])
         open_store(db).close()
     with open_store(db) as s:
         assert s.version == len(schema.MIGRATIONS)
@@ -350,7 +351,7 @@ def test_the_same_key_is_the_same_prediction(db: Path) -> None:
         {"probabilities": {"a": float("nan")}},
         {"none_probability": 2.0},
         {"t": float("inf")},
-        {"plan": (Planned("a", -1.0),)},
+        {"plan": (Prewarm("a", -1.0),)},
     ],
 )
 def test_probabilities_and_times_out_of_range_are_refused(db: Path, bad: dict[str, Any]) -> None:
@@ -482,7 +483,7 @@ def test_several_programs_write_at_once(db: Path) -> None:
 
 
 def test_a_writer_that_does_not_let_go_is_named(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "BUSY_S", 0.1)
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
     with open_store(db) as s:
         other = sqlite3.connect(db)
         other.execute("BEGIN IMMEDIATE")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.slate import SLATE_SIZE
+from env.slate.slate import SLATE_SIZE
 from env.timeline import Event, Timeline, collapse
 from rlmemo.policies.protocol import StreamingPolicy, stream_of
 from tests.tiny_text_model import write_text_model
@@ -30,13 +30,13 @@ def timeline(seed: int = 0, n: int = 90, targets: int = 20) -> Timeline:
 
 @pytest.fixture(scope="module")
 def embedded() -> Any:
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     return load_model()[0]
 
 
 def text_model(folder: Path, **given: Any) -> Any:
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     return load_model(str(write_text_model(folder, **given)))[0]
 
@@ -80,8 +80,8 @@ def test_a_text_model_streams_what_it_says_in_batches(tmp_path: Path, kind: str,
 
 
 def test_a_live_recording_needs_no_timeline(embedded: Any) -> None:
+    from rlmemo.model.streaming import Following
     from rlmemo.policies.language import LanguagePolicy
-    from rlmemo.policies.streaming import Following
 
     made = timeline(2)
     following = Following(embedded, made.tz)
@@ -99,9 +99,9 @@ def test_a_live_recording_needs_no_timeline(embedded: Any) -> None:
 def test_a_streamed_plan_is_the_plan_that_is_made_in_batches(
     embedded: Any, tmp_path: Path, kind: str
 ) -> None:
-    from rlmemo.policies.language import sample_plans
-    from rlmemo.policies.readings import reading_of
-    from rlmemo.policies.streaming import Following
+    from rlmemo.model.ask import sample_plans
+    from rlmemo.model.readings import reading_of
+    from rlmemo.model.streaming import Following
 
     model = embedded if kind == "slots" else text_model(tmp_path)
     made, rng = timeline(3), np.random.default_rng(0)
@@ -137,7 +137,7 @@ def test_the_lean_pass_is_that_of_transformers(heads: tuple[int, int]) -> None:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from rlmemo.policies import forward, lean
+    from rlmemo.model import forward, small_qwen3
 
     torch.manual_seed(0)
     config = Qwen3Config(
@@ -147,21 +147,21 @@ def test_the_lean_pass_is_that_of_transformers(heads: tuple[int, int]) -> None:
     model = Qwen3ForCausalLM(config)
     for parameter in model.parameters():  # norms of 1 would hide a forgotten one
         torch.nn.init.normal_(parameter, 0.3 if parameter.dim() == 1 else 0.0, 0.3)
-    assert not lean.fits(model)  # it is being trained
+    assert not small_qwen3.fits(model)  # it is being trained
     model.eval()
-    assert lean.fits(model)
+    assert small_qwen3.fits(model)
     prompts = np.random.default_rng(0).integers(0, 300, (70, 33))
     ids = torch.from_numpy(prompts)
     with torch.inference_mode():
         theirs = model(input_ids=ids, logits_to_keep=3).logits
         assert float(theirs.abs().max()) > 1.0
-        torch.testing.assert_close(lean.logits(model, ids, 3), theirs, atol=2e-4, rtol=1e-4)
+        torch.testing.assert_close(small_qwen3.logits(model, ids, 3), theirs, atol=2e-4, rtol=1e-4)
         going = forward.begin(model, prompts, cache=True)
         going.more(prompts[:, 0])
         longer = model(input_ids=torch.cat([ids, ids[:, :1]], dim=1), logits_to_keep=1).logits
         torch.testing.assert_close(going.logits, longer, atol=2e-4, rtol=1e-4)
     model.model.layers[1].register_forward_pre_hook(lambda module, args: None)
-    assert not lean.fits(model)
+    assert not small_qwen3.fits(model)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
@@ -170,7 +170,7 @@ def test_branches_are_what_reading_each_alone_says(kind: str, dtype: str, near: 
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-    from rlmemo.policies.branching import Reader, Story, can_branch
+    from rlmemo.model.branching import Reader, Story, can_branch
 
     torch.manual_seed(0)
     shape: dict[str, Any] = {
@@ -215,7 +215,7 @@ def test_branches_are_what_reading_each_alone_says(kind: str, dtype: str, near: 
 
 
 def test_what_a_prompt_shares_with_the_last_one_is_not_read_again(tmp_path: Path) -> None:
-    from rlmemo.policies.streaming import Following
+    from rlmemo.model.streaming import Following
 
     made, model = timeline(4), text_model(tmp_path)
     following = Following(model, made.tz)
@@ -244,9 +244,10 @@ def _counting(forward: Any, read: list[int]) -> Any:
 def test_precision_is_chosen_for_large_text_models_only(tmp_path: Path, embedded: Any) -> None:
     import torch
 
-    from rlmemo.policies import precision
-    from rlmemo.policies.hub import Loading
-    from rlmemo.policies.language import LanguagePolicy, load_adapted
+    from rlmemo.model import precision
+    from rlmemo.model.hub import Loading
+    from rlmemo.model.load import load_adapted
+    from rlmemo.policies.language import LanguagePolicy
 
     write_text_model(tmp_path)
     assert load_adapted(str(tmp_path), None).dtype == torch.float32  # small, so nothing is gained

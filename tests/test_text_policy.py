@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.cost import WorldConfig, cost_model
 from env.errors import InputError
-from env.slate import SLATE_SIZE
+from env.judge.cost import WorldConfig, cost_model
+from env.slate.slate import SLATE_SIZE
 from env.timeline import Event, Timeline, collapse
-from rlmemo.policies.hub import Loading, check_model, is_slots, model_sha256
-from rlmemo.policies.text_prompt import answer_text
+from rlmemo.model.hub import Loading, check_model, is_slots, model_sha256
+from rlmemo.model.text_prompt import answer_text
 from tests.test_text_prompt import HOSTILE, plain, timeline
 from tests.tiny_text_model import write_text_model
 
@@ -34,7 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda k: f"{k[0]}-{'chat' if k[1] else 'plain'}")
 def base(request: pytest.FixtureRequest, folders: dict[tuple[str, bool], Path]) -> tuple[Any, Any]:
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     return load_model(str(folders[request.param]), SHORT)
 
@@ -45,7 +45,7 @@ def made() -> Timeline:
 
 
 def prompts(model: Any, rows: np.ndarray, seen: Timeline | None = None) -> np.ndarray:
-    from rlmemo.policies.readings import slates_of
+    from rlmemo.model.readings import slates_of
 
     x = made() if seen is None else seen
     found: np.ndarray = model.reading.prompts(x, slates_of(x), rows)
@@ -59,8 +59,8 @@ def test_ours_and_others_are_told_apart(folders: dict[tuple[str, bool], Path]) -
 
 def test_the_prompt_is_the_text(base: tuple[Any, Any]) -> None:
     """The tokens say what `text_prompt` wrote, in the frame of the chat template where there is one."""
-    from rlmemo.policies.readings import slates_of
-    from rlmemo.policies.text_prompt import ANSWER, TextTimeline
+    from rlmemo.model.readings import slates_of
+    from rlmemo.model.text_prompt import ANSWER, TextTimeline
 
     model, _ = base
     how, tokenizer = model.reading, model.reading.tokenizer
@@ -109,7 +109,8 @@ def test_a_ranking_is_a_distribution_whatever_the_batch(base: tuple[Any, Any]) -
     """Equal between batch sizes, and to the bare model that reads one prompt after another from scratch."""
     import torch
 
-    from rlmemo.policies.language import LanguagePolicy, read
+    from rlmemo.model.ask import read
+    from rlmemo.policies.language import LanguagePolicy
 
     model, _ = base
     rows = np.arange(9, 33)
@@ -135,7 +136,7 @@ def check_propensity(model: Any, temperature: float) -> None:
     """What is logged of sampled plans is what the bare model gives them, token by token, under the mask."""
     import torch
 
-    from rlmemo.policies.language import sample_plans
+    from rlmemo.model.ask import sample_plans
 
     how, asked = model.reading, prompts(model, np.arange(20, 44))
     rng = np.random.default_rng(0)
@@ -182,8 +183,9 @@ def test_other_architectures_answer_as_they_would_alone(
 
     from rlmemo.learning.adapters import new_adapter
     from rlmemo.learning.config import make_config
-    from rlmemo.policies.forward import can_share
-    from rlmemo.policies.language import load_model, read
+    from rlmemo.model.ask import read
+    from rlmemo.model.forward import can_share
+    from rlmemo.model.load import load_model
 
     path = tmp_path / kind
     shutil.copytree(folders["qwen3", True], path)
@@ -243,8 +245,8 @@ def test_a_short_context_loses_old_events_and_never_the_question(
 ) -> None:
     import shutil
 
-    from rlmemo.policies.language import load_model
-    from rlmemo.policies.text_loading import reading_for
+    from rlmemo.model.load import load_model
+    from rlmemo.model.load_text import reading_for
 
     path = tmp_path / "short"
     shutil.copytree(folders["qwen3", True], path)
@@ -267,7 +269,7 @@ def test_a_short_context_loses_old_events_and_never_the_question(
 
 
 def _slates() -> Any:
-    from rlmemo.policies.readings import slates_of
+    from rlmemo.model.readings import slates_of
 
     return slates_of(made())
 
@@ -279,7 +281,7 @@ def test_letters_are_found_in_other_vocabularies(missing: str) -> None:
     from tokenizers.decoders import ByteLevel
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-    from rlmemo.policies.text import TextReading
+    from rlmemo.model.text import TextReading
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<end>": 0, **{c: i + 1 for i, c in enumerate(alphabet)}}
@@ -306,7 +308,7 @@ def test_a_tokenizer_that_cannot_write_the_prompt_is_refused(tmp_path: Path) -> 
     raw = json.loads((path / "tokenizer.json").read_text())
     raw["model"]["vocab"] = {f"old{k}": v for k, v in raw["model"]["vocab"].items()} | {"<pad>": 0}
     (path / "tokenizer.json").write_text(json.dumps(raw))
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     with pytest.raises(InputError, match="cannot write the prompt"):
         load_model(str(path))
@@ -323,7 +325,7 @@ def test_only_safetensors_are_read(folders: dict[tuple[str, bool], Path], tmp_pa
 
 
 def test_parts_of_weights_are_told_apart(folders: dict[tuple[str, bool], Path], tmp_path: Path) -> None:
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     model, _ = load_model(str(folders["qwen3", True]))
     digests = set()
@@ -375,18 +377,19 @@ def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: P
     from dataclasses import replace
 
     from rlmemo.learning.config import make_config
-    from rlmemo.learning.folder import RunFolder
     from rlmemo.learning.sft import run_sft, save_adapter
-    from rlmemo.learning.states import Ground, part_states
-    from rlmemo.learning.states import prompts as prompts_of
     from rlmemo.learning.training import Interrupt
-    from rlmemo.policies.language import load_adapted, load_model, plan_logprobs
-    from rlmemo.policies.text_loading import reading_for
+    from rlmemo.learning.training_data import TrainingData, part_states
+    from rlmemo.learning.training_data import prompts as prompts_of
+    from rlmemo.model.ask import plan_logprobs
+    from rlmemo.model.load import load_adapted, load_model
+    from rlmemo.model.load_text import reading_for
+    from rlmemo.runs.folder import RunFolder
     from tests.training_ground import small_ground
 
     path = str(folders["llama", True])
     ground = replace(small_ground(), reading=reading_for(path, SHORT))
-    assert isinstance(ground, Ground)
+    assert isinstance(ground, TrainingData)
     states = part_states(ground.split.train)[100:124]
     for slates in ground.slates:
         assert (slates.candidates[50:, 0] >= 0).all()
@@ -416,7 +419,7 @@ def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: P
 def test_a_run_on_a_hub_model_from_end_to_end(
     folders: dict[tuple[str, bool], Path], tmp_path: Path, method: str, kind: tuple[str, bool]
 ) -> None:
-    from rlmemo.policies import make_policy
+    from rlmemo.policies.registry import make_policy
     from rlmemo.train import main
 
     x = timeline(plain(), 150)
@@ -452,7 +455,7 @@ def test_on_a_gpu_activations_are_bfloat16_and_computed_twice(
 ) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
-    from rlmemo.policies.text import TextReading
+    from rlmemo.model.text import TextReading
 
     tokenizer, config = (
         x.from_pretrained(folders["qwen3", False], local_files_only=True) for x in (AutoTokenizer, AutoConfig)
@@ -466,15 +469,15 @@ def test_on_a_gpu_activations_are_bfloat16_and_computed_twice(
 def test_four_bits_where_there_is_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from rlmemo.policies import text_loading
+    from rlmemo.model import load_text
 
-    monkeypatch.setattr(text_loading, "find_spec", lambda name: object())
-    made = text_loading.four_bits(on_gpu=True)
+    monkeypatch.setattr(load_text, "find_spec", lambda name: object())
+    made = load_text.four_bits(on_gpu=True)
     assert made.load_in_4bit
     assert made.bnb_4bit_quant_type == "nf4"
     assert made.bnb_4bit_compute_dtype is torch.bfloat16
     with pytest.raises(InputError, match="needs a GPU"):
-        text_loading.four_bits(on_gpu=False)
+        load_text.four_bits(on_gpu=False)
 
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments").glob("*b.yaml"))

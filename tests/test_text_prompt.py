@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from env.slate import build_slates
+from env.slate.slate import build_slates
 from env.timeline import Event, Timeline, collapse
-from rlmemo.policies import reading
-from rlmemo.policies.text_prompt import (
+from rlmemo.model import slots
+from rlmemo.model.text_prompt import (
     ANSWER,
     HISTORY_HEAD,
     INSTRUCTION,
@@ -209,7 +209,7 @@ def test_answers_as_models_write_them(said: str, plan: tuple[tuple[int, int], ..
     assert parse_answer(said) == plan
 
 
-@pytest.mark.parametrize("said", ["", "I think A", "a0", "M0", "Z1", f"A{len(reading.DELAYS_S)}", "A0 or so"])
+@pytest.mark.parametrize("said", ["", "I think A", "a0", "M0", "Z1", f"A{len(slots.DELAYS_S)}", "A0 or so"])
 def test_what_is_no_plan_is_refused(said: str) -> None:
     with pytest.raises(ValueError, match="not a plan"):
         parse_answer(said)

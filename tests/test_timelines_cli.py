@@ -17,7 +17,7 @@ import pytest
 from env.errors import InputError
 from env.sources import SOURCES, load_timelines
 from rlmemo import timelines
-from rlmemo.timeline_views import blocks
+from rlmemo.report.timelines import blocks
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 PNG = b"\x89PNG\r\n\x1a\n"

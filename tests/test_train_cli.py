@@ -18,7 +18,7 @@ import yaml
 
 from env.errors import InputError
 from rlmemo.learning.config import METHODS, TrainConfig, make_config, read_yaml, settings
-from rlmemo.learning.folder import sha256
+from rlmemo.runs.atomic import sha256
 from rlmemo.train import parser, read_command_line
 from tests.tiny_base import write_tiny_base
 
@@ -212,7 +212,7 @@ def test_a_run_writes_what_it_promises(whole: tuple[Path, str]) -> None:
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "| **dpo** |" in (run / "README.md").read_text()
-    from rlmemo.policies import make_policy
+    from rlmemo.policies.registry import make_policy
 
     assert make_policy(str(run)).name == "run"
 

@@ -23,19 +23,13 @@ import pytest
 
 from env.errors import InputError
 from env.sources import load_timelines
-from rlmemo import store_forgetting
 from rlmemo.learning.config import METHODS, make_config, settings
-from rlmemo.learning.folder import (
-    COMPLETE,
-    RunFolder,
-    checkpoints_in,
-    mark_complete,
-    newest_checkpoint,
-    sha256,
-)
-from rlmemo.learning.start import check_reporter
+from rlmemo.learning.prepare import check_reporter
 from rlmemo.learning.training import grows
-from rlmemo.store import open_store
+from rlmemo.runs.atomic import sha256
+from rlmemo.runs.folder import COMPLETE, RunFolder, checkpoints_in, mark_complete, newest_checkpoint
+from rlmemo.store import forgetting
+from rlmemo.store.database import open_store
 from tests.killing import Ended, Forge
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
@@ -200,7 +194,7 @@ def test_code_in_a_run_folder_is_not_run(forge: Forge, sft: tuple[Path, str], tm
         assert done.status == 0, done.said
         assert f"checkpoint-4 holds more than numbers ({name}), which is not loaded" in done.said
         assert set(adapters(run).values()) == {sft[1]}
-    from rlmemo.policies.language import load_adapted
+    from rlmemo.model.load import load_adapted
 
     adapter = tmp_path / "run0" / "adapter"
     base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
@@ -334,9 +328,9 @@ def test_a_run_is_noted_and_forgetting_names_it(
         learned = noted["run"].config["learned"]
         assert learned["from"] == min(times)
         assert learned["until"] < max(times), "the test part is not learned from"
-        late = store_forgetting.forget_period(store, max(times), max(times) + 1)
+        late = forgetting.forget_period(store, max(times), max(times) + 1)
         assert (late.events, late.adapters) == (1, ())
-        assert store_forgetting.forget_target(store, "app1").adapters == (str(run),)
+        assert forgetting.forget_target(store, "app1").adapters == (str(run),)
 
 
 @pytest.mark.slow

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from judge_cases import random_plans, random_timeline
 
-from env import kernel
-from env.cost import PRESETS, Cost, CostModel, Costs, WorldConfig, cost_model
 from env.errors import InputError
-from env.plans import FIELDS, HIT, LATE, REDUNDANT, WASTED, Plans
+from env.judge import kernel
+from env.judge.cost import PRESETS, Cost, CostModel, Costs, WorldConfig, cost_model
+from env.judge.plans import FIELDS, HIT, LATE, REDUNDANT, WASTED, Plans
 from env.timeline import Event, Timeline
-from env.world import World, replay
+from tests.reference.world import World, replay
 
 A, B, C, BIG = range(4)
 COSTS = Costs(np.array([100.0, 100, 100, 900]), np.full(4, 4.0), np.full(4, 1.0), np.full(4, 3.0))

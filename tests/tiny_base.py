@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlmemo.policies import reading
+from rlmemo.model import slots
 
 
 def write_tiny_base(path: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
@@ -18,7 +18,7 @@ def write_tiny_base(path: Path, *, hidden: int = 32, layers: int = 2, seed: int 
     torch.manual_seed(seed)
     model = Qwen3ForCausalLM(
         Qwen3Config(
-            vocab_size=len(reading.VOCABULARY),
+            vocab_size=len(slots.VOCABULARY),
             hidden_size=hidden,
             intermediate_size=2 * hidden,
             num_hidden_layers=layers,
@@ -27,19 +27,19 @@ def write_tiny_base(path: Path, *, hidden: int = 32, layers: int = 2, seed: int 
             head_dim=hidden // 2,
             max_position_embeddings=256,
             tie_word_embeddings=True,
-            bos_token_id=reading.ID[reading.BOS],
-            eos_token_id=reading.END_ID,
-            pad_token_id=reading.ID[reading.PAD],
+            bos_token_id=slots.ID[slots.BOS],
+            eos_token_id=slots.END_ID,
+            pad_token_id=slots.ID[slots.PAD],
             use_cache=False,
         )
     ).float()
     model.save_pretrained(path)
-    words = Tokenizer(WordLevel(dict(reading.ID), unk_token=reading.PAD))
+    words = Tokenizer(WordLevel(dict(slots.ID), unk_token=slots.PAD))
     words.pre_tokenizer = WhitespaceSplit()
     PreTrainedTokenizerFast(
         tokenizer_object=words,
-        bos_token=reading.BOS,
-        eos_token=reading.END,
-        pad_token=reading.PAD,
+        bos_token=slots.BOS,
+        eos_token=slots.END,
+        pad_token=slots.PAD,
     ).save_pretrained(path)
     return path

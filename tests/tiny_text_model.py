@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlmemo.policies.text_prompt import INSTRUCTION, LETTERS
+from rlmemo.model.text_prompt import INSTRUCTION, LETTERS
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from env.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig, cost_model
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.learning.pairs import Picks
-from rlmemo.learning.states import Ground
-from rlmemo.policies import reading
+from rlmemo.learning.training_data import TrainingData
+from rlmemo.model import slots
 from tests.tiny_base import write_tiny_base
 
 
 @lru_cache(maxsize=1)
-def small_ground() -> Ground:
+def small_ground() -> TrainingData:
     """Two weeks of the demo's first two people."""
     timelines = load_timelines("demo", weeks=2).timelines[:2]
-    return Ground.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+    return TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
 
 
 def base_of(path: Path) -> tuple[Any, Any]:
@@ -48,5 +48,5 @@ class RandomSampler:
                 made.append(tuple((int(p), 0) for p in places[:1]))
                 continue
             chosen = self.rng.permutation(places)[: self.rng.integers(0, 3)]
-            made.append(tuple((int(p), int(self.rng.integers(len(reading.DELAYS_S)))) for p in chosen))
+            made.append(tuple((int(p), int(self.rng.integers(len(slots.DELAYS_S)))) for p in chosen))
         return made

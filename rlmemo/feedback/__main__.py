@@ -16,14 +16,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from env.options import Parser, columns, seed, wrapped
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
+from rlmemo.options import Parser, columns, seed, wrapped
 
 if TYPE_CHECKING:
-    from rlmemo.bootstrap import Estimate
-    from rlmemo.feedback.rated import Found, Rated
-    from rlmemo.learning.states import Ground
+    from rlmemo.approval.placed_ratings import Found, RatedMoment
+    from rlmemo.evaluation.bootstrap import Estimate
+    from rlmemo.learning.training_data import TrainingData
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     with Pulse(f"feedback {args.command}"):
         found: dict[str, Any] = globals()[f"_{args.command}"](args)
     if args.json:
-        from rlmemo.learning.folder import write_atomic
+        from rlmemo.runs.atomic import write_atomic
 
         write_atomic(Path(args.json), json.dumps(found, indent=1) + "\n")
     return 0
@@ -96,9 +96,9 @@ def _line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _ratings(db: str) -> tuple[list[Rated], Any]:
+def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
     """(the ratings that count, the weight of each). Raises InputError where there is none."""
-    from rlmemo.feedback.rated import existing_store, rating_weights, read_ratings
+    from rlmemo.approval.placed_ratings import existing_store, rating_weights, read_ratings
 
     with existing_store(db) as store:
         rated = read_ratings(store)
@@ -107,19 +107,21 @@ def _ratings(db: str) -> tuple[list[Rated], Any]:
     return rated, rating_weights(rated)
 
 
-def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[Ground, Found]:
+def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData, Found]:
     """The ground that the ratings are about, and the ratings in it (those of the training part, unless
     `all_parts`); what is left out is said."""
-    from env.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig, cost_model
     from env.sources import load_timelines
     from env.splits import chrono
-    from rlmemo.feedback.rated import place_ratings
-    from rlmemo.learning.states import Ground
+    from rlmemo.approval.placed_ratings import place_ratings
+    from rlmemo.learning.training_data import TrainingData
 
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
-    ground = Ground.prepare(timelines, split, cost_model(getattr(args, "cost", "desktop")), WorldConfig())
+    ground = TrainingData.prepare(
+        timelines, split, cost_model(getattr(args, "cost", "desktop")), WorldConfig()
+    )
     found = place_ratings(rated, timelines, weight=weight, learn_on=None if all_parts else split)
     for why, n in sorted(found.left_out.items()):
         print(f"left out: {n} {why}", file=sys.stderr)
@@ -169,9 +171,9 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pairs(args: argparse.Namespace) -> dict[str, Any]:
-    from rlmemo.feedback.approval import fit_approval
-    from rlmemo.feedback.preferences import rating_pairs, rating_verdicts, sayable
-    from rlmemo.learning.folder import write_atomic
+    from rlmemo.approval.approval import fit_approval
+    from rlmemo.learning.rating_rows import rating_pairs, rating_verdicts, sayable
+    from rlmemo.runs.atomic import write_atomic
 
     ground, found = _placed(args, all_parts=False)
     approval, _ = fit_approval(found.placed, ground.timelines, ground.plain, seed=args.seed)
@@ -214,7 +216,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     from rlmemo.feedback.offpolicy import observed
     from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
-    from rlmemo.policies import make_policy
+    from rlmemo.policies.registry import make_policy
 
     ground, found = _placed(args, all_parts=True)
     policy = make_policy(args.policy)
@@ -256,7 +258,7 @@ def _approval(args: argparse.Namespace) -> dict[str, Any]:
         return _proactive(args)
     import numpy as np
 
-    from rlmemo.feedback.approval import LEAST, fit_approval
+    from rlmemo.approval.approval import LEAST, fit_approval
     from rlmemo.feedback.offpolicy import share
 
     ground, found = _placed(args, all_parts=False)
@@ -286,7 +288,7 @@ def _approval(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _proactive(args: argparse.Namespace) -> dict[str, Any]:
-    from rlmemo.feedback.proactive import METRICS, PUBLISHED, compare
+    from experiments.proactive import METRICS, PUBLISHED, compare
 
     model, found = compare(args.seed)
     print(f"trained on {found['train']} judgements ({found['chosen']}), judged once on {found['test']}:")

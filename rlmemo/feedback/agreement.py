@@ -10,13 +10,13 @@ from itertools import combinations
 
 import numpy as np
 
-from rlmemo.bootstrap import Estimate
-from rlmemo.feedback.rated import Rated
+from rlmemo.approval.placed_ratings import RatedMoment
+from rlmemo.evaluation.bootstrap import Estimate
 
 REPLICATES = 1000
 
 
-def table(rated: Sequence[Rated]) -> tuple[list[str], np.ndarray]:
+def table(rated: Sequence[RatedMoment]) -> tuple[list[str], np.ndarray]:
     """(raters, thumbs float64 [predictions, raters], NaN where not rated)."""
     raters = sorted({r.rater for r in rated})
     places = {p: i for i, p in enumerate(sorted({r.prediction_id for r in rated}))}
@@ -52,7 +52,7 @@ def alpha(thumbs: np.ndarray) -> float:
     return 1.0 - observed / expected if expected > 0 else float("nan")
 
 
-def pairwise(rated: Sequence[Rated]) -> list[tuple[str, str, int, float, float]]:
+def pairwise(rated: Sequence[RatedMoment]) -> list[tuple[str, str, int, float, float]]:
     """(rater, rater, predictions both rated, share on which they agree, kappa) for all pairs with some."""
     raters, thumbs = table(rated)
     found = []
@@ -65,7 +65,7 @@ def pairwise(rated: Sequence[Rated]) -> list[tuple[str, str, int, float, float]]
     return found
 
 
-def alpha_estimate(rated: Sequence[Rated], seed: int = 0) -> Estimate:
+def alpha_estimate(rated: Sequence[RatedMoment], seed: int = 0) -> Estimate:
     """Krippendorff's alpha with a 95 % interval by bootstrap over predictions."""
     _, thumbs = table(rated)
     value = alpha(thumbs)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlmemo.bootstrap import Estimate
+from rlmemo.evaluation.bootstrap import Estimate
 
 LEAST_EFFECTIVE = 20.0
 """An effective sample below this is worth a warning."""

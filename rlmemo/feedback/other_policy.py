@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from env.cost import WorldConfig, cost_model
-from env.slate import Slates
+from env.judge.cost import WorldConfig, cost_model
+from env.slate.slate import Slates
 from env.splits import Split, sessions
 from env.timeline import Timeline
-from rlmemo.feedback.approval import Approval, fit_approval
+from rlmemo.approval.approval import Approval, fit_approval
+from rlmemo.approval.placed_ratings import Placed
 from rlmemo.feedback.offpolicy import Estimates, estimate
-from rlmemo.feedback.rated import Placed
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def shown_by(
 ) -> Shown:
     """Ask a fitted policy what it would show at the moments of `placed`, as `rlmemo.predict` does. threshold:
     what it prewarms is at least this probable; None: tuned on validation."""
-    from rlmemo.predict import Options, _plans, _tuned, shown_chance, tried, warm_listed
+    from rlmemo.policies.exploring import shown_chance, tried, warm_listed
+    from rlmemo.predict import Options, _plans, _tuned
 
     world, model = WorldConfig(), cost_model(cost)
     if threshold is None:
@@ -136,8 +137,8 @@ def cross_fitted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(guess for the rated plan, guess for what the other policy shows), float64 [n] each, by models that
     have not seen the rating: what DR's interval needs."""
-    from rlmemo.feedback.approval import rows_of
-    from rlmemo.feedback.logistic import folds_of
+    from rlmemo.approval.approval import rows_of
+    from rlmemo.approval.logistic import folds_of
 
     n = len(placed)
     mean = np.mean([p.rated.thumbs for p in placed]) if n else 0.5

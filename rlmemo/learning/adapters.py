@@ -1,7 +1,7 @@
 """Adapters of every kind (`--peft`): made for training, saved, trained on, and read with.
 
     lora, dora, adalora, ia3     change the linear layers; merged into the weights for reading
-    prefix, p-tuning, prompt     stand before the text; read through `rlmemo.policies.virtual_tokens`
+    prefix, p-tuning, prompt     stand before the text; read through `rlmemo.model.virtual_tokens`
     none                         no adapter: the whole model is trained, and saved where adapters are
 
 A saved adapter is a folder with `adapter_config.json` and `adapter_model.safetensors` (peft's form), or, for
@@ -15,29 +15,20 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-from safetensors import SafetensorError
-
-from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
-from rlmemo.policies.hub import PROMPTED as PROMPTED
+from rlmemo.model.adapters import ENCODER, _whole, hushed, reading
+from rlmemo.model.hub import PROMPTED as PROMPTED
+from rlmemo.runs.user_adapters import kind_of
 
-MERGED = ("lora", "dora", "adalora", "ia3")
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """What the low-rank kinds change. The head is left alone: TRL reads its weight directly, so an adapter on it
 would never be trained."""
 SCALED = ("k_proj", "v_proj", "down_proj")
 """What IA3 scales: keys, values, and what comes into the last layer of the feed-forward part."""
-ENCODER = "encoder.safetensors"
 EXACT = "exact.safetensors"
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError)
-"""What loading a damaged adapter, one of another base, or one that holds code (it is not run) raises."""
 ORTHOGONAL = 0.1
 """Weight of AdaLoRA's penalty for directions that are not at right angles (arXiv 2303.10512, eq. 4)."""
 
@@ -155,69 +146,6 @@ def reference(model: Any, path: Path) -> Any:
     return reading(copy.deepcopy(model), path).requires_grad_(False)
 
 
-def reading(model: Any, path: Path) -> Any:
-    """`model` as a causal language model that answers with the saved adapter at `path`.
-
-    Raises InputError where it cannot be read, or belongs to another base.
-    """
-    try:
-        if kind_of(path) == "none":
-            return _whole(model, path).eval()
-        from peft import PeftModel
-
-        with hushed():
-            made = PeftModel.from_pretrained(model, str(path), use_safetensors=True)
-        if not made.active_peft_config.is_prompt_learning:
-            # 4-bit weights stay as they are: merged into them, an adapter would be rounded away in part
-            return (made if getattr(model, "is_loaded_in_4bit", False) else made.merge_and_unload()).eval()
-        from rlmemo.policies.virtual_tokens import install, keys_and_values
-
-        base = made.get_base_model().eval()
-        install(base, keys_and_values(made.eval()))
-        return base
-    except InputError:
-        raise
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
-
-
-def unreadable(path: Path, error: Exception) -> InputError:
-    """What a person is told of an adapter that does not load, in one line."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return InputError(f"adapter {path}: cannot be read ({reason}); train it again")
-
-
-def kind_of(path: Path) -> str:
-    """The `--peft` kind of the saved adapter at `path`. Raises InputError where there is none."""
-    file = path / "adapter_config.json"
-    if not file.is_file():
-        if (path / "model.safetensors").is_file():
-            return "none"
-        raise InputError(f"adapter {path}: holds neither adapter_config.json nor model.safetensors")
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        kind = str(settings["peft_type"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"adapter {path}: adapter_config.json cannot be read; train it again") from None
-    names = {
-        "LORA": "dora" if settings.get("use_dora") else "lora",
-        "ADALORA": "adalora",
-        "IA3": "ia3",
-        "PREFIX_TUNING": "prefix",
-        "P_TUNING": "p-tuning",
-        "PROMPT_TUNING": "prompt",
-    }
-    if kind not in names:
-        raise InputError(f"adapter {path}: its kind {kind} is not known here ({', '.join(names.values())})")
-    return names[kind]
-
-
-def weights_file(path: Path) -> Path:
-    """The file that decides what a saved adapter is."""
-    adapter = path / "adapter_model.safetensors"
-    return adapter if adapter.is_file() else path / "model.safetensors"
-
-
 def save(model: Any, part: Path, base: str) -> None:
     """Write the adapter named "default" (or the whole model) into the folder `part`.
 
@@ -226,7 +154,7 @@ def save(model: Any, part: Path, base: str) -> None:
     from peft import PeftModel
 
     if not isinstance(model, PeftModel):
-        from rlmemo.policies.language import model_folder
+        from rlmemo.model.hub import model_folder
 
         model.save_pretrained(part)
         for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -365,23 +293,3 @@ def _restore(model: Any, checkpoint: Path) -> None:
             setattr(allocator, part, {n.split("/", 1)[1]: file.get_tensor(n).to(model.device) for n in names})
         pattern = json.loads(file.metadata()["rank_pattern"])
         model.peft_config["default"].rank_pattern = pattern
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """peft takes AdaLoRA's `rank_pattern` for LoRA's setting of that name, and says that nothing matches."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
-        yield
-
-
-def _whole(model: Any, path: Path) -> Any:
-    """`model` with all its weights taken from the model saved at `path`."""
-    from safetensors.torch import load_file
-
-    found = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
-    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    wrong = [k for k in found.missing_keys if k not in tied] + list(found.unexpected_keys)
-    if wrong:
-        raise InputError(f"adapter {path}: belongs to another base model ({wrong[0]}); train it again")
-    return model

@@ -1,7 +1,7 @@
 """What classical policies would plan in the preference states, to be compared with what the model says.
 
 Each plans by a threshold on its ranking, tuned for the reward on the training part as it would have been in
-charge there (`rlmemo.learning.played`). It is given timelines that end with the training part, so it reads
+charge there (`rlmemo.learning.incumbent`). It is given timelines that end with the training part, so it reads
 nothing beyond. The counting policies learn from the events before a moment alone. `gbdt` is fitted: each of
 `BLOCKS` blocks of the training part is ranked by trees fitted on the others, as trees are far too sure of
 moments whose answer they have seen.
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from env.plans import Plans
+from env.judge.plans import Plans
+from env.judge.residency import residency
+from env.ranking import Ranking, decisions
 from env.splits import Split
 from env.timeline import Timeline
 from reward import Reward
-from rlmemo.learning.played import played
-from rlmemo.learning.states import Ground, training_part
-from rlmemo.policies import make_policy
-from rlmemo.policies.protocol import Ranking, decisions
-from rlmemo.policies.residency import residency
-from rlmemo.policies.scorer import BLOCKS
+from rlmemo.learning.incumbent import played
+from rlmemo.learning.training_data import TrainingData, training_part
+from rlmemo.model.scorer import BLOCKS
+from rlmemo.policies.registry import make_policy
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Baseline:
     rankings: dict[int, Ranking]
     found: dict[str, float | str]
 
-    def plans(self, ground: Ground, user: int, index: np.ndarray) -> np.ndarray:
+    def plans(self, ground: TrainingData, user: int, index: np.ndarray) -> np.ndarray:
         """What it would prewarm, all at once, at the user's decisions `index` int64 [D] in the ground's world
         as it is then: targets int32 [D, P], at most K of them a row, -1 elsewhere."""
         part, costs = training_part(ground, user)
@@ -53,7 +53,7 @@ class Baseline:
         return made
 
 
-def fit_baselines(names: Sequence[str], ground: Ground, reward: Reward, seed: int) -> list[Baseline]:
+def fit_baselines(names: Sequence[str], ground: TrainingData, reward: Reward, seed: int) -> list[Baseline]:
     """The policies called `names`, fitted and tuned on the training part of the ground."""
     parts = [training_part(ground, user)[0] for user in range(len(ground.timelines))]
     made = []
@@ -74,7 +74,7 @@ def _crossed(
     parts: Sequence[Timeline], train: Sequence[np.ndarray], seed: int
 ) -> tuple[dict[int, Ranking], str]:
     """Rankings of all decisions of the parts by `gbdt`, those of a block by trees that are fitted on the
-    other blocks and stopped early on it, as `rlmemo.policies.scorer.fit_scorers` does it; and what the policy
+    other blocks and stopped early on it, as `rlmemo.model.scorer.fit_scorers` does it; and what the policy
     says where that is too little to learn from."""
     blocks = [np.array_split(np.arange(1, len(x)), BLOCKS) for x in parts]
     rows: list[list[Ranking]] = [[] for _ in parts]

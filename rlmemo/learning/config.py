@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
-from rlmemo.policies.hub import PROMPTED, Loading
+from rlmemo.model.hub import PROMPTED, Loading
 
 METHODS = {
     "sft": "supervised fine-tuning on what was opened next, and when",

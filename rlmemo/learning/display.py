@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from env.options import wrapped
+from rlmemo.options import wrapped
 from rlmemo.pulse import Pulse
 
 SHOWN = {

@@ -1,7 +1,7 @@
 """What can be said after a prompt, and how likely the model says it: the mask of a plan, in torch.
 
 A plan is letters of places that are filled and cold, in the order of the slate, each followed by a delay, and
-`<end>` (`rlmemo.policies.reading`). `rlmemo.policies.language` samples under that mask, so whoever trains on
+`<end>` (`rlmemo.model.slots`). `rlmemo.policies.language` samples under that mask, so whoever trains on
 what was sampled must look at the same distribution; here the mask is read off the tokens themselves, so the
 samples need not carry it along. Only the tokens that a plan is made of are scored ("symbols": the letters,
 `<end>`, the delays).
@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from rlmemo.policies import reading
+from rlmemo.model import slots
 
-SIZE = len(reading.LETTERS)
-SYMBOLS = np.concatenate([reading.LETTER_IDS, [reading.END_ID], reading.DELAY_IDS])
+SIZE = len(slots.LETTERS)
+SYMBOLS = np.concatenate([slots.LETTER_IDS, [slots.END_ID], slots.DELAY_IDS])
 END = SIZE  # its column; the delays follow
-_COLUMN = np.full(len(reading.VOCABULARY), END, np.int64)
+_COLUMN = np.full(len(slots.VOCABULARY), END, np.int64)
 _COLUMN[SYMBOLS] = np.arange(len(SYMBOLS))
-_COLD = np.array([reading.ID[f"{letter}:{reading.STATES[0]}"] for letter in reading.LETTERS])
-_NOTHING_KNOWN = np.array([i for token, i in reading.ID.items() if token in ("s-", "q-")])
+_COLD = np.array([slots.ID[f"{letter}:{slots.STATES[0]}"] for letter in slots.LETTERS])
+_NOTHING_KNOWN = np.array([i for token, i in slots.ID.items() if token in ("s-", "q-")])
 
 
 def pickable(prompts: np.ndarray) -> np.ndarray:
     """Places that a plan may name, bool [B, SIZE], read off the prompts int64 [B, PROMPT_LENGTH]."""
-    cold = prompts[:, reading.CANDIDATE_ENDS] == _COLD
-    filled = ~np.isin(prompts[:, reading.CANDIDATE_ENDS - 1], _NOTHING_KNOWN)
+    cold = prompts[:, slots.CANDIDATE_ENDS] == _COLD
+    filled = ~np.isin(prompts[:, slots.CANDIDATE_ENDS - 1], _NOTHING_KNOWN)
     made: np.ndarray = cold & filled
     return made
 

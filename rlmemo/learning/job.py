@@ -12,17 +12,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from env.cost import cost_model
-from rlmemo.feedback.learning import MODEL, Feedback, joined, read_feedback
+from env.judge.cost import cost_model
 from rlmemo.learning.config import ONLINE, TrainConfig
 from rlmemo.learning.display import Display
-from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
-from rlmemo.learning.start import Start
-from rlmemo.learning.states import Ground, States, draw, part_states
+from rlmemo.learning.prepare import Prepared
+from rlmemo.learning.ratings_used import MODEL, Feedback, joined, read_feedback
 from rlmemo.learning.training import Interrupt, hush_libraries
+from rlmemo.learning.training_data import States, TrainingData, draw, part_states
+from rlmemo.runs.atomic import folder_atomic, sha256
+from rlmemo.runs.folder import RunFolder
 
 
-def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
+def run_job(start: Prepared, folder: RunFolder, *, judged: bool = True) -> None:
     """Do what is left of the run in `folder`, and say what was written.
 
     judged: whether the run is judged and reported on at its end; who judges many runs together leaves it out.
@@ -43,11 +44,13 @@ def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
         )
     with display.stage("loading"):
         hush_libraries()
-        from rlmemo.policies.text_loading import reading_for
+        from rlmemo.model.load_text import reading_for
 
         _threads(folder)
         reads = reading_for(config.model, config.loading)
-        ground = Ground.prepare(start.timelines, start.split, cost_model(config.costs), start.world, reads)
+        ground = TrainingData.prepare(
+            start.timelines, start.split, cost_model(config.costs), start.world, reads
+        )
     ground = _scorers(config, folder, ground, display)
     feedback = _feedback(config, folder, ground, start, display)
     interrupt = Interrupt()
@@ -57,7 +60,7 @@ def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
     _sft(config, folder, ground, for_sft, interrupt, display)
     shown, stated = ground, joined(for_plans, feedback)
     if config.preference:
-        from rlmemo.learning.preferring import learn_preferences
+        from rlmemo.learning.preference_rounds import learn_preferences
 
         shown, stated = learn_preferences(
             config, folder, ground, for_plans, start, interrupt, display, feedback
@@ -78,14 +81,14 @@ def run_job(start: Start, folder: RunFolder, *, judged: bool = True) -> None:
         _users(config, folder, shown, stated, start, interrupt, display)
     if not judged:
         return
-    from rlmemo.learning.judgement import judge
+    from rlmemo.learning.choice import judge
 
     judge(start, folder, ground, display)
     _say_what_is_there(config, folder, display, time.perf_counter() - began)
 
 
 def _feedback(
-    config: TrainConfig, folder: RunFolder, ground: Ground, start: Start, display: Display
+    config: TrainConfig, folder: RunFolder, ground: TrainingData, start: Prepared, display: Display
 ) -> Feedback | None:
     """The ratings to learn from, None where there is none."""
     if config.feedback is None:
@@ -125,10 +128,10 @@ def _scorer_before(config: TrainConfig, folder: RunFolder) -> Path | None:
     return Path(config.init_adapter) / "scorer" if same[0] == same[1] else None
 
 
-def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Display) -> Ground:
+def _scorers(config: TrainConfig, folder: RunFolder, ground: TrainingData, display: Display) -> TrainingData:
     """The ground with the answers of scorers that were fitted on the training part, for a model that reads
     them."""
-    from rlmemo.policies.scorer import Crossed, base_scorer, fit_scorers, load_scorers, save_scorers
+    from rlmemo.model.scorer import CrossFitted, base_scorer, fit_scorers, load_scorers, save_scorers
 
     if ground.reading.kind != "slots":
         return ground
@@ -142,7 +145,7 @@ def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Di
             elif config.scorer == "fit":
                 crossed = fit_scorers(wide, ground.train, seed=config.seed)
             else:
-                crossed = Crossed(base_scorer(), ())
+                crossed = CrossFitted(base_scorer(), ())
             with folder_atomic(folder.path / "scorer") as part:
                 save_scorers(crossed, part)
             fitted = len(crossed.fold) > 0
@@ -155,7 +158,7 @@ def _scorers(config: TrainConfig, folder: RunFolder, ground: Ground, display: Di
 def _sft(
     config: TrainConfig,
     folder: RunFolder,
-    ground: Ground,
+    ground: TrainingData,
     states: States,
     interrupt: Interrupt,
     display: Display,
@@ -163,7 +166,7 @@ def _sft(
     if "sft" in folder.state():
         return
     if config.init_adapter is not None:
-        from rlmemo.learning.adapters import ENCODER
+        from rlmemo.model.adapters import ENCODER
 
         before = Path(config.init_adapter) / "adapter"
         with folder_atomic(folder.path / "sft") as part:
@@ -174,7 +177,7 @@ def _sft(
         folder.finish("sft", {"steps": 0, "init_adapter": config.init_adapter, "adapter_sha256": digest})
         return
     from rlmemo.learning.sft import run_sft, save_adapter
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     with display.stage(f"SFT on {len(states)} states") as bar:
         began = time.perf_counter()
@@ -188,22 +191,22 @@ def _sft(
 def _users(
     config: TrainConfig,
     folder: RunFolder,
-    ground: Ground,
+    ground: TrainingData,
     states: States,
-    start: Start,
+    start: Prepared,
     interrupt: Interrupt,
     display: Display,
 ) -> None:
     """An adapter for each user, from the shared one on."""
     if "users" in folder.state():
         return
-    from rlmemo.learning.pairs import Pair, Verdict, read_pairs
+    from rlmemo.learning.pairs import KtoExample, Pair, read_pairs
     from rlmemo.learning.per_user import train_users
-    from rlmemo.learning.preferring import preference_file
+    from rlmemo.learning.preference_rounds import preference_file
 
     rows: list[Any] = []
     if config.method != "sft":
-        rows = read_pairs(preference_file(config, folder), Pair if config.method == "dpo" else Verdict)
+        rows = read_pairs(preference_file(config, folder), Pair if config.method == "dpo" else KtoExample)
     with display.stage(f"an adapter for each of {len(ground.timelines)} users") as bar:
         began = time.perf_counter()
         found = train_users(config, folder, ground, states, rows, start.reward, interrupt, bar)
@@ -233,7 +236,7 @@ def _say_what_is_there(config: TrainConfig, folder: RunFolder, display: Display,
 def next_steps(config: TrainConfig, path: Path) -> list[tuple[str, str]]:
     """(command, what it is for): what to do with a run that has finished. The database is the one that the
     run is noted in, or learned from; where there is none, the one that `predict` makes by itself."""
-    from env.cost import TYPICAL_BUDGET
+    from env.judge.cost import TYPICAL_BUDGET
     from rlmemo.learning.record import database_of
 
     database = database_of(config) or Path("rlmemo.db")

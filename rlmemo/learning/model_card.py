@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from rlmemo.evaluate import Evaluation
-    from rlmemo.learning.start import Start
+    from rlmemo.evaluation.evaluate import Evaluation
+    from rlmemo.learning.prepare import Prepared
 
 METRICS = (
     "hr@1",
@@ -23,7 +23,11 @@ METRICS = (
 
 
 def model_card(
-    start: Start, state: dict[str, Any], evaluation: Evaluation, found: dict[str, Any], choice: dict[str, Any]
+    start: Prepared,
+    state: dict[str, Any],
+    evaluation: Evaluation,
+    found: dict[str, Any],
+    choice: dict[str, Any],
 ) -> str:
     """The card's text (Markdown with a YAML head)."""
     config = start.config

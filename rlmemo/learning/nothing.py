@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 from rlmemo.learning.display import Display
-from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
+from rlmemo.runs.atomic import folder_atomic, sha256
+from rlmemo.runs.folder import RunFolder
 
 SAME = 1e-9
 """Rewards that differ by less are the same."""
@@ -29,7 +30,7 @@ def no_signal(plans: int, budget: float, *, cold: bool, picked: bool) -> str:
 
 def leave_as_it_was(stage: str, before: str, why: str, folder: RunFolder, display: Display) -> None:
     """Finish `stage` with the adapter of the stage `before`; state, model card and report keep the reason."""
-    from rlmemo.learning.adapters import weights_file
+    from rlmemo.runs.user_adapters import weights_file
 
     display.say(f"{stage.upper()} has nothing to learn from: {why}")
     with folder_atomic(folder.path / stage) as part:

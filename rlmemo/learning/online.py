@@ -8,19 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from env.plans import FIELDS
-from rlmemo.feedback.learning import Feedback
+from env.judge.plans import FIELDS
+from env.ranking import Ranking
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
-from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.nothing import NoSignal, leave_as_it_was
-from rlmemo.learning.start import Start
-from rlmemo.learning.states import Ground, States
+from rlmemo.learning.prepare import Prepared
+from rlmemo.learning.ratings_used import Feedback
 from rlmemo.learning.training import Interrupt
+from rlmemo.learning.training_data import States, TrainingData
+from rlmemo.model.readings import SlotReading
+from rlmemo.model.scorer import Scorer
 from rlmemo.policies.planners import Window, replay_planned
-from rlmemo.policies.protocol import Ranking
-from rlmemo.policies.readings import SlotReading
-from rlmemo.policies.scorer import Scorer
+from rlmemo.runs.folder import RunFolder
 
 MOST_PASSES = 20  # over a small training part; more would only learn it by heart
 
@@ -29,9 +29,9 @@ def run_online(
     stage: str,
     config: TrainConfig,
     folder: RunFolder,
-    ground: Ground,
+    ground: TrainingData,
     states: States,
-    start: Start,
+    start: Prepared,
     interrupt: Interrupt,
     display: Display,
     feedback: Feedback | None = None,
@@ -40,7 +40,7 @@ def run_online(
     if stage in folder.state():
         return
     from rlmemo.learning.sft import save_adapter
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     before = config.shared_stages[config.shared_stages.index(stage) - 1]
     adapter, base = folder.path / before, load_model(config.model)
@@ -60,9 +60,9 @@ def _trained(
     stage: str,
     config: TrainConfig,
     folder: RunFolder,
-    ground: Ground,
+    ground: TrainingData,
     states: States,
-    start: Start,
+    start: Prepared,
     adapter: Path,
     base: tuple[Any, Any],
     interrupt: Interrupt,
@@ -71,8 +71,8 @@ def _trained(
 ) -> tuple[Any, dict[str, Any]]:
     """(model, what was found). Raises NoSignal where all plans are worth the same."""
     if stage == "ppo":
-        from rlmemo.feedback.playing import field as field_of
         from rlmemo.learning.ppo import run_ppo
+        from rlmemo.learning.rated_episodes import field as field_of
 
         train = start.split.counts()["train"]
         rollout = config.ppo_lanes * config.ppo_steps
@@ -85,7 +85,7 @@ def _trained(
             was, now = found["start_validation"], found["best_validation"]
             bar.note = f"{was:+.3f} to {now:+.3f} an open on validation"
         return model, found
-    from rlmemo.learning.groups import run_groups
+    from rlmemo.learning.grpo import run_groups
 
     with display.stage(f"{stage.upper()} on {config.group_plans} plans a state") as bar:
         return run_groups(
@@ -95,7 +95,7 @@ def _trained(
 
 def _scorer(folder: RunFolder) -> Scorer:
     """The scorer that the run's policy reads, fitted on its whole training part."""
-    from rlmemo.policies.scorer import load_scorers
+    from rlmemo.model.scorer import load_scorers
 
     return load_scorers(folder.path / "scorer").final
 
@@ -103,7 +103,7 @@ def _scorer(folder: RunFolder) -> Scorer:
 class Validation:
     """Reward per open of a model's own likeliest plans on the validation part (0 where that is empty)."""
 
-    def __init__(self, ground: Ground, start: Start, seed: int, scorer: Scorer) -> None:
+    def __init__(self, ground: TrainingData, start: Prepared, seed: int, scorer: Scorer) -> None:
         self.ground, self.weights, self.seed = ground, start.reward.weights(FIELDS), seed
         self.reading = SlotReading(scorer)
         self.windows = []

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
-from env.kernel import score_plans
-from env.plans import Plans
+from env.judge.kernel import score_plans
+from env.judge.plans import Plans
 from reward import Reward
-from rlmemo.learning.folder import write_atomic
-from rlmemo.learning.states import Ground, States, training_part
-from rlmemo.policies import reading
+from rlmemo.learning.training_data import States, TrainingData, training_part
+from rlmemo.model import slots
+from rlmemo.runs.atomic import write_atomic
 
 Picks = tuple[tuple[int, int], ...]
 """A plan as the model says it: (place in the slate, delay bucket), sorted."""
@@ -41,7 +41,7 @@ ORIGINS = (
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPlans:
     """The different plans of one state, with where they came from and the reward that each adds.
 
     odds: float64 [plans], how likely the model that is to learn says each of them (`plan_odds`).
@@ -71,7 +71,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class KtoExample:
     """One plan at one replay step: better (`good`) or worse than what that state's plans are worth on
     average."""
 
@@ -152,7 +152,7 @@ def propose(
             [tuple((int(p), 0) for p in row[: min(k, n)]) for row, n in zip(order, counts, strict=True)],
             "top",
         )
-    for delay in range(1, len(reading.DELAYS_S)):
+    for delay in range(1, len(slots.DELAYS_S)):
         add([((int(row[0]), delay),) if n else () for row, n in zip(order, counts, strict=True)], "delayed")
     slate = np.where(valid.any(1), valid.argmax(1), -1)
     add([((int(p), 0),) if p >= 0 else () for p in slate], "slate")
@@ -175,13 +175,13 @@ def _at_once(plans: dict[Picks, str], places: Sequence[int], origin: str) -> Non
 
 
 def score(
-    ground: Ground,
+    ground: TrainingData,
     states: States,
     plans: list[dict[Picks, str]],
     reward: Reward,
     picks: int,
     odds: list[np.ndarray] | None = None,
-) -> list[Scored]:
+) -> list[ScoredPlans]:
     """The reward that each plan adds over keeping still at its state, in the ground's world: whoever is in
     charge planned before and plans afterwards.
 
@@ -190,7 +190,7 @@ def score(
     the last event of its training part, so nothing that happens later reaches a preference; a prewarm
     that is unresolved there counts as wasted.
     """
-    scored: list[Scored | None] = [None] * len(states)
+    scored: list[ScoredPlans | None] = [None] * len(states)
     most = max((len(p) for p in plans), default=1)
     for user, rows in states.by_user():
         part, costs = training_part(ground, user, int(states.index[rows].max()) + 1)
@@ -212,7 +212,7 @@ def score(
         )
         for d, row in enumerate(rows):
             made = plans[row]
-            scored[row] = Scored(
+            scored[row] = ScoredPlans(
                 user=user,
                 index=int(states.index[row]),
                 plans=tuple(made),
@@ -224,7 +224,7 @@ def score(
 
 
 def pairs(
-    scored: list[Scored], users: list[str], *, margin: float, limit: int, pairing: str, seed: int
+    scored: list[ScoredPlans], users: list[str], *, margin: float, limit: int, pairing: str, seed: int
 ) -> list[Pair]:
     """At most `limit` pairs whose rewards differ by at least `margin`, in random order.
 
@@ -266,8 +266,8 @@ def pairs(
 
 
 def verdicts(
-    scored: list[Scored], users: list[str], *, margin: float, limit: int, seed: int
-) -> list[Verdict]:
+    scored: list[ScoredPlans], users: list[str], *, margin: float, limit: int, seed: int
+) -> list[KtoExample]:
     """At most `limit` single plans for KTO, drawn in proportion to how far their reward lies from the mean
     of their state's plans (their advantage), where that is at least `margin`."""
     found: list[tuple[float, int, int]] = []
@@ -279,7 +279,9 @@ def verdicts(
     made = []
     for advantage, row, m in (found[i] for i in kept):
         s = scored[row]
-        made.append(Verdict(row, users[s.user], s.index, s.plans[m], advantage > 0, advantage, s.origins[m]))
+        made.append(
+            KtoExample(row, users[s.user], s.index, s.plans[m], advantage > 0, advantage, s.origins[m])
+        )
     return made
 
 
@@ -292,7 +294,7 @@ def _draw(weight: np.ndarray, limit: int, weighted: bool, seed: int) -> np.ndarr
     return rng.choice(n, size=min(limit, n), replace=False, p=share)
 
 
-def write_pairs(path: Path, rows: list[Pair] | list[Verdict]) -> None:
+def write_pairs(path: Path, rows: list[Pair] | list[KtoExample]) -> None:
     """One JSON line per pair or verdict, with the replay step or the rating that it came from."""
     lines = []
     for r in rows:
@@ -301,7 +303,7 @@ def write_pairs(path: Path, rows: list[Pair] | list[Verdict]) -> None:
     write_atomic(path, "".join(f"{line}\n" for line in lines))
 
 
-def read_pairs(path: Path, kind: type[Pair] | type[Verdict]) -> list[Any]:
+def read_pairs(path: Path, kind: type[Pair] | type[KtoExample]) -> list[Any]:
     """What `write_pairs` wrote. Raises InputError for a damaged file."""
     made = []
     try:

@@ -11,10 +11,8 @@ validation part (log loss after SFT, reward per open otherwise); elsewhere the s
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
-import re
 import shutil
 import time
 from pathlib import Path
@@ -22,85 +20,23 @@ from typing import Any
 
 import numpy as np
 
-from env.errors import InputError
 from env.splits import Split
 from reward import Reward
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.folder import RunFolder, folder_atomic, sha256
-from rlmemo.learning.states import Ground, States, part_states, prompts
 from rlmemo.learning.training import Interrupt
+from rlmemo.learning.training_data import States, TrainingData, part_states, prompts
+from rlmemo.runs.atomic import folder_atomic, sha256
+from rlmemo.runs.folder import RunFolder
+from rlmemo.runs.user_adapters import ABOUT, FOLDER, safe_name, user_adapters, weights_file
 
-FOLDER, ABOUT = "adapters", "user.json"
 LEAST_STATES = 30
 """Fewer training states or plans than these: the user stays with the shared adapter."""
 
 
-def safe_name(user: str) -> str:
-    """A folder name for any user name at all: what is plain in it, and a hash that tells users apart."""
-    digest = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    plain = re.sub(r"[^a-z0-9]+", "-", user.lower())[:32].strip("-")
-    return f"{plain}-{digest}" if plain else digest
-
-
-@dataclasses.dataclass(frozen=True)
-class UserAdapter:
-    """A user's adapter as it lies in a run folder."""
-
-    user: str
-    path: Path
-    about: dict[str, Any]
-
-    @property
-    def in_use(self) -> bool:
-        """Whether this user's events are read with it."""
-        return bool(self.about.get("in_use"))
-
-
-def user_adapters(run: Path) -> list[UserAdapter]:
-    """The per-user adapters of a run, by user name. Raises InputError where one of them is damaged."""
-    found = []
-    for file in sorted((run / FOLDER).glob(f"*/{ABOUT}")):
-        try:
-            about = json.loads(file.read_text(encoding="utf-8"))
-            user = about["user"]
-            if safe_name(user) != file.parent.name:
-                raise ValueError
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise InputError(f"{file}: is damaged; delete its folder and train again") from None
-        found.append(UserAdapter(user, file.parent, about))
-    return sorted(found, key=lambda a: a.user)
-
-
-def listing(run: Path) -> str:
-    """The adapters of a run as a table for the terminal. Raises InputError for what is no run folder."""
-    from rlmemo.learning.adapters import kind_of, weights_file
-
-    if not (run / "adapter").is_dir():
-        raise InputError(f"{run}: holds no adapter/; give a folder that `python -m rlmemo.train` wrote")
-    shared = run / "adapter"
-    rows = [("user", "adapter", "learned from", "log loss", "shared", "in use")]
-    size = weights_file(shared).stat().st_size / 1e6
-    rows.append(("(everybody else)", f"adapter/ ({kind_of(shared)}, {size:.2f} MB)", "", "", "", "yes"))
-    for a in user_adapters(run):
-        own, before = a.about["validation"]["own"], a.about["validation"]["shared"]
-        rows.append(
-            (
-                ascii(a.user)[1:-1] if not a.user.isprintable() else a.user,
-                f"{FOLDER}/{a.path.name}",
-                f"{a.about['learned_from']} {a.about['what']}",
-                f"{own.get('log_loss', float('nan')):.3f}",
-                f"{before.get('log_loss', float('nan')):.3f}",
-                "yes" if a.in_use else "no",
-            )
-        )
-    wide = [min(64, max(len(r[i]) for r in rows)) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(r, wide, strict=True)).rstrip() for r in rows)
-
-
-def one_user(ground: Ground, user: int) -> Ground:
+def one_user(ground: TrainingData, user: int) -> TrainingData:
     """The ground with one user alone."""
     split = ground.split
-    return Ground(
+    return TrainingData(
         timelines=[ground.timelines[user]],
         slates=[ground.slates[user]],
         costs=[ground.costs[user]],
@@ -110,7 +46,7 @@ def one_user(ground: Ground, user: int) -> Ground:
     )
 
 
-def states_of(ground: Ground, user: int, limit: int, seed: int) -> States:
+def states_of(ground: TrainingData, user: int, limit: int, seed: int) -> States:
     """At most `limit` of a user's training states, drawn at random and in time order."""
     mine = part_states(ground.split.train)
     mine = mine[mine.user == user]
@@ -121,7 +57,7 @@ def states_of(ground: Ground, user: int, limit: int, seed: int) -> States:
 def train_users(
     config: TrainConfig,
     folder: RunFolder,
-    ground: Ground,
+    ground: TrainingData,
     states: States,
     rows: list[Any],
     reward: Reward,
@@ -154,7 +90,7 @@ def train_users(
 def _train_one(
     config: TrainConfig,
     folder: RunFolder,
-    ground: Ground,
+    ground: TrainingData,
     user: int,
     states: States,
     rows: list[Any],
@@ -163,7 +99,7 @@ def _train_one(
 ) -> bool:
     """Train one user's adapter; False where there is too little to learn from."""
     from rlmemo.learning import adapters
-    from rlmemo.policies.language import load_model
+    from rlmemo.model.load import load_model
 
     began = time.perf_counter()
     name = ground.timelines[user].user
@@ -210,7 +146,7 @@ def _train_one(
             "seconds": round(time.perf_counter() - began, 1),
             "in_use": _better(config.method, worth["own"], worth["shared"]),
             "validation": worth,
-            "adapter_sha256": sha256(adapters.weights_file(part)),
+            "adapter_sha256": sha256(weights_file(part)),
         }
         (part / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     folder.log("users", user, {"user": name, "in_use": about["in_use"], "loss": found["loss"]})
@@ -218,9 +154,12 @@ def _train_one(
     return True
 
 
-def _worth(config: TrainConfig, ground: Ground, user: int, reward: Reward, adapter: Path) -> dict[str, Any]:
-    from rlmemo.learning.judgement import Ranked, validate
-    from rlmemo.policies.language import LanguagePolicy, load_adapted
+def _worth(
+    config: TrainConfig, ground: TrainingData, user: int, reward: Reward, adapter: Path
+) -> dict[str, Any]:
+    from rlmemo.learning.choice import Ranked, validate
+    from rlmemo.model.load import load_adapted
+    from rlmemo.policies.language import LanguagePolicy
 
     policy = LanguagePolicy(load_adapted(config.model, adapter, config.loading), "user")
     return validate(Ranked("user", policy), one_user(ground, user), reward, config.seed)

@@ -27,14 +27,14 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.folder import RunFolder
 from rlmemo.learning.grammar import pickable, plan_log_probs
 from rlmemo.learning.nothing import SAME, NoSignal, no_signal
 from rlmemo.learning.rollout import AHEAD, Field, Rollout
 from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
 from rlmemo.learning.value import Critic, advantages, discounts, explained_variance
-from rlmemo.policies import reading
-from rlmemo.policies.language import Sampled, sample_plans
+from rlmemo.model import slots
+from rlmemo.model.ask import SampledPlans, sample_plans
+from rlmemo.runs.folder import RunFolder
 
 STATE, TENSORS = "ppo.json", "ppo.safetensors"
 KL_STEP, KL_LEAST, KL_MOST = 1.5, 1e-4, 10.0
@@ -96,7 +96,7 @@ class EpisodeTrainer(GRPOTrainer):
             self.warm_up(model)
         self.played = played = self.play(model, number)
         plans = [
-            reading.plan_ids([(int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0])
+            slots.plan_ids([(int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0])
             for places, delays in zip(played.place, played.delay, strict=True)
         ]
         return {
@@ -112,7 +112,7 @@ class EpisodeTrainer(GRPOTrainer):
         rng = np.random.default_rng([c.seed, 5, number])
         moments = self.field.draw(c.ppo_lanes, c.ppo_steps, c.ppo_episode, rng)
 
-        def say(prompts: np.ndarray, free: np.ndarray) -> Sampled:
+        def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
             return sample_plans(model, prompts, free, c.picks, 1.0, rng)
 
         return self.field.play(moments, c.picks, say)

@@ -14,10 +14,11 @@ import numpy as np
 
 from rlmemo.learning import adapters
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.folder import RunFolder
-from rlmemo.learning.pairs import Pair, Picks, Verdict
+from rlmemo.learning.pairs import KtoExample, Pair, Picks
 from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
-from rlmemo.policies.readings import SLOTS, Reading, reading_of
+from rlmemo.model.readings import SLOTS, Reading, reading_of
+from rlmemo.runs.folder import RunFolder
+from rlmemo.runs.user_adapters import kind_of
 
 
 def with_adapter(model: Any, path: Path) -> Any:
@@ -56,7 +57,7 @@ def run_dpo(
     arguments_ = DPOConfig(
         **arguments(config, folder, "dpo", states=len(rows), seed=config.seed)
         | reads.arguments(config.dpo_batch)
-        | adapters.arguments(adapters.kind_of(adapter))
+        | adapters.arguments(kind_of(adapter))
         | {"output_dir": str(folder.checkpoints(stage))},
         beta=config.dpo_beta,
         loss_type=losses,
@@ -76,7 +77,7 @@ def run_dpo(
         ),
         processing_class=tokenizer,
     )
-    adapters.attend(trainer, adapters.kind_of(adapter))
+    adapters.attend(trainer, kind_of(adapter))
     found = train(trainer, folder, stage, interrupt, progress)
     return trainer.model, {**found, "pairs": len(rows)}
 
@@ -85,7 +86,7 @@ def run_kto(
     config: TrainConfig,
     folder: RunFolder,
     prompts: np.ndarray,
-    rows: list[Verdict],
+    rows: list[KtoExample],
     adapter: Path,
     base: tuple[Any, Any],
     interrupt: Interrupt,
@@ -108,7 +109,7 @@ def run_kto(
     arguments_ = KTOConfig(
         **arguments(config, folder, "kto", states=len(rows), seed=config.seed)
         | reads.arguments(config.kto_batch)
-        | adapters.arguments(adapters.kind_of(adapter))
+        | adapters.arguments(kind_of(adapter))
         | {"output_dir": str(folder.checkpoints(stage))},
         beta=config.kto_beta,
         desirable_weight=max(1.0, bad / max(good, 1)),
@@ -128,6 +129,6 @@ def run_kto(
         ),
         processing_class=tokenizer,
     )
-    adapters.attend(trainer, adapters.kind_of(adapter))
+    adapters.attend(trainer, kind_of(adapter))
     found = train(trainer, folder, stage, interrupt, progress)
     return trainer.model, {**found, "plans": len(rows), "good": good}

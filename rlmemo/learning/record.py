@@ -1,7 +1,7 @@
 """A run noted in a database: that it began, what it learned from, and how it ended.
 
 Forgetting needs it: an adapter that has learned from what is now forgotten cannot unlearn it, so it has to be
-named (`rlmemo.store_forgetting`). Noted is where the run's folder is, its settings, from when to when
+named (`rlmemo.store.forgetting`). Noted is where the run's folder is, its settings, from when to when
 the events lie that it learned from, and whether they, or the ratings, came from this very database.
 """
 
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from env.errors import InputError
 from env.sources.database import is_database
 from rlmemo.learning.config import TrainConfig
-from rlmemo.store import Store, open_store
+from rlmemo.store.database import Store, open_store
 
 if TYPE_CHECKING:
-    from rlmemo.learning.start import Start
+    from rlmemo.learning.prepare import Prepared
 
 
 @dataclass(frozen=True)
-class Noted:
+class RunRow:
     """A run's row in a database."""
 
     database: Path
@@ -50,7 +50,7 @@ def database_of(config: TrainConfig) -> Path | None:
     return None
 
 
-def note(start: Start, folder: Path) -> Noted | None:
+def note(start: Prepared, folder: Path) -> RunRow | None:
     """Note that a run begins or goes on; None where there is no database to note it in.
 
     Raises InputError where the one named by `--db` cannot be written; one that was only given to read from
@@ -63,7 +63,7 @@ def note(start: Start, folder: Path) -> Noted | None:
     settings = {"settings": config.as_dict(), "learned": _learned(start, database)}
     try:
         with open_store(database) as store:
-            return Noted(database, _row(store, str(folder.resolve()), config, settings))
+            return RunRow(database, _row(store, str(folder.resolve()), config, settings))
     except InputError as error:
         if config.db is not None:
             raise
@@ -80,10 +80,10 @@ def _row(store: Store, folder: str, config: TrainConfig, settings: dict[str, Any
     return store.add_run(folder, config.method, config.model, Path(folder).name, settings)
 
 
-def _learned(start: Start, database: Path) -> dict[str, Any]:
+def _learned(start: Prepared, database: Path) -> dict[str, Any]:
     """From when to when the events lie that are learned from or chosen by (unix seconds), and what of it
     all comes from `database`."""
-    from rlmemo.learning.start import learned_span
+    from rlmemo.learning.prepare import learned_span
 
     return {
         **learned_span(start.timelines, start.split),

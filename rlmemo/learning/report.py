@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlmemo.learning.judgement import NO_SIGNAL, STAGE_NAMES
+from rlmemo.learning.choice import NO_SIGNAL, STAGE_NAMES
 from rlmemo.report.evaluation import evaluation_page, evaluation_sections, facts, headlines
 from rlmemo.report.figures import curves
 from rlmemo.report.page import Page, Section, Table
 
 if TYPE_CHECKING:
-    from rlmemo.evaluate import Evaluation
-    from rlmemo.learning.folder import RunFolder
-    from rlmemo.learning.start import Start
+    from rlmemo.evaluation.evaluate import Evaluation
+    from rlmemo.learning.prepare import Prepared
+    from rlmemo.runs.folder import RunFolder
 
 CURVES = {
     "sft": (("loss", "loss, nats per token"), ("mean_token_accuracy", "tokens right")),
@@ -31,7 +31,7 @@ CURVES = {
 }
 
 
-def training_page(start: Start, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]) -> Page:
+def training_page(start: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]) -> Page:
     """The run's page."""
     config, state = start.config, folder.state()
     last = config.stages[-1]
@@ -61,7 +61,7 @@ def training_page(start: Start, folder: RunFolder, evaluation: Evaluation, found
     )
 
 
-def _run_facts(start: Start, state: dict[str, Any]) -> list[tuple[str, str]]:
+def _run_facts(start: Prepared, state: dict[str, Any]) -> list[tuple[str, str]]:
     config = start.config
     made = [
         ("base model", config.model),

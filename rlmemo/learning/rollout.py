@@ -5,7 +5,7 @@ warm. What the user does is recorded, so the moments of a whole rollout are know
 prompts are encoded at once; only what is in memory depends on the policy, and that is filled in step by step.
 The world of a step is the actual one: what the policy's own earlier plans have made of it.
 
-Rewards are the environment's, credited to the plan that they follow from (`env.credit`): undiscounted they
+Rewards are the environment's, credited to the plan that they follow from (`env.judge.credit`): undiscounted they
 sum to the reward of the episode in the accounting, up to the end of the training part, where what is unused
 is wasted.
 """
@@ -19,24 +19,24 @@ from functools import cached_property
 
 import numpy as np
 
-from env import stepper
-from env.cost import Costs, WorldConfig
-from env.credit import credits
-from env.kernel import MEMORY, Ledger, State, new_state, rules
-from env.plans import FIELDS, N_FIELDS, Plans
+from env.gym import stepper
+from env.gym.tracks import observations
+from env.judge.cost import Costs, WorldConfig
+from env.judge.credit import credits
+from env.judge.kernel import MEMORY, Ledger, State, new_state, rules
+from env.judge.plans import FIELDS, N_FIELDS, Plans
 from env.timeline import Timeline
-from env.tracks import observations
 from reward import Reward
 from rlmemo.learning.grammar import pickable
-from rlmemo.learning.states import Ground
-from rlmemo.policies import reading
-from rlmemo.policies.language import Sampled
+from rlmemo.learning.training_data import TrainingData
+from rlmemo.model import slots
+from rlmemo.model.ask import SampledPlans
 
-SIZE = reading.SLATE_SIZE
-NEVER = -1  # as an episode's last open: what it leaves unused is resolved by `env.credit`, later
+SIZE = slots.SLATE_SIZE
+NEVER = -1  # as an episode's last open: what it leaves unused is resolved by `env.judge.credit`, later
 DYNAMIC = 3 * SIZE + stepper.N_MEMORY + SIZE + 1 + 3  # memory, what the policy thinks, clock of the episode
 AHEAD = SIZE + 1  # what each place would have been worth, and their mean under the policy
-Say = Callable[[np.ndarray, np.ndarray], Sampled]
+Say = Callable[[np.ndarray, np.ndarray], SampledPlans]
 """(prompts int64 [B, PROMPT_LENGTH], pickable bool [B, SIZE]) -> a plan for each, with `first`."""
 
 
@@ -78,9 +78,9 @@ class Rollout:
 
 
 class Field:
-    """The training part of a ground, ready to be played on. half_life_s: see `env.credit.credits`."""
+    """The training part of a ground, ready to be played on. half_life_s: see `env.judge.credit.credits`."""
 
-    def __init__(self, ground: Ground, reward: Reward, half_life_s: float = math.inf) -> None:
+    def __init__(self, ground: TrainingData, reward: Reward, half_life_s: float = math.inf) -> None:
         self.ground, self.reward, self.half_life_s = ground, reward, half_life_s
         self.weights = reward.weights(FIELDS)
         self.users = [u for u, events in enumerate(ground.split.train) if len(events) > 1]
@@ -178,11 +178,11 @@ class Field:
 
     def prompts(self, moments: Moments) -> np.ndarray:
         """Prompts of all moments with memory empty, int64 [lanes, steps, PROMPT_LENGTH]."""
-        out = np.zeros((*moments.user.shape, reading.PROMPT_LENGTH), np.int64)
+        out = np.zeros((*moments.user.shape, slots.PROMPT_LENGTH), np.int64)
         for user in np.unique(moments.user):
             at = moments.user == user
             slates, timeline = self.ground.slates[user], self.ground.timelines[user]
-            out[at] = reading.encode_prompts(slates, timeline.target, moments.index[at])
+            out[at] = slots.encode_prompts(slates, timeline.target, moments.index[at])
         return out
 
     def credit(
@@ -222,7 +222,7 @@ class Field:
 
 
 class _World:
-    """One lane's world: the judge's own state, stepped by `env.stepper`."""
+    """One lane's world: the judge's own state, stepped by `env.gym.stepper`."""
 
     def __init__(self, field: Field, picks: int, most: int) -> None:
         self.field, self.picks = field, picks
@@ -274,15 +274,15 @@ def show_memory(prompts: np.ndarray, warm: np.ndarray, free: np.ndarray) -> None
     prompts int64 [B, PROMPT_LENGTH]; warm [B, SIZE], 0 cold, 1 warm, 2 loading; free [B], a share.
     Equal to encoding them anew (tests/test_rollout.py), at a hundredth of the cost.
     """
-    prompts[:, reading.CANDIDATE_ENDS] = _COLD + np.asarray(warm, np.int64)
+    prompts[:, slots.CANDIDATE_ENDS] = _COLD + np.asarray(warm, np.int64)
     odds = (prompts[:, _FREE_PLACE] - _FREE_TOKEN) % _ODDS_LEVELS  # the other half of that token
-    prompts[:, _FREE_PLACE] = _FREE_TOKEN + reading.free_level(free) * _ODDS_LEVELS + odds
+    prompts[:, _FREE_PLACE] = _FREE_TOKEN + slots.free_level(free) * _ODDS_LEVELS + odds
 
 
-_COLD = np.array([reading.ID[f"{letter}:{reading.STATES[0]}"] for letter in reading.LETTERS])
-_FREE_TOKEN = reading.ID["m0.0"]
-_ODDS_LEVELS = sum(token.startswith("m0.") for token in reading.VOCABULARY)
-_FREE_PLACE = int(reading.CANDIDATE_ENDS[0]) - 2 - reading.HISTORY - 1
+_COLD = np.array([slots.ID[f"{letter}:{slots.STATES[0]}"] for letter in slots.LETTERS])
+_FREE_TOKEN = slots.ID["m0.0"]
+_ODDS_LEVELS = sum(token.startswith("m0.") for token in slots.VOCABULARY)
+_FREE_PLACE = int(slots.CANDIDATE_ENDS[0]) - 2 - slots.HISTORY - 1
 
 
 def _decisions_left(last: np.ndarray) -> np.ndarray:
@@ -294,7 +294,7 @@ def _decisions_left(last: np.ndarray) -> np.ndarray:
     return left
 
 
-def _static(ground: Ground, user: int) -> np.ndarray:
+def _static(ground: TrainingData, user: int) -> np.ndarray:
     """What the critic sees of a moment that does not depend on plans: the slate's statistics with what each
     candidate holds and saves, and the clock. float32 [n, F]."""
     _, features, moment = observations(ground.timelines[user], SIZE)

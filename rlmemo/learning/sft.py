@@ -8,16 +8,17 @@ from typing import Any
 
 from rlmemo.learning import adapters
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.folder import RunFolder
-from rlmemo.learning.states import Ground, States, sft_examples
 from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
-from rlmemo.policies.readings import reading_of
+from rlmemo.learning.training_data import States, TrainingData, sft_examples
+from rlmemo.model.readings import reading_of
+from rlmemo.runs.folder import RunFolder
+from rlmemo.runs.user_adapters import kind_of, weights_file
 
 
 def run_sft(
     config: TrainConfig,
     folder: RunFolder,
-    ground: Ground,
+    ground: TrainingData,
     states: States,
     base: tuple[Any, Any],
     interrupt: Interrupt,
@@ -41,7 +42,7 @@ def run_sft(
     if adapter is None:
         made, kind = adapters.new_adapter(model, config, steps), config.peft
     else:
-        made, kind = adapters.trainable(model, adapter), adapters.kind_of(adapter)
+        made, kind = adapters.trainable(model, adapter), kind_of(adapter)
     arguments_ = SFTConfig(
         **arguments(config, folder, "sft", states=len(states), seed=config.seed)
         | how
@@ -65,8 +66,8 @@ def save_adapter(model: Any, path: Path, base: str) -> str:
 
     base: what `--model` said, written as the adapter's base (never a path of this machine's own making).
     """
-    from rlmemo.learning.folder import folder_atomic, sha256
+    from rlmemo.runs.atomic import folder_atomic, sha256
 
     with folder_atomic(path) as part:
         adapters.save(model, part, base)
-    return sha256(adapters.weights_file(path))
+    return sha256(weights_file(path))

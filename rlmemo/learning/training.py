@@ -19,15 +19,8 @@ from typing import Any
 
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.folder import (
-    RunFolder,
-    checkpoints_in,
-    mark_complete,
-    newest_checkpoint,
-    not_written,
-    of_the_disk,
-    updates,
-)
+from rlmemo.runs.atomic import not_written, of_the_disk
+from rlmemo.runs.folder import RunFolder, checkpoints_in, mark_complete, newest_checkpoint, updates
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # The head is left alone: TRL reads its weight directly, so an adapter on it would never be trained.

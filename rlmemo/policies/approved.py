@@ -4,23 +4,26 @@ The approval model knows what the embedded language model is never told: which t
 the odds of a target being opened next are multiplied by what its name and the moment do to the odds of
 thumbs up, to the power of `strength`: what is disliked must be much likelier to be prewarmed, what is liked
 less so. Strength 0 is the policy without ratings. Strength and threshold are chosen together on validation,
-for the reward and what a thumb counts in it (`rlmemo.feedback.judging`). Rankings stay what they were.
+for the reward and what a thumb counts in it (`rlmemo.learning.approval_choice`). Rankings stay what they were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from env.cost import Costs, WorldConfig
+from env.judge.cost import Costs, WorldConfig
+from env.ranking import Ranking, Stream
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.feedback.approval import Approval
-from rlmemo.policies.planners import Planned, Window, replay_threshold
-from rlmemo.policies.protocol import Ranking, Stream, stream_of
+from rlmemo.approval.approval import Approval
+from rlmemo.learning.ratings_used import MODEL
+from rlmemo.policies.planners import Window, replay_threshold
+from rlmemo.policies.protocol import Planned, stream_of
 
 
 class ApprovedPolicy:
@@ -59,7 +62,7 @@ class ApprovedPolicy:
 
     def liking(self, timeline: Timeline, indices: np.ndarray, target: np.ndarray) -> np.ndarray:
         """`Approval.liking` of the targets, float64 [D, P]."""
-        from rlmemo.policies.readings import slates_of
+        from rlmemo.model.readings import slates_of
 
         return self.approval.liking(timeline, slates_of(timeline), np.asarray(indices, np.int64), target)
 
@@ -108,3 +111,16 @@ def keep_approved(planned: Planned, counted: Ranking, threshold: float) -> Plann
         value = np.where(same, counted.probability, 0.0).sum(1)
         target[same.any(1) & (value < threshold), k] = -1
     return Planned(target, np.where(target >= 0, planned.delay, 0).astype(np.int8), planned.propensity)
+
+
+def approved(model: Any, adapter: Path, choice: dict[str, Any], name: str, note: str = "") -> Any:
+    """The policy that `choice` describes, None where it minds no approval.
+
+    Raises InputError where the approval model is missing or damaged.
+    """
+    if "strength" not in choice:
+        return None
+    return ApprovedPolicy(
+        model, Approval.load(adapter / MODEL), strength=float(choice["strength"]),
+        threshold=float(choice["threshold"]), own=choice["planner"] == "own", name=name, note=note,
+    )  # fmt: skip

@@ -15,9 +15,9 @@ from typing import Protocol
 
 import numpy as np
 
+from env.ranking import DEPTH, Ranking, Stream
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.policies.protocol import DEPTH, Ranking, Stream
 
 
 class State(Protocol):
@@ -159,7 +159,7 @@ class Omnibox:
             yield candidate, confidence if sure else 0.0
 
 
-class Delays:
+class PastDelays:
     """Predicted seconds until the next open: the median gap after the current target so far, or after
     any target while the current one has fewer than three gaps behind it."""
 
@@ -200,7 +200,7 @@ class CountingPolicy:
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) and (np.diff(indices) < 0).any():
             raise ValueError("decision indices must not decrease")
-        state, delays = STATES[self.name](), Delays()
+        state, delays = STATES[self.name](), PastDelays()
         ranking = _blank(len(indices), self.depth)
         targets, times = timeline.target.tolist(), timeline.t.tolist()
         seen = -1
@@ -214,7 +214,7 @@ class CountingPolicy:
 
     def stream(self, timeline: Timeline) -> Stream:
         """Answers one decision after another, taking in only the events since the last."""
-        state, delays = STATES[self.name](), Delays()
+        state, delays = STATES[self.name](), PastDelays()
         seen = -1
 
         def answer(i: int) -> Ranking:
@@ -239,7 +239,7 @@ def _blank(decisions: int, depth: int) -> Ranking:
     )
 
 
-def _write(ranking: Ranking, row: int, state: State, delays: Delays) -> None:
+def _write(ranking: Ranking, row: int, state: State, delays: PastDelays) -> None:
     depth = ranking.targets.shape[1]
     total = 0.0
     for place, (target, p) in zip(range(depth), state.ranked(depth), strict=False):

@@ -3,7 +3,7 @@
     openai:http://localhost:8000/v1#MODEL                    asked by chat
     openai:http://localhost:8000/v1/completions#MODEL        asked to go on with a text
 
-The question is that of `rlmemo.policies.text_prompt`, with another instruction: the likeliest letter first.
+The question is that of `rlmemo.model.text_prompt`, with another instruction: the likeliest letter first.
 Where the server gives log-probabilities, those of the first letter are the ranking and "none of these".
 Where it gives none, what was said is the ranking: letters in the order in which they were said, nothing
 filled up, each with the share of validation decisions in which an answer's letter at that place was right
@@ -25,15 +25,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from env.slate import build_slates
+from env.ranking import Ranking, Stream, decisions
+from env.slate.slate import build_slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.errors import InputError
-from rlmemo.policies.asking import Asking
+from rlmemo.model.text_prompt import HISTORY_HEAD, LETTERS, TextTimeline, history_start
 from rlmemo.policies.endpoint_calls import PLACES, SCHEME, Address, Answer, Endpoint, Question
+from rlmemo.policies.endpoint_options import Asking
 from rlmemo.policies.few_shot import Examples
-from rlmemo.policies.protocol import Policy, Ranking, Stream, decisions
-from rlmemo.policies.text_prompt import HISTORY_HEAD, LETTERS, TextTimeline, history_start
+from rlmemo.policies.protocol import Policy
 
 TUNING = 40
 """Validation decisions from which the probabilities of places are counted, where the server gives none."""

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from rlmemo.errors import InputError
-from rlmemo.policies.asking import KEY_VARIABLE, Asking
-from rlmemo.policies.text_prompt import ANSWER, LETTERS
+from rlmemo.model.text_prompt import ANSWER, LETTERS
+from rlmemo.policies.endpoint_options import KEY_VARIABLE, Asking
 
 SCHEME = "openai:"
 PLACES = 5

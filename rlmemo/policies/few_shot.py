@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
-from env.slate import Slates
+from env.ranking import Ranking, Stream
+from env.slate.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.policies import reading
-from rlmemo.policies.protocol import Ranking, Stream
-from rlmemo.policies.text import TextReading
-from rlmemo.policies.text_prompt import ANSWER, TextTimeline, answer_text
+from rlmemo.model import slots
+from rlmemo.model.text import TextReading
+from rlmemo.model.text_prompt import ANSWER, TextTimeline, answer_text
 
 SAME_TARGET, SAME_BEFORE, SAME_HOURS = 4, 2, 1
 HOURS = 2.0
@@ -63,7 +63,7 @@ class Examples:
         found = []
         for j in self.choose(text, i):
             place, t = int(text.slates.answer[j]), text.timeline.t
-            delay = int(reading.delay_bucket(t[j + 1] - t[j]))
+            delay = int(slots.delay_bucket(t[j + 1] - t[j]))
             found.append((text.question(j), [(place, delay)] if place >= 0 else []))
         return found
 
@@ -118,7 +118,8 @@ class UntrainedPolicy:
     def __init__(self, name: str, shots: int = 0) -> None:
         """name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for
         what is no causal language model."""
-        from rlmemo.policies.language import LanguagePolicy, load_adapted
+        from rlmemo.model.load import load_adapted
+        from rlmemo.policies.language import LanguagePolicy
 
         model = load_adapted(name, None)
         how = getattr(model, "reading", None)

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from env.slate import Slates, build_slates
+from env.ranking import DEPTH, Ranking, Stream, decisions
+from env.slate.slate import Slates, build_slates
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.policies.counting import CountingPolicy, Delays
-from rlmemo.policies.protocol import DEPTH, Ranking, Stream, decisions
-from rlmemo.policies.scorer import MINIMUM_DECISIONS, ROUNDS, boost, log_loss, right_places, softmax, table
+from rlmemo.model.scorer import MINIMUM_DECISIONS, ROUNDS, boost, log_loss, right_places, softmax, table
+from rlmemo.policies.counting import CountingPolicy, PastDelays
 
 SLATE = 32
 """Places of the slate the ranker sees: of webtrackr's 2,856 test targets 73.4 % stand in 32 places, 68.5 %
@@ -77,7 +77,7 @@ class GbdtPolicy:
             return Ranking.empty(0, self.depth)
         slates = build_slates(timeline, self.slate)
         ranking = self._answer(slates, indices)
-        delays, seconds = Delays(), np.empty(len(indices), np.float32)
+        delays, seconds = PastDelays(), np.empty(len(indices), np.float32)
         seen = -1
         for row, i in enumerate(indices.tolist()):
             for k in range(seen + 1, i + 1):

@@ -1,6 +1,6 @@
 """The clairvoyant as a policy: a plan that knows the future, and the bound that no plan exceeds.
 
-It is no competitor but a yardstick. `env.oracle` says how both are computed and why the bound holds.
+It is no competitor but a yardstick. `env.judge.oracle` says how both are computed and why the bound holds.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from env.ranking import Ranking
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.policies.planners import Planned
-from rlmemo.policies.protocol import Ranking
+from rlmemo.policies.protocol import Planned
 
 if TYPE_CHECKING:
-    from env.cost import Costs, WorldConfig
+    from env.judge.cost import Costs, WorldConfig
 
 
 class OraclePolicy:
-    """Plans with `env.oracle.feasible`: what a clairvoyant could really have followed, for saved seconds."""
+    """Plans with `env.judge.oracle.feasible`: what a clairvoyant could really have followed, for saved seconds."""
 
     name = "oracle"
 
@@ -35,7 +35,7 @@ class OraclePolicy:
         self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
     ) -> Planned:
         """The clairvoyant plan for the opens right after `indices` (increasing, without gaps)."""
-        from env.oracle import feasible
+        from env.judge.oracle import feasible
 
         start, stop = int(indices[0]) + 1, int(indices[-1]) + 2
         plans, _ = feasible(timeline, costs, config, start=start, stop=stop)
@@ -51,7 +51,7 @@ def bound_per_open(
     like the savings of the feasible clairvoyant plan; that only matters for the interval of a ratio, never
     for its value.
     """
-    from env.oracle import feasible, upper_bound
+    from env.judge.oracle import feasible, upper_bound
 
     bound = upper_bound(timeline, costs, config, start=start, stop=stop)
     saved = feasible(timeline, costs, config, start=start, stop=stop)[1].saved_s[start:stop]

@@ -10,45 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from env.ranking import Ranking
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.policies.protocol import Policy, Ranking
+from rlmemo.policies.protocol import Planned
 
 if TYPE_CHECKING:
-    from env.cost import Costs, WorldConfig
-    from env.plans import Outcomes
+    from env.judge.cost import Costs, WorldConfig
+    from env.judge.plans import Outcomes
     from reward import Reward
 
 THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), 2.0)
 """Grid for theta; the last one is never reached, so keeping still is always among the choices."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What a planning policy answers for D decisions.
-
-    target  int32 [D, K], -1 for no pick; delay int8 [D, K], index into `WorldConfig.delays`;
-    propensity float64 [D], probability with which the policy chose that plan (1 where it never samples)
-    """
-
-    target: np.ndarray
-    delay: np.ndarray
-    propensity: np.ndarray
-
-
-@runtime_checkable
-class PlanningPolicy(Policy, Protocol):
-    """A policy that plans by itself (a language model, the oracle) and needs no threshold."""
-
-    def plan(
-        self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
-    ) -> Planned:
-        """Plans for decisions `indices` int64 [D] (increasing, without gaps)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +85,7 @@ class Window:
 
 def replay_threshold(window: Window, config: WorldConfig, threshold: float) -> tuple[Outcomes, np.ndarray]:
     """Judge the threshold planner on one window: outcomes, and what it prewarmed, int32 [n, K]."""
-    from rlmemo.policies.ranked_replay import replay_ranked
+    from env.judge.ranked_replay import replay_ranked
 
     return replay_ranked(
         window.timeline, window.costs, config, window.ranking, threshold,
@@ -120,8 +97,8 @@ def sweep_windows(
     windows: Sequence[Window], config: WorldConfig, thresholds: Sequence[float] = THRESHOLDS
 ) -> np.ndarray:
     """Records summed over all opens of the windows, one row per threshold: float64 [T, len(FIELDS)]."""
-    from env.plans import N_FIELDS
-    from rlmemo.policies.ranked_replay import sweep
+    from env.judge.plans import N_FIELDS
+    from env.judge.ranked_replay import sweep
 
     total = np.zeros((len(thresholds), N_FIELDS))
     for w in windows:
@@ -134,8 +111,8 @@ def sweep_windows(
 
 def replay_planned(window: Window, config: WorldConfig, planned: Planned) -> Outcomes:
     """Judge ready-made plans for the decisions of one window."""
-    from env.kernel import replay
-    from env.plans import Plans
+    from env.judge.kernel import replay
+    from env.judge.plans import Plans
 
     plans = Plans.empty(len(window.timeline), planned.target.shape[1])
     plans.target[window.indices] = planned.target
@@ -153,7 +130,7 @@ def tune_threshold(
 
     Without a window nothing is known of rewards, and the answer is to keep still.
     """
-    from env.plans import FIELDS
+    from env.judge.plans import FIELDS
 
     if not windows:
         return thresholds[-1]

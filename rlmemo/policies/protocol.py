@@ -7,83 +7,23 @@ later, and it predicts event i + 1. Classical baselines, language models and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from env.ranking import Ranking, Stream
 from env.splits import Split
 from env.timeline import Timeline
 
-DEPTH = 12
-"""How many targets a ranking lists when nothing else is asked: five for the metrics, the rest so that
-a planner that skips what is already warm still finds enough."""
+if TYPE_CHECKING:
+    from env.judge.cost import Costs, WorldConfig
 
+from typing import TYPE_CHECKING
 
-@dataclass(frozen=True)
-class Ranking:
-    """Ranked guesses for D decisions, P places each.
-
-    targets      int32 [D, P], target ids, best first, -1 where the list has ended
-    probability  float32 [D, P], probability that the next open is that target; 0 where the list ended
-    none         float32 [D], probability that the next open is none of the listed targets
-    delay_s      float32 [D], predicted seconds until the next open, or None if the policy has no view
-    when         float32 [D, B], probability of each of B buckets of that time, or None if the policy
-                 says no distribution
-    when_edges_s  the B - 1 seconds that part these buckets, ascending; a time on an edge is in the upper one
-    """
-
-    targets: np.ndarray
-    probability: np.ndarray
-    none: np.ndarray
-    delay_s: np.ndarray | None = None
-    when: np.ndarray | None = None
-    when_edges_s: tuple[float, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.none)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> Ranking:
-        """The ranking of some of the decisions."""
-        return Ranking(
-            self.targets[rows],
-            self.probability[rows],
-            self.none[rows],
-            None if self.delay_s is None else self.delay_s[rows],
-            None if self.when is None else self.when[rows],
-            self.when_edges_s,
-        )
-
-    @classmethod
-    def join(cls, parts: Sequence[Ranking]) -> Ranking:
-        """The decisions of several rankings (at least one), one after the other; the shorter lists get empty
-        places. What not all of them say about time, or not in the same buckets, is left out."""
-        depth = max(r.targets.shape[1] for r in parts)
-
-        def pad(a: np.ndarray, fill: float) -> np.ndarray:
-            return np.pad(a, ((0, 0), (0, depth - a.shape[1])), constant_values=fill)
-
-        delays = [r.delay_s for r in parts if r.delay_s is not None]
-        whens = [r.when for r in parts if r.when is not None]
-        same = len(whens) == len(parts) and len({r.when_edges_s for r in parts}) == 1
-        return cls(
-            np.concatenate([pad(r.targets, -1) for r in parts]),
-            np.concatenate([pad(r.probability, 0) for r in parts]),
-            np.concatenate([r.none for r in parts]),
-            np.concatenate(delays) if len(delays) == len(parts) else None,
-            np.concatenate(whens) if same else None,
-            parts[0].when_edges_s if same else (),
-        )
-
-    @classmethod
-    def empty(cls, decisions: int, places: int = 1) -> Ranking:
-        """A ranking that lists nothing: everything is left to `none`."""
-        return cls(
-            targets=np.full((decisions, places), -1, np.int32),
-            probability=np.zeros((decisions, places), np.float32),
-            none=np.ones(decisions, np.float32),
-        )
+if TYPE_CHECKING:
+    from env.judge.cost import Costs, WorldConfig
 
 
 @runtime_checkable
@@ -104,10 +44,6 @@ class Policy(Protocol):
         ...
 
 
-Stream = Callable[[int], Ranking]
-"""Answers decision i (one row); to be called with increasing i, as events arrive."""
-
-
 @runtime_checkable
 class StreamingPolicy(Policy, Protocol):
     """A policy that keeps its state between decisions, as a live recording needs it."""
@@ -126,10 +62,25 @@ def stream_of(policy: Policy, timeline: Timeline) -> Stream:
     return ask
 
 
-def decisions(events: np.ndarray) -> np.ndarray:
-    """Decision indices for the events to be predicted: event j is predicted by decision j - 1.
+@dataclass(frozen=True)
+class Planned:
+    """What a planning policy answers for D decisions.
 
-    A timeline's first event has no decision before it and is left out.
+    target  int32 [D, K], -1 for no pick; delay int8 [D, K], index into `WorldConfig.delays`;
+    propensity float64 [D], probability with which the policy chose that plan (1 where it never samples)
     """
-    events = np.asarray(events, dtype=np.int64)
-    return events[events > 0] - 1
+
+    target: np.ndarray
+    delay: np.ndarray
+    propensity: np.ndarray
+
+
+@runtime_checkable
+class PlanningPolicy(Policy, Protocol):
+    """A policy that plans by itself (a language model, the oracle) and needs no threshold."""
+
+    def plan(
+        self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
+    ) -> Planned:
+        """Plans for decisions `indices` int64 [D] (increasing, without gaps)."""
+        ...

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from env.errors import InputError
+from env.ranking import Ranking, decisions
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.policies.planners import Planned
-from rlmemo.policies.protocol import Ranking, decisions
+from rlmemo.policies.protocol import Planned
 
 if TYPE_CHECKING:
-    from env.cost import Costs, WorldConfig
+    from env.judge.cost import Costs, WorldConfig
 
 STEPS = 8192
 """Environment steps of training: a few thousand, enough to beat the random policy (about half a minute)."""
@@ -60,9 +60,9 @@ class Sb3Policy:
         self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
     ) -> Planned:
         """Its most probable action at every decision, the world carried along as it plans."""
-        from env.cost import Cost, CostModel
-        from env.prewarm import PrewarmEnv
-        from env.slate import SLATE_SIZE, build_slates
+        from env.gym.prewarm import PrewarmEnv
+        from env.judge.cost import Cost, CostModel
+        from env.slate.slate import SLATE_SIZE, build_slates
 
         shape = (len(indices), config.max_picks)
         target, delay = np.full(shape, -1, np.int32), np.zeros(shape, np.int8)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rlmemo.bootstrap import Estimate
-from rlmemo.evaluate import COUNTING, PAIRED, Evaluation, Judged
-from rlmemo.metrics import BETTER, METRICS
+from rlmemo.evaluation.bootstrap import Estimate
+from rlmemo.evaluation.evaluate import COUNTING, PAIRED, Evaluation, Judged
+from rlmemo.evaluation.metrics import BETTER, METRICS
 from rlmemo.report.figures import curves, heat, intervals
 from rlmemo.report.page import Headline, Page, Section, Table
 

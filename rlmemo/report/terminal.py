@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from env.options import columns, wrapped
+from rlmemo.options import columns, wrapped
 
 if TYPE_CHECKING:
-    from rlmemo.evaluate import Evaluation
+    from rlmemo.evaluation.evaluate import Evaluation
 
 COLUMNS = (
     ("hr@1", "hr@1", 5), ("hr@3", "hr@3", 5), ("hr@5", "hr@5", 5), ("mrr@5", "mrr@5", 5),

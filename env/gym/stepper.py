@@ -1,0 +1,161 @@
+"""One environment step, compiled: do the plan, open the next target, read the memory.
+
+Split from `env.judge.kernel` only because the environment walks one open at a time; the accounting is the
+kernel's own functions, so a step cannot differ from a replay.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from env.judge.kernel import (
+    BASE_USED,
+    FOREGROUND,
+    HELD_MB,
+    MEMORY,
+    N_DUE,
+    SETTLED,
+    START_CODE,
+    USED,
+    Ledger,
+    Rules,
+    State,
+    _open_base,
+    _to_front,
+    clear,
+    finish,
+    open_target,
+    plan_prewarm,
+)
+
+N_MEMORY = 3  # free, held unused, foreground: shares of the budget
+
+
+@njit(cache=True)
+def warm_starts(target, cost, budget, delays, starts):  # type: ignore[no-untyped-def]
+    """Who is resident, without prewarms, after each of the events `starts` (sorted int64 [E]).
+
+    Returns (offsets int64 [E + 1], targets int32, least recently used first in each slice).
+    """
+    n_targets = len(cost)
+    empty = np.zeros(1)
+    s = State(
+        np.empty((n_targets + 1, 3), np.int64),
+        np.zeros((max(n_targets, 1), 2)),
+        np.empty((n_targets + 1, 2), np.int64),
+        empty,
+        np.zeros(1, np.int64),
+        np.zeros(4),
+        np.zeros(2, np.int64),
+    )
+    clear(s)
+    r = Rules(cost, budget, 1.0, delays)
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    out = np.empty(16 * len(starts) + n_targets, np.int32)
+    size = 0
+    e = 0
+    for i in range(len(target)):
+        _open_base(s, r, target[i])
+        while e < len(starts) and starts[e] == i:
+            if size + n_targets > len(out):
+                bigger = np.empty(2 * len(out) + n_targets, np.int32)
+                bigger[:size] = out[:size]
+                out = bigger
+            x = s.base[n_targets, 1]
+            while x != n_targets:
+                out[size] = x
+                size += 1
+                x = s.base[x, 1]
+            e += 1
+            offsets[e] = size
+    return offsets, out[:size].copy()
+
+
+@njit(cache=True)
+def begin(link, when, base, due_t, due_code, reg, ireg, cost, residents, foreground, t):  # type: ignore[no-untyped-def]
+    """Put the world into the state after an event: `residents` warm (least recently used first)."""
+    s = State(link, when, base, due_t, due_code, reg, ireg)
+    clear(s)
+    used = 0.0
+    for x in residents:
+        _to_front(link, x)
+        _to_front(base, x)
+        when[x, 0] = t
+        when[x, 1] = t
+        used += cost[x, MEMORY]
+    reg[USED] = used
+    reg[BASE_USED] = used
+    reg[SETTLED] = t
+    ireg[FOREGROUND] = foreground
+
+
+@njit(cache=True)
+def observe(link, when, due_code, reg, ireg, cost, budget, book_target, candidates, t, place, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (float32 [3 C + N_MEMORY]): warm, loading and scheduled flags of the slate, then memory.
+
+    place: int64 [n_targets] of scratch, -1 everywhere before and after.
+    """
+    n = len(candidates)
+    out[:] = 0.0
+    for c in range(n):
+        x = candidates[c]
+        if x >= 0:
+            place[x] = c
+            if link[x, 0] >= 0:
+                out[c if when[x, 1] <= t else n + c] = 1.0
+    for d in range(ireg[N_DUE]):
+        if due_code[d] >= START_CODE:
+            c = place[book_target[due_code[d] - START_CODE]]
+            if c >= 0:
+                out[2 * n + c] = 1.0
+    for c in range(n):
+        if candidates[c] >= 0:
+            place[candidates[c]] = -1
+    out[3 * n] = 1.0 - reg[USED] / budget
+    out[3 * n + 1] = reg[HELD_MB] / budget
+    if ireg[FOREGROUND] >= 0:
+        out[3 * n + 2] = cost[ireg[FOREGROUND], MEMORY] / budget
+
+
+@njit(cache=True)
+def step(  # type: ignore[no-untyped-def]
+    link, when, base, due_t, due_code, reg, ireg, cost, budget, ttl, delays,
+    book_target, book_outcome, book_mb_s, book_lead, t, target, candidates, weights, place,
+    action, i, first, last, record, out,
+):  # fmt: skip
+    """Decide `action` after event i and open event i + 1; the episode ends with event `last`.
+
+    Fills record (float64 [len(FIELDS)]) and out (see `observe`); returns the reward, or NaN for an action
+    outside the action space, which changes nothing.
+    """
+    picks = len(action) // 2
+    for k in range(picks):
+        if not (0 <= action[2 * k] <= candidates.shape[1] and 0 <= action[2 * k + 1] < len(delays)):
+            return np.nan
+    s = State(link, when, base, due_t, due_code, reg, ireg)
+    r = Rules(cost, budget, ttl, delays)
+    book = Ledger(book_target, book_outcome, book_mb_s, book_lead)
+    record[:] = 0.0
+    for k in range(picks):
+        pick = action[2 * k]
+        x = -1
+        if pick > 0:
+            x = candidates[i, pick - 1]
+        number = (i - first) * picks + k
+        book_target[number] = x
+        book_outcome[number] = 0
+        if x >= 0:
+            plan_prewarm(s, r, book, number, delays[action[2 * k + 1]], t[i], record)
+    open_target(s, r, book, target[i + 1], t[i + 1], record)
+    if i + 1 == last:
+        rest = np.zeros(len(record))
+        finish(s, r, book, rest)
+        record += rest
+    observe(
+        link, when, due_code, reg, ireg, cost, budget, book_target, candidates[i + 1], t[i + 1], place, out
+    )
+    reward = 0.0
+    for f in range(len(record)):
+        reward += record[f] * weights[f]
+    return reward

@@ -1,0 +1,211 @@
+"""Tracks and episodes: everything about a timeline that the environment's steps only look up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from env.errors import InputError
+from env.gym import stepper
+from env.judge import kernel
+from env.judge.cost import CostModel, WorldConfig
+from env.slate.slate import CONTEXT, FEATURES, build_slates
+from env.splits import SESSION_GAP_S, Split, chrono, sessions, wave
+from env.timeline import Timeline
+
+EPISODES = ("session", "day", "timeline")
+PARTS = ("all", "train", "validation", "test")
+
+# What is divided by what, so that the features lie in [-1, 1]; the rest are shares already.
+_SCALE = {"log_seconds_ago": 20.0, "log_events_ago": 12.0, "overdue": 4.0, "log_gap": 20.0, "pace": 12.0}
+SLATE_COLUMNS = (*FEATURES, "memory_share", "hit_saving", "present")
+MOMENT_COLUMNS = (
+    "hour_sin", "hour_cos", "weekday_sin", "weekday_cos",
+    *(name for name in CONTEXT if name not in ("hour", "weekday")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Track:
+    """One timeline, ready to be stepped.
+
+    slate   float32 [n, C, len(SLATE_COLUMNS)] and moment float32 [n, len(MOMENT_COLUMNS)]: the parts of
+            the observation that depend on the past alone; read-only, in [-1, 1]
+    first   int64 [E]: index of the event before each episode (its first decision); last: its last open
+    offsets, residents: who is warm at `first`, least recently used first (see `stepper.warm_starts`)
+    """
+
+    timeline: Timeline
+    candidates: np.ndarray
+    slate: np.ndarray
+    moment: np.ndarray
+    rules: kernel.Rules
+    state: kernel.State
+    book: kernel.Ledger
+    place: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    offsets: np.ndarray
+    residents: np.ndarray
+
+
+def episodes(timeline: Timeline, kind: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Episodes over the opens `indices` (sorted, > 0): (first decision, last open), int64 [E] each.
+
+    An episode is a run of consecutive opens within one session (a pause of more than 30 minutes ends it),
+    one local day, or without further limit; its first decision stands after the event before its first
+    open, so every open of `indices` belongs to exactly one episode.
+    """
+    if kind not in EPISODES:
+        raise InputError(f"episode {kind!r} is none of {', '.join(EPISODES)}")
+    indices = np.asarray(indices, dtype=np.int64)
+    indices = indices[indices > 0]
+    if not len(indices):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if kind == "session":
+        group = sessions(timeline, SESSION_GAP_S)[indices]
+    elif kind == "day":
+        group = (timeline.local()[indices] // 86400).astype(np.int64)
+    else:
+        group = np.zeros(len(indices), np.int64)
+    cut = np.flatnonzero((np.diff(indices) != 1) | (np.diff(group) != 0)) + 1
+    edges = np.concatenate([[0], cut, [len(indices)]])
+    return indices[edges[:-1]] - 1, indices[edges[1:] - 1]
+
+
+def part_indices(timelines: Sequence[Timeline], split: str | Split, part: str) -> list[np.ndarray]:
+    """The opens of one part of a split, per timeline."""
+    if part not in PARTS:
+        raise InputError(f"part {part!r} is none of {', '.join(PARTS)}")
+    if part == "all":
+        return [np.arange(1, len(x), dtype=np.int64) for x in timelines]
+    if isinstance(split, str):
+        makers: dict[str, Callable[[Sequence[Timeline]], Split]] = {"chrono": chrono, "wave": wave}
+        if split not in makers:
+            raise InputError(f"split {split!r} is none of {', '.join(makers)}; or give a Split")
+        split = makers[split](timelines)
+    chosen: list[np.ndarray] = getattr(split, part)
+    if len(chosen) != len(timelines):
+        raise InputError(f"the split is of {len(chosen)} timelines, and here are {len(timelines)}")
+    return chosen
+
+
+@lru_cache(maxsize=4)
+def load_named(spec: str, seed: int) -> tuple[Timeline, ...]:
+    """The timelines called `spec`, loaded once for all environments of a process (make_vec makes many)."""
+    from env.sources import load_timelines
+
+    return tuple(load_timelines(spec, seed=seed).timelines)
+
+
+@lru_cache(maxsize=8)
+def _named_observations(
+    spec: str, seed: int, user: int, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return observations(load_named(spec, seed)[user], size)
+
+
+def observations(timeline: Timeline, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(candidates int32 [n, C], features float32 [n, C, len(FEATURES)], moment): scaled into [-1, 1]."""
+    slates = build_slates(timeline, size)
+    scale = np.array([_scale(name) for name in FEATURES], np.float32)
+    features = np.clip(slates.features / scale, -1.0, 1.0).astype(np.float32)
+    context = dict(zip(CONTEXT, slates.context.T, strict=True))
+    hour = context.pop("hour") * (2 * np.pi / 24)
+    weekday = context.pop("weekday") * (2 * np.pi / 7)
+    columns = [np.sin(hour), np.cos(hour), np.sin(weekday), np.cos(weekday)]
+    columns += [np.clip(values / _scale(name), -1.0, 1.0) for name, values in context.items()]
+    moment = np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.float32)
+    return np.ascontiguousarray(slates.candidates, dtype=np.int32), features, moment
+
+
+def _scale(name: str) -> float:
+    return _SCALE.get(name, 16.0 if name.startswith("log_") else 1.0)
+
+
+def make_tracks(
+    timelines: str | Sequence[Timeline],
+    *,
+    seed: int,
+    costs: CostModel,
+    config: WorldConfig,
+    size: int,
+    episode: str,
+    split: str | Split,
+    part: str,
+    indices: Sequence[np.ndarray] | None,
+) -> list[Track]:
+    """One track per timeline that has an episode. Raises InputError where none has."""
+    found = load_named(timelines, seed) if isinstance(timelines, str) else tuple(timelines)
+    chosen = part_indices(found, split, part) if indices is None else list(indices)
+    if len(chosen) != len(found):
+        raise InputError(f"indices are given for {len(chosen)} timelines, and here are {len(found)}")
+    tracks = []
+    for user, (timeline, opens) in enumerate(zip(found, chosen, strict=True)):
+        if len(opens) and not (np.min(opens) >= 0 and np.max(opens) < len(timeline)):
+            raise InputError(f"user {timeline.user!r}: indices lie outside 0..{len(timeline) - 1}")
+        first, last = episodes(timeline, episode, opens)
+        if not len(first):
+            continue
+        made = (
+            _named_observations(timelines, seed, user, size)
+            if isinstance(timelines, str)
+            else observations(timeline, size)
+        )
+        tracks.append(_track(timeline, costs, config, first, last, *made))
+    if not tracks:
+        raise InputError("there is no episode: no timeline has an open to predict in this part")
+    return tracks
+
+
+def _track(
+    timeline: Timeline,
+    model: CostModel,
+    config: WorldConfig,
+    first: np.ndarray,
+    last: np.ndarray,
+    candidates: np.ndarray,
+    features: np.ndarray,
+    moment: np.ndarray,
+) -> Track:
+    costs = model.arrays(timeline)
+    rules = kernel.rules(costs, config)
+    known = candidates >= 0
+    where = np.maximum(candidates, 0)
+    extra = np.stack(
+        [
+            rules.cost[where, kernel.MEMORY] / rules.budget,
+            np.clip((rules.cost[where, kernel.COLD] - rules.cost[where, kernel.WARM]) / 10.0, 0.0, 1.0),
+            np.ones(candidates.shape),
+        ],
+        axis=-1,
+    )
+    slate = np.concatenate([features, np.where(known[..., None], extra, 0.0)], axis=-1).astype(np.float32)
+    slate.flags.writeable = False
+    moment = moment.copy()
+    moment.flags.writeable = False
+    offsets, residents = stepper.warm_starts(timeline.target, rules.cost, rules.budget, rules.delays, first)
+    prewarms = config.max_picks * int((last - first).max())
+    book = kernel.Ledger(
+        np.full(prewarms, -1, np.int32),
+        np.zeros(prewarms, np.int8),
+        np.zeros(prewarms),
+        np.full(prewarms, np.nan),
+    )
+    return Track(
+        timeline=timeline,
+        candidates=candidates,
+        slate=slate,
+        moment=moment,
+        rules=rules,
+        state=kernel.new_state(len(costs), 2 * prewarms),
+        book=book,
+        place=np.full(len(costs), -1, np.int64),
+        first=first,
+        last=last,
+        offsets=offsets,
+        residents=residents,
+    )

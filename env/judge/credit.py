@@ -1,0 +1,128 @@
+"""What each plan of an episode was worth: the episode's reward, parted among its plans without remainder.
+
+The reward of a step of the environment says what happened in an interval, not who brought it about: a
+prewarm's hit comes minutes after the plan, the target that was evicted for it is missed hours later. Here
+a plan is credited with all that follows from it, and with nothing else:
+
+    credit(plan i) = record(plans up to i, then keeping still) - record(plans before i, then keeping still)
+
+Both worlds see the same recorded events, so the difference is exact. Summed over an episode the terms cancel
+in pairs and leave record(all plans) - record(no plans), the record of the accounting. In the words of
+reinforcement learning this is the reward shaped by a potential Phi, the future reward of keeping still in the
+world as it is, and it moves consequences to their causes, which is what makes them learnable.
+
+Such a shaping changes no optimal policy only if the discount stands in it, gamma * Phi(next) - Phi(now) (Ng,
+Harada and Russell 1999). Plain differences (`half_life_s` infinite, gamma = 1) may be summed and must not be
+discounted afterwards: that would pay for acting early. Whoever discounts says by how much here; the
+discounted sum of the credits is then the discounted record of all plans less that of no plans.
+
+The worlds are followed until they are the same again, at most to the end of the timeline that is given: cut
+it after the last event that may be looked at. What is unused there is wasted.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from env.errors import InputError
+from env.judge.cost import Costs, WorldConfig
+from env.judge.kernel import Ledger, _same, copy_state, finish, new_state, open_target, plan_prewarm, rules
+from env.judge.plans import N_FIELDS, Plans
+from env.timeline import Timeline
+
+
+@njit(cache=True)
+def _walk(s, a, b, r, book, t, target, delay, picks, first, last, alt_target, alt_delay, half_life, out):  # type: ignore[no-untyped-def]
+    n = len(t)
+    waste, acc = np.zeros(out.shape[2]), np.zeros(out.shape[2])
+    alt_picks = alt_target.shape[2]
+    own = (last - first) * picks
+    for i in range(last):
+        open_target(s, r, book, target[i], t[i], waste)
+        if i < first:
+            continue
+        d = i - first
+        for m in range(alt_target.shape[1]):
+            asked = 0
+            for k in range(alt_picks):
+                book.target[own + k] = alt_target[d, m, k]
+                book.outcome[own + k] = 0
+                asked += alt_target[d, m, k] >= 0
+            if asked == 0:
+                continue
+            copy_state(s, a)
+            copy_state(s, b)
+            acc[:] = 0.0
+            waste[:] = 0.0
+            for k in range(alt_picks):
+                if alt_target[d, m, k] >= 0:
+                    plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
+            for j in range(i, n):
+                # what happens between two events counts as of the first, where a plan is asked for
+                since = t[max(j - 1, i)] - t[i]
+                if j > i:
+                    open_target(a, r, book, target[j], t[j], acc)
+                    open_target(b, r, book, target[j], t[j], waste)
+                if j == n - 1:
+                    finish(a, r, book, acc)
+                    finish(b, r, book, waste)
+                out[d, m] += 0.5 ** (since / half_life) * (acc - waste)
+                acc[:] = 0.0
+                waste[:] = 0.0
+                settled = j > i
+                for k in range(own, own + alt_picks):
+                    if book.target[k] >= 0 and book.outcome[k] == 0:
+                        settled = False
+                if settled and _same(a, b):
+                    break
+        for k in range(picks):
+            number = d * picks + k
+            if book.target[number] >= 0:
+                book.outcome[number] = 0
+                plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
+
+
+def credits(
+    timeline: Timeline,
+    costs: Costs,
+    config: WorldConfig,
+    plans: Plans,
+    alternatives: Plans,
+    *,
+    first: int,
+    half_life_s: float = math.inf,
+) -> np.ndarray:
+    """What each alternative plan would have added at each decision of an episode: float64 [D, M, FIELDS].
+
+    plans: [D, K], the plans that were made after the events first..first + D - 1, in a world without earlier
+    prewarms. alternatives: [D, M, K]; put the plans themselves among them to have their credits. At decision
+    i the world's past is what `plans` made of it, and after i nothing more is asked for. half_life_s: what
+    comes that many seconds after the decision counts half; infinite: all counts the same.
+    Raises InputError for plans or a window that do not fit.
+    """
+    n, steps = len(timeline), len(plans)
+    if not (first >= 0 and first + steps <= n):
+        raise InputError(f"{steps} plans from event {first} on do not fit {n} events")
+    plans = plans.checked((steps,), len(costs), len(config.delays))
+    if alternatives.target.ndim != 3:
+        raise InputError(f"alternatives have shape {alternatives.target.shape}; expected ({steps}, M, K)")
+    several = alternatives.checked((steps, alternatives.target.shape[1]), len(costs), len(config.delays))
+    picks, more = plans.target.shape[1], several.target.shape[2]
+    size = steps * picks + more
+    book = Ledger(
+        np.concatenate([plans.target.reshape(-1), np.full(more, -1, np.int32)]),
+        np.zeros(size, np.int8),
+        np.zeros(size),
+        np.zeros(size),
+    )
+    states = [new_state(len(costs), 2 * size) for _ in range(3)]
+    out = np.zeros((steps, several.target.shape[1], N_FIELDS))
+    now, done, undone = states
+    _walk(
+        now, done, undone, rules(costs, config), book, timeline.t, timeline.target, plans.delay.reshape(-1),
+        picks, first, first + steps, several.target, several.delay, half_life_s, out,
+    )  # fmt: skip
+    return out

@@ -1,0 +1,118 @@
+"""Replay rankings under a threshold: the planner's choice is made inside the judge's own compiled loop.
+
+What a planner may ask for depends on what is warm, and that depends on what it asked for before; so
+choosing and judging cannot be two passes. The accounting is `env.judge.kernel`'s own functions; this file only
+walks the ranked list after every event, leaves out what is resident (warm or loading), and stops at K.
+Replaying the plans that it chose through `env.judge.kernel.replay` gives the same records bit for bit (tested).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from env.judge.cost import Costs, WorldConfig
+from env.judge.kernel import Ledger, copy_state, finish, new_state, open_target, plan_prewarm, rules
+from env.judge.plans import N_FIELDS, Outcomes
+from env.ranking import Ranking
+from env.timeline import Timeline
+
+
+@njit(cache=True)
+def _sweep(  # type: ignore[no-untyped-def]
+    past, s, r, book, t, target, listed, probability, thresholds, picks, delay, start, stop, table
+):
+    scratch = np.zeros(table.shape[2])
+    for j in range(start):
+        open_target(past, r, book, target[j], t[j], scratch)
+    for q in range(len(thresholds)):
+        copy_state(past, s)
+        book.target[:] = -1
+        book.outcome[:] = 0
+        book.mb_s[:] = 0.0
+        book.lead[:] = np.nan
+        for d in range(stop - start):
+            i = start - 1 + d
+            asked = 0
+            for k in range(listed.shape[1]):
+                x = listed[d, k]
+                if x < 0 or probability[d, k] < thresholds[q] or s.link[x, 0] >= 0:
+                    continue
+                number = d * picks + asked
+                book.target[number] = x
+                plan_prewarm(s, r, book, number, delay, t[i], table[q, d])
+                asked += 1
+                if asked == picks:
+                    break
+            open_target(s, r, book, target[i + 1], t[i + 1], table[q, d])
+        scratch[:] = 0.0
+        finish(s, r, book, scratch)
+        table[q, stop - start - 1] += scratch
+
+
+def sweep(
+    timeline: Timeline,
+    costs: Costs,
+    config: WorldConfig,
+    ranking: Ranking,
+    thresholds: np.ndarray,
+    *,
+    start: int,
+    stop: int,
+    delay: int = 0,
+) -> np.ndarray:
+    """Records of opens start..stop-1 under each threshold: float64 [len(thresholds), stop - start,
+    len(env.judge.plans.FIELDS)]. ranking: of decisions start-1..stop-2, so start >= 1."""
+    table, _ = _run(timeline, costs, config, ranking, np.asarray(thresholds, np.float64), start, stop, delay)
+    return table
+
+
+def replay_ranked(
+    timeline: Timeline,
+    costs: Costs,
+    config: WorldConfig,
+    ranking: Ranking,
+    threshold: float,
+    *,
+    start: int,
+    stop: int,
+    delay: int = 0,
+) -> tuple[Outcomes, np.ndarray]:
+    """Outcomes over the whole timeline (zero outside the window) and the targets that were prewarmed,
+    int32 [n, K], by decision."""
+    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop, delay)
+    n, k = len(timeline), config.max_picks
+    records, outcome = np.zeros((n, N_FIELDS)), np.zeros((n, k), np.int8)
+    mb_s, lead, chosen = np.zeros((n, k)), np.full((n, k), np.nan), np.full((n, k), -1, np.int32)
+    records[start:stop] = table[0]
+    rows = slice(start - 1, stop - 1)
+    outcome[rows], mb_s[rows] = book.outcome.reshape(-1, k), book.mb_s.reshape(-1, k)
+    lead[rows], chosen[rows] = book.lead.reshape(-1, k), book.target.reshape(-1, k)
+    return Outcomes(records, outcome, mb_s, lead, start, stop), chosen
+
+
+def _run(
+    timeline: Timeline,
+    costs: Costs,
+    config: WorldConfig,
+    ranking: Ranking,
+    thresholds: np.ndarray,
+    start: int,
+    stop: int,
+    delay: int,
+) -> tuple[np.ndarray, Ledger]:
+    if not 1 <= start < stop <= len(timeline) or len(ranking) != stop - start:
+        raise ValueError(
+            f"window {start}..{stop} with {len(ranking)} rankings does not fit {len(timeline)} events"
+        )
+    size = (stop - start) * config.max_picks
+    book = Ledger(np.full(size, -1, np.int32), np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan))
+    past, state = (new_state(len(costs), 2 * size) for _ in range(2))
+    table = np.zeros((len(thresholds), stop - start, N_FIELDS))
+    _sweep(
+        past, state, rules(costs, config), book, timeline.t, timeline.target,
+        np.ascontiguousarray(ranking.targets, np.int32),
+        np.ascontiguousarray(ranking.probability, np.float64),
+        thresholds, config.max_picks, float(config.delays[delay]), start, stop, table,
+    )  # fmt: skip
+    return table, book

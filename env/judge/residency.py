@@ -1,0 +1,58 @@
+"""What is in memory at each decision, under given plans: the judge's own walk, looked at from outside."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from env.judge.cost import Costs, WorldConfig
+from env.judge.kernel import USED, Ledger, State, new_state, open_target, plan_prewarm, rules
+from env.judge.plans import N_FIELDS, Plans
+from env.timeline import Timeline
+
+
+@njit(cache=True)
+def _walk(s, r, book, t, target, delay, picks, first, last, candidates, warm, free):  # type: ignore[no-untyped-def]
+    record = np.zeros(N_FIELDS)
+    for i in range(last + 1):
+        open_target(s, r, book, target[i], t[i], record)
+        if i >= first:
+            free[i - first] = 1.0 - s.reg[USED] / r.budget
+            for c in range(candidates.shape[1]):
+                x = candidates[i, c]
+                if x >= 0 and s.link[x, 0] >= 0:
+                    warm[i - first, c] = 1 if s.when[x, 1] <= t[i] else 2
+            for k in range(picks):
+                number = (i - first) * picks + k
+                if book.target[number] >= 0:
+                    plan_prewarm(s, r, book, number, delay[number], t[i], record)
+
+
+def residency(
+    timeline: Timeline,
+    candidates: np.ndarray,
+    costs: Costs,
+    config: WorldConfig,
+    plans: Plans,
+    first: int,
+    last: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is resident right after each of the events first..last, before that event's plan acts.
+
+    candidates: int32 [n, size], the slates. plans: of the decisions first..last, [last - first + 1, K].
+    Returns (warm int8 [D, size]: 0 cold, 1 warm, 2 loading; free float64 [D], share of the budget).
+    """
+    rows, picks = plans.target.shape
+    size = rows * picks
+    book = Ledger(
+        np.ascontiguousarray(plans.target, np.int32).ravel(),
+        np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan),
+    )  # fmt: skip
+    state: State = new_state(len(costs), 2 * size)
+    delays = np.asarray(config.delays, np.float64)[plans.delay.ravel()]
+    warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
+    _walk(
+        state, rules(costs, config), book, timeline.t, timeline.target, delays, picks, first, last,
+        candidates, warm, free,
+    )  # fmt: skip
+    return warm, free

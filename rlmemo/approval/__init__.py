@@ -1,0 +1,1 @@
+"""What people approve of, learned from their ratings."""

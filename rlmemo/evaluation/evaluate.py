@@ -1,0 +1,579 @@
+"""One judgement for everybody: all metrics of DESIGN section 9 for a list of policies on a split.
+
+The benchmark, the trainers' reports and the dashboard call `evaluate`, so a number means the same
+wherever it stands. Policies are fitted on the training part, planners are tuned on the validation part,
+and the test part is looked at once. All intervals come from the same draws of sessions; differences are
+paired on the same events.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from env.ranking import Ranking, decisions
+from env.splits import Split, sessions
+from env.timeline import Timeline
+from rlmemo.errors import InputError
+from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
+from rlmemo.evaluation.delays import Delays, past_shares
+from rlmemo.evaluation.metrics import (
+    Calibration,
+    Opens,
+    calibration,
+    listed_calibration,
+    new_target_auc,
+    none_calibration,
+    places,
+    prewarm_metrics,
+    rank_scores,
+    ranking_metrics,
+    timing_metrics,
+)
+from rlmemo.policies.planners import (
+    THRESHOLDS,
+    Window,
+    replay_planned,
+    replay_threshold,
+    sweep_windows,
+    tune_threshold,
+)
+from rlmemo.policies.protocol import PlanningPolicy, Policy, stream_of
+
+if TYPE_CHECKING:
+    from env.judge.cost import CostModel, WorldConfig
+    from env.judge.plans import Outcomes
+    from reward import Reward
+
+BUDGETS = (2.0, 4.0, 8.0, 16.0)
+PAIRED = ("hr@1", "hr@5", "mrr@5", "hit_rate", "saved_seconds_per_open", "reward_per_open")
+COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
+ORACLE = "oracle"
+BOUNDS = ("none", ORACLE)
+"""Policies that nobody expects anything of."""
+Progress = Callable[[str, int, int], None]
+"""Called as progress(what, done, total)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the judge is set: everything that a stated number depends on, besides data and split.
+
+    budget: memory in typical (median) targets for the main numbers; budgets: those of the comparison.
+    """
+
+    cost: str = "desktop"
+    budget: float = 8.0
+    budgets: tuple[float, ...] = BUDGETS
+    max_picks: int = 3
+    ttl_s: float = 1800.0
+    reward: str = "net_seconds"
+    seed: int = 0
+    replicates: int = REPLICATES
+    latency_decisions: int = 60
+
+    def world(self, budget: float | None = None) -> WorldConfig:
+        """The world's rules under the main budget, or another."""
+        from env.judge.cost import WorldConfig
+
+        return WorldConfig(
+            budget_targets=self.budget if budget is None else budget,
+            max_picks=self.max_picks,
+            ttl_s=self.ttl_s,
+        )
+
+
+@dataclass
+class Judged:
+    """What was found for one policy.
+
+    curve: one row per threshold of `THRESHOLDS` at the main budget: prewarms, wasted, hits, pollution
+    (all per open), saved seconds and reward per open; threshold: the one that validation chose, NaN for
+    a policy that plans by itself. budgets: reward and saved seconds per open by budget.
+    """
+
+    name: str
+    metrics: dict[str, Estimate]
+    note: str = ""
+    threshold: float = float("nan")
+    curve: dict[str, np.ndarray] = field(default_factory=dict)
+    budgets: dict[float, dict[str, Estimate]] = field(default_factory=dict)
+    terms: dict[str, Estimate] = field(default_factory=dict)
+    """The reward per open by term, weighted: they add up to `reward_per_open`."""
+    calibration: Calibration | None = None
+    calibration_all: Calibration | None = None
+    """Of every listed target."""
+    calibration_none: Calibration | None = None
+    delays: Delays | None = None
+    per_user: dict[str, float] = field(default_factory=dict)
+    per_event: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class Evaluation:
+    """The whole result. differences[name][metric] = (the counting policy compared with, estimate)."""
+
+    timelines: str
+    split: str
+    collapsed: bool
+    synthetic: bool
+    setting: Setting
+    n_events: int
+    n_users: int
+    policies: dict[str, Judged]
+    differences: dict[str, dict[str, tuple[str, Estimate]]]
+    user_events: dict[str, int]
+    notes: list[str]
+    unseen: float = 0.0
+    """Share of test events whose target was never seen before: a miss for every policy but the oracle."""
+    seconds: float = 0.0
+    against_gbdt: dict[str, dict[str, tuple[str, Estimate]]] = field(default_factory=dict)
+    """As `differences`, against the gradient-boosted ranker where it is among the policies."""
+
+    def as_json(self) -> dict[str, object]:
+        """The contract of DESIGN section 8, with the setting, curves, budgets and differences beside it."""
+        return {
+            "timelines": self.timelines,
+            "split": self.split,
+            "collapsed": self.collapsed,
+            "n_events": self.n_events,
+            "seed": self.setting.seed,
+            "policies": {
+                name: {metric: estimate.as_json() for metric, estimate in judged.metrics.items()}
+                for name, judged in self.policies.items()
+            },
+            "synthetic": self.synthetic,
+            "n_users": self.n_users,
+            "unseen": self.unseen,
+            "setting": {
+                "cost": self.setting.cost,
+                "budget_targets": self.setting.budget,
+                "max_picks": self.setting.max_picks,
+                "ttl_s": self.setting.ttl_s,
+                "reward": self.setting.reward,
+                "replicates": self.setting.replicates,
+            },
+            "thresholds": {n: _finite(j.threshold) for n, j in self.policies.items()},
+            "budgets": {
+                n: {f"{b:g}": {m: e.as_json() for m, e in by.items()} for b, by in j.budgets.items()}
+                for n, j in self.policies.items()
+            },
+            "curves": {
+                n: {"threshold": list(THRESHOLDS), **{k: v.tolist() for k, v in j.curve.items()}}
+                for n, j in self.policies.items()
+                if j.curve
+            },
+            **{
+                key: {
+                    n: {m: {"against": against, **e.as_json()} for m, (against, e) in by.items()}
+                    for n, by in found.items()
+                }
+                for key, found in (("differences", self.differences), ("against_gbdt", self.against_gbdt))
+            },
+            "reward_terms": {
+                n: {term: e.as_json() for term, e in j.terms.items()} for n, j in self.policies.items()
+            },
+            "reliability": {
+                n: {
+                    what: {
+                        "predicted": c.predicted.tolist(),
+                        "observed": c.observed.tolist(),
+                        "size": c.size.tolist(),
+                    }
+                    for what, c in (
+                        ("first", j.calibration),
+                        ("all", j.calibration_all),
+                        ("none", j.calibration_none),
+                    )
+                    if c is not None
+                }
+                for n, j in self.policies.items()
+                if j.calibration is not None
+            },
+            "delays": {n: j.delays.as_json() for n, j in self.policies.items() if j.delays is not None},
+            "hr@1_per_user": {n: j.per_user for n, j in self.policies.items() if j.per_user},
+            "notes": self.notes,
+        }
+
+
+def evaluate(
+    policies: Sequence[Policy],
+    timelines: Sequence[Timeline],
+    split: Split | Sequence[Split],
+    *,
+    name: str = "timelines",
+    synthetic: bool = False,
+    setting: Setting | None = None,
+    cost: CostModel | str | None = None,
+    fit: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge `policies` on the test part of `split` (several splits are folds, joined: leave one user out).
+
+    A policy called `oracle` gives the upper bound that `oracle_share` is a share of; without it the
+    bound is computed all the same. cost overrides `setting.cost` with a measured model. With fit=False
+    policies are taken as they are. Raises InputError where there is nothing to test on.
+    """
+    from env.judge.cost import cost_model
+    from reward import parse_reward
+
+    setting = setting or Setting()
+    model = cost_model(cost if cost is not None else setting.cost)
+    reward = parse_reward(setting.reward)
+    folds = [split] if isinstance(split, Split) else list(split)
+    began = time.perf_counter()
+    run = _Run(timelines, folds, setting, model, reward)
+    if run.n_events == 0:
+        raise InputError(
+            f"{name}: the test part of split {folds[0].name} is empty; record more events, "
+            "or choose another --split"
+        )
+    steps = len(policies) + 1
+    if progress:
+        progress("oracle", 0, steps)
+    bound = run.oracle()
+    judged: dict[str, Judged] = {}
+    for k, policy in enumerate(policies):
+        if progress:
+            progress(policy.name, k + 1, steps)
+        label = policy.name
+        while label in judged:
+            label += "'"
+        judged[label] = run.judge(policy, bound, fit=fit)
+    if progress:
+        progress("done", steps, steps)
+    why = run.why_still(judged)
+    notes = [j.note for j in judged.values() if j.note] + why + run.notes
+    return Evaluation(
+        timelines=name,
+        split=folds[0].name.split(":")[0],
+        collapsed=all(t.collapsed for t in timelines),
+        synthetic=synthetic,
+        setting=setting,
+        n_events=run.n_events,
+        n_users=len({u for u, _, _ in run.parts}),
+        policies=judged,
+        differences=_differences(judged, run.draws, COUNTING),
+        against_gbdt=_differences(judged, run.draws, ("gbdt",)),
+        user_events=run.user_events(),
+        notes=notes,
+        unseen=run.unseen(),
+        seconds=time.perf_counter() - began,
+    )
+
+
+class _Run:
+    """The test events of all folds, laid out once: (timeline number, start, stop) per part."""
+
+    def __init__(
+        self,
+        timelines: Sequence[Timeline],
+        folds: Sequence[Split],
+        setting: Setting,
+        model: CostModel,
+        reward: Reward,
+    ) -> None:
+        self.timelines, self.folds, self.setting, self.reward = timelines, folds, setting, reward
+        self.costs = [model.arrays(t) for t in timelines]
+        self.notes: list[str] = []
+        self.parts = [
+            (u, *_window(fold.test[u]))
+            for fold in folds
+            for u in range(len(timelines))
+            if len(decisions(fold.test[u]))
+        ]
+        groups, users = session_groups([sessions(timelines[u])[a:b] for u, a, b in self.parts])
+        self.n_events = len(groups)
+        self.answers = _join([timelines[u].target[a:b] for u, a, b in self.parts])
+        self.gaps = _join([np.diff(timelines[u].t)[a - 1 : b - 1] for u, a, b in self.parts])
+        self.users = users
+        self.new = _join([_first_opens(timelines[u])[a:b] for u, a, b in self.parts])
+        self.draws = Draws(groups, users, seed=setting.seed, replicates=setting.replicates)
+
+    def why_still(self, judged: dict[str, Judged]) -> list[str]:
+        """Why policies never prewarm, where some do not; their notes say that they do not."""
+        from rlmemo.evaluation.gain import gain
+
+        still = [
+            name for name, j in judged.items()
+            if name not in BOUNDS and not j.metrics["prewarms_per_open"].value
+        ]  # fmt: skip
+        for name in still:
+            if judged[name].note:
+                judged[name].note += ", and never prewarms"
+        parts = [(self.timelines[u], self.costs[u], a, b) for u, a, b in self.parts]
+        nothing = gain(parts, self.setting.world()).why_nothing()
+        if nothing or not still:
+            return [nothing] if nothing else []
+        said = "keeping still was worth most on the validation part; in less memory more is cold"
+        return [f"never prewarms: {', '.join(still)}: {said}: try --budget {self.setting.budget / 2:g}"]
+
+    def user_events(self) -> dict[str, int]:
+        return {self.timelines[u].user: b - a for u, a, b in self.parts}
+
+    def unseen(self) -> float:
+        return float(np.sum(self.new)) / max(1, self.n_events)
+
+    def oracle(self) -> dict[float, np.ndarray]:
+        """What the clairvoyant bound saves at each test open, float64 [n], by budget."""
+        from rlmemo.policies.oracle import bound_per_open
+
+        budgets = {*self.setting.budgets, self.setting.budget}
+        return {
+            budget: _join(
+                [
+                    bound_per_open(self.timelines[u], self.costs[u], self.setting.world(budget), a, b)
+                    for u, a, b in self.parts
+                ]
+            )
+            for budget in sorted(budgets)
+        }
+
+    def judge(self, policy: Policy, bound: dict[float, np.ndarray], *, fit: bool) -> Judged:
+        setting = self.setting
+        rankings: list[Ranking] = []
+        outcomes: dict[float, list[Outcomes]] = {b: [] for b in {*setting.budgets, setting.budget}}
+        chosen: list[float] = []
+        curve: np.ndarray | float = 0.0
+        seconds = 0.0
+        latency: list[float] = []
+        plans_itself = isinstance(policy, PlanningPolicy)
+        for fold in self.folds:
+            if fit:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # said as the policy's note instead
+                    policy.fit(self.timelines, fold, seed=setting.seed)
+            tuning = [] if plans_itself else self._validation(policy, fold)
+            test = []
+            for u, timeline in enumerate(self.timelines):
+                if len(decisions(fold.test[u])) == 0:
+                    continue
+                a, b = _window(fold.test[u])
+                started = time.perf_counter()
+                ranking = policy.rank(timeline, np.arange(a - 1, b - 1, dtype=np.int64))
+                seconds += time.perf_counter() - started
+                if not latency:
+                    latency = self._latency(policy, timeline, a, b)
+                rankings.append(ranking)
+                test.append(Window(timeline, self.costs[u], a, b, ranking))
+            for budget, found in outcomes.items():
+                world = setting.world(budget)
+                if isinstance(policy, PlanningPolicy):
+                    for w in test:
+                        planned = policy.plan(w.timeline, w.indices, w.costs, world, seed=setting.seed)
+                        found.append(replay_planned(w, world, planned))
+                    continue
+                threshold = tune_threshold(tuning, world, self.reward)
+                if budget == setting.budget:
+                    chosen.append(threshold)
+                found.extend(replay_threshold(w, world, threshold)[0] for w in test)
+            if any((w.ranking.targets >= 0).any() for w in test):
+                curve = curve + sweep_windows(test, setting.world())
+        ranking = Ranking.join(rankings)
+        judged = Judged(policy.name, {}, note=getattr(policy, "note", ""))
+        judged.threshold = float(np.median(chosen)) if chosen else float("nan")
+        if (ranking.targets >= 0).any():
+            place = places(ranking, self.answers)
+            judged.metrics |= ranking_metrics(ranking, self.answers, self.draws)
+            judged.metrics["new_auc"] = new_target_auc(ranking, self.new, self.draws)
+            judged.metrics |= timing_metrics(ranking, self.answers, self.gaps, self.draws)
+            judged.calibration = calibration(ranking, self.answers, self.draws)
+            if ranking.when is not None:
+                edges = ranking.when_edges_s
+                judged.delays, found_when = Delays.judge(
+                    ranking.when, edges, self.gaps, self._past_delays(edges), self.draws
+                )
+                judged.metrics |= found_when
+            judged.calibration_all = listed_calibration(ranking, self.answers, self.draws)
+            judged.calibration_none = none_calibration(ranking, self.answers, self.draws)
+            judged.per_user = {
+                self.timelines[u].user: float((place[self.users == k] == 0).mean())
+                for k, (u, _, _) in enumerate(self.parts)
+            }
+            judged.curve = self._curve(np.asarray(curve))
+            judged.per_event = {k: score for k, score in rank_scores(place).items() if k in PAIRED}
+        for budget, found in sorted(outcomes.items()):
+            opens = self._opens(found)
+            if budget in setting.budgets:
+                share = self.draws.ratio(opens.saved_s, bound[budget])
+                judged.budgets[budget] = {
+                    "reward_per_open": self.draws.ratio(opens.reward),
+                    "saved_seconds_per_open": self.draws.ratio(opens.saved_s),
+                    "oracle_share": share,
+                }
+            if budget == setting.budget:
+                judged.metrics |= prewarm_metrics(opens, self.draws, bound[budget])
+                judged.terms = self._terms(found)
+                judged.per_event |= {
+                    "hit_rate": opens.hit,
+                    "saved_seconds_per_open": opens.saved_s,
+                    "reward_per_open": opens.reward,
+                }
+        judged.metrics |= _cost_metrics(self.n_events, seconds, latency, setting.seed, self.draws.tell())
+        return judged
+
+    def _past_delays(self, edges: tuple[float, ...]) -> np.ndarray:
+        """What a count says of each test event's gap, float64 [n, B]: of the gaps in the training and
+        validation part of the fold that tests it, the user's own and everybody's."""
+        rows = []
+        for fold in self.folds:
+            gaps = [
+                np.diff(x.t)[decisions(np.concatenate([fold.train[u], fold.validation[u]]))]
+                for u, x in enumerate(self.timelines)
+            ]
+            for u in range(len(self.timelines)):
+                n = len(decisions(fold.test[u]))
+                rows.append(np.tile(past_shares(gaps[u], _join(gaps), edges), (n, 1)))
+        return np.concatenate(rows)
+
+    def _validation(self, policy: Policy, fold: Split) -> list[Window]:
+        windows = []
+        for u, timeline in enumerate(self.timelines):
+            if len(decisions(fold.validation[u])):
+                a, b = _window(fold.validation[u])
+                ranking = policy.rank(timeline, np.arange(a - 1, b - 1, dtype=np.int64))
+                windows.append(Window(timeline, self.costs[u], a, b, ranking))
+        return windows
+
+    def _latency(self, policy: Policy, timeline: Timeline, a: int, b: int) -> list[float]:
+        """Milliseconds of single decisions, one after another, the first one (start-up) left out."""
+        ask = stream_of(policy, timeline)
+        ask(a - 1)
+        found = []
+        for i in range(a, min(b - 1, a + self.setting.latency_decisions)):
+            started = time.perf_counter()
+            ask(i)
+            found.append(1000.0 * (time.perf_counter() - started))
+        return found
+
+    def _opens(self, found: Sequence[Outcomes]) -> Opens:
+        return Opens.join([_opens_of(o, self.reward) for o in found])
+
+    def _terms(self, found: Sequence[Outcomes]) -> dict[str, Estimate]:
+        parts = [(self.reward.parts(o), o) for o in found]
+        return {
+            term: self.draws.ratio(
+                _join([np.broadcast_to(p[term], len(o.table))[o.start : o.stop] for p, o in parts])
+            )
+            for term, _ in self.reward.terms
+        }
+
+    def _curve(self, totals: np.ndarray) -> dict[str, np.ndarray]:
+        from env.judge.plans import FIELDS
+
+        n = max(self.n_events, 1)
+        column = {name: totals[:, k] / n for k, name in enumerate(FIELDS)}
+        return {
+            "prewarms_per_open": column["planned"],
+            "wasted_per_open": column["wasted"],
+            "hit_rate": column["hit"],
+            "pollution_rate": column["pollution"],
+            "wasted_mb_minutes_per_open": column["wasted_mb_s"] / 60.0,
+            "saved_seconds_per_open": column["saved_s"],
+            "reward_per_open": totals @ self.reward.weights(FIELDS) / n,
+        }
+
+
+def _opens_of(outcomes: Outcomes, reward: Reward) -> Opens:
+    from env.judge.plans import HIT, LATE, NONE, REDUNDANT, WASTED
+
+    a, b = outcomes.start, outcomes.stop
+    outcome = outcomes.outcome[a - 1 : b - 1]
+    lead = outcomes.lead_s[a - 1 : b - 1]
+    used = (outcome == HIT) | (outcome == LATE)
+    return Opens(
+        base_wait_s=outcomes.base_wait_s[a:b],
+        wait_s=outcomes.wait_s[a:b],
+        saved_s=outcomes.saved_s[a:b],
+        hit=outcomes.hit[a:b],
+        late=outcomes.late[a:b],
+        pollution=outcomes.pollution[a:b],
+        prewarms=(outcome != NONE).sum(axis=1).astype(np.float64),
+        wasted=(outcome == WASTED).sum(axis=1).astype(np.float64),
+        redundant=(outcome == REDUNDANT).sum(axis=1).astype(np.float64),
+        wasted_mb_s=outcomes.wasted_prewarm_mb_s[a - 1 : b - 1].sum(axis=1),
+        planned=(outcome != NONE).any(axis=1).astype(np.float64),
+        reward=np.broadcast_to(reward.per_open(outcomes), len(outcomes.table))[a:b].astype(np.float64),
+        lead_s=lead[used],
+        lead_open=np.nonzero(used)[0],
+    )
+
+
+def _differences(
+    judged: dict[str, Judged], draws: Draws, others: Sequence[str]
+) -> dict[str, dict[str, tuple[str, Estimate]]]:
+    """Every policy against the best of `others` in each metric, paired on the same events."""
+    out: dict[str, dict[str, tuple[str, Estimate]]] = {name: {} for name in judged}
+    for metric in PAIRED:
+        counting = [
+            (judged[c].per_event[metric].mean(), c)
+            for c in others
+            if c in judged and metric in judged[c].per_event
+        ]
+        if not counting:
+            continue
+        best = max(counting)[1]
+        for name, one in judged.items():
+            if name != best and metric in one.per_event:
+                estimate = draws.difference(one.per_event[metric], judged[best].per_event[metric])
+                out[name][metric] = (best, estimate)
+    return out
+
+
+def _cost_metrics(
+    n: int, seconds: float, latency: Sequence[float], seed: int, bounded: bool
+) -> dict[str, Estimate]:
+    """bounded: whether there are intervals at all; those of single decisions are no exception."""
+    ms = np.array(latency) if len(latency) else np.full(1, np.nan)
+    drawn = np.random.default_rng(seed).choice(ms, (200, len(ms)))
+
+    def quantile(q: float) -> Estimate:
+        value = float(np.quantile(ms, q))
+        return interval(value, np.quantile(drawn, q, axis=1)) if bounded and len(ms) > 1 else Estimate(value)
+
+    return {
+        "decisions_per_second": Estimate(n / max(seconds, 1e-9)),
+        "p50_ms": quantile(0.5),
+        "p95_ms": quantile(0.95),
+        "peak_rss_mb": Estimate(peak_rss_mb()),
+    }
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process so far, MB; NaN on Windows, which does not tell it this way."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
+
+
+def _window(events: np.ndarray) -> tuple[int, int]:
+    """First and one past the last event of a part, which must have no gaps."""
+    events = np.asarray(events)[np.asarray(events) > 0]
+    a, b = int(events[0]), int(events[-1]) + 1
+    if b - a != len(events):
+        raise InputError("the events of a part must follow each other without gaps")
+    return a, b
+
+
+def _first_opens(timeline: Timeline) -> np.ndarray:
+    """bool [n], whether each event is the first opening of its target."""
+    first = np.zeros(len(timeline), bool)
+    first[np.unique(timeline.target, return_index=True)[1]] = True
+    return first
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(arrays) if arrays else np.zeros(0)
+
+
+def _finite(x: float) -> float | None:
+    return x if np.isfinite(x) else None

@@ -1,0 +1,113 @@
+"""What prewarming would have saved a person lately: a policy replayed over the last days of a timeline.
+
+A classical policy's threshold is tuned on the time before those days, so that they are judged as they would
+have been lived; a run plans as it chose to on its own validation part. Whether a run had learned from these
+very days is another question: `rlmemo.runs.learned_days`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from env.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What came of the days, open by open. t: float64 [opens], unix seconds; table: float64 [opens,
+    len(env.judge.plans.FIELDS)], the judge's records. nothing: why nothing could be saved, if so."""
+
+    policy: str
+    t: np.ndarray
+    table: np.ndarray
+    nothing: str | None = None
+
+    def _sum(self, name: str) -> float:
+        from env.judge.plans import FIELDS
+
+        return float(self.table[:, FIELDS.index(name)].sum())
+
+    def after(self, t: float) -> Saved:
+        """The opens later than `t` alone."""
+        return Saved(self.policy, self.t[self.t > t], self.table[self.t > t], self.nothing)
+
+    @property
+    def opens(self) -> int:
+        return len(self.t)
+
+    @property
+    def waited_s(self) -> float:
+        """Waiting without prewarming, seconds."""
+        return self._sum("base_wait_s")
+
+    @property
+    def saved_s(self) -> float:
+        """Seconds of it that prewarming would have spared; below zero where it would have added some."""
+        return self._sum("saved_s")
+
+    @property
+    def prewarms(self) -> int:
+        return int(self._sum("planned"))
+
+    @property
+    def hits(self) -> int:
+        return int(self._sum("hit"))
+
+    @property
+    def wasted(self) -> int:
+        return int(self._sum("wasted"))
+
+    @property
+    def wasted_mb_min(self) -> float:
+        """Memory held for nothing, MB x minutes."""
+        return self._sum("wasted_mb_s") / 60.0
+
+
+def would_have_saved(
+    timeline: Timeline, *, days: float = 7, policy: str = "backoff3", cost: str = "desktop"
+) -> Saved | None:
+    """Replay the last `days` days of a collapsed timeline; None where there is too little before them.
+
+    policy: a classical policy by name, or the folder of a run. Every plan is made from what was opened up to
+    then. Raises InputError for a run that cannot be read.
+    """
+    from env.judge.cost import WorldConfig, cost_model
+    from env.ranking import Ranking
+    from reward import parse_reward
+    from rlmemo.evaluation.gain import gain
+    from rlmemo.policies.planners import Window, replay_planned, replay_threshold, tune_threshold
+    from rlmemo.policies.protocol import PlanningPolicy
+    from rlmemo.policies.registry import make_policy
+
+    n = len(timeline)
+    start = int(np.searchsorted(timeline.t, timeline.t[-1] - days * 86400.0, side="right")) if n else 0
+    if start < 50 or n - start < 2:
+        return None
+    asked, costs, world = make_policy(policy), cost_model(cost).arrays(timeline), WorldConfig()
+
+    def window(first: int, stop: int) -> Window:
+        ranking = asked.rank(timeline, np.arange(first - 1, stop - 1, dtype=np.int64))
+        return Window(timeline, costs, first, stop, ranking)
+
+    if isinstance(asked, PlanningPolicy):
+        week = Window(timeline, costs, start, n, Ranking.empty(n - start))
+        outcomes = replay_planned(week, world, asked.plan(timeline, week.indices, costs, world))
+    else:
+        threshold = _threshold_of(Path(policy))
+        if threshold is None:
+            threshold = tune_threshold([window(start // 2, start)], world, parse_reward("net_seconds"))
+        outcomes, _ = replay_threshold(window(start, n), world, threshold)
+    nothing = gain([(timeline, costs, start, n)], world).reason()
+    return Saved(policy, timeline.t[start:n], outcomes.table[start:n], nothing)
+
+
+def _threshold_of(run: Path) -> float | None:
+    """The threshold that a run chose on its validation part; None where `run` is none, or did not say."""
+    try:
+        return float(json.loads((run / "adapter" / "plan.json").read_text(encoding="utf-8"))["threshold"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,159 @@
+"""GRPO and RLOO, TRL's own: several plans of one state, each judged against the others of that state.
+
+A state is a decision of the training part in the no-prewarm world; each of its plans is scored exactly by
+forking that world, as the preferences of DPO are (`rlmemo.learning.pairs`). There are no episodes, so what a
+plan does to later plans is not seen. Sampled and scored under the mask of a plan, as PPO is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from reward import Reward
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.grammar import pickable, plan_log_probs
+from rlmemo.learning.nothing import SAME, NoSignal, no_signal
+from rlmemo.learning.pairs import Picks, score
+from rlmemo.learning.ratings_used import Feedback, with_ratings
+from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.learning.training_data import States, TrainingData, prompts
+from rlmemo.model import slots
+from rlmemo.model.ask import sample_plans
+from rlmemo.runs.folder import RunFolder
+
+
+class _Masked:
+    """What both trainers need: plans are sampled, and looked at, under their mask."""
+
+    picks: int
+    draws: int
+    accelerator: Any
+    model: Any
+    state: Any
+    temperature: float
+
+    def _tokenize_prompts(self, texts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [[slots.ID[word] for word in text.split()] for text in texts], None, {}
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> Any:
+        asked = np.array(prompt_ids, np.int64)
+        rng = np.random.default_rng([self.draws, self.state.global_step])
+        model = self.accelerator.unwrap_model(self.model)
+        inner = model.get_base_model()
+        said = sample_plans(inner, asked, pickable(asked), self.picks, self.temperature, rng)
+        plans = [slots.plan_ids(_picks(p, d)) for p, d in zip(said.place, said.delay, strict=True)]
+        return (plans, None) if isinstance(self, GRPOTrainer) else plans
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int,
+        batch_size: int | None = None, compute_entropy: bool = False, **_: Any,
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
+        model = self.accelerator.unwrap_model(model)
+        parts = [
+            plan_log_probs(model, ids[:, :-logits_to_keep], ids[:, -logits_to_keep:], self.picks)
+            for ids in input_ids.split(batch_size or len(input_ids))
+        ]
+        said, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
+        return said, entropy if compute_entropy else None, None
+
+
+class MaskedGRPO(_Masked, GRPOTrainer):
+    """TRL's GRPOTrainer under the mask of a plan."""
+
+
+class MaskedRLOO(_Masked, RLOOTrainer):
+    """TRL's RLOOTrainer under the mask of a plan."""
+
+
+def run_groups(
+    method: str,
+    config: TrainConfig,
+    folder: RunFolder,
+    ground: TrainingData,
+    states: States,
+    reward: Reward,
+    adapter: Path,
+    base: tuple[Any, Any],
+    interrupt: Interrupt,
+    progress: Progress,
+    feedback: Feedback | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Train the saved adapter with `method` ("grpo" or "rloo") on at most `group_states` of the states;
+    (peft model, what was found). Raises NoSignal where no two plans of a state differed in what they were
+    worth."""
+    from datasets import Dataset
+
+    from rlmemo.learning.adapters import trainable
+
+    hush_libraries()
+    model, tokenizer = base
+    tokenizer.padding_side = "left"
+    chosen = np.random.default_rng([config.seed, 7]).permutation(len(states))[: config.group_states]
+    per_update = config.group_batch // config.group_plans
+    chosen = np.sort(chosen[: max(per_update, len(chosen) // per_update * per_update)])
+    chosen = np.resize(chosen, max(per_update, len(chosen)))  # too few states for one update: some twice
+    states = states[chosen]
+    rows = Dataset.from_dict(
+        {"prompt": [slots.text_of(p) for p in prompts(ground, states)], "state": list(range(len(states)))}
+    )
+
+    met: dict[str, Any] = {"plans": 0, "spread": 0.0, "picked": False}
+
+    def worth(completion_ids: list[list[int]], state: list[int], **_: Any) -> list[float | None]:
+        """What each plan adds over keeping still, by forking the replay."""
+        plans: list[dict[Picks, str]] = [{} for _ in range(len(states))]
+        said = [tuple(slots.decode_plan(list(ids))) for ids in completion_ids]
+        for row, plan in zip(state, said, strict=True):
+            plans[row][plan] = "sampled"
+        asked = np.array(sorted(set(state)))
+        scored = with_ratings(
+            score(ground, states[asked], [plans[row] for row in asked], reward, config.picks),
+            ground,
+            feedback,
+        )
+        met["plans"] += len(said)
+        met["spread"] = max(met["spread"], *(float(np.ptp(one.rewards)) for one in scored))
+        met["picked"] |= any(said)
+        found = {
+            (int(row), plan): float(value)
+            for row, one in zip(asked, scored, strict=True)
+            for plan, value in zip(one.plans, one.rewards, strict=True)
+        }
+        return [found[row, plan] for row, plan in zip(state, said, strict=True)]
+
+    given = arguments(config, folder, "group", states=len(states) * config.group_plans, seed=config.seed)
+    del given["max_length"]
+    given |= {
+        "output_dir": str(folder.checkpoints(method)),
+        "num_generations": config.group_plans,
+        "max_completion_length": 2 * config.picks + 1,
+        "temperature": 1.0,
+        "beta": config.group_beta,
+        "disable_dropout": True,
+    }
+    kind: Any = MaskedGRPO
+    if method == "grpo":
+        # Not divided by the group's spread: a state in which plans hardly differ should hardly count.
+        settings: Any = GRPOConfig(**given, scale_rewards="none", loss_type="luspo")
+    else:
+        kind, settings = MaskedRLOO, RLOOConfig(**given)
+    kind.picks, kind.draws = config.picks, config.seed
+    trainer = kind(
+        model=trainable(model, adapter), args=settings, reward_funcs=worth, train_dataset=rows,
+        processing_class=tokenizer,
+    )  # fmt: skip
+    found = train(trainer, folder, method, interrupt, progress)
+    resumed = any(row.get("frac_reward_zero_std", 1.0) < 1.0 for row in folder.logged(method))
+    if met["spread"] < SAME and not resumed:
+        cold = bool(pickable(prompts(ground, states)).any())
+        raise NoSignal(no_signal(met["plans"], ground.world.budget_targets, cold=cold, picked=met["picked"]))
+    return trainer.model, {**found, "states": len(states), "plans": len(states) * config.group_plans}
+
+
+def _picks(place: np.ndarray, delay: np.ndarray) -> list[tuple[int, int]]:
+    return [(int(p), int(d)) for p, d in zip(place, delay, strict=True) if p >= 0]

@@ -1,0 +1,88 @@
+"""The policy in charge: what it would have planned over the training part, and so what is warm there.
+
+Preferences are drawn where the policy will stand when it is used: in the world that its own plans have left,
+not in one in which nobody ever prewarmed. Who is in charge is a threshold planner on the ranking of the
+model that is about to learn, its threshold tuned for the reward on the training part itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.errors import InputError
+from env.judge.plans import FIELDS, Plans
+from env.ranking import Ranking
+from reward import Reward
+from rlmemo.learning.training_data import TrainingData, training_part
+from rlmemo.policies.planners import THRESHOLDS, Window, replay_threshold, sweep_windows
+
+Rank = Callable[[int, np.ndarray], Ranking]
+"""(user, decisions int64 [D]) -> their ranking."""
+
+
+def played(ground: TrainingData, rank: Rank, reward: Reward) -> tuple[TrainingData, dict[str, float]]:
+    """The ground with who ranks by `rank`, planning by threshold, in charge of the training part; and
+    {"theta", "reward_per_open"} of it. Nothing beyond the training part is looked at."""
+    windows = []
+    for user in range(len(ground.timelines)):
+        part, costs = training_part(ground, user)
+        if len(part) > 1:
+            ranking = rank(user, np.arange(len(part) - 1, dtype=np.int64))
+            world = ground.world.resolved(ground.costs[user])
+            windows.append((user, world, Window(part, costs, 1, len(part), ranking)))
+    opens = sum(len(w.timeline) - 1 for _, _, w in windows)
+    rewards = np.zeros(len(THRESHOLDS))
+    for _, world, window in windows:
+        rewards += sweep_windows([window], world) @ reward.weights(FIELDS)
+    best = len(rewards) - 1 - int(np.argmax(rewards[::-1]))  # ties: the higher one, which plans less
+    plans = [Plans.empty(len(t), ground.world.max_picks) for t in ground.timelines]
+    for user, world, window in windows:
+        chosen = replay_threshold(window, world, THRESHOLDS[best])[1]
+        plans[user].target[: len(chosen)] = chosen
+    found = {"theta": float(THRESHOLDS[best]), "reward_per_open": float(rewards[best]) / max(opens, 1)}
+    return replace(ground, plans=plans), found
+
+
+def ranked_by(model: Any, ground: TrainingData) -> Rank:
+    """How a language model ranks moments of the ground: from the ground's own slates, whose scores are those
+    of scorers that have not seen the training moments they score (the model's own would be too sure)."""
+    from rlmemo.model.ask import ranked
+
+    def rank(user: int, index: np.ndarray) -> Ranking:
+        return ranked(model, ground.timelines[user], ground.slates[user], index)
+
+    return rank
+
+
+def save_played(ground: TrainingData, path: Path) -> None:
+    """Write the plans of the policy in charge, whole or not at all."""
+    assert ground.plans is not None
+    partial = path.with_name(f".{path.stem}.part.npz")
+    arrays: dict[str, Any] = {str(user): plans.target for user, plans in enumerate(ground.plans)}
+    np.savez_compressed(partial, **arrays)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_played(ground: TrainingData, path: Path) -> TrainingData:
+    """The ground with the plans that `save_played` wrote. Raises InputError for a damaged file."""
+    plans = []
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for user, timeline in enumerate(ground.timelines):
+                target = np.asarray(arrays[str(user)], np.int32)
+                if target.ndim != 2 or len(target) != len(timeline):
+                    raise ValueError(f"user {user}: plans of shape {target.shape}")
+                plans.append(Plans(target, np.zeros(target.shape, np.int8)))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(
+            f"{path}: is damaged ({error}); delete it and `plans` in state.json, and run with --resume"
+        ) from None
+    return replace(ground, plans=plans)

@@ -1,0 +1,224 @@
+"""Training states: decisions of the training part, as the model reads them, and what was right to answer.
+
+A state is (user, index): the moment right after event `index` of that user's timeline. Its prompt is made
+from events 0..index and from what the no-prewarm world holds then; its answer from event index + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from env.judge.cost import CostModel, Costs, WorldConfig
+from env.judge.plans import Plans
+from env.judge.residency import residency
+from env.ranking import decisions
+from env.slate.slate import Slates
+from env.splits import Split
+from env.timeline import Timeline
+from rlmemo.model import slots
+from rlmemo.model.readings import SLOTS, Reading, join, slates_of
+from rlmemo.model.scorer import WIDE, CrossFitted
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Timelines with everything that training looks up in them, in the timelines' order.
+
+    plans: of the policy that is in charge (`rlmemo.learning.incumbent`), [n, K] per timeline, all at once; None:
+    nobody prewarms.
+    """
+
+    timelines: list[Timeline]
+    slates: Sequence[Slates]
+    costs: list[Costs]
+    world: WorldConfig
+    split: Split
+    reading: Reading = SLOTS
+    plans: list[Plans] | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        timelines: Sequence[Timeline],
+        split: Split,
+        model: CostModel,
+        world: WorldConfig,
+        reads: Reading = SLOTS,
+    ) -> TrainingData:
+        """Slates and costs of every timeline. reads: how the model that learns reads a moment."""
+        return cls(
+            timelines=list(timelines),
+            slates=[slates_of(x) for x in timelines],
+            costs=[model.arrays(x) for x in timelines],
+            world=world,
+            split=split,
+            reading=reads,
+        )
+
+    @property
+    def train(self) -> list[np.ndarray]:
+        """Decisions of the training part, per timeline."""
+        return [decisions(events) for events in self.split.train]
+
+    @property
+    def plain(self) -> list[Slates]:
+        """The slates by their own order alone, whatever the model that learns looks at."""
+        return [slates_of(x) for x in self.timelines]
+
+    def wide(self) -> list[Slates]:
+        """The slates from which scorers choose what a model reads (slots only)."""
+        return [slates_of(x, WIDE) for x in self.timelines]
+
+    def scored(self, crossed: CrossFitted, wide: Sequence[Slates] | None = None) -> TrainingData:
+        """The same with what the scorers choose from the wide slates (None: made here), and their answers."""
+        wide = self.wide() if wide is None else wide
+        slates = [crossed.score(s, train) for s, train in zip(wide, self.train, strict=True)]
+        return replace(self, slates=slates)
+
+
+@dataclass(frozen=True)
+class States:
+    """S decisions. user int64 [S] (position of the timeline), index int64 [S] (event known last)."""
+
+    user: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> States:
+        return States(self.user[rows], self.index[rows])
+
+    def by_user(self) -> list[tuple[int, np.ndarray]]:
+        """(user, rows of this user's states) for every user that has some."""
+        return [(int(u), np.flatnonzero(self.user == u)) for u in np.unique(self.user)]
+
+
+def part_states(events: Sequence[np.ndarray]) -> States:
+    """The decisions that predict `events` (per timeline, as in `Split`)."""
+    made = [decisions(e) for e in events]
+    return States(
+        user=np.concatenate(
+            [np.full(len(d), u, np.int64) for u, d in enumerate(made)] or [np.zeros(0, np.int64)]
+        ),
+        index=np.concatenate(made or [np.zeros(0, np.int64)]),
+    )
+
+
+def draw(states: States, first: int, second: int, seed: int) -> tuple[States, States]:
+    """Two random samples of at most `first` and `second` states, sorted; apart from each other as far as
+    there are enough states (preferences are better learned where SFT has not seen the answer)."""
+    order = np.random.default_rng([seed, 1]).permutation(len(states))
+    a = order[:first]
+    rest = order[first:]
+    b = rest[:second] if len(rest) >= second else np.concatenate([rest, a])[:second]
+    return states[np.sort(a)], states[np.sort(b)]
+
+
+def memory_at(ground: TrainingData, user: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the world holds right after each event of one user, under the plans of whoever is in charge:
+    (warm int8 [n, size], 1 where that candidate is resident, 2 where it is loading; free float64 [n], share
+    of the memory budget that is free)."""
+    timeline = ground.timelines[user]
+    n = len(timeline)
+    plans = Plans.empty(n, 1) if ground.plans is None else ground.plans[user]
+    return residency(
+        timeline,
+        ground.slates[user].candidates,
+        ground.costs[user],
+        ground.world,
+        plans,
+        0,
+        n - 1,
+    )
+
+
+def training_part(ground: TrainingData, user: int, last: int = 0) -> tuple[Timeline, Costs]:
+    """One user's timeline up to the last event of the training part (up to event `last`, if that is later),
+    with the costs of the targets that appear in it (names stand in order of first appearance)."""
+    last = max(last, int(ground.split.train[user].max(initial=0)))
+    part = ground.timelines[user].take(np.arange(last + 1))
+    c, n = ground.costs[user], len(part.names)
+    return part, Costs(c.memory_mb[:n], c.cold_s[:n], c.warm_s[:n], c.load_s[:n])
+
+
+def prompts(ground: TrainingData, states: States, *, cold: np.ndarray | None = None) -> np.ndarray:
+    """Prompts of the states as the ground's model reads them, in the ground's world (see `memory_at`): int64
+    [S, L], -1 to the left where one is shorter.
+
+    cold: bool [S], states that are shown as they are for a ranking: memory empty, every candidate cold.
+    """
+    made = []
+    for user, rows in states.by_user():
+        timeline, slates = ground.timelines[user], ground.slates[user]
+        warm, free = memory_at(ground, user)
+        empty = np.zeros(len(rows), bool) if cold is None else cold[rows]
+        for some, bare in ((rows[~empty], False), (rows[empty], True)):
+            index = states.index[some]
+            if len(some):
+                now = () if bare else (warm[index], free[index])
+                made.append((some, ground.reading.prompts(timeline, slates, index, *now)))
+    return join(made, len(states))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was right: place int64 [S] in the slate of the target opened next, -1 where it is not listed;
+    delay int64 [S], the earliest delay bucket at which a prewarm would still have been warm at that opening
+    (too early costs a little memory, too late costs the hit); in_reach bool [S], whether there is one at
+    all: an opening further away than the last delay and the time to live is out of every plan's reach;
+    when int64 [S], bucket of the time until that opening."""
+
+    place: np.ndarray
+    delay: np.ndarray
+    in_reach: np.ndarray
+    when: np.ndarray
+
+
+def answers(ground: TrainingData, states: States) -> Answers:
+    """The right answers of the states; the only thing here that looks at event index + 1."""
+    place = np.full(len(states), -1, np.int64)
+    delay = np.zeros(len(states), np.int64)
+    in_reach = np.zeros(len(states), bool)
+    when = np.zeros(len(states), np.int64)
+    for user, rows in states.by_user():
+        timeline, index = ground.timelines[user], states.index[rows]
+        gap = timeline.t[index + 1] - timeline.t[index]
+        load = ground.costs[user].load_s[timeline.target[index + 1]]
+        place[rows] = ground.slates[user].answer[index]
+        ready = np.asarray(ground.world.delays) + load[:, None]
+        warm = (ready + ground.world.ttl_s >= gap[:, None]) & (
+            (ready <= gap[:, None]) | (ready == ready[:, :1])
+        )
+        in_reach[rows] = warm.any(1)
+        delay[rows] = np.where(warm.any(1), warm.argmax(1), len(ground.world.delays) - 1)
+        when[rows] = slots.when_bucket(gap)
+    return Answers(place, delay, in_reach, when)
+
+
+def sft_examples(ground: TrainingData, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
+    """What SFT reads: (prompts int64 [S, L], input ids, labels), the last two ragged.
+
+    Every other state is shown with memory empty, as a ranking sees it, the others with what the no-prewarm
+    world holds, as a plan sees it. The answer is the next target in time, or the empty plan where the slate
+    does not hold it: what to keep still about is left to the preferences. (Saying "empty" also where the
+    next target is warm already makes the model so shy that DPO finds no plan of its own to learn from.)
+    In our own reading, the label at `<plan>` asks the token before it, `<when>`, for the time until the next
+    opening.
+    """
+    how = ground.reading
+    cold = np.arange(len(states)) % 2 == 1
+    made = prompts(ground, states, cold=cold)
+    right = answers(ground, states)
+    needed = right.place >= 0
+    inputs, labels = [], []
+    for row, padded in enumerate(made):
+        prompt = padded[padded >= 0].tolist()
+        plan = how.plan_ids([(int(right.place[row]), int(right.delay[row]))] if needed[row] else [])
+        when = -100 if how.when is None else int(how.when[right.when[row]])
+        inputs.append(prompt + plan)
+        labels.append([-100] * (len(prompt) - 1) + [when] + plan)
+    return made, inputs, labels

@@ -1,0 +1,185 @@
+"""A language model that follows a recording as it goes on: an event comes, and the next decision is there.
+
+`Following` keeps what can be kept from event to event: the counts behind the slate (`env.slate.slate_stream`), the
+tokens of the lines of a text prompt, and the keys and values of what the model has read of them
+(`rlmemo.model.branching`), so that an event adds its own tokens and nothing else is read twice. The
+embedded model's prompt states a whole history anew in 48 tokens; what is kept for it is the counts, and its
+forward pass is `rlmemo.model.small_qwen3`. The answers are those of the batch path (tests/test_streaming.py).
+
+    following = Following(load_adapted("embedded", Path("runs/first/adapter")), tz="Europe/Berlin")
+    following.see(time.time(), "org.mozilla.firefox")
+    following.rank()                                   # a Ranking of one row
+    following.names[following.rank().targets[0, 0]]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from env.ranking import Ranking, Stream
+from env.slate.slate import SLATE_SIZE, Slates, site_key
+from env.slate.slate_stream import SlateStream
+from env.timeline import KINDS, Timeline, utc_offsets
+from rlmemo.model import slots
+from rlmemo.model.ask import SampledPlans, ranking, read, sample_plans
+from rlmemo.model.branching import Reader, can_branch
+from rlmemo.model.readings import SlotReading, reading_of
+from rlmemo.model.scorer import WIDE, Scored, shortlist_of
+from rlmemo.model.text import TextReading
+from rlmemo.model.text_prompt import event_line, question_text, safe_name
+from rlmemo.policies.language import LanguagePolicy
+
+PAGE = KINDS.index("page")
+
+
+class Following:
+    """A model and one person's events so far. Consecutive events open different targets (collapsed).
+
+    names: the targets seen so far, by their index in a `Ranking`.
+    """
+
+    def __init__(self, model: Any, tz: str = "UTC") -> None:
+        self.model, self.tz = model, tz
+        self.names: list[str] = []
+        self._reading = reading_of(model)
+        self._index: dict[str, int] = {}
+        self._sites: dict[str, int] = {}
+        self._site: list[int] = []
+        self._slots = self._reading if isinstance(self._reading, SlotReading) else None
+        self._slates = SlateStream(WIDE if self._slots else SLATE_SIZE, keep=slots.HISTORY + 1)
+        self._looked: Slates | None = None
+        self._text = _Lines(self._reading) if isinstance(self._reading, TextReading) else None
+        self._reader = Reader(model) if self._reading.shares and can_branch(model) else None
+        self._t = self._local = 0.0
+
+    @property
+    def events(self) -> int:
+        """Events seen so far."""
+        return self._slates.seen
+
+    def see(self, t: float, target: str, page: bool = False, local: float | None = None) -> None:
+        """Take in the next event. t: unix seconds; page: whether it opened a page; local: wall-clock seconds
+        since 1970 (None: from the time zone). Raises ValueError where time runs backwards."""
+        index = self._index.get(target)
+        if index is None:
+            index = self._index[target] = len(self.names)
+            self.names.append(target)
+            self._site.append(self._sites.setdefault(site_key(target, page), len(self._sites)))
+            if self._text is not None:
+                self._text.name(target)
+        local = t + float(utc_offsets(np.array([t]), self.tz)[0]) if local is None else local
+        gap = t - self._t if self.events else None
+        self._slates.see(t, local, index, self._site[index])
+        self._looked = None
+        if self._text is not None:
+            self._text.line(local, gap, index)
+        self._t, self._local = t, local
+
+    def prompt(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
+        """What the model reads now, int64 [1, L]. warm: [SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all
+        cold); free: share of the memory budget that is free (None: nothing is known, as in `rank`)."""
+        kept = min(self.events, self._slates.keep)
+        if not kept:
+            raise ValueError("no event was seen yet, so there is nothing to decide")
+        looked = self._look()
+        if self._text is not None:
+            return self._text.prompt(
+                looked, self.events - 1, self._local, self._slates.targets[-1], warm, free
+            )
+        return slots.encode_prompts(
+            looked, self._slates.targets[-kept:], np.array([kept - 1]), None if warm is None else warm[None],
+            None if free is None else np.array([free]), here=np.zeros(1, np.int64),
+        )  # fmt: skip
+
+    def _look(self) -> Slates:
+        """The slate that the model looks at now, one row."""
+        if self._looked is None:
+            now = self._slates.window.at(slice(-1, None))
+            self._looked = (
+                shortlist_of(now, np.zeros(1, np.int64), self._slots.scorer) if self._slots else now
+            )
+        return self._looked
+
+    def rank(self) -> Ranking:
+        """See `Policy.rank`; one row, for the latest event."""
+        said, now = read(self.model, self.prompt(), reader=self._reader), self._look()
+        return ranking(said, now.candidates, now.score if isinstance(now, Scored) else None)
+
+    def plan(
+        self,
+        warm: np.ndarray,
+        free: float,
+        max_picks: int = 3,
+        temperature: float = 0.0,
+        rng: np.random.Generator | None = None,
+    ) -> SampledPlans:
+        """A plan of the model's own, of places in `slate`. warm, free: see `prompt`."""
+        warm = np.asarray(warm)
+        valid = (self._look().candidates >= 0) & (warm[None] == 0)
+        rng = np.random.default_rng(0) if rng is None else rng
+        prompt = self.prompt(warm, free)
+        return sample_plans(self.model, prompt, valid, max_picks, temperature, rng, reader=self._reader)
+
+    @property
+    def slate(self) -> np.ndarray:
+        """What may come next, int32 [SLATE_SIZE], -1 where a place is empty."""
+        return self._look().candidates[0].copy()
+
+
+class _Lines:
+    """The lines of a text prompt in tokens, as they come; what `TextReading.prompts` makes of a timeline."""
+
+    def __init__(self, how: TextReading) -> None:
+        self.how = how
+        self.shown: list[str] = []
+        self._times: dict[str, int] = {}
+        self._ids: list[int] = []
+        self._ends = [0]
+
+    def name(self, target: str) -> None:
+        """A new target; as `shown_names` shows it."""
+        word = safe_name(target)
+        times = self._times[word] = self._times.get(word, 0) + 1
+        self.shown.append(word if times == 1 else f"{word}~{times}")
+
+    def line(self, local: float, gap: float | None, target: int) -> None:
+        """A new event."""
+        self._ids += self.how.line_ids(event_line(local, gap, self.shown[target]))
+        self._ends.append(len(self._ids))
+
+    def prompt(
+        self, slates: Slates, i: int, local: float, target: int, warm: np.ndarray | None, free: float | None
+    ) -> np.ndarray:
+        """The prompt of decision i, int64 [1, L]. slates: its last row is that of event i."""
+        text = question_text(
+            slates, len(slates.candidates) - 1, local, self.shown[int(target)], self.shown, warm,
+            1.0 if free is None else free,
+        )  # fmt: skip
+        question = self.how.line_ids(text)
+        first = self.how.first_event(i, self._ends, len(question))
+        history = self._ids[self._ends[first] : self._ends[i + 1]]
+        return np.concatenate([self.how.head, np.array(history, np.int64), question, self.how.tail])[None]
+
+
+def follow(model: Any, timeline: Timeline) -> Stream:
+    """Answers decisions of a recorded timeline one after the other, reading events as they are reached.
+
+    A reading that is neither of the two (one with examples in it) is asked afresh at every decision.
+    """
+    if type(reading_of(model)) not in (SlotReading, TextReading):
+        policy = LanguagePolicy(model)
+        return lambda i: policy.rank(timeline, np.array([i]))
+    following = Following(model, timeline.tz)
+    local = timeline.local()
+
+    def answer(i: int) -> Ranking:
+        for k in range(following.events, i + 1):
+            page = bool(timeline.kind[k] == PAGE)
+            following.see(float(timeline.t[k]), timeline.names[timeline.target[k]], page, float(local[k]))
+        if following.events != i + 1:
+            raise ValueError(f"decision {i} was asked after event {following.events - 1} had come")
+        return following.rank()
+
+    return answer

@@ -1,0 +1,117 @@
+"""Policies by name: `make_policy("gbdt")`, or by the folder of a training run.
+
+Nothing heavy is imported before a policy that needs it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlmemo.errors import InputError
+
+if TYPE_CHECKING:
+    from rlmemo.policies.endpoint_options import Asking
+    from rlmemo.policies.protocol import Policy
+
+POLICIES: dict[str, str] = {
+    "none": "never prewarms: what is warm is what was opened recently",
+    "mfu": "most frequently used",
+    "mru": "most recently used",
+    "markov1": "successors of the current target by count, then the most frequent",
+    "backoff3": "successors of the last three targets, then two, then one, then the most frequent",
+    "omnibox": "the browser's confidence rule: hits / (hits + misses) per (current target, candidate)",
+    "gbdt": "gradient-boosted ranker over the slate",
+    "base": "the embedded language model as it is shipped, never trained on a recording",
+    "sb3": "Stable-Baselines3 PPO on rlmemo/Prewarm-v0 (needs the extra: pip install 'rlmemo[sb3]')",
+    "oracle": "clairvoyant plan under the same memory and load times",
+}
+"""Every policy that has a name, and what it does in a line."""
+
+COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
+
+
+def make_policy(name: str, asking: Asking | None = None) -> Policy:
+    """The policy called `name`, the one that a training run wrote into the folder `name`, or a language
+    model as it came: `openai:URL#MODEL`, a folder in hub format, or a hub's name in the local cache
+    (`text:NAME` fetches it where it is not there).
+
+    asking: how a model that is not trained here is asked (None: as if no option were given).
+
+    Raises InputError for a name that is neither, and for a folder without an adapter.
+    """
+    if name in COUNTING:
+        from rlmemo.policies.counting import CountingPolicy
+
+        return CountingPolicy(name)
+    if name == "none":
+        from rlmemo.policies.planners import NonePolicy
+
+        return NonePolicy()
+    if name == "gbdt":
+        from rlmemo.policies.gbdt import GbdtPolicy
+
+        return GbdtPolicy()
+    if name == "base":
+        from rlmemo.model.hub import EMBEDDED
+        from rlmemo.model.load import load_adapted
+        from rlmemo.policies.language import RankedLanguagePolicy
+
+        return RankedLanguagePolicy(load_adapted(EMBEDDED, None), "base")
+    if name == "oracle":
+        from rlmemo.policies.oracle import OraclePolicy
+
+        return OraclePolicy()
+    if name == "sb3":
+        from rlmemo.policies.sb3 import Sb3Policy
+
+        return Sb3Policy()
+    if name.startswith("openai:"):
+        from rlmemo.policies.endpoint import EndpointPolicy
+
+        return EndpointPolicy(name, asking)
+    if name.startswith("text:"):
+        from rlmemo.model.hub import check_model
+
+        name = name.removeprefix("text:")
+        check_model(name)
+    folder = Path(name).expanduser()
+    if _is_model(name):
+        from rlmemo.policies.few_shot import UntrainedPolicy
+
+        return UntrainedPolicy(name, asking.shots if asking else 0)
+    if folder.is_dir():
+        if not (folder / "adapter").is_dir():
+            raise InputError(
+                f"{name}: this folder holds no adapter/, so no run ended here; "
+                "give the folder that `python -m rlmemo.train --out` wrote"
+            )
+        from rlmemo.policies.language import LanguagePolicy
+
+        policy: Policy = LanguagePolicy.load(folder)
+        return policy
+    close = get_close_matches(name, POLICIES, n=1)
+    guess = f"; did you mean {close[0]}?" if close else ""
+    raise InputError(
+        f"policy {name!r} is no policy and no run folder{guess} (policies: {', '.join(POLICIES)})"
+    )
+
+
+def _is_model(name: str) -> bool:
+    """Whether `name` is a folder in hub format, or a hub's name that lies in the local cache."""
+    if not Path(name).expanduser().is_dir() and "/" not in name:
+        return False
+    from rlmemo.model.hub import model_folder
+
+    return (model_folder(name) / "config.json").is_file()
+
+
+def make_policies(names: str | Sequence[str], asking: Asking | None = None) -> list[Policy]:
+    """Policies from a list, or from one string with commas; the same name twice counts once."""
+    parts = names.split(",") if isinstance(names, str) else list(names)
+    wanted = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not wanted:
+        raise InputError(f"no policy was named; give some of {', '.join(POLICIES)}, or a run folder")
+    return [make_policy(name, asking) for name in wanted]

@@ -1,0 +1,159 @@
+"""What is stored, taking it along, and forgetting: rows gone, and gone from the file as well.
+
+Forgetting is one transaction; afterwards the file is rewritten (VACUUM, with the write-ahead log folded
+in), so that what was deleted cannot be read from its free pages. It cannot reach copies of the file, or
+adapters that were trained on what is now forgotten: those are named.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rlmemo.errors import InputError
+from rlmemo.store.database import Store
+
+TABLES = ("timelines", "events", "predictions", "moments", "showings", "ratings", "withdrawals", "runs")
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """How many rows went, and the folders of runs that may have learned from them."""
+
+    events: int
+    predictions: int
+    ratings: int
+    adapters: tuple[str, ...]
+
+
+def holdings(store: Store) -> dict[str, int]:
+    """Rows by table."""
+    return {table: int(store._one(f"SELECT COUNT(*) FROM {table}")) for table in TABLES}
+
+
+def adapters(store: Store, start: float = -math.inf, stop: float = math.inf) -> tuple[str, ...]:
+    """Folders of the runs that may have learned from what is stored here of start <= t < stop.
+
+    A run that learned from ratings is named whatever the period: a rating tells of the moments before. So is
+    one that does not say what it learned from.
+    """
+    named = set()
+    for run in store.runs():
+        learned = run.config.get("learned")
+        if isinstance(learned, dict):
+            within = learned["from"] < stop and learned["until"] >= start
+            if not (learned["ratings_of_this_database"] or (learned["events_of_this_database"] and within)):
+                continue
+        named.add(run.folder)
+    return tuple(sorted(named))
+
+
+def export(store: Store) -> Iterator[str]:
+    """Everything, as JSON lines: one object a row, with its table; from one moment of the database."""
+    with store._lock:
+        store.db.execute("BEGIN")
+        try:
+            for table in TABLES:
+                for row in store.db.query(f"SELECT * FROM {table} ORDER BY 1"):
+                    yield json.dumps({"table": table, **row}, ensure_ascii=False) + "\n"
+        finally:
+            store.db.execute("ROLLBACK")
+
+
+def forget_target(store: Store, target: str) -> Forgotten:
+    """Forget one target: its events, and every prediction that names it anywhere, with its ratings.
+
+    Raises InputError where no event and no prediction names it.
+    """
+    mentions = """SELECT p.id FROM predictions AS p LEFT JOIN moments AS m ON m.prediction_id = p.id
+        WHERE EXISTS (SELECT 1 FROM json_each(p.plan) WHERE json_extract(value, '$.target') = :target)
+           OR EXISTS (SELECT 1 FROM json_each(p.probabilities) WHERE key = :target)
+           OR EXISTS (SELECT 1 FROM json_each(m.steps) WHERE json_extract(value, '$[1]') = :target)
+           OR json_extract(p.outcome, '$.next_target') = :target
+           OR instr(p.state, :target) > 0"""
+    with _forgetting(store):
+        first = store.db.execute("SELECT MIN(t) FROM events WHERE target = ?", [target]).fetchone()[0]
+        events = store.db.execute("DELETE FROM events WHERE target = :target", {"target": target}).rowcount
+        gone = _predictions(store, mentions, {"target": target})
+        if not events and not gone[0]:
+            raise InputError(f"nothing stored names {target!r}")
+    _rewrite(store)
+    return Forgotten(events, *gone, adapters(store, -math.inf if first is None else first))
+
+
+def forget_period(store: Store, start: float, stop: float) -> Forgotten:
+    """Forget start <= t < stop (unix seconds): the events, and the predictions whose moment, last steps or
+    outcome lie in it, with their ratings."""
+    if not start < stop:
+        raise InputError(f"the period from {start} to {stop} is empty")
+    touches = """SELECT p.id FROM predictions AS p LEFT JOIN moments AS m ON m.prediction_id = p.id
+        WHERE (p.t >= :start AND p.t < :stop)
+           OR EXISTS (SELECT 1 FROM json_each(m.steps) WHERE json_extract(value, '$[0]') >= :start
+                      AND json_extract(value, '$[0]') < :stop)
+           OR (json_extract(p.outcome, '$.next_t') >= :start
+               AND json_extract(p.outcome, '$.next_t') < :stop)"""
+    values = {"start": start, "stop": stop}
+    with _forgetting(store):
+        events = store.db.execute("DELETE FROM events WHERE t >= :start AND t < :stop", values).rowcount
+        gone = _predictions(store, touches, values)
+    _rewrite(store)
+    return Forgotten(events, *gone, adapters(store, start, stop))
+
+
+def forget_everything(store: Store) -> Forgotten:
+    """Forget all of it: every table is empty afterwards."""
+    named = adapters(store)
+    with _forgetting(store):
+        events = store.db.execute("DELETE FROM events").rowcount
+        gone = _predictions(store, "SELECT id FROM predictions", {})
+        store.db.execute("DELETE FROM timelines")
+        store.db.execute("DELETE FROM runs")
+    _rewrite(store)
+    return Forgotten(events, *gone, named)
+
+
+@contextmanager
+def _forgetting(store: Store) -> Iterator[None]:
+    """A transaction in which ratings may be deleted."""
+    with store._write():
+        store.db.execute("INSERT INTO forgetting DEFAULT VALUES")
+        yield
+        store.db.execute("DELETE FROM forgetting")
+
+
+def _predictions(store: Store, which: str, values: dict[str, Any]) -> tuple[int, int]:
+    """Delete the predictions that `which` selects, with all that hangs on them: (predictions, ratings)."""
+    store.db.execute("CREATE TEMP TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY)")
+    store.db.execute("DELETE FROM temp.gone")
+    store.db.execute(f"INSERT INTO temp.gone {which}", values)
+    of_gone = "IN (SELECT id FROM temp.gone)"
+    store.db.execute(
+        f"DELETE FROM withdrawals WHERE rating_id IN (SELECT id FROM ratings WHERE prediction_id {of_gone})"
+    )
+    ratings = store.db.execute(f"DELETE FROM ratings WHERE prediction_id {of_gone}").rowcount
+    store.db.execute(f"DELETE FROM showings WHERE prediction_id {of_gone}")
+    store.db.execute(f"DELETE FROM moments WHERE prediction_id {of_gone}")
+    predictions = store.db.execute(f"DELETE FROM predictions WHERE id {of_gone}").rowcount
+    store.db.execute("DELETE FROM temp.gone")
+    return predictions, ratings
+
+
+def _rewrite(store: Store) -> None:
+    """Leave nothing of what was deleted in the file or its log. Raises InputError where another program
+    keeps the file busy: the rows are gone then, and what is left of them goes with the next time."""
+    try:
+        with store._lock:
+            store.db.execute("VACUUM")
+            busy = store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.OperationalError:
+        busy = True
+    if busy:
+        raise InputError(
+            f"{store.path}: the rows are gone, but another program kept the file from being rewritten; "
+            "close it and forget anything once more"
+        )

@@ -1,0 +1,292 @@
+"""The judge, readable: the resident set in continuous time, with the no-prewarm world beside it.
+
+This is the reference. `env.judge.kernel` does the same arithmetic compiled, and a test holds the two together
+bit for bit; so the order of the floating-point operations here matters. The rules, with a worked example,
+are in docs/accounting.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.errors import InputError
+from env.judge.cost import Costs, WorldConfig
+from env.judge.plans import (
+    BASE_WAIT,
+    HELD,
+    HIT,
+    LATE,
+    N_FIELDS,
+    N_HIT,
+    N_LATE,
+    N_REDUNDANT,
+    N_WASTED,
+    NONE,
+    OPENS,
+    PLANNED,
+    POLLUTION,
+    REDUNDANT,
+    SAVED,
+    WAIT,
+    WASTED,
+    WASTED_MB_S,
+    Outcomes,
+    Plans,
+)
+from env.timeline import Timeline
+
+EXPIRE, START = 0, 1  # what is due; at the same time an expiry comes before a start
+
+
+@dataclass
+class Residency:
+    """One target in memory. begin: when it entered, ready: when it is warm (loading before that), unix
+    seconds. prewarm: number of the prewarm that brought it and was not used yet, or -1."""
+
+    begin: float
+    ready: float
+    prewarm: int = -1
+
+
+class World:
+    """One user's memory, and the same memory without prewarms beside it.
+
+    Call `open(target, t)` for every event and, after it, `plan(picks)` for what was decided; `open` returns
+    the record (float64 [len(FIELDS)]) of the interval that this open ends. `finish()` resolves what is
+    left. `fork()` gives an independent copy; going on with either gives the same results.
+
+    costs: of the timeline's targets. config: budget, ttl and delays.
+    """
+
+    def __init__(self, costs: Costs, config: WorldConfig) -> None:
+        self.config = config.resolved(costs)
+        self.budget = config.budget(costs)
+        # A target larger than the budget takes the whole budget: opening it evicts everything else, and
+        # it goes when the next target is opened.
+        self.memory = [min(float(m), self.budget) for m in costs.memory_mb]
+        self.cold = costs.cold_s.tolist()
+        self.warm = costs.warm_s.tolist()
+        self.load = costs.load_s.tolist()
+        self.resident: OrderedDict[int, Residency] = OrderedDict()  # least recently used first
+        self.base: OrderedDict[int, None] = OrderedDict()
+        self.used = 0.0
+        self.base_used = 0.0
+        self.held = 0.0  # memory of prewarms that were not used yet
+        self.settled = 0.0  # until when `held` has been charged
+        self.foreground = -1
+        self.due: list[tuple[float, int, int, int]] = []  # (time, EXPIRE or START, prewarm, target)
+        self.prewarms = 0
+        self.outcome: list[int] = []  # per prewarm, by number
+        self.prewarm_mb_s: list[float] = []
+        self.lead_s: list[float] = []
+        self.record = [0.0] * N_FIELDS
+
+    def fork(self) -> World:
+        """An independent copy."""
+        other = copy.copy(self)
+        other.resident = OrderedDict((x, copy.copy(r)) for x, r in self.resident.items())
+        other.base = self.base.copy()
+        other.due = self.due.copy()
+        other.outcome = self.outcome.copy()
+        other.prewarm_mb_s = self.prewarm_mb_s.copy()
+        other.lead_s = self.lead_s.copy()
+        other.record = self.record.copy()
+        return other
+
+    def restore(self, saved: World) -> None:
+        """Become what `saved` (an earlier `fork()`) is; `saved` stays usable."""
+        self.__dict__.update(saved.fork().__dict__)
+
+    # --- what happens -------------------------------------------------------------------------------
+
+    def open(self, target: int, t: float) -> np.ndarray:
+        """The user opens `target` at `t`; returns the record of the interval since the last open."""
+        self._advance(t)
+        self._settle(t)
+        base_warm = self._open_base(target)
+        base_wait = self.warm[target] if base_warm else self.cold[target]
+        here = self.resident.get(target)
+        warm = here is not None and here.ready <= t
+        if here is None:
+            wait = self.cold[target]
+            self.used += self.memory[target]
+            self.resident[target] = Residency(begin=t, ready=t)
+        else:
+            wait = self.warm[target]
+            if not warm:
+                wait = min(self.cold[target], self.warm[target] + (here.ready - t))
+            if here.prewarm >= 0:
+                self._use(target, here, t, base_warm, warm)
+            here.ready = t  # once opened it is warm
+            self.resident.move_to_end(target)
+        self.foreground = target
+        while self.used > self.budget:
+            self._evict(next(iter(self.resident)), t)
+        record = self.record
+        record[OPENS] += 1.0
+        record[BASE_WAIT] += base_wait
+        record[WAIT] += wait
+        record[SAVED] += base_wait - wait
+        if base_warm and not warm:
+            record[POLLUTION] += 1.0
+        self.record = [0.0] * N_FIELDS
+        return np.array(record)
+
+    def plan(self, picks: Iterable[tuple[int, int]]) -> list[int]:
+        """Decide, right after an open: `picks` are (target, delay bucket). Returns the prewarms' numbers."""
+        numbers = []
+        for target, bucket in picks:
+            number = self.prewarms
+            self.prewarms += 1
+            self.outcome.append(NONE)
+            self.prewarm_mb_s.append(0.0)
+            self.lead_s.append(float("nan"))
+            self.record[PLANNED] += 1.0
+            numbers.append(number)
+            start = self.settled + self.config.delays[bucket]
+            heapq.heappush(self.due, (start, START, number, target))
+        self._advance(self.settled)
+        return numbers
+
+    def finish(self) -> np.ndarray:
+        """The recording ends here: what is still unused is wasted. Returns the record of it."""
+        now = self.settled
+        for target, here in self.resident.items():
+            if here.prewarm >= 0:
+                self._waste(target, here, now)
+        for _, kind, number, _ in self.due:
+            if kind == START:
+                self.outcome[number] = WASTED
+                self.record[N_WASTED] += 1.0
+        self.due = []
+        record, self.record = self.record, [0.0] * N_FIELDS
+        return np.array(record)
+
+    # --- its parts ----------------------------------------------------------------------------------
+
+    def _advance(self, t: float) -> None:
+        """Process what is due at or before `t`, in order of (time, expiry before start, number)."""
+        while self.due and self.due[0][0] <= t:
+            when, kind, number, target = heapq.heappop(self.due)
+            if kind == START:
+                self._start(target, number, when)
+                continue
+            here = self.resident.get(target)
+            if here is not None and here.prewarm == number:
+                self._evict(target, when)
+
+    def _start(self, target: int, number: int, t: float) -> None:
+        """A prewarm begins to load."""
+        if target in self.resident:
+            self.outcome[number] = REDUNDANT
+            self.record[N_REDUNDANT] += 1.0
+            return
+        if self.foreground >= 0 and self.memory[target] + self.memory[self.foreground] > self.budget:
+            self.outcome[number] = WASTED  # does not fit beside what is in front: never loaded
+            self.record[N_WASTED] += 1.0
+            return
+        self._settle(t)
+        while self.used + self.memory[target] > self.budget:
+            self._evict(next(x for x in self.resident if x != self.foreground), t)
+        self.used += self.memory[target]
+        self.held += self.memory[target]
+        ready = t + self.load[target]
+        self.resident[target] = Residency(begin=t, ready=ready, prewarm=number)
+        heapq.heappush(self.due, (ready + self.config.ttl_s, EXPIRE, number, target))
+
+    def _use(self, target: int, here: Residency, t: float, base_warm: bool, warm: bool) -> None:
+        """The user opens what was prewarmed."""
+        number = here.prewarm
+        here.prewarm = -1
+        self.held -= self.memory[target]
+        self.prewarm_mb_s[number] = self.memory[target] * (t - here.begin)
+        if base_warm:
+            self.outcome[number] = REDUNDANT
+            self.record[N_REDUNDANT] += 1.0
+            return
+        self.outcome[number] = HIT if warm else LATE
+        self.record[N_HIT if warm else N_LATE] += 1.0
+        self.lead_s[number] = t - here.begin
+
+    def _evict(self, target: int, t: float) -> None:
+        """`target` leaves memory; a prewarm that was not used is wasted."""
+        here = self.resident[target]
+        if here.prewarm >= 0:
+            self._settle(t)
+            self._waste(target, here, t)
+        self.used -= self.memory[target]
+        del self.resident[target]
+
+    def _waste(self, target: int, here: Residency, t: float) -> None:
+        mb_s = self.memory[target] * (t - here.begin)
+        self.held -= self.memory[target]
+        self.outcome[here.prewarm] = WASTED
+        self.prewarm_mb_s[here.prewarm] = mb_s
+        self.record[N_WASTED] += 1.0
+        self.record[WASTED_MB_S] += mb_s
+        here.prewarm = -1
+
+    def _settle(self, t: float) -> None:
+        """Charge the memory-time of unused prewarms up to `t`."""
+        self.record[HELD] += self.held * (t - self.settled)
+        self.settled = t
+
+    def _open_base(self, target: int) -> bool:
+        """Open in the no-prewarm world; returns whether it was warm there."""
+        if target in self.base:
+            self.base.move_to_end(target)
+            return True
+        self.base[target] = None
+        self.base_used += self.memory[target]
+        while self.base_used > self.budget:
+            oldest, _ = self.base.popitem(last=False)
+            self.base_used -= self.memory[oldest]
+        return False
+
+
+def replay(
+    timeline: Timeline,
+    costs: Costs,
+    config: WorldConfig,
+    plans: Plans,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+) -> Outcomes:
+    """Replay a timeline under `plans`, in plain Python: what `env.judge.kernel.replay` must equal bit for bit.
+
+    Opens start..stop-1 are counted, and the plans of decisions start-1..stop-2 act; earlier events only
+    warm the world. plans: [n, K]. What is unused at the end is wasted at open stop-1.
+    """
+    n = len(timeline)
+    stop = n if stop is None else stop
+    if not 0 <= start <= stop <= n:
+        raise InputError(f"window {start}..{stop} does not fit {n} events")
+    plans = plans.checked((n,), len(costs), len(config.delays))
+    world = World(costs, config)
+    table = np.zeros((n, N_FIELDS))
+    where: list[tuple[int, int]] = []
+    for j in range(stop):
+        record = world.open(int(timeline.target[j]), float(timeline.t[j]))
+        if j >= start:
+            table[j] = record
+        if start - 1 <= j <= stop - 2:
+            slots = [k for k in range(plans.target.shape[1]) if plans.target[j, k] >= 0]
+            where += [(j, k) for k in slots]
+            world.plan((int(plans.target[j, k]), int(plans.delay[j, k])) for k in slots)
+    if stop > start:
+        table[stop - 1] += world.finish()
+    outcome = np.zeros(plans.target.shape, np.int8)
+    mb_s = np.zeros(plans.target.shape)
+    lead = np.full(plans.target.shape, np.nan)
+    for number, slot in enumerate(where):
+        outcome[slot] = world.outcome[number]
+        mb_s[slot] = world.prewarm_mb_s[number]
+        lead[slot] = world.lead_s[number]
+    return Outcomes(table, outcome, mb_s, lead, start, stop)
