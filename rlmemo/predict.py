@@ -331,7 +331,7 @@ def _write(
     """Store one prediction with its moment; 0 where the same one is there already."""
     from env.judge.cost import TYPICAL_BUDGET
     from rlmemo.store.ratings import add_moment
-    from rlmemo.store.records import Planned, Prediction
+    from rlmemo.store.records import Prediction, Prewarm
 
     listed = [
         (timeline.names[x], min(1.0, max(0.0, float(p))))
@@ -339,7 +339,7 @@ def _write(
         if x >= 0
     ]
     plan = [
-        Planned(timeline.names[x], float(world.delays[d]))
+        Prewarm(timeline.names[x], float(world.delays[d]))
         for x, d in zip(target, delay, strict=True)
         if x >= 0
     ]

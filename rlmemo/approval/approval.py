@@ -21,6 +21,8 @@ from rlmemo.approval.logistic import Logistic, fit_calibrated
 from rlmemo.approval.placed_ratings import Placed
 from rlmemo.errors import InputError
 
+MODEL = "approval.json"
+"""What a run calls the file that keeps it."""
 LEAST = 10
 """Fewer ratings than this teach no model."""
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from env.judge.plans import FIELDS
 from reward import Reward
-from rlmemo.approval.approval import LEAST_STILL, Approval
-from rlmemo.learning.ratings_used import MODEL, per_thumb
+from rlmemo.approval.approval import LEAST_STILL, MODEL, Approval
+from rlmemo.learning.ratings_used import per_thumb
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.approved import ApprovedPolicy, counted, keep_approved
 from rlmemo.policies.planners import THRESHOLDS, Window, replay_planned, replay_threshold, sweep_windows

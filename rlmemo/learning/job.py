@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from env.judge.cost import cost_model
+from rlmemo.approval.approval import MODEL
 from rlmemo.learning.config import ONLINE, TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.prepare import Prepared
-from rlmemo.learning.ratings_used import MODEL, Feedback, joined, read_feedback
+from rlmemo.learning.ratings_used import Feedback, joined, read_feedback
 from rlmemo.learning.training import Interrupt, hush_libraries
 from rlmemo.learning.training_data import States, TrainingData, draw, part_states
 from rlmemo.runs.atomic import folder_atomic, sha256

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reward import TERMS, Reward
-from rlmemo.approval.approval import Approval, fit_approval
+from rlmemo.approval.approval import MODEL, Approval, fit_approval
 from rlmemo.approval.placed_ratings import (
     Found,
     Placed,
@@ -42,7 +42,6 @@ from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 
 KEPT = "feedback.json"
-MODEL = "approval.json"
 
 
 @dataclass(frozen=True)

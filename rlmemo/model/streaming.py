@@ -23,13 +23,12 @@ from env.slate.slate import SLATE_SIZE, Slates, site_key
 from env.slate.slate_stream import SlateStream
 from env.timeline import KINDS, Timeline, utc_offsets
 from rlmemo.model import slots
-from rlmemo.model.ask import SampledPlans, ranking, read, sample_plans
+from rlmemo.model.ask import SampledPlans, ranked, ranking, read, sample_plans
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.scorer import WIDE, Scored, shortlist_of
 from rlmemo.model.text import TextReading
 from rlmemo.model.text_prompt import event_line, question_text, safe_name
-from rlmemo.policies.language import LanguagePolicy
 
 PAGE = KINDS.index("page")
 
@@ -169,8 +168,8 @@ def follow(model: Any, timeline: Timeline) -> Stream:
     A reading that is neither of the two (one with examples in it) is asked afresh at every decision.
     """
     if type(reading_of(model)) not in (SlotReading, TextReading):
-        policy = LanguagePolicy(model)
-        return lambda i: policy.rank(timeline, np.array([i]))
+        slates = reading_of(model).look(timeline, np.arange(len(timeline)))
+        return lambda i: ranked(model, timeline, slates, np.array([i]))
     following = Following(model, timeline.tz)
     local = timeline.local()
 

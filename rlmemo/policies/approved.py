@@ -20,8 +20,7 @@ from env.judge.cost import Costs, WorldConfig
 from env.ranking import Ranking, Stream
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.approval.approval import Approval
-from rlmemo.learning.ratings_used import MODEL
+from rlmemo.approval.approval import MODEL, Approval
 from rlmemo.policies.planners import Window, replay_threshold
 from rlmemo.policies.protocol import Planned, stream_of
 
