@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from env.judge.case import Case, cases
 from env.ranking import Ranking, decisions
 from env.splits import Split, sessions
 from env.timeline import Timeline
@@ -38,13 +39,11 @@ from rlmemo.evaluation.metrics import (
 )
 from rlmemo.policies.planners import (
     THRESHOLDS,
-    Window,
-    replay_planned,
-    replay_threshold,
-    sweep_windows,
-    tune_threshold,
+    choose_threshold,
+    planner_of,
+    sweep,
 )
-from rlmemo.policies.protocol import PlanningPolicy, Policy, stream_of
+from rlmemo.policies.protocol import Policy, stream_of
 
 if TYPE_CHECKING:
     from env.judge.cost import CostModel, WorldConfig
@@ -257,7 +256,7 @@ def evaluate(
         synthetic=synthetic,
         setting=setting,
         n_events=run.n_events,
-        n_users=len({u for u, _, _ in run.parts}),
+        n_users=len({c.user for c in run.parts}),
         policies=judged,
         differences=_differences(judged, run.draws, COUNTING),
         against_gbdt=_differences(judged, run.draws, ("gbdt",)),
@@ -269,7 +268,7 @@ def evaluate(
 
 
 class _Run:
-    """The test events of all folds, laid out once: (timeline number, start, stop) per part."""
+    """The test events of all folds, laid out once: a case per fold and timeline."""
 
     def __init__(
         self,
@@ -282,18 +281,13 @@ class _Run:
         self.timelines, self.folds, self.setting, self.reward = timelines, folds, setting, reward
         self.costs = [model.arrays(t) for t in timelines]
         self.notes: list[str] = []
-        self.parts = [
-            (u, *_window(fold.test[u]))
-            for fold in folds
-            for u in range(len(timelines))
-            if len(decisions(fold.test[u]))
-        ]
-        groups, users = session_groups([sessions(timelines[u])[a:b] for u, a, b in self.parts])
+        self.parts = [case for fold in folds for case in self._cases(fold.test)]
+        groups, users = session_groups([sessions(c.timeline)[c.start : c.stop] for c in self.parts])
         self.n_events = len(groups)
-        self.answers = _join([timelines[u].target[a:b] for u, a, b in self.parts])
-        self.gaps = _join([np.diff(timelines[u].t)[a - 1 : b - 1] for u, a, b in self.parts])
+        self.answers = _join([c.opened for c in self.parts])
+        self.gaps = _join([np.diff(c.timeline.t)[c.indices] for c in self.parts])
         self.users = users
-        self.new = _join([_first_opens(timelines[u])[a:b] for u, a, b in self.parts])
+        self.new = _join([_first_opens(c.timeline)[c.start : c.stop] for c in self.parts])
         self.draws = Draws(groups, users, seed=setting.seed, replicates=setting.replicates)
 
     def why_still(self, judged: dict[str, Judged]) -> list[str]:
@@ -307,15 +301,14 @@ class _Run:
         for name in still:
             if judged[name].note:
                 judged[name].note += ", and never prewarms"
-        parts = [(self.timelines[u], self.costs[u], a, b) for u, a, b in self.parts]
-        nothing = gain(parts, self.setting.world()).why_nothing()
+        nothing = gain(self.parts).why_nothing()
         if nothing or not still:
             return [nothing] if nothing else []
         said = "keeping still was worth most on the validation part; in less memory more is cold"
         return [f"never prewarms: {', '.join(still)}: {said}: try --budget {self.setting.budget / 2:g}"]
 
     def user_events(self) -> dict[str, int]:
-        return {self.timelines[u].user: b - a for u, a, b in self.parts}
+        return {c.timeline.user: len(c) for c in self.parts}
 
     def unseen(self) -> float:
         return float(np.sum(self.new)) / max(1, self.n_events)
@@ -326,12 +319,7 @@ class _Run:
 
         budgets = {*self.setting.budgets, self.setting.budget}
         return {
-            budget: _join(
-                [
-                    bound_per_open(self.timelines[u], self.costs[u], self.setting.world(budget), a, b)
-                    for u, a, b in self.parts
-                ]
-            )
+            budget: _join([bound_per_open(c.under(self.setting.world(budget))) for c in self.parts])
             for budget in sorted(budgets)
         }
 
@@ -343,38 +331,34 @@ class _Run:
         curve: np.ndarray | float = 0.0
         seconds = 0.0
         latency: list[float] = []
-        plans_itself = isinstance(policy, PlanningPolicy)
+        planner = planner_of(policy)
         for fold in self.folds:
             if fit:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # said as the policy's note instead
                     policy.fit(self.timelines, fold, seed=setting.seed)
-            tuning = [] if plans_itself else self._validation(policy, fold)
-            test = []
-            for u, timeline in enumerate(self.timelines):
-                if len(decisions(fold.test[u])) == 0:
-                    continue
-                a, b = _window(fold.test[u])
+            tuning = [] if planner else self._cases(fold.validation)
+            tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
+            test, asked = self._cases(fold.test), []
+            for case in test:
                 started = time.perf_counter()
-                ranking = policy.rank(timeline, np.arange(a - 1, b - 1, dtype=np.int64))
+                asked.append(policy.rank(case.timeline, case.indices))
                 seconds += time.perf_counter() - started
                 if not latency:
-                    latency = self._latency(policy, timeline, a, b)
-                rankings.append(ranking)
-                test.append(Window(timeline, self.costs[u], a, b, ranking))
+                    latency = self._latency(policy, case)
+            rankings += asked
             for budget, found in outcomes.items():
                 world = setting.world(budget)
-                if isinstance(policy, PlanningPolicy):
-                    for w in test:
-                        planned = policy.plan(w.timeline, w.indices, w.costs, world, seed=setting.seed)
-                        found.append(replay_planned(w, world, planned))
+                here = [case.under(world) for case in test]
+                if planner:
+                    found += [c.replay(planner.plan(policy, c, seed=setting.seed)) for c in here]
                     continue
-                threshold = tune_threshold(tuning, world, self.reward)
+                best, _ = choose_threshold([c.under(world) for c in tuning], tuned, self.reward)
                 if budget == setting.budget:
-                    chosen.append(threshold)
-                found.extend(replay_threshold(w, world, threshold)[0] for w in test)
-            if any((w.ranking.targets >= 0).any() for w in test):
-                curve = curve + sweep_windows(test, setting.world())
+                    chosen.append(best.theta)
+                found += [c.replay_ranked(r, best.theta)[0] for c, r in zip(here, asked, strict=True)]
+            if any((r.targets >= 0).any() for r in asked):
+                curve = curve + sweep(test, asked)
         ranking = Ranking.join(rankings)
         judged = Judged(policy.name, {}, note=getattr(policy, "note", ""))
         judged.threshold = float(np.median(chosen)) if chosen else float("nan")
@@ -393,8 +377,7 @@ class _Run:
             judged.calibration_all = listed_calibration(ranking, self.answers, self.draws)
             judged.calibration_none = none_calibration(ranking, self.answers, self.draws)
             judged.per_user = {
-                self.timelines[u].user: float((place[self.users == k] == 0).mean())
-                for k, (u, _, _) in enumerate(self.parts)
+                c.timeline.user: float((place[self.users == k] == 0).mean()) for k, c in enumerate(self.parts)
             }
             judged.curve = self._curve(np.asarray(curve))
             judged.per_event = {k: score for k, score in rank_scores(place).items() if k in PAIRED}
@@ -432,21 +415,15 @@ class _Run:
                 rows.append(np.tile(past_shares(gaps[u], _join(gaps), edges), (n, 1)))
         return np.concatenate(rows)
 
-    def _validation(self, policy: Policy, fold: Split) -> list[Window]:
-        windows = []
-        for u, timeline in enumerate(self.timelines):
-            if len(decisions(fold.validation[u])):
-                a, b = _window(fold.validation[u])
-                ranking = policy.rank(timeline, np.arange(a - 1, b - 1, dtype=np.int64))
-                windows.append(Window(timeline, self.costs[u], a, b, ranking))
-        return windows
+    def _cases(self, part: Sequence[np.ndarray]) -> list[Case]:
+        return cases(self.timelines, self.costs, self.setting.world(), part)
 
-    def _latency(self, policy: Policy, timeline: Timeline, a: int, b: int) -> list[float]:
+    def _latency(self, policy: Policy, case: Case) -> list[float]:
         """Milliseconds of single decisions, one after another, the first one (start-up) left out."""
-        ask = stream_of(policy, timeline)
-        ask(a - 1)
+        ask = stream_of(policy, case.timeline)
+        ask(case.start - 1)
         found = []
-        for i in range(a, min(b - 1, a + self.setting.latency_decisions)):
+        for i in range(case.start, min(case.stop - 1, case.start + self.setting.latency_decisions)):
             started = time.perf_counter()
             ask(i)
             found.append(1000.0 * (time.perf_counter() - started))
@@ -553,15 +530,6 @@ def peak_rss_mb() -> float:
         return float("nan")
     per_mb = 2.0**20 if sys.platform == "darwin" else 1024.0  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
-
-
-def _window(events: np.ndarray) -> tuple[int, int]:
-    """First and one past the last event of a part, which must have no gaps."""
-    events = np.asarray(events)[np.asarray(events) > 0]
-    a, b = int(events[0]), int(events[-1]) + 1
-    if b - a != len(events):
-        raise InputError("the events of a part must follow each other without gaps")
-    return a, b
 
 
 def _first_opens(timeline: Timeline) -> np.ndarray:

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from env.judge.cost import Costs, WorldConfig
-from env.timeline import Timeline
+from env.judge.case import Case
+from env.judge.cost import WorldConfig
+from env.judge.plans import Plans
 
-Stretch = tuple[Timeline, Costs, int, int]
-"""A timeline, its costs, and the events from the first to before the last that count."""
 EPSILON_S = 1e-9
 
 
@@ -53,33 +52,28 @@ class Gain:
         return f"{reason}; {helps if self.smaller is None else f'try --budget {self.smaller:g}'}"
 
 
-def gain(stretches: Sequence[Stretch], world: WorldConfig) -> Gain:
-    """What there is to gain in a world with a budget in typical targets."""
-    opens = sum(stop - first for _, _, first, stop in stretches)
-    cold = _cold(stretches, world)
+def gain(cases: Sequence[Case]) -> Gain:
+    """What there is to gain over cases of one world, whose budget is in typical targets."""
+    world = cases[0].world if cases else WorldConfig()
+    opens = sum(len(case) for case in cases)
+    cold = _cold(cases, world)
     smaller = None
     budget = world.budget_targets
     while not cold and opens and smaller is None and budget > 1:
         budget /= 2
-        if _cold(stretches, replace(world, budget_targets=budget)):
+        if _cold(cases, replace(world, budget_targets=budget)):
             smaller = budget
-    opened = [np.unique(t.target[a:b]) for t, _, a, b in stretches]
-    names = {t.names[x] for (t, _, _, _), ids in zip(stretches, opened, strict=True) for x in ids.tolist()}
-    fits = all(
-        costs.memory_mb[ids].sum() <= world.budget(costs)
-        for (_, costs, _, _), ids in zip(stretches, opened, strict=True)
-    )
+    opened = [(case, np.unique(case.opened)) for case in cases]
+    names = {case.timeline.names[x] for case, ids in opened for x in ids.tolist()}
+    fits = all(case.costs.memory_mb[ids].sum() <= world.budget(case.costs) for case, ids in opened)
     return Gain(opens, cold, len(names), fits, world.budget_targets, smaller)
 
 
-def _cold(stretches: Sequence[Stretch], world: WorldConfig) -> int:
+def _cold(cases: Sequence[Case], world: WorldConfig) -> int:
     """How many of the opens are cold where nobody prewarms."""
-    from env.judge.kernel import replay
-    from env.judge.plans import Plans
-
     found = 0
-    for timeline, costs, first, stop in stretches:
-        still = Plans.empty(len(timeline), world.max_picks)
-        waits = replay(timeline, costs, world, still, start=first, stop=stop).base_wait_s[first:stop]
-        found += int((waits > costs.warm_s[timeline.target[first:stop]] + EPSILON_S).sum())
+    for case in cases:
+        still = Plans.empty(len(case), world.max_picks)
+        waits = case.under(world).replay(still).base_wait_s[case.start : case.stop]
+        found += int((waits > case.costs.warm_s[case.opened] + EPSILON_S).sum())
     return found

@@ -7,9 +7,7 @@ very days is another question: `rlmemo.runs.learned_days`.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -67,47 +65,23 @@ class Saved:
         return self._sum("wasted_mb_s") / 60.0
 
 
-def would_have_saved(
-    timeline: Timeline, *, days: float = 7, policy: str = "backoff3", cost: str = "desktop"
-) -> Saved | None:
+def would_have_saved(timeline: Timeline, *, days: float = 7, policy: str = "backoff3") -> Saved | None:
     """Replay the last `days` days of a collapsed timeline; None where there is too little before them.
 
-    policy: a classical policy by name, or the folder of a run. Every plan is made from what was opened up to
-    then. Raises InputError for a run that cannot be read.
+    policy: a classical policy by name, in the default world, or the folder of a run, in the world that it was
+    trained for. Every plan is made from what was opened up to then. Raises InputError for a run that cannot be
+    read.
     """
-    from env.judge.cost import WorldConfig, cost_model
-    from env.ranking import Ranking
-    from reward import parse_reward
+    from env.judge.case import Case
     from rlmemo.evaluation.gain import gain
-    from rlmemo.policies.planners import Window, replay_planned, replay_threshold, tune_threshold
-    from rlmemo.policies.protocol import PlanningPolicy
-    from rlmemo.policies.registry import make_policy
+    from rlmemo.policies.run import setup
 
     n = len(timeline)
     start = int(np.searchsorted(timeline.t, timeline.t[-1] - days * 86400.0, side="right")) if n else 0
     if start < 50 or n - start < 2:
         return None
-    asked, costs, world = make_policy(policy), cost_model(cost).arrays(timeline), WorldConfig()
-
-    def window(first: int, stop: int) -> Window:
-        ranking = asked.rank(timeline, np.arange(first - 1, stop - 1, dtype=np.int64))
-        return Window(timeline, costs, first, stop, ranking)
-
-    if isinstance(asked, PlanningPolicy):
-        week = Window(timeline, costs, start, n, Ranking.empty(n - start))
-        outcomes = replay_planned(week, world, asked.plan(timeline, week.indices, costs, world))
-    else:
-        threshold = _threshold_of(Path(policy))
-        if threshold is None:
-            threshold = tune_threshold([window(start // 2, start)], world, parse_reward("net_seconds"))
-        outcomes, _ = replay_threshold(window(start, n), world, threshold)
-    nothing = gain([(timeline, costs, start, n)], world).reason()
-    return Saved(policy, timeline.t[start:n], outcomes.table[start:n], nothing)
-
-
-def _threshold_of(run: Path) -> float | None:
-    """The threshold that a run chose on its validation part; None where `run` is none, or did not say."""
-    try:
-        return float(json.loads((run / "adapter" / "plan.json").read_text(encoding="utf-8"))["threshold"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    used = setup(policy)
+    costs, rules = used.world.cost_model().arrays(timeline), used.world.rules()
+    before, week = (Case(timeline, costs, rules, a, b) for a, b in ((start // 2, start), (start, n)))
+    outcomes = week.replay(used.by([before]).plan(used.policy, week))
+    return Saved(policy, timeline.t[start:n], outcomes.table[start:n], gain([week]).reason())

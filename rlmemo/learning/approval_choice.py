@@ -8,13 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from env.judge.case import Case
 from env.judge.plans import FIELDS
+from env.ranking import Ranking
 from reward import Reward
 from rlmemo.approval.approval import LEAST_STILL, MODEL, Approval
+from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.ratings_used import per_thumb
 from rlmemo.learning.training_data import TrainingData
-from rlmemo.policies.approved import ApprovedPolicy, counted, keep_approved
-from rlmemo.policies.planners import THRESHOLDS, Window, replay_planned, replay_threshold, sweep_windows
+from rlmemo.policies.planners import (
+    THRESHOLDS,
+    Approved,
+    OwnPlans,
+    Planner,
+    Threshold,
+    at_once,
+    best_of,
+    counted,
+    keep_approved,
+    sweep,
+)
 from rlmemo.policies.protocol import Planned
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -31,59 +44,42 @@ SLACK = 0.04
 
 
 class _Part:
-    """One user's validation window with what is asked of it again and again."""
+    """One user's validation part with what is asked of it again and again."""
 
-    def __init__(
-        self, policy: ApprovedPolicy, ground: TrainingData, user: int, a: int, b: int, seed: int
-    ) -> None:
-        self.ground, self.user, self.policy, self.seed = ground, user, policy, seed
-        timeline, costs = ground.timelines[user], ground.costs[user]
-        indices = np.arange(a - 1, b - 1, dtype=np.int64)
-        self.window = Window(timeline, costs, a, b, policy.rank(timeline, indices))
-        self.liking = policy.liking(timeline, indices, self.window.ranking.targets)
+    def __init__(self, policy: Any, approval: Approval, data: TrainingData, case: Case, seed: int) -> None:
+        self.policy, self.approval, self.case, self.seed = policy, approval, case, seed
+        self.slates = data.plain[case.user]
+        self.ranking: Ranking = policy.rank(case.timeline, case.indices)
+        self.liking = approval.liking(case.timeline, self.slates, case.indices, self.ranking.targets)
 
     @cached_property
     def own(self) -> Planned:
         """The model's own plans."""
-        w = self.window
-        planned: Planned = self.policy.inner.plan(
-            w.timeline, w.indices, w.costs, self.ground.world, seed=self.seed
-        )
-        return planned
+        return OwnPlans().plan(self.policy, self.case, seed=self.seed)
 
-    def rating(self, approval: Approval, planned: Planned, *, still: bool = True) -> float:
+    def rating(self, planned: Planned, *, still: bool = True) -> float:
         """Sum of the expected ratings of plans; those that say nothing are only asked about if they count and
         `still` says so."""
-        w, delays = self.window, np.asarray(self.ground.world.delays)
-        asked = (planned.target >= 0).any(1) | (still and approval.still >= LEAST_STILL)
+        case, delays = self.case, np.asarray(self.case.world.delays)
+        asked = (planned.target >= 0).any(1) | (still and self.approval.still >= LEAST_STILL)
         target, delay_s = planned.target[asked], delays[planned.delay[asked]]
-        slates = self.ground.plain[self.user]
-        return float(approval.expected(w.timeline, slates, w.indices[asked], target, delay_s).sum())
+        expected = self.approval.expected(case.timeline, self.slates, case.indices[asked], target, delay_s)
+        return float(expected.sum())
 
     def by_threshold(self, strength: float, threshold: float) -> tuple[Any, Planned]:
-        w = self.window
-        ranking = counted(w.ranking, self.liking, strength)
-        outcomes, target = replay_threshold(
-            Window(w.timeline, w.costs, w.start, w.stop, ranking), self.ground.world, threshold
-        )
-        shown = target[w.indices]
-        return outcomes, Planned(shown, np.zeros(shown.shape, np.int8), np.ones(len(shown)))
+        outcomes, target = self.case.replay_ranked(self.counted(strength), threshold)
+        return outcomes, at_once(target)
 
     def by_own(self, strength: float, threshold: float) -> tuple[Any, Planned]:
-        w = self.window
-        planned = keep_approved(self.own, counted(w.ranking, self.liking, strength), threshold)
-        return replay_planned(w, self.ground.world, planned), planned
+        planned = keep_approved(self.own, self.counted(strength), threshold)
+        return self.case.replay(planned), planned
+
+    def counted(self, strength: float) -> Ranking:
+        return counted(self.ranking, self.liking, strength)
 
 
-def _parts(model: Any, approval: Approval, ground: TrainingData, seed: int) -> list[_Part]:
-    policy = ApprovedPolicy(model, approval, strength=0.0, threshold=0.0, own=False, name="approved")
-    parts = []
-    for user in range(len(ground.timelines)):
-        events = ground.split.validation[user]
-        events = events[events > 0]
-        if len(events):
-            parts.append(_Part(policy, ground, user, int(events[0]), int(events[-1]) + 1, seed))
-    return parts
+def _parts(policy: Any, approval: Approval, data: TrainingData, seed: int) -> list[_Part]:
+    return [_Part(policy, approval, data, case, seed) for case in data.cases(data.split.validation)]
 
 
 def hits_at(waste: float, wasted: np.ndarray, hit: np.ndarray) -> float:
@@ -94,7 +90,7 @@ def hits_at(waste: float, wasted: np.ndarray, hit: np.ndarray) -> float:
 
 def choose_keeping(
     model: Any, approval: Approval, ground: TrainingData, reward: Reward, keep: float, seed: int
-) -> dict[str, Any] | None:
+) -> Approved | None:
     """The (strength, threshold) whose plans are liked most on validation, at a bounded price; None where
     there is no validation part.
 
@@ -105,20 +101,15 @@ def choose_keeping(
     parts = _parts(model, approval, ground, seed)
     if not parts:
         return None
-    opens = sum(len(part.window.indices) for part in parts)
+    opens = sum(len(part.case) for part in parts)
     weights, columns = reward.weights(FIELDS), [FIELDS.index("hit"), FIELDS.index("wasted")]
-    best: tuple[float, dict[str, Any]] | None = None
+    best: tuple[float, Approved] | None = None
     least_hits = least_reward = plain_reward = waste = 0.0
     for strength in TRUSTED:
-        windows = [
-            Window(w.timeline, w.costs, w.start, w.stop, counted(w.ranking, part.liking, strength))
-            for part in parts
-            for w in (part.window,)
-        ]
-        total = sweep_windows(windows, ground.world, FINE) / opens
+        total = sweep([p.case for p in parts], [p.counted(strength) for p in parts], FINE) / opens
         worth, (hit, wasted) = total @ weights, total[:, columns].T
         if strength == 0.0:
-            plain = len(worth) - 1 - int(np.argmax(worth[::-1]))
+            plain = best_of(worth)
             waste = float(wasted[plain])
             plain_reward = float(worth[plain])
             least_reward = plain_reward * keep if plain_reward > 0 else plain_reward
@@ -131,7 +122,7 @@ def choose_keeping(
             rated, shown = 0.0, 0
             for part in parts:
                 _, planned = part.by_threshold(strength, FINE[place])
-                rated += part.rating(approval, planned, still=False)
+                rated += part.rating(planned, still=False)
                 shown += int((planned.target >= 0).any(1).sum())
             liked = 0.5 + 0.5 * rated / shown if shown else 0.0
             if best is None or liked > best[0] + 1e-12:
@@ -140,28 +131,26 @@ def choose_keeping(
                     "shown_per_open": shown / opens, "hits_at_equal_waste": hits,
                     "hits_at_equal_waste_plain": least_hits, "reward_per_open_plain": plain_reward,
                 }  # fmt: skip
-                best = liked, {
-                    "planner": "threshold", "threshold": float(FINE[place]), "strength": strength,
-                    "keep": keep, "validation": found,
-                }  # fmt: skip
+                inner = Threshold(float(FINE[place]))
+                best = liked, Approved(inner, approval, strength, found={"keep": keep, "validation": found})
     assert best is not None
     return best[1]
 
 
 def choose(
     model: Any, approval: Approval, ground: TrainingData, reward: Reward, thumb: float, seed: int
-) -> dict[str, Any] | None:
+) -> Approved | None:
     """The best (planner, strength, threshold) on validation, None where there is no validation part.
 
     Best is the reward per open plus `thumb` (seconds per unit of expected rating) times the expected
     rating per open. Ties go to the smaller strength, then to the higher threshold.
     """
     parts = _parts(model, approval, ground, seed)
-    opens = sum(len(part.window.indices) for part in parts)
+    opens = sum(len(part.case) for part in parts)
     if not parts:
         return None
     weights = reward.weights(FIELDS)
-    best: tuple[float, dict[str, Any]] | None = None
+    best: tuple[float, Approved] | None = None
     for strength in STRENGTHS:
         ways = [("threshold", x) for x in reversed(THRESHOLDS)] + [("own", x) for x in KEEP]
         for planner, threshold in ways:
@@ -170,33 +159,37 @@ def choose(
                 how = part.by_own if planner == "own" else part.by_threshold
                 outcomes, planned = how(strength, threshold)
                 worth += float((outcomes.table @ weights).sum())
-                rated += part.rating(approval, planned)
+                rated += part.rating(planned)
             value = (worth + thumb * rated) / opens
             if best is None or value > best[0] + 1e-12:
                 found = {"reward_per_open": worth / opens, "expected_rating_per_open": rated / opens}
-                best = value, {
-                    "planner": planner, "threshold": float(threshold), "strength": strength,
-                    "per_thumb": thumb, "validation": found,
-                }  # fmt: skip
+                about = {"per_thumb": thumb, "validation": found}
+                best = (
+                    value,
+                    (
+                        Approved(OwnPlans(), approval, strength, float(threshold), about)
+                        if planner == "own"
+                        else Approved(Threshold(float(threshold)), approval, strength, found=about)
+                    ),
+                )
     assert best is not None
     return best[1]
 
 
-def with_approval(
+def minding(
+    planner: Planner,
+    policy: Any,
     adapter: Path,
-    model: Any,
-    ground: TrainingData,
+    data: TrainingData,
+    config: TrainConfig,
     reward: Reward,
-    weight: float,
-    choice: dict[str, Any],
-    seed: int,
-    keep: float | None = None,
-) -> dict[str, Any]:
-    """The choice of a planner that minds the approval model in `adapter`, as `plan.json` keeps it; `choice`
-    as it is where there is no such model. keep: as in `choose_keeping`; None: `choose`."""
+) -> Planner:
+    """The planner that minds the approval model in `adapter`, chosen on validation for the run's settings
+    (`--feedback-weight`, `--feedback-keep`); `planner` as it is where there is no such model."""
     if not (adapter / MODEL).is_file():
-        return choice
-    approval = Approval.load(adapter / MODEL)
+        return planner
+    approval, keep = Approval.load(adapter / MODEL), config.feedback_keep
     if keep is not None:
-        return choose_keeping(model, approval, ground, reward, keep, seed) or choice
-    return choose(model, approval, ground, reward, per_thumb(reward, weight), seed) or choice
+        return choose_keeping(policy, approval, data, reward, keep, config.seed) or planner
+    thumb = per_thumb(reward, config.feedback_weight)
+    return choose(policy, approval, data, reward, thumb, config.seed) or planner

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
+from env.judge.case import Case
 from env.judge.plans import FIELDS, Plans
 from env.ranking import Ranking
 from reward import Reward
 from rlmemo.learning.training_data import TrainingData, training_part
-from rlmemo.policies.planners import THRESHOLDS, Window, replay_threshold, sweep_windows
+from rlmemo.policies.planners import THRESHOLDS, best_of, sweep
 
 Rank = Callable[[int, np.ndarray], Ranking]
 """(user, decisions int64 [D]) -> their ranking."""
@@ -29,22 +30,20 @@ Rank = Callable[[int, np.ndarray], Ranking]
 def played(ground: TrainingData, rank: Rank, reward: Reward) -> tuple[TrainingData, dict[str, float]]:
     """The ground with who ranks by `rank`, planning by threshold, in charge of the training part; and
     {"theta", "reward_per_open"} of it. Nothing beyond the training part is looked at."""
-    windows = []
+    asked = []
     for user in range(len(ground.timelines)):
         part, costs = training_part(ground, user)
         if len(part) > 1:
-            ranking = rank(user, np.arange(len(part) - 1, dtype=np.int64))
-            world = ground.world.resolved(ground.costs[user])
-            windows.append((user, world, Window(part, costs, 1, len(part), ranking)))
-    opens = sum(len(w.timeline) - 1 for _, _, w in windows)
+            case = Case(part, costs, ground.world.resolved(ground.costs[user]), 1, len(part), user)
+            asked.append((case, rank(user, case.indices)))
+    opens = sum(len(case) for case, _ in asked)
     rewards = np.zeros(len(THRESHOLDS))
-    for _, world, window in windows:
-        rewards += sweep_windows([window], world) @ reward.weights(FIELDS)
-    best = len(rewards) - 1 - int(np.argmax(rewards[::-1]))  # ties: the higher one, which plans less
+    for case, ranking in asked:
+        rewards += sweep([case], [ranking]) @ reward.weights(FIELDS)
+    best = best_of(rewards)
     plans = [Plans.empty(len(t), ground.world.max_picks) for t in ground.timelines]
-    for user, world, window in windows:
-        chosen = replay_threshold(window, world, THRESHOLDS[best])[1]
-        plans[user].target[: len(chosen)] = chosen
+    for case, ranking in asked:
+        plans[case.user].target[: len(case)] = case.replay_ranked(ranking, THRESHOLDS[best])[1]
     found = {"theta": float(THRESHOLDS[best]), "reward_per_open": float(rewards[best]) / max(opens, 1)}
     return replace(ground, plans=plans), found
 

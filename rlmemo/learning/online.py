@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from env.judge.plans import FIELDS
-from env.ranking import Ranking
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.nothing import NoSignal, leave_as_it_was
@@ -19,7 +17,7 @@ from rlmemo.learning.training import Interrupt
 from rlmemo.learning.training_data import States, TrainingData
 from rlmemo.model.readings import SlotReading
 from rlmemo.model.scorer import Scorer
-from rlmemo.policies.planners import Window, replay_planned
+from rlmemo.policies.planners import own_worth
 from rlmemo.runs.folder import RunFolder
 
 MOST_PASSES = 20  # over a small training part; more would only learn it by heart
@@ -104,23 +102,12 @@ class Validation:
     """Reward per open of a model's own likeliest plans on the validation part (0 where that is empty)."""
 
     def __init__(self, ground: TrainingData, start: Prepared, seed: int, scorer: Scorer) -> None:
-        self.ground, self.weights, self.seed = ground, start.reward.weights(FIELDS), seed
+        self.cases, self.reward, self.seed = ground.cases(ground.split.validation), start.reward, seed
         self.reading = SlotReading(scorer)
-        self.windows = []
-        for user, timeline in enumerate(ground.timelines):
-            events = ground.split.validation[user]
-            if len(events):
-                a, b = int(events[0]), int(events[-1]) + 1
-                self.windows.append(Window(timeline, ground.costs[user], a, b, Ranking.empty(b - a)))
 
     def __call__(self, model: Any) -> float:
         from rlmemo.policies.language import LanguagePolicy
 
         model.reading = self.reading
-        policy = LanguagePolicy(model)
-        total, opens = 0.0, 0
-        for w in self.windows:
-            planned = policy.plan(w.timeline, w.indices, w.costs, self.ground.world, seed=self.seed)
-            total += float((replay_planned(w, self.ground.world, planned).table @ self.weights).sum())
-            opens += w.stop - w.start
-        return total / max(opens, 1)
+        worth = own_worth(LanguagePolicy(model), self.cases, self.reward, seed=self.seed)
+        return worth / max(sum(len(case) for case in self.cases), 1)

@@ -157,12 +157,12 @@ def _train_one(
 def _worth(
     config: TrainConfig, ground: TrainingData, user: int, reward: Reward, adapter: Path
 ) -> dict[str, Any]:
-    from rlmemo.learning.choice import Ranked, validate
+    from rlmemo.learning.choice import validate
     from rlmemo.model.load import load_adapted
     from rlmemo.policies.language import LanguagePolicy
 
     policy = LanguagePolicy(load_adapted(config.model, adapter, config.loading), "user")
-    return validate(Ranked("user", policy), one_user(ground, user), reward, config.seed)
+    return validate(policy, one_user(ground, user), reward, config.seed)
 
 
 def _better(method: str, own: dict[str, Any], shared: dict[str, Any]) -> bool:

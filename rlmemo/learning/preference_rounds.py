@@ -319,7 +319,7 @@ def keep_best(
     """
     if "kept" in folder.state():
         return
-    from rlmemo.learning.choice import Ranked, validate
+    from rlmemo.learning.choice import validate
     from rlmemo.model.load import load_adapted
     from rlmemo.policies.language import LanguagePolicy
     from rlmemo.runs.user_adapters import weights_file
@@ -331,7 +331,7 @@ def keep_best(
     with display.stage("which round to keep, on validation") as bar:
         for name in names:
             model = LanguagePolicy(load_adapted(config.model, folder.path / name, config.loading), name)
-            found = validate(Ranked(name, model), ground, start.reward, config.seed)
+            found = validate(model, ground, start.reward, config.seed)
             worth[name] = max(found[how]["reward_per_open"] for how in ("own", "threshold"))
             bar(len(worth), len(names), None)
         best = max(names, key=lambda name: worth[name]) if found["events"] else names[-1]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from env.judge.case import Case, cases
 from env.judge.cost import CostModel, Costs, WorldConfig
 from env.judge.plans import Plans
 from env.judge.residency import residency
@@ -57,6 +58,10 @@ class TrainingData:
             split=split,
             reading=reads,
         )
+
+    def cases(self, part: Sequence[np.ndarray]) -> list[Case]:
+        """The stretches of a part of the split, one per timeline that has some."""
+        return cases(self.timelines, self.costs, self.world, part)
 
     @property
     def train(self) -> list[np.ndarray]:

@@ -1,4 +1,6 @@
-"""Many adapters on one model that is loaded once: each user's events are read with that user's own.
+"""Where a language policy's model comes from: loaded, loaded when asked for, or switched from user to user.
+
+A `Switching` has many adapters on one model that is loaded once: each user's events are read with that user's own.
 
 What stands before a text (`rlmemo.model.virtual_tokens`) is exchanged in its hook. Of the kinds that
 change weights, a small model keeps every user's merged weights and puts them in their place, which reads as
@@ -8,6 +10,9 @@ which costs no memory. Neither way rounds: going back to a user gives the same n
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +54,11 @@ class Switching:
         self._now = ""
         self.use("")
         self.model = self._way.model
+
+    def of(self, user: str) -> Any:
+        """The model, reading with the adapter of `user`."""
+        self.use(user)
+        return self.model
 
     def use(self, user: str) -> None:
         """Read with the adapter of `user` from now on, the shared one where there is none.
@@ -150,6 +160,52 @@ class _Beside:
         self.known.add(name)
         self.peft.set_adapter(name)
         self.peft.requires_grad_(False)
+
+
+class Shelf:
+    """Room for one model, shared by the stages of a run: a large one is not kept several times.
+
+    load: makes the model of a stage.
+    """
+
+    def __init__(self, load: Callable[[str], Any]) -> None:
+        self._load, self._stage, self._model = load, "", None
+
+    def take(self, stage: str) -> Any:
+        """The model of `stage`; the one that lay here before is let go first."""
+        if stage != self._stage:
+            self._stage, self._model = "", None
+            gc.collect()
+            self._model = self._load(stage)
+            self._stage = stage
+        return self._model
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """The model of one stage, loaded when it is asked for."""
+
+    shelf: Shelf
+    stage: str
+
+    @property
+    def model(self) -> Any:
+        return self.shelf.take(self.stage)
+
+    def of(self, user: str) -> Any:
+        """The stage's model, whoever's events are read."""
+        return self.model
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is there."""
+
+    model: Any
+
+    def of(self, user: str) -> Any:
+        """The model, whoever's events are read."""
+        return self.model
 
 
 def switching(base: Any, run: Path) -> Switching:

@@ -8,6 +8,11 @@ target open, then the same one before it, then the same time of day, then the mo
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlmemo.policies.language import LanguagePolicy
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
-from env.ranking import Ranking, Stream
 from env.slate.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
@@ -112,34 +116,20 @@ class FewShotReading(TextReading):
         return told
 
 
-class UntrainedPolicy:
-    """A causal language model as it came, behind the `Policy` protocol: zero-shot, or with examples."""
+def untrained(name: str, shots: int = 0) -> LanguagePolicy:
+    """A causal language model as it came, as a policy: zero-shot, or with examples.
 
-    def __init__(self, name: str, shots: int = 0) -> None:
-        """name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for
-        what is no causal language model."""
-        from rlmemo.model.load import load_adapted
-        from rlmemo.policies.language import LanguagePolicy
+    name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for what is no
+    causal language model.
+    """
+    from rlmemo.model.load import load_adapted
+    from rlmemo.policies.language import LanguagePolicy
 
-        model = load_adapted(name, None)
-        how = getattr(model, "reading", None)
-        self._examples = Examples(shots)
-        shown = shots > 0 and isinstance(how, TextReading)  # a model that reads slots reads no examples
-        if shown:
-            parts = {f.name: getattr(how, f.name) for f in fields(TextReading)}
-            model.reading = FewShotReading(**parts | {"told": {}}, examples=self._examples)
-        self.name = Path(name).name + (f" {shots}-shot" if shown else "")
-        self.model = model
-        self._policy = LanguagePolicy(model, self.name)
-
-    def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
-        """Nothing is trained; examples come from `split.train`."""
-        self._examples.fit(timelines, split)
-
-    def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
-        """See `LanguagePolicy.rank`."""
-        return self._policy.rank(timeline, indices)
-
-    def stream(self, timeline: Timeline) -> Stream:
-        """See `LanguagePolicy.stream`."""
-        return self._policy.stream(timeline)
+    model = load_adapted(name, None)
+    how = getattr(model, "reading", None)
+    examples = Examples(shots)
+    shown = shots > 0 and isinstance(how, TextReading)  # a model that reads slots reads no examples
+    if shown:
+        parts = {f.name: getattr(how, f.name) for f in fields(TextReading)}
+        model.reading = FewShotReading(**parts | {"told": {}}, examples=examples)
+    return LanguagePolicy(model, Path(name).name + (f" {shots}-shot" if shown else ""), learn=examples.fit)

@@ -1,129 +1,133 @@
-"""The language model as a policy: one forward pass ranks the slate, a short sampled sequence is a plan.
+"""The language model as a policy: it ranks what may come next, and says plans of its own.
 
-The model reads a moment as `rlmemo.model.slots` writes it. The log-probabilities of the letters and
-of `<end>` after `<plan>` are the ranking and "none of these"; those of the `<when>` tokens are the time
-until the next opening. A plan is sampled token by token under a mask that leaves only valid plans (places
-that are filled, not warm, in slate order, a delay after each letter), so the probability that is logged
-as propensity is exactly the probability of having said it.
+How it is asked is `rlmemo.model.ask`; where its model comes from, `rlmemo.model.switching`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from env.errors import InputError
-from env.judge.cost import Costs, WorldConfig
+from env.judge.case import Case
+from env.judge.plans import Plans
 from env.ranking import Ranking, Stream
 from env.slate.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model.ask import SampledPlans, ranked, sample_plans
-from rlmemo.model.hub import EMBEDDED, PROMPTED, Loading, model_sha256
-from rlmemo.model.load import load_adapted, load_model, with_scorer
 from rlmemo.model.readings import reading_of
+from rlmemo.model.switching import Loaded, Shelved, Switching
+from rlmemo.policies.planners import Planner
 from rlmemo.policies.protocol import Planned
+
+Learn = Callable[..., None]
+"""Called as learn(timelines, split) before anything is asked."""
 
 
 class LanguagePolicy:
     """A language model (its adapter merged) behind the `Policy` and `PlanningPolicy` protocols.
 
-    threshold None: plans are the model's own, said token by token, greedily unless `temperature` > 0.
-    threshold x: plans are the best-ranked cold targets with probability >= x, at once; the judge may then
-    tune x anew (`PlanningPolicy` is not implemented by that form; see `RankedLanguagePolicy`).
+    model: a model that is loaded, or where one comes from (`Switching`: every user's own adapter; `Shelved`:
+    loaded when asked for). planner: what it plans by (None: the judge chooses a threshold). temperature: of its
+    own plans, said token by token; 0 says the likeliest. learn: what it does to learn from a training part
+    (None: nothing; `python -m rlmemo.train` did it).
     """
 
-    def __init__(self, model: Any, name: str = "language", temperature: float = 0.0) -> None:
-        self.model, self.name, self.temperature = model, name, temperature
+    def __init__(
+        self,
+        model: Any,
+        name: str = "language",
+        *,
+        planner: Planner | None = None,
+        temperature: float = 0.0,
+        note: str = "",
+        learn: Learn | None = None,
+    ) -> None:
+        self.source = model if isinstance(model, Switching | Shelved) else Loaded(model)
+        self.name, self.planner, self.temperature, self.note = name, planner, temperature, note
+        self._learn = learn
+        self._known: dict[tuple[int, int, int], tuple[Timeline, Ranking]] = {}
 
-    @staticmethod
-    def load(folder: str | Path) -> Any:
-        """The policy of a run folder, with the planner that its run chose on validation.
+    @property
+    def model(self) -> Any:
+        """The model, reading with whatever adapter is in use."""
+        return self.source.model
 
-        Raises InputError where the folder holds no finished run.
-        """
-        folder = Path(folder)
-        import yaml
-
-        try:
-            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-            settings, met = config["settings"], config.get("met") or {}
-            choice_file = folder / "adapter" / "plan.json"
-            choice = json.loads(choice_file.read_text()) if choice_file.exists() else {"planner": "own"}
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-            raise InputError(f"{folder}: is no finished run ({error}); train one with --out") from None
-        base = str(settings.get("model", EMBEDDED))
-        loading = Loading(**{f.name: settings[f.name] for f in fields(Loading) if f.name in settings})
-        if settings.get("peft") in PROMPTED:
-            loading = replace(loading, learned=int(settings.get("virtual_tokens", 0)))
-        if met.get("base_sha256") and met["base_sha256"] != model_sha256(base):
-            raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
-        switch = None
-        if (folder / "adapters").is_dir():
-            from rlmemo.model.switching import switching
-            from rlmemo.policies.per_user import per_user
-
-            switch = switching(with_scorer(load_model(base, loading)[0], folder), folder)
-        model = switch.model if switch else load_adapted(base, folder / "adapter", loading)
-        kind = LanguagePolicy if choice.get("planner") == "own" else RankedLanguagePolicy
-        from rlmemo.policies.approved import approved
-
-        minding = approved(LanguagePolicy(model, folder.name), folder / "adapter", choice, folder.name)
-        policy: Any = minding or kind(model, folder.name)
-        return per_user(policy, switch) if switch else policy
+    def planning(self, planner: Planner | None, note: str = "") -> LanguagePolicy:
+        """The same model planning by `planner`; what it has ranked already is not ranked again."""
+        other = LanguagePolicy(
+            self.source if not isinstance(self.source, Loaded) else self.source.model,
+            self.name, planner=planner, temperature=self.temperature, note=note, learn=self._learn,
+        )  # fmt: skip
+        other._known = self._known
+        return other
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
-        """Nothing: it was trained by `python -m rlmemo.train`."""
+        """Learn from the training part, if anything is to be learned beside what training did."""
+        if self._learn is not None:
+            self._learn(timelines, split)
+            self._known.clear()
 
     def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
-        """The slate by the model's probabilities, with all targets taken as cold; see `Policy.rank`."""
+        """The slate by the model's probabilities, with all targets taken as cold; see `Policy.rank`.
+
+        Stretches without gaps are remembered: choosing and judging ask for the same ones.
+        """
         indices = np.asarray(indices, np.int64)
-        slates = reading_of(self.model).look(timeline, indices)
-        return ranked(self.model, timeline, slates, indices)
+        if len(indices) < 2 or indices[-1] - indices[0] != len(indices) - 1:
+            return self._rank(timeline, indices)
+        key = (id(timeline), int(indices[0]), int(indices[-1]))
+        if key not in self._known:
+            self._known[key] = (
+                timeline,
+                self._rank(timeline, indices),
+            )  # the timeline is kept: its id stays its own
+        return self._known[key][1]
+
+    def _rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
+        model = self.source.of(timeline.user)
+        slates = reading_of(model).look(timeline, indices)
+        return ranked(model, timeline, slates, indices)
 
     def stream(self, timeline: Timeline) -> Stream:
-        """One decision after another, each from the event that is new; see `rlmemo.model.streaming`."""
+        """One decision after another, each from the event that is new; see `rlmemo.model.streaming`. Streams of
+        several users may be asked in turn."""
         from rlmemo.model.streaming import follow
 
-        return follow(self.model, timeline)
+        ask = follow(self.source.of(timeline.user), timeline)
 
-    def plan(
-        self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
-    ) -> Planned:
-        """The model's own plans for decisions `indices` (increasing, without gaps), each made in the world
-        that the plans before it have left.
+        def one(i: int) -> Ranking:
+            self.source.of(timeline.user)
+            return ask(i)
+
+        return one
+
+    def plan(self, case: Case, *, seed: int = 0) -> Planned:
+        """The model's own plans for the decisions of a case, each made in the world that the plans before it have
+        left.
 
         A plan depends on what is warm, and that on earlier plans. Instead of one forward pass after the
         other, all decisions are asked at once in the world as far as it is known, the plans are played,
         and whoever saw another world than that is asked again, until nobody did. Decision i is final after
         at most i rounds, and what comes out is what asking one by one gives.
         """
-        from env.judge.plans import Plans
-        from env.judge.residency import residency
-
-        indices = np.asarray(indices, np.int64)
-        slates = reading_of(self.model).look(timeline, indices)
-        n, picks = len(indices), config.max_picks
-        first, last = int(indices[0]), int(indices[-1])
+        model = self.source.of(case.timeline.user)
+        how, indices, n, picks = reading_of(model), case.indices, len(case), case.world.max_picks
+        slates = how.look(case.timeline, indices)
         candidates = slates.candidates[indices]
         plans = Plans.empty(n, picks)
         logp = np.zeros(n)
         asked = np.full((n, candidates.shape[1] + 1), np.nan)
         for _ in range(n + 1):
-            warm, free = residency(timeline, slates.candidates, costs, config, plans, first, last)
-            seen = np.concatenate([warm, reading_of(self.model).free_level(free)[:, None]], axis=1).astype(
-                np.float64
-            )
+            warm, free = case.memory(slates.candidates, plans)
+            seen = np.concatenate([warm, how.free_level(free)[:, None]], axis=1).astype(np.float64)
             rows = np.flatnonzero((seen != asked).any(1))
             if not len(rows):
                 break
             asked[rows] = seen[rows]
-            said = self._say(slates, timeline, indices[rows], warm[rows], free[rows], config, seed)
+            said = self._say(model, slates, case, indices[rows], warm[rows], free[rows], seed)
             for k in range(picks):
                 picked = said.place[:, k] >= 0
                 place = np.maximum(said.place[:, k], 0)
@@ -134,23 +138,23 @@ class LanguagePolicy:
 
     def _say(
         self,
+        model: Any,
         slates: Slates,
-        timeline: Timeline,
+        case: Case,
         indices: np.ndarray,
         warm: np.ndarray,
         free: np.ndarray,
-        config: WorldConfig,
         seed: int,
     ) -> SampledPlans:
-        prompts = reading_of(self.model).prompts(timeline, slates, indices, warm, free)
+        prompts = reading_of(model).prompts(case.timeline, slates, indices, warm, free)
         valid = (slates.candidates[indices] >= 0) & (warm == 0)
+        picks = case.world.max_picks
         if self.temperature <= 0:
-            rng = np.random.default_rng(seed)
-            return sample_plans(self.model, prompts, valid, config.max_picks, 0.0, rng)
+            return sample_plans(model, prompts, valid, picks, 0.0, np.random.default_rng(seed))
         # One generator a decision: what is drawn must not depend on which others are asked again.
         made = [
             sample_plans(
-                self.model, prompts[j : j + 1], valid[j : j + 1], config.max_picks, self.temperature,
+                model, prompts[j : j + 1], valid[j : j + 1], picks, self.temperature,
                 np.random.default_rng([seed, int(i)]),
             )
             for j, i in enumerate(indices)
@@ -160,22 +164,3 @@ class LanguagePolicy:
             np.concatenate([m.delay for m in made]),
             np.concatenate([m.logp for m in made]),
         )
-
-
-class RankedLanguagePolicy:
-    """A language model that only ranks; the judge plans by a threshold tuned on validation."""
-
-    def __init__(self, model: Any, name: str = "language") -> None:
-        self._policy = LanguagePolicy(model, name)
-        self.name, self.model = name, model
-
-    def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
-        """Nothing: it was trained by `python -m rlmemo.train`."""
-
-    def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
-        """See `LanguagePolicy.rank`."""
-        return self._policy.rank(timeline, indices)
-
-    def stream(self, timeline: Timeline) -> Stream:
-        """See `LanguagePolicy.stream`."""
-        return self._policy.stream(timeline)

@@ -13,16 +13,18 @@ import numpy as np
 from env.ranking import Ranking
 from env.splits import Split
 from env.timeline import Timeline
+from rlmemo.policies.planners import OwnPlans
 from rlmemo.policies.protocol import Planned
 
 if TYPE_CHECKING:
-    from env.judge.cost import Costs, WorldConfig
+    from env.judge.case import Case
 
 
 class OraclePolicy:
     """Plans with `env.judge.oracle.feasible`: what a clairvoyant could really have followed, for saved seconds."""
 
     name = "oracle"
+    planner = OwnPlans()
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
         """Nothing to learn: it knows."""
@@ -31,29 +33,26 @@ class OraclePolicy:
         """Lists nothing: its ranking would be the answers themselves."""
         return Ranking.empty(len(indices))
 
-    def plan(
-        self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
-    ) -> Planned:
-        """The clairvoyant plan for the opens right after `indices` (increasing, without gaps)."""
+    def plan(self, case: Case, *, seed: int = 0) -> Planned:
+        """The clairvoyant plan for the opens of a case."""
         from env.judge.oracle import feasible
 
-        start, stop = int(indices[0]) + 1, int(indices[-1]) + 2
-        plans, _ = feasible(timeline, costs, config, start=start, stop=stop)
-        return Planned(plans.target[indices], plans.delay[indices], np.ones(len(indices)))
+        plans, _ = feasible(case.timeline, case.costs, case.world, start=case.start, stop=case.stop)
+        return Planned(plans.target[case.indices], plans.delay[case.indices], np.ones(len(case)))
 
 
-def bound_per_open(
-    timeline: Timeline, costs: Costs, config: WorldConfig, start: int, stop: int
-) -> np.ndarray:
-    """The bound on saved seconds, spread over the opens start..stop-1: float64 [stop - start].
+def bound_per_open(case: Case) -> np.ndarray:
+    """The bound on saved seconds, spread over the opens of a case: float64 [stop - start].
 
-    It sums to the proven bound of the window. The proof gives no share to single opens, so it is spread
+    It sums to the proven bound of the case. The proof gives no share to single opens, so it is spread
     like the savings of the feasible clairvoyant plan; that only matters for the interval of a ratio, never
     for its value.
     """
     from env.judge.oracle import feasible, upper_bound
 
-    bound = upper_bound(timeline, costs, config, start=start, stop=stop)
-    saved = feasible(timeline, costs, config, start=start, stop=stop)[1].saved_s[start:stop]
+    given = case.timeline, case.costs, case.world
+    bound = upper_bound(*given, start=case.start, stop=case.stop)
+    found = feasible(*given, start=case.start, stop=case.stop)[1].saved_s
+    saved: np.ndarray = found[case.start : case.stop]
     total = float(saved.sum())
-    return saved * (bound / total) if total > 0 else np.full(stop - start, bound / max(1, stop - start))
+    return saved * (bound / total) if total > 0 else np.full(len(case), bound / max(1, len(case)))

@@ -1,55 +1,154 @@
-"""From rankings to plans: prewarm the best guesses that are sure enough and not warm already.
+"""From what a policy answers to plans: three planners, and the one rule that chooses among them.
 
-A planner sees, right after an event, a row of a ranking and which targets are warm; it names up to K
-prewarms. `ThresholdPlanner` is the one rule behind every classical policy: it turns any calibrated
-ranking into a planner with one number to tune, theta, and that is tuned on the validation part for the
-reward that is asked for. `sweep` replays a whole grid of thresholds: the hits-against-waste curve.
+A planner says what is prewarmed over a case (`env.judge.case`): `OwnPlans`, what the policy itself plans;
+`Threshold`, the best-ranked cold targets with probability >= theta; `Approved`, either of the two, minding
+what the person approves of. What a run plans by is its `plan.json` (`to_json`, `from_json`), chosen on its
+validation part by `choose`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from env.judge.case import Case, summed
+from env.judge.plans import FIELDS
 from env.ranking import Ranking
 from env.splits import Split
 from env.timeline import Timeline
+from reward import Reward
+from rlmemo.approval.approval import MODEL, Approval
+from rlmemo.errors import InputError
 from rlmemo.policies.protocol import Planned
-
-if TYPE_CHECKING:
-    from env.judge.cost import Costs, WorldConfig
-    from env.judge.plans import Outcomes
-    from reward import Reward
 
 THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), 2.0)
 """Grid for theta; the last one is never reached, so keeping still is always among the choices."""
 
 
 @dataclass(frozen=True)
-class ThresholdPlanner:
-    """Prewarm the best guesses with probability >= `threshold` that are not warm, at most `max_picks`."""
+class OwnPlans:
+    """What the policy itself plans (a language model, the oracle)."""
 
-    threshold: float
-    max_picks: int = 3
-    delay: int = 0
+    def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
+        """The plans of `policy` for the decisions of `case`."""
+        planned: Planned = policy.plan(case, seed=seed)
+        return planned
 
-    def choose(self, row: Ranking, warm: Collection[int]) -> list[tuple[int, int]]:
-        """The plan for one decision (a ranking of one row), when `warm` is in memory: (target, delay)."""
-        picks = [
-            (int(target), self.delay)
+    def to_json(self) -> dict[str, Any]:
+        """As `plan.json` keeps it."""
+        return {"planner": "own"}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Prewarm the best guesses with probability >= theta that are not warm, at once."""
+
+    theta: float
+
+    def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
+        """The plans for the decisions of `case`. ranking: of these decisions (None: `policy` is asked)."""
+        ranking = policy.rank(case.timeline, case.indices) if ranking is None else ranking
+        return at_once(case.replay_ranked(ranking, self.theta)[1])
+
+    def picks(self, row: Ranking, warm: Collection[int], most: int = 3) -> list[int]:
+        """The targets for one decision (a ranking of one row), when `warm` is in memory; at most `most`."""
+        found = [
+            int(target)
             for target, p in zip(row.targets[0], row.probability[0], strict=True)
-            if target >= 0 and float(p) >= self.threshold and int(target) not in warm
+            if target >= 0 and float(p) >= self.theta and int(target) not in warm
         ]
-        return picks[: self.max_picks]
+        return found[:most]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `plan.json` keeps it."""
+        return {"planner": "threshold", "threshold": self.theta}
+
+
+@dataclass(frozen=True)
+class Approved:
+    """Plans that mind what the person approves of.
+
+    The approval model knows what the embedded language model is never told: which target it is. For planning,
+    the odds of a target being opened next are multiplied by what its name and the moment do to the odds of
+    thumbs up, to the power of `strength`: what is disliked must be much likelier to be prewarmed, what is
+    liked less so. Strength 0 is the planner without ratings. Rankings stay what they were.
+
+    inner: a threshold is what the changed odds must come to, as a probability; of own plans, the picks stay
+    whose changed odds come to `least`. found: what the choice came to on validation.
+    """
+
+    inner: OwnPlans | Threshold
+    approval: Approval = field(repr=False)
+    strength: float
+    least: float = 0.0
+    found: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def counted(self, case: Case, ranking: Ranking) -> Ranking:
+        """The ranking of the case's decisions with probabilities as they count for planning."""
+        from rlmemo.model.readings import slates_of
+
+        slates = slates_of(case.timeline)
+        liking = self.approval.liking(case.timeline, slates, case.indices, ranking.targets)
+        return counted(ranking, liking, self.strength)
+
+    def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
+        """The plans for the decisions of `case`. ranking: as the policy ranks them (None: it is asked)."""
+        ranking = policy.rank(case.timeline, case.indices) if ranking is None else ranking
+        changed = self.counted(case, ranking)
+        if isinstance(self.inner, Threshold):
+            return self.inner.plan(policy, case, seed=seed, ranking=changed)
+        return keep_approved(self.inner.plan(policy, case, seed=seed), changed, self.least)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `plan.json` keeps it; the approval model lies beside it."""
+        threshold = self.inner.theta if isinstance(self.inner, Threshold) else self.least
+        kind = self.inner.to_json()["planner"]
+        return {"planner": kind, "threshold": threshold, "strength": self.strength, **self.found}
+
+
+Planner = OwnPlans | Threshold | Approved
+
+
+def from_json(data: Mapping[str, Any], adapter: Path) -> Planner:
+    """The planner that `to_json` described; `adapter` is the folder that its approval model lies in.
+
+    Raises InputError for what is none, and where the approval model is missing or damaged.
+    """
+    try:
+        own = data["planner"] == "own"
+        if not own and data["planner"] != "threshold":
+            raise ValueError(f"planner {data['planner']!r}")
+        if "strength" not in data:
+            return OwnPlans() if own else Threshold(float(data["threshold"]))
+        threshold, strength = float(data["threshold"]), float(data["strength"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{adapter / 'plan.json'}: is damaged ({error}); train the run again") from None
+    rest = {k: v for k, v in data.items() if k not in ("planner", "threshold", "strength")}
+    inner = OwnPlans() if own else Threshold(threshold)
+    approval = Approval.load(adapter / MODEL)
+    return Approved(inner, approval, strength, threshold if own else 0.0, rest)
+
+
+def planner_of(policy: Any) -> Planner | None:
+    """What a policy plans by; None where that is the judge's to choose (a threshold, on validation)."""
+    planner: Planner | None = getattr(policy, "planner", None)
+    return planner
+
+
+def at_once(target: np.ndarray) -> Planned:
+    """Plans without delays that were chosen for sure. target: int32 [D, K]."""
+    return Planned(target, np.zeros(target.shape, np.int8), np.ones(len(target)))
 
 
 class NonePolicy:
     """Never prewarms: what is warm is what was opened recently (LRU)."""
 
     name = "none"
+    planner = OwnPlans()
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
         """Nothing to learn."""
@@ -58,81 +157,86 @@ class NonePolicy:
         """Lists nothing."""
         return Ranking.empty(len(indices))
 
-    def plan(
-        self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
-    ) -> Planned:
+    def plan(self, case: Case, *, seed: int = 0) -> Planned:
         """Keeps still."""
-        shape = (len(indices), config.max_picks)
-        return Planned(np.full(shape, -1, np.int32), np.zeros(shape, np.int8), np.ones(len(indices)))
+        return at_once(np.full((len(case), case.world.max_picks), -1, np.int32))
 
 
-@dataclass(frozen=True)
-class Window:
-    """Part of one timeline that is judged: opens start..stop-1, with the ranking of the decisions
-    start-1..stop-2 right before them."""
-
-    timeline: Timeline
-    costs: Costs
-    start: int
-    stop: int
-    ranking: Ranking
-
-    @property
-    def indices(self) -> np.ndarray:
-        """Decision indices, int64 [stop - start]."""
-        return np.arange(self.start - 1, self.stop - 1, dtype=np.int64)
+def best_of(rewards: np.ndarray) -> int:
+    """Where the highest reward stands; ties go to the last (thresholds ascend: it prewarms least)."""
+    return len(rewards) - 1 - int(np.argmax(rewards[::-1]))
 
 
-def replay_threshold(window: Window, config: WorldConfig, threshold: float) -> tuple[Outcomes, np.ndarray]:
-    """Judge the threshold planner on one window: outcomes, and what it prewarmed, int32 [n, K]."""
-    from env.judge.ranked_replay import replay_ranked
-
-    return replay_ranked(
-        window.timeline, window.costs, config, window.ranking, threshold,
-        start=window.start, stop=window.stop,
-    )  # fmt: skip
-
-
-def sweep_windows(
-    windows: Sequence[Window], config: WorldConfig, thresholds: Sequence[float] = THRESHOLDS
+def sweep(
+    cases: Sequence[Case], rankings: Sequence[Ranking], thresholds: Sequence[float] = THRESHOLDS
 ) -> np.ndarray:
-    """Records summed over all opens of the windows, one row per threshold: float64 [T, len(FIELDS)]."""
-    from env.judge.plans import N_FIELDS
-    from env.judge.ranked_replay import sweep
-
-    total = np.zeros((len(thresholds), N_FIELDS))
-    for w in windows:
-        table = sweep(
-            w.timeline, w.costs, config, w.ranking, np.array(thresholds), start=w.start, stop=w.stop
-        )
-        total += table.sum(axis=1)
-    return total
+    """Records summed over all opens of the cases, one row per threshold: float64 [T, len(FIELDS)]."""
+    if not cases:
+        return np.zeros((len(thresholds), len(FIELDS)))
+    return summed([c.sweep(r, thresholds) for c, r in zip(cases, rankings, strict=True)])
 
 
-def replay_planned(window: Window, config: WorldConfig, planned: Planned) -> Outcomes:
-    """Judge ready-made plans for the decisions of one window."""
-    from env.judge.kernel import replay
-    from env.judge.plans import Plans
-
-    plans = Plans.empty(len(window.timeline), planned.target.shape[1])
-    plans.target[window.indices] = planned.target
-    plans.delay[window.indices] = planned.delay
-    return replay(window.timeline, window.costs, config, plans, start=window.start, stop=window.stop)
-
-
-def tune_threshold(
-    windows: Sequence[Window],
-    config: WorldConfig,
+def choose_threshold(
+    cases: Sequence[Case],
+    rankings: Sequence[Ranking],
     reward: Reward,
     thresholds: Sequence[float] = THRESHOLDS,
-) -> float:
-    """The threshold with the highest reward over `windows`; ties go to the higher one (fewer prewarms).
+) -> tuple[Threshold, float]:
+    """The threshold with the highest reward over `cases`, and that reward summed over their opens.
 
-    Without a window nothing is known of rewards, and the answer is to keep still.
+    Ties go to the higher one (fewer prewarms). Without a case nothing is known of rewards, and the answer is
+    to keep still.
     """
-    from env.judge.plans import FIELDS
+    if not cases:
+        return Threshold(float(thresholds[-1])), 0.0
+    rewards = sweep(cases, rankings, thresholds) @ reward.weights(FIELDS)
+    best = best_of(rewards)
+    return Threshold(float(thresholds[best])), float(rewards[best])
 
-    if not windows:
-        return thresholds[-1]
-    rewards = sweep_windows(windows, config, thresholds) @ reward.weights(FIELDS)
-    return float(thresholds[len(rewards) - 1 - int(np.argmax(rewards[::-1]))])
+
+def choose(
+    policy: Any, cases: Sequence[Case], reward: Reward, *, own: bool = False, seed: int = 0
+) -> tuple[Planner, dict[str, float]]:
+    """What a policy plans best by over `cases`: a threshold or, where `own`, its own plans if these earn
+    more. Also the reward summed over the opens by planner ("threshold", "own"). Ties go to the threshold."""
+    rankings = [policy.rank(c.timeline, c.indices) for c in cases]
+    by_threshold, worth = choose_threshold(cases, rankings, reward)
+    found = {"threshold": worth}
+    if not own:
+        return by_threshold, found
+    found["own"] = own_worth(policy, cases, reward, seed=seed)
+    return (OwnPlans() if found["own"] > worth else by_threshold), found
+
+
+def own_worth(policy: Any, cases: Sequence[Case], reward: Reward, *, seed: int = 0) -> float:
+    """The reward of a policy's own plans, summed over the opens of the cases."""
+    weights = reward.weights(FIELDS)
+    return sum(float((c.replay(policy.plan(c, seed=seed)).table @ weights).sum()) for c in cases)
+
+
+def log_odds(p: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)), with p held within 1e-4 of 0 and 1."""
+    held = np.clip(p, 1e-4, 1.0 - 1e-4)
+    found: np.ndarray = np.log(held) - np.log1p(-held)
+    return found
+
+
+def counted(ranking: Ranking, liking: np.ndarray, strength: float) -> Ranking:
+    """A ranking whose log-odds are moved by strength * liking (float64 [D, P]), in their new order."""
+    moved = log_odds(ranking.probability.astype(np.float64)) + strength * liking
+    p = np.where(ranking.targets >= 0, 1.0 / (1.0 + np.exp(-moved)), 0.0)
+    order = np.argsort(-p, axis=1, kind="stable")
+    rows = np.arange(len(p))[:, None]
+    return replace(
+        ranking, targets=ranking.targets[rows, order], probability=p[rows, order].astype(np.float32)
+    )
+
+
+def keep_approved(planned: Planned, counted: Ranking, threshold: float) -> Planned:
+    """The plans without the picks that count for less than `threshold`."""
+    target = planned.target.copy()
+    for k in range(target.shape[1]):
+        same = (counted.targets == target[:, k, None]) & (target[:, k, None] >= 0)
+        value = np.where(same, counted.probability, 0.0).sum(1)
+        target[same.any(1) & (value < threshold), k] = -1
+    return Planned(target, np.where(target >= 0, planned.delay, 0).astype(np.int8), planned.propensity)

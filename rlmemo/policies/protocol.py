@@ -18,12 +18,7 @@ from env.splits import Split
 from env.timeline import Timeline
 
 if TYPE_CHECKING:
-    from env.judge.cost import Costs, WorldConfig
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from env.judge.cost import Costs, WorldConfig
+    from env.judge.case import Case
 
 
 @runtime_checkable
@@ -77,10 +72,12 @@ class Planned:
 
 @runtime_checkable
 class PlanningPolicy(Policy, Protocol):
-    """A policy that plans by itself (a language model, the oracle) and needs no threshold."""
+    """A policy that can plan by itself (a language model, the oracle).
 
-    def plan(
-        self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
-    ) -> Planned:
-        """Plans for decisions `indices` int64 [D] (increasing, without gaps)."""
+    Whether it does is said by its `planner` (`rlmemo.policies.planners`): None, or none at all, leaves it to the
+    judge, which then plans by a threshold that it chooses on validation.
+    """
+
+    def plan(self, case: Case, *, seed: int = 0) -> Planned:
+        """Plans for the decisions of a case."""
         ...

@@ -57,9 +57,9 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
     if name == "base":
         from rlmemo.model.hub import EMBEDDED
         from rlmemo.model.load import load_adapted
-        from rlmemo.policies.language import RankedLanguagePolicy
+        from rlmemo.policies.language import LanguagePolicy
 
-        return RankedLanguagePolicy(load_adapted(EMBEDDED, None), "base")
+        return LanguagePolicy(load_adapted(EMBEDDED, None), "base")
     if name == "oracle":
         from rlmemo.policies.oracle import OraclePolicy
 
@@ -79,24 +79,29 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
         check_model(name)
     folder = Path(name).expanduser()
     if _is_model(name):
-        from rlmemo.policies.few_shot import UntrainedPolicy
+        from rlmemo.policies.few_shot import untrained
 
-        return UntrainedPolicy(name, asking.shots if asking else 0)
+        return untrained(name, asking.shots if asking else 0)
     if folder.is_dir():
         if not (folder / "adapter").is_dir():
             raise InputError(
                 f"{name}: this folder holds no adapter/, so no run ended here; "
                 "give the folder that `python -m rlmemo.train --out` wrote"
             )
-        from rlmemo.policies.language import LanguagePolicy
+        from rlmemo.policies.run import load_run
 
-        policy: Policy = LanguagePolicy.load(folder)
-        return policy
+        return load_run(folder).policy
     close = get_close_matches(name, POLICIES, n=1)
     guess = f"; did you mean {close[0]}?" if close else ""
     raise InputError(
         f"policy {name!r} is no policy and no run folder{guess} (policies: {', '.join(POLICIES)})"
     )
+
+
+def is_run(name: str) -> bool:
+    """Whether `name` is the folder of a training run, as `make_policy` takes it."""
+    folder = Path(name).expanduser()
+    return name not in POLICIES and folder.is_dir() and not _is_model(name)
 
 
 def _is_model(name: str) -> bool:

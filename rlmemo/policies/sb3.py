@@ -15,10 +15,11 @@ from env.errors import InputError
 from env.ranking import Ranking, decisions
 from env.splits import Split
 from env.timeline import Timeline
+from rlmemo.policies.planners import OwnPlans
 from rlmemo.policies.protocol import Planned
 
 if TYPE_CHECKING:
-    from env.judge.cost import Costs, WorldConfig
+    from env.judge.case import Case
 
 STEPS = 8192
 """Environment steps of training: a few thousand, enough to beat the random policy (about half a minute)."""
@@ -26,6 +27,8 @@ STEPS = 8192
 
 class Sb3Policy:
     """PPO with a two-layer network over the flattened observation, from the training part of all users."""
+
+    planner = OwnPlans()
 
     def __init__(self, steps: int = STEPS) -> None:
         self.name = "sb3"
@@ -56,14 +59,13 @@ class Sb3Policy:
         """Lists nothing: it plans, it does not rank."""
         return Ranking.empty(len(indices))
 
-    def plan(
-        self, timeline: Timeline, indices: np.ndarray, costs: Costs, config: WorldConfig, *, seed: int = 0
-    ) -> Planned:
+    def plan(self, case: Case, *, seed: int = 0) -> Planned:
         """Its most probable action at every decision, the world carried along as it plans."""
         from env.gym.prewarm import PrewarmEnv
         from env.judge.cost import Cost, CostModel
         from env.slate.slate import SLATE_SIZE, build_slates
 
+        timeline, indices, costs, config = case.timeline, case.indices, case.costs, case.world
         shape = (len(indices), config.max_picks)
         target, delay = np.full(shape, -1, np.int32), np.zeros(shape, np.int8)
         if self._model is None or len(indices) == 0:

@@ -1,0 +1,136 @@
+"""A case: a stretch of one person's timeline, to be judged in one world.
+
+Everything that is judged is a case: the test part of a benchmark, the validation part that thresholds are
+chosen on, the training part that preferences come from, the last week of *My days*. A case knows which
+decisions belong to its opens, and asks the compiled judge (`env.judge.kernel`) about plans for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from env.errors import InputError
+from env.judge.cost import Costs, WorldConfig
+from env.judge.plans import N_FIELDS, Outcomes, Plans
+from env.timeline import Timeline
+
+if TYPE_CHECKING:
+    from env.ranking import Ranking
+
+
+class Picks(Protocol):
+    """Plans as arrays. target int32 [D, K], -1 for no pick; delay int8 [D, K], index into the world's."""
+
+    @property
+    def target(self) -> np.ndarray: ...
+
+    @property
+    def delay(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """Opens start..stop-1 of a timeline, with the decisions start-1..stop-2 right before them.
+
+    user: where the timeline stands among those that it came with.
+    """
+
+    timeline: Timeline
+    costs: Costs
+    world: WorldConfig
+    start: int
+    stop: int
+    user: int = 0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Decision indices, int64 [stop - start]."""
+        return np.arange(self.start - 1, self.stop - 1, dtype=np.int64)
+
+    @property
+    def opened(self) -> np.ndarray:
+        """What was opened, int32 [stop - start]: the answers of the decisions."""
+        return self.timeline.target[self.start : self.stop]
+
+    def under(self, world: WorldConfig) -> Case:
+        """The same stretch in another world."""
+        return replace(self, world=world)
+
+    def replay(self, plans: Picks) -> Outcomes:
+        """What plans for the decisions of this case, [stop - start, K], come to."""
+        from env.judge.kernel import replay
+
+        whole = Plans.empty(len(self.timeline), plans.target.shape[1])
+        whole.target[self.indices], whole.delay[self.indices] = plans.target, plans.delay
+        return replay(self.timeline, self.costs, self.world, whole, start=self.start, stop=self.stop)
+
+    def replay_ranked(self, ranking: Ranking, threshold: float) -> tuple[Outcomes, np.ndarray]:
+        """What prewarming the best-ranked cold targets with probability >= `threshold` comes to, and which
+        they were, int32 [stop - start, K]. ranking: of this case's decisions."""
+        from env.judge.ranked_replay import replay_ranked
+
+        outcomes, chosen = replay_ranked(
+            self.timeline, self.costs, self.world, ranking, threshold, start=self.start, stop=self.stop
+        )
+        return outcomes, chosen[self.indices]
+
+    def sweep(self, ranking: Ranking, thresholds: Sequence[float]) -> np.ndarray:
+        """Records of the opens under each threshold, float64 [len(thresholds), stop - start, len(FIELDS)]."""
+        from env.judge.ranked_replay import sweep
+
+        return sweep(
+            self.timeline, self.costs, self.world, ranking, np.asarray(thresholds, np.float64),
+            start=self.start, stop=self.stop,
+        )  # fmt: skip
+
+    def effects(
+        self, indices: np.ndarray, plans: Plans, base: Plans | None = None, horizon_s: float | None = None
+    ) -> np.ndarray:
+        """What alternative plans change at `indices`; see `env.judge.kernel.plan_effects`."""
+        from env.judge.kernel import plan_effects
+
+        return plan_effects(self.timeline, self.costs, self.world, indices, plans, base, horizon_s)
+
+    def memory(self, candidates: np.ndarray, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
+        """What is resident after each decision's event, before its plan acts; see `env.judge.residency`.
+
+        candidates: int32 [n, size] of the whole timeline; plans: [stop - start, K].
+        """
+        from env.judge.residency import residency
+
+        return residency(
+            self.timeline, candidates, self.costs, self.world, plans, self.start - 1, self.stop - 2
+        )
+
+
+def cases(
+    timelines: Sequence[Timeline], costs: Sequence[Costs], world: WorldConfig, part: Sequence[np.ndarray]
+) -> list[Case]:
+    """The stretches that a part of a split covers, one per timeline that has events in it.
+
+    part: event indices per timeline, as in `env.splits.Split`. A timeline's first event has no decision before
+    it and is left out.
+    """
+    made = []
+    for user, (timeline, one, events) in enumerate(zip(timelines, costs, part, strict=True)):
+        asked = events[events > 0]
+        if len(asked):
+            if int(asked[-1]) + 1 - int(asked[0]) != len(asked):
+                raise InputError("the events of a part must follow each other without gaps")
+            made.append(Case(timeline, one, world, int(asked[0]), int(asked[-1]) + 1, user))
+    return made
+
+
+def summed(found: Sequence[np.ndarray]) -> np.ndarray:
+    """Records of `Case.sweep`, summed over the opens of all cases: float64 [thresholds, len(FIELDS)]."""
+    total = np.zeros((len(found[0]) if len(found) else 0, N_FIELDS))
+    for table in found:
+        total += table.sum(axis=1)
+    return total

@@ -1,0 +1,84 @@
+"""The world of a run, a benchmark, a prediction: what plans are worth, and under which rules.
+
+Every command names it by the same options (`--costs --budget --picks --ttl-s --reward`), a run folder keeps
+it in its `config.yaml`, and whoever predicts, replays, rates or estimates with a run uses the run's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from env.errors import InputError
+from env.judge.cost import CostModel, Costs, WorldConfig, cost_model
+
+if TYPE_CHECKING:
+    from env.timeline import Timeline
+    from reward import Reward
+
+
+@dataclass(frozen=True)
+class WorldOptions:
+    """Everything that a stated number depends on, besides the data and its split.
+
+    costs   cost preset: what memory and waiting cost
+    budget  memory for what is warm, in typical (median) targets
+    picks   K, prewarms per plan at most
+    ttl_s   seconds after which an unused prewarm goes
+    reward  preset or TERM=WEIGHT,…
+    """
+
+    costs: str = "desktop"
+    budget: float = 8.0
+    picks: int = 3
+    ttl_s: float = 1800.0
+    reward: str = "net_seconds"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> WorldOptions:
+        """Those of a run's settings; what an older run does not name is what was the rule then.
+
+        Raises InputError where one cannot be what it should be.
+        """
+        given = {f.name: settings[f.name] for f in fields(cls) if settings.get(f.name) is not None}
+        try:
+            return cls(
+                str(given.get("costs", cls.costs)), float(given.get("budget", cls.budget)),
+                int(given.get("picks", cls.picks)), float(given.get("ttl_s", cls.ttl_s)),
+                str(given.get("reward", cls.reward)),
+            )  # fmt: skip
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the settings {given} name no world ({error})") from None
+
+    def check(self) -> None:
+        """Raises InputError for what there is not."""
+        self.rules()
+        self.cost_model()
+        self.worth()
+
+    def rules(self, budget: float | None = None) -> WorldConfig:
+        """The world's rules, with this budget or another."""
+        return WorldConfig(
+            budget_targets=self.budget if budget is None else budget,
+            max_picks=self.picks,
+            ttl_s=self.ttl_s,
+        )
+
+    def cost_model(self) -> CostModel:
+        """What the targets cost."""
+        return cost_model(self.costs)
+
+    def costs_of(self, timelines: Sequence[Timeline]) -> list[Costs]:
+        """The costs of every timeline's targets."""
+        model = self.cost_model()
+        return [model.arrays(x) for x in timelines]
+
+    def worth(self) -> Reward:
+        """The reward. Raises InputError where there is no such one."""
+        from reward import parse_reward
+
+        try:
+            return parse_reward(self.reward)
+        except ValueError as error:
+            raise InputError(f"--reward: {error}") from None

@@ -1,0 +1,116 @@
+"""Who plans, by what, and in which world: a trained run with its own, any other policy with the default one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from env.errors import InputError
+from env.judge.world_options import WorldOptions
+from rlmemo.model.hub import EMBEDDED, PROMPTED, Loading, model_sha256
+from rlmemo.policies.language import LanguagePolicy
+from rlmemo.policies.planners import Planner, Threshold, choose_threshold, from_json, planner_of
+from rlmemo.policies.protocol import Policy
+
+if TYPE_CHECKING:
+    from env.judge.case import Case
+    from rlmemo.policies.endpoint_options import Asking
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run folder loads to, and what a policy that has a name is used with.
+
+    policy: its own `planner` is None where a run plans by a threshold, so that a benchmark may choose one for the
+    world that it judges in. planner: what the run chose on its validation part; None where nothing is chosen yet
+    (`by`). world: what a run was trained for.
+    """
+
+    policy: Policy
+    planner: Planner | None
+    world: WorldOptions
+
+    def by(self, cases: Sequence[Case]) -> Planner:
+        """What is planned by: the run's own choice, else the best threshold over `cases`."""
+        if self.planner is not None:
+            return self.planner
+        rankings = [self.policy.rank(c.timeline, c.indices) for c in cases]
+        return choose_threshold(cases, rankings, self.world.worth())[0]
+
+
+def setup(name: str, world: WorldOptions | None = None, asking: Asking | None = None) -> Setup:
+    """The policy called `name`, or a run's folder, ready to be fitted and to plan.
+
+    world: None for the run's own, or the default one. Raises InputError as `make_policy` does.
+    """
+    from rlmemo.policies.registry import is_run, make_policy
+
+    if is_run(name):
+        made = load_run(name)
+        return made if world is None else replace(made, world=world)
+    policy = make_policy(name, asking)
+    return Setup(policy, planner_of(policy), world or WorldOptions())
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings of a run folder. Raises InputError where it holds no run."""
+    return _config(folder)[0]
+
+
+def world_of(folder: Path) -> WorldOptions:
+    """The world that a run was trained for. Raises InputError where the folder holds no run."""
+    return WorldOptions.of(settings_of(folder))
+
+
+def load_run(folder: str | Path) -> Setup:
+    """The policy, planner and world of a run folder. Raises InputError where it holds no finished run."""
+    folder = Path(folder)
+    settings, met = _config(folder)
+    try:
+        file = folder / "adapter" / PLAN
+        choice = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"planner": "own"}
+    except (OSError, ValueError) as error:
+        raise _no_run(folder, error) from None
+    base = str(settings.get("model", EMBEDDED))
+    loading = Loading(**{f.name: settings[f.name] for f in fields(Loading) if f.name in settings})
+    if settings.get("peft") in PROMPTED:
+        loading = replace(loading, learned=int(settings.get("virtual_tokens", 0)))
+    if met.get("base_sha256") and met["base_sha256"] != model_sha256(base):
+        raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
+    planner = from_json(choice, folder / "adapter")
+    model = _model(folder, base, loading)
+    asked = None if isinstance(planner, Threshold) else planner
+    return Setup(LanguagePolicy(model, folder.name, planner=asked), planner, WorldOptions.of(settings))
+
+
+def _model(folder: Path, base: str, loading: Loading) -> Any:
+    """The model, switching by user where the run has adapters for some."""
+    from rlmemo.model.load import load_adapted, load_model, with_scorer
+
+    if not (folder / "adapters").is_dir():
+        return load_adapted(base, folder / "adapter", loading)
+    from rlmemo.model.switching import switching
+
+    return switching(with_scorer(load_model(base, loading)[0], folder), folder)
+
+
+def _config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        settings = config["settings"]
+        if not isinstance(settings, dict):
+            raise TypeError("settings is no mapping")
+        return settings, config.get("met") or {}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise _no_run(folder, error) from None
+
+
+def _no_run(folder: Path, error: Exception) -> InputError:
+    return InputError(f"{folder}: is no finished run ({error}); train one with --out")
