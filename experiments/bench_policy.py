@@ -294,7 +294,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from env.sources import load_timelines
     from rlmemo.model.load import load_model
     from rlmemo.model.precision import faster_dtype
-    from rlmemo.policies.language import LanguagePolicy
 
     timeline = load_timelines(given.timelines).timelines[0]
     first = len(timeline) // 2
@@ -302,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     starts = first + each * np.arange(rounds)
     models = {"embedded": load_model()[0]}
     if given.run:
-        models["run"] = LanguagePolicy.load(given.run).model
+        models["run"] = load_run(given.run).policy.model
     line: dict[str, object] = {
         name: measure(Ways(model, timeline), starts, each, each, True) for name, model in models.items()
     }

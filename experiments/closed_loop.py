@@ -27,7 +27,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,10 @@ from env.errors import run_main
 from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_use
 from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.options import Parser
+from env.judge.case import Case, cases
+from env.ranking import Ranking
+from rlmemo.policies.planners import Planner, Threshold, from_json
+from rlmemo.policies.run import PLAN
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
@@ -71,42 +75,43 @@ def chances(
     ])  # fmt: skip
 
 
-def windows_of(policy: Any, data: Data, part: str) -> list[Any]:
-    """Windows of a part, rankings as they count for the policy's planner."""
-    from rlmemo.policies.approved import ApprovedPolicy
-    from rlmemo.policies.planners import Window
+class Asked(NamedTuple):
+    """A stretch, and the ranking of its decisions as it counts for planning."""
+
+    case: Case
+    ranking: Ranking
+
+
+def asked_of(policy: Any, data: Data, part: str, planner: Planner | None = None) -> list[Asked]:
+    """The stretches of a part as a policy ranks them, and as a planner that minds approval counts."""
+    from rlmemo.policies.planners import Approved
 
     made = []
-    for timeline, events in zip(data.timelines, getattr(data.split, part), strict=True):
-        events = events[events > 0]
-        a, b = int(events[0]), int(events[-1]) + 1
-        indices = np.arange(a - 1, b - 1, dtype=np.int64)
-        ranking = policy.rank(timeline, indices)
-        if isinstance(policy, ApprovedPolicy):
-            ranking = policy.counted(timeline, indices, ranking)
-        made.append(Window(timeline, data.model.arrays(timeline), a, b, ranking))
+    for case in cases(data.timelines, data.costs, data.world, getattr(data.split, part)):
+        ranking = policy.rank(case.timeline, case.indices)
+        if isinstance(planner, Approved):
+            ranking = planner.counted(case, ranking)
+        made.append(Asked(case, ranking))
     return made
 
 
 def measure(
-    windows: list[Any], threshold: float, tastes: Mapping[str, Taste], data: Data, waste: float | None = None
+    asked: list[Asked], threshold: float, tastes: Mapping[str, Taste], data: Data, waste: float | None = None
 ) -> HeldOut:
     """What plans by a threshold come to. waste: where `at_waste` is read (None: at the threshold)."""
     from env.judge.plans import FIELDS, HIT, WASTED
-    from env.judge.ranked_replay import sweep
     from reward import parse_reward
-    from rlmemo.policies.planners import replay_threshold
 
     weights = parse_reward("net_seconds").weights(FIELDS)
     columns: dict[str, list[np.ndarray]] = {f.name: [] for f in dataclasses.fields(HeldOut)}
-    for w in windows:
-        found, shown = replay_threshold(w, data.world, threshold)
-        outcome = found.outcome[w.indices]
-        columns["chance"].append(chances(tastes, w.timeline, w.indices, shown[w.indices]))
+    for case, ranking in asked:
+        found, shown = case.replay_ranked(ranking, threshold)
+        outcome = found.outcome[case.indices]
+        columns["chance"].append(chances(tastes, case.timeline, case.indices, shown))
         columns["hit"].append((outcome == HIT).sum(1))
         columns["wasted"].append((outcome == WASTED).sum(1))
-        columns["reward"].append((found.table @ weights)[w.start : w.stop])
-        table = sweep(w.timeline, w.costs, data.world, w.ranking, GRID, start=w.start, stop=w.stop)
+        columns["reward"].append((found.table @ weights)[case.start : case.stop])
+        table = case.sweep(ranking, GRID)
         columns["hit_by"].append(table[:, :, FIELDS.index("hit")])
         columns["wasted_by"].append(table[:, :, FIELDS.index("wasted")])
     if waste is None:
@@ -114,9 +119,9 @@ def measure(
     else:
         by = np.concatenate(columns["wasted_by"], axis=-1).mean(-1)
         same = float(GRID[int(np.argmin(np.abs(by - waste)))])
-        for w in windows:
-            _, shown = replay_threshold(w, data.world, same)
-            columns["at_waste"].append(chances(tastes, w.timeline, w.indices, shown[w.indices]))
+        for case, ranking in asked:
+            _, shown = case.replay_ranked(ranking, same)
+            columns["at_waste"].append(chances(tastes, case.timeline, case.indices, shown))
     return HeldOut(**{k: np.concatenate(v, axis=-1) for k, v in columns.items()})
 
 
@@ -133,6 +138,7 @@ class Data:
         self.timelines = load_timelines(spec, seed=seed).timelines[:people]
         self.split = chrono(self.timelines)
         self.world, self.model = WorldConfig(), cost_model("desktop")
+        self.costs = [self.model.arrays(x) for x in self.timelines]
         groups, at = [], 0
         for timeline, events in zip(self.timelines, self.split.test, strict=True):
             found = sessions(timeline)[events]
@@ -212,63 +218,58 @@ def tastes_of(kind: str, data: Data, policy: Any, threshold: float, seed: int) -
         taste = draw_taste(data.timelines, seed)
         return {t.user: taste for t in data.timelines}
     from env.judge.plans import HIT
-    from rlmemo.policies.planners import replay_threshold
 
     tried, hit = [], []
-    for w in windows_of(policy, data, "train"):
-        found, shown = replay_threshold(w, data.world, threshold)
-        n, plans = len(w.timeline.names), shown[w.indices]
-        tried.append(np.bincount(plans[plans >= 0], minlength=n))
-        hit.append(np.bincount(plans[(plans >= 0) & (found.outcome[w.indices] == HIT)], minlength=n))
+    for case, ranking in asked_of(policy, data, "train"):
+        found, shown = case.replay_ranked(ranking, threshold)
+        n = len(case.timeline.names)
+        tried.append(np.bincount(shown[shown >= 0], minlength=n))
+        hit.append(np.bincount(shown[(shown >= 0) & (found.outcome[case.indices] == HIT)], minlength=n))
     return tastes_by_use(data.timelines, data.split.train, tried, hit)
 
 
-def told(plain: list[Any], tastes: Mapping[str, Taste], general: float, strength: float) -> list[Any]:
-    """The windows of a planner that is told the taste instead of learning it."""
-    from rlmemo.policies.approved import counted, log_odds
+def told(plain: list[Asked], tastes: Mapping[str, Taste], general: float, strength: float) -> list[Asked]:
+    """The same for a planner that is told the taste instead of learning it."""
+    from rlmemo.policies.planners import counted, log_odds
 
     made = []
-    for w in plain:
-        taste, r, names = tastes[w.timeline.user], w.ranking, w.timeline.names
-        hours = w.timeline.local()[w.indices] / 3600 % 24
+    for case, r in plain:
+        taste, names = tastes[case.timeline.user], case.timeline.names
+        hours = case.timeline.local()[case.indices] / 3600 % 24
         both = np.array([
             [[taste.chance(h, [name], name), taste.chance(h, [name], "")] for name in names]
             for h in range(24)
         ])[hours.astype(int)[:, None], r.targets]  # fmt: skip
         p = r.probability * both[:, :, 0] + (1 - r.probability) * both[:, :, 1]
         liking = np.where(r.targets >= 0, log_odds(p) - log_odds(np.array(general)), 0.0)
-        made.append(dataclasses.replace(w, ranking=counted(r, liking, strength)))
+        made.append(Asked(case, counted(r, liking, strength)))
     return made
 
 
-def learned(
-    out: Path, first: Path, db: str, inner: Any, ground: Any, keep: float, seed: int
-) -> dict[str, Any]:
+def learned(out: Path, first: Path, db: str, policy: Any, data: Any, keep: float, seed: int) -> Planner:
     """What `rlmemo.train --feedback` learns from the ratings but for the adapter: a run folder like `first`
-    with the approval model, and the planner chosen on validation; the choice."""
+    with the approval model, and the planner chosen on validation."""
     from reward import parse_reward
-    from rlmemo.learning.approval_choice import with_approval
+    from rlmemo.learning.approval_choice import choose_keeping
     from rlmemo.learning.ratings_used import MODEL, read_feedback
 
     reward = parse_reward("net_seconds")
     shutil.rmtree(out, ignore_errors=True)
     keep_out = shutil.ignore_patterns("checkpoints", "report*", "*.npz", "*.pkl", "pairs.jsonl")
     shutil.copytree(first, out, ignore=keep_out)
-    feedback = read_feedback(db, ground, reward, weight=1.0, seed=seed)
-    choice = json.loads((out / "adapter" / "plan.json").read_text())
+    feedback = read_feedback(db, data, reward, weight=1.0, seed=seed)
+    planner = from_json(json.loads((out / "adapter" / PLAN).read_text()), out / "adapter")
     if feedback is not None and feedback.approval is not None:
         feedback.approval.save(out / "adapter" / MODEL)
-        choice = with_approval(out / "adapter", inner, ground, reward, 1.0, choice, seed, keep)
-        (out / "adapter" / "plan.json").write_text(json.dumps(choice, indent=1) + "\n")
-    return choice
+        planner = choose_keeping(policy, feedback.approval, data, reward, keep, seed) or planner
+        (out / "adapter" / PLAN).write_text(json.dumps(planner.to_json(), indent=1) + "\n")
+    return planner
 
 
 def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """The people of one seed, `ROUNDS` rounds; what happened. A first policy that is in `out` is taken."""
-    from rlmemo.learning.choice import Ranked
     from rlmemo.learning.training_data import TrainingData
-    from rlmemo.policies.approved import approved
-    from rlmemo.policies.registry import make_policy
+    from rlmemo.policies.run import PLAN, load_run
     from rlmemo.predict import main as predict
     from rlmemo.store.database import open_store
     from rlmemo.train import main as train
@@ -284,14 +285,12 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     base = ["--timelines", db, "--seed", str(seed), "--policies", ""]
     if not (first / "adapter" / "plan.json").exists():
         train([*base, "--out", str(first), *options(FIRST)])
-    start = Ranked("first", make_policy(str(first)))
-    start.model.name = "first"
+    start: Any = load_run(first).policy
     ground = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
-    theta = _best(windows_of(start, data, "validation"), data)
-    plan = first / "adapter" / "plan.json"
-    plan.write_text(json.dumps({"planner": "threshold", "threshold": theta}))
+    theta = _best(asked_of(start, data, "validation"))
+    (first / "adapter" / PLAN).write_text(json.dumps(Threshold(theta).to_json()))
     tastes = tastes_of(args.taste, data, start, theta, seed)
-    plain = windows_of(start, data, "test")
+    plain = asked_of(start, data, "test")
     before = measure(plain, theta, tastes, data)
     waste = float(before.wasted.mean())
     rounds: list[dict[str, Any]] = [{"round": 0, "held_out": bootstrap(data, before, before)}]
@@ -316,29 +315,31 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     print(json.dumps({"seed": seed, **rounds[0]}), flush=True)
     last = first
     for k in range(1, ROUNDS + 1):
-        asked = ["--timelines", db, "--policy", str(last), "--db", db, "--n", str(ASKED)]
-        predict([*asked, "--part", "train", "--seed", str(k)])
+        wanted = ["--timelines", db, "--policy", str(last), "--db", db, "--n", str(ASKED)]
+        predict([*wanted, "--part", "train", "--seed", str(k)])
         with open_store(db) as store:
             rated, up = rate_all(store, tastes, "simulated", 1000 * seed + k, PER_ROUND)
         now = out / f"round{k}"
         if args.method == "planner":
-            choice = learned(now, first, db, start, ground, args.keep, seed)
-            policy = approved(start, now / "adapter", choice, now.name) or start
+            policy, planner = start, learned(now, first, db, start, ground, args.keep, seed)
         else:
             shutil.rmtree(now, ignore_errors=True)
             more = {"init-adapter": last, "feedback": db, "feedback-keep": args.keep, "method": args.method}
             train([*base, "--out", str(now), *options({**more, **LATER})])
-            choice, policy = json.loads((now / "adapter" / "plan.json").read_text()), make_policy(str(now))
-        found = measure(windows_of(policy, data, "test"), float(choice["threshold"]), tastes, data, waste)
+            run = load_run(now)
+            policy, planner = run.policy, run.by([])
+        choice = planner.to_json()
+        asked = asked_of(policy, data, "test", planner)
+        found = measure(asked, float(choice["threshold"]), tastes, data, waste)
         said = {"round": k, "rated": rated, "thumbs_up": wilson(up, rated), "choice": choice}
         rounds.append({**said, "held_out": bootstrap(data, found, before)})
         print(json.dumps({"seed": seed, **rounds[-1]}), flush=True)
         last = now
     price = []
     for keep in ALSO if args.method == "planner" else ():
-        choice = learned(out / "other", first, db, start, ground, keep, seed)
-        policy = approved(start, out / "other" / "adapter", choice, "other") or start
-        found = measure(windows_of(policy, data, "test"), float(choice["threshold"]), tastes, data, waste)
+        planner = learned(out / "other", first, db, start, ground, keep, seed)
+        choice, asked = planner.to_json(), asked_of(start, data, "test", planner)
+        found = measure(asked, float(choice["threshold"]), tastes, data, waste)
         price.append({"keep": keep, "choice": choice, "held_out": bootstrap(data, found, before)})
         print(json.dumps({"seed": seed, **price[-1]}), flush=True)
     result = {
@@ -350,11 +351,12 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     return result
 
 
-def _best(windows: list[Any], data: Data) -> float:
+def _best(asked: list[Asked]) -> float:
     from reward import parse_reward
-    from rlmemo.policies.planners import tune_threshold
+    from rlmemo.policies.planners import choose_threshold
 
-    return tune_threshold(windows, data.world, parse_reward("net_seconds"))
+    found, rankings = zip(*asked, strict=True)
+    return choose_threshold(found, rankings, parse_reward("net_seconds"))[0].theta
 
 
 def show(x: list[float], digits: int = 1) -> str:

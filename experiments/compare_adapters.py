@@ -154,12 +154,12 @@ def compare_users(
     bench: Bench, given: argparse.Namespace, shared: dict[str, Any], work: Path
 ) -> list[dict[str, Any]]:
     """Rows for adapters per user and for their control, each going on from the `shared` row's adapter."""
+
     from rlmemo.learning.per_user import states_of
     from rlmemo.learning.training_data import draw, part_states
     from rlmemo.model.load import load_model
     from rlmemo.model.switching import Switching
     from rlmemo.policies.language import LanguagePolicy
-    from rlmemo.policies.per_user import per_user
     from rlmemo.runs.user_adapters import safe_name
 
     before = shared["path"] / "adapter"
@@ -177,7 +177,7 @@ def compare_users(
             folders[user] = path / "adapter"
             seconds, updates = seconds + made["seconds"], updates + made["updates"]
         switch = Switching(load_model(config.model)[0], before, folders)
-        found = bench.judge(per_user(LanguagePolicy(switch.model, "users"), switch))
+        found = bench.judge(LanguagePolicy(switch, "users"))
         rows.append(
             {"kind": "per user", "lr": config.sft_lr, "parameters": shared["parameters"], "updates": updates,
              "seconds": seconds, **found}

@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from env.errors import InputError
+from env.judge.case import Case, cases
+from env.ranking import Ranking
 from rlmemo.errors import run_main
 from rlmemo.learning.config import METHODS, TrainConfig, make_config, settings
 from rlmemo.options import Parser
@@ -38,7 +40,6 @@ from rlmemo.options import Parser
 if TYPE_CHECKING:
     from env.judge.plans import Outcomes
     from rlmemo.learning.prepare import Prepared
-    from rlmemo.policies.planners import Window
     from rlmemo.policies.protocol import Policy
 
 HERE = Path(__file__).parent
@@ -296,67 +297,46 @@ def judge(policy: Policy, begun: Prepared, part: str, reward: str, *, both: bool
     from env.judge.cost import cost_model
     from env.judge.plans import FIELDS
     from reward import parse_reward
-    from rlmemo.policies.planners import (
-        THRESHOLDS,
-        replay_planned,
-        replay_threshold,
-        sweep_windows,
-        tune_threshold,
-    )
-    from rlmemo.policies.protocol import PlanningPolicy  # fmt: skip
+    from rlmemo.policies.planners import THRESHOLDS, OwnPlans, choose_threshold, planner_of, sweep
 
     worth = parse_reward(reward)
     costs = [cost_model(begun.config.costs).arrays(t) for t in begun.timelines]
-    tuning = windows(policy, begun, costs, begun.split.validation)
-    test = tuning if part == "validation" else windows(policy, begun, costs, begun.split.test)
-    n = sum(w.stop - w.start for w in test)
+    tuning = cases(begun.timelines, costs, begun.world, begun.split.validation)
+    tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
+    test, asked = tuning, tuned
+    if part != "validation":
+        test = cases(begun.timelines, costs, begun.world, begun.split.test)
+        asked = [policy.rank(c.timeline, c.indices) for c in test]
+    n = sum(len(c) for c in test)
     arrays: dict[str, np.ndarray] = {}
     numbers: dict[str, float] = {"events": n}
     began = time.perf_counter()
-    if isinstance(policy, PlanningPolicy):
-        rows = []
-        for w in test:
-            planned = policy.plan(w.timeline, w.indices, w.costs, begun.world, seed=begun.config.seed)
-            rows.append(columns(replay_planned(w, begun.world, planned), worth))
-        arrays["own"] = np.concatenate(rows)
+    planner = OwnPlans() if both else planner_of(policy)
+    if planner is not None:
+        plans = [planner.plan(policy, c, seed=begun.config.seed) for c in test]
+        arrays["own"] = np.concatenate(
+            [columns(c.replay(p), worth) for c, p in zip(test, plans, strict=True)]
+        )
         numbers["own_seconds"] = time.perf_counter() - began
     if both or not arrays:
-        theta = tune_threshold(tuning, begun.world, worth)
+        theta = choose_threshold(tuning, tuned, worth)[0].theta
         numbers["theta"] = theta
         arrays["threshold"] = np.concatenate(
-            [columns(replay_threshold(w, begun.world, theta)[0], worth) for w in test]
+            [columns(c.replay_ranked(r, theta)[0], worth) for c, r in zip(test, asked, strict=True)]
         )
-        totals = sweep_windows(test, begun.world) / n
+        totals = sweep(test, asked) / n
         at = [FIELDS.index(f) for f in ("hit", "wasted", "planned")]
         arrays["curve"] = np.column_stack([totals[:, at], totals @ worth.weights(FIELDS), THRESHOLDS])
-        numbers |= ranking_numbers(test)
+        numbers |= ranking_numbers(test, asked)
     return {"arrays": arrays, "numbers": numbers, "terms": [name for name, _ in worth.terms]}
 
 
-def windows(
-    policy: Policy, begun: Prepared, costs: Sequence[Any], part: Sequence[np.ndarray]
-) -> list[Window]:
-    """The opens of a part, with the policy's ranking of the decisions before them."""
-    from env.ranking import decisions
-    from rlmemo.policies.planners import Window
-
-    made = []
-    for u, timeline in enumerate(begun.timelines):
-        asked = decisions(part[u])
-        if len(asked):
-            a, b = int(asked[0]) + 1, int(asked[-1]) + 2
-            ranking = policy.rank(timeline, np.arange(a - 1, b - 1, dtype=np.int64))
-            made.append(Window(timeline, costs[u], a, b, ranking))
-    return made
-
-
-def ranking_numbers(test: Sequence[Window]) -> dict[str, float]:
-    """hr@1, hr@5 and log loss of the windows' rankings."""
-    from env.ranking import Ranking
+def ranking_numbers(test: Sequence[Case], asked: Sequence[Ranking]) -> dict[str, float]:
+    """hr@1, hr@5 and log loss of rankings of the cases' decisions."""
     from rlmemo.evaluation.metrics import answer_log_p, places, rank_scores
 
-    ranking = Ranking.join([w.ranking for w in test])
-    place = places(ranking, np.concatenate([w.timeline.target[w.start : w.stop] for w in test]))
+    ranking = Ranking.join(asked)
+    place = places(ranking, np.concatenate([c.opened for c in test]))
     found = {k: float(score.mean()) for k, score in rank_scores(place).items() if k in ("hr@1", "hr@5")}
     return found | {"log_loss": float(-answer_log_p(ranking, place).mean())}
 

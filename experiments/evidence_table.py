@@ -149,8 +149,8 @@ def chosen_planner(folder: Path) -> str:
 
 def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
     """The judged events by seed; seeds with the same events share their draws."""
+    from env.judge.case import cases
     from env.judge.cost import WorldConfig, cost_model
-    from env.ranking import decisions
     from env.sources import load_timelines
     from env.splits import chrono, sessions, wave
     from rlmemo.evaluation.bootstrap import session_groups
@@ -169,17 +169,12 @@ def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
             found[run.seed] = same
             continue
         world = WorldConfig(budget_targets=c.budget, max_picks=c.picks, ttl_s=c.ttl_s)
-        ids, bound = [], []
-        for u, timeline in enumerate(loaded):
-            asked = decisions(getattr(split, part)[u])
-            if len(asked):
-                a, b = int(asked[0]) + 1, int(asked[-1]) + 2
-                ids.append(sessions(timeline)[a:b])
-                costs = cost_model(c.costs).arrays(timeline)
-                bound.append(bound_per_open(timeline, costs, world, a, b))
-        groups, users = session_groups(ids)
+        model = cost_model(c.costs)
+        asked = cases(loaded, [model.arrays(x) for x in loaded], world, getattr(split, part))
+        groups, users = session_groups([sessions(x.timeline)[x.start : x.stop] for x in asked])
         draws = Draws(groups, users, seed=run.seed, replicates=REPLICATES)
-        found[run.seed] = Events(key, draws, np.concatenate(bound))
+        bound = np.concatenate([bound_per_open(x) for x in asked])
+        found[run.seed] = Events(key, draws, bound)
     return found
 
 

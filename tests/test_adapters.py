@@ -342,10 +342,10 @@ def renamed(ground: TrainingData, names: list[str]) -> TrainingData:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "adalora", "ia3", "prefix", "p-tuning"])
 def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
+
     from rlmemo.model.load import load_adapted, load_model
     from rlmemo.model.switching import Switching
     from rlmemo.policies.language import LanguagePolicy
-    from rlmemo.policies.per_user import per_user
     from rlmemo.runs.atomic import folder_atomic
 
     base_of(tmp_path / "base")
@@ -381,7 +381,7 @@ def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
     }
     for merged in (True, False):
         switch = Switching(load_model(config.model)[0], run.path / "adapter", files, merged)
-        policy = per_user(LanguagePolicy(switch.model), switch)
+        policy = LanguagePolicy(switch)
         first: dict[str, np.ndarray] = {}
         for user in (*alone, *reversed(alone)):
             mine = renamed(ground, [user, "other"]).timelines[0]
@@ -450,7 +450,6 @@ def test_a_whole_run_with_an_adapter_per_user(
 ) -> None:
     """From the command line to the benchmark: the run's policy reads each user with their own adapter."""
     from rlmemo.benchmark import main as benchmark
-    from rlmemo.policies.per_user import PerUserPolicy
     from rlmemo.policies.registry import make_policy
     from rlmemo.train import main
 
@@ -483,8 +482,7 @@ def test_a_whole_run_with_an_adapter_per_user(
     for a in made:  # both in use, so that the switch is seen to matter
         (a.path / "user.json").write_text(json.dumps({**a.about, "in_use": True}))
     policy: Any = make_policy(str(run))
-    assert isinstance(policy, PerUserPolicy)
-    assert set(policy.switch.adapters) == {"../ä", "x/y"}
+    assert set(policy.source.adapters) == {"../ä", "x/y"}
     file = tmp_path / "b.json"
     benchmark([*options, "--policies", f"mru,{run}", "--json", str(file), "--quiet", "--draws", "20"])
     assert "run" in json.loads(file.read_text())["policies"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
+from env.judge.case import Case
 from env.judge.cost import WorldConfig, cost_model
 from env.judge.plans import FIELDS
 from env.sources import load_timelines
@@ -299,25 +301,21 @@ def test_a_training_learns_from_ratings(runs: dict[str, Path], rated_db: tuple[P
 
 @pytest.mark.slow
 def test_the_policy_of_such_a_run_minds_the_ratings(runs: dict[str, Path], ground: TrainingData) -> None:
-    from rlmemo.policies.approved import ApprovedPolicy
-    from rlmemo.policies.registry import make_policy
+    from rlmemo.policies.planners import Approved, Threshold
+    from rlmemo.policies.run import load_run
 
-    policy = make_policy(str(runs["rated"]))
-    assert isinstance(policy, ApprovedPolicy)
-    policy.strength, policy.threshold, policy.own = 3.0, 0.02, False
+    run = load_run(runs["rated"])
+    assert isinstance(run.planner, Approved)
+    assert run.policy.planner == run.planner  # type: ignore[attr-defined]
     timeline = ground.timelines[0]
-    indices = np.arange(300, 420)
+    case = Case(timeline, ground.costs[0], ground.world, 301, 421)
     unwanted = timeline.names.index(UNWANTED)
 
-    def shown() -> int:
-        planned = policy.plan(timeline, indices, ground.costs[0], ground.world)
-        return int((planned.target == unwanted).sum())
+    def shown(strength: float) -> int:
+        minding = replace(run.planner, inner=Threshold(0.02), strength=strength)  # type: ignore[type-var]
+        return int((minding.plan(run.policy, case).target == unwanted).sum())
 
-    minding = shown()
-    policy.strength = 0.0
-    assert minding < shown()
-    ranking = policy.rank(timeline, indices)
-    assert (ranking.targets == policy.inner.rank(timeline, indices).targets).all(), "what is likely stays so"
+    assert shown(3.0) < shown(0.0)
 
 
 @pytest.mark.slow
@@ -385,8 +383,7 @@ def test_bad_input_is_one_line(cli: Cli, tmp_path: Path, arguments: list[str], s
 
 def test_what_is_kept_bounds_what_obeying_may_cost(ground: TrainingData, feedback: Feedback) -> None:
     from rlmemo.learning.approval_choice import SLACK, choose_keeping
-    from rlmemo.policies.approved import ApprovedPolicy
-    from rlmemo.policies.planners import Window, replay_threshold, sweep_windows
+    from rlmemo.policies.planners import Threshold, sweep
     from rlmemo.policies.registry import make_policy
 
     reward, approval = parse_reward("net_seconds"), feedback.approval
@@ -397,25 +394,17 @@ def test_what_is_kept_bounds_what_obeying_may_cost(ground: TrainingData, feedbac
     for keep in (1.0, 0.7, 0.2):
         choice = choose_keeping(model, approval, ground, reward, keep, 0)
         assert choice is not None
-        policy = ApprovedPolicy(
-            model, approval, strength=choice["strength"], threshold=0.0, own=False, name="a"
-        )
-        plain, minding = [], []
-        for timeline, costs, events in zip(
-            ground.timelines, ground.costs, ground.split.validation, strict=True
-        ):
-            a, b = int(events[0]), int(events[-1]) + 1
-            indices = np.arange(a - 1, b - 1)
-            ranking = policy.rank(timeline, indices)
-            plain.append(Window(timeline, costs, a, b, ranking))
-            minding.append(Window(timeline, costs, a, b, policy.counted(timeline, indices, ranking)))
-        opens = sum(len(w.indices) for w in plain)
-        best = float((sweep_windows(plain, ground.world) @ weights).max()) / opens
+        parts = ground.cases(ground.split.validation)
+        plain = [model.rank(c.timeline, c.indices) for c in parts]
+        minding = [choice.counted(c, r) for c, r in zip(parts, plain, strict=True)]
+        opens = sum(len(c) for c in parts)
+        best = float((sweep(parts, plain) @ weights).max()) / opens
+        assert isinstance(choice.inner, Threshold)
         found = sum(
-            float((replay_threshold(w, ground.world, choice["threshold"])[0].table @ weights).sum())
-            for w in minding
+            float((c.replay_ranked(r, choice.inner.theta)[0].table @ weights).sum())
+            for c, r in zip(parts, minding, strict=True)
         )
-        got = choice["validation"]
+        got = choice.found["validation"]
         assert found / opens == pytest.approx(got["reward_per_open"])
         assert got["reward_per_open"] >= min(keep * best, best) - 1e-9 or best <= 0
         assert got["hits_at_equal_waste"] >= (1 - SLACK) * got["hits_at_equal_waste_plain"] - 1e-12

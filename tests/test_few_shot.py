@@ -20,7 +20,7 @@ from rlmemo.model.text_prompt import TextTimeline
 from rlmemo.policies.endpoint import EndpointPolicy
 from rlmemo.policies.endpoint_calls import Question
 from rlmemo.policies.endpoint_options import Asking
-from rlmemo.policies.few_shot import Examples, UntrainedPolicy
+from rlmemo.policies.few_shot import Examples
 from rlmemo.policies.registry import make_policy
 
 EVIL = (
@@ -148,8 +148,6 @@ def test_a_model_answers_without_training(
     folder = write_text_model(tmp_path / "tiny", chat=chat, kind=kind)
     rows = split.test[0][:3] - 1
     plain, shown = make_policy(str(folder)), make_policy(str(folder), Asking(shots=2))
-    assert isinstance(plain, UntrainedPolicy)
-    assert isinstance(shown, UntrainedPolicy)
     assert (plain.name, shown.name) == ("tiny", "tiny 2-shot")
     for policy in (plain, shown):
         policy.fit([timeline], one)

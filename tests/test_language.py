@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
+from env.judge.case import Case
 from env.judge.cost import WorldConfig, cost_model
 from env.judge.plans import Plans
 from env.slate.slate import SLATE_SIZE, build_slates
@@ -95,7 +96,8 @@ def test_no_event_after_a_decision_reaches_it(base: tuple[Any, Any], cut: int) -
     np.testing.assert_array_equal(a.probability, b.probability)
     world = WorldConfig()
     plans = [
-        policy.plan(x, indices, cost_model("desktop").arrays(x), world) for x in (one, one.take(indices))
+        policy.plan(Case(x, cost_model("desktop").arrays(x), world, 1, cut + 1))
+        for x in (one, one.take(np.arange(cut + 2)))
     ]
     np.testing.assert_array_equal(plans[0].target, plans[1].target)
 
@@ -173,12 +175,14 @@ def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[A
     costs, world = cost_model("desktop").arrays(made), WorldConfig(budget_targets=3)
     policy = LanguagePolicy(base[0], temperature=1.5)
     indices = np.arange(20, len(made))
-    at_once = policy.plan(made, indices, costs, world, seed=5)
+    case = Case(made, costs, world, 21, len(made))
+    indices = case.indices
+    at_once = policy.plan(case, seed=5)
     slates = reading_of(base[0]).look(made, indices)
     plans = Plans.empty(len(indices), world.max_picks)
     for d, i in enumerate(indices):
-        warm, free = residency(made, slates.candidates, costs, world, plans, 20, len(made) - 1)
-        said = policy._say(slates, made, indices[d : d + 1], warm[d : d + 1], free[d : d + 1], world, 5)
+        warm, free = residency(made, slates.candidates, costs, world, plans, 20, len(made) - 2)
+        said = policy._say(base[0], slates, case, indices[d : d + 1], warm[d : d + 1], free[d : d + 1], 5)
         picked = said.place[0] >= 0
         plans.target[d] = np.where(picked, slates.candidates[i, said.place[0]], -1)
         plans.delay[d] = np.where(picked, said.delay[0], 0)
@@ -213,11 +217,11 @@ def test_a_missing_model_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_not_read_on_another_base(tmp_path: Path) -> None:
-    from rlmemo.policies.language import LanguagePolicy
+    from rlmemo.policies.run import load_run
 
     (tmp_path / "adapter").mkdir()
     (tmp_path / "config.yaml").write_text(
         "settings: {model: embedded}\nmet: {base_sha256: 'no such weights'}\n"
     )
     with pytest.raises(InputError, match="has changed"):
-        LanguagePolicy.load(tmp_path)
+        load_run(tmp_path)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from env.judge.case import Case
 from env.judge.cost import WorldConfig, cost_model
 from env.slate.slate import build_slates
 from env.sources import load_timelines
 from env.splits import Split, chrono
 from env.timeline import Event, Timeline, collapse
-from rlmemo.policies.planners import ThresholdPlanner, Window, replay_threshold
 from rlmemo.policies.protocol import PlanningPolicy, stream_of
 from rlmemo.policies.registry import POLICIES, make_policy
 
@@ -108,9 +108,9 @@ def check(policy: Any, timelines: list[Timeline], same: int) -> None:
             assert named(other, ask(i).targets) == named(timelines[0], ask_first(i).targets)
     if isinstance(policy, PlanningPolicy):
         config = WorldConfig(budget_mb=3200.0)
-        plans = [
-            policy.plan(t, indices[-60:], cost_model("desktop").arrays(t), config, seed=3) for t in timelines
-        ]
+        a, b = int(indices[-60]) + 1, int(indices[-1]) + 2
+        costs = cost_model("desktop")
+        plans = [policy.plan(Case(t, costs.arrays(t), config, a, b), seed=3) for t in timelines]
         for timeline, planned in zip(timelines[1:], plans[1:], strict=True):
             assert named(timeline, planned.target) == named(timelines[0], plans[0].target)
             picked = planned.target >= 0
@@ -148,13 +148,12 @@ def test_a_planner_on_the_judge_knows_the_past_alone(endings: tuple[list[Timelin
         policy = make_policy("markov1")
         stop = len(timeline)
         ranking = policy.rank(timeline, np.arange(99, stop - 1))
-        window = Window(timeline, costs, 100, stop, ranking)
-        _, picks = replay_threshold(window, WorldConfig(budget_mb=1600.0), 0.1)
-        chosen.append(named(timeline, picks[: same - 1]))
+        case = Case(timeline, costs, WorldConfig(budget_mb=1600.0), 100, stop)
+        _, picks = case.replay_ranked(ranking, 0.1)
+        chosen.append(named(timeline, picks[: same - 1 - 99]))
     assert any(any(row) for row in chosen[0])
     for other in chosen[1:]:
         assert other == chosen[0]
-    assert ThresholdPlanner(0.1).delay == 0
 
 
 @pytest.mark.slow

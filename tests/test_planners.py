@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from env.judge.case import Case, cases
 from env.judge.cost import WorldConfig, cost_model
 from env.judge.kernel import replay
 from env.judge.plans import FIELDS, HIT, NONE, REDUNDANT, Plans
@@ -23,112 +26,159 @@ from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import (
     THRESHOLDS,
     NonePolicy,
-    ThresholdPlanner,
-    Window,
-    replay_planned,
-    replay_threshold,
-    sweep_windows,
-    tune_threshold,
+    OwnPlans,
+    Threshold,
+    at_once,
+    choose,
+    choose_threshold,
+    from_json,
+    planner_of,
+    sweep,
 )
 from rlmemo.policies.protocol import Planned, PlanningPolicy, Policy
 from rlmemo.policies.registry import make_policy
 from tests.reference.world import World
 
 
-def some_windows(users: int = 2, policy: str = "markov1") -> list[Window]:
+def some_cases(
+    world: WorldConfig | None = None, users: int = 2, policy: str = "markov1"
+) -> tuple[list[Case], list[Ranking]]:
     timelines = load_timelines("demo", weeks=2).timelines[:users]
     made = make_policy(policy)
-    out = []
-    for timeline, test in zip(timelines, chrono(timelines).test, strict=True):
-        costs = cost_model("desktop").arrays(timeline)
-        a, b = int(test[0]), int(test[-1]) + 1
-        out.append(Window(timeline, costs, a, b, made.rank(timeline, np.arange(a - 1, b - 1))))
-    return out
+    costs = [cost_model("desktop").arrays(x) for x in timelines]
+    found = cases(timelines, costs, world or WorldConfig(), chrono(timelines).test)
+    return found, [made.rank(c.timeline, c.indices) for c in found]
+
+
+def test_a_part_is_a_case_for_every_timeline_that_has_some_of_it() -> None:
+    timelines = load_timelines("demo", weeks=2).timelines[:3]
+    costs = [cost_model("desktop").arrays(x) for x in timelines]
+    part = [np.arange(0, 5), np.zeros(0, np.int64), np.arange(7, 9)]
+    found = cases(timelines, costs, WorldConfig(), part)
+    assert [(c.user, c.start, c.stop) for c in found] == [(0, 1, 5), (2, 7, 9)], "event 0 has no decision"
+    assert found[1].indices.tolist() == [6, 7]
+    assert found[1].opened.tolist() == timelines[2].target[7:9].tolist()
+    with pytest.raises(InputError, match="without gaps"):
+        cases(timelines[:1], costs[:1], WorldConfig(), [np.array([3, 5])])
 
 
 @pytest.mark.parametrize(("budget", "picks", "threshold"), [(2.0, 3, 0.05), (8.0, 3, 0.1), (4.0, 1, 0.02)])
 def test_what_was_chosen_replays_to_the_same_records(budget: float, picks: int, threshold: float) -> None:
     config = WorldConfig(budget_targets=budget, max_picks=picks)
-    for window in some_windows():
-        outcomes, chosen = replay_threshold(window, config, threshold)
-        plans = Plans(chosen, np.zeros(chosen.shape, np.int8))
-        again = replay(window.timeline, window.costs, config, plans, start=window.start, stop=window.stop)
-        np.testing.assert_array_equal(outcomes.table, again.table)
-        np.testing.assert_array_equal(outcomes.outcome, again.outcome)
-        np.testing.assert_array_equal(outcomes.lead_s, again.lead_s)
+    for case, ranking in zip(*some_cases(config), strict=True):
+        outcomes, chosen = case.replay_ranked(ranking, threshold)
+        plans = Plans.empty(len(case.timeline), picks)
+        plans.target[case.indices] = chosen
+        again = replay(case.timeline, case.costs, config, plans, start=case.start, stop=case.stop)
+        for found in (again, case.replay(at_once(chosen))):
+            np.testing.assert_array_equal(outcomes.table, found.table)
+            np.testing.assert_array_equal(outcomes.outcome, found.outcome)
+            np.testing.assert_array_equal(outcomes.lead_s, found.lead_s)
         assert (chosen >= 0).sum() > 0
 
 
 def test_the_compiled_choice_is_the_planner_on_the_readable_world() -> None:
-    window = some_windows(1)[0]
     config = WorldConfig(budget_targets=4)
-    _, chosen = replay_threshold(window, config, 0.08)
-    planner = ThresholdPlanner(0.08, config.max_picks)
-    world = World(window.costs, config)
+    (case,), (ranking,) = some_cases(config, 1)
+    _, chosen = case.replay_ranked(ranking, 0.08)
+    planner = Threshold(0.08)
+    world = World(case.costs, config)
     expected = np.full_like(chosen, -1)
-    for j in range(window.stop):
-        world.open(int(window.timeline.target[j]), float(window.timeline.t[j]))
-        if not window.start - 1 <= j < window.stop - 1:
+    for j in range(case.stop):
+        world.open(int(case.timeline.target[j]), float(case.timeline.t[j]))
+        d = j - case.start + 1
+        if not 0 <= d < len(case):
             continue
-        row = window.ranking[slice(j - window.start + 1, j - window.start + 2)]
+        row = ranking[slice(d, d + 1)]
         # What is warm is asked anew for each pick: one prewarm may push out what the next would be.
         asked = 0
         for place in range(row.targets.shape[1]):
             one = Ranking(row.targets[:, place : place + 1], row.probability[:, place : place + 1], row.none)
-            for target, bucket in planner.choose(one, world.resident):
+            for target in planner.picks(one, world.resident):
                 if asked < config.max_picks:
-                    world.plan([(target, bucket)])
-                    expected[j, asked] = target
+                    world.plan([(target, 0)])
+                    expected[d, asked] = target
                     asked += 1
     np.testing.assert_array_equal(chosen, expected)
 
 
 def test_nothing_warm_is_asked_for() -> None:
-    config = WorldConfig(budget_targets=8)
-    for window in some_windows():
-        outcomes, chosen = replay_threshold(window, config, 0.02)
-        assert ((outcomes.outcome != NONE) == (chosen >= 0)).all()
+    for case, ranking in zip(*some_cases(WorldConfig(budget_targets=8)), strict=True):
+        outcomes, chosen = case.replay_ranked(ranking, 0.02)
+        assert ((outcomes.outcome[case.indices] != NONE) == (chosen >= 0)).all()
         # A pick that was warm would be redundant at once and never hold memory.
         assert (outcomes.prewarm_mb_s[outcomes.outcome == REDUNDANT] > 0).all()
 
 
-def test_sweep_agrees_with_single_replays_and_tuning_takes_the_best() -> None:
-    windows, config, reward = some_windows(), WorldConfig(), parse_reward("net_seconds")
-    table = sweep_windows(windows, config)
-    rewards = table @ reward.weights(FIELDS)
+def test_sweep_agrees_with_single_replays_and_choosing_takes_the_best() -> None:
+    (found, rankings), reward = some_cases(), parse_reward("net_seconds")
+    rewards = sweep(found, rankings) @ reward.weights(FIELDS)
     for k in (0, 9, len(THRESHOLDS) - 1):
         alone = sum(
-            reward.per_open(replay_threshold(w, config, THRESHOLDS[k])[0])[w.start : w.stop].sum()
-            for w in windows
+            reward.per_open(c.replay_ranked(r, THRESHOLDS[k])[0])[c.start : c.stop].sum()
+            for c, r in zip(found, rankings, strict=True)
         )
         assert alone == pytest.approx(rewards[k], abs=1e-9)
     assert rewards[-1] == 0.0  # the last threshold keeps still
-    best = tune_threshold(windows, config, reward)
-    assert rewards[THRESHOLDS.index(best)] == rewards.max()
+    best, worth = choose_threshold(found, rankings, reward)
+    assert rewards[THRESHOLDS.index(best.theta)] == rewards.max() == worth
     costly = parse_reward("saved_seconds=0,wasted=-1")
-    assert tune_threshold(windows, config, costly) == THRESHOLDS[-1]
-    assert tune_threshold([], config, reward) == THRESHOLDS[-1]
+    assert choose_threshold(found, rankings, costly)[0] == Threshold(THRESHOLDS[-1])
+    assert choose_threshold([], [], reward)[0] == Threshold(THRESHOLDS[-1])
+
+
+def test_own_plans_are_chosen_where_they_earn_more_and_only_then() -> None:
+    found, _ = some_cases()
+    reward = parse_reward("net_seconds")
+
+    class Clairvoyant(CountingPolicy):
+        def plan(self, case: Case, *, seed: int = 0) -> Planned:
+            return make_policy("oracle").plan(case)  # type: ignore[attr-defined,no-any-return]
+
+    class Still(CountingPolicy):
+        def plan(self, case: Case, *, seed: int = 0) -> Planned:
+            return NonePolicy().plan(case)
+
+    planner, worth = choose(Clairvoyant("markov1"), found, reward, own=True)
+    assert planner == OwnPlans()
+    assert worth["own"] > worth["threshold"] > 0
+    planner, worth = choose(Still("markov1"), found, reward, own=True)
+    assert planner == choose(CountingPolicy("markov1"), found, reward)[0]
+    assert worth["own"] == 0.0
+
+
+def test_a_planner_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    for planner in (OwnPlans(), Threshold(0.0417)):
+        assert from_json(json.loads(json.dumps(planner.to_json())), tmp_path) == planner
+    for damaged in (
+        {},
+        {"planner": "oracle"},
+        {"planner": "threshold"},
+        {"planner": "threshold", "threshold": "x"},
+    ):
+        with pytest.raises(InputError, match=r"plan\.json: is damaged"):
+            from_json(damaged, tmp_path)
 
 
 def test_higher_thresholds_never_ask_for_more_on_a_memory_that_holds_everything() -> None:
-    table = sweep_windows(some_windows(), WorldConfig(budget_targets=10_000.0))
+    table = sweep(*some_cases(WorldConfig(budget_targets=10_000.0)))
     planned = table[:, FIELDS.index("planned")]
     assert (np.diff(planned) <= 0).all()
 
 
-def test_choose_skips_what_is_warm_and_stops_at_k() -> None:
+def test_picks_skip_what_is_warm_and_stop_at_k() -> None:
     row = Ranking(
         np.array([[4, 2, 9, 1]], np.int32), np.array([[0.4, 0.3, 0.2, 0.1]], np.float32), np.zeros(1)
     )
-    assert ThresholdPlanner(0.15, 3).choose(row, {2}) == [(4, 0), (9, 0)]
-    assert ThresholdPlanner(0.05, 1).choose(row, {4}) == [(2, 0)]
-    assert ThresholdPlanner(0.9).choose(row, set()) == []
+    assert Threshold(0.15).picks(row, {2}, 3) == [4, 9]
+    assert Threshold(0.05).picks(row, {4}, 1) == [2]
+    assert Threshold(0.9).picks(row, set()) == []
 
 
-def test_windows_that_do_not_fit_are_refused() -> None:
-    window = some_windows(1)[0]
+def test_cases_that_do_not_fit_are_refused() -> None:
+    (case,), (ranking,) = some_cases(users=1)
     with pytest.raises(ValueError, match="does not fit"):
-        replay_threshold(replace(window, start=0), WorldConfig(), 0.1)
+        replace(case, start=0).replay_ranked(ranking, 0.1)
 
 
 def test_a_certain_guess_is_a_hit() -> None:
@@ -136,31 +186,26 @@ def test_a_certain_guess_is_a_hit() -> None:
     timeline = Timeline.from_events("u", [Event(1.7e9 + 100 * k, "ab"[k % 2]) for k in range(40)])
     costs = cost_model("desktop").arrays(timeline)
     ranking = CountingPolicy("markov1").rank(timeline, np.arange(19, 39))
-    window = Window(timeline, costs, 20, 40, ranking)
-    tight = WorldConfig(budget_targets=1.0)
-    outcomes, _ = replay_threshold(window, tight, 0.5)
+    case = Case(timeline, costs, WorldConfig(budget_targets=1.0), 20, 40)
+    outcomes, _ = case.replay_ranked(ranking, 0.5)
     assert outcomes.total("hit") == 0  # no room beside what is in front
-    outcomes, _ = replay_threshold(window, WorldConfig(budget_targets=2.0), 0.5)
+    outcomes, _ = case.under(WorldConfig(budget_targets=2.0)).replay_ranked(ranking, 0.5)
     assert outcomes.total("saved_s") == 0  # both are warm anyway
 
 
-def test_none_and_oracle_are_planning_policies() -> None:
-    window = some_windows(1)[0]
-    config = WorldConfig()
-    nothing = replay_planned(
-        window, config, NonePolicy().plan(window.timeline, window.indices, window.costs, config)
-    )
-    assert nothing.total("saved_s") == 0.0
+def test_none_and_oracle_plan_themselves() -> None:
+    (case,), (ranking,) = some_cases(users=1)
+    assert case.replay(NonePolicy().plan(case)).total("saved_s") == 0.0
     oracle = make_policy("oracle")
     assert isinstance(oracle, PlanningPolicy)
-    planned = oracle.plan(window.timeline, window.indices, window.costs, config)
-    best = replay_planned(window, config, planned)
-    bound = bound_per_open(window.timeline, window.costs, config, window.start, window.stop)
-    assert len(bound) == window.stop - window.start
+    assert planner_of(oracle) == OwnPlans()
+    best = case.replay(oracle.plan(case))
+    bound = bound_per_open(case)
+    assert len(bound) == len(case)
     assert 0 < best.total("saved_s") <= bound.sum() + 1e-6
     assert (best.outcome == HIT).any()
     for threshold in THRESHOLDS[::6]:
-        outcomes, _ = replay_threshold(window, config, threshold)
+        outcomes, _ = case.replay_ranked(ranking, threshold)
         assert outcomes.total("saved_s") <= bound.sum() + 1e-6
 
 
@@ -175,12 +220,11 @@ def test_sb3_plans_within_its_world() -> None:
     assert isinstance(policy, Policy)
     policy.fit(timelines, split, seed=0)
     costs, config = cost_model("desktop").arrays(timelines[0]), WorldConfig()
-    indices = split.test[0] - 1
-    planned = policy.plan(timelines[0], indices, costs, config)
-    assert planned.target.shape == (len(indices), config.max_picks)
+    (case,) = cases(timelines, [costs], config, split.test)
+    planned = policy.plan(case)
+    assert planned.target.shape == (len(case), config.max_picks)
     assert planned.target.max() < len(timelines[0].names)
-    a, b = int(split.test[0][0]), int(split.test[0][-1]) + 1
-    replay_planned(Window(timelines[0], costs, a, b, policy.rank(timelines[0], indices)), config, planned)
+    case.replay(planned)
 
 
 @pytest.mark.skipif(find_spec("stable_baselines3") is None, reason="the extra sb3 is not installed")
@@ -193,9 +237,8 @@ def test_sb3_learns_to_beat_the_random_policy() -> None:
     policy = Sb3Policy(steps=4096)
     policy.fit(timelines, split, seed=0)
     costs, config = cost_model("desktop").arrays(timelines[0]), WorldConfig()
-    a, b = int(split.test[0][0]), int(split.test[0][-1]) + 1
-    indices = np.arange(a - 1, b - 1)
-    window = Window(timelines[0], costs, a, b, policy.rank(timelines[0], indices))
+    (case,) = cases(timelines, [costs], config, split.test)
+    indices = case.indices
     rng = np.random.default_rng(0)
     slates = build_slates(timelines[0]).candidates[indices]
     columns = rng.integers(-1, slates.shape[1], (len(indices), config.max_picks))
@@ -204,10 +247,10 @@ def test_sb3_learns_to_beat_the_random_policy() -> None:
     reward = parse_reward(None)
 
     def earned(planned: Planned) -> float:
-        return float(reward.per_open(replay_planned(window, config, planned))[a:b].sum())
+        return float(reward.per_open(case.replay(planned))[case.start : case.stop].sum())
 
     chance = earned(Planned(target.astype(np.int32), delay, np.ones(len(indices))))
-    assert earned(policy.plan(timelines[0], indices, costs, config)) > chance
+    assert earned(policy.plan(case)) > chance
 
 
 def test_sb3_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,11 +63,11 @@ def same(policy: Any, made: Timeline, indices: np.ndarray) -> None:
 
 
 def test_the_embedded_model_streams_what_it_says_in_batches(embedded: Any) -> None:
-    from rlmemo.policies.language import LanguagePolicy, RankedLanguagePolicy
+    from rlmemo.policies.language import LanguagePolicy
 
     made = timeline()
     same(LanguagePolicy(embedded), made, np.arange(len(made)))
-    same(RankedLanguagePolicy(embedded), made, np.array([3, 4, 40, 41, 70]))
+    same(LanguagePolicy(embedded), made, np.array([3, 4, 40, 41, 70]))
 
 
 @pytest.mark.parametrize(("kind", "chat"), [("qwen3", True), ("llama", False)])

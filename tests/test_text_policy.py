@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
+from env.judge.case import Case
 from env.judge.cost import WorldConfig, cost_model
 from env.slate.slate import SLATE_SIZE
 from env.timeline import Event, Timeline, collapse
@@ -236,7 +237,8 @@ def test_no_event_after_a_decision_reaches_it(base: tuple[Any, Any]) -> None:
     np.testing.assert_array_equal(a.targets, b.targets)
     np.testing.assert_array_equal(a.probability, b.probability)
     rows = rows[:6]
-    plans = [policy.plan(x, rows, cost_model("desktop").arrays(x), world) for x in (one, mixed)]
+    a, b = int(rows[0]) + 1, int(rows[-1]) + 2
+    plans = [policy.plan(Case(x, cost_model("desktop").arrays(x), world, a, b)) for x in (one, mixed)]
     np.testing.assert_array_equal(plans[0].target, plans[1].target)
 
 
