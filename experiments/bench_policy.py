@@ -301,6 +301,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     starts = first + each * np.arange(rounds)
     models = {"embedded": load_model()[0]}
     if given.run:
+        from rlmemo.policies.run import load_run
+
         models["run"] = load_run(given.run).policy.model
     line: dict[str, object] = {
         name: measure(Ways(model, timeline), starts, each, each, True) for name, model in models.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,16 +59,125 @@ def imports(path: Path, root: Path) -> Iterator[tuple[str, int]]:
             yield ".".join(filter(None, [base, node.module])), node.lineno
 
 
+def modules(root: Path) -> dict[str, Path]:
+    """Every module of the product by its dotted name."""
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for room in ROOMS
+        for path in sources(root, room)
+    }
+
+
+def edges(root: Path) -> dict[str, dict[str, int]]:
+    """Who imports whom: module -> {module: line}, inside functions and for type checkers alone included."""
+    known = modules(root)
+    found: dict[str, dict[str, int]] = {name: {} for name in known}
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                asked = [(alias.name, node.lineno) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                asked = [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+                asked = [(full if full in known else node.module, line) for full, line in asked]
+            else:
+                continue
+            found[name].update({full: line for full, line in asked if full in known})
+    return found
+
+
+def room_of(module: str) -> tuple[int, str] | None:
+    """Where a module's room stands in `ARROWS`, and the room; None for the packages above the rooms."""
+    for place, rooms in enumerate(ARROWS):
+        for room in rooms:
+            if module == room or module.startswith(room + "."):
+                return place, room
+    assert module in ("rlmemo", "rlmemo.base"), f"{module} is in no room of ARROWS"
+    return None
+
+
+def backwards(root: Path) -> list[str]:
+    """The imports that run against the arrows."""
+    wrong = []
+    for name, known in edges(root).items():
+        here = room_of(name)
+        for other, line in known.items():
+            there = room_of(other)
+            if here is None or there is None or (here[1] in COMMANDS and there[1] in COMMANDS):
+                continue
+            if there[0] > here[0] or (there[0] == here[0] and there[1] != here[1]):
+                wrong.append(f"{name}:{line} imports {other}")
+    return wrong
+
+
+def circles(root: Path) -> list[list[str]]:
+    """The groups of modules that reach each other."""
+    known = edges(root)
+    reach: dict[str, set[str]] = {}
+    for start in known:
+        seen, todo = set[str](), [start]
+        while todo:
+            for other in known[todo.pop()]:
+                if other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+        reach[start] = seen
+    return [sorted(b for b in reach[a] if a in reach[b]) for a in known if a in reach[a]]
+
+
+def test_arrows_run_one_way(repo_root: Path) -> None:
+    assert backwards(repo_root) == []
+
+
+def test_no_two_files_reach_each_other(repo_root: Path) -> None:
+    assert circles(repo_root) == []
+
+
+def test_a_wrong_import_is_noticed_inside_a_function_too(repo_root: Path, tmp_path: Path) -> None:
+    for room in ROOMS:
+        shutil.copytree(repo_root / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    assert (backwards(tmp_path), circles(tmp_path)) == ([], [])
+    file = tmp_path / "rlmemo" / "policies" / "gbdt.py"
+    file.write_text(file.read_text() + "\n\ndef late() -> None:\n    import rlmemo.learning.sft\n")
+    assert [x.split(" imports ")[1] for x in backwards(tmp_path)] == ["rlmemo.learning.sft"]
+    file = tmp_path / "env" / "timeline.py"
+    file.write_text(file.read_text() + "\n\ndef late() -> None:\n    from env.judge import case\n")
+    assert any("env.timeline" in circle and "env.judge.case" in circle for circle in circles(tmp_path))
+
+
 @pytest.mark.parametrize("room", ROOMS)
-def test_arrows_run_one_way(room: str, repo_root: Path) -> None:
-    later = set(ROOMS[ROOMS.index(room) + 1 :])
+def test_what_a_room_knows_nothing_of(room: str, repo_root: Path) -> None:
     wrong = [
         f"{path.relative_to(repo_root)}:{line} imports {module}"
         for path in sources(repo_root, room)
         for module, line in imports(path, repo_root)
-        if module.split(".")[0] in later | NOT_FOR[room] | {"tests", "experiments"}
+        if module.split(".")[0] in NOT_FOR[room] | {"tests", "experiments"}
     ]
     assert not wrong
+
+
+def test_what_lies_in_a_run_folder_is_read_without_torch(repo_root: Path) -> None:
+    """`rlmemo.runs` and `rlmemo.store`, and whatever they import, leave the heavy libraries out."""
+    known, todo, seen = edges(repo_root), [], set[str]()
+    todo = [name for name in known if name.startswith(("rlmemo.runs", "rlmemo.store"))]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += known[name]
+    heavy = {"torch", "transformers", "trl", "peft", "datasets", "accelerate"}
+    paths = modules(repo_root)
+    wrong = [
+        f"{name}:{line} imports {module}"
+        for name in sorted(seen)
+        for module, line in imports(paths[name], repo_root)
+        if module.split(".")[0] in heavy
+    ]
+    assert not wrong
+
+
+def test_inside_functions_only_what_is_heavy_is_imported(repo_root: Path) -> None:
+    """Of our own, what would bring a heavy library along, or start slowly; see `tests/house_counts.py`."""
+    assert light_imports_inside(repo_root) == []
 
 
 def test_reward_needs_numpy_alone(repo_root: Path) -> None:
@@ -86,7 +196,7 @@ def test_the_dashboard_stays_out_of_the_trainers(repo_root: Path) -> None:
         (path.name, module)
         for path in sources(repo_root, "dashboard")
         for module, _ in imports(path, repo_root)
-        if module.startswith(("rlmemo.learning", "rlmemo.train"))
+        if module.startswith(("rlmemo.learning", "rlmemo.train", "rlmemo.feedback"))
     ]
     assert not inside
 
