@@ -12,14 +12,30 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("reward", "env", "rlmemo", "dashboard")  # each may import itself and those before it
+ROOMS = ("reward", "env", "rlmemo", "dashboard")
+COMMANDS = (
+    "rlmemo.feedback", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict", "rlmemo.timelines",
+    "rlmemo.__main__",
+)  # fmt: skip
+ARROWS = (
+    ("reward",),
+    ("env",),
+    ("rlmemo.errors", "rlmemo.options", "rlmemo.pulse"),
+    ("rlmemo.store",),
+    ("rlmemo.runs",),
+    ("rlmemo.model", "rlmemo.approval"),
+    ("rlmemo.policies",),
+    ("rlmemo.evaluation",),
+    ("rlmemo.report",),
+    ("rlmemo.learning",),
+    COMMANDS,
+    ("dashboard",),
+)
+"""Each may import what stands before it, and itself; rooms that share a line do not know of each other, but for
+the commands, which may."""
 STORE = {
-    "rlmemo/store/schema.py",
-    "rlmemo/store/schema_reducing.py",
-    "rlmemo/store/database.py",
-    "rlmemo/store/file.py",
-    "rlmemo/store/forgetting.py",
-    "rlmemo/store/importing.py",
+    f"rlmemo/store/{name}.py"
+    for name in ("database", "file", "forgetting", "importing", "schema", "schema_reducing")
 }
 LINES = 600
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager"}
@@ -173,11 +189,6 @@ def test_what_lies_in_a_run_folder_is_read_without_torch(repo_root: Path) -> Non
         if module.split(".")[0] in heavy
     ]
     assert not wrong
-
-
-def test_inside_functions_only_what_is_heavy_is_imported(repo_root: Path) -> None:
-    """Of our own, what would bring a heavy library along, or start slowly; see `tests/house_counts.py`."""
-    assert light_imports_inside(repo_root) == []
 
 
 def test_reward_needs_numpy_alone(repo_root: Path) -> None:
