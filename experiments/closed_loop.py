@@ -32,11 +32,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from env.errors import run_main
+from env.judge.case import Case, cases
+from env.ranking import Ranking
 from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_use
 from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.options import Parser
-from env.judge.case import Case, cases
-from env.ranking import Ranking
 from rlmemo.policies.planners import Planner, Threshold, from_json
 from rlmemo.policies.run import PLAN
 

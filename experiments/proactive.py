@@ -16,6 +16,7 @@ it is not used.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ import numpy as np
 from env.sources.recordings import data_root
 from rlmemo.approval.features import inverse_frequency, text_rows, weighted
 from rlmemo.approval.logistic import Logistic, fit, folds_of, log_loss, out_of_fold, platt
-from rlmemo.errors import InputError
+from rlmemo.errors import InputError, run_main
 from rlmemo.evaluation.bootstrap import Estimate
+from rlmemo.runs.atomic import write_atomic
 
 BITS = 17
 PUBLISHED = {"accuracy": 0.9167, "precision": 0.9032, "recall": 0.9333, "f1": 0.9180, "false_alarms": 0.0}
@@ -129,7 +131,6 @@ class TextApproval:
 
     def save(self, path: Path) -> None:
         """Write it as JSON: hashed places and weights, no words."""
-        from rlmemo.runs.atomic import write_atomic
 
         places = np.flatnonzero(self.idf)
         data = {
@@ -234,3 +235,41 @@ def compare(seed: int = 0) -> tuple[TextApproval, dict[str, Any]]:
         },
         "right_by_category": {c: float(right[kind == c].mean()) for c in CATEGORIES if (kind == c).any()},
     }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train, judge once, print the table; `--out FILE` keeps the model, `--json FILE` the numbers."""
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.proactive", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    p.add_argument("--seed", type=int, default=0, help="of folds and draws (default: 0)")
+    p.add_argument("--out", metavar="FILE", help="write the model as JSON")
+    p.add_argument("--json", metavar="FILE", help="write what was found as JSON too")
+    args = p.parse_args(argv)
+    model, found = compare(args.seed)
+    print(f"trained on {found['train']} judgements ({found['chosen']}), judged once on {found['test']}:")
+    print(f"{'':<40}" + "".join(f"{m.replace('_', ' '):<22}" for m in METRICS))
+    for name, row in found["rows"].items():
+        print(f"{name:<40}" + "".join(f"{shown(row[m]):<22}" for m in METRICS))
+    print(f"{'published, an 8 B model fine-tuned':<40}" + "".join(f"{PUBLISHED[m]:<22.3f}" for m in METRICS))
+    for name in ("cross_validation", "cross_validation_by_trace"):
+        said = f"{name.replace('_', ' ')} (training rows)"
+        print(f"{said:<40}" + "".join(f"{found[name][m]:<22.3f}" for m in METRICS))
+    said = ", ".join(f"{name} {value:.0%}" for name, value in found["right_by_category"].items())
+    print(f"right by category: {said}")
+    if args.out:
+        model.save(Path(args.out))
+    if args.json:
+        rows = {n: {m: e.as_json() for m, e in row.items()} for n, row in found["rows"].items()}
+        write_atomic(Path(args.json), json.dumps({**found, "rows": rows, "published": PUBLISHED}) + "\n")
+    return 0
+
+
+def shown(x: Estimate) -> str:
+    """A share and its interval."""
+    return f"{x.value:.3f} [{x.low:.3f}, {x.high:.3f}]"
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,6 +1,6 @@
 """Counts of the house: how long the way of one event is, and what makes code hard to find one's way in.
 
-    python -m tests.house_counts          one line of JSON
+python -m tests.house_counts          one line of JSON
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from env.timeline import Event, Timeline
 from rlmemo.evaluation.bootstrap import Draws
 from rlmemo.evaluation.delays import Delays, buckets, delay_metrics, past_shares
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
-from rlmemo.policies.approved import counted
+from rlmemo.policies.planners import counted
 from rlmemo.policies.registry import make_policy
 from rlmemo.report.evaluation import evaluation_page, evaluation_sections
 from rlmemo.report.page import Table

@@ -3,7 +3,6 @@
     python -m rlmemo.feedback show     --db my.db                      # counts, approval, agreement
     python -m rlmemo.feedback pairs    --db my.db --out pairs.jsonl    # preferences, each with its rating
     python -m rlmemo.feedback evaluate --db my.db --policy runs/first  # approval of a policy never shown
-    python -m rlmemo.feedback approval --data proactiveagent           # the approval model on other people
 
 The timelines are the database's own, unless --timelines names others. Nothing is written but --out.
 """
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
-from rlmemo.options import Parser, columns, seed, wrapped
+from rlmemo.options import Parser, seed, wrapped
 
 if TYPE_CHECKING:
     from rlmemo.approval.placed_ratings import Found, RatedMoment
@@ -63,8 +62,6 @@ def parser() -> argparse.ArgumentParser:
     other.add_argument("--cost", default="desktop", help="cost preset of its threshold (default: desktop)")
     approval = command("approval", "fit the approval model and say how good it is on what it has not seen")
     data(approval)
-    approval.add_argument("--data", choices=("ratings", "proactiveagent"), default="ratings",
-                          help="ratings, or ProactiveAgent's judgements (default: ratings)")  # fmt: skip
     approval.add_argument("--out", metavar="FILE", help="write the model as JSON")
     return p
 
@@ -254,8 +251,6 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _approval(args: argparse.Namespace) -> dict[str, Any]:
-    if args.data == "proactiveagent":
-        return _proactive(args)
     import numpy as np
 
     from rlmemo.approval.approval import LEAST, fit_approval
@@ -285,32 +280,6 @@ def _approval(args: argparse.Namespace) -> dict[str, Any]:
     if args.out:
         model.save(Path(args.out))
     return {"ratings": n, "up": int(up.sum()), **scores}
-
-
-def _proactive(args: argparse.Namespace) -> dict[str, Any]:
-    from experiments.proactive import METRICS, PUBLISHED, compare
-
-    model, found = compare(args.seed)
-    print(f"trained on {found['train']} judgements ({found['chosen']}), judged once on {found['test']}:")
-    rows_said = {name: {m: _shown(row[m]) for m in METRICS} for name, row in found["rows"].items()}
-    rows_said["published, an 8 B model fine-tuned"] = {m: f"{PUBLISHED[m]:.3f}" for m in METRICS}
-    for name in ("cross_validation", "cross_validation_by_trace"):
-        said = {m: f"{found[name][m]:.3f}" for m in METRICS}
-        rows_said[f"{name.replace('_', ' ')} (training rows)"] = said
-    narrow = (columns() or 200) < 40 + 22 * len(METRICS)
-    if not narrow:
-        print(f"{'':<40}" + "".join(f"{m.replace('_', ' '):<22}" for m in METRICS))
-    for name, row in rows_said.items():
-        if narrow:
-            print("\n".join([name, *(f"  {m.replace('_', ' ')}: {row[m]}" for m in METRICS)]))
-        else:
-            print(f"{name:<40}" + "".join(f"{row[m]:<22}" for m in METRICS))
-    right = ", ".join(f"{name} {value:.0%}" for name, value in found["right_by_category"].items())
-    print(wrapped(f"right by category: {right}", "  "))
-    if args.out:
-        model.save(Path(args.out))
-    rows = {n: {m: e.as_json() for m, e in row.items()} for n, row in found["rows"].items()}
-    return {**found, "rows": rows, "published": PUBLISHED}
 
 
 if __name__ == "__main__":
