@@ -8,11 +8,13 @@ import re
 import shutil
 import sys
 import textwrap
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from itertools import groupby
 from typing import Any, NoReturn
 
 from env.errors import InputError
+from env.judge.world_options import WorldOptions
 
 UNKNOWN = "unrecognized arguments: "
 NUMBERS = {"int": "whole number", "float": "number"}
@@ -142,3 +144,47 @@ class Parser(argparse.ArgumentParser):
         """This command's options and those of its commands, which argparse complains of from above."""
         below = [x for command in self._commands().values() for x in command._option_string_actions]
         return [*self._option_string_actions, *below]
+
+
+WORLD_HELP = {
+    "--costs": "cost preset: what memory and waiting cost",
+    "--budget": "memory for what is warm, in median targets",
+    "--picks": "K, prewarms per plan at most",
+    "--ttl-s": "seconds after which an unused prewarm goes",
+    "--reward": "preset (net_seconds, memo, device) or TERM=WEIGHT,…",
+}
+"""The options of the world, the same in every command."""
+
+
+def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
+    """The options of the world (`env.judge.world_options`), as one group.
+
+    run: whether a run folder may be named, whose own world is then the default.
+    """
+    group = parser.add_argument_group(
+        "the world" + (" (left out: that of the run, or the usual one)" if run else "")
+    )
+    usual = WorldOptions()
+    kinds = {"--costs": str, "--budget": float, "--picks": int, "--ttl-s": float, "--reward": str}
+    quiet = {"--costs": ["--cost"], "--ttl-s": ["--ttl"]}
+    for option, text in WORLD_HELP.items():
+        name = option[2:].replace("-", "_")
+        default = getattr(usual, name)
+        group.add_argument(
+            option, dest=name, type=kinds[option], metavar=name.split("_")[0].upper(),
+            default=None if run else default, help=f"{text} (default: {default})",
+        )  # fmt: skip
+        for alias in quiet.get(option, ()):
+            group.add_argument(
+                alias, dest=name, type=kinds[option], default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
+
+
+def world_of(args: argparse.Namespace, usual: WorldOptions | None = None) -> WorldOptions:
+    """The world that was asked for; what was left out is as in `usual`. Raises InputError for what there is
+    not."""
+    usual = usual or WorldOptions()
+    given = {f.name: getattr(args, f.name, None) for f in fields(WorldOptions)}
+    world = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    world.check()
+    return world
