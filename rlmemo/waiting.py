@@ -116,8 +116,9 @@ def desk(store: Store, rater: str) -> Desk:
         _card(row)
         for row in store.rows(
             f"""SELECT {_COLUMNS}, s.told_until, 1 AS seen,
-                       s.skipped_at IS NOT NULL OR p.id IN (SELECT prediction_id FROM latest_ratings
-                                                           WHERE rater = :rater) AS done
+                       s.skipped_at IS NOT NULL OR EXISTS (
+                           SELECT 1 FROM latest_ratings AS r
+                           WHERE r.prediction_id = p.id AND r.rater = :rater) AS done
                 FROM (SELECT prediction_id, MAX(told_until) AS told_until, MAX(skipped_at) AS skipped_at
                       FROM showings WHERE rater = :rater GROUP BY prediction_id) AS s
                 JOIN predictions AS p ON p.id = s.prediction_id
@@ -129,10 +130,14 @@ def desk(store: Store, rater: str) -> Desk:
     done = {c.looks for c in seen if c.done}
     waiting = []
     for row in store.rows(
-        f"""{_DONE} SELECT {_COLUMNS}, NULL AS told_until, 0 AS seen, 0 AS done
+        f"""SELECT {_COLUMNS}, NULL AS told_until, 0 AS seen, 0 AS done
             FROM moments AS m JOIN predictions AS p ON p.id = m.prediction_id
-            WHERE NOT EXISTS (SELECT 1 FROM predictions AS q WHERE q.user = p.user AND q.t = p.t
-                              AND q.plan = p.plan AND q.id IN (SELECT prediction_id FROM done))
+            WHERE NOT EXISTS (
+                SELECT 1 FROM predictions AS q WHERE q.user = p.user AND q.t = p.t AND q.plan = p.plan AND (
+                    EXISTS (SELECT 1 FROM latest_ratings AS r
+                            WHERE r.prediction_id = q.id AND r.rater = :rater)
+                    OR EXISTS (SELECT 1 FROM showings AS s WHERE s.prediction_id = q.id
+                               AND s.rater = :rater AND s.skipped_at IS NOT NULL)))
             ORDER BY m.prediction_id DESC LIMIT :pool""",
         values,
     ):

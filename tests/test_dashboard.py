@@ -461,7 +461,8 @@ def many(path: Path, predictions: int = 100_000) -> Path:
         numbers = range(2, predictions + 1)
         connection.executemany(f"INSERT INTO predictions VALUES ({marks})", map(copy, numbers))
         connection.executemany(
-            "INSERT INTO moments VALUES (?, 'test', 'Europe/Berlin', 0, 'validation', ?, 0.5)",
+            "INSERT INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches) "
+            "VALUES (?, 'test', 'Europe/Berlin', 0, 'validation', ?, 0.5)",
             ((k, steps) for k in numbers),
         )
         connection.executemany(
