@@ -115,6 +115,41 @@ def test_the_outcome_can_be_told_first_and_the_vote_is_marked(
     ]
 
 
+def test_no_page_tells_what_another_card_asks(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Two policies' plans at one moment, the same plan once more, and a moment right after: three cards, in
+    the order of time, and what came is told when nobody is asked about it any more."""
+    from rlmemo.store import Planned, open_store
+    from tests.test_blind import add, events_of
+
+    t = events_of(0)
+    with open_store(tmp_path / "a.db") as store:
+        late = add(store, t, 22, (Planned("Mail"),), "markov1")
+        for policy, name in (("one", "Mail"), ("two", "Chat"), ("again", "Mail")):
+            add(store, t, 20, (Planned(name),), policy)
+    server = start(tmp_path / "a.db")
+    page = new_page(browser)
+    page.goto(server.url)
+    seen = [vote(page, 1, key=False)]
+    assert "app 21" not in page.inner_text("[data-testid=stMain]")
+    page.goto(f"{server.url}/policies")
+    page.wait_for_selector("[data-testid=why]")
+    assert "app 21" not in page.inner_text("[data-testid=stMain]")
+    page.goto(server.url)
+    page.wait_for_selector("[data-testid=card]")
+    seen.append(vote(page, 1, key=False))
+    assert "app 21 was opened" in page.inner_text("[data-testid=last]")
+    assert "was ready in time" not in page.inner_text("[data-testid=last]")
+    assert "app 23" not in page.inner_text("[data-testid=stMain]")
+    seen.append(shown(page))
+    page.wait_for_timeout(450)
+    page.get_by_role("button", name="Yes, good").click()
+    page.get_by_text("All rated").wait_for()
+    assert seen[2] == late
+    assert server.rows("SELECT DISTINCT blind FROM ratings") == [(1,)]
+
+
 def test_why_says_what_was_known(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
     from env.sources import load_timelines
     from env.splits import chrono
