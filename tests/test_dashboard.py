@@ -139,7 +139,7 @@ def test_no_page_tells_what_another_card_asks(
     page.goto(server.url)
     page.wait_for_selector("[data-testid=card]")
     seen.append(vote(page, 1, key=False))
-    assert "app 21 was opened" in page.inner_text("[data-testid=last]")
+    page.wait_for_selector("[data-testid=last]:has-text('app 21 was opened')")
     assert "was ready in time" not in page.inner_text("[data-testid=last]")
     assert "app 23" not in page.inner_text("[data-testid=stMain]")
     seen.append(shown(page))
