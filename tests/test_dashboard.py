@@ -14,9 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dashboard_in_browser import PAGES, Server, new_page, shown, vote
-from predictions_to_rate import HOSTILE, fill
+from predictions_to_rate import HOSTILE, START, fill
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -121,9 +122,9 @@ def test_no_page_tells_what_another_card_asks(
     """Two policies' plans at one moment, the same plan once more, and a moment right after: three cards, in
     the order of time, and what came is told when nobody is asked about it any more."""
     from rlmemo.store import Planned, open_store
-    from tests.test_blind import add, events_of
+    from tests.test_blind import add
 
-    t = events_of(0)
+    t = START + 100.0 * np.arange(40)
     with open_store(tmp_path / "a.db") as store:
         late = add(store, t, 22, (Planned("Mail"),), "markov1")
         for policy, name in (("one", "Mail"), ("two", "Chat"), ("again", "Mail")):
@@ -479,8 +480,6 @@ def test_the_last_week_is_replayed_by_whom_one_likes(
 def many(path: Path, predictions: int = 100_000) -> Path:
     """A store with very many predictions, half of them rated, and as many opens."""
     import json
-
-    from predictions_to_rate import START
 
     fill(path, 1)
     with closing(sqlite3.connect(path)) as connection, connection:
