@@ -36,11 +36,14 @@ from typing import Any
 from env.errors import run_main
 from env.options import Parser
 from env.sources import load_timelines
+from env.sources.database import is_database
 from env.sources.held import Connection
 from env.timeline import Event
-from rlmemo import ratings
+from rlmemo import ratings, store_forgetting
+from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.record import database_of
 from rlmemo.records import Planned, Prediction
-from rlmemo.store import Store, open_store
+from rlmemo.store import Store, check_store, open_store
 
 KINDS = ("statement", "instruction", "time")
 CLOCK_S = (0.001, 0.06, 0.25)
@@ -73,6 +76,37 @@ def add_prediction(store: Store, key: str, t: float) -> None:
         store, identity, source="durability", tz="UTC", synthetic=True, part="validation",
         steps=[(t, "Mail")], teaches=0.5,
     )  # fmt: skip
+
+
+def _days(store: Store) -> None:
+    """The person's days, and whether the file is a database of ours."""
+    load_timelines(str(store.path))
+
+
+def _policies(store: Store) -> None:
+    ratings.approval(store)
+    ratings.rated_predictions(store, "nobody")
+
+
+def _train(store: Store) -> None:
+    """Where a training would be noted, and what it could learn from."""
+    database_of(TrainConfig(timelines=str(store.path), feedback=str(store.path)))
+    is_database(store.path)
+
+
+def _privacy(store: Store) -> None:
+    store_forgetting.holdings(store)
+    store.timelines()
+
+
+def _again(store: Store) -> None:
+    """Another command in the same process, or a page that opens the file anew."""
+    check_store(store.path)
+    open_store(store.path).close()
+
+
+PAGES = (_days, _policies, _train, _privacy, _again)
+"""What the dashboard's pages do with the file, in the process that holds it."""
 
 
 # many at once
@@ -110,6 +144,8 @@ def write_for(path: Path, number: int, rater: str, begin: Any, stop: Any, told: 
 
 def _one_write(store: Store, number: int, rater: str, rng: random.Random, done: int, tell: Any) -> None:
     what = rng.random()
+    if rng.random() < 0.1:
+        rng.choice(PAGES)(store)
     if what < 0.05:
         store.add_events("live", rater, [Event(time.time(), "Mail")], tz="UTC")
         return
@@ -225,6 +261,9 @@ def kills(count: int, seed: int = 0) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "memo.db"
         with open_store(path) as store:
+            store.add_events(
+                "live", "ada", [Event(START + 60.0 * k, f"app {k % 7}") for k in range(200)], tz="UTC"
+            )
             for k in range(60):
                 add_prediction(store, f"first-{k}", START + 600.0 * k)
         while sum(died[k] for k in KINDS) < count and n < 3 * count:
@@ -355,6 +394,7 @@ def _vote(
             if showing is None:
                 return
             thumbs = rng.randrange(2)
+            rng.choice(PAGES)(store)
             tell(begins=showing.key, prediction=showing.moment.id, thumbs=thumbs)
             if ratings.rate(store, showing, thumbs) is ratings.Vote.RECORDED:
                 tell(acknowledged=showing.key, thumbs=thumbs)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from env.sources.held import APPLICATION_ID as APPLICATION_ID
+from rlmemo.schema_reducing import reduce_targets
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -203,4 +204,4 @@ def _fourth(db: Database) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, _fourth]
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, _fourth, reduce_targets]

@@ -24,13 +24,12 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from env.sources.held import DOOR, Kind, connect
-from env.sources.names import clean_name, is_url, page_target
-from env.timeline import KINDS, Event, Timeline, zone
+from env.sources.names import clean_name, shown, target_and_kind
+from env.timeline import KINDS, Event, zone
 from rlmemo.errors import InputError
 from rlmemo.records import Planned, Prediction, Rating, Run, TimelineRow
 from rlmemo.schema import APPLICATION_ID, MIGRATIONS
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from env.sources import Loaded
+    from rlmemo.store_importing import Imported
 
 __all__ = [
     "DEFAULT_DB",
@@ -89,6 +89,7 @@ def open_store(path: str | Path, *, make: bool = True) -> Store:
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA secure_delete = ON")  # what is replaced or forgotten is overwritten
             _migrate(db, path)
     except BaseException:
         if connection is not None:
@@ -149,23 +150,12 @@ class Store:
 
     # timelines and events
 
-    def add_timelines(self, loaded: Loaded, *, source: str | None = None) -> dict[str, int]:
-        """Write what was loaded, all of it or nothing; what the same source held for the same users is
-        replaced. Load with `collapsed=False`: collapsing is done when a timeline is read.
+    def add_timelines(self, loaded: Loaded, *, source: str | None = None, replace: bool = False) -> Imported:
+        """Add what was loaded to what the source holds for its users, or put it in its place; all of it or
+        nothing (`rlmemo.store_importing`)."""
+        from rlmemo.store_importing import add
 
-        Returns events written, users, and events replaced.
-        """
-        source = clean_name(source or loaded.name)
-        if not source:
-            raise InputError(f"{loaded.name!r} is no name for a source; give one with --name")
-        now, written, replaced = time.time(), 0, 0
-        with self.write():
-            for x in loaded.timelines:
-                identity, before = self._timeline(source, x.user, x.tz, x.tz_known, loaded.synthetic, now)
-                replaced += before
-                self.db.execute("DELETE FROM events WHERE timeline_id = ?", [identity])
-                written += self._insert_timeline(identity, x)
-        return {"events": written, "users": len(loaded.timelines), "replaced": replaced}
+        return add(self, loaded, source, replace=replace)
 
     def add_events(
         self, source: str, user: str, events: Iterable[Event], *, tz: str, tz_known: bool = True
@@ -382,37 +372,14 @@ class Store:
         names = dict(zip(("tz", "tz_known", "synthetic", "imported_at"), values, strict=True))
         return self._insert("timelines", source=source, user=user, **names), 0
 
-    def _insert_timeline(self, timeline_id: int, x: Timeline) -> int:
-        """Append a timeline's events, column by column; its source has reduced page addresses already."""
-        import numpy as np
-
-        if not np.isfinite(x.t).all():
-            bad = int(np.flatnonzero(~np.isfinite(x.t))[0])
-            raise InputError(f"user {x.user!r}: event {bad + 1} cannot be stored, its time is {x.t[bad]}")
-        names = [clean_name(n) for n in x.names]
-        rows = zip(
-            repeat(timeline_id),
-            x.t.tolist(),
-            (names[i] for i in x.target.tolist()),
-            (KINDS[k] for k in x.kind.tolist()),
-            (d if 0 <= d < math.inf else None for d in x.duration.tolist()),
-            (x.devices[d] if d >= 0 else None for d in x.device.tolist()),
-            x.wave.tolist(),
-            strict=False,
-        )
-        self.db.conn.executemany(_INSERT_EVENT, rows)
-        return len(x)
-
     def _insert_events(self, timeline_id: int, events: Iterable[Event]) -> int:
         """Append recorded events, reducing page addresses."""
         rows = []
         for i, e in enumerate(events):
-            target, kind = clean_name(e.target), e.kind
-            if kind == "page" or is_url(target):
-                target, kind = page_target(e.target)
+            target, kind = target_and_kind(e.target, e.kind)
             if not target or kind not in KINDS or not math.isfinite(e.t):
                 raise InputError(
-                    f"event {i + 1} cannot be stored: target {e.target!r}, kind {e.kind!r}, t {e.t!r}; "
+                    f"event {i + 1} cannot be stored: target {shown(e.target)}, kind {e.kind!r}, t {e.t!r}; "
                     f"wanted are a name, one of {', '.join(KINDS)}, and unix seconds"
                 )
             duration = e.duration if e.duration is not None and 0 <= e.duration < math.inf else None

@@ -17,13 +17,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from env.options import Parser, seed, wrapped
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
 
+if TYPE_CHECKING:
+    from rlmemo.store_importing import Imported
+
 DEFAULT_DB = "rlmemo.db"
+MOST_USERS = 6
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -44,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
     _db(importing)
     importing.add_argument("--name", help="what to call the source in the database (default: its own name)")
     importing.add_argument("--user", metavar="NAME", help="of a CSV without a user column, the one user")
+    importing.add_argument(
+        "--replace", action="store_true", help="put it in the place of what the source holds of these users"
+    )
     importing.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
     showing = commands.add_parser("show", help="draw a timeline in the terminal and write a plot")
@@ -143,23 +150,52 @@ def _import(args: argparse.Namespace) -> int:
     from env.timeline import collapse
     from rlmemo.store import store_when_done
 
+    db = Path(args.db)
+    if db.exists() and Path(args.timelines).exists() and db.samefile(args.timelines):
+        raise InputError(f"{args.db}: holds these timelines already; name another database with --db")
     loaded = _load(args, collapsed=False, user=args.user)
     repeats = sum(len(x) - len(collapse(x)) for x in loaded.timelines)
     with store_when_done(args.db) as store:
-        written = store.add_timelines(loaded, source=args.name)
+        # the same people drawn anew are no second recording of them
+        replace = args.replace or args.timelines == "demo"
+        written = store.add_timelines(loaded, source=args.name, replace=replace)
     if args.json:
         report = loaded.report.as_dict()
-        print(json.dumps({**report, "db": args.db, "written": written, "repeats": repeats}, indent=2))
+        print(
+            json.dumps({**report, "db": args.db, "written": written.as_dict(), "repeats": repeats}, indent=2)
+        )
         return 0
     print(wrapped("\n".join(loaded.report.lines()), "  "))
-    users = "1 user" if written["users"] == 1 else f"{written['users']:,} users"
-    instead = f", in place of {written['replaced']:,} from an earlier import" if written["replaced"] else ""
-    print(f"{args.db}: {written['events']:,} events of {users} written{instead}")
-    if repeats:
+    print("\n".join(_account(args.db, written)))
+    if repeats and written.events:
         those = "repeats the target before it" if repeats == 1 else "repeat the target before them"
         print(f"{repeats:,} of them {those}: stored, and collapsed when read")
     print(f"next: python -m rlmemo.timelines show {args.db}")
     return 0
+
+
+def _account(db: str, written: Imported) -> list[str]:
+    """What an import did to the database, one fact per line."""
+    users = "1 user" if written.users == 1 else f"{written.users:,} users"
+    there = sum(x.events for x in written.before)
+    gone = sum(x.events for x in written.gone)
+    if gone:
+        head = f"{written.events:,} events of {users} written, in place of {gone:,} from an earlier import"
+    elif not there:
+        head = f"{written.events:,} events of {users} written"
+    elif written.events:
+        known = f"; {written.known:,} were there already" if written.known else ""
+        new = "1 new event" if written.events == 1 else f"{written.events:,} new events"
+        head = f"{new} of {users} added to {there:,}{known}"
+    else:
+        head = f"0 new events of {users}: all {written.known:,} were there already"
+    lines = [f"{db}: {head}"]
+    for label, stretches in (("replaced", written.gone), ("held before", written.before)):
+        for x in stretches[:MOST_USERS]:
+            lines.append(f"  {label}: {x.events:,} events of {x.user}, {x.first} to {x.last}")
+        if len(stretches) > MOST_USERS:
+            lines.append(f"  {label}: and of {len(stretches) - MOST_USERS:,} more users")
+    return lines + [f"  note: {note}" for note in written.notes]
 
 
 def _show(args: argparse.Namespace) -> int:

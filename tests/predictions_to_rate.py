@@ -11,7 +11,7 @@ from rlmemo.store import Planned, Prediction, Store, open_store
 
 START = 1_714_982_400.0  # Monday 6 May 2024, 08:00 UTC
 TARGETS = ("Mail", "Calendar", "Editor", "Chat", "news.example")
-HOSTILE = "<img src=x onerror=alert(1)>**b** [l](http://e)"
+HOSTILE = "<img src=x onerror=alert(1)>**b** [l](/e)"
 
 
 def add_prediction(

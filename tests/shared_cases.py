@@ -11,7 +11,7 @@ CASES = Path(os.environ.get("RLMEMO_CASES") or Path(__file__).parents[2] / "shar
 
 
 def case(name: str) -> Path:
-    """The case called `name`, such as "timelines/07_coredata.csv"; the test skips, and says so, without it."""
+    """The case called `name`, such as "timelines/07_coredata.csv"; the test skips where it is not."""
     if not CASES.is_dir():
         pytest.skip(f"the cases are not here ({CASES}); set RLMEMO_CASES")
     return CASES / name

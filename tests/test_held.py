@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from env.sources import load_timelines
 from env.sources.database import is_database
 from env.sources.held import APPLICATION_ID, Kind, is_held, kind_of, private_copy
 from env.timeline import Event
-from rlmemo.store import open_store
+from rlmemo.store import open_store, store_when_done
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -365,3 +365,28 @@ def test_an_empty_file_is_not_made_a_database_by_asking_for_ratings(tmp_path: Pa
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert (tmp_path / "rlmemo.db").stat().st_size == 0
         assert [p.name for p in tmp_path.iterdir()] == ["rlmemo.db"]
+
+
+@pytest.mark.parametrize("ends", [None, KeyboardInterrupt, InputError])
+def test_a_new_store_comes_to_its_place_whole(ends: type[BaseException] | None, tmp_path: Path) -> None:
+    """Where the work is refused there is none; where it was stopped, what was done stays done."""
+    db, link = tmp_path / "a.db", tmp_path / "link.db"
+    link.symlink_to(db)  # it goes where the link leads
+    with suppress(KeyboardInterrupt, InputError), store_when_done(link) as store:
+        store.add_events("live", "me", [Event(1.7e9, "Mail")], tz="UTC")
+        assert not db.exists()
+        if ends is not None:
+            raise ends
+    assert sorted(p.name for p in tmp_path.iterdir()) == (["a.db", "link.db"] if db.exists() else ["link.db"])
+    assert db.exists() == (ends is not InputError)
+    if db.exists():
+        assert db.stat().st_mode & 0o777 == 0o600
+        assert load_timelines(str(db)).report.kept == 1
+
+
+def test_a_store_that_somebody_else_made_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    with pytest.raises(InputError, match="another program has made it meanwhile"), store_when_done(db):
+        _open_and_write(db, 1)
+    assert load_timelines(str(db)).report.kept == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.db"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,12 +14,22 @@ import pytest
 
 from env.errors import InputError
 from rlmemo.learning.hold import hold
+from tests.test_train_cli import write_csv
+from tests.tiny_base import write_tiny_base
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = (
-    "--timelines", "demo", "--method", "sft", "--sft-states", "64", "--sft-batch", "16", "--lora-rank", "2",
-    "--policies", "none",
-)  # fmt: skip
+    "--method",
+    "sft",
+    "--sft-states",
+    "96",
+    "--sft-batch",
+    "8",
+    "--lora-rank",
+    "2",
+    "--policies",
+    "none",
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
 
@@ -65,8 +76,11 @@ def test_a_command_may_be_stopped_and_the_next_one_goes_on_at_once(tmp_path: Pat
 @pytest.mark.slow
 def test_two_trainings_on_one_folder(cli: Cli, tmp_path: Path, repo_root: Path) -> None:
     run = tmp_path / "run"
+    base = write_tiny_base(tmp_path / "base")
+    csv = str(write_csv(tmp_path / "two.csv"))
+    line = ("--timelines", csv, "--tz", "UTC", "--model", str(base), *SMALL, "--out", "run")
     first = subprocess.Popen(
-        [sys.executable, "-m", "rlmemo.train", *SMALL, "--out", "run"],
+        [sys.executable, "-m", "rlmemo.train", *line],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(repo_root)},
         stdout=subprocess.DEVNULL,
@@ -76,14 +90,14 @@ def test_two_trainings_on_one_folder(cli: Cli, tmp_path: Path, repo_root: Path) 
         until = time.monotonic() + 120
         while not (run / "config.yaml").exists() and time.monotonic() < until:
             time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)  # it must not be done before the others have been refused
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs" / "the-same").symlink_to(run)  # what --resume alone finds
         before = {p: p.stat().st_mtime_ns for p in (run / "config.yaml",)}
-        for line in (("--out", "run", "--resume"), ("--resume",), (*SMALL, "--out", "run")):
-            second = cli("rlmemo.train", *line)
+        for other in (("--out", "run", "--resume"), ("--resume",), line):
+            second = cli("rlmemo.train", *other)
             assert (second.returncode, second.stderr.count("\n")) == (2, 1), second.stderr
             assert "another command is writing into this run folder" in second.stderr
-            assert first.poll() is None
         assert {p: p.stat().st_mtime_ns for p in before} == before
     finally:
         first.kill()
@@ -91,6 +105,19 @@ def test_two_trainings_on_one_folder(cli: Cli, tmp_path: Path, repo_root: Path) 
     done = cli("rlmemo.train", "--out", "run", "--resume")
     assert done.returncode == 0, done.stderr
     child = holding(run)
-    read = cli("rlmemo.predict", "--timelines", "demo", "--policy", "run", "--db", "a.db", "--n", "3")
+    read = cli(
+        "rlmemo.predict",
+        "--timelines",
+        csv,
+        "--tz",
+        "UTC",
+        "--policy",
+        "run",
+        "--still",
+        "--db",
+        "a.db",
+        "--n",
+        "3",
+    )
     end(child)
     assert read.returncode == 0, read.stderr

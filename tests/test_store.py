@@ -211,12 +211,13 @@ def test_waves_survive_the_database(db: Path) -> None:
     assert all(np.array_equal(a.wave, b.wave) for a, b in zip(came.timelines, went.timelines, strict=True))
 
 
-def test_importing_again_replaces_and_says_so(db: Path) -> None:
+def test_sources_stay_apart(db: Path) -> None:
     with open_store(db) as s:
         first = s.add_timelines(load_timelines("demo", weeks=1, collapsed=False))
         again = s.add_timelines(load_timelines("demo", weeks=1, collapsed=False))
         other = s.add_timelines(load_timelines("demo", weeks=1, collapsed=False), source="twin")
-        assert (first["replaced"], again["replaced"], other["replaced"]) == (0, first["events"], 0)
+        assert (first.known, again.known, other.known) == (0, first.events, 0)
+        assert (again.events, other.events) == (0, first.events)
         assert {r.source: r.events for r in s.timelines() if r.user == "bo-student"}.keys() == {
             "demo",
             "twin",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from env.errors import InputError
 from env.sources.lines import TableFile
-from env.sources.names import clean_name
+from env.sources.names import clean_name, shown
 
 REQUIRED = ("user", "t", "target")
 OPTIONAL = ("kind", "duration", "device", "wave", "private")
@@ -312,6 +312,5 @@ def _shown(header: list[str]) -> str:
     return ", ".join(map(_quote, plain)) + (", …" if len(header) > 8 else "")
 
 
-def _quote(text: str, limit: int = 40) -> str:
-    text = repr(text)
-    return text if len(text) <= limit else text[: limit - 2] + "…" + text[0]
+def _quote(text: str) -> str:
+    return shown(text)

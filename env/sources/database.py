@@ -17,7 +17,7 @@ from pathlib import Path
 
 from env.errors import InputError
 from env.sources.held import DATABASES, Kind, connect, kind_of, private_copy
-from env.sources.names import clean_name
+from env.sources.names import Target, clean_name, kept_target, shown
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
 from env.timeline import KINDS, zone
@@ -92,7 +92,7 @@ def _load(
         zones[name], known_zones[name] = tz or zone_name, bool(tz or zone_known)
     report = ImportReport(source=path.name)
     rows = Rows()
-    clean: dict[str, str] = {}
+    clean: dict[tuple[str, str], Target] = {}
     for identity, t, target, kind, duration, device, wave in connection.execute(
         f"SELECT {', '.join(EVENTS)} FROM events ORDER BY timeline_id, t, id"
     ):
@@ -102,16 +102,18 @@ def _load(
         usable = isinstance(t, float | int) and math.isfinite(t) and isinstance(target, str) and target
         if not usable or kind not in KINDS:
             raise InputError(
-                f"{path}: an event of {called[identity]!r} is damaged (t {t!r}, target {target!r}, "
-                f"kind {kind!r}); import the timeline again"
+                f"{path}: an event of {called[identity]!r} is damaged (t {t!r}, target {shown(str(target))}, "
+                f"kind {shown(str(kind))}); import the timeline again"
             )
-        if target not in clean:
-            clean[target] = clean_name(target)
+        key = (target, kind)
+        if key not in clean:
+            clean[key] = kept_target(*key)  # an older version may have stored more of an address
+        kept, found_kind = clean[key]
         rows.add(
             called[identity],
             float(t),
-            clean[target],
-            kind,
+            kept,
+            found_kind,
             math.nan if duration is None else float(duration),
             device or "",
             wave or 0,

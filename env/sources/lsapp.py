@@ -14,7 +14,7 @@ from pathlib import Path
 from env.errors import InputError
 from env.sources.clock import Clock
 from env.sources.lines import TableFile, look, read_rows
-from env.sources.names import clean_name
+from env.sources.names import Target, clean_name, shown, target_and_kind
 from env.sources.recordings import data_root
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
@@ -55,6 +55,7 @@ def load(table: TableFile | None = None, *, collapsed: bool = True, tz: str | No
     clock = Clock(path, tz or "UTC")
     rows = Rows()
     others: Counter[str] = Counter()
+    apps: dict[str, Target] = {}
     last_text, last_t = "", 0.0
     for line, fields in read_rows(table):
         report.rows_read += 1
@@ -69,17 +70,19 @@ def load(table: TableFile | None = None, *, collapsed: bool = True, tz: str | No
         if timestamp != last_text:
             t = clock.read(timestamp, line)
             if isinstance(t, str):
-                report.drop(t, f"line {line}: {timestamp[:40]!r}")
+                report.drop(t, f"line {line}: {shown(timestamp)}")
                 continue
             last_text, last_t = timestamp, t
-        who, what = clean_name(user), clean_name(app)
+        if app not in apps:
+            apps[app] = target_and_kind(app, "app")
+        who, (what, kind) = clean_name(user), apps[app]
         if not who or not what:
             report.drop("user_id or app_name is missing", f"line {line}")
             continue
-        rows.add(who, last_t, what)
+        rows.add(who, last_t, what, kind)
     not_opens = []
     for event_type, count in others.most_common():
-        reason = f"event type {clean_name(event_type)[:40] or '(none)'}, not {OPENED}"
+        reason = f"event type {target_and_kind(event_type)[0][:40] or '(none)'}, not {OPENED}"
         not_opens.append(reason)
         report.drop(reason, count=count)
     clock.close(report)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from env.errors import InputError
+from env.sources.names import shown
 from env.sources.report import ImportReport, Loaded
 from env.timeline import KINDS, Timeline, collapse, utc_offsets
 
@@ -50,8 +51,8 @@ class Rows:
         """Append one row. `t` in unix seconds, `duration` in seconds, NaN where unknown."""
         if device and device not in self.devices and len(self.devices) >= MAX_DEVICES:
             raise InputError(
-                f"more than {MAX_DEVICES} different devices, the last one {device!r}: is the device column "
-                "the right one? Rename it to leave it out"
+                f"more than {MAX_DEVICES} different devices, the last one {shown(device)}: is the device "
+                "column the right one? Rename it to leave it out"
             )
         self.user.append(self.users.setdefault(user, len(self.users)))
         self.t.append(t)

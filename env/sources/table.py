@@ -20,7 +20,7 @@ from env.sources.clock import NUMBER, Clock, tell_apart
 from env.sources.columns import command, layout
 from env.sources.lines import TableFile, read_rows
 from env.sources.missing import missing
-from env.sources.names import clean_name, is_url, page_target
+from env.sources.names import clean_name, shown, target_and_kind
 from env.sources.offsets import Zones
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
@@ -39,7 +39,6 @@ KIND_WORDS = {
     "url": "page",
     "application": "app",
 }
-_BARE_ADDRESS = re.compile(r"www\.|(?:[\w-]+\.)+[A-Za-z]{2,}(?::\d+)?(?:/[^?#\s]*)?[?#]")
 _HOURS = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)", re.ASCII)
 _WAVE = re.compile(r"(\d{1,4})(?:\.0*)?", re.ASCII)
 # what to do about rows that are dropped for a reason that begins so
@@ -126,9 +125,7 @@ def load(
             )
         target, kind, remark = named
         if not target:
-            # an address may hold what nobody should read in a report, so only its beginning is quoted
-            wrong = key[0].split("?")[0].split("#")[0] if kind else key[1]
-            report.drop(remark, f"line {line}: {_quote(wrong)}")
+            report.drop(remark, f"line {line}: {_quote(key[0] if kind else key[1])}")
             continue
         if remark:
             report.change(remark, f"line {line}")
@@ -173,7 +170,9 @@ def load(
     used = {i for at in found.where.values() for i in at}
     ignored = [h for i, h in enumerate(table.header) if i not in used and h.lower() != "label"]
     if ignored:
-        report.notes.append("columns not read: " + ", ".join(clean_name(x) or "(unnamed)" for x in ignored))
+        report.notes.append(
+            "columns not read: " + ", ".join(target_and_kind(x)[0] or "(unnamed)" for x in ignored)
+        )
     return finish(path.name, timelines, report, collapsed=collapsed)
 
 
@@ -207,15 +206,12 @@ def _target(text: str, kind: str, page: str) -> tuple[str, str, str]:
     if kind and kind not in KINDS:
         return "", "", f"kind is none of {', '.join(KINDS)}"
     text = text.strip()
-    if kind == "page" or is_url(text) or _BARE_ADDRESS.match(text):
-        name, kind = page_target(text, page)
-        if not name:
-            return "", "page", "target has no host" if text else "target is missing"
-        return name, kind, "" if name == text else "address reduced to its " + page
-    name = clean_name(text)
+    name, found = target_and_kind(text, kind, page)
     if not name:
-        return "", kind or "app", "target is missing"
-    return name, kind or "app", "" if name == text else "name cleaned or shortened"
+        return "", found, "target has no host" if text and found == "page" else "target is missing"
+    address = found == "page" or found != (kind or "app")
+    remark = f"address reduced to its {page}" if address else "name cleaned or shortened"
+    return name, found, "" if name == text else remark
 
 
 def _kind(text: str) -> str:
@@ -247,9 +243,9 @@ def _offset(text: str) -> int | None:
     return int(value) if abs(value) <= 14 * 3600 else None
 
 
-def _quote(text: str, limit: int = 40) -> str:
-    text = repr(text)
-    return text if len(text) <= limit else text[: limit - 2] + "…" + text[0]
+def _quote(text: str) -> str:
+    """As a message may show it: an address may hold what nobody should read in a report."""
+    return shown(text)
 
 
 def iso(t: float) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from env.errors import InputError
 from env.sources.clock import Clock
 from env.sources.lines import TableFile, look, read_rows
-from env.sources.names import clean_name
+from env.sources.names import shown, target_and_kind
 from env.sources.recordings import data_root
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
@@ -68,22 +68,22 @@ def load(table: TableFile | None = None, *, collapsed: bool = True, tz: str | No
             continue
         ms, app, event_type = (x.strip() for x in fields[:3])
         if not _MS.fullmatch(ms):
-            report.drop("time is no number of milliseconds", f"line {line}: {ms[:40]!r}")
+            report.drop("time is no number of milliseconds", f"line {line}: {shown(ms)}")
             continue
         if event_type != FOREGROUND:
             others[event_type] += 1
             continue
         t = clock.read(str(int(ms) / 1000.0), line)
-        name = clean_name(app)
+        name, kind = target_and_kind(app, "app")
         if isinstance(t, str) or not name:
             reason = t if isinstance(t, str) else "app is missing"
             report.drop(reason, f"line {line}")
             continue
-        rows.add(USER, t, name, "app", math.nan, "phone")
+        rows.add(USER, t, name, kind, math.nan, "phone")
     not_opens = []
     for event_type, count in others.most_common():
         what = _TYPES.get(event_type, "not a known type")
-        not_opens.append(f"event type {event_type[:10]} ({what}), not an open")
+        not_opens.append(f"event type {target_and_kind(event_type)[0][:10]} ({what}), not an open")
         report.drop(not_opens[-1], count=count)
     refuse_spoiled(path, report, ignore=tuple(not_opens))
     timelines = timelines_of(rows, report, tz=tz or "UTC", tz_known=tz is not None)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from env.errors import InputError
-from env.sources.names import clean_name, page_target
+from env.sources.names import NO_HOST, clean_name, page_target
 from env.sources.recordings import data_root
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
@@ -27,7 +27,6 @@ COMMIT = "a78e37d3bc8dd6d952cb1efc1777630b0ec82de7"
 URL = f"https://raw.githubusercontent.com/gesistsa/webtrackR/{COMMIT}/data/testdt_tracking.rda"
 SHA256 = "80139149502a2d280613028d83760169f879621ad913dea12d71ef2c63c14e5c"
 FILE = "testdt_tracking.rda"
-NO_HOST = "(no host)"
 COLUMNS = ("panelist_id", "wave", "timestamp", "url", "device")
 
 
@@ -95,9 +94,10 @@ def load(*, collapsed: bool = True, tz: str | None = None, page: str = "host") -
     for i, (user, wave, t, url, device) in enumerate(zip(*columns, strict=True)):
         if url not in pages:
             target, kind = page_target(url, page)
-            # `file:` addresses and the one malformed one all have an empty netloc: one target, as in
-            # the setting of the published baselines
-            pages[url] = (NO_HOST, "page") if kind != "page" or not target else (target, kind)
+            # `file:` addresses and the one malformed one ("blob://") all have an empty netloc: one
+            # target, as in the setting of the published baselines
+            hostless = kind != "page" or not target or target.endswith(":")
+            pages[url] = (NO_HOST, "page") if hostless else (target, kind)
         target, kind = pages[url]
         if not math.isfinite(t):
             report.drop("no time", f"row {i + 1}")
