@@ -71,7 +71,6 @@ def serve(
     import streamlit as st
     from starlette.middleware import Middleware
 
-    from dashboard import jobs
     from dashboard.door import Door
 
     # Until the server listens there is nothing to put away. When it has ended, it sends itself once more
@@ -110,9 +109,6 @@ def serve(
         pass
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
-    jobs.end_questions()
-    for line in jobs.farewell():
-        print(line)
     _leave(status)
 
 
@@ -135,11 +131,19 @@ def _leave_in_time() -> None:
 
 
 def _leave(status: int = 0) -> NoReturn:
-    """End at once: a page that is still being computed would hold the process up."""
-    _forget_opener()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    """End at once: a page that is still being computed would hold the process up, and so would the other end
+    of a pipe that is gone."""
+    from dashboard import jobs
+
+    try:
+        _forget_opener()
+        jobs.end_questions()
+        for line in jobs.farewell():
+            print(line)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def _open(url: str, folder: Path) -> None:

@@ -153,7 +153,7 @@ def test_undone_it_comes_again_and_is_not_blind(tmp_path: Path) -> None:
         assert last is not None
         assert ratings.unrated(store, "me") == 0
         ratings.withdraw(store, last)
-        assert ratings.unrated(store, "me") == 1
+        assert ratings.unrated(store, "me") == 2
         again = vote(store, 0.5)
         assert again is not None
         assert again.moment.id == first.moment.id

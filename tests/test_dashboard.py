@@ -14,9 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dashboard_in_browser import PAGES, Server, new_page, shown, vote
-from predictions_to_rate import HOSTILE, fill
+from predictions_to_rate import HOSTILE, START, fill
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -113,6 +114,41 @@ def test_the_outcome_can_be_told_first_and_the_vote_is_marked(
         (told, 0),
         (blind, 1),
     ]
+
+
+def test_no_page_tells_what_another_card_asks(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Two policies' plans at one moment, the same plan once more, and a moment right after: three cards, in
+    the order of time, and what came is told when nobody is asked about it any more."""
+    from rlmemo.store import Planned, open_store
+    from tests.test_blind import add
+
+    t = START + 100.0 * np.arange(40)
+    with open_store(tmp_path / "a.db") as store:
+        late = add(store, t, 22, (Planned("Mail"),), "markov1")
+        for policy, name in (("one", "Mail"), ("two", "Chat"), ("again", "Mail")):
+            add(store, t, 20, (Planned(name),), policy)
+    server = start(tmp_path / "a.db")
+    page = new_page(browser)
+    page.goto(server.url)
+    seen = [vote(page, 1, key=False)]
+    assert "app 21" not in page.inner_text("[data-testid=stMain]")
+    page.goto(f"{server.url}/policies")
+    page.wait_for_selector("[data-testid=why]")
+    assert "app 21" not in page.inner_text("[data-testid=stMain]")
+    page.goto(server.url)
+    page.wait_for_selector("[data-testid=card]")
+    seen.append(vote(page, 1, key=False))
+    page.wait_for_selector("[data-testid=last]:has-text('app 21 was opened')")
+    assert "was ready in time" not in page.inner_text("[data-testid=last]")
+    assert "app 23" not in page.inner_text("[data-testid=stMain]")
+    seen.append(shown(page))
+    page.wait_for_timeout(450)
+    page.get_by_role("button", name="Yes, good").click()
+    page.get_by_text("All rated").wait_for()
+    assert seen[2] == late
+    assert server.rows("SELECT DISTINCT blind FROM ratings") == [(1,)]
 
 
 def test_why_says_what_was_known(browser: Any, start: Callable[..., Server], tmp_path: Path) -> None:
@@ -397,8 +433,6 @@ def test_the_last_week_is_replayed_by_whom_one_likes(
 def many(path: Path, predictions: int = 100_000) -> Path:
     """A store with very many predictions, half of them rated, and as many opens."""
     import json
-
-    from predictions_to_rate import START
 
     fill(path, 1)
     with closing(sqlite3.connect(path)) as connection, connection:

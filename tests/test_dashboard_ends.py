@@ -101,6 +101,32 @@ def test_while_a_page_waits_for_another_process(
     page.context.close()
 
 
+def test_what_holds_it_up_has_seconds() -> None:
+    """A page that is being computed is a thread that Python would wait for."""
+    code = (
+        "import threading, time; from dashboard import serve; "
+        "threading.Thread(target=time.sleep, args=(60,)).start(); serve._leave_in_time()"
+    )
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=30)
+    assert time.monotonic() - began < 20
+
+
+def test_after_the_reader_of_its_output_has_gone(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dashboard", "--db", str(tmp_path / "a.db"), "--no-open"],
+        cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("dashboard: http://127.0.0.1:")
+        process.stdout.close()
+        assert ends(process, signal.SIGINT) == 0
+    finally:
+        process.kill()
+
+
 def test_a_training_goes_on_and_it_is_said_how_to_stop_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dashboard import jobs; "

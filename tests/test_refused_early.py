@@ -128,7 +128,7 @@ def test_more_tokens_than_rows(gpt2: Path, tmp_path: Path, where: str) -> None:
 def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
     gpt2: Path, tmp_path: Path, kind: str
 ) -> None:
-    """A GPT-2 has a `transformer` where others have a `model`, learned positions, and 1024 of them."""
+    """A GPT-2 has a `transformer` where others have a `model`, learned positions, and few of them."""
     import numpy as np
     import torch
 
@@ -150,7 +150,7 @@ def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
     ranking = policy.rank(x, np.arange(120, 130))
     how = policy.model.reading
     longest = (how.prompts(x, how.look(x, np.array([129])), np.array([129])) >= 0).sum()
-    assert 900 < longest < how.most <= 1024 - (0 if kind == "ia3" else 24)  # as long as it may be
+    assert how.most - 60 < longest <= how.most <= 650 - 24 - (0 if kind == "ia3" else 24)
     np.testing.assert_allclose(ranking.probability.sum(1) + ranking.none, 1.0, atol=1e-5)
     # Read as peft reads it.
     from peft import PeftModel

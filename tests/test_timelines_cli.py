@@ -129,12 +129,12 @@ def test_a_timeline_of_one_event_can_be_shown(here: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "required: command"),
+        ((), "which command? there are list"),
         (("frob",), "invalid choice: 'frob'"),
         (("import",), "required: SOURCE"),
         (("import", "nope.csv"), "'nope.csv': no file or timelines of that name"),
         (("import", "demo", "--weeks", "0"), "whole number from 1 to 520"),
-        (("import", "demo", "--weeks", "few"), "invalid int value"),
+        (("import", "demo", "--weeks", "few"), "is no whole number"),
         (("import", "demo", "--tz", "Nowhere"), "'Nowhere' is unknown"),
         (("import", "bad.csv"), "bad.csv, line 2: t is 1741000000000"),
         (("import", "demo", "--db", "."), "is a directory"),

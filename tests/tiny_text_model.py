@@ -49,7 +49,7 @@ def write_text_model(path: Path, *, chat: bool = True, kind: str = "qwen3", seed
     torch.manual_seed(seed)
     if kind == "gpt2":
         small = GPT2Config(
-            vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=1024, bos_token_id=None,
+            vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=650, bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
         GPT2LMHeadModel(small).float().save_pretrained(path)

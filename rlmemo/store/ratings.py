@@ -23,13 +23,11 @@ from typing import Any
 import numpy as np
 
 from env.sources.names import clean_name
+from rlmemo import waiting
 from rlmemo.errors import InputError
 from rlmemo.store.database import Store
 from rlmemo.store.records import Prediction, Rating
 from rlmemo.store.waiting import Told, desk
-
-POOL = 2000
-"""How many of the latest unrated predictions the next one is picked from."""
 
 AT_RANDOM = 0.3
 """Share of the picks that is uniform over the pool; the rest goes by what a rating would teach."""
@@ -156,7 +154,7 @@ def show_next(store: Store, rater: str, draw: float) -> Showing | None:
     of those that can be shown without telling another one's outcome.
     """
     rater = _rater(rater)
-    pool = desk(store, rater).showable[:POOL]
+    pool = desk(store, rater).showable
     if not pool:
         return None
     share = shares(np.array([card.teaches for card in pool], dtype=np.float64))
@@ -318,8 +316,8 @@ def days_in_a_row(store: Store, rater: str, now: float | None = None) -> int:
 
 
 def unrated(store: Store, rater: str) -> int:
-    """How many predictions still wait for this rater, each card once."""
-    return len({card.looks for card in desk(store, clean_name(rater)).waiting})
+    """How many predictions still wait for this rater."""
+    return waiting.unrated(store, clean_name(rater))
 
 
 def approval(store: Store) -> list[dict[str, Any]]:

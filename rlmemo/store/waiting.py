@@ -10,6 +10,9 @@ an earlier one that is near. So
   prediction of the same moment waits, what was opened next while a near one does, otherwise everything;
 - the same plan at the same moment, by whatever policy, is one card, and comes once.
 
+Of very many that wait, the latest `POOL` are looked at; what an older one's neighbours have shown by the time
+that it is asked is marked.
+
 How far a plan's outcome reaches: its longest delay, loading, and the time to live of a prewarm.
 """
 
@@ -20,11 +23,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
 from env.judge.cost import WorldConfig
 from rlmemo.store.database import Store
+
+POOL = 2000
+"""How many of the latest unrated predictions the next one is picked from."""
 
 LASTS_S = WorldConfig().ttl_s + 60.0
 """How long a prewarm lasts after its delay: a minute to load, and its time to live."""
@@ -103,33 +110,72 @@ class Desk:
 
 
 def desk(store: Store, rater: str) -> Desk:
-    """What waits for a rater."""
-    rows = store.rows(
-        """WITH said AS (SELECT DISTINCT prediction_id FROM latest_ratings WHERE rater = :rater),
-                mine AS (SELECT prediction_id, MAX(told_until) AS told_until, MAX(skipped_at) AS skipped_at
-                         FROM showings WHERE rater = :rater GROUP BY prediction_id)
-           SELECT p.id, p.user, p.t, p.plan, m.teaches, json_extract(m.steps, '$[0][0]') AS first,
-                  json_extract(p.outcome, '$.next_t') AS next_t, mine.told_until,
-                  mine.prediction_id IS NOT NULL AS seen,
-                  said.prediction_id IS NOT NULL OR mine.skipped_at IS NOT NULL AS done
-           FROM moments AS m JOIN predictions AS p ON p.id = m.prediction_id
-           LEFT JOIN said ON said.prediction_id = p.id LEFT JOIN mine ON mine.prediction_id = p.id
-           ORDER BY p.id DESC""",
-        {"rater": rater},
-    )
-    cards = {}
-    for row in rows:
-        plan = frozenset((str(x["target"]), float(x["delay_s"])) for x in json.loads(row["plan"]))
-        t = float(row["t"])
-        cards[int(row["id"])] = Card(
-            int(row["id"]), row["user"], t, t if row["first"] is None else float(row["first"]),
-            t + LASTS_S + max((delay for _, delay in plan), default=0.0), row["next_t"], plan,
-            float(row["teaches"]), bool(row["done"]), bool(row["seen"]),
-            -math.inf if row["told_until"] is None else float(row["told_until"]),
-        )  # fmt: skip
-    done = {c.looks for c in cards.values() if c.done}
-    waiting = [c for c in cards.values() if not c.done and c.looks not in done]
+    """What waits for a rater: the latest `POOL` of it, and all that was shown to them."""
+    values = {"rater": rater, "pool": POOL}
+    seen = [
+        _card(row)
+        for row in store.rows(
+            f"""SELECT {_COLUMNS}, s.told_until, 1 AS seen,
+                       s.skipped_at IS NOT NULL OR EXISTS (
+                           SELECT 1 FROM latest_ratings AS r
+                           WHERE r.prediction_id = p.id AND r.rater = :rater) AS done
+                FROM (SELECT prediction_id, MAX(told_until) AS told_until, MAX(skipped_at) AS skipped_at
+                      FROM showings WHERE rater = :rater GROUP BY prediction_id) AS s
+                JOIN predictions AS p ON p.id = s.prediction_id
+                JOIN moments AS m ON m.prediction_id = p.id""",
+            values,
+        )
+    ]
+    cards = {c.id: c for c in seen}
+    done = {c.looks for c in seen if c.done}
+    waiting = []
+    for row in store.rows(
+        f"""SELECT {_COLUMNS}, NULL AS told_until, 0 AS seen, 0 AS done
+            FROM moments AS m JOIN predictions AS p ON p.id = m.prediction_id
+            WHERE NOT EXISTS (
+                SELECT 1 FROM predictions AS q WHERE q.user = p.user AND q.t = p.t AND q.plan = p.plan AND (
+                    EXISTS (SELECT 1 FROM latest_ratings AS r
+                            WHERE r.prediction_id = q.id AND r.rater = :rater)
+                    OR EXISTS (SELECT 1 FROM showings AS s WHERE s.prediction_id = q.id
+                               AND s.rater = :rater AND s.skipped_at IS NOT NULL)))
+            ORDER BY m.prediction_id DESC LIMIT :pool""",
+        values,
+    ):
+        card = cards.setdefault(int(row["id"]), _card(row))
+        if card.looks not in done:
+            waiting.append(card)
     return Desk(cards, waiting, known(cards.values()))
+
+
+def unrated(store: Store, rater: str) -> int:
+    """How many predictions still wait for a rater; the same card as one that is rated or skipped does not."""
+    return int(
+        store.rows(
+            f"""{_DONE} SELECT (SELECT COUNT(*) FROM moments) - COUNT(DISTINCT m.prediction_id) AS n
+                FROM done JOIN predictions AS q ON q.id = done.prediction_id
+                JOIN predictions AS p ON p.user = q.user AND p.t = q.t AND p.plan = q.plan
+                JOIN moments AS m ON m.prediction_id = p.id""",
+            {"rater": rater},
+        )[0]["n"]
+    )
+
+
+_DONE = """WITH done AS (SELECT prediction_id FROM latest_ratings WHERE rater = :rater
+                         UNION SELECT prediction_id FROM showings
+                         WHERE rater = :rater AND skipped_at IS NOT NULL)"""
+_COLUMNS = """p.id, p.user, p.t, p.plan, m.teaches, json_extract(m.steps, '$[0][0]') AS first,
+              json_extract(p.outcome, '$.next_t') AS next_t"""
+
+
+def _card(row: dict[str, Any]) -> Card:
+    plan = frozenset((str(x["target"]), float(x["delay_s"])) for x in json.loads(row["plan"]))
+    t = float(row["t"])
+    return Card(
+        int(row["id"]), row["user"], t, t if row["first"] is None else float(row["first"]),
+        t + LASTS_S + max((delay for _, delay in plan), default=0.0), row["next_t"], plan,
+        float(row["teaches"]), bool(row["done"]), bool(row["seen"]),
+        -math.inf if row["told_until"] is None else float(row["told_until"]),
+    )  # fmt: skip
 
 
 def known(cards: Iterable[Card]) -> set[int]:
