@@ -20,7 +20,7 @@ from typing import Any
 
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
-from rlmemo.options import Parser, seed, wrapped
+from rlmemo.options import Parser, add_world, seed, world_of, wrapped
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
 
@@ -55,16 +55,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=seed, default=0, help="seed of fits and intervals (default: 0)")
     p.add_argument("--tz", help="time zone of the timelines, an IANA name")
     p.add_argument("--no-collapse", action="store_true", help="keep consecutive opens of the same target")
-    world = p.add_argument_group("the judge")
-    world.add_argument("--cost", default="desktop", help="cost preset: desktop, phone or web")
-    world.add_argument("--budget", type=float, default=8.0, metavar="N", help="memory, in typical targets")
-    world.add_argument(
+    add_world(p, run=False)
+    p.add_argument(
         "--budgets", default="2,4,8,16", metavar="N,N,…", help="budgets to compare (default: 2,4,8,16)"
-    )
-    world.add_argument("--picks", type=int, default=3, metavar="K", help="prewarms per plan, at most")
-    world.add_argument("--ttl", type=float, default=1800.0, metavar="S", help="a prewarm's life, seconds")
-    world.add_argument(
-        "--reward", default="net_seconds", help="net_seconds, memo, device, or term=weight,term=weight"
     )
     add_options(p)
     p.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
@@ -82,33 +75,15 @@ def main(arguments: list[str] | None = None) -> int:
             _writable(path, option)
     if given.draws < 20:
         raise InputError(f"--draws {given.draws} is too few for an interval; give 20 or more")
-    if given.picks < 1 or given.budget <= 0:
-        raise InputError("--picks must be at least 1 and --budget more than 0")
+    world = world_of(given)
 
-    from env.judge.cost import cost_model
     from env.sources import load_timelines
-    from reward import parse_reward
     from rlmemo.evaluation.evaluate import Setting, evaluate
     from rlmemo.policies.endpoint_options import asking
     from rlmemo.policies.registry import make_policies
 
-    try:
-        parse_reward(given.reward)
-    except ValueError as error:
-        raise InputError(f"--reward: {error}") from None
-    cost_model(given.cost)
     policies = make_policies(given.policies, asking(given))
-    setting = Setting(
-        cost=given.cost,
-        budget=given.budget,
-        budgets=budgets,
-        max_picks=given.picks,
-        ttl_s=given.ttl,
-        reward=given.reward,
-        seed=given.seed,
-        replicates=given.draws,
-    )
-    setting.world()
+    setting = Setting(world, budgets=budgets, seed=given.seed, replicates=given.draws)
     loaded = load_timelines(given.timelines, seed=given.seed, collapsed=not given.no_collapse, tz=given.tz)
     splits = make_splits(loaded.timelines, given.split)
     if "openai:" in given.policies:

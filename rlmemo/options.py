@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
-from dataclasses import fields, replace
+from dataclasses import fields
 from difflib import get_close_matches
 from itertools import groupby
 from typing import Any, NoReturn
@@ -180,11 +180,15 @@ def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
             )
 
 
-def world_of(args: argparse.Namespace, usual: WorldOptions | None = None) -> WorldOptions:
-    """The world that was asked for; what was left out is as in `usual`. Raises InputError for what there is
-    not."""
-    usual = usual or WorldOptions()
-    given = {f.name: getattr(args, f.name, None) for f in fields(WorldOptions)}
-    world = replace(usual, **{name: value for name, value in given.items() if value is not None})
-    world.check()
-    return world
+def world_of(args: argparse.Namespace) -> WorldOptions:
+    """The world that was asked for. Raises InputError for what there is not."""
+    return WorldOptions(**world_given(args))
+
+
+def world_given(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of the world that were given, by name; what was left out is the run's, or usual. Raises
+    InputError for what there is not."""
+    asked: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(WorldOptions)}
+    given = {name: value for name, value in asked.items() if value is not None}
+    WorldOptions(**given).check()
+    return given

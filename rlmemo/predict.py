@@ -15,27 +15,29 @@ import argparse
 import hashlib
 import math
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from env.judge.world_options import WorldOptions
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
-from rlmemo.options import Parser, seed
-from rlmemo.policies.exploring import LISTED, _explored, something_shown, tried, warm_listed
+from rlmemo.options import Parser, add_world, seed, world_given
+from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, warm_listed
+from rlmemo.store.records import Prediction, Prewarm
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from env.judge.cost import Costs, WorldConfig
+    from env.judge.case import Case
     from env.ranking import Ranking
     from env.splits import Split
     from env.timeline import Timeline
-    from rlmemo.evaluation.gain import Gain, Stretch
+    from rlmemo.evaluation.gain import Gain
     from rlmemo.policies.endpoint_options import Asking
-    from rlmemo.policies.protocol import Planned, Policy
+    from rlmemo.policies.run import Setup
     from rlmemo.store.database import Store
 
 PARTS = ("train", "validation", "test")
@@ -67,14 +69,12 @@ def parser() -> argparse.ArgumentParser:
                    help="share of decisions that try another single target (default: 0.1)")  # fmt: skip
     p.add_argument("--threshold", type=float, metavar="P",
                    help="prewarm what is at least this probable (default: tuned on validation)")  # fmt: skip
-    p.add_argument("--cost", default="desktop", help="cost preset of the outcome (default: desktop)")
-    p.add_argument("--budget", type=float, metavar="N",
-                   help="memory, in typical targets (default: the run's, else 8)")  # fmt: skip
     p.add_argument("--still", action="store_true", help="store decisions to keep still, too")
     p.add_argument("--tz", help="IANA time zone, where the recording does not say")
     p.add_argument("--against", metavar="NAME|RUN_DIR",
                    help="another policy: moments at which they disagree teach more")  # fmt: skip
     p.add_argument("--seed", type=seed, default=0, help="which moments, and which are tried out (default: 0)")
+    add_world(p, run=True)
     add_options(p)
     return p
 
@@ -87,12 +87,11 @@ class Options:
     part: str = "train"
     explore: float = 0.1
     threshold: float | None = None
-    cost: str = "desktop"
     still: bool = False
     seed: int = 0
     against: str | None = None
     asking: Asking | None = None
-    budget: float | None = None
+    world: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises InputError for numbers that make no sense."""
@@ -102,10 +101,6 @@ class Options:
             raise InputError(f"--explore {self.explore} is no share; give 0 to 1")
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise InputError(f"--threshold {self.threshold} is no probability; give 0 to 1")
-        if self.budget is not None and not 0.0 < self.budget < math.inf:
-            raise InputError(
-                f"--budget {self.budget} is no memory; give a number of targets above 0, such as 8"
-            )
 
 
 @dataclass
@@ -146,51 +141,50 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
     """As `predict`; returns what came of it all."""
     import numpy as np
 
-    from env.judge.cost import WorldConfig, cost_model
+    from env.judge.case import Case, cases
     from env.sources import load_timelines
     from env.splits import chrono
     from rlmemo.evaluation.gain import gain
-    from rlmemo.policies.protocol import PlanningPolicy
-    from rlmemo.policies.registry import make_policy
+    from rlmemo.policies.planners import Threshold
+    from rlmemo.policies.registry import is_run, setup
 
     options.check()
     loaded = load_timelines(spec, tz=tz)
     split = chrono(loaded.timelines)
     folder = Path(policy_name)
 
-    def ready(name: str) -> Policy:
-        made = make_policy(name, options.asking)
-        if not Path(name).is_dir():
-            made.fit(loaded.timelines, split, seed=options.seed)
+    def ready(name: str) -> Setup:
+        made = setup(name, options.world, options.asking)
+        if not is_run(name):
+            made.policy.fit(loaded.timelines, split, seed=options.seed)
         return made
 
-    policy = ready(policy_name)
-    other = ready(options.against) if options.against else None
+    used = ready(policy_name)
+    policy, world = used.policy, used.world
+    other = ready(options.against).policy if options.against else None
     version = folder.resolve().name if folder.is_dir() else f"rlmemo {_version()}"
     identities = _keep_timelines(store, spec, loaded, tz)
-    budget = options.budget if options.budget is not None else _budget_of(folder)
-    world, model = WorldConfig(budget_targets=budget), cost_model(options.cost)
-    threshold = options.threshold
-    if threshold is None:
-        threshold = _tuned(policy, loaded.timelines, split, world, options)
+    rules, costs = world.rules(), world.costs_of(loaded.timelines)
+    planner = used.planning_by(options.threshold, cases(loaded.timelines, costs, rules, split.validation))
+    about = About(store, policy.name, version, loaded.name, loaded.synthetic, identities, options, world)
     rng = np.random.default_rng(options.seed)
     chosen = _decisions(loaded.timelines, split, options, rng)
-    made = Made(plans_itself=isinstance(policy, PlanningPolicy))
-    looked: list[Stretch] = []
-    for timeline, picked, (first, last) in chosen:
-        costs = model.arrays(timeline)
-        indices = np.arange(first, last + 1, dtype=np.int64)
+    made = Made(plans_itself=not isinstance(planner, Threshold))
+    looked: list[Case] = []
+    for user, picked, (first, last) in chosen:
+        timeline = loaded.timelines[user]
+        case = Case(timeline, costs[user], rules, first + 1, last + 2, user)
+        indices = case.indices
         ranking = policy.rank(timeline, indices)
         apart = disagreement(ranking, other.rank(timeline, indices)) if other else np.zeros(len(indices))
-        planned = _plans(policy, timeline, indices, ranking, costs, world, threshold, options.seed)
-        warm = warm_listed(timeline, indices, ranking, costs, world)
-        looked.append((timeline, costs, first + 1, last + 2))
+        planned = planner.plan(policy, case, seed=options.seed, ranking=ranking)
+        warm = warm_listed(case, ranking)
+        looked.append(case)
         wanted = 0
         for row in rng.permutation(len(indices)).tolist():
             if wanted == picked:
                 break
-            i = int(indices[row])
-            target, delay, propensity = _explored(planned, ranking, warm, row, options.explore, rng)
+            target, delay, propensity = explored(planned, ranking, warm, row, options.explore, rng)
             if not options.still and not (target >= 0).any():
                 cold = np.isin(ranking.targets[row], tried(ranking, warm, row))
                 made.still += 1
@@ -200,25 +194,12 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
             if not options.still and shown is not None:
                 propensity = min(1.0, propensity / shown)  # of what is stored, as only that can be rated
             wanted += 1
-            outcome = _outcome(timeline, i, target, delay, costs, world)
-            new = _write(
-                store, timeline, i, policy.name, version, ranking, row, target, delay, propensity, outcome,
-                float(apart[row]), identities.get(timeline.user), loaded.name, loaded.synthetic, options,
-                world, shown, float(timeline.t[first]),
-            )  # fmt: skip
+            plan = Decision(case, row, ranking, target, delay, propensity, shown, float(apart[row]))
+            new = _write(about, plan)
             made.new += new
             made.again += 1 - new
-    made.gain = gain(looked, world)
+    made.gain = gain(looked)
     return made
-
-
-def _budget_of(run: Path) -> float:
-    """The memory that a run learned to plan for, in typical targets; the usual one for any other policy."""
-    from env.judge.cost import TYPICAL_BUDGET
-    from rlmemo.learning.config import read_yaml
-
-    settings = read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else {}
-    return float(settings.get("budget", TYPICAL_BUDGET))
 
 
 def _keep_timelines(store: Store, spec: str, loaded: Any, tz: str | None) -> dict[str, int]:
@@ -241,109 +222,102 @@ def _version() -> str:
     return version()
 
 
-def _tuned(
-    policy: Policy, timelines: Sequence[Timeline], split: Split, world: WorldConfig, options: Options
-) -> float:
-    """The threshold that is best on the validation part; 1 where the policy plans by itself."""
-    import numpy as np
-
-    from env.judge.cost import cost_model
-    from reward import parse_reward
-    from rlmemo.policies.planners import Window, tune_threshold
-    from rlmemo.policies.protocol import PlanningPolicy
-
-    if isinstance(policy, PlanningPolicy):
-        return 1.0
-    windows = []
-    for timeline, events in zip(timelines, split.validation, strict=True):
-        if len(events):
-            a, b = int(events[0]), int(events[-1]) + 1
-            ranking = policy.rank(timeline, np.arange(a - 1, b - 1, dtype=np.int64))
-            windows.append(Window(timeline, cost_model(options.cost).arrays(timeline), a, b, ranking))
-    return tune_threshold(windows, world, parse_reward("net_seconds"))
-
-
 def _decisions(
     timelines: Sequence[Timeline], split: Split, options: Options, rng: np.random.Generator
-) -> list[tuple[Timeline, int, tuple[int, int]]]:
-    """Per timeline: how many predictions, and the range of decisions (first, last) they are drawn from."""
+) -> list[tuple[int, int, tuple[int, int]]]:
+    """Per timeline (its place): how many predictions, and the range of decisions (first, last) they are drawn
+    from."""
     parts = getattr(split, options.part)
-    users = [(t, events) for t, events in zip(timelines, parts, strict=True) if len(events)]
+    users = [(user, events[events > 0]) for user, events in enumerate(parts) if (events > 0).any()]
     if not users:
         raise InputError(f"the {options.part} part is empty; record more events, or choose another --part")
     out = []
-    for k, (timeline, events) in enumerate(users):
+    for k, (user, events) in enumerate(users):
         each = options.n // len(users) + (k < options.n % len(users))
         recent = events[-max(1, SPREAD * each) :]
         if each:
-            out.append((timeline, each, (int(recent[0]) - 1, int(recent[-1]) - 1)))
+            out.append((user, each, (int(recent[0]) - 1, int(recent[-1]) - 1)))
     return out
 
 
-def _plans(
-    policy: Policy, timeline: Timeline, indices: np.ndarray, ranking: Ranking, costs: Costs,
-    world: WorldConfig, threshold: float, seed: int,
-) -> Planned:  # fmt: skip
-    import numpy as np
+@dataclass(frozen=True)
+class About:
+    """What all predictions of one command have in common. identities: the stored timelines' ids by user."""
 
-    from rlmemo.policies.planners import Window, replay_threshold
-    from rlmemo.policies.protocol import Planned, PlanningPolicy
-
-    if isinstance(policy, PlanningPolicy):
-        return policy.plan(timeline, indices, costs, world, seed=seed)
-    a, b = int(indices[0]) + 1, int(indices[-1]) + 2
-    _, target = replay_threshold(Window(timeline, costs, a, b, ranking), world, threshold)
-    rows = target[indices] if len(target) == len(timeline) else target
-    return Planned(rows, np.zeros(rows.shape, np.int8), np.ones(len(indices)))
+    store: Store
+    policy: str
+    version: str
+    source: str
+    synthetic: bool
+    identities: dict[str, int]
+    options: Options
+    world: WorldOptions
 
 
-def _outcome(
-    timeline: Timeline, i: int, target: np.ndarray, delay: np.ndarray, costs: Costs, world: WorldConfig
-) -> dict[str, Any]:
-    """What became of the plan of decision i, alone, until its prewarms are resolved."""
-    import numpy as np
+@dataclass(frozen=True)
+class Decision:
+    """What is shown after one event of a case. target, delay: [K], as in `Plans`; propensity: the probability
+    with which it is shown; shown: see `something_shown`; apart: how far another policy's ranking is."""
 
-    from env.judge.kernel import replay
-    from env.judge.plans import OUTCOME_NAMES, Plans
+    case: Case
+    row: int
+    ranking: Ranking
+    target: np.ndarray
+    delay: np.ndarray
+    propensity: float
+    shown: float | None
+    apart: float
 
-    plans = Plans.empty(len(timeline), len(target))
-    plans.target[i], plans.delay[i] = target, delay
-    horizon = timeline.t[i] + max(world.delays) + float(costs.load_s.max(initial=0.0)) + world.ttl_s
-    stop = min(len(timeline), int(np.searchsorted(timeline.t, horizon, side="right")) + 1)
-    found = replay(timeline, costs, world, plans, start=i + 1, stop=max(stop, i + 2))
-    picks = [k for k in range(len(target)) if target[k] >= 0]
-    return {
-        "next_target": timeline.names[timeline.target[i + 1]],
-        "next_t": float(timeline.t[i + 1]),
-        "prewarms": [OUTCOME_NAMES[found.outcome[i, k]] for k in picks],
-        "saved_s": round(found.total("saved_s"), 6),
-        "pollution": int(found.total("pollution")),
-        "wasted_mb_s": round(found.total("wasted_mb_s"), 3),
-    }
+    @property
+    def index(self) -> int:
+        """The event that it is made after."""
+        return self.case.start - 1 + self.row
+
+    def picks(self) -> list[Prewarm]:
+        """The plan by names, with its delays in seconds."""
+        names, delays = self.case.timeline.names, self.case.world.delays
+        return [
+            Prewarm(names[x], float(delays[d]))
+            for x, d in zip(self.target, self.delay, strict=True)
+            if x >= 0
+        ]
+
+    def outcome(self) -> dict[str, Any]:
+        """What became of the plan, alone, until its prewarms are resolved."""
+        import numpy as np
+
+        from env.judge.plans import OUTCOME_NAMES, Plans
+
+        i, timeline, costs, world = self.index, self.case.timeline, self.case.costs, self.case.world
+        horizon = timeline.t[i] + max(world.delays) + float(costs.load_s.max(initial=0.0)) + world.ttl_s
+        stop = min(len(timeline), int(np.searchsorted(timeline.t, horizon, side="right")) + 1)
+        after = replace(self.case, start=i + 1, stop=max(stop, i + 2))
+        plans = Plans.empty(len(after), len(self.target))
+        plans.target[0], plans.delay[0] = self.target, self.delay
+        found = after.replay(plans)
+        picked = [k for k in range(len(self.target)) if self.target[k] >= 0]
+        return {
+            "next_target": timeline.names[timeline.target[i + 1]],
+            "next_t": float(timeline.t[i + 1]),
+            "prewarms": [OUTCOME_NAMES[found.outcome[i, k]] for k in picked],
+            "saved_s": round(found.total("saved_s"), 6),
+            "pollution": int(found.total("pollution")),
+            "wasted_mb_s": round(found.total("wasted_mb_s"), 3),
+        }
 
 
-def _write(
-    store: Store, timeline: Timeline, i: int, policy: str, version: str, ranking: Ranking, row: int,
-    target: np.ndarray, delay: np.ndarray, propensity: float, outcome: dict[str, Any],
-    apart: float, timeline_id: int | None, source: str, synthetic: bool, options: Options, world: WorldConfig,
-    shown: float | None, since: float,
-) -> int:  # fmt: skip
+def _write(about: About, made: Decision) -> int:
     """Store one prediction with its moment; 0 where the same one is there already."""
-    from env.judge.cost import TYPICAL_BUDGET
     from rlmemo.store.ratings import add_moment
-    from rlmemo.store.records import Prediction, Prewarm
 
-    listed = [
-        (timeline.names[x], min(1.0, max(0.0, float(p))))
-        for x, p in zip(ranking.targets[row][:LISTED], ranking.probability[row][:LISTED], strict=True)
+    timeline, options, i, row = made.case.timeline, about.options, made.index, made.row
+    targets, shares = made.ranking.targets[row], made.ranking.probability[row]
+    probability = {
+        timeline.names[x]: min(1.0, max(0.0, float(p)))
+        for x, p in zip(targets[:LISTED], shares[:LISTED], strict=True)
         if x >= 0
-    ]
-    plan = [
-        Prewarm(timeline.names[x], float(world.delays[d]))
-        for x, d in zip(target, delay, strict=True)
-        if x >= 0
-    ]
-    probability = dict(listed)
+    }
+    plan = made.picks()
     likely = (
         sum(probability.get(p.target, 0.0) for p in plan) if plan else max(probability.values(), default=0.0)
     )
@@ -351,49 +325,43 @@ def _write(
         (float(timeline.t[k]), timeline.names[timeline.target[k]])
         for k in range(max(0, i + 1 - STEPS), i + 1)
     ]
-    t = float(timeline.t[i])
-    said = "\n".join(
-        [
-            source,
-            timeline.user,
-            str(i),
-            repr(t),
-            policy,
-            version,
-            options.part,
-            str(options.seed),
-            str(options.explore),
-            str(options.threshold),
-            options.cost,
-            *([] if world.budget_targets == TYPICAL_BUDGET else [f"budget {world.budget_targets:g}"]),
-        ]
-    )
-    key = hashlib.sha256(said.encode()).hexdigest()[:32]
-    none = float(ranking.none[row]) + float(ranking.probability[row][LISTED:].sum())  # of the listed
-    identity = store.add_prediction(
+    none = float(made.ranking.none[row]) + float(shares[LISTED:].sum())  # of the listed
+    identity = about.store.add_prediction(
         Prediction(
             user=timeline.user,
-            t=t,
-            policy=policy,
-            policy_version=version,
+            t=float(timeline.t[i]),
+            policy=about.policy,
+            policy_version=about.version,
             state=state_text(steps, timeline.tz),
             plan=plan,
             probabilities=probability,
             none_probability=min(1.0, max(0.0, none)) if math.isfinite(none) else None,
-            propensity=propensity,
-            timeline_id=timeline_id,
-            key=key,
-            outcome=outcome,
+            propensity=made.propensity,
+            timeline_id=about.identities.get(timeline.user),
+            key=_key(about, timeline.user, i, float(timeline.t[i])),
+            outcome=made.outcome(),
         )
     )
     # Most is learned where the plan had even odds, or where another policy thinks otherwise.
-    teaches = max(0.02, 1.0 - abs(2.0 * min(1.0, likely) - 1.0), apart)
+    teaches = max(0.02, 1.0 - abs(2.0 * min(1.0, likely) - 1.0), made.apart)
     new = add_moment(
-        store, identity, source=source, tz=timeline.tz, synthetic=synthetic, part=options.part, steps=steps,
-        teaches=teaches, shown=shown, since=since,
-        stills=None if shown is None and not options.still else options.still,
+        about.store, identity, source=about.source, tz=timeline.tz, synthetic=about.synthetic,
+        part=options.part, steps=steps, teaches=teaches, shown=made.shown,
+        since=float(timeline.t[made.case.start - 1]),
+        stills=None if made.shown is None and not options.still else options.still,
     )  # fmt: skip
     return int(new)
+
+
+def _key(about: About, user: str, i: int, t: float) -> str:
+    """The same prediction has the same key: whose moment, who says it, and how it was asked for."""
+    options, usual = about.options, WorldOptions()
+    said = [about.source, user, str(i), repr(t), about.policy, about.version, options.part]
+    said += [str(options.seed), str(options.explore), str(options.threshold), about.world.costs]
+    for name in ("budget", "picks", "ttl_s"):  # left out where usual: keys are what they were before
+        if getattr(about.world, name) != getattr(usual, name):
+            said.append(f"{name} {getattr(about.world, name):g}")
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 
 def disagreement(a: Ranking, b: Ranking) -> np.ndarray:
@@ -433,8 +401,8 @@ def main(argv: list[str] | None = None) -> int:
     from rlmemo.store.database import store_when_done
 
     options = Options(
-        args.n, args.part, args.explore, args.threshold, args.cost, args.still, args.seed, args.against,
-        asking(args), args.budget,
+        args.n, args.part, args.explore, args.threshold, args.still, args.seed, args.against,
+        asking(args), world_given(args),
     )  # fmt: skip
     options.check()
     with Pulse(f"predicting with {args.policy}"), store_when_done(args.db) as store:

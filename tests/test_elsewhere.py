@@ -91,7 +91,7 @@ def test_what_cannot_be_done_there_is_said(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from dashboard import jobs\n"
         "from env.errors import InputError\n"
-        "from rlmemo.evaluate import peak_rss_mb\n"
+        "from rlmemo.evaluation.evaluate import peak_rss_mb\n"
         "assert jobs.find(Path(sys.argv[1])) == []\n"
         "try:\n"
         "    jobs.start(Path(sys.argv[1]), 'mine', [])\n"

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from shared_cases import case
 
+from env.judge.case import Case
 from env.judge.cost import WorldConfig, cost_model
+from env.judge.world_options import WorldOptions
 from env.sources import load_timelines
 from env.splits import chrono
 from env.timeline import Event, Timeline
@@ -55,18 +57,18 @@ def csv(path: Path, timeline: Timeline) -> Path:
 def test_what_is_cold_is_counted(targets: int, cold: int, fits: bool, smaller: float | None) -> None:
     timeline = round_and_round(targets)
     costs = cost_model("desktop").arrays(timeline)
-    found = gain([(timeline, costs, 100, 300)], WorldConfig())
+    found = gain([Case(timeline, costs, WorldConfig(), 100, 300)])
     assert (found.opens, found.cold, found.targets, found.fits) == (200, cold, targets, fits)
     assert found.smaller == smaller
     assert (found.why_nothing() is None) == (cold > 0)
     if smaller is not None:
         assert f"try --budget {smaller:g}" in (found.why_nothing() or "")
-        assert gain([(timeline, costs, 100, 300)], WorldConfig(budget_targets=smaller)).cold > 0
+        assert gain([Case(timeline, costs, WorldConfig(budget_targets=smaller), 100, 300)]).cold > 0
 
 
 def test_one_target_is_never_enough() -> None:
     timeline = opening([0] * 9)
-    found = gain([(timeline, cost_model("desktop").arrays(timeline), 2, 9)], WorldConfig())
+    found = gain([Case(timeline, cost_model("desktop").arrays(timeline), WorldConfig(), 2, 9)])
     assert found.smaller is None
     assert "a timeline with more targets is needed" in (found.why_nothing() or "")
 
@@ -80,7 +82,7 @@ def test_a_table_of_zeros_says_why_and_what_helps() -> None:
     (said,) = [note for note in result.notes if "nothing to save" in note]
     assert "the 6 targets that were opened fit into memory (budget 8 typical targets)" in said
     helps = float(re.findall(r"--budget (\S+)", said)[0])
-    setting = Setting(budget=helps, replicates=20, latency_decisions=2)
+    setting = Setting(WorldOptions(budget=helps), replicates=20, latency_decisions=2)
     result = evaluate(make_policies("none,markov1,oracle"), timelines, chrono(timelines), setting=setting)
     assert not [note for note in result.notes if "nothing to save" in note]
     assert result.policies["oracle"].metrics["saved_seconds_per_open"].value > 0
@@ -92,7 +94,7 @@ def test_who_never_prewarms_is_named() -> None:
     timelines = [opening(rng.integers(0, 40, 400), 4000.0)]
     (mfu,) = make_policies("mfu")
     mfu.note = "mfu: plans by a threshold tuned on validation"  # type: ignore[attr-defined]
-    setting = replace(Setting(replicates=20, latency_decisions=2), reward="saved_seconds=1,planned=-100")
+    setting = Setting(WorldOptions(reward="saved_seconds=1,planned=-100"), replicates=20, latency_decisions=2)
     result = evaluate([mfu, *make_policies("none")], timelines, chrono(timelines), setting=setting)
     assert "mfu: plans by a threshold tuned on validation, and never prewarms" in result.notes
     (said,) = [note for note in result.notes if note.startswith("never prewarms: mfu: keeping still")]
@@ -120,7 +122,7 @@ def test_predict_says_why_it_kept_still(cli: Cli, tmp_path: Path, source: str) -
 
 @pytest.mark.parametrize("threshold", [0.99, 0.9])
 def test_the_threshold_that_is_named_helps(tmp_path: Path, threshold: float) -> None:
-    options = Options(n=20, explore=0.0, threshold=threshold, budget=4.0)
+    options = Options(n=20, explore=0.0, threshold=threshold, world={"budget": 4.0})
     file = csv(tmp_path / "a.csv", opening(np.random.default_rng(0).integers(0, 12, 400)))
     with open_store(tmp_path / "a.db") as store:
         made = make(store, str(file), "markov1", options)
@@ -141,8 +143,8 @@ def test_another_memory_is_another_prediction(tmp_path: Path) -> None:
     with open_store(tmp_path / "a.db") as store:
         first = predict(store, file, "markov1", Options(n=5))
         assert first > 0
-        assert predict(store, file, "markov1", Options(n=5, budget=8.0)) == 0  # what it is anyway
-        assert predict(store, file, "markov1", Options(n=5, budget=4.0)) > 0
+        assert predict(store, file, "markov1", Options(n=5, world={"budget": 8.0})) == 0  # what it is anyway
+        assert predict(store, file, "markov1", Options(n=5, world={"budget": 4.0})) > 0
 
 
 def test_what_comes_next_names_the_right_database(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ import sys
 from pathlib import Path
 from env.sources import load_timelines
 from rlmemo import ratings, store_forgetting
-from rlmemo.learned_days import learned_until
+from rlmemo.runs.learned_days import learned_until
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.record import database_of
 from rlmemo.store import check_store, open_store

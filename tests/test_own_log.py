@@ -18,7 +18,7 @@ from rlmemo.approval.placed_ratings import Placed, place_ratings, rating_weights
 from rlmemo.feedback import offpolicy
 from rlmemo.feedback.other_policy import evaluate_policy, shown_by
 from rlmemo.learning.training_data import TrainingData
-from rlmemo.policies.registry import make_policy
+from rlmemo.policies.registry import setup
 from rlmemo.predict import Options, predict
 from rlmemo.store.database import Store, open_store
 from rlmemo.store.ratings import rate, show_next
@@ -72,16 +72,14 @@ def test_on_its_own_log_a_policy_gets_what_was_observed(
     ground, placed = found(logs[0], logs[1][still])
     empty = sum(not len(p.target) for p in placed)
     assert (empty > 0) == still
-    policy = make_policy("markov1")
-    policy.fit(ground.timelines, ground.split)
-    shown = shown_by(policy, placed, ground.timelines, ground.split, explore=EXPLORE, cost="desktop")
+    used = setup("markov1")
+    used.policy.fit(ground.timelines, ground.split)
+    shown = shown_by(used, placed, ground.timelines, ground.split, explore=EXPLORE)
     assert shown.chance == pytest.approx(np.array([p.rated.propensity for p in placed]), abs=1e-12)
     assert shown.often == pytest.approx(np.ones(len(placed)), abs=1e-12)
     assert {round(sum(x[2] for x in plans), 9) for plans in shown.plans} == {1.0}
     assert still or all(x[0] for plans in shown.plans for x in plans), "the empty plan is not among them"
-    made = evaluate_policy(
-        policy, placed, ground.timelines, ground.plain, ground.split, explore=EXPLORE, cost="desktop"
-    )
+    made = evaluate_policy(used, placed, ground.timelines, ground.plain, ground.split, explore=EXPLORE)
     seen = offpolicy.observed(
         np.array([p.rated.thumbs for p in placed], float), np.array([p.weight for p in placed])
     )

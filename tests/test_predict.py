@@ -6,15 +6,18 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from predictions_to_rate import HOSTILE
 
+from env.judge.case import Case
+from env.ranking import Ranking
 from env.timeline import Event, Timeline, collapse
 from rlmemo.errors import InputError
-from rlmemo.policies.exploring import _explored
-from rlmemo.predict import Options, _outcome, predict, state_text
+from rlmemo.policies.exploring import explored
+from rlmemo.predict import Decision, Options, predict, state_text
 from rlmemo.store.database import Store, open_store
 from rlmemo.store.ratings import moment
 
@@ -95,7 +98,7 @@ def test_propensity_is_the_probability_of_what_is_shown() -> None:
     seen: dict[int, int] = {}
     said: dict[int, float] = {}
     for _ in range(20_000):
-        target, _, propensity = _explored(planned, ranking, warm, 0, 0.3, rng)
+        target, _, propensity = explored(planned, ranking, warm, 0, 0.3, rng)
         seen[int(target[0])] = seen.get(int(target[0]), 0) + 1
         said[int(target[0])] = propensity
     assert said == pytest.approx({4: 0.8, 2: 0.1, 7: 0.1})
@@ -114,9 +117,9 @@ def test_what_is_warm_anyway_is_never_tried(tmp_path: Path) -> None:
     policy = make_policy("markov1")
     policy.fit([timeline], chrono([timeline]))
     indices = np.arange(100, 400)
-    costs, world = cost_model("desktop").arrays(timeline), WorldConfig()
+    case = Case(timeline, cost_model("desktop").arrays(timeline), WorldConfig(), 101, 401)
     ranking = policy.rank(timeline, indices)
-    warm = warm_listed(timeline, indices, ranking, costs, world)
+    warm = warm_listed(case, ranking)
     assert warm.any()
     assert not warm.all()
     for row, i in enumerate(indices.tolist()):
@@ -165,18 +168,23 @@ def test_outcomes_by_hand() -> None:
     names = ["A", "B", "C", "A", "B"]
     timeline = collapse(Timeline.from_events("x", [Event(100.0 * k, n) for k, n in enumerate(names)]))
     model = CostModel("test", "made up", Cost(100.0, 3.0, 0.5, 2.0))
-    costs, world = model.arrays(timeline), WorldConfig(budget_targets=2.0, ttl_s=600.0)
+    world = WorldConfig(budget_targets=2.0, ttl_s=600.0)
+    case = Case(timeline, model.arrays(timeline), world, 1, 2)
+    ranking = Ranking.empty(1)
+
+    def outcome(target: list[int], delay: list[int]) -> dict[str, Any]:
+        return Decision(case, 0, ranking, np.array(target), np.array(delay), 1.0, 1.0, 0.0).outcome()
+
     # After A at 0, B in 30 s: ready at 32, opened at 100, cold without it: 2.5 s saved.
-    plan, delay = np.array([timeline.names.index("B"), -1, -1]), np.array([1, 0, 0])
-    found = _outcome(timeline, 0, plan, delay, costs, world)
+    found = outcome([timeline.names.index("B"), -1, -1], [1, 0, 0])
     assert found["prewarms"] == ["hit"]
     assert found["saved_s"] == pytest.approx(2.5)
     assert found["next_target"] == "B"
     # C instead: B evicts nothing yet (two fit: A in front and C), then B pushes A out; C is used at 200.
-    found = _outcome(timeline, 0, np.array([2, -1, -1]), np.array([0, 0, 0]), costs, world)
+    found = outcome([2, -1, -1], [0, 0, 0])
     assert found["prewarms"] == ["hit"]
     # Nothing planned: nothing saved.
-    found = _outcome(timeline, 0, np.array([-1, -1, -1]), np.zeros(3, int), costs, world)
+    found = outcome([-1, -1, -1], [0, 0, 0])
     assert found["prewarms"] == []
     assert found["saved_s"] == 0.0
 

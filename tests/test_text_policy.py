@@ -511,7 +511,7 @@ def test_a_hub_name_is_found_in_the_local_cache(
     (repo / "refs" / "main").write_text(commit)
     shutil.copytree(folders["qwen3", True], repo / "snapshots" / commit)
     code = (
-        "from rlmemo.policies import make_policy; from rlmemo.policies.hub import check_model;"
+        "from rlmemo.policies.registry import make_policy; from rlmemo.model.hub import check_model;"
         "check_model('nobody/tiny'); print(make_policy('text:nobody/tiny').model.reading.kind)"
     )
     done = subprocess.run(

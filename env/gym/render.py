@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,7 +12,22 @@ from env.judge import kernel
 from env.judge.plans import FIELDS
 
 if TYPE_CHECKING:
-    from env.gym.prewarm import PrewarmEnv
+    from env.gym.tracks import Track
+    from env.judge.cost import WorldConfig
+
+
+class Moment(Protocol):
+    """What of the environment (`env.gym.prewarm`) is looked at."""
+
+    config: WorldConfig
+    _track: Track
+    _i: int
+    _first: int
+    _last: int
+    _latest: tuple[np.ndarray, np.ndarray, float]
+    _total: float
+    _size: int
+
 
 _BAR = 24
 SIZE = (240, 320)
@@ -25,7 +40,7 @@ _COLORS = {
 }  # fmt: skip
 
 
-def describe(env: PrewarmEnv) -> str:
+def describe(env: Moment) -> str:
     """Several lines of text for the environment's present moment."""
     track, i = env._track, env._i
     timeline, state, budget = track.timeline, track.state, track.rules.budget
@@ -78,7 +93,7 @@ def describe(env: PrewarmEnv) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(env: PrewarmEnv) -> np.ndarray:
+def picture(env: Moment) -> np.ndarray:
     """The present moment as uint8 `SIZE` + (3,), without words.
 
     From above: how the target that was just opened came (green: a hit, yellow: late, grey: warm anyway, red:
@@ -146,7 +161,7 @@ def _how(outcome: dict[str, float], warm_s: float) -> str:
     return "warm" if outcome["wait_s"] <= warm_s else "cold"
 
 
-def _picks(env: PrewarmEnv, action: np.ndarray, i: int) -> str:
+def _picks(env: Moment, action: np.ndarray, i: int) -> str:
     track = env._track
     said = []
     for k in range(env.config.max_picks):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from env.judge.case import Case, cases
+from env.judge.world_options import WorldOptions
 from env.ranking import Ranking, decisions
 from env.splits import Split, sessions
 from env.timeline import Timeline
@@ -46,7 +47,7 @@ from rlmemo.policies.planners import (
 from rlmemo.policies.protocol import Policy, stream_of
 
 if TYPE_CHECKING:
-    from env.judge.cost import CostModel, WorldConfig
+    from env.judge.cost import CostModel
     from env.judge.plans import Outcomes
     from reward import Reward
 
@@ -64,28 +65,14 @@ Progress = Callable[[str, int, int], None]
 class Setting:
     """How the judge is set: everything that a stated number depends on, besides data and split.
 
-    budget: memory in typical (median) targets for the main numbers; budgets: those of the comparison.
+    world: of the main numbers; budgets: of the comparison, in typical (median) targets.
     """
 
-    cost: str = "desktop"
-    budget: float = 8.0
+    world: WorldOptions = field(default_factory=WorldOptions)
     budgets: tuple[float, ...] = BUDGETS
-    max_picks: int = 3
-    ttl_s: float = 1800.0
-    reward: str = "net_seconds"
     seed: int = 0
     replicates: int = REPLICATES
     latency_decisions: int = 60
-
-    def world(self, budget: float | None = None) -> WorldConfig:
-        """The world's rules under the main budget, or another."""
-        from env.judge.cost import WorldConfig
-
-        return WorldConfig(
-            budget_targets=self.budget if budget is None else budget,
-            max_picks=self.max_picks,
-            ttl_s=self.ttl_s,
-        )
 
 
 @dataclass
@@ -151,11 +138,11 @@ class Evaluation:
             "n_users": self.n_users,
             "unseen": self.unseen,
             "setting": {
-                "cost": self.setting.cost,
-                "budget_targets": self.setting.budget,
-                "max_picks": self.setting.max_picks,
-                "ttl_s": self.setting.ttl_s,
-                "reward": self.setting.reward,
+                "cost": self.setting.world.costs,
+                "budget_targets": self.setting.world.budget,
+                "max_picks": self.setting.world.picks,
+                "ttl_s": self.setting.world.ttl_s,
+                "reward": self.setting.world.reward,
                 "replicates": self.setting.replicates,
             },
             "thresholds": {n: _finite(j.threshold) for n, j in self.policies.items()},
@@ -216,15 +203,14 @@ def evaluate(
     """Judge `policies` on the test part of `split` (several splits are folds, joined: leave one user out).
 
     A policy called `oracle` gives the upper bound that `oracle_share` is a share of; without it the
-    bound is computed all the same. cost overrides `setting.cost` with a measured model. With fit=False
+    bound is computed all the same. cost overrides `setting.world.costs` with a measured model. With fit=False
     policies are taken as they are. Raises InputError where there is nothing to test on.
     """
     from env.judge.cost import cost_model
-    from reward import parse_reward
 
     setting = setting or Setting()
-    model = cost_model(cost if cost is not None else setting.cost)
-    reward = parse_reward(setting.reward)
+    model = cost_model(cost if cost is not None else setting.world.costs)
+    reward = setting.world.worth()
     folds = [split] if isinstance(split, Split) else list(split)
     began = time.perf_counter()
     run = _Run(timelines, folds, setting, model, reward)
@@ -305,7 +291,7 @@ class _Run:
         if nothing or not still:
             return [nothing] if nothing else []
         said = "keeping still was worth most on the validation part; in less memory more is cold"
-        return [f"never prewarms: {', '.join(still)}: {said}: try --budget {self.setting.budget / 2:g}"]
+        return [f"never prewarms: {', '.join(still)}: {said}: try --budget {self.setting.world.budget / 2:g}"]
 
     def user_events(self) -> dict[str, int]:
         return {c.timeline.user: len(c) for c in self.parts}
@@ -317,16 +303,16 @@ class _Run:
         """What the clairvoyant bound saves at each test open, float64 [n], by budget."""
         from rlmemo.policies.oracle import bound_per_open
 
-        budgets = {*self.setting.budgets, self.setting.budget}
+        budgets = {*self.setting.budgets, self.setting.world.budget}
         return {
-            budget: _join([bound_per_open(c.under(self.setting.world(budget))) for c in self.parts])
+            budget: _join([bound_per_open(c.under(self.setting.world.rules(budget))) for c in self.parts])
             for budget in sorted(budgets)
         }
 
     def judge(self, policy: Policy, bound: dict[float, np.ndarray], *, fit: bool) -> Judged:
         setting = self.setting
         rankings: list[Ranking] = []
-        outcomes: dict[float, list[Outcomes]] = {b: [] for b in {*setting.budgets, setting.budget}}
+        outcomes: dict[float, list[Outcomes]] = {b: [] for b in {*setting.budgets, setting.world.budget}}
         chosen: list[float] = []
         curve: np.ndarray | float = 0.0
         seconds = 0.0
@@ -348,13 +334,13 @@ class _Run:
                     latency = self._latency(policy, case)
             rankings += asked
             for budget, found in outcomes.items():
-                world = setting.world(budget)
+                world = setting.world.rules(budget)
                 here = [case.under(world) for case in test]
                 if planner:
                     found += [c.replay(planner.plan(policy, c, seed=setting.seed)) for c in here]
                     continue
                 best, _ = choose_threshold([c.under(world) for c in tuning], tuned, self.reward)
-                if budget == setting.budget:
+                if budget == setting.world.budget:
                     chosen.append(best.theta)
                 found += [c.replay_ranked(r, best.theta)[0] for c, r in zip(here, asked, strict=True)]
             if any((r.targets >= 0).any() for r in asked):
@@ -390,7 +376,7 @@ class _Run:
                     "saved_seconds_per_open": self.draws.ratio(opens.saved_s),
                     "oracle_share": share,
                 }
-            if budget == setting.budget:
+            if budget == setting.world.budget:
                 judged.metrics |= prewarm_metrics(opens, self.draws, bound[budget])
                 judged.terms = self._terms(found)
                 judged.per_event |= {
@@ -416,7 +402,7 @@ class _Run:
         return np.concatenate(rows)
 
     def _cases(self, part: Sequence[np.ndarray]) -> list[Case]:
-        return cases(self.timelines, self.costs, self.setting.world(), part)
+        return cases(self.timelines, self.costs, self.setting.world.rules(), part)
 
     def _latency(self, policy: Policy, case: Case) -> list[float]:
         """Milliseconds of single decisions, one after another, the first one (start-up) left out."""

@@ -74,7 +74,7 @@ def would_have_saved(timeline: Timeline, *, days: float = 7, policy: str = "back
     """
     from env.judge.case import Case
     from rlmemo.evaluation.gain import gain
-    from rlmemo.policies.run import setup
+    from rlmemo.policies.registry import setup
 
     n = len(timeline)
     start = int(np.searchsorted(timeline.t, timeline.t[-1] - days * 86400.0, side="right")) if n else 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from env.private import private_files
 from rlmemo.errors import InputError, run_main
-from rlmemo.options import Parser, seed, wrapped
+from rlmemo.options import Parser, add_world, seed, world_given, wrapped
 
 if TYPE_CHECKING:
     from rlmemo.approval.placed_ratings import Found, RatedMoment
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
                        help="its share of other single targets (default: 0.1)")  # fmt: skip
     other.add_argument("--threshold", type=float, metavar="P",
                        help="it prewarms what is at least this probable (default: tuned)")  # fmt: skip
-    other.add_argument("--cost", default="desktop", help="cost preset of its threshold (default: desktop)")
+    add_world(other, run=True)
     approval = command("approval", "fit the approval model and say how good it is on what it has not seen")
     data(approval)
     approval.add_argument("--out", metavar="FILE", help="write the model as JSON")
@@ -116,9 +116,7 @@ def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData,
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
-    ground = TrainingData.prepare(
-        timelines, split, cost_model(getattr(args, "cost", "desktop")), WorldConfig()
-    )
+    ground = TrainingData.prepare(timelines, split, cost_model("desktop"), WorldConfig())
     found = place_ratings(rated, timelines, weight=weight, learn_on=None if all_parts else split)
     for why, n in sorted(found.left_out.items()):
         print(f"left out: {n} {why}", file=sys.stderr)
@@ -213,15 +211,15 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     from rlmemo.feedback.offpolicy import observed
     from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
-    from rlmemo.policies.registry import make_policy
+    from rlmemo.policies.registry import is_run, setup
 
     ground, found = _placed(args, all_parts=True)
-    policy = make_policy(args.policy)
-    if not Path(args.policy).is_dir():
-        policy.fit(ground.timelines, ground.split, seed=args.seed)
+    used = setup(args.policy, world_given(args))
+    if not is_run(args.policy):
+        used.policy.fit(ground.timelines, ground.split, seed=args.seed)
     made = evaluate_policy(
-        policy, found.placed, ground.timelines, ground.plain, ground.split,
-        explore=args.explore, cost=args.cost, threshold=args.threshold, seed=args.seed,
+        used, found.placed, ground.timelines, ground.plain, ground.split,
+        explore=args.explore, threshold=args.threshold, seed=args.seed,
     )  # fmt: skip
     up = sum(p.rated.thumbs for p in found.placed)
     logged = observed(

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.case import Case, cases
 from env.slate.slate import Slates
 from env.splits import Split, sessions
 from env.timeline import Timeline
 from rlmemo.approval.approval import Approval, fit_approval
 from rlmemo.approval.placed_ratings import Placed
 from rlmemo.feedback.offpolicy import Estimates, estimate
+from rlmemo.policies.exploring import shown_chance, tried, warm_listed
+from rlmemo.policies.run import Setup
 
 
 @dataclass(frozen=True)
@@ -34,34 +36,28 @@ class Shown:
 
 
 def shown_by(
-    policy: Any,
+    used: Setup,
     placed: Sequence[Placed],
     timelines: Sequence[Timeline],
     split: Split,
     *,
     explore: float,
-    cost: str,
     threshold: float | None = None,
     seed: int = 0,
 ) -> Shown:
-    """Ask a fitted policy what it would show at the moments of `placed`, as `rlmemo.predict` does. threshold:
-    what it prewarms is at least this probable; None: tuned on validation."""
-    from rlmemo.policies.exploring import shown_chance, tried, warm_listed
-    from rlmemo.predict import Options, _plans, _tuned
-
-    world, model = WorldConfig(), cost_model(cost)
-    if threshold is None:
-        threshold = _tuned(policy, timelines, split, world, Options(cost=cost, seed=seed))
+    """Ask a fitted policy what it would show at the moments of `placed`, in its world, as `rlmemo.predict` does.
+    threshold: what it prewarms is at least this probable; None: as the run chose, or chosen on validation."""
+    rules, costs = used.world.rules(), used.world.costs_of(timelines)
+    planner = used.planning_by(threshold, cases(timelines, costs, rules, split.validation))
     chance, often = np.zeros(len(placed)), np.ones(len(placed))
     plans: list[Any] = [[] for _ in placed]
-    delays = np.asarray(world.delays)
+    delays = np.asarray(rules.delays)
     for user, rows, first in _begun(placed, timelines):
-        last, timeline = max(placed[k].index for k in rows), timelines[user]
-        indices = np.arange(first, last + 1, dtype=np.int64)
-        ranking = policy.rank(timeline, indices)
-        costs = model.arrays(timeline)
-        planned = _plans(policy, timeline, indices, ranking, costs, world, threshold, seed)
-        warm = warm_listed(timeline, indices, ranking, costs, world)
+        last = max(placed[k].index for k in rows)
+        case = Case(timelines[user], costs[user], rules, first + 1, last + 2, user)
+        ranking = used.policy.rank(case.timeline, case.indices)
+        planned = planner.plan(used.policy, case, seed=seed, ranking=ranking)
+        warm = warm_listed(case, ranking)
         for k in rows:
             p, row = placed[k], placed[k].index - first
             said = sorted(
@@ -157,14 +153,13 @@ def cross_fitted(
 
 
 def evaluate_policy(
-    policy: Any,
+    used: Setup,
     placed: Sequence[Placed],
     timelines: Sequence[Timeline],
     slates: Sequence[Slates],
     split: Split,
     *,
     explore: float,
-    cost: str,
     threshold: float | None = None,
     seed: int = 0,
 ) -> Estimates:
@@ -173,9 +168,7 @@ def evaluate_policy(
     Where keeping still is not stored, it is the approval of what the policy shows: a moment counts as often
     as the policy shows something there. The policy that was shown gets what was observed.
     """
-    shown = shown_by(
-        policy, placed, timelines, split, explore=explore, cost=cost, threshold=threshold, seed=seed
-    )
+    shown = shown_by(used, placed, timelines, split, explore=explore, threshold=threshold, seed=seed)
     rated_guess, other_guess = cross_fitted(placed, shown, timelines, slates, seed=seed)
     counts = np.array([p.weight for p in placed]) * shown.often
     return estimate(

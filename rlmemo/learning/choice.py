@@ -22,7 +22,7 @@ from rlmemo.evaluation.metrics import places
 from rlmemo.learning.approval_choice import minding
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
-from rlmemo.learning.nothing import SAME
+from rlmemo.learning.nothing import NO_SIGNAL, SAME
 from rlmemo.learning.prepare import Prepared
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.language import LanguagePolicy
@@ -39,15 +39,6 @@ from rlmemo.policies.planners import (
 from rlmemo.policies.run import PLAN
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
-
-STAGE_NAMES = {
-    "base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "ppo": "PPO", "grpo": "GRPO",
-    "rloo": "RLOO", "users": "an adapter per user",
-}  # fmt: skip
-
-NO_SIGNAL = (
-    "no signal: whatever is planned, the reward is that of keeping still, so no planner was chosen by it"
-)
 
 
 def judge(start: Prepared, folder: RunFolder, ground: TrainingData, display: Display) -> None:
@@ -168,15 +159,7 @@ def _test(
         # by a threshold: the judge chooses it anew, as for every other policy
         asked = None if isinstance(by, Threshold) else by
         policies.append(stages[stage].planning(asked, f"{stage}: {said(by)}"))
-    setting = Setting(
-        cost=config.costs,
-        budget=config.budget,
-        budgets=(config.budget,),
-        max_picks=config.picks,
-        ttl_s=config.ttl_s,
-        reward=config.reward,
-        seed=config.seed,
-    )
+    setting = Setting(config.world, budgets=(config.budget,), seed=config.seed)
     return evaluate(
         policies,
         ground.timelines,

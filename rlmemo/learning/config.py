@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
+from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import PROMPTED, Loading
 
 METHODS = {
@@ -71,6 +72,12 @@ PLAN_BASELINES = ("mfu", "mru", "markov1", "backoff3", "omnibox", "gbdt")
 
 def _setting(default: Any, text: str, group: str, choices: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"help": text, "group": group, "choices": choices})
+
+
+STAGE_NAMES = {
+    "base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "ppo": "PPO", "grpo": "GRPO",
+    "rloo": "RLOO", "users": "an adapter per user",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -243,6 +250,11 @@ class TrainConfig:
     def as_dict(self) -> dict[str, Any]:
         """The settings by name."""
         return asdict(self)
+
+    @property
+    def world(self) -> WorldOptions:
+        """The world that the run is trained for."""
+        return WorldOptions(self.costs, self.budget, self.picks, self.ttl_s, self.reward)
 
     @property
     def loading(self) -> Loading:

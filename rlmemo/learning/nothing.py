@@ -11,6 +11,10 @@ from rlmemo.runs.folder import RunFolder
 SAME = 1e-9
 """Rewards that differ by less are the same."""
 
+NO_SIGNAL = (
+    "no signal: whatever is planned, the reward is that of keeping still, so no planner was chosen by it"
+)
+
 
 class NoSignal(Exception):
     """A stage found that all plans are worth the same; str() says why."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlmemo.learning.choice import NO_SIGNAL, STAGE_NAMES
+from rlmemo.learning.config import STAGE_NAMES
+from rlmemo.learning.nothing import NO_SIGNAL
 from rlmemo.report.evaluation import evaluation_page, evaluation_sections, facts, headlines
 from rlmemo.report.figures import curves
 from rlmemo.report.page import Page, Section, Table

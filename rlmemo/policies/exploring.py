@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from env.judge.cost import Costs, WorldConfig
+from env.judge.case import Case
+from env.judge.plans import Plans
+
+if TYPE_CHECKING:
     from env.ranking import Ranking
-    from env.timeline import Timeline
     from rlmemo.policies.protocol import Planned
 
-
 LISTED = 8
+"""So many of the ranked targets may be tried, and are stored with a prediction."""
 
 
-def warm_listed(
-    timeline: Timeline, indices: np.ndarray, ranking: Ranking, costs: Costs, world: WorldConfig
-) -> np.ndarray:
-    """Which of the first `LISTED` targets are in memory anyway at each decision (indices without gaps), bool
-    [D, LISTED]: in the world in which nobody prewarms, as in the stored outcome."""
-    import numpy as np
-
-    from env.judge.plans import Plans
-    from env.judge.residency import residency
-
-    listed = np.full((len(timeline), LISTED), -1, np.int32)
+def warm_listed(case: Case, ranking: Ranking) -> np.ndarray:
+    """Which of the first `LISTED` targets are in memory anyway at each decision of a case, bool [D, LISTED]: in
+    the world in which nobody prewarms, as in the stored outcome."""
+    listed = np.full((len(case.timeline), LISTED), -1, np.int32)
     depth = min(LISTED, ranking.targets.shape[1])
-    listed[indices, :depth] = ranking.targets[:, :depth]
-    first, last = int(indices[0]), int(indices[-1])
-    warm, _ = residency(timeline, listed, costs, world, Plans.empty(len(indices)), first, last)
+    listed[case.indices, :depth] = ranking.targets[:, :depth]
+    warm, _ = case.memory(listed, Plans.empty(len(case)))
     found: np.ndarray = warm > 0
     return found
 
@@ -42,7 +35,7 @@ def tried(ranking: Ranking, warm: np.ndarray, row: int) -> np.ndarray:
     return listed[(listed >= 0) & ~warm[row][: len(listed)]]
 
 
-def _explored(
+def explored(
     planned: Planned, ranking: Ranking, warm: np.ndarray, row: int, explore: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """The plan that is shown, its delays, and the probability with which it is shown.
@@ -56,7 +49,7 @@ def _explored(
     if rng.random() < share:
         target[:], delay[:] = -1, 0
         target[0] = others[rng.integers(len(others))]
-    chance = shown_chance(_picks(target, delay), planned, ranking, warm, row, explore)
+    chance = shown_chance(picks_of(target, delay), planned, ranking, warm, row, explore)
     return target, delay, min(1.0, max(chance, 1e-9))
 
 
@@ -69,7 +62,7 @@ def shown_chance(
     others = tried(ranking, warm, row)
     share = explore if len(others) else 0.0
     chance = 0.0
-    if plan == _picks(planned.target[row], planned.delay[row]):
+    if plan == picks_of(planned.target[row], planned.delay[row]):
         chance += (1.0 - share) * float(planned.propensity[row])
     if len(plan) == 1 and plan[0][1] == 0 and plan[0][0] in others.tolist():
         chance += share / len(others)
@@ -88,5 +81,5 @@ def something_shown(
     return explore if len(tried(ranking, warm, row)) else 0.0
 
 
-def _picks(target: np.ndarray, delay: np.ndarray) -> list[tuple[int, int]]:
+def picks_of(target: np.ndarray, delay: np.ndarray) -> list[tuple[int, int]]:
     return sorted((int(x), int(d)) for x, d in zip(target, delay, strict=True) if x >= 0)

@@ -5,16 +5,19 @@ Nothing heavy is imported before a policy that needs it is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from env.judge.world_options import WorldOptions
 from rlmemo.errors import InputError
 
 if TYPE_CHECKING:
     from rlmemo.policies.endpoint_options import Asking
     from rlmemo.policies.protocol import Policy
+    from rlmemo.policies.run import Setup
 
 POLICIES: dict[str, str] = {
     "none": "never prewarms: what is warm is what was opened recently",
@@ -96,6 +99,22 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
     raise InputError(
         f"policy {name!r} is no policy and no run folder{guess} (policies: {', '.join(POLICIES)})"
     )
+
+
+def setup(name: str, world: Mapping[str, Any] = {}, asking: Asking | None = None) -> Setup:
+    """The policy called `name`, or a run's folder, ready to be fitted and to plan.
+
+    world: what is to be otherwise than in the run's own world, or in the usual one, by name. Raises InputError
+    as `make_policy` does.
+    """
+    from rlmemo.policies.planners import planner_of
+    from rlmemo.policies.run import Setup, load_run
+
+    if is_run(name):
+        made = load_run(name)
+        return replace(made, world=replace(made.world, **world))
+    policy = make_policy(name, asking)
+    return Setup(policy, planner_of(policy), WorldOptions(**world))
 
 
 def is_run(name: str) -> bool:

@@ -14,12 +14,11 @@ from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import EMBEDDED, PROMPTED, Loading, model_sha256
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import Planner, Threshold, choose_threshold, from_json, planner_of
+from rlmemo.policies.planners import Planner, Threshold, choose_threshold, from_json
 from rlmemo.policies.protocol import Policy
 
 if TYPE_CHECKING:
     from env.judge.case import Case
-    from rlmemo.policies.endpoint_options import Asking
 
 PLAN = "plan.json"
 
@@ -44,19 +43,10 @@ class Setup:
         rankings = [self.policy.rank(c.timeline, c.indices) for c in cases]
         return choose_threshold(cases, rankings, self.world.worth())[0]
 
-
-def setup(name: str, world: WorldOptions | None = None, asking: Asking | None = None) -> Setup:
-    """The policy called `name`, or a run's folder, ready to be fitted and to plan.
-
-    world: None for the run's own, or the default one. Raises InputError as `make_policy` does.
-    """
-    from rlmemo.policies.registry import is_run, make_policy
-
-    if is_run(name):
-        made = load_run(name)
-        return made if world is None else replace(made, world=world)
-    policy = make_policy(name, asking)
-    return Setup(policy, planner_of(policy), world or WorldOptions())
+    def planning_by(self, threshold: float | None, cases: Sequence[Case]) -> Planner:
+        """The same, with a threshold that was asked for; it has no say where the policy plans by itself."""
+        asked = threshold is not None and isinstance(self.planner, Threshold | None)
+        return Threshold(float(threshold or 0.0)) if asked else self.by(cases)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def headlines(evaluation: Evaluation, of: str | None = None) -> list[Headline]:
 
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Everything that the numbers depend on."""
-    s = evaluation.setting
+    s = evaluation.setting.world
     kind = "synthetic (drawn from a seed; no person did this)" if evaluation.synthetic else "recorded"
     return [
         ("timelines", f"{evaluation.timelines}, {kind}"),
@@ -123,11 +123,14 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("test events", f"{evaluation.n_events:,}"),
         ("of targets never seen before", f"{100 * evaluation.unseen:.1f} % of the test events"),
         ("memory budget", f"{s.budget:g} typical targets"),
-        ("prewarms per plan", f"at most {s.max_picks}, at once after the event"),
+        ("prewarms per plan", f"at most {s.picks}, at once after the event"),
         ("a prewarm expires", f"{s.ttl_s / 60:g} min after it was ready"),
-        ("cost preset", s.cost),
+        ("cost preset", s.costs),
         ("reward", s.reward),
-        ("intervals", f"95 %, bootstrap over sessions, {s.replicates:,} draws, seed {s.seed}"),
+        (
+            "intervals",
+            f"95 %, bootstrap over sessions, {evaluation.setting.replicates:,} draws, seed {evaluation.setting.seed}",
+        ),
         ("computed in", f"{evaluation.seconds:.0f} s"),
     ]
 
@@ -238,7 +241,7 @@ def _curve(evaluation: Evaluation) -> Section | None:
 
 
 def _prewarming(evaluation: Evaluation) -> Section:
-    s = evaluation.setting
+    s = evaluation.setting.world
     thresholds = ", ".join(
         f"{n} {'never' if j.threshold > 1 else f'{j.threshold:.3g}'}"
         for n, j in evaluation.policies.items()
@@ -249,8 +252,8 @@ def _prewarming(evaluation: Evaluation) -> Section:
         "What prewarming brought",
         [
             (
-                f"At {s.budget:g} typical targets of memory, at most {s.max_picks} prewarms per "
-                f"plan, costs of the preset {s.cost}. Saved seconds are the waiting in a world "
+                f"At {s.budget:g} typical targets of memory, at most {s.picks} prewarms per "
+                f"plan, costs of the preset {s.costs}. Saved seconds are the waiting in a world "
                 "without prewarms minus the waiting in this one, over the same events; they can be "
                 "negative, when prewarms push out what was needed."
             )
@@ -302,7 +305,7 @@ def _budgets(evaluation: Evaluation) -> Section | None:
                     for n in lines
                 },
                 x_label="memory budget, typical targets",
-                y_label=f"reward per open ({evaluation.setting.reward})",
+                y_label=f"reward per open ({evaluation.setting.world.reward})",
                 alt="Reward per open at each memory budget, one line per policy, shaded 95 % intervals",
                 categories=[f"{b:g}" for b in budgets], points=True,
             ),

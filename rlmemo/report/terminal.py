@@ -49,8 +49,8 @@ def result_table(result: Evaluation) -> str:
             "hits and saved seconds per open, wasted per prewarm, oracle: share of the clairvoyant bound"
         ),
         wrapped(
-            f"budget {setting.budget:g} typical targets, at most {setting.max_picks} prewarms, "
-            f"costs {setting.cost}, reward {setting.reward}, {result.seconds:.0f} s"
+            f"budget {setting.world.budget:g} typical targets, at most {setting.world.picks} prewarms, "
+            f"costs {setting.world.costs}, reward {setting.world.reward}, {result.seconds:.0f} s"
         ),
         *(wrapped(f"note: {note}", "  ") for note in result.notes),
     ]

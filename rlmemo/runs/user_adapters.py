@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
-from rlmemo.model.hub import PROMPTED as PROMPTED
 
 FOLDER, ABOUT = "adapters", "user.json"
 

@@ -21,7 +21,6 @@ from rlmemo.errors import InputError
 
 if TYPE_CHECKING:
     from env.sources import Loaded
-    from rlmemo.store.database import Store
 
 Row = tuple[float, str, str, float | None, str | None, int]  # t, target, kind, duration, device, wave
 _COLUMNS = "t, target, kind, duration, device, wave"
@@ -66,7 +65,7 @@ class Imported:
         }
 
 
-def add(store: Store, loaded: Loaded, source: str | None = None, *, replace: bool = False) -> Imported:
+def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool = False) -> Imported:
     """Write what was loaded, all of it or nothing. replace: in place of what the source holds of these users.
 
     Users that the recording does not name stay as they are. Load with `collapsed=False`: collapsing is
@@ -126,7 +125,7 @@ def _rows(x: Timeline) -> list[Row]:
     return out
 
 
-def _new(store: Store, identity: int, rows: list[Row]) -> tuple[list[Row], int, list[int]]:
+def _new(store: Any, identity: int, rows: list[Row]) -> tuple[list[Row], int, list[int]]:
     """What of `rows` (in time order) is not stored yet, how many are, and the ids of stored events that
     have to be written anew for the order of the file: those of a moment of which it tells all and more."""
     stored: dict[float, list[tuple[int, Row]]] = defaultdict(list)
@@ -167,7 +166,7 @@ def _key(row: Row) -> tuple[Any, ...]:
     return row[1], row[2], row[4] or ""
 
 
-def _held(store: Store, source: str, user: str) -> dict[str, Any] | None:
+def _held(store: Any, source: str, user: str) -> dict[str, Any] | None:
     """The stored timeline of a user, with the number of its events, the first and the last."""
     found = store.rows(
         """SELECT timelines.*, COUNT(events.id) AS events, MIN(events.t) AS first_t, MAX(events.t) AS last_t
@@ -183,7 +182,7 @@ def _with_zone(x: Timeline, held: dict[str, Any]) -> Timeline:
     return x if x.tz_known or not held["tz_known"] else with_fields(x, tz=held["tz"], tz_known=True)
 
 
-def _zone_notes(store: Store, source: str, x: Timeline, held: dict[str, Any], there: int) -> list[str]:
+def _zone_notes(store: Any, source: str, x: Timeline, held: dict[str, Any], there: int) -> list[str]:
     """What to say of a time zone that is stored and not recorded, or the other way round. Raises InputError
     where the two contradict each other."""
     if not held["events"] or not len(x) or (x.tz, x.tz_known) == (held["tz"], bool(held["tz_known"])):

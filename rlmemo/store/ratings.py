@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from env.sources.names import clean_name
-from rlmemo import waiting
 from rlmemo.errors import InputError
+from rlmemo.store import waiting
 from rlmemo.store.database import Store
 from rlmemo.store.records import Prediction, Rating
 from rlmemo.store.waiting import Told, desk
