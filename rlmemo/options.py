@@ -190,5 +190,15 @@ def world_given(args: argparse.Namespace) -> dict[str, Any]:
     InputError for what there is not."""
     asked: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(WorldOptions)}
     given = {name: value for name, value in asked.items() if value is not None}
-    WorldOptions(**given).check()
+    try:
+        WorldOptions(**given).check()
+    except InputError as error:  # the rules say what they are called inside; here it is an option
+        said = str(error)
+        for inside, option in (
+            ("budget_targets", "--budget"),
+            ("max_picks", "--picks"),
+            ("ttl_s", "--ttl-s"),
+        ):
+            said = said.replace(inside, option, 1) if said.startswith(inside) else said
+        raise InputError(said) from None
     return given

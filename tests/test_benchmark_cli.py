@@ -113,7 +113,7 @@ def test_the_terminal_names_the_data_and_the_setting(
         (["--cost", "moon"], "moon"),
         (["--budgets", "0,x"], "--budgets '0,x'"),
         (["--picks", "0"], "--picks"),
-        (["--ttl", "0"], "ttl_s"),
+        (["--ttl", "0"], "--ttl-s"),
         (["--draws", "3"], "--draws 3"),
         (["--html", "."], "is a folder"),
         (["--json", "/proc/nothing/x.json"], "cannot be written"),

@@ -20,12 +20,14 @@ EPSILON_S = 1e-9
 
 @dataclass(frozen=True)
 class Gain:
-    """opens: how many were looked at. cold: how many of them wait longer than for a warm target. targets:
-    how many different ones were opened. fits: whether these fit into memory together, for everybody. budget:
+    """opens: how many were looked at. new: how many of them opened what had never been opened before, which
+    nobody can prewarm. cold: how many of the others wait longer than for a warm target. targets: how many
+    different ones were opened. fits: whether these fit into memory together, for everybody. budget:
     memory in typical targets. smaller: the largest of the halves of it at which something is cold, None
     where there is none."""
 
     opens: int
+    new: int
     cold: int
     targets: int
     fits: bool
@@ -36,9 +38,10 @@ class Gain:
         """Why nothing can be saved; None where something can."""
         if self.cold or not self.opens:
             return None
+        besides = f" (but the first of each of {self.new:,} targets)" if self.new else ""
         opened = f"the {self.targets:,} targets that were opened" if self.targets > 1 else "the one target"
         return (
-            f"none of {self.opens:,} opens was cold without prewarming, so there is nothing to save: "
+            f"none of {self.opens:,} opens was cold without prewarming{besides}, so there is nothing to save: "
             f"{f'{opened} fit into memory' if self.fits else 'what was opened was in memory still'} "
             f"(budget {self.budget:g} typical targets)"
         )
@@ -56,6 +59,7 @@ def gain(cases: Sequence[Case]) -> Gain:
     """What there is to gain over cases of one world, whose budget is in typical targets."""
     world = cases[0].world if cases else WorldConfig()
     opens = sum(len(case) for case in cases)
+    new = sum(int(_first(case).sum()) for case in cases)
     cold = _cold(cases, world)
     smaller = None
     budget = world.budget_targets
@@ -66,7 +70,7 @@ def gain(cases: Sequence[Case]) -> Gain:
     opened = [(case, np.unique(case.opened)) for case in cases]
     names = {case.timeline.names[x] for case, ids in opened for x in ids.tolist()}
     fits = all(case.costs.memory_mb[ids].sum() <= world.budget(case.costs) for case, ids in opened)
-    return Gain(opens, cold, len(names), fits, world.budget_targets, smaller)
+    return Gain(opens, new, cold, len(names), fits, world.budget_targets, smaller)
 
 
 def _cold(cases: Sequence[Case], world: WorldConfig) -> int:
@@ -75,5 +79,12 @@ def _cold(cases: Sequence[Case], world: WorldConfig) -> int:
     for case in cases:
         still = Plans.empty(len(case), world.max_picks)
         waits = case.under(world).replay(still).base_wait_s[case.start : case.stop]
-        found += int((waits > case.costs.warm_s[case.opened] + EPSILON_S).sum())
+        found += int(((waits > case.costs.warm_s[case.opened] + EPSILON_S) & ~_first(case)).sum())
     return found
+
+
+def _first(case: Case) -> np.ndarray:
+    """Which opens of a case are the first of their target, bool [stop - start]."""
+    first = np.zeros(len(case.timeline), bool)
+    first[np.unique(case.timeline.target, return_index=True)[1]] = True
+    return first[case.start : case.stop]
