@@ -41,7 +41,8 @@ class Gain:
         besides = f" (but the first of each of {self.new:,} targets)" if self.new else ""
         opened = f"the {self.targets:,} targets that were opened" if self.targets > 1 else "the one target"
         return (
-            f"none of {self.opens:,} opens was cold without prewarming{besides}, so there is nothing to save: "
+            f"none of {self.opens:,} opens was cold without prewarming{besides}, "
+            "so there is nothing to save: "
             f"{f'{opened} fit into memory' if self.fits else 'what was opened was in memory still'} "
             f"(budget {self.budget:g} typical targets)"
         )
