@@ -118,12 +118,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(listing(Path(listed)))
         return 0
     config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
-    from rlmemo.learning.prepare import start
+    from rlmemo.learning.prepare import prepare
 
-    begun: Prepared = start(config, path, resume=resume)
+    prepared: Prepared = prepare(config, path, resume=resume)
     from rlmemo.learning.record import note
 
-    noted = note(begun, path)
+    noted = note(prepared, path)
     again = f"python -m rlmemo.train --out {path} --resume"
     status = "failed"
     try:
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
         from rlmemo.learning.job import run_job
 
         try:
-            run_job(begun, RunFolder(path))
+            run_job(prepared, RunFolder(path))
             status = "finished"
         except Stopped:
             raise KeyboardInterrupt from None

@@ -12,16 +12,16 @@ from env.errors import InputError
 from env.judge.plans import FIELDS, Plans
 from reward import parse_reward
 from rlmemo.learning.config import make_config
-from rlmemo.learning.incumbent import load_played, played, save_played
+from rlmemo.learning.incumbent import load_incumbent, put_in_charge, save_incumbent
 from rlmemo.learning.pairs import (
     KtoExample,
     Pair,
     ScoredPlans,
+    kto_examples,
     pairs,
     propose,
     read_pairs,
     score,
-    verdicts,
     write_pairs,
 )
 from rlmemo.learning.preference_rounds import rounds_of
@@ -145,8 +145,8 @@ def test_weighted_pairs_have_the_sign_of_the_expected_reward() -> None:
     assert preferred("extremes") < 0.1
 
 
-def test_verdicts_are_judged_against_their_state(scored: list[ScoredPlans]) -> None:
-    made = verdicts(scored, ["a", "b"], margin=0.02, limit=200, seed=0)
+def test_kto_examples_are_judged_against_their_state(scored: list[ScoredPlans]) -> None:
+    made = kto_examples(scored, ["a", "b"], margin=0.02, limit=200, seed=0)
     assert {v.good for v in made} == {True, False}
     for v in made:
         s = scored[v.row]
@@ -156,7 +156,7 @@ def test_verdicts_are_judged_against_their_state(scored: list[ScoredPlans]) -> N
 
 def test_pairs_come_back_from_the_disk(tmp_path: Path, scored: list[ScoredPlans]) -> None:
     two = pairs(scored, ["a", "b"], margin=0.02, limit=20, pairing="weighted", seed=0)
-    one = verdicts(scored, ["a", "b"], margin=0.02, limit=20, seed=0)
+    one = kto_examples(scored, ["a", "b"], margin=0.02, limit=20, seed=0)
     write_pairs(tmp_path / "pairs.jsonl", two)
     write_pairs(tmp_path / "plans.jsonl", one)
     assert read_pairs(tmp_path / "pairs.jsonl", Pair) == two
@@ -170,7 +170,7 @@ def test_pairs_come_back_from_the_disk(tmp_path: Path, scored: list[ScoredPlans]
 def in_charge() -> TrainingData:
     """The small ground with a threshold planner on counts in charge of the training part."""
     ground, policy = small_ground(), CountingPolicy("markov1")
-    found, _ = played(ground, lambda user, index: policy.rank(ground.timelines[user], index), REWARD)
+    found, _ = put_in_charge(ground, lambda user, index: policy.rank(ground.timelines[user], index), REWARD)
     return found
 
 
@@ -235,14 +235,14 @@ def test_plans_next_to_the_one_in_charge_are_proposed() -> None:
 def test_the_plans_in_charge_come_back_from_the_disk(tmp_path: Path) -> None:
     ground = in_charge()
     assert ground.plans is not None
-    save_played(ground, tmp_path / "world.npz")
-    again = load_played(small_ground(), tmp_path / "world.npz").plans
+    save_incumbent(ground, tmp_path / "world.npz")
+    again = load_incumbent(small_ground(), tmp_path / "world.npz").plans
     assert again is not None
     for a, b in zip(ground.plans, again, strict=True):
         assert np.array_equal(a.target, b.target)
     (tmp_path / "world.npz").write_bytes(b"PK half a file")
     with pytest.raises(InputError, match="is damaged"):
-        load_played(small_ground(), tmp_path / "world.npz")
+        load_incumbent(small_ground(), tmp_path / "world.npz")
 
 
 def test_rounds_share_out_states_and_pairs() -> None:

@@ -19,7 +19,7 @@ from env.slate.slate import SLATE_SIZE
 from reward import parse_reward
 from rlmemo.learning.baselines import Baseline, fit_baselines
 from rlmemo.learning.config import PLAN_BASELINES, make_config
-from rlmemo.learning.incumbent import played
+from rlmemo.learning.incumbent import put_in_charge
 from rlmemo.learning.pairs import propose
 from rlmemo.learning.preference_rounds import propose_plans
 from rlmemo.learning.training_data import TrainingData, memory_at, part_states, prompts
@@ -119,7 +119,7 @@ def test_a_baseline_plans_what_it_would_plan_in_charge(baselines: dict[str, Base
     """In the world that its own plans have left, its plans are those that made that world; except where the
     judge's planner asks again for what its own first pick has just evicted, which was warm."""
     ground, one = small_ground(), baselines[name]
-    own, found = played(ground, lambda user, index: one.rankings[user][index], REWARD)
+    own, found = put_in_charge(ground, lambda user, index: one.rankings[user][index], REWARD)
     assert found["theta"] == one.theta
     assert own.plans is not None
     planned = evicted = 0

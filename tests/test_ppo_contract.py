@@ -15,10 +15,10 @@ import pytest
 from reward import parse_reward
 from rlmemo.learning.config import TrainConfig, make_config
 from rlmemo.learning.rollout import Field
-from rlmemo.learning.training import Interrupt, Stopped
+from rlmemo.learning.training import Interrupt, Lesson, Stopped
 from rlmemo.model import slots
 from rlmemo.runs.folder import RunFolder
-from tests.training_ground import base_of, small_ground
+from tests.training_ground import base_of, lesson_of, small_ground
 
 SMALL = {
     "ppo_lanes": 4, "ppo_steps": 16, "ppo_episode": 12, "ppo_batch": 16, "ppo_epochs": 2, "ppo_rollouts": 3,
@@ -68,7 +68,7 @@ def trainer_of(tmp_path: Path, settings: TrainConfig, judge: Callable[[Any], flo
     folder.path.mkdir(exist_ok=True)
     model, tokenizer = base_of(tmp_path / "base")
     tokenizer.padding_side = "left"
-    args = ppo_arguments(settings, folder)
+    args = ppo_arguments(Lesson(settings, folder, "ppo"))
     adapted = trainable(model, fresh_adapter(tmp_path / "base"))
     made = EpisodeTrainer(settings, field(), judge, adapted, tokenizer, args)
     made.create_model_card = lambda *_, **__: None
@@ -88,9 +88,9 @@ def run(
     def watch(done: int, total: int, values: dict[str, float]) -> None:
         interrupt.asked = done == stop
 
-    model, found = run_ppo(
-        settings, folder, field(), judge, fresh_adapter(base), base_of(base), interrupt, watch
-    )
+    before = fresh_adapter(base)
+    lesson = lesson_of(settings, folder, "ppo", base, before, interrupt=interrupt, progress=watch)
+    model, found = run_ppo(lesson, field(), judge)
     return save_adapter(model, path / "ppo", "embedded"), model, found
 
 

@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from env.errors import InputError
-from rlmemo.learning.config import METHODS, TrainConfig, make_config, read_yaml, settings
+from rlmemo.learning.config import TrainConfig, make_config, read_yaml, settings
 from rlmemo.runs.atomic import sha256
+from rlmemo.runs.stages import METHODS
 from rlmemo.train import parser, read_command_line
 from tests.tiny_base import write_tiny_base
 

@@ -17,18 +17,8 @@ from typing import Any
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import PROMPTED, Loading
+from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
 
-METHODS = {
-    "sft": "supervised fine-tuning on what was opened next, and when",
-    "dpo": "sft, then direct preference optimisation on plans scored by replay",
-    "kto": "sft, then Kahneman-Tversky optimisation on single scored plans",
-    "ppo": "sft, then proximal policy optimisation over episodes of the replayed world",
-    "dpo-ppo": "sft, dpo, then ppo",
-    "grpo": "sft, then group-relative policy optimisation on several scored plans per state",
-    "rloo": "sft, then REINFORCE, each plan against the others of its state",
-}
-ONLINE = ("ppo", "grpo", "rloo")
-"""Stages in which the policy learns from what it says while it learns."""
 CRITICS = ("hindsight", "state")
 QUANTIZE = ("none", "4bit")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -72,12 +62,6 @@ PLAN_BASELINES = ("mfu", "mru", "markov1", "backoff3", "omnibox", "gbdt")
 
 def _setting(default: Any, text: str, group: str, choices: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"help": text, "group": group, "choices": choices})
-
-
-STAGE_NAMES = {
-    "base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "ppo": "PPO", "grpo": "GRPO",
-    "rloo": "RLOO", "users": "an adapter per user",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -282,12 +266,12 @@ class TrainConfig:
     @property
     def shared_stages(self) -> tuple[str, ...]:
         """The stages in which one model learns from everybody, in order."""
-        return ("sft", *(() if self.method == "sft" else self.method.split("-")))
+        return stages_of(self.method)
 
     @property
     def preference(self) -> str | None:
         """The stage that learns from preferences by replay, if there is one: dpo or kto."""
-        return next((s for s in self.shared_stages if s in ("dpo", "kto")), None)
+        return next((s for s in self.shared_stages if STAGES[s].kind == "preference"), None)
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -30,11 +30,10 @@ from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.grammar import pickable, plan_log_probs
 from rlmemo.learning.nothing import SAME, NoSignal, no_signal
 from rlmemo.learning.rollout import AHEAD, Field, Rollout
-from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.learning.value import Critic, advantages, discounts, explained_variance
 from rlmemo.model import slots
 from rlmemo.model.ask import SampledPlans, sample_plans
-from rlmemo.runs.folder import RunFolder
 
 STATE, TENSORS = "ppo.json", "ppo.safetensors"
 KL_STEP, KL_LEAST, KL_MOST = 1.5, 1e-4, 10.0
@@ -338,10 +337,11 @@ def check_trl() -> None:
             )
 
 
-def ppo_arguments(config: TrainConfig, folder: RunFolder) -> Any:
+def ppo_arguments(lesson: Lesson) -> Any:
     """TRL's settings for `EpisodeTrainer`."""
+    config = lesson.config
     decisions = config.ppo_lanes * config.ppo_steps
-    given = arguments(config, folder, "ppo", states=decisions * config.ppo_rollouts, seed=config.seed)
+    given = arguments(lesson, decisions * config.ppo_rollouts)
     del given["max_length"], given["num_train_epochs"]
     per_rollout = decisions // config.ppo_batch * config.ppo_epochs
     return GRPOConfig(
@@ -362,25 +362,16 @@ def ppo_arguments(config: TrainConfig, folder: RunFolder) -> Any:
     )
 
 
-def run_ppo(
-    config: TrainConfig,
-    folder: RunFolder,
-    field: Field,
-    judge: Judge,
-    adapter: Path,
-    base: tuple[Any, Any],
-    interrupt: Interrupt,
-    progress: Progress,
-) -> tuple[Any, dict[str, Any]]:
+def run_ppo(lesson: Lesson, field: Field, judge: Judge) -> tuple[Any, dict[str, Any]]:
     """Train the saved adapter on episodes of the training part; (peft model, what was found)."""
     from rlmemo.learning.adapters import trainable
 
     hush_libraries()
-    model, tokenizer = base
+    config, (model, tokenizer) = lesson.config, lesson.base()
     tokenizer.padding_side = "left"
-    args = ppo_arguments(config, folder)
-    trainer = EpisodeTrainer(config, field, judge, trainable(model, adapter), tokenizer, args)
-    found = train(trainer, folder, "ppo", interrupt, progress)
+    args = ppo_arguments(lesson)
+    trainer = EpisodeTrainer(config, field, judge, trainable(model, lesson.saved), tokenizer, args)
+    found = train(trainer, lesson)
     trainer.take_best()
     assert trainer.best is not None
     value, rollout, _ = trainer.best
