@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 
 from env.errors import InputError, run_main
 from env.private import private_files
-from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings, yaml_lines
+from rlmemo.learning.config import (
+    TrainConfig,
+    check_method,
+    make_config,
+    of_run,
+    read_yaml,
+    settings,
+    yaml_lines,
+)
 from rlmemo.options import Parser
 from rlmemo.runs.folder import RunFolder, new_folder, old_folder
 
@@ -99,7 +107,7 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
                 "start a new run with another --out"
             )
         source = path / "config.yaml"
-        return make_config(read_yaml(source), str(source)), path, True
+        return of_run(read_yaml(source), str(source)), path, True
     values = read_yaml(Path(file)) if file else {}
     if file:
         make_config(values, str(file), yaml_lines(Path(file)))

@@ -133,13 +133,13 @@ def test_sampled_and_trained_log_probabilities_are_the_same(tmp_path: Path) -> N
 def test_the_critic_is_trained_saved_and_restored(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from rlmemo.learning.ppo import TENSORS
+    from rlmemo.learning.ppo import CRITIC_LR, TENSORS
 
     settings = config(checkpoint_steps=4, ppo_rollouts=1)
     made = trainer_of(tmp_path, settings)
     made.create_optimizer()
     rates = {id(p): g["lr"] for g in made.optimizer.param_groups for p in g["params"]}
-    assert {rates[id(p)] for p in made.critic.parameters()} == {settings.ppo_critic_lr}
+    assert {rates[id(p)] for p in made.critic.parameters()} == {CRITIC_LR}
     assert {rates[id(p)] for p in made.model.parameters() if p.requires_grad} == {settings.ppo_lr}
     made.optimizer = None
     fitted: list[Any] = []
@@ -268,11 +268,12 @@ def test_it_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_it_learns_what_pays(tmp_path: Path) -> None:
+def test_it_learns_what_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model on two people: the plans that it samples are worth more after a few rollouts."""
+    monkeypatch.setattr("rlmemo.learning.ppo.KL_WEIGHT", 1e-4)
     settings = config(
-        ppo_lanes=8, ppo_steps=32, ppo_batch=64, ppo_rollouts=10, ppo_lr=1e-2, ppo_entropy=0.0, lora_rank=8,
-        ppo_kl_weight=1e-4, ppo_kl=50.0,
+        ppo_lanes=8, ppo_steps=32, ppo_batch=64, ppo_rollouts=10, ppo_lr=1e-2, lora_rank=8,
+        ppo_kl=50.0,
     )  # fmt: skip
     rising = iter(range(100))  # never a reason to stop
     run(tmp_path / "run", tmp_path / "base", settings, judge=lambda _: float(next(rising)))

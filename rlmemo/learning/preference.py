@@ -40,14 +40,12 @@ def run_dpo(lesson: Lesson, prompts: np.ndarray, rows: list[Pair]) -> tuple[Any,
     hush_libraries()
     config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
     reads = reading_of(model)
-    losses = config.dpo_loss.split("+") + (["sft"] if config.dpo_sft else [])
     arguments_ = DPOConfig(
         **arguments(lesson, len(rows))
         | reads.arguments(config.dpo_batch)
         | adapters.arguments(kind_of(adapter)),
         beta=config.dpo_beta,
-        loss_type=losses,
-        loss_weights=[1.0] * (len(losses) - 1) + [config.dpo_sft] if config.dpo_sft else None,
+        loss_type=config.dpo_loss.split("+"),
     )
     held_to = adapters.reference(model, adapter)
     trainer = DPOTrainer(

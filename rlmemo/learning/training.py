@@ -143,11 +143,12 @@ def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
     if config.report_to == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage)
     batch = getattr(config, f"{options}_batch")
-    steps = max(1, round(-(-states // batch) * getattr(config, f"{options}_epochs")))
+    epochs = getattr(config, f"{options}_epochs", 1.0)
+    steps = max(1, round(-(-states // batch) * epochs))
     return {
         "output_dir": str(folder.checkpoints(stage)),
         "per_device_train_batch_size": batch,
-        "num_train_epochs": getattr(config, f"{options}_epochs"),
+        "num_train_epochs": epochs,
         "learning_rate": getattr(config, f"{options}_lr"),
         "warmup_steps": steps // 20,
         "weight_decay": 0.0,
