@@ -25,7 +25,7 @@ from rlmemo.learning.pairs import (
     write_pairs,
 )
 from rlmemo.learning.preference_rounds import rounds_of
-from rlmemo.learning.training_data import States, TrainingData, memory_at, part_states, prompts, training_part
+from rlmemo.learning.training_data import States, TrainingData, memory_at, part_states, training_part
 from rlmemo.policies.counting import CountingPolicy
 from tests.reference.world import replay
 from tests.training_ground import RandomSampler, small_ground
@@ -35,15 +35,14 @@ REWARD = parse_reward("net_seconds")
 
 def proposed(states: States, samples: int = 3) -> list[dict[Any, str]]:
     ground = small_ground()
-    made = prompts(ground, states)
     plans: list[dict[Any, str]] = [{} for _ in range(len(states))]
     for user, rows in states.by_user():
         slates, index = ground.slates[user], states.index[rows]
         warm, _ = memory_at(ground, user)
         first = np.random.default_rng(1).normal(size=(len(rows), slates.candidates.shape[1] + 1))
         found = propose(
-            first, slates.candidates[index], warm[index], made[rows], RandomSampler(2),
-            picks=3, samples=samples, temperature=1.0,
+            first, slates.candidates[index], warm[index], RandomSampler(2),
+            picks=3, samples=samples,
         )  # fmt: skip
         for row, plan in zip(rows, found, strict=True):
             plans[row] = plan
@@ -219,8 +218,8 @@ def test_scores_are_taken_in_the_world_of_who_is_in_charge(states: States) -> No
 def test_plans_next_to_the_one_in_charge_are_proposed() -> None:
     first = np.log(np.array([[0.3, 0.25, 0.2, 0.1, 0.05, 0.1]]))
     (made,) = propose(
-        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), np.zeros((1, 1)), lambda *_: [()],
-        picks=3, samples=0, temperature=1.0, charge=[[0, 2]],
+        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), lambda *_: [()],
+        picks=3, samples=0, charge=[[0, 2]],
     )  # fmt: skip
     by_origin: dict[str, list[Any]] = {}
     for plan, origin in made.items():

@@ -85,7 +85,7 @@ def test_propensities_are_those_of_the_truncated_distribution(tmp_path: Path) ->
     def drawn(top_p: float, temperature: float = 1.0, n: int = n) -> Any:
         asked = np.repeat(one, n, axis=0)
         rng = np.random.default_rng(1)
-        return sample_plans(model, asked, valid[:n], 2, temperature, rng, batch=500, top_p=top_p)
+        return sample_plans(model, asked, valid[:n], 2, temperature, rng, top_p=top_p)
 
     said, free = drawn(0.6), drawn(1.0)
     often: dict[Any, int] = {}
@@ -184,8 +184,8 @@ def test_too_little_to_learn_from_is_said() -> None:
 def test_baselines_plans_bear_their_names() -> None:
     first = np.log(np.array([[0.3, 0.25, 0.2, 0.1, 0.05, 0.1]]))
     (made,) = propose(
-        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), np.zeros((1, 1)), lambda *_: [()],
-        picks=3, samples=0, temperature=1.0,
+        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), lambda *_: [()],
+        picks=3, samples=0,
         baselines={"mfu": [[0]], "gbdt": [[3, 2, 4]], "mru": [[2, 3]], "omnibox": [[]]},
     )  # fmt: skip
     assert made[((0, 0),)] == "top", "who says it first is named"

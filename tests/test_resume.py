@@ -66,8 +66,8 @@ def preferences() -> tuple[np.ndarray, list[Pair], list[KtoExample]]:
         size = slates.candidates.shape[1]
         first = np.tile(np.linspace(0.0, -5.0, size + 1), (len(rows), 1))
         found = propose(
-            first, slates.candidates[index], warm[index], made[rows], RandomSampler(),
-            picks=3, samples=3, temperature=1.0,
+            first, slates.candidates[index], warm[index], RandomSampler(),
+            picks=3, samples=3,
         )  # fmt: skip
         for row, plan in zip(rows, found, strict=True):
             plans[row] = plan

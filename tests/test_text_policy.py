@@ -142,7 +142,7 @@ def check_propensity(model: Any, temperature: float) -> None:
     how, asked = model.reading, prompts(model, np.arange(20, 44))
     rng = np.random.default_rng(0)
     valid = rng.random((len(asked), SLATE_SIZE)) < 0.7
-    said = sample_plans(model, asked, valid, 3, temperature, rng, batch=7)
+    said = sample_plans(model, asked, valid, 3, temperature, rng)
     assert (said.place[:, 1] >= 0).any()
     for d, row in enumerate(asked):
         prompt = row[row >= 0].tolist()

@@ -52,11 +52,11 @@ class RandomSampler:
     def __init__(self, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
 
-    def __call__(self, prompts: np.ndarray, valid: np.ndarray, temperature: float) -> list[Picks]:
+    def __call__(self, valid: np.ndarray, greedy: bool) -> list[Picks]:
         made: list[Picks] = []
         for row in valid:
             places = np.flatnonzero(row)
-            if temperature == 0:
+            if greedy:
                 made.append(tuple((int(p), 0) for p in places[:1]))
                 continue
             chosen = self.rng.permutation(places)[: self.rng.integers(0, 3)]

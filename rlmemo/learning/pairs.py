@@ -105,20 +105,18 @@ def plan_odds(first: np.ndarray, valid: np.ndarray, plans: Sequence[Picks]) -> n
     )
 
 
-Sampler = Callable[[np.ndarray, np.ndarray, float], list[Picks]]
-"""(prompts [D, L], valid bool [D, size], temperature; 0 is greedy) -> a plan per state."""
+Sampler = Callable[[np.ndarray, bool], list[Picks]]
+"""(valid bool [D, size], whether to take the likeliest) -> a plan per state."""
 
 
 def propose(
     first: np.ndarray,
     candidates: np.ndarray,
     warm: np.ndarray,
-    prompts: np.ndarray,
     sample: Sampler,
     *,
     picks: int,
     samples: int,
-    temperature: float,
     charge: Sequence[Sequence[int]] | None = None,
     baselines: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> list[dict[Picks, str]]:
@@ -141,9 +139,9 @@ def propose(
         for row, plan in zip(plans, made, strict=True):
             row.setdefault(tuple(sorted(plan)), origin)
 
-    add(sample(prompts, valid, 0.0), "greedy")
+    add(sample(valid, True), "greedy")
     for _ in range(samples):
-        add(sample(prompts, valid, temperature), "sampled")
+        add(sample(valid, False), "sampled")
     scores = np.where(valid, first[:, :-1], -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")
     counts = valid.sum(1)

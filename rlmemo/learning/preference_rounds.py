@@ -27,6 +27,7 @@ from rlmemo.learning.pairs import (
     KtoExample,
     Pair,
     Picks,
+    Sampler,
     ScoredPlans,
     kto_examples,
     pairs,
@@ -213,12 +214,16 @@ def propose_plans(
     so are those of the baselines."""
     rng = np.random.default_rng([config.seed, 3])
 
-    def sample(asked: np.ndarray, valid: np.ndarray, temperature: float) -> list[Picks]:
-        said = sample_plans(model, asked, valid, config.picks, temperature, rng, top_p=config.plan_top_p)
-        return [
-            tuple((int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0)
-            for places, delays in zip(said.place, said.delay, strict=True)
-        ]
+    def sampler(asked: np.ndarray) -> Sampler:
+        def sample(valid: np.ndarray, greedy: bool) -> list[Picks]:
+            hot = 0.0 if greedy else config.temperature
+            said = sample_plans(model, asked, valid, config.picks, hot, rng, top_p=config.plan_top_p)
+            return [
+                tuple((int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0)
+                for places, delays in zip(said.place, said.delay, strict=True)
+            ]
+
+        return sample
 
     made: list[dict[Picks, str]] = [{} for _ in range(len(states))]
     asked = prompts(data, states)
@@ -236,8 +241,8 @@ def propose_plans(
             first = plan_logprobs(model, asked[part])
             valid = (candidates >= 0) & (warm[index] == 0)
             found = propose(
-                first, candidates, warm[index], asked[part], sample,
-                picks=config.picks, samples=config.plan_samples, temperature=config.temperature,
+                first, candidates, warm[index], sampler(asked[part]),
+                picks=config.picks, samples=config.plan_samples,
                 charge=None if now is None else _places(candidates, now),
                 baselines={
                     name: _places(candidates, targets[begun : begun + len(part)])
