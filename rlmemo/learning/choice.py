@@ -27,6 +27,9 @@ from rlmemo.learning.nothing import NO_SIGNAL, SAME
 from rlmemo.learning.report import training_page
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import TrainingData
+from rlmemo.model.hub import is_slots
+from rlmemo.model.load import load_adapted, load_model, with_scorer
+from rlmemo.model.switching import Shelf, Shelved, switching
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import (
     THRESHOLDS,
@@ -78,10 +81,6 @@ def judge(run: Run) -> None:
 
 def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, LanguagePolicy]:
     """Language policies by stage: the base model as it came, then after each stage."""
-    from rlmemo.model.hub import is_slots
-    from rlmemo.model.load import load_adapted
-    from rlmemo.model.switching import Shelf, Shelved
-    from rlmemo.policies.language import LanguagePolicy
 
     def load(stage: str) -> Any:
         adapter = None if stage == "base" else folder.path / stage
@@ -95,12 +94,8 @@ def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Language
         shelf = Shelf(load)
         found = {stage: LanguagePolicy(Shelved(shelf, stage), stage) for stage in stages}
     if config.adapter_per_user:
-        from rlmemo.model.load import load_model, with_scorer
-        from rlmemo.model.switching import switching
-        from rlmemo.policies.per_user import per_user
-
-        switch = switching(with_scorer(load_model(config.model, config.loading)[0], folder.path), folder.path)
-        found["users"] = per_user(LanguagePolicy(switch.model, "users"), switch)
+        base = with_scorer(load_model(config.model, config.loading)[0], folder.path)
+        found["users"] = LanguagePolicy(switching(base, folder.path), "users")
     return found
 
 
