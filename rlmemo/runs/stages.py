@@ -15,10 +15,10 @@ Kind = Literal["supervised", "preference", "online", "per user"]
 class Stage:
     """A stage.
 
-    title: for people; what: it is, in one line; short: the same in a few words, for a choice in a list.
-    kind: supervised, preference (plans scored by replay), online (what the model says while it learns) or per
-    user. options: how its settings begin. counts: what of `state.json` says how much it learned from; of: what
-    these are. curves: (what is logged, its name) that are drawn.
+    title: for people. what: it is, in one line; short: in a few words, for a choice in a list. kind:
+    supervised, preference (plans scored by replay), online (what the model says while it learns) or per user.
+    options: how its settings begin. counts: what of `state.json` says how much it learned from; of: what they
+    are. curves: (what is logged, its name) that are drawn.
     """
 
     title: str
