@@ -348,7 +348,7 @@ def _write(about: About, made: Decision) -> int:
         about.store, identity, source=about.source, tz=timeline.tz, synthetic=about.synthetic,
         part=options.part, steps=steps, teaches=teaches, shown=made.shown,
         since=float(timeline.t[made.case.start - 1]),
-        stills=None if made.shown is None and not options.still else options.still,
+        stills=None if made.shown is None and not options.still else options.still, world=about.world,
     )  # fmt: skip
     return int(new)
 
@@ -361,6 +361,8 @@ def _key(about: About, user: str, i: int, t: float) -> str:
     for name in ("budget", "picks", "ttl_s"):  # left out where usual: keys are what they were before
         if getattr(about.world, name) != getattr(usual, name):
             said.append(f"{name} {getattr(about.world, name):g}")
+    if about.world.reward != usual.reward:
+        said.append(f"reward {about.world.reward}")
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 

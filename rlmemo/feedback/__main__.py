@@ -107,7 +107,7 @@ def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
 def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData, Found]:
     """The ground that the ratings are about, and the ratings in it (those of the training part, unless
     `all_parts`); what is left out is said."""
-    from env.judge.cost import WorldConfig, cost_model
+    from env.judge.world_options import WorldOptions
     from env.sources import load_timelines
     from env.splits import chrono
     from rlmemo.approval.placed_ratings import place_ratings
@@ -116,7 +116,8 @@ def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData,
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
-    ground = TrainingData.prepare(timelines, split, cost_model("desktop"), WorldConfig())
+    usual = WorldOptions()  # nothing is judged: what is read are timelines and slates
+    ground = TrainingData.prepare(timelines, split, usual.cost_model(), usual.rules())
     found = place_ratings(rated, timelines, weight=weight, learn_on=None if all_parts else split)
     for why, n in sorted(found.left_out.items()):
         print(f"left out: {n} {why}", file=sys.stderr)
@@ -207,14 +208,27 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
     import numpy as np
 
     from rlmemo.feedback.offpolicy import observed
-    from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
+    from rlmemo.feedback.other_policy import evaluate_policy, sessions_of, worlds_of
     from rlmemo.policies.registry import is_run, setup
 
     ground, found = _placed(args, all_parts=True)
-    used = setup(args.policy, world_given(args))
+    shown_in = worlds_of(found.placed)
+    given = world_given(args)
+    if len(shown_in) == 1 and not is_run(args.policy):
+        given = {**asdict(shown_in[0]), **given}  # a policy without a world of its own
+    used = setup(args.policy, given)
+    others = [x for x in shown_in if x != used.world]
+    if others:
+        print(
+            f"note: it plans here for {used.world.in_words()}; what was rated was shown for "
+            f"{'; and for '.join(x.in_words() for x in others)}",
+            file=sys.stderr,
+        )
     if not is_run(args.policy):
         used.policy.fit(ground.timelines, ground.split, seed=args.seed)
     made = evaluate_policy(
@@ -242,9 +256,10 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if s.warning:
         print(f"warning: {s.warning}")
     return {
-        "policy": args.policy, "logged": logged.as_json(), "ips": made.ips.as_json(),
-        "snips": made.snips.as_json(), "dr": made.dr.as_json(), "effective": s.effective, "ratings": s.n,
-        "overlap": s.overlap, "mean_weight": s.mean_weight, "warning": s.warning,
+        "policy": args.policy, "world": asdict(used.world), "logged": logged.as_json(),
+        "ips": made.ips.as_json(), "snips": made.snips.as_json(), "dr": made.dr.as_json(),
+        "effective": s.effective, "ratings": s.n, "overlap": s.overlap, "mean_weight": s.mean_weight,
+        "warning": s.warning,
     }  # fmt: skip
 
 
