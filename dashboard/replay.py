@@ -154,11 +154,14 @@ def _tiles(saved: Saved) -> None:
 
 
 def _said(timeline: Timeline, saved: Saved, whose: str) -> None:
-    """Whose plans, over which days, and what was known when."""
-    days = f"{moment(float(saved.t[0]), timeline.tz)} to {moment(float(saved.t[-1]), timeline.tz)}"
-    text = (
-        f"{whose} From {days}; each plan was made knowing nothing that came after its event. "
-        f"Planned and judged for {saved.world.in_words()}; how long opening takes is a model, not a "
-        "measurement of this machine."
-    )
+    text = f"{whose} {caption(timeline, saved)}"
     html(f'<div class="quiet" data-testid="whose" style="margin-top:.5rem">{e(text, 600)}</div>')
+
+
+def caption(timeline: Timeline, saved: Saved) -> str:
+    """Over which days, what was known when, and in which world."""
+    days = f"{moment(float(saved.t[0]), timeline.tz)} to {moment(float(saved.t[-1]), timeline.tz)}"
+    return (
+        f"From {days}; each plan was made knowing nothing that came after its event. Planned and judged for "
+        f"{saved.world.in_words()}; how long opening takes is a model, not a measurement of this machine."
+    )

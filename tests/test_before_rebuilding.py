@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 import tarfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -30,16 +28,18 @@ from env.timeline import Timeline
 from rlmemo.approval.placed_ratings import read_ratings
 from rlmemo.evaluation.evaluate import Setting, evaluate
 from rlmemo.evaluation.last_week import would_have_saved
+from rlmemo.feedback.__main__ import main as feedback
 from rlmemo.policies.planners import Approved, Threshold
 from rlmemo.policies.registry import make_policy, setup
 from rlmemo.policies.run import load_run
+from rlmemo.predict import main as predict
 from rlmemo.runs.learned_days import learned_until
 from rlmemo.store import forgetting, ratings
 from rlmemo.store.database import open_store
 from rlmemo.store.schema import MIGRATIONS
 from rlmemo.store.waiting import desk
+from rlmemo.train import main as train
 
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 FIXTURE = Path(__file__).parent / "fixtures" / "before_rebuilding.tar.xz"
 RUNS = ("run-dpo", "run-liked", "run-each")
 PREDICTIONS, RATINGS, OPENS = 92, 80, 320
@@ -117,7 +117,7 @@ def test_the_database_opens_and_keeps_everything(old: Path) -> None:
         assert all(p.outcome is not None for p in store.predictions())
         read = read_ratings(store)
         assert (len(read), {r.world for r in read}) == (RATINGS, {None})
-        assert [r.method for r in store.runs()] == ["dpo", "kto", "sft", "kto"]
+        assert [r.method for r in store.runs()] == ["kto", "sft", "kto", "dpo"]
     assert rows_of("old.db") == before
     assert {x.user: len(x) for x in load_timelines("old.db").timelines} == {x.user: len(x) for x in opens()}
 
@@ -155,35 +155,26 @@ def test_the_last_week_is_replayed(old: Path, name: str) -> None:
     assert seen(timeline, saved, until).startswith("This run learned from")
 
 
-@pytest.mark.slow
-def test_predict_and_evaluate_with_an_old_run(old: Path, cli: Cli) -> None:
-    done = cli(
-        "rlmemo.predict", "--timelines", "old.db", "--db", "old.db", "--policy", "run-dpo", "--n", "10"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "10 new predictions of run-dpo" in done.stdout
+def test_predict_and_evaluate_with_an_old_run(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict(["--timelines", "old.db", "--db", "old.db", "--policy", "run-dpo", "--n=10"])
+    assert "10 new predictions of run-dpo" in capsys.readouterr().out
     with open_store("old.db") as store:
         worlds = store.rows("SELECT world FROM moments WHERE world IS NOT NULL")
     assert [json.loads(row["world"])["budget"] for row in worlds] == [4.0] * 10
     for name in ("run-liked", "run-each"):
-        done = cli("rlmemo.feedback", "evaluate", "--db", "old.db", "--policy", name, "--json", "e.json")
-        assert done.returncode == 0, done.stderr
-        assert "it plans here for memory for 4 typical targets" in done.stderr
+        feedback(["evaluate", "--db", "old.db", "--policy", name, "--json", "e.json"])
+        assert "it plans here for memory for 4 typical targets" in capsys.readouterr().err
         made = json.loads((old / "e.json").read_text())
         assert made["ratings"] == RATINGS
         assert 0.0 <= made["snips"]["value"] <= 1.0
 
 
 @pytest.mark.slow
-def test_train_goes_on_from_an_old_run(old: Path, cli: Cli) -> None:
-    done = cli("rlmemo.train", "--out", "run-dpo", "--resume", timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "run-dpo is finished" in done.stdout + done.stderr
-    done = cli(
-        "rlmemo.train", "--timelines", "old.db", "--init-adapter", "run-dpo", "--out", "next",
-        "--method", "kto", "--plan-states", "16", "--kto-plans", "32", "--lora-rank", "1", "--policies",
-        "none", timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_train_goes_on_from_an_old_run(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["--out", "run-dpo", "--resume"]) == 0
+    assert "run-dpo is finished" in "".join(capsys.readouterr())
+    line = ["--timelines", "old.db", "--init-adapter", "run-dpo", "--out", "next", "--method", "kto"]
+    small = ["--plan-states", "16", "--kto-plans", "32", "--lora-rank", "1", "--policies", ""]
+    assert train([*line, *small]) == 0
     assert load_run("next").world == WorldOptions(budget=4.0)
     assert json.loads((old / "next" / "state.json").read_text())["sft"]["steps"] == 0

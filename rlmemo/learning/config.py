@@ -114,9 +114,7 @@ class TrainConfig:
         "lora", "; ".join(f"{k}: {v}" for k, v in PEFT_KINDS.items()), "learning", tuple(PEFT_KINDS)
     )
     init_adapter: str | None = _setting(
-        None,
-        "run folder to go on from: its adapter takes the place of SFT; its world is the default",
-        "learning",
+        None, "run folder to go on from: its adapter takes the place of SFT", "learning"
     )
     lora_rank: int = _setting(16, "rank of the adapter (adalora: on average, in the end)", "learning")
     lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning")
