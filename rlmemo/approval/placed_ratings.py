@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from env.judge.world_options import WorldOptions
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.errors import InputError
@@ -229,3 +230,8 @@ def place_ratings(
         delay = np.array([d for _, d in r.plan], np.float64)
         found.placed.append(Placed(r, user, i, target, delay, float(w)))
     return found
+
+
+def worlds_of(placed: Sequence[Placed]) -> list[WorldOptions]:
+    """The worlds in which the rated plans were made, each once, in the order of their first rating."""
+    return list(dict.fromkeys(WorldOptions.of(p.rated.world or {}) for p in placed))

@@ -105,20 +105,22 @@ def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
 
 
 def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData, Found]:
-    """The ground that the ratings are about, and the ratings in it (those of the training part, unless
-    `all_parts`); what is left out is said."""
+    """The ground that the ratings are about, in the world that all was shown in (the usual one where there are
+    several), and the ratings in it (those of the training part, unless `all_parts`); what is left out is
+    said."""
     from env.judge.world_options import WorldOptions
     from env.sources import load_timelines
     from env.splits import chrono
-    from rlmemo.approval.placed_ratings import place_ratings
+    from rlmemo.approval.placed_ratings import place_ratings, worlds_of
     from rlmemo.learning.training_data import TrainingData
 
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
-    usual = WorldOptions()  # nothing is judged: what is read are timelines and slates
-    ground = TrainingData.prepare(timelines, split, usual.cost_model(), usual.rules())
     found = place_ratings(rated, timelines, weight=weight, learn_on=None if all_parts else split)
+    shown_in = worlds_of(found.placed)
+    world = shown_in[0] if len(shown_in) == 1 else WorldOptions()
+    ground = TrainingData.prepare(timelines, split, world.cost_model(), world.rules())
     for why, n in sorted(found.left_out.items()):
         print(f"left out: {n} {why}", file=sys.stderr)
     if not found.placed:
@@ -212,8 +214,9 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     import numpy as np
 
+    from rlmemo.approval.placed_ratings import worlds_of
     from rlmemo.feedback.offpolicy import observed
-    from rlmemo.feedback.other_policy import evaluate_policy, sessions_of, worlds_of
+    from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
     from rlmemo.policies.registry import is_run, setup
 
     ground, found = _placed(args, all_parts=True)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from env.judge.case import Case, cases
-from env.judge.world_options import WorldOptions
 from env.slate.slate import Slates
 from env.splits import Split, sessions
 from env.timeline import Timeline
@@ -182,11 +181,6 @@ def evaluate_policy(
         sampling=counts / counts.mean() if counts.any() else counts,
         cluster=sessions_of(placed, timelines),
     )
-
-
-def worlds_of(placed: Sequence[Placed]) -> list[WorldOptions]:
-    """The worlds in which the rated plans were made, each once, in the order of their first rating."""
-    return list(dict.fromkeys(WorldOptions.of(p.rated.world or {}) for p in placed))
 
 
 def sessions_of(placed: Sequence[Placed], timelines: Sequence[Timeline]) -> np.ndarray:
