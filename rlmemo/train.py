@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "data": "what is learned from",
     "learning": "how",
-    "world": "what a plan is worth (left out with --init-adapter: as in that run)",
+    "world": "what a plan is worth (after --init-adapter: as there)",
     "sft": "supervised fine-tuning",
     "plans": "plans that are scored by replay (dpo, kto)",
     "dpo": "direct preference optimisation",

@@ -105,8 +105,8 @@ def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
 
 
 def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData, Found]:
-    """The ground that the ratings are about, in the world that all was shown in (the usual one where there are
-    several), and the ratings in it (those of the training part, unless `all_parts`); what is left out is
+    """The ground that the ratings are about, in the world that all were shown in (the usual one where there
+    are several), and the ratings in it (those of the training part, unless `all_parts`); what is left out is
     said."""
     from env.judge.world_options import WorldOptions
     from env.sources import load_timelines
