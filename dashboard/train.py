@@ -94,7 +94,7 @@ def _form(where: Started) -> None:
         if st.form_submit_button("Start", type="primary", icon=":material/play_arrow:"):
             line = ["--timelines", "demo" if data == DEMO else str(where.db), "--method", str(method)]
             line += SIZES[size]
-            if room != ROOMS[0]:
+            if room != ROOMS[0] or before != ANEW:  # left out, it would be the memory of the run before
                 line += ["--budget", str(room)]
             if feedback:
                 line += ["--feedback", str(where.db)]

@@ -347,7 +347,7 @@ def _write(about: About, made: Decision) -> int:
     new = ToRate(
         about.source, timeline.tz, about.synthetic, options.part, steps, teaches, shown=made.shown,
         since=float(timeline.t[made.case.start - 1]),
-        stills=None if made.shown is None and not options.still else options.still,
+        stills=None if made.shown is None and not options.still else options.still, world=about.world,
     )  # fmt: skip
     return int(add_moment(about.store, identity, new))
 
@@ -360,6 +360,8 @@ def _key(about: About, user: str, i: int, t: float) -> str:
     for name in ("budget", "picks", "ttl_s"):  # left out where usual: keys are what they were before
         if getattr(about.world, name) != getattr(usual, name):
             said.append(f"{name} {getattr(about.world, name):g}")
+    if about.world.reward != usual.reward:
+        said.append(f"reward {about.world.reward}")
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
+from env.judge.world_options import WorldOptions
 from env.private import private_files
 from rlmemo.learning.config import (
     TrainConfig,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "data": "what is learned from",
     "learning": "how",
-    "world": "what a plan is worth",
+    "world": "what a plan is worth (after --init-adapter: as there)",
     "sft": "supervised fine-tuning",
     "plans": "plans that are scored by replay (dpo, kto)",
     "dpo": "direct preference optimisation",
@@ -111,9 +113,18 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
     values = read_yaml(Path(file)) if file else {}
     if file:
         make_config(values, str(file), yaml_lines(Path(file)))
-    config = make_config({**values, **given})
+    values = {**values, **given}
+    config = make_config({**world_before(values.get("init_adapter")), **values})
     stem = Path(config.timelines).name.split(".")[0] or "run"
     return config, new_folder(out, stem if config.method == "dpo" else f"{stem}-{config.method}"), False
+
+
+def world_before(run: str | None) -> dict[str, Any]:
+    """The world of the run that another goes on from, by setting: what is left out is as it was there. Empty
+    where there is no such run, which is said later (`rlmemo.learning.prepare.check_before`)."""
+    if run is None or not (Path(run) / "config.yaml").is_file():
+        return {}
+    return asdict(WorldOptions.of(read_yaml(Path(run) / "config.yaml")))
 
 
 @private_files()

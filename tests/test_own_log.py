@@ -16,7 +16,7 @@ from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.approval.placed_ratings import Placed, place_ratings, rating_weights, read_ratings
 from rlmemo.feedback import offpolicy
-from rlmemo.feedback.other_policy import evaluate_policy, shown_by
+from rlmemo.feedback.other_policy import evaluate_policy, sessions_of, shown_by
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.registry import setup
 from rlmemo.predict import Options, predict
@@ -81,7 +81,9 @@ def test_on_its_own_log_a_policy_gets_what_was_observed(
     assert still or all(x[0] for plans in shown.plans for x in plans), "the empty plan is not among them"
     made = evaluate_policy(used, placed, ground.timelines, ground.plain, ground.split, explore=EXPLORE)
     seen = offpolicy.observed(
-        np.array([p.rated.thumbs for p in placed], float), np.array([p.weight for p in placed])
+        np.array([p.rated.thumbs for p in placed], float),
+        np.array([p.weight for p in placed]),
+        sessions_of(placed, ground.timelines),
     )
     for one in (made.ips, made.snips, made.dr):
         assert one.value == pytest.approx(seen.value, abs=1e-9)

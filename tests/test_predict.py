@@ -159,7 +159,7 @@ def test_where_policies_disagree_a_rating_teaches_more(tmp_path: Path) -> None:
         open_store(tmp_path / "a.db") as store,
     ):
         mean = "SELECT AVG(teaches) FROM moments"
-        assert other._one(mean) > store._one(mean)
+        assert other.one(mean) > store.one(mean)
 
 
 def test_outcomes_by_hand() -> None:

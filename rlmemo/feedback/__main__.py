@@ -105,19 +105,22 @@ def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
 
 
 def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData, Found]:
-    """The data that the ratings are about, and the ratings in it (those of the training part, unless
-    `all_parts`); what is left out is said."""
-    from env.judge.cost import WorldConfig, cost_model
+    """The data that the ratings are about, in the world that all were shown in (the usual one where there
+    are several), and the ratings in it (those of the training part, unless `all_parts`); what is left out is
+    said."""
+    from env.judge.world_options import WorldOptions
     from env.sources import load_timelines
     from env.splits import chrono
-    from rlmemo.approval.placed_ratings import place_ratings
+    from rlmemo.approval.placed_ratings import place_ratings, worlds_of
     from rlmemo.learning.training_data import TrainingData
 
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
-    data = TrainingData.prepare(timelines, split, cost_model("desktop"), WorldConfig())
     found = place_ratings(rated, timelines, weight=weight, learn_on=None if all_parts else split)
+    shown_in = worlds_of(found.placed)
+    world = shown_in[0] if len(shown_in) == 1 else WorldOptions()
+    data = TrainingData.prepare(timelines, split, world.cost_model(), world.rules())
     for why, n in sorted(found.left_out.items()):
         print(f"left out: {n} {why}", file=sys.stderr)
     if not found.placed:
@@ -207,14 +210,28 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
     import numpy as np
 
+    from rlmemo.approval.placed_ratings import worlds_of
     from rlmemo.feedback.offpolicy import observed
     from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
     from rlmemo.policies.registry import is_run, setup
 
     data, found = _placed(args, all_parts=True)
-    used = setup(args.policy, world_given(args))
+    shown_in = worlds_of(found.placed)
+    given = world_given(args)
+    if len(shown_in) == 1 and not is_run(args.policy):
+        given = {**asdict(shown_in[0]), **given}  # a policy without a world of its own
+    used = setup(args.policy, given)
+    others = [x for x in shown_in if x != used.world]
+    if others:
+        print(
+            f"note: it plans here for {used.world.in_words()}; what was rated was shown for "
+            f"{'; and for '.join(x.in_words() for x in others)}",
+            file=sys.stderr,
+        )
     if not is_run(args.policy):
         used.policy.fit(data.timelines, data.split, seed=args.seed)
     made = evaluate_policy(
@@ -242,9 +259,10 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if s.warning:
         print(f"warning: {s.warning}")
     return {
-        "policy": args.policy, "logged": logged.as_json(), "ips": made.ips.as_json(),
-        "snips": made.snips.as_json(), "dr": made.dr.as_json(), "effective": s.effective, "ratings": s.n,
-        "overlap": s.overlap, "mean_weight": s.mean_weight, "warning": s.warning,
+        "policy": args.policy, "world": asdict(used.world), "logged": logged.as_json(),
+        "ips": made.ips.as_json(), "snips": made.snips.as_json(), "dr": made.dr.as_json(),
+        "effective": s.effective, "ratings": s.n, "overlap": s.overlap, "mean_weight": s.mean_weight,
+        "warning": s.warning,
     }  # fmt: skip
 
 

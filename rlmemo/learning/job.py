@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from env.judge.cost import TYPICAL_BUDGET, cost_model
+from env.judge.cost import cost_model
 from rlmemo.approval.approval import MODEL
 from rlmemo.learning import choice
 from rlmemo.learning.config import TrainConfig
@@ -217,17 +217,16 @@ def next_steps(config: TrainConfig, path: Path) -> list[tuple[str, str]]:
     run is noted in, or learned from; where there is none, the one that `predict` makes by itself."""
     database = database_of(config) or Path("rlmemo.db")
     on = ["--timelines", config.timelines, *(["--tz", config.tz] if config.tz else [])]
-    costs = ["--cost", config.costs] if config.costs != "desktop" else []
-    budget = [f"--budget={config.budget:g}"] if config.budget != TYPICAL_BUDGET else []
+    world = config.world.arguments()  # for the benchmark alone, which judges all policies in one world
     runs = ["--runs", str(path.parent)] if path.parent != Path("runs") else []
     steps = [
         (
-            ["rlmemo.predict", *on, "--policy", str(path), "--db", str(database), *costs],
+            ["rlmemo.predict", *on, "--policy", str(path), "--db", str(database)],
             "predictions to rate",
         ),
         (["dashboard", "--db", str(database), *runs], "see them and rate them"),
         (
-            ["rlmemo.benchmark", *on, "--policies", f"omnibox,oracle,{path}", *costs, *budget],
+            ["rlmemo.benchmark", *on, "--policies", f"omnibox,oracle,{path}", *world],
             "more policies, and more budgets",
         ),
     ]

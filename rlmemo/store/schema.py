@@ -204,4 +204,10 @@ def _fourth(db: Database) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, _fourth, reduce_targets]
+def _sixth(db: Database) -> None:
+    """The world that a prediction was planned and judged in, as `env.judge.world_options` names it; NULL for
+    all that was stored before, when it was the usual one."""
+    _statements(db, "ALTER TABLE moments ADD COLUMN world TEXT CHECK (world IS NULL OR json_valid(world))")
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, _fourth, reduce_targets, _sixth]
