@@ -30,10 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from env.errors import InputError
+from env.errors import InputError, run_main
 from env.judge.case import Case, cases
 from env.ranking import Ranking
-from rlmemo.errors import run_main
 from rlmemo.learning.config import METHODS, TrainConfig, make_config, settings
 from rlmemo.options import Parser
 

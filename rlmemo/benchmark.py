@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from env.errors import InputError, run_main
 from env.private import private_files
-from rlmemo.errors import InputError, run_main
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"

@@ -45,7 +45,7 @@ def run_job(start: Prepared, folder: RunFolder, *, judged: bool = True) -> None:
         )
     with display.stage("loading"):
         hush_libraries()
-        from rlmemo.model.load_text import reading_for
+        from rlmemo.model.load import reading_for
 
         _threads(folder)
         reads = reading_for(config.model, config.loading)

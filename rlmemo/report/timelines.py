@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 from rlmemo.options import wrapped
 
 if TYPE_CHECKING:
