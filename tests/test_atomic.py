@@ -30,9 +30,8 @@ def test_a_file_takes_its_place_whole_and_private(tmp_path: Path) -> None:
 def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_atomic(path, "old")
-    with pytest.raises(KeyError), file_atomic(path) as part:
-        part.write_text("half")
-        raise KeyError("stopped")
+    with pytest.raises(ZeroDivisionError), file_atomic(path) as part:
+        part.write_text(str(1 / (part.write_text("half") - 4)))
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
 
@@ -44,7 +43,7 @@ def test_a_disk_that_takes_nothing_is_said_in_one_line(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    with pytest.raises(InputError, match="could not be written .No space left"):
+    with pytest.raises(InputError, match=r"could not be written \(No space left"):
         write_atomic(tmp_path / "a.json", "new")
     with pytest.raises(OSError, match="No space left"), file_atomic(tmp_path / "b.json") as part:
         part.write_text("new")

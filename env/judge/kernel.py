@@ -530,12 +530,13 @@ def plan_effects(
     picks, alt_picks = base.target.shape[1], plans.target.shape[2]
     book = shared_ledger(base, alt_picks)
     capacity = 2 * (base.count() + alt_picks)
-    states = [new_state(len(costs), capacity) for _ in range(3)]
+    now, done, still = (new_state(len(costs), capacity) for _ in range(3))
     horizon = max(config.delays) + (float(costs.load_s.max()) if len(costs) else 0.0) + config.ttl_s
     horizon = horizon if horizon_s is None else float(horizon_s)
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
-    _score(*states, rules(costs, config), book, timeline.t, timeline.target, base.delay.reshape(-1), picks,
-           plans.target[order], plans.delay[order], indices[order], horizon, out)  # fmt: skip
+    _score(now, done, still, rules(costs, config), book, timeline.t, timeline.target,
+           base.delay.reshape(-1), picks, plans.target[order], plans.delay[order], indices[order], horizon,
+           out)  # fmt: skip
     effects = np.empty_like(out)
     effects[order] = out
     return effects
