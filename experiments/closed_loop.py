@@ -39,6 +39,7 @@ from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.options import Parser
 from rlmemo.policies.planners import Planner, Threshold, from_json
 from rlmemo.policies.run import PLAN
+from rlmemo.runs.atomic import write_atomic
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
@@ -262,7 +263,7 @@ def learned(out: Path, first: Path, db: str, policy: Any, data: Any, keep: float
     if feedback is not None and feedback.approval is not None:
         feedback.approval.save(out / "adapter" / MODEL)
         planner = choose_keeping(policy, feedback.approval, data, reward, keep, seed) or planner
-        (out / "adapter" / PLAN).write_text(json.dumps(planner.to_json(), indent=1) + "\n")
+        write_atomic(out / "adapter" / PLAN, json.dumps(planner.to_json(), indent=1) + "\n")
     return planner
 
 
@@ -288,7 +289,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     start: Any = load_run(first).policy
     training = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
     theta = _best(asked_of(start, data, "validation"))
-    (first / "adapter" / PLAN).write_text(json.dumps(Threshold(theta).to_json()))
+    write_atomic(first / "adapter" / PLAN, json.dumps(Threshold(theta).to_json()))
     tastes = tastes_of(args.taste, data, start, theta, seed)
     plain = asked_of(start, data, "test")
     before = measure(plain, theta, tastes, data)
@@ -347,7 +348,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "knowing": knowing, "price": price, "seconds": time.perf_counter() - began,
         "tastes": {u: [sorted(t.banned), sorted(t.loved), list(t.night)] for u, t in tastes.items()},
     }  # fmt: skip
-    (out / "closed_loop.json").write_text(json.dumps(result, indent=1))
+    write_atomic(out / "closed_loop.json", json.dumps(result, indent=1))
     return result
 
 

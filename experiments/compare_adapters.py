@@ -25,6 +25,7 @@ import numpy as np
 
 from env.errors import run_main
 from rlmemo.options import Parser
+from rlmemo.runs.atomic import write_atomic
 
 METRICS = ("hr@1", "hr@5", "mrr@5", "log_loss")
 
@@ -230,7 +231,7 @@ def main() -> None:
             for row in rows
         ]
         said = {"command": " ".join(["python -m experiments.compare_adapters", *sys.argv[1:]]), "rows": data}
-        given.out.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        write_atomic(given.out, json.dumps(said, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,10 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from env.errors import InputError
+from env.errors import InputError, run_main
 from env.judge.case import Case, cases
 from env.ranking import Ranking
-from rlmemo.errors import run_main
 from rlmemo.learning.config import TrainConfig, make_config, settings
 from rlmemo.options import Parser
 from rlmemo.runs.stages import METHODS
@@ -365,11 +364,10 @@ def judged_file(folder: Path, part: str) -> Path:
 
 def write_judged(folder: Path, part: str, found: Mapping[str, Any]) -> None:
     """Arrays first, then the numbers: where these are, the judgement is whole."""
-    from rlmemo.runs.atomic import write_atomic
+    from rlmemo.runs.atomic import file_atomic, write_atomic
 
-    partial = folder / f".judged-{part}.npz"
-    np.savez_compressed(partial, **found["arrays"])
-    os.replace(partial, folder / f"judged-{part}.npz")
+    with file_atomic(folder / f"judged-{part}.npz") as new, new.open("wb") as file:
+        np.savez_compressed(file, **found["arrays"])
     text = json.dumps({**found["numbers"], "terms": found["terms"]}, indent=1)
     write_atomic(judged_file(folder, part), text + "\n")
 

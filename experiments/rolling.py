@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
 from experiments.compare_adapters import policy_of, train_one
-from rlmemo.errors import run_main
 from rlmemo.model.ask import FirstPick, ranking, read
 from rlmemo.options import Parser
 

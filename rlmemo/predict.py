@@ -21,9 +21,9 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from env.errors import InputError, run_main
 from env.judge.world_options import WorldOptions
 from env.private import private_files
-from rlmemo.errors import InputError, run_main
 from rlmemo.options import Parser, add_world, seed, world_given
 from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, warm_listed
 from rlmemo.store.records import Prediction, Prewarm

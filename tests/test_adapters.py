@@ -24,7 +24,7 @@ from rlmemo.learning.training import Interrupt, Lesson, Stopped
 from rlmemo.learning.training_data import States, TrainingData, part_states, prompts
 from rlmemo.model import adapters as model_adapters
 from rlmemo.model import slots
-from rlmemo.model.adapters import PROMPTED
+from rlmemo.model.hub import PROMPTED
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.user_adapters import kind_of, listing, safe_name, user_adapters, weights_file

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from env.errors import InputError
 from env.judge.cost import Cost, CostModel
 from env.ranking import Ranking
 from env.sources import load_timelines
 from env.splits import Split, chrono, leave_one_user_out
 from env.timeline import Timeline
-from rlmemo.errors import InputError
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
 from rlmemo.policies.registry import make_policies, make_policy
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from predictions_to_rate import HOSTILE
 
+from env.errors import InputError
 from env.judge.case import Case
 from env.ranking import Ranking
 from env.timeline import Event, Timeline, collapse
-from rlmemo.errors import InputError
 from rlmemo.policies.exploring import explored
 from rlmemo.predict import Decision, Options, predict, state_text
 from rlmemo.store.database import Store, open_store

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from predictions_to_rate import HOSTILE, START, fill
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 from rlmemo.store import forgetting, ratings
 from rlmemo.store.database import Store, open_store
 

@@ -247,8 +247,7 @@ def test_a_short_context_loses_old_events_and_never_the_question(
 ) -> None:
     import shutil
 
-    from rlmemo.model.load import load_model
-    from rlmemo.model.load_text import reading_for
+    from rlmemo.model.load import load_model, reading_for
 
     path = tmp_path / "short"
     shutil.copytree(folders["qwen3", True], path)
@@ -384,8 +383,7 @@ def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: P
     from rlmemo.learning.training_data import TrainingData, part_states
     from rlmemo.learning.training_data import prompts as prompts_of
     from rlmemo.model.ask import plan_logprobs
-    from rlmemo.model.load import load_adapted, load_model
-    from rlmemo.model.load_text import reading_for
+    from rlmemo.model.load import load_adapted, load_model, reading_for
     from rlmemo.runs.folder import RunFolder
     from tests.training_ground import small_ground
 
@@ -469,15 +467,15 @@ def test_on_a_gpu_activations_are_bfloat16_and_computed_twice(
 def test_four_bits_where_there_is_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from rlmemo.model import load_text
+    from rlmemo.model import load
 
-    monkeypatch.setattr(load_text, "find_spec", lambda name: object())
-    made = load_text.four_bits(on_gpu=True)
+    monkeypatch.setattr(load, "find_spec", lambda name: object())
+    made = load.four_bits(on_gpu=True)
     assert made.load_in_4bit
     assert made.bnb_4bit_quant_type == "nf4"
     assert made.bnb_4bit_compute_dtype is torch.bfloat16
     with pytest.raises(InputError, match="needs a GPU"):
-        load_text.four_bits(on_gpu=False)
+        load.four_bits(on_gpu=False)
 
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments").glob("*b.yaml"))

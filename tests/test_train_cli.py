@@ -147,7 +147,7 @@ def test_options_and_file_and_defaults(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An older run goes on, and its config.yaml can be repeated where nothing was otherwise than it is now."""
+    """An older run goes on, and its config.yaml can be repeated where nothing was other than it is now."""
     settings_of_then = {**TrainConfig(method="sft").as_dict(), "ppo_entropy": 0.0, "unheard_of": 1}
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps({"settings": settings_of_then}))

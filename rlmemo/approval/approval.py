@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
 from env.slate.slate import Slates
 from env.timeline import Timeline
 from rlmemo.approval import features
 from rlmemo.approval.logistic import Logistic, fit_calibrated
 from rlmemo.approval.placed_ratings import Placed
-from rlmemo.errors import InputError
 
 MODEL = "approval.json"
 """What a run calls the file that keeps it."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.errors import InputError
 from rlmemo.store.database import Store, open_store
 
 VALIDATION = "of a validation moment (validation chooses, and what chooses does not train)"

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from env.errors import InputError
 from env.judge.case import Case, cases
 from env.judge.world_options import WorldOptions
 from env.ranking import Ranking, decisions
 from env.splits import Split, sessions
 from env.timeline import Timeline
-from rlmemo.errors import InputError
 from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
 from rlmemo.evaluation.delays import Delays, past_shares
 from rlmemo.evaluation.metrics import (

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from env.errors import InputError, run_main
 from env.private import private_files
-from rlmemo.errors import InputError, run_main
 from rlmemo.options import Parser, add_world, seed, world_given, wrapped
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ model that is about to learn, its threshold tuned for the reward on the training
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from env.ranking import Ranking
 from reward import Reward
 from rlmemo.learning.training_data import TrainingData, training_part
 from rlmemo.policies.planners import THRESHOLDS, best_of, sweep
+from rlmemo.runs.atomic import file_atomic
 
 Rank = Callable[[int, np.ndarray], Ranking]
 """(user, decisions int64 [D]) -> their ranking."""
@@ -62,12 +62,9 @@ def ranked_by(model: Any, data: TrainingData) -> Rank:
 def save_incumbent(data: TrainingData, path: Path) -> None:
     """Write the plans of the incumbent, whole or not at all."""
     assert data.plans is not None
-    partial = path.with_name(f".{path.stem}.part.npz")
     arrays: dict[str, Any] = {str(user): plans.target for user, plans in enumerate(data.plans)}
-    np.savez_compressed(partial, **arrays)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with file_atomic(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load_incumbent(data: TrainingData, path: Path) -> TrainingData:

@@ -29,7 +29,7 @@ from rlmemo.learning.sft import run_sft
 from rlmemo.learning.training import hush_libraries
 from rlmemo.learning.training_data import States, TrainingData, draw, part_states
 from rlmemo.model.adapters import ENCODER
-from rlmemo.model.load_text import reading_for
+from rlmemo.model.load import reading_for
 from rlmemo.model.scorer import CrossFitted, base_scorer, fit_scorers, load_scorers, save_scorers
 from rlmemo.runs.atomic import folder_atomic, sha256
 from rlmemo.runs.folder import RunFolder

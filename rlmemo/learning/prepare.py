@@ -124,7 +124,7 @@ def check_model_settings(config: TrainConfig) -> None:
     from rlmemo.learning.training import quiet
 
     quiet()
-    from rlmemo.model.load_text import reading_for
+    from rlmemo.model.load import reading_for
 
     reading_for(config.model, config.loading)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
 from reward import TERMS, Reward
 from rlmemo.approval.approval import MODEL, Approval, fit_approval
 from rlmemo.approval.placed_ratings import (
@@ -27,7 +28,6 @@ from rlmemo.approval.placed_ratings import (
     rating_weights,
     read_ratings,
 )
-from rlmemo.errors import InputError
 from rlmemo.learning.pairs import KtoExample, Pair, Picks, ScoredPlans
 from rlmemo.learning.rating_rows import (
     Sayable,

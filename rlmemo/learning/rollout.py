@@ -21,9 +21,10 @@ import numpy as np
 
 from env.gym import stepper
 from env.gym.tracks import observations
+from env.gym.walk import Walk
 from env.judge.cost import Costs, WorldConfig
 from env.judge.credit import credits
-from env.judge.kernel import MEMORY, Ledger, State, new_state, rules
+from env.judge.kernel import MEMORY, rules
 from env.judge.plans import FIELDS, N_FIELDS, Plans
 from env.timeline import Timeline
 from reward import Reward
@@ -129,7 +130,8 @@ class Field:
         """Step through the moments, a plan of `say` at each."""
         lanes, steps = moments.user.shape
         prompts = self.prompts(moments)
-        worlds = [_World(self, picks, steps) for _ in range(lanes)]
+        worlds: dict[int, Walk] = {}  # of the episode that a lane is in
+        record, scrap = np.zeros(N_FIELDS), np.zeros(3 * SIZE + stepper.N_MEMORY, np.float32)
         place = np.full((lanes, steps, picks), -1, np.int64)
         delay = np.zeros((lanes, steps, picks), np.int64)
         logp = np.zeros((lanes, steps))
@@ -138,23 +140,25 @@ class Field:
         out = np.zeros((lanes, 3 * SIZE + stepper.N_MEMORY), np.float32)
         left = _decisions_left(moments.last)
         for k in range(steps):
-            for lane, world in enumerate(worlds):
+            for lane in range(lanes):
                 if moments.first[lane, k]:
-                    world.enter(int(moments.user[lane, k]), int(moments.index[lane, k]))
-                world.observe(out[lane])
+                    user, index = int(moments.user[lane, k]), int(moments.index[lane, k])
+                    worlds[lane] = self.world(user, index, steps * picks)
+                worlds[lane].observe(out[lane])
             show_memory(prompts[:, k], out[:, :SIZE] + 2 * out[:, SIZE : 2 * SIZE], out[:, 3 * SIZE])
             said = say(prompts[:, k], pickable(prompts[:, k]))
             place[:, k], delay[:, k], logp[:, k], first_pick[:, k] = (
                 said.place, said.delay, said.logp, said.first
             )  # fmt: skip
-            for lane, world in enumerate(worlds):
-                still = self.still[world.user][world.index]
-                clock = (world.index - world.begin, left[lane, k])
+            for lane, world in worlds.items():
+                still = self.still[moments.user[lane, k]][world.i]
+                clock = (world.i - world.first, left[lane, k])
                 features[lane, k, : len(still)] = still
                 features[lane, k, len(still) : -AHEAD] = np.concatenate(
                     [out[lane], first_pick[lane, k], np.log1p(clock) / 6.0, [min(left[lane, k], 64) / 64.0]]
                 )
-                world.step(place[lane, k], delay[lane, k])
+                action = np.stack([place[lane, k] + 1, delay[lane, k]], axis=1).reshape(-1)
+                world.step(action, NEVER, record, scrap)
         reward, features[:, :, -AHEAD:-1] = self.credit(moments, place, delay, first_pick)
         features[:, :, -1] = (features[:, :, -AHEAD:-1] * first_pick[:, :, :SIZE]).sum(2)
         times = {u: self.ground.timelines[u].t for u in self.users}
@@ -175,6 +179,14 @@ class Field:
             gap_s=gap,
             last=moments.last.reshape(flat),
         )
+
+    def world(self, user: int, index: int, prewarms: int) -> Walk:
+        """A user's world right after event `index`, with the memory that the history before left."""
+        candidates = np.ascontiguousarray(self.ground.slates[user].candidates, np.int32)
+        made = rules(self.costs[user], self.worlds[user])
+        walk = Walk(self.parts[user], candidates, made, self.weights, prewarms)
+        walk.enter(index)
+        return walk
 
     def prompts(self, moments: Moments) -> np.ndarray:
         """Prompts of all moments with memory empty, int64 [lanes, steps, PROMPT_LENGTH]."""
@@ -219,53 +231,6 @@ class Field:
                 reward[lane, rows] = made[:, 0]
                 ahead[lane, rows] = made[:, 1:]
         return reward, ahead
-
-
-class _World:
-    """One lane's world: the judge's own state, stepped by `env.gym.stepper`."""
-
-    def __init__(self, field: Field, picks: int, most: int) -> None:
-        self.field, self.picks = field, picks
-        targets = max(len(c) for c in field.costs.values())
-        self.place = np.full(targets, -1, np.int64)
-        self.most = most * picks
-        self.record = np.zeros(N_FIELDS)
-        self.scrap = np.zeros(3 * SIZE + stepper.N_MEMORY, np.float32)
-
-    def enter(self, user: int, index: int) -> None:
-        """Stand right after event `index`, with the memory that the history before left."""
-        field = self.field
-        self.user, self.begin, self.index = user, index, index
-        self.timeline, self.rules = field.parts[user], rules(field.costs[user], field.worlds[user])
-        self.candidates = np.ascontiguousarray(field.ground.slates[user].candidates, np.int32)
-        self.state: State = new_state(len(field.costs[user]), 2 * self.most)
-        self.book = Ledger(
-            np.full(self.most, -1, np.int32), np.zeros(self.most, np.int8), np.zeros(self.most),
-            np.full(self.most, np.nan),
-        )  # fmt: skip
-        _, residents = stepper.warm_starts(
-            self.timeline.target[: index + 1], self.rules.cost, self.rules.budget, self.rules.delays,
-            np.array([index], np.int64),
-        )  # fmt: skip
-        t, x = self.timeline.t, self.timeline.target
-        stepper.begin(*self.state, self.rules.cost, residents, int(x[index]), float(t[index]))
-
-    def observe(self, out: np.ndarray) -> None:
-        """Fill `out`: warm, loading and scheduled places, then memory (see `stepper.observe`)."""
-        s = self.state
-        stepper.observe(
-            s.link, s.when, s.due_code, s.reg, s.ireg, self.rules.cost, self.rules.budget, self.book.target,
-            self.candidates[self.index], self.timeline.t[self.index], self.place, out,
-        )  # fmt: skip
-
-    def step(self, place: np.ndarray, delay: np.ndarray) -> None:
-        """Do the plan, open the next target."""
-        action = np.stack([place + 1, delay], axis=1).reshape(-1).astype(np.int64)
-        stepper.step(
-            *self.state, *self.rules, *self.book, self.timeline.t, self.timeline.target, self.candidates,
-            self.field.weights, self.place, action, self.index, self.begin, NEVER, self.record, self.scrap,
-        )  # fmt: skip
-        self.index += 1
 
 
 def show_memory(prompts: np.ndarray, warm: np.ndarray, free: np.ndarray) -> None:

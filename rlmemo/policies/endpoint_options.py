@@ -9,7 +9,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 
 KEY_VARIABLE = "RLMEMO_API_KEY"
 """Where an endpoint's key is read from, and the only place. Not OPENAI_API_KEY: that one is meant for

@@ -7,12 +7,12 @@ SVGs (wide and narrow); the style sheet shows the one that fits.
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlmemo.report.style import STYLE
+from rlmemo.runs.atomic import file_atomic
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,8 @@ class Page:
         """Write the page whole or not at all. Returns the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(self.html(), encoding="utf-8")
-        os.replace(partial, path)
+        with file_atomic(path) as part:
+            part.write_text(self.html(), encoding="utf-8")
         return path
 
 

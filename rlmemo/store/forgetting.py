@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 from rlmemo.store.database import Store
 
 TABLES = ("timelines", "events", "predictions", "moments", "showings", "ratings", "withdrawals", "runs")

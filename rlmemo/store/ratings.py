@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from env.sources.names import clean_name
-from rlmemo.errors import InputError
 from rlmemo.store import waiting
 from rlmemo.store.database import Store
 from rlmemo.store.records import Prediction, Rating

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from env.sources.held import APPLICATION_ID as APPLICATION_ID
 from rlmemo.store.schema_reducing import reduce_targets
 
 if TYPE_CHECKING:
