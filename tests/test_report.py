@@ -21,6 +21,7 @@ from rlmemo.report.evaluation import CALIBRATION, evaluation_page, evaluation_se
 from rlmemo.report.figures import OWN_COLORS, colors, curves, heat, intervals
 from rlmemo.report.page import Figure, Page, Section, Table
 from rlmemo.report.result import best_policy, first_table, hits_against_waste, result, telling
+from rlmemo.report.terminal import result_table
 from tests.test_gain import round_and_round
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -175,6 +176,24 @@ def test_of_many_policies_the_first_screen_has_those_that_matter() -> None:
     assert "4 of 8 policies" in table.caption
     for word in ("Prewarm:", "Hits:", "Wasted:", "Saved:", "Reward per open:", "hr@1:"):
         assert word in table.caption
+
+
+@pytest.mark.parametrize(
+    ("columns", "headers"),
+    [
+        (80, [["hr@1", "hr@3", "hr@5", "mrr@5", "hits", "wasted", "saved", "s", "oracle", "reward"]]),
+        (60, [["hr@1", "hr@3", "hr@5", "mrr@5"], ["hits", "wasted", "saved", "s", "oracle", "reward"]]),
+    ],
+)
+def test_the_terminal_has_room_for_the_table_and_says_the_result(
+    columns: int, headers: list[list[str]], evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = result_table(evaluation, "mru").splitlines()
+    assert max(map(len, lines)) <= columns
+    assert [line.split()[1:] for line in lines if line.startswith("policy ")] == headers
+    said = " ".join(lines[lines.index("", len(lines) - 6) + 1 :])
+    assert said == " ".join(result(evaluation, "mru")).replace("\u00a0", " ")
 
 
 def test_every_policy_has_one_colour_on_a_page(evaluation: Evaluation) -> None:

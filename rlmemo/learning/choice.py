@@ -70,7 +70,7 @@ def judge(start: Prepared, folder: RunFolder, ground: TrainingData, display: Dis
     write_reports(start, folder, evaluation, found, planner)
     from rlmemo.report.terminal import result_table
 
-    display.say(f"\n{result_table(evaluation)}")
+    display.say(f"\n{result_table(evaluation, last)}")
 
 
 def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, LanguagePolicy]:

@@ -33,14 +33,14 @@ WORDS = {
     "sb3": "reinforcement learning",
 }
 """What a policy goes by, in as few words as fit below its name."""
-AS_COUNTS = "too few events: as markov1"
+AS_COUNTS = "counts: too few events"
 TERMS = (
     "Prewarm: load ahead of time. Hits: opens that were fast only because of it. Wasted: prewarms that "
     "nobody needed. Saved: seconds of waiting, per open. Reward per open: {reward}. hr@1: how often the "
     "first guess was what was opened next."
 )
 SECONDS = "seconds saved, minus what memory and asking cost"
-READ = "Up is better: more hits for equal waste. Dots: as run."
+READ = "Up is better: more hits for equal waste. Dots: how it ran."
 
 
 def badge(evaluation: Evaluation) -> str:
