@@ -25,6 +25,7 @@ from env.splits import Split, sessions
 from env.timeline import Timeline
 from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
 from rlmemo.evaluation.delays import Delays, past_shares
+from rlmemo.evaluation.gain import gain
 from rlmemo.evaluation.metrics import (
     Calibration,
     Opens,
@@ -123,6 +124,8 @@ class Evaluation:
     seconds: float = 0.0
     against_gbdt: dict[str, dict[str, tuple[str, Estimate]]] = field(default_factory=dict)
     """As `differences`, against the gradient-boosted ranker where it is among the policies."""
+    nothing: str = ""
+    """Why nothing can be saved and what helps, where that is so; among the notes too."""
 
     def as_json(self) -> dict[str, object]:
         """The contract of DESIGN section 8, with the setting, curves, budgets and differences beside it."""
@@ -234,7 +237,8 @@ def evaluate(
         judged[label] = run.judge(policy, bound, fit=fit)
     if progress:
         progress("done", steps, steps)
-    why = run.why_still(judged)
+    nothing = gain(run.parts).why_nothing() or ""
+    why = run.why_still(judged, nothing)
     notes = [j.note for j in judged.values() if j.note] + why + run.notes
     return Evaluation(
         timelines=name,
@@ -251,6 +255,7 @@ def evaluate(
         notes=notes,
         unseen=run.unseen(),
         seconds=time.perf_counter() - began,
+        nothing=nothing,
     )
 
 
@@ -277,10 +282,9 @@ class _Run:
         self.new = _join([_first_opens(c.timeline)[c.start : c.stop] for c in self.parts])
         self.draws = Draws(groups, users, seed=setting.seed, replicates=setting.replicates)
 
-    def why_still(self, judged: dict[str, Judged]) -> list[str]:
-        """Why policies never prewarm, where some do not; their notes say that they do not."""
-        from rlmemo.evaluation.gain import gain
-
+    def why_still(self, judged: dict[str, Judged], nothing: str) -> list[str]:
+        """Why policies never prewarm, where some do not; their notes say that they do not. nothing: why
+        nothing can be saved, where that is so."""
         still = [
             name for name, j in judged.items()
             if name not in BOUNDS and not j.metrics["prewarms_per_open"].value
@@ -288,7 +292,6 @@ class _Run:
         for name in still:
             if judged[name].note:
                 judged[name].note += ", and never prewarms"
-        nothing = gain(self.parts).why_nothing()
         if nothing or not still:
             return [nothing] if nothing else []
         said = "keeping still was worth most on the validation part; in less memory more is cold"

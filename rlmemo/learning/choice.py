@@ -76,7 +76,7 @@ def judge(run: Run) -> None:
     with display.stage("test, beside the baselines") as bar:
         evaluation = _test(run, stages, planners, bar)
     write_reports(run, evaluation, found, planner)
-    display.say(f"\n{result_table(evaluation)}")
+    display.say(f"\n{result_table(evaluation, last)}")
 
 
 def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, LanguagePolicy]:

@@ -25,15 +25,15 @@ METRICS = (
 
 
 def model_card(
-    start: Prepared,
+    prepared: Prepared,
     state: dict[str, Any],
     evaluation: Evaluation,
     found: dict[str, Any],
     choice: dict[str, Any],
 ) -> str:
     """The card's text (Markdown with a YAML head)."""
-    config = start.config
-    data = "synthetic timelines" if start.loaded.synthetic else "recorded timelines"
+    config, reward, events = prepared.config, prepared.reward, sum(map(len, prepared.timelines))
+    data = "synthetic timelines" if prepared.loaded.synthetic else "recorded timelines"
     policy = config.stages[-1]
     head = "\n".join(
         [
@@ -88,16 +88,16 @@ def model_card(
     )
     return f"""{head}
 
-# A prewarming policy for {start.loaded.name}
+# A prewarming policy for {prepared.loaded.name}
 
 A language model{" that was trained" if config.peft == "none" else "'s adapter"} ({config.adapter_text})
 that plans, after every opened app or page, what to have warm before it is asked for.
 Trained by `python -m rlmemo.train`: {", then ".join(learned[s] for s in config.stages)}.
 
-**Data**: {start.loaded.name}, {data}, {len(start.timelines)} users, {sum(map(len, start.timelines))} events,
+**Data**: {prepared.loaded.name}, {data}, {len(prepared.timelines)} users, {events} events,
 repeats of the same target {"collapsed" if evaluation.collapsed else "kept"}; split {config.split}:
-{", ".join(f"{k} {v}" for k, v in start.split.counts().items())} events.
-**Reward**: {start.reward.name} ({start.reward.spec}); costs: {config.costs}; memory for {config.budget:g}
+{", ".join(f"{k} {v}" for k, v in prepared.split.counts().items())} events.
+**Reward**: {reward.name} ({reward.spec}); costs: {config.costs}; memory for {config.budget:g}
 median targets; at most {config.picks} prewarms per plan. **Seed**: {config.seed}.
 
 It plans by {planner} (chosen on validation). Use it with `make_policy("THIS_FOLDER")`, or
@@ -115,6 +115,6 @@ It plans by {planner} (chosen on validation). Use it with `make_policy("THIS_FOL
 
 It was judged by replay: what the user does next does not depend on what was prewarmed. Costs come from a
 preset, not from a measurement of a machine. It learned from these people only{
-        ", who are invented" if start.loaded.synthetic else ""
+        ", who are invented" if prepared.loaded.synthetic else ""
     }.
 """

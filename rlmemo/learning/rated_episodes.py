@@ -29,12 +29,12 @@ class RatedField(Field):
         approval, thumb = self.feedback.approval, self.feedback.per_thumb
         if approval is None:
             return reward, ahead
-        delays = np.asarray(self.ground.world.delays)
+        delays = np.asarray(self.data.world.delays)
         for user in np.unique(moments.user):
             at = moments.user == user
-            timeline, plain = self.ground.timelines[user], self.ground.plain[user]
+            timeline, plain = self.data.timelines[user], self.data.plain[user]
             index = moments.index[at]
-            candidates = self.ground.slates[user].candidates[index]
+            candidates = self.data.slates[user].candidates[index]
             some = place[at] >= 0
             target = np.where(
                 some, np.take_along_axis(candidates, np.maximum(place[at], 0), axis=1), -1

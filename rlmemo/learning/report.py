@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlmemo.evaluation.evaluate import BOUNDS
 from rlmemo.learning.nothing import NO_SIGNAL
-from rlmemo.report.evaluation import evaluation_page, evaluation_sections, facts, headlines
+from rlmemo.report.evaluation import evaluation_sections, facts
 from rlmemo.report.figures import curves
 from rlmemo.report.page import Page, Section, Table
+from rlmemo.report.result import WORDS, badge, first_figure, first_table, result, where
 from rlmemo.runs.stages import STAGES, title
 
 if TYPE_CHECKING:
@@ -18,22 +20,28 @@ if TYPE_CHECKING:
     from rlmemo.runs.folder import RunFolder
 
 
-def training_page(start: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]) -> Page:
+def training_page(
+    prepared: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]
+) -> Page:
     """The run's page."""
-    config, state = start.config, folder.state()
+    config, state = prepared.config, folder.state()
     last = config.stages[-1]
-    judged = evaluation_page(evaluation)
+    after = {name: f"after {title(name)}" for name in config.stages}
     return Page(
-        title=f"Learning what to have warm: {start.loaded.name}",
+        title=f"What to have warm next: {prepared.loaded.name}",
         lead=(
-            f"A language model was taught by {' and then '.join(title(s) for s in config.stages)} on "
-            f"{start.split.counts()['train']:,} recorded moments of {len(start.timelines)} people, and "
-            f"judged once on the {evaluation.n_events:,} events that came after. The policy of this run is "
-            f"“{last}”."
+            f"A language model taught by {', then '.join(STAGES[s].taught for s in config.stages)} on "
+            f"{prepared.split.counts()['train']:,} opens{_others(evaluation, config.stages)}: "
+            f"{where(evaluation)}."
         ),
-        badge=judged.badge,
-        headlines=headlines(evaluation, of=last),
-        facts=[*facts(evaluation), *_run_facts(start, state)],
+        badge=badge(evaluation),
+        result=[
+            *result(evaluation, last, f"The trained model ({last})"),
+            *_learned_nothing(config.stages, state),
+        ],
+        table=first_table(evaluation, last, WORDS | after),
+        figure=first_figure(evaluation, last),
+        facts=[*facts(evaluation), *_run_facts(prepared, state)],
         sections=[
             s
             for s in (
@@ -43,13 +51,25 @@ def training_page(start: Prepared, folder: RunFolder, evaluation: Evaluation, fo
             )
             if s is not None
         ]
-        + list(evaluation_sections(evaluation)),
+        + list(evaluation_sections(evaluation, last)),
         command=f"python -m rlmemo.train --config {folder.config_file.name} --out ANOTHER_FOLDER",
     )
 
 
-def _run_facts(start: Prepared, state: dict[str, Any]) -> list[tuple[str, str]]:
-    config = start.config
+def _learned_nothing(stages: tuple[str, ...], state: dict[str, Any]) -> list[str]:
+    """A sentence for each stage that had nothing to learn from."""
+    found = {stage: state.get(stage, {}).get("nothing") for stage in stages}
+    return [f"{title(stage)} learned nothing: {why}." for stage, why in found.items() if why]
+
+
+def _others(evaluation: Evaluation, stages: tuple[str, ...]) -> str:
+    """How many policies stand beside the trained ones."""
+    n = len([name for name in evaluation.policies if name not in (*stages, *BOUNDS)])
+    return f", beside {n} other {'policy' if n == 1 else 'policies'}" if n else ""
+
+
+def _run_facts(prepared: Prepared, state: dict[str, Any]) -> list[tuple[str, str]]:
+    config = prepared.config
     made = [
         ("base model", config.model),
         ("adapter", config.adapter_text),
@@ -109,6 +129,7 @@ def _stages(stages: tuple[str, ...], state: dict[str, Any], found: dict[str, Any
         title="What each stage brought",
         text=[_STAGES_TEXT, *([] if signal else [f"Here: {NO_SIGNAL}."])],
         parts=(Table(columns, rows, caption="validation; rewards per open"),),
+        inside="The model before and after each stage, on events that none of them learned from",
     )
 
 
@@ -133,7 +154,10 @@ def _learning(folder: RunFolder, stages: tuple[str, ...]) -> Section | None:
     if not figures:
         return None
     return Section(
-        title="Learning curves", text=("From metrics.jsonl, averaged between two lines.",), parts=figures
+        title="Learning curves",
+        text=("From metrics.jsonl, averaged between two lines.",),
+        parts=figures,
+        inside="Loss and the like over the updates of each stage",
     )
 
 
@@ -144,9 +168,10 @@ def _plans(state: dict[str, Any]) -> Section | None:
     names = {
         "none": "keep still", "greedy": "the model's likeliest plan", "sampled": "sampled from the model",
         "top": "its likeliest places at once", "delayed": "its likeliest place, later",
-        "slate": "first of the untrained slate", "in charge": "what the policy in charge did",
-        "one less": "that, without one of its prewarms", "one more": "that, and one more of the likeliest",
-        "opened": "what was opened next, alone or beside that",
+        "slate": "first of the untrained slate", "in charge": "the plan of the policy in charge",
+        "one less": "the plan in charge, one prewarm less",
+        "one more": "the plan in charge, and one more of the likeliest",
+        "opened": "what was opened next, alone or beside the plan in charge",
     }  # fmt: skip
     rows = [
         [names.get(k, k), f"{v:+.4f}"]
@@ -161,4 +186,5 @@ def _plans(state: dict[str, Any]) -> Section | None:
         title="Where the preferences come from",
         text=[text],
         parts=(Table(("plan", "mean reward over keeping still"), rows),),
+        inside="Which kinds of plans were compared, and what they were worth",
     )

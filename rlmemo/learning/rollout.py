@@ -79,33 +79,33 @@ class Rollout:
 
 
 class Field:
-    """The training part of a ground, ready to be played on. half_life_s: see `env.judge.credit.credits`."""
+    """The training part of a data, ready to be played on. half_life_s: see `env.judge.credit.credits`."""
 
-    def __init__(self, ground: TrainingData, reward: Reward, half_life_s: float = math.inf) -> None:
-        self.ground, self.reward, self.half_life_s = ground, reward, half_life_s
+    def __init__(self, data: TrainingData, reward: Reward, half_life_s: float = math.inf) -> None:
+        self.data, self.reward, self.half_life_s = data, reward, half_life_s
         self.weights = reward.weights(FIELDS)
-        self.users = [u for u, events in enumerate(ground.split.train) if len(events) > 1]
+        self.users = [u for u, events in enumerate(data.split.train) if len(events) > 1]
         self.parts: dict[int, Timeline] = {}
         self.costs: dict[int, Costs] = {}
         self.worlds: dict[int, WorldConfig] = {}
         self.still: dict[int, np.ndarray] = {}
         for user in self.users:
             # Nothing after the last training event is ever looked at.
-            part = ground.timelines[user].take(np.arange(int(ground.split.train[user].max()) + 1))
-            whole = ground.costs[user]
+            part = data.timelines[user].take(np.arange(int(data.split.train[user].max()) + 1))
+            whole = data.costs[user]
             n = len(part.names)
             self.parts[user] = part
             self.costs[user] = Costs(
                 whole.memory_mb[:n], whole.cold_s[:n], whole.warm_s[:n], whole.load_s[:n]
             )
-            self.worlds[user] = ground.world.resolved(whole)
-            self.still[user] = _static(ground, user)
+            self.worlds[user] = data.world.resolved(whole)
+            self.still[user] = _static(data, user)
         self.features = next(iter(self.still.values())).shape[1] + DYNAMIC + AHEAD if self.users else 0
 
     @cached_property
     def starts(self) -> dict[int, tuple[int, int]]:
         """(first decision, last open) of each user's training part: one run of consecutive events."""
-        return {u: (int(self.ground.split.train[u][0]) - 1, len(self.parts[u]) - 1) for u in self.users}
+        return {u: (int(self.data.split.train[u][0]) - 1, len(self.parts[u]) - 1) for u in self.users}
 
     def draw(self, lanes: int, steps: int, length: int, rng: np.random.Generator) -> Moments:
         """Random episodes of at most `length` decisions, users in proportion to their training events."""
@@ -161,7 +161,7 @@ class Field:
                 world.step(action, NEVER, record, scrap)
         reward, features[:, :, -AHEAD:-1] = self.credit(moments, place, delay, first_pick)
         features[:, :, -1] = (features[:, :, -AHEAD:-1] * first_pick[:, :, :SIZE]).sum(2)
-        times = {u: self.ground.timelines[u].t for u in self.users}
+        times = {u: self.data.timelines[u].t for u in self.users}
         gap = np.array(
             [
                 times[u][i + 1] - times[u][i]
@@ -182,7 +182,7 @@ class Field:
 
     def world(self, user: int, index: int, prewarms: int) -> Walk:
         """A user's world right after event `index`, with the memory that the history before left."""
-        candidates = np.ascontiguousarray(self.ground.slates[user].candidates, np.int32)
+        candidates = np.ascontiguousarray(self.data.slates[user].candidates, np.int32)
         made = rules(self.costs[user], self.worlds[user])
         walk = Walk(self.parts[user], candidates, made, self.weights, prewarms)
         walk.enter(index)
@@ -193,7 +193,7 @@ class Field:
         out = np.zeros((*moments.user.shape, slots.PROMPT_LENGTH), np.int64)
         for user in np.unique(moments.user):
             at = moments.user == user
-            slates, timeline = self.ground.slates[user], self.ground.timelines[user]
+            slates, timeline = self.data.slates[user], self.data.timelines[user]
             out[at] = slots.encode_prompts(slates, timeline.target, moments.index[at])
         return out
 
@@ -213,7 +213,7 @@ class Field:
                 end = begin + int(np.argmax(moments.last[lane, begin:])) + 1
                 rows = slice(begin, end)
                 user, first = int(moments.user[lane, begin]), int(moments.index[lane, begin])
-                candidates = self.ground.slates[user].candidates[first : first + end - begin]
+                candidates = self.data.slates[user].candidates[first : first + end - begin]
                 some = place[lane, rows] >= 0
                 slots = np.maximum(place[lane, rows], 0)
                 target = np.where(some, np.take_along_axis(candidates, slots, axis=1), -1).astype(np.int32)
@@ -259,15 +259,15 @@ def _decisions_left(last: np.ndarray) -> np.ndarray:
     return left
 
 
-def _static(ground: TrainingData, user: int) -> np.ndarray:
+def _static(data: TrainingData, user: int) -> np.ndarray:
     """What the critic sees of a moment that does not depend on plans: the slate's statistics with what each
     candidate holds and saves, and the clock. float32 [n, F]."""
-    _, features, moment = observations(ground.timelines[user], SIZE)
-    candidates = ground.slates[user].candidates
-    rule = rules(ground.costs[user], ground.world)
+    _, features, moment = observations(data.timelines[user], SIZE)
+    candidates = data.slates[user].candidates
+    rule = rules(data.costs[user], data.world)
     where = np.maximum(candidates, 0)
     known = (candidates >= 0)[..., None]
-    saving = (ground.costs[user].cold_s - ground.costs[user].warm_s)[where]
+    saving = (data.costs[user].cold_s - data.costs[user].warm_s)[where]
     extra = np.stack([rule.cost[where, MEMORY] / rule.budget, saving / 10.0], axis=-1) * known
     slate = np.concatenate([features, extra, known], axis=-1)
     return np.concatenate([slate.reshape(len(slate), -1), moment], axis=1).astype(np.float32)

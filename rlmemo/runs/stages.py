@@ -18,7 +18,7 @@ class Stage:
     title: for people. what: it is, in one line; short: in a few words, for a choice in a list. kind:
     supervised, preference (plans scored by replay), online (what the model says while it learns) or per user.
     options: how its settings begin. counts: what of `state.json` says how much it learned from; of: what they
-    are. curves: (what is logged, its name) that are drawn.
+    are. taught: what it teaches by, for who meets it first. curves: (what is logged, its name) to be drawn.
     """
 
     title: str
@@ -27,6 +27,7 @@ class Stage:
     options: str
     counts: str
     of: str
+    taught: str
     short: str = ""
     curves: tuple[tuple[str, str], ...] = ()
 
@@ -36,21 +37,25 @@ STAGES = {
     "sft": Stage(
         "SFT", "supervised fine-tuning on what was opened next, and when", "supervised", "sft",
         counts="states", of="training states", short="what came next",
+        taught="SFT (supervised fine-tuning on what was opened next)",
         curves=(("loss", "loss, nats per token"), ("mean_token_accuracy", "tokens right")),
     ),
     "dpo": Stage(
         "DPO", "direct preference optimisation on plans scored by replay", "preference", "dpo",
         counts="pairs", of="pairs of plans scored by replay", short="better plans over worse",
+        taught="DPO (preferring the better of two plans)",
         curves=(("loss", "loss"), ("rewards/accuracies", "pairs ordered right")),
     ),
     "kto": Stage(
         "KTO", "Kahneman-Tversky optimisation on single scored plans", "preference", "kto",
         counts="plans", of="plans scored by replay", short="single plans, good or bad",
+        taught="KTO (shown single plans that did well or badly)",
         curves=(("loss", "loss"), ("rewards/margins", "margin of good over bad")),
     ),
     "ppo": Stage(
         "PPO", "proximal policy optimisation over episodes of the replayed world", "online", "ppo",
         counts="decisions", of="decisions in episodes of the replay", short="what its own plans lead to",
+        taught="PPO (trying plans in the replayed world, for its reward)",
         curves=(
             ("plan_reward", "reward a plan, sampled"),
             ("validation/own", "reward an open on validation, likeliest plans"),
@@ -60,15 +65,20 @@ STAGES = {
     ),
     "grpo": Stage(
         "GRPO", "group-relative policy optimisation on several scored plans per state", "online", "group",
-        counts="plans", of="plans scored by replay", curves=_GROUP_CURVES,
+        counts="plans", of="plans scored by replay",
+        taught="GRPO (several plans for one moment, each against their mean)",
+        curves=_GROUP_CURVES,
     ),
     "rloo": Stage(
         "RLOO", "REINFORCE, each plan against the others of its state", "online", "group",
-        counts="plans", of="plans scored by replay", curves=_GROUP_CURVES,
+        counts="plans", of="plans scored by replay",
+        taught="RLOO (several plans for one moment, each against the others)",
+        curves=_GROUP_CURVES,
     ),
     "users": Stage(
         "an adapter per user", "an adapter for each user, from the shared one on", "per user", "user",
         counts="users", of="users",
+        taught="small weights of each person's own",
     ),
 }  # fmt: skip
 
