@@ -22,6 +22,8 @@ from env.errors import InputError
 MARKED = re.compile(r"(<!-- (options|classes): ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 DEFAULT = re.compile(r" *\(default:? ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 UNTITLED = ("options", "positional arguments")
+LONG = 140
+"""A sentence with more characters ends at its first colon or semicolon."""
 FAR = 10**9
 """A number that no setting takes, nor its negative, where the setting has a bound on that side."""
 
@@ -158,8 +160,10 @@ def public_classes(root: Path, room: str) -> Iterator[tuple[str, str, str]]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 text = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
-                sentence = re.split(r"(?<=[^.][.:])\s(?=[A-Z`(])", text)[0]
-                yield node.name, path.relative_to(root).as_posix(), sentence.rstrip(":").rstrip(".")
+                sentence = re.split(r"(?<=[^.])\.\s", text.removeprefix("## Description "))[0]
+                if len(sentence) > LONG:
+                    sentence = re.split(r"[:;] ", sentence)[0]
+                yield node.name, path.relative_to(root).as_posix(), sentence.rstrip(".:")
 
 
 def classes(room: str, root: Path) -> str:
