@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rlmemo.learning.config import settings
 from tests.option_tables import public_classes
 from tests.test_architecture import ARROWS, ROOMS
 
@@ -16,6 +17,7 @@ TOPS = (*ROOMS, "experiments", "tests", "docs")
 DOTTED = re.compile(rf"(?<![\w./:-])(?:{'|'.join(TOPS)})(?:\.\w+)+")
 PATHS = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOPS)})/[\w./-]*\w\.(?:py|md|yaml|json|png|txt|safetensors)\b")
 NO_MODULE = re.compile(r"\.(?:db|html|csv|example|md|png)\b")
+ELSEWHERE = {"--help", "--junitxml", "--port"}
 STOP = re.compile(r"^\| (.*?) \| `([\w/]+\.py)` \| (.*?) \|$", re.MULTILINE)
 
 
@@ -95,6 +97,21 @@ def test_every_path_leads_to_a_file(repo_root: Path) -> None:
 def test_a_name_that_is_gone_is_noticed(wrong: str, repo_root: Path) -> None:
     assert not exists(repo_root, wrong)
     assert exists(repo_root, "env.judge.case.Case.replay")
+
+
+def test_every_option_named_is_one(repo_root: Path) -> None:
+    """Of a command of ours, of an experiment, or (in `ELSEWHERE`) of another program that a page tells of."""
+    code = [p for top in (*ROOMS, "experiments") for p in (repo_root / top).rglob("*.py")]
+    known = {x for p in code for x in re.findall(r"\"(--[a-z][\w-]*)\"", p.read_text(encoding="utf-8"))}
+    known |= {"--" + f.name.replace("_", "-") for f in settings()} | ELSEWHERE
+    asked = {
+        (page.name, option)
+        for page in pages(repo_root)
+        for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text(encoding="utf-8"))
+    }
+    gone = {x for _, x in asked if x not in known and x.replace("--no-", "--") not in known}
+    assert len(asked) > 100
+    assert sorted((page, option) for page, option in asked if option in gone) == []
 
 
 def way(root: Path) -> list[list[tuple[str, str, list[str]]]]:
