@@ -286,7 +286,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     if not (first / "adapter" / "plan.json").exists():
         train([*base, "--out", str(first), *options(FIRST)])
     start: Any = load_run(first).policy
-    ground = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
+    training = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
     theta = _best(asked_of(start, data, "validation"))
     (first / "adapter" / PLAN).write_text(json.dumps(Threshold(theta).to_json()))
     tastes = tastes_of(args.taste, data, start, theta, seed)
@@ -321,7 +321,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
             rated, up = rate_all(store, tastes, "simulated", 1000 * seed + k, PER_ROUND)
         now = out / f"round{k}"
         if args.method == "planner":
-            policy, planner = start, learned(now, first, db, start, ground, args.keep, seed)
+            policy, planner = start, learned(now, first, db, start, training, args.keep, seed)
         else:
             shutil.rmtree(now, ignore_errors=True)
             more = {"init-adapter": last, "feedback": db, "feedback-keep": args.keep, "method": args.method}
@@ -337,7 +337,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         last = now
     price = []
     for keep in ALSO if args.method == "planner" else ():
-        planner = learned(out / "other", first, db, start, ground, keep, seed)
+        planner = learned(out / "other", first, db, start, training, keep, seed)
         choice, asked = planner.to_json(), asked_of(start, data, "test", planner)
         found = measure(asked, float(choice["threshold"]), tastes, data, waste)
         price.append({"keep": keep, "choice": choice, "held_out": bootstrap(data, found, before)})

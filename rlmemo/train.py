@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 
 from env.errors import InputError, run_main
 from env.private import private_files
-from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings, yaml_lines
+from rlmemo.learning.config import (
+    TrainConfig,
+    check_method,
+    make_config,
+    of_run,
+    read_yaml,
+    settings,
+    yaml_lines,
+)
 from rlmemo.options import Parser
 from rlmemo.runs.folder import RunFolder, new_folder, old_folder
 
@@ -99,7 +107,7 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
                 "start a new run with another --out"
             )
         source = path / "config.yaml"
-        return make_config(read_yaml(source), str(source)), path, True
+        return of_run(read_yaml(source), str(source)), path, True
     values = read_yaml(Path(file)) if file else {}
     if file:
         make_config(values, str(file), yaml_lines(Path(file)))
@@ -118,12 +126,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(listing(Path(listed)))
         return 0
     config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
-    from rlmemo.learning.prepare import start
+    from rlmemo.learning.prepare import prepare
 
-    begun: Prepared = start(config, path, resume=resume)
+    prepared: Prepared = prepare(config, path, resume=resume)
     from rlmemo.learning.record import note
 
-    noted = note(begun, path)
+    noted = note(prepared, path)
     again = f"python -m rlmemo.train --out {path} --resume"
     status = "failed"
     try:
@@ -133,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         from rlmemo.learning.job import run_job
 
         try:
-            run_job(begun, RunFolder(path))
+            run_job(prepared, RunFolder(path))
             status = "finished"
         except Stopped:
             raise KeyboardInterrupt from None

@@ -10,7 +10,7 @@ import pytest
 
 from rlmemo.store import ratings
 from rlmemo.store.database import Store, open_store
-from rlmemo.store.ratings import add_moment
+from rlmemo.store.ratings import ToRate, add_moment
 from rlmemo.store.records import Prediction, Prewarm
 from rlmemo.store.waiting import LASTS_S, Told, desk
 
@@ -37,9 +37,7 @@ def add(
         )
     )  # fmt: skip
     steps = [(float(t[k]), f"app {k}") for k in range(max(0, i + 1 - STEPS), i + 1)]
-    add_moment(
-        store, identity, source="test", tz="UTC", synthetic=False, part="train", steps=steps, teaches=0.5
-    )
+    add_moment(store, identity, ToRate("test", "UTC", False, "train", steps, 0.5))
     return identity
 
 

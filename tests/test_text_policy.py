@@ -142,7 +142,7 @@ def check_propensity(model: Any, temperature: float) -> None:
     how, asked = model.reading, prompts(model, np.arange(20, 44))
     rng = np.random.default_rng(0)
     valid = rng.random((len(asked), SLATE_SIZE)) < 0.7
-    said = sample_plans(model, asked, valid, 3, temperature, rng, batch=7)
+    said = sample_plans(model, asked, valid, 3, temperature, rng)
     assert (said.place[:, 1] >= 0).any()
     for d, row in enumerate(asked):
         prompt = row[row >= 0].tolist()
@@ -380,7 +380,7 @@ def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: P
 
     from rlmemo.learning.config import make_config
     from rlmemo.learning.sft import run_sft, save_adapter
-    from rlmemo.learning.training import Interrupt
+    from rlmemo.learning.training import Lesson
     from rlmemo.learning.training_data import TrainingData, part_states
     from rlmemo.learning.training_data import prompts as prompts_of
     from rlmemo.model.ask import plan_logprobs
@@ -401,10 +401,8 @@ def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: P
     )
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    base = load_model(path, config.loading)
-    model, found = run_sft(
-        config, folder, replace(ground, slates=always), states, base, Interrupt(), lambda *_: None
-    )
+    lesson = Lesson(replace(config, model=path), folder, "sft")
+    model, found = run_sft(lesson, replace(ground, slates=always), states)
     assert found["steps"] == 12
     save_adapter(model, folder.path / "sft", path)
     asked = prompts_of(ground, states)

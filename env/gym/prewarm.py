@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from env.errors import InputError
 from env.gym import stepper
-from env.gym.tracks import MOMENT_COLUMNS, SLATE_COLUMNS, make_tracks
+from env.gym.tracks import MOMENT_COLUMNS, SLATE_COLUMNS, make_tracks, part_indices, people
 from env.judge.cost import CostModel, WorldConfig, cost_model
 from env.judge.plans import FIELDS, N_FIELDS
 from env.slate.slate import SLATE_SIZE
@@ -154,16 +154,16 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         except ValueError as error:
             raise InputError(str(error)) from None
         self.shuffle = shuffle
+        if indices is None:
+            indices = part_indices(people(timelines, timelines_seed), split, part)
         self.tracks = make_tracks(
             timelines,
+            indices,
             seed=timelines_seed,
             costs=cost_model(costs),
             config=self.config,
             size=slate_size,
             episode=episode,
-            split=split,
-            part=part,
-            indices=indices,
         )
         self.episodes = np.array(
             [(u, e) for u, track in enumerate(self.tracks) for e in range(len(track.first))], dtype=np.int64

@@ -101,6 +101,11 @@ def load_named(spec: str, seed: int) -> tuple[Timeline, ...]:
     return tuple(load_timelines(spec, seed=seed).timelines)
 
 
+def people(timelines: str | Sequence[Timeline], seed: int) -> Sequence[Timeline]:
+    """The timelines, loaded where they are named."""
+    return load_named(timelines, seed) if isinstance(timelines, str) else timelines
+
+
 @lru_cache(maxsize=8)
 def _named_observations(
     spec: str, seed: int, user: int, size: int
@@ -128,19 +133,16 @@ def _scale(name: str) -> float:
 
 def make_tracks(
     timelines: str | Sequence[Timeline],
+    chosen: Sequence[np.ndarray],
     *,
     seed: int,
     costs: CostModel,
     config: WorldConfig,
     size: int,
     episode: str,
-    split: str | Split,
-    part: str,
-    indices: Sequence[np.ndarray] | None,
 ) -> list[Track]:
-    """One track per timeline that has an episode. Raises InputError where none has."""
-    found = load_named(timelines, seed) if isinstance(timelines, str) else tuple(timelines)
-    chosen = part_indices(found, split, part) if indices is None else list(indices)
+    """One track per timeline that has an episode over its `chosen` opens. Raises InputError where none has."""
+    found = people(timelines, seed)
     if len(chosen) != len(found):
         raise InputError(f"indices are given for {len(chosen)} timelines, and here are {len(found)}")
     tracks = []

@@ -65,7 +65,8 @@ Progress = Callable[[str, int, int], None]
 class Setting:
     """How the judge is set: everything that a stated number depends on, besides data and split.
 
-    world: of the main numbers; budgets: of the comparison, in typical (median) targets.
+    world: of the main numbers; budgets: of the comparison, in typical (median) targets; costs:
+    measured ones, in place of those that `world` names.
     """
 
     world: WorldOptions = field(default_factory=WorldOptions)
@@ -73,6 +74,7 @@ class Setting:
     seed: int = 0
     replicates: int = REPLICATES
     latency_decisions: int = 60
+    costs: CostModel | None = None
 
 
 @dataclass
@@ -196,20 +198,19 @@ def evaluate(
     name: str = "timelines",
     synthetic: bool = False,
     setting: Setting | None = None,
-    cost: CostModel | str | None = None,
     fit: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge `policies` on the test part of `split` (several splits are folds, joined: leave one user out).
 
     A policy called `oracle` gives the upper bound that `oracle_share` is a share of; without it the
-    bound is computed all the same. cost overrides `setting.world.costs` with a measured model. With fit=False
-    policies are taken as they are. Raises InputError where there is nothing to test on.
+    bound is computed all the same. With fit=False policies are taken as they are. Raises InputError where
+    there is nothing to test on.
     """
     from env.judge.cost import cost_model
 
     setting = setting or Setting()
-    model = cost_model(cost if cost is not None else setting.world.costs)
+    model = setting.costs or cost_model(setting.world.costs)
     reward = setting.world.worth()
     folds = [split] if isinstance(split, Split) else list(split)
     began = time.perf_counter()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlmemo.runs.stages import STAGES
+
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
     from rlmemo.learning.prepare import Prepared
@@ -67,15 +69,13 @@ def model_card(
                 "its own plans"
             )
     learned = {
-        "sft": f"SFT on {state.get('sft', {}).get('states', 0)} training states",
-        "dpo": f"DPO on {state.get('dpo', {}).get('pairs', 0)} pairs of plans scored by replay",
-        "kto": f"KTO on {state.get('kto', {}).get('plans', 0)} plans scored by replay",
-        "ppo": f"PPO on {state.get('ppo', {}).get('decisions', 0)} decisions in episodes of the replay",
-        "grpo": f"GRPO on {state.get('grpo', {}).get('plans', 0)} plans scored by replay",
-        "rloo": f"RLOO on {state.get('rloo', {}).get('plans', 0)} plans scored by replay",
-        "users": f"an adapter for each of {state.get('users', {}).get('users', 0)} users, in use for "
-        f"{state.get('users', {}).get('in_use', 0)}",
+        name: f"{stage.title} on {state.get(name, {}).get(stage.counts, 0)} {stage.of}"
+        for name, stage in STAGES.items()
     }
+    users = state.get("users", {})
+    learned["users"] = (
+        f"an adapter for each of {users.get('users', 0)} users, in use for {users.get('in_use', 0)}"
+    )
     learned |= {
         stage: f"{stage.upper()}, which learned nothing ({state[stage]['nothing']})"
         for stage in config.stages

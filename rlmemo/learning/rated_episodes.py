@@ -16,9 +16,9 @@ class RatedField(Field):
     """A field whose credits have, for every plan, what a thumb counts times its expected rating."""
 
     def __init__(
-        self, ground: TrainingData, reward: Reward, feedback: Feedback, half_life_s: float = math.inf
+        self, data: TrainingData, reward: Reward, feedback: Feedback, half_life_s: float = math.inf
     ) -> None:
-        super().__init__(ground, reward, half_life_s)
+        super().__init__(data, reward, half_life_s)
         self.feedback = feedback
 
     def credit(
@@ -52,9 +52,9 @@ class RatedField(Field):
 
 
 def field(
-    ground: TrainingData, reward: Reward, feedback: Feedback | None, half_life_s: float = math.inf
+    data: TrainingData, reward: Reward, feedback: Feedback | None, half_life_s: float = math.inf
 ) -> Field:
     """The field to play on, with ratings where there are some."""
     if feedback is None or feedback.approval is None:
-        return Field(ground, reward, half_life_s)
-    return RatedField(ground, reward, feedback, half_life_s)
+        return Field(data, reward, half_life_s)
+    return RatedField(data, reward, feedback, half_life_s)

@@ -6,30 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlmemo.learning.config import STAGE_NAMES
 from rlmemo.learning.nothing import NO_SIGNAL
 from rlmemo.report.evaluation import evaluation_page, evaluation_sections, facts, headlines
 from rlmemo.report.figures import curves
 from rlmemo.report.page import Page, Section, Table
+from rlmemo.runs.stages import STAGES, title
 
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
     from rlmemo.learning.prepare import Prepared
     from rlmemo.runs.folder import RunFolder
-
-CURVES = {
-    "sft": (("loss", "loss, nats per token"), ("mean_token_accuracy", "tokens right")),
-    "dpo": (("loss", "loss"), ("rewards/accuracies", "pairs ordered right")),
-    "kto": (("loss", "loss"), ("rewards/margins", "margin of good over bad")),
-    "ppo": (
-        ("plan_reward", "reward a plan, sampled"),
-        ("validation/own", "reward an open on validation, likeliest plans"),
-        ("explained_variance", "share of the returns' variance that the critic foresaw"),
-        ("kl_to_start", "divergence from the model at the start, nats a plan"),
-    ),
-    "grpo": (("reward", "reward a plan, sampled"), ("entropy", "entropy, nats a token")),
-    "rloo": (("reward", "reward a plan, sampled"), ("entropy", "entropy, nats a token")),
-}
 
 
 def training_page(start: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]) -> Page:
@@ -40,7 +26,7 @@ def training_page(start: Prepared, folder: RunFolder, evaluation: Evaluation, fo
     return Page(
         title=f"Learning what to have warm: {start.loaded.name}",
         lead=(
-            f"A language model was taught by {' and then '.join(STAGE_NAMES[s] for s in config.stages)} on "
+            f"A language model was taught by {' and then '.join(title(s) for s in config.stages)} on "
             f"{start.split.counts()['train']:,} recorded moments of {len(start.timelines)} people, and "
             f"judged once on the {evaluation.n_events:,} events that came after. The policy of this run is "
             f"“{last}”."
@@ -71,16 +57,16 @@ def _run_facts(start: Prepared, state: dict[str, Any]) -> list[tuple[str, str]]:
     for stage in config.stages:
         found = state.get(stage, {})
         if stage == "users":
-            made.append((STAGE_NAMES[stage], f"{found.get('in_use', 0)} of {found.get('users', 0)} in use"))
+            made.append((title(stage), f"{found.get('in_use', 0)} of {found.get('users', 0)} in use"))
             continue
         if "nothing" in found:
-            made.append((STAGE_NAMES[stage], f"learned nothing: {found['nothing']}"))
+            made.append((title(stage), f"learned nothing: {found['nothing']}"))
             continue
-        amount = next((found[k] for k in ("decisions", "states", "pairs", "plans") if found.get(k)), 0)
-        what = {"sft": "states", "dpo": "pairs", "kto": "plans", "ppo": "decisions"}.get(stage, "states")
+        what = STAGES[stage].counts
+        amount = found.get(what, 0)
         made.append(
             (
-                STAGE_NAMES[stage],
+                title(stage),
                 f"{amount} {what}, {found.get('steps', 0)} updates, {found.get('seconds', 0):.0f} s",
             )
         )
@@ -102,7 +88,7 @@ def _stages(stages: tuple[str, ...], state: dict[str, Any], found: dict[str, Any
             continue
         rows.append(
             [
-                STAGE_NAMES[name],
+                title(name),
                 f"{100 * v['hr@1']:.1f} %",
                 f"{100 * v['hr@5']:.1f} %",
                 f"{v['log_loss']:.3f}",
@@ -130,11 +116,11 @@ def _learning(folder: RunFolder, stages: tuple[str, ...]) -> Section | None:
     figures = []
     for stage in stages:
         rows = folder.logged(stage)
-        for key, label in CURVES[stage]:
+        for key, label in STAGES[stage].curves:
             points = [(r["step"], r[key]) for r in rows if key in r]
             if len(points) > 1:
                 x, y = (np.array(c, dtype=float) for c in zip(*points, strict=True))
-                name = f"{STAGE_NAMES[stage]}: {label}"
+                name = f"{title(stage)}: {label}"
                 figures.append(
                     curves(
                         {name: (x, y)},

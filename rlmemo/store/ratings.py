@@ -88,35 +88,48 @@ class Vote(Enum):
     ALREADY = "already"
 
 
-def add_moment(
-    store: Store, prediction_id: int, *, source: str, tz: str, synthetic: bool, part: str,
-    steps: Sequence[tuple[float, str]], teaches: float, stills: bool | None = None,
-    shown: float | None = None, since: float | None = None,
-) -> bool:  # fmt: skip
-    """Keep what a rater is to see of a prediction's moment, once; whether it is new.
+@dataclass(frozen=True)
+class ToRate:
+    """What is kept of a prediction's moment for raters. source, tz, synthetic, steps: as in `Moment`.
 
     part: the split's part that the moment lies in, or "live". teaches: how much a rating would teach, 0 to 1.
     stills: whether decisions to keep still are stored, too; where they are not, the prediction's propensity
     is given that something is shown. shown: probability that anything is shown there. since: unix seconds
     from which on the plans were made, each in the world that those before it left. None: not known.
     """
-    if not 0.0 <= teaches <= 1.0:
-        raise InputError(f"teaches is {teaches!r}; it must lie in [0, 1]")
+
+    source: str
+    tz: str
+    synthetic: bool
+    part: str
+    steps: Sequence[tuple[float, str]]
+    teaches: float
+    stills: bool | None = None
+    shown: float | None = None
+    since: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.teaches <= 1.0:
+            raise InputError(f"teaches is {self.teaches!r}; it must lie in [0, 1]")
+
+
+def add_moment(store: Store, prediction_id: int, new: ToRate) -> bool:
+    """Keep what a rater is to see of a prediction's moment, once; whether it is new."""
     with store._write():
         done = store.db.execute(
             "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches, "
             "stills, shown, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 prediction_id,
-                source,
-                tz,
-                int(synthetic),
-                part,
-                json.dumps(list(steps)),
-                float(teaches),
-                None if stills is None else int(stills),
-                shown,
-                since,
+                new.source,
+                new.tz,
+                int(new.synthetic),
+                new.part,
+                json.dumps(list(new.steps)),
+                float(new.teaches),
+                None if new.stills is None else int(new.stills),
+                new.shown,
+                new.since,
             ],
         )
         return bool(done.rowcount)
