@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlmemo.learning.config import settings
+from tests.house_counts import way
 from tests.option_tables import public_classes
 from tests.test_architecture import ARROWS, ROOMS
 
@@ -18,7 +19,6 @@ DOTTED = re.compile(rf"(?<![\w./:-])(?:{'|'.join(TOPS)})(?:\.\w+)+")
 PATHS = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOPS)})/[\w./-]*\w\.(?:py|md|yaml|json|png|txt|safetensors)\b")
 NO_MODULE = re.compile(r"\.(?:db|html|csv|example|md|png)\b")
 ELSEWHERE = {"--help", "--junitxml", "--port"}
-STOP = re.compile(r"^\| (.*?) \| `([\w/]+\.py)` \| (.*?) \|$", re.MULTILINE)
 
 
 def pages(root: Path) -> list[Path]:
@@ -112,14 +112,6 @@ def test_every_option_named_is_one(repo_root: Path) -> None:
     gone = {x for _, x in asked if x not in known and x.replace("--no-", "--") not in known}
     assert len(asked) > 100
     assert sorted((page, option) for page, option in asked if option in gone) == []
-
-
-def way(root: Path) -> list[list[tuple[str, str, list[str]]]]:
-    """The stops of the way of one event, table by table: (what happens, file, where to begin)."""
-    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = text[text.index("## The way of one event") : text.index("## How to add")]
-    tables = re.split(r"\n\*\*(?=A row|To a)", section)[1:]
-    return [[(x[0], x[1], re.findall(r"`([\w.]+)`", x[2])) for x in STOP.findall(t)] for t in tables]
 
 
 def test_every_stop_on_the_way_of_one_event_exists(repo_root: Path) -> None:
