@@ -4,8 +4,8 @@
     python -m experiments.durability --kills 1000              # kill -9 around the write
 
 One JSON line each, exit status 1 where a promise was broken. A vote is *acknowledged* when
-`rlmemo.store.ratings.rate` has returned: the dashboard says thanks then. Promised are: no "database is locked";
-every acknowledged vote is in the table; no vote is there twice; SQLite finds the file whole.
+`rlmemo.store.ratings.rate` has returned: the dashboard says thanks then. Promised are: no "database is
+locked"; every acknowledged vote is in the table; no vote is there twice; SQLite finds the file whole.
 
 Kills are real SIGKILLs to forks of this process, one of three kinds in turn: before a chosen SQL statement
 of the child (BEGIN, the reads, INSERT, COMMIT, also those of opening the file), after a chosen number of

@@ -1,8 +1,8 @@
 """A simulated person who rates predictions: hidden taste, noise, laziness. For closed-loop experiments.
 
 The person is asked about predictions in the order in which the dashboard shows them, through the same
-functions (`rlmemo.store.ratings`), and knows what they opened next, as a person who looks back does. Nothing of
-the taste reaches the learner but by ratings.
+functions (`rlmemo.store.ratings`), and knows what they opened next, as a person who looks back does.
+Nothing of the taste reaches the learner but by ratings.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ ARROWS = (
     COMMANDS,
     ("dashboard",),
 )
-"""Each may import what stands before it, and itself; rooms that share a line do not know of each other, but for
-the commands, which may."""
+"""Each may import what stands before it, and itself; rooms that share a line do not know of each other, but
+for the commands, which may."""
 STORE = {
     f"rlmemo/store/{name}.py"
     for name in ("database", "file", "forgetting", "importing", "schema", "schema_reducing")

@@ -35,11 +35,12 @@ PAGES = """
 import sys
 from pathlib import Path
 from env.sources import load_timelines
-from rlmemo import ratings, store_forgetting
+from rlmemo.store import forgetting, ratings
 from rlmemo.runs.learned_days import learned_until
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.record import database_of
-from rlmemo.store import check_store, open_store
+from rlmemo.store import open_store
+from rlmemo.store.file import check_store
 
 db = sys.argv[1]
 store = open_store(db)
@@ -54,8 +55,8 @@ def train():
     database_of(TrainConfig(timelines=db, feedback=db))
 
 def privacy():
-    store_forgetting.holdings(store)
-    sum(map(len, store_forgetting.export(store)))
+    forgetting.holdings(store)
+    sum(map(len, forgetting.export(store)))
 
 def again():
     check_store(Path(db))
@@ -283,10 +284,10 @@ def test_a_copy_holds_what_the_original_says(how: str, tmp_path: Path) -> None:
 STORE = """
 import os, sys
 from env.timeline import Event
-from rlmemo import store
+from rlmemo.store import database
 if sys.argv[2] == "unsigned":
-    store._sign = lambda db: None
-opened = store.open_store(sys.argv[1])
+    database._sign = lambda db: None
+opened = database.open_store(sys.argv[1])
 opened.add_events("live", "me", [Event(1.7e9, "Mail"), Event(1.7e9 + 1, "Maps")], tz="UTC")
 os.kill(os.getpid(), 9)
 """

@@ -15,7 +15,8 @@ from rlmemo.options import Parser, wrapped
 
 COMMANDS_OF = {"rlmemo.timelines": ("list", "import", "show"),
                "rlmemo.feedback": ("show", "pairs", "evaluate", "approval")}  # fmt: skip
-EVERY = ["rlmemo", "tests.reference.example", "experiments.evidence", "experiments.durability", "experiments.closed_loop",
+EVERY = ["rlmemo", "tests.reference.example", "experiments.evidence", "experiments.durability",
+"experiments.closed_loop",
          *(module for module, _ in COMMANDS.values())]  # fmt: skip
 BAD = [
     ("rlmemo.train", ["--budgte", "3"], "did you mean --budget?"),

@@ -115,8 +115,8 @@ def cases(
 ) -> list[Case]:
     """The stretches that a part of a split covers, one per timeline that has events in it.
 
-    part: event indices per timeline, as in `env.splits.Split`. A timeline's first event has no decision before
-    it and is left out.
+    part: event indices per timeline, as in `env.splits.Split`. A timeline's first event has no decision
+    before it and is left out.
     """
     made = []
     for user, (timeline, one, events) in enumerate(zip(timelines, costs, part, strict=True)):

@@ -1,9 +1,9 @@
 """The oracle: what a planner that knows the future could save, bracketed from both sides.
 
 `upper_bound` is a number that no plan exceeds, `feasible` a plan (scored by the judge) that a clairvoyant
-could have followed; the truth lies between, and `bracket` reports both and the gap. `tests.reference.oracle_exact`
-computes the truth itself for a handful of events. All maximise saved seconds, without a price on memory:
-it is the bound on what can be saved, not on what should be.
+could have followed; the truth lies between, and `bracket` reports both and the gap.
+`tests.reference.oracle_exact` computes the truth itself for a handful of events. All maximise saved
+seconds, without a price on memory: it is the bound on what can be saved, not on what should be.
 
 Why the bound holds. Take any plan and any open j of target x. If j waits less than cold_s, then x was
 resident just before t[j], and it had been so without interruption since it was either opened (the open p

@@ -1,9 +1,10 @@
 """Replay rankings under a threshold: the planner's choice is made inside the judge's own compiled loop.
 
 What a planner may ask for depends on what is warm, and that depends on what it asked for before; so
-choosing and judging cannot be two passes. The accounting is `env.judge.kernel`'s own functions; this file only
-walks the ranked list after every event, leaves out what is resident (warm or loading), and stops at K.
-Replaying the plans that it chose through `env.judge.kernel.replay` gives the same records bit for bit (tested).
+choosing and judging cannot be two passes. The accounting is `env.judge.kernel`'s own functions; this file
+only walks the ranked list after every event, leaves out what is resident (warm or loading), and stops at K.
+Replaying the plans that it chose through `env.judge.kernel.replay` gives the same records bit for bit
+(tested).
 """
 
 from __future__ import annotations

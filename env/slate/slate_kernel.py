@@ -1,7 +1,7 @@
 """The compiled walk behind `env.slate.slate`: one pass over a timeline, keeping counts as it goes.
 
-`take_event` is one step of it: `walk` takes all events of a timeline, `env.slate.slate_stream` one when it comes,
-so that both give the same slates to the last bit.
+`take_event` is one step of it: `walk` takes all events of a timeline, `env.slate.slate_stream` one when it
+comes, so that both give the same slates to the last bit.
 """
 
 from __future__ import annotations

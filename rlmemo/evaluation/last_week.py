@@ -69,8 +69,8 @@ def would_have_saved(timeline: Timeline, *, days: float = 7, policy: str = "back
     """Replay the last `days` days of a collapsed timeline; None where there is too little before them.
 
     policy: a classical policy by name, in the default world, or the folder of a run, in the world that it was
-    trained for. Every plan is made from what was opened up to then. Raises InputError for a run that cannot be
-    read.
+    trained for. Every plan is made from what was opened up to then. Raises InputError for a run that cannot
+    be read.
     """
     from env.judge.case import Case
     from rlmemo.evaluation.gain import gain

@@ -45,8 +45,9 @@ def shown_by(
     threshold: float | None = None,
     seed: int = 0,
 ) -> Shown:
-    """Ask a fitted policy what it would show at the moments of `placed`, in its world, as `rlmemo.predict` does.
-    threshold: what it prewarms is at least this probable; None: as the run chose, or chosen on validation."""
+    """Ask a fitted policy what it would show at the moments of `placed`, in its world, as `rlmemo.predict`
+    does. threshold: what it prewarms is at least this probable; None: as the run chose, or chosen on
+    validation."""
     rules, costs = used.world.rules(), used.world.costs_of(timelines)
     planner = used.planning_by(threshold, cases(timelines, costs, rules, split.validation))
     chance, often = np.zeros(len(placed)), np.ones(len(placed))

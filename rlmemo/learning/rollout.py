@@ -5,9 +5,9 @@ warm. What the user does is recorded, so the moments of a whole rollout are know
 prompts are encoded at once; only what is in memory depends on the policy, and that is filled in step by step.
 The world of a step is the actual one: what the policy's own earlier plans have made of it.
 
-Rewards are the environment's, credited to the plan that they follow from (`env.judge.credit`): undiscounted they
-sum to the reward of the episode in the accounting, up to the end of the training part, where what is unused
-is wasted.
+Rewards are the environment's, credited to the plan that they follow from (`env.judge.credit`): undiscounted
+they sum to the reward of the episode in the accounting, up to the end of the training part, where what is
+unused is wasted.
 """
 
 from __future__ import annotations

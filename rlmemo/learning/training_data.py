@@ -28,8 +28,8 @@ from rlmemo.model.scorer import WIDE, CrossFitted
 class TrainingData:
     """Timelines with everything that training looks up in them, in the timelines' order.
 
-    plans: of the policy that is in charge (`rlmemo.learning.incumbent`), [n, K] per timeline, all at once; None:
-    nobody prewarms.
+    plans: of the policy that is in charge (`rlmemo.learning.incumbent`), [n, K] per timeline, all at once;
+    None: nobody prewarms.
     """
 
     timelines: list[Timeline]

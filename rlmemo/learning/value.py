@@ -73,7 +73,8 @@ def discounts(gap_s: np.ndarray, half_life_s: float) -> np.ndarray:
     where that is infinite.
 
     Events come seconds or hours apart, so a discount goes by the clock and not by the number of events. The
-    rewards have to be credits with the same half-life (`env.judge.credit`), or the order of plans is turned round.
+    rewards have to be credits with the same half-life (`env.judge.credit`), or the order of plans is turned
+    round.
     """
     halved: np.ndarray = 0.5 ** (np.asarray(gap_s, np.float64) / half_life_s)
     return halved

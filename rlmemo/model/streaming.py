@@ -1,10 +1,11 @@
 """A language model that follows a recording as it goes on: an event comes, and the next decision is there.
 
-`Following` keeps what can be kept from event to event: the counts behind the slate (`env.slate.slate_stream`), the
-tokens of the lines of a text prompt, and the keys and values of what the model has read of them
-(`rlmemo.model.branching`), so that an event adds its own tokens and nothing else is read twice. The
-embedded model's prompt states a whole history anew in 48 tokens; what is kept for it is the counts, and its
-forward pass is `rlmemo.model.small_qwen3`. The answers are those of the batch path (tests/test_streaming.py).
+`Following` keeps what can be kept from event to event: the counts behind the slate
+(`env.slate.slate_stream`), the tokens of the lines of a text prompt, and the keys and values of what the
+model has read of them (`rlmemo.model.branching`), so that an event adds its own tokens and nothing else is
+read twice. The embedded model's prompt states a whole history anew in 48 tokens; what is kept for it is the
+counts, and its forward pass is `rlmemo.model.small_qwen3`. The answers are those of the batch path
+(tests/test_streaming.py).
 
     following = Following(load_adapted("embedded", Path("runs/first/adapter")), tz="Europe/Berlin")
     following.see(time.time(), "org.mozilla.firefox")

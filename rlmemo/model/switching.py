@@ -1,6 +1,7 @@
 """Where a language policy's model comes from: loaded, loaded when asked for, or switched from user to user.
 
-A `Switching` has many adapters on one model that is loaded once: each user's events are read with that user's own.
+A `Switching` has many adapters on one model that is loaded once: each user's events are read with that
+user's own.
 
 What stands before a text (`rlmemo.model.virtual_tokens`) is exchanged in its hook. Of the kinds that
 change weights, a small model keeps every user's merged weights and puts them in their place, which reads as

@@ -1,4 +1,5 @@
-"""Exploring: now and then another single target is shown in a plan's place, so that its rating can be known."""
+"""Exploring: now and then another single target is shown in a plan's place, so that its rating can be
+known."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ LISTED = 8
 
 
 def warm_listed(case: Case, ranking: Ranking) -> np.ndarray:
-    """Which of the first `LISTED` targets are in memory anyway at each decision of a case, bool [D, LISTED]: in
-    the world in which nobody prewarms, as in the stored outcome."""
+    """Which of the first `LISTED` targets are in memory anyway at each decision of a case, bool [D,
+    LISTED]: in the world in which nobody prewarms, as in the stored outcome."""
     listed = np.full((len(case.timeline), LISTED), -1, np.int32)
     depth = min(LISTED, ranking.targets.shape[1])
     listed[case.indices, :depth] = ranking.targets[:, :depth]

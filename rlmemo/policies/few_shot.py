@@ -119,8 +119,8 @@ class FewShotReading(TextReading):
 def untrained(name: str, shots: int = 0) -> LanguagePolicy:
     """A causal language model as it came, as a policy: zero-shot, or with examples.
 
-    name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for what is no
-    causal language model.
+    name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for what
+    is no causal language model.
     """
     from rlmemo.model.load import load_adapted
     from rlmemo.policies.language import LanguagePolicy

@@ -30,9 +30,9 @@ class LanguagePolicy:
     """A language model (its adapter merged) behind the `Policy` and `PlanningPolicy` protocols.
 
     model: a model that is loaded, or where one comes from (`Switching`: every user's own adapter; `Shelved`:
-    loaded when asked for). planner: what it plans by (None: the judge chooses a threshold). temperature: of its
-    own plans, said token by token; 0 says the likeliest. learn: what it does to learn from a training part
-    (None: nothing; `python -m rlmemo.train` did it).
+    loaded when asked for). planner: what it plans by (None: the judge chooses a threshold). temperature: of
+    its own plans, said token by token; 0 says the likeliest. learn: what it does to learn from a training
+    part (None: nothing; `python -m rlmemo.train` did it).
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class LanguagePolicy:
         return ranked(model, timeline, slates, indices)
 
     def stream(self, timeline: Timeline) -> Stream:
-        """One decision after another, each from the event that is new; see `rlmemo.model.streaming`. Streams of
-        several users may be asked in turn."""
+        """One decision after another, each from the event that is new; see `rlmemo.model.streaming`.
+        Streams of several users may be asked in turn."""
         from rlmemo.model.streaming import follow
 
         ask = follow(self.source.of(timeline.user), timeline)
@@ -105,8 +105,8 @@ class LanguagePolicy:
         return one
 
     def plan(self, case: Case, *, seed: int = 0) -> Planned:
-        """The model's own plans for the decisions of a case, each made in the world that the plans before it have
-        left.
+        """The model's own plans for the decisions of a case, each made in the world that the plans before
+        it have left.
 
         A plan depends on what is warm, and that on earlier plans. Instead of one forward pass after the
         other, all decisions are asked at once in the world as far as it is known, the plans are played,

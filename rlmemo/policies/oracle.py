@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class OraclePolicy:
-    """Plans with `env.judge.oracle.feasible`: what a clairvoyant could really have followed, for saved seconds."""
+    """Plans with `env.judge.oracle.feasible`: what a clairvoyant could really have followed, for saved
+    seconds."""
 
     name = "oracle"
     planner = OwnPlans()

@@ -74,8 +74,8 @@ class Planned:
 class PlanningPolicy(Policy, Protocol):
     """A policy that can plan by itself (a language model, the oracle).
 
-    Whether it does is said by its `planner` (`rlmemo.policies.planners`): None, or none at all, leaves it to the
-    judge, which then plans by a threshold that it chooses on validation.
+    Whether it does is said by its `planner` (`rlmemo.policies.planners`): None, or none at all, leaves it
+    to the judge, which then plans by a threshold that it chooses on validation.
     """
 
     def plan(self, case: Case, *, seed: int = 0) -> Planned:

@@ -104,8 +104,8 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
 def setup(name: str, world: Mapping[str, Any] = {}, asking: Asking | None = None) -> Setup:
     """The policy called `name`, or a run's folder, ready to be fitted and to plan.
 
-    world: what is to be otherwise than in the run's own world, or in the usual one, by name. Raises InputError
-    as `make_policy` does.
+    world: what is to be otherwise than in the run's own world, or in the usual one, by name. Raises
+    InputError as `make_policy` does.
     """
     from rlmemo.policies.planners import planner_of
     from rlmemo.policies.run import Setup, load_run

@@ -1,4 +1,5 @@
-"""Who plans, by what, and in which world: a trained run with its own, any other policy with the default one."""
+"""Who plans, by what, and in which world: a trained run with its own, any other policy with the default
+one."""
 
 from __future__ import annotations
 
@@ -27,9 +28,9 @@ PLAN = "plan.json"
 class Setup:
     """What a run folder loads to, and what a policy that has a name is used with.
 
-    policy: its own `planner` is None where a run plans by a threshold, so that a benchmark may choose one for the
-    world that it judges in. planner: what the run chose on its validation part; None where nothing is chosen yet
-    (`by`). world: what a run was trained for.
+    policy: its own `planner` is None where a run plans by a threshold, so that a benchmark may choose one
+    for the world that it judges in. planner: what the run chose on its validation part; None where nothing
+    is chosen yet (`by`). world: what a run was trained for.
     """
 
     policy: Policy

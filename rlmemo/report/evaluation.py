@@ -113,7 +113,7 @@ def headlines(evaluation: Evaluation, of: str | None = None) -> list[Headline]:
 
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Everything that the numbers depend on."""
-    s = evaluation.setting.world
+    asked, s = evaluation.setting, evaluation.setting.world
     kind = "synthetic (drawn from a seed; no person did this)" if evaluation.synthetic else "recorded"
     return [
         ("timelines", f"{evaluation.timelines}, {kind}"),
@@ -129,7 +129,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("reward", s.reward),
         (
             "intervals",
-            f"95 %, bootstrap over sessions, {evaluation.setting.replicates:,} draws, seed {evaluation.setting.seed}",
+            f"95 %, bootstrap over sessions, {asked.replicates:,} draws, seed {asked.seed}",
         ),
         ("computed in", f"{evaluation.seconds:.0f} s"),
     ]

@@ -259,7 +259,8 @@ def replay(
     start: int = 0,
     stop: int | None = None,
 ) -> Outcomes:
-    """Replay a timeline under `plans`, in plain Python: what `env.judge.kernel.replay` must equal bit for bit.
+    """Replay a timeline under `plans`, in plain Python: what `env.judge.kernel.replay` must equal bit for
+    bit.
 
     Opens start..stop-1 are counted, and the plans of decisions start-1..stop-2 act; earlier events only
     warm the world. plans: [n, K]. What is unused at the end is wasted at open stop-1.
