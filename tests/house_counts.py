@@ -57,8 +57,8 @@ def wide(path: Path, most: int = 8) -> Iterator[str]:
 
 
 def way(root: Path) -> list[list[tuple[str, str, list[str]]]]:
-    """The stops of the way of one event, as CONTRIBUTING.md tells it: (what happens, file, names to begin at), in
-    three stretches (a row becomes an event; to a gradient; to a thumb)."""
+    """The stops of the way of one event, as CONTRIBUTING.md tells it: (what happens, file, names to begin
+    at), in three stretches (a row becomes an event; to a gradient; to a thumb)."""
     text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text[text.index("## The way of one event") : text.index("## How to add")]
     tables = re.split(r"\n\*\*(?=A row|To a)", section)[1:]
