@@ -56,6 +56,8 @@ MEMORY, COLD, WARM, LOAD = 0, 1, 2, 3
 
 
 class State(NamedTuple):
+    """What is in memory, and what is due, in both worlds."""
+
     link: np.ndarray
     when: np.ndarray
     base: np.ndarray
@@ -66,6 +68,8 @@ class State(NamedTuple):
 
 
 class Rules(NamedTuple):
+    """Costs and rules of one world, as arrays."""
+
     cost: np.ndarray  # float64 [T, 4]: memory (at most the budget), cold, warm, load
     budget: float
     ttl: float

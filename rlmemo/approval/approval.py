@@ -32,8 +32,11 @@ LEAST_STILL = 10
 
 @dataclass(frozen=True)
 class Approval:
-    """model: over `features.plan_rows`; ratings, up: what it was fitted on; still: rated empty plans; named:
-    what names and moments added to the log-odds of a rated plan, on average."""
+    """How likely somebody is to approve of a plan.
+
+    model: over `features.plan_rows`; ratings, up: what it was fitted on; still: rated empty plans; named:
+    what names and moments added to the log-odds of a rated plan, on average.
+    """
 
     model: Logistic
     ratings: int
