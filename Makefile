@@ -3,7 +3,7 @@
 #   make test  TESTS=tests/test_slate.py                      some of the tests
 #   make train PIP_ARGS="..."                                 arguments for pip, another index for instance
 .DEFAULT_GOAL := help
-.PHONY: help install train benchmark dashboard test lint format constraints clean
+.PHONY: help install train benchmark dashboard test lint format docs constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,6 +61,9 @@ lint: $(STAMP)  ## ruff and mypy
 format: $(STAMP)  ## put the code into the one form, and fix what can be fixed by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)  ## write the tables of docs/ that are made from the code (options, classes)
+	$(BIN)/python -m tests.option_tables
 
 constraints: $(STAMP)  ## write the versions that are installed into constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.new

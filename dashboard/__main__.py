@@ -178,8 +178,8 @@ def main(argv: list[str] | None = None) -> int:
     serve.serve(
         ["--db", str(db), "--runs", str(Path(args.runs).absolute()), "--rater", args.rater,
          *(["--login", str(login)] if login else [])],
-        address=args.address.strip("[]"), port=port, token=token,
-        hosts=names(args.address, login_host, args.host), login=login,
+        serve.Place(args.address.strip("[]"), port, token, names(args.address, login_host, args.host)),
+        login=login,
         said=f"dashboard: {said}  (Ctrl-C stops it)",
         opens=None if args.no_open or no_screen else opens, folder=db.parent,
     )  # fmt: skip

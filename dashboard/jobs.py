@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from env.errors import InputError
+from rlmemo.runs.atomic import write_atomic
 
 try:
     import fcntl
@@ -73,7 +74,7 @@ def start(runs: Path, name: str, arguments: Sequence[str]) -> Job:
     finally:
         os.close(handle)
     _children[name] = child
-    (runs / f"{name}.pid").write_text(str(child.pid), encoding="utf-8")
+    write_atomic(runs / f"{name}.pid", str(child.pid))
     return _job(log)
 
 

@@ -35,8 +35,11 @@ ANYBODY = "*"
 
 @dataclass(frozen=True)
 class Login:
-    """providers: names of the sections below [auth], none where [auth] itself is the provider. emails: who
-    may come in, in lower case; `ANYBODY` for everybody that the provider lets in."""
+    """Who may come in, and through whom.
+
+    providers: names of the sections below [auth], none where [auth] itself is the provider. emails: who
+    may come in, in lower case; `ANYBODY` for everybody that the provider lets in.
+    """
 
     providers: tuple[str, ...]
     emails: frozenset[str]

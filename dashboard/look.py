@@ -34,7 +34,6 @@ EMBER = ["#f6e7d8", "#f0bd91", "#e58d4b", "#c95c1b", "#8c3608"]
 SERIES = ["#c95c1b", "#2f7f86", "#8a6bb0", "#b3923a", "#5b86c9", "#7d8f3f", "#b05a80"]
 """Colours of several lines in one picture, told apart on light and on dark."""
 
-GOOD, BAD = "#3c8d5a", "#b8480f"
 
 FAVICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path fill="#c95c1b" d="'

@@ -12,6 +12,7 @@ from dashboard import look, plots, runs, why, words
 from dashboard.look import e, html
 from dashboard.setting import Started, opened
 from dashboard.words import shown
+from env.judge.world_options import WorldOptions
 from rlmemo.store import ratings
 from rlmemo.store.database import Store
 from rlmemo.store.waiting import Told, desk
@@ -191,9 +192,11 @@ def _decisions(store: Store, rater: str) -> None:
     )
     happened = " ".join(words.outcome_sentences(p, told)) or "What happened next is not known yet."
     chance = f"This plan was shown with probability {p.propensity:.3f}."
+    if moment.world != WorldOptions():
+        chance += f" It was made for {moment.world.in_words()}."
     if not statistics:
         chance += " The opens that it was made from are not in the store (any more), so nothing is counted."
-    html(f'<div class="quiet" style="margin-top:.5rem">{e(happened, 400)} {e(chance, 200)}</div>')
+    html(f'<div class="quiet" style="margin-top:.5rem">{e(happened, 400)} {e(chance, 400)}</div>')
 
 
 def _candidate(

@@ -116,7 +116,7 @@ def _lines(texts: list[str]) -> str:
 
 
 def _forget_target(store: Store) -> None:
-    rows = store._rows(
+    rows = store.rows(
         "SELECT target, COUNT(*) AS n FROM events GROUP BY target ORDER BY n DESC, target LIMIT ?",
         [MOST_TARGETS],
     )

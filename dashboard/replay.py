@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import streamlit as st
@@ -10,6 +11,7 @@ from dashboard import look, runs
 from dashboard.look import e, html
 from dashboard.setting import Started, opened
 from dashboard.words import moment, sentence, shown, span
+from env.judge.world_options import WorldOptions
 from env.timeline import Timeline
 from rlmemo.evaluation.last_week import Saved, would_have_saved
 from rlmemo.runs.learned_days import NEVER, learned_until
@@ -29,8 +31,10 @@ def _mark(timeline: Timeline) -> tuple[str, int, float, float]:
 
 
 @st.cache_data(show_spinner="Replaying the last week …", max_entries=20, hash_funcs={Timeline: _mark})
-def _replayed(timeline: Timeline, policy: str, version: int) -> Saved | None:
-    return would_have_saved(timeline, policy=policy)
+def _replayed(
+    timeline: Timeline, policy: str, version: int, world: WorldOptions | None = None
+) -> Saved | None:
+    return would_have_saved(timeline, policy=policy, world=asdict(world) if world else {})
 
 
 @st.cache_data(show_spinner="Looking up what it learned from …", max_entries=20, hash_funcs={Timeline: _mark})
@@ -83,7 +87,7 @@ def _run(timeline: Timeline, where: Started, folder: Path, name: str) -> None:
     _tiles(saved)
     _band("learned", seen(timeline, saved, until))
     _said(timeline, saved, f"Plans of the run {shown(name)}, as it chose to plan when it was trained.")
-    rule = _replayed(timeline, CLASSICAL, 0)
+    rule = _replayed(timeline, CLASSICAL, 0, saved.world)
     if rule is not None:
         clean = rule if until is None else rule.after(until)
         partly = 0 < clean.opens < rule.opens
@@ -150,11 +154,14 @@ def _tiles(saved: Saved) -> None:
 
 
 def _said(timeline: Timeline, saved: Saved, whose: str) -> None:
-    """Whose plans, over which days, and what was known when."""
+    text = f"{whose} {caption(timeline, saved)}"
+    html(f'<div class="quiet" data-testid="whose" style="margin-top:.5rem">{e(text, 600)}</div>')
+
+
+def caption(timeline: Timeline, saved: Saved) -> str:
+    """Over which days, what was known when, and in which world."""
     days = f"{moment(float(saved.t[0]), timeline.tz)} to {moment(float(saved.t[-1]), timeline.tz)}"
-    text = (
-        f"{whose} From {days}; each plan was made knowing nothing that came after its event. Memory for "
-        "eight typical targets, desktop costs; how long opening takes is a model, not a measurement of this "
-        "machine."
+    return (
+        f"From {days}; each plan was made knowing nothing that came after its event. Planned and judged for "
+        f"{saved.world.in_words()}; how long opening takes is a model, not a measurement of this machine."
     )
-    html(f'<div class="quiet" data-testid="whose" style="margin-top:.5rem">{e(text, 500)}</div>')

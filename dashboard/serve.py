@@ -13,6 +13,7 @@ import time
 import webbrowser
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -53,21 +54,28 @@ def options(address: str, port: int, login: Path | None) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the app listens, and to whom. token, hosts: as `door.Door`."""
+
+    address: str
+    port: int
+    token: str | None
+    hosts: Sequence[str]
+
+
 def serve(
     arguments: Sequence[str],
+    place: Place,
     *,
-    address: str,
-    port: int,
-    token: str | None,
-    hosts: Sequence[str],
     login: Path | None,
     said: str,
     opens: str | None,
     folder: Path,
 ) -> NoReturn:
-    """Serve until SIGINT or SIGTERM, and leave the process. arguments: what the app is started with. token,
-    hosts: as `door.Door`. said: printed when it listens. opens: the address to open in a browser then, kept
-    for the browser in a file in `folder`, as others can read a command line."""
+    """Serve until SIGINT or SIGTERM, and leave the process. arguments: what the app is started with. said:
+    printed when it listens. opens: the address to open in a browser then, kept for the browser in a file in
+    `folder`, as others can read a command line."""
     import streamlit as st
     from starlette.middleware import Middleware
 
@@ -99,12 +107,12 @@ def serve(
     app = st.App(
         Path(__file__).with_name("app.py"),
         lifespan=listening,
-        middleware=[Middleware(Door, token=token, hosts=hosts, port=port)],
+        middleware=[Middleware(Door, token=place.token, hosts=place.hosts, port=place.port)],
     )
     sys.argv = [__file__, *arguments]
     status = 0
     try:
-        app.run(config=options(address, port, login))
+        app.run(config=options(place.address, place.port, login))
     except KeyboardInterrupt:
         pass
     except SystemExit as error:

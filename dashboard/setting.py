@@ -22,8 +22,11 @@ _held: dict[Path, tuple[int, int]] = {}
 
 @dataclass(frozen=True)
 class Started:
-    """db: the store's file, which need not exist yet. runs: folder of run folders. rater: whose ratings
-    these are. login: file that says who may log in, and how."""
+    """What the dashboard was started with.
+
+    db: the store's file, which need not exist yet. runs: folder of run folders. rater: whose ratings
+    these are. login: file that says who may log in, and how.
+    """
 
     db: Path
     runs: Path

@@ -15,17 +15,14 @@ from dashboard.look import e, html
 from dashboard.setting import Started, opened
 from dashboard.words import count, sentence, shown
 from env.errors import InputError
+from rlmemo.runs.stages import STAGES
 from rlmemo.store import forgetting, ratings
 
 TITLE = "Train"
 ICON = ":material/model_training:"
 
-METHODS = {
-    "dpo": "DPO: better plans over worse",
-    "kto": "KTO: single verdicts",
-    "ppo": "PPO: what its own plans lead to",
-    "sft": "SFT: what came next",
-}
+OFFERED = {name: f"{STAGES[name].title}: {STAGES[name].short}" for name in ("dpo", "kto", "ppo", "sft")}
+"""The methods to choose from, the usual one first."""
 SIZES = {
     "A quick look": [
         "--sft-states",
@@ -84,7 +81,7 @@ def _form(where: Started) -> None:
     held = where.db.exists() and any(t.events for t in opened(where).timelines())
     with st.form("train"):
         data = st.selectbox("Learn from", [*(["your timelines"] if held else []), DEMO])
-        method = st.selectbox("How", list(METHODS), format_func=METHODS.__getitem__)
+        method = st.selectbox("How", list(OFFERED), format_func=OFFERED.__getitem__)
         earlier = [run.name for run in runs.trained(where.runs)]
         before = st.selectbox("Go on from", [ANEW, *earlier], format_func=shown)
         size = st.selectbox("How much", list(SIZES))
@@ -97,7 +94,7 @@ def _form(where: Started) -> None:
         if st.form_submit_button("Start", type="primary", icon=":material/play_arrow:"):
             line = ["--timelines", "demo" if data == DEMO else str(where.db), "--method", str(method)]
             line += SIZES[size]
-            if room != ROOMS[0]:
+            if room != ROOMS[0] or before != ANEW:  # left out, it would be the memory of the run before
                 line += ["--budget", str(room)]
             if feedback:
                 line += ["--feedback", str(where.db)]

@@ -34,16 +34,6 @@ def moment(t: float, tz: str) -> str:
     return f"{local:%A} {local.day} {local:%B %Y, %H:%M}"
 
 
-def part_of_day(t: float, tz: str) -> str:
-    """'morning', 'afternoon', 'evening' or 'night', local."""
-    hour = datetime.fromtimestamp(t, UTC).astimezone(zone(tz)).hour
-    if 5 <= hour < 12:
-        return "morning"
-    if 12 <= hour < 18:
-        return "afternoon"
-    return "evening" if 18 <= hour < 23 else "night"
-
-
 def span(seconds: float) -> str:
     """A length of time: '8 s', '5 min', '2 h', '3 days'."""
     seconds = abs(seconds)

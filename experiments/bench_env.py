@@ -132,7 +132,8 @@ def parts(spec: str, steps: int = 2000) -> dict[str, float]:
         return 0.0
 
     def given(i: int) -> tuple[object, ...]:
-        return (*world._fixed, actions[i], world._first + i, world._first, world._last, record, out)
+        walk = world._walk
+        return (*walk.fixed, actions[i], walk.first + i, walk.first, world._last, record, out)
 
     work: dict[str, Callable[[int], object]] = {
         "step": lambda i: world.step(actions[i]),

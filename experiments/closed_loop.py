@@ -39,6 +39,7 @@ from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.options import Parser
 from rlmemo.policies.planners import Planner, Threshold, from_json
 from rlmemo.policies.run import PLAN
+from rlmemo.runs.atomic import write_atomic
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
@@ -262,7 +263,7 @@ def learned(out: Path, first: Path, db: str, policy: Any, data: Any, keep: float
     if feedback is not None and feedback.approval is not None:
         feedback.approval.save(out / "adapter" / MODEL)
         planner = choose_keeping(policy, feedback.approval, data, reward, keep, seed) or planner
-        (out / "adapter" / PLAN).write_text(json.dumps(planner.to_json(), indent=1) + "\n")
+        write_atomic(out / "adapter" / PLAN, json.dumps(planner.to_json(), indent=1) + "\n")
     return planner
 
 
@@ -286,9 +287,9 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     if not (first / "adapter" / "plan.json").exists():
         train([*base, "--out", str(first), *options(FIRST)])
     start: Any = load_run(first).policy
-    ground = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
+    training = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
     theta = _best(asked_of(start, data, "validation"))
-    (first / "adapter" / PLAN).write_text(json.dumps(Threshold(theta).to_json()))
+    write_atomic(first / "adapter" / PLAN, json.dumps(Threshold(theta).to_json()))
     tastes = tastes_of(args.taste, data, start, theta, seed)
     plain = asked_of(start, data, "test")
     before = measure(plain, theta, tastes, data)
@@ -321,7 +322,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
             rated, up = rate_all(store, tastes, "simulated", 1000 * seed + k, PER_ROUND)
         now = out / f"round{k}"
         if args.method == "planner":
-            policy, planner = start, learned(now, first, db, start, ground, args.keep, seed)
+            policy, planner = start, learned(now, first, db, start, training, args.keep, seed)
         else:
             shutil.rmtree(now, ignore_errors=True)
             more = {"init-adapter": last, "feedback": db, "feedback-keep": args.keep, "method": args.method}
@@ -337,7 +338,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         last = now
     price = []
     for keep in ALSO if args.method == "planner" else ():
-        planner = learned(out / "other", first, db, start, ground, keep, seed)
+        planner = learned(out / "other", first, db, start, training, keep, seed)
         choice, asked = planner.to_json(), asked_of(start, data, "test", planner)
         found = measure(asked, float(choice["threshold"]), tastes, data, waste)
         price.append({"keep": keep, "choice": choice, "held_out": bootstrap(data, found, before)})
@@ -347,7 +348,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "knowing": knowing, "price": price, "seconds": time.perf_counter() - began,
         "tastes": {u: [sorted(t.banned), sorted(t.loved), list(t.night)] for u, t in tastes.items()},
     }  # fmt: skip
-    (out / "closed_loop.json").write_text(json.dumps(result, indent=1))
+    write_atomic(out / "closed_loop.json", json.dumps(result, indent=1))
     return result
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from env.errors import run_main
 from rlmemo.options import Parser
+from rlmemo.runs.atomic import write_atomic
 
 METRICS = ("hr@1", "hr@5", "mrr@5", "log_loss")
 
@@ -52,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclasses.dataclass
 class Bench:
-    """The ground, the validation events, and the draws of sessions that all rows share."""
+    """The data, the validation events, and the draws of sessions that all rows share."""
 
-    ground: Any
+    data: Any
     draws: Any
     indices: list[np.ndarray]
     answers: np.ndarray
@@ -70,40 +71,34 @@ class Bench:
         from rlmemo.learning.training_data import TrainingData
 
         timelines = load_timelines(name, seed=seed).timelines
-        ground = TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
-        indices = [decisions(events) for events in ground.split.validation]
+        data = TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+        indices = [decisions(events) for events in data.split.validation]
         groups, users = session_groups([sessions(x)[i + 1] for x, i in zip(timelines, indices, strict=True)])
         answers = np.concatenate([x.target[i + 1] for x, i in zip(timelines, indices, strict=True)])
-        return cls(ground, Draws(groups, users, seed=seed), indices, answers)
+        return cls(data, Draws(groups, users, seed=seed), indices, answers)
 
     def judge(self, policy: Any) -> dict[str, Any]:
         """Estimates of a policy on validation, and its reciprocal ranks for paired differences."""
         from env.ranking import Ranking
         from rlmemo.evaluation.metrics import places, rank_scores, ranking_metrics
 
-        made = [policy.rank(x, i) for x, i in zip(self.ground.timelines, self.indices, strict=True)]
+        made = [policy.rank(x, i) for x, i in zip(self.data.timelines, self.indices, strict=True)]
         both = Ranking.join(made)
         found = ranking_metrics(both, self.answers, self.draws)
         reciprocal = rank_scores(places(both, self.answers))["mrr@5"]
         return {"metrics": {m: found[m] for m in METRICS}, "reciprocal": reciprocal}
 
 
-def train_one(
-    ground: Any, config: Any, states: Any, path: Path, adapter: Path | None = None
-) -> dict[str, Any]:
+def train_one(data: Any, config: Any, states: Any, path: Path, adapter: Path | None = None) -> dict[str, Any]:
     """Train by SFT and save to `path`; parameters, updates and seconds of processor time."""
     from rlmemo.learning.adapters import count
     from rlmemo.learning.sft import run_sft, save_adapter
-    from rlmemo.learning.training import Interrupt
-    from rlmemo.model.load import load_model
+    from rlmemo.learning.training import Lesson
     from rlmemo.runs.folder import RunFolder
 
     path.mkdir(parents=True, exist_ok=True)
     began = time.process_time()
-    model, found = run_sft(
-        config, RunFolder(path), ground, states, load_model(config.model), Interrupt(),
-        lambda *_: None, adapter=adapter,
-    )  # fmt: skip
+    model, found = run_sft(Lesson(config, RunFolder(path), "sft", adapter), data, states)
     trained = count(model)[0]
     save_adapter(model, path / "adapter", config.model)
     return {"parameters": trained, "updates": found["steps"], "seconds": time.process_time() - began}
@@ -122,7 +117,7 @@ def compare_kinds(bench: Bench, given: argparse.Namespace, work: Path) -> list[d
     from rlmemo.learning.config import make_config
     from rlmemo.learning.training_data import draw, part_states
 
-    states, _ = draw(part_states(bench.ground.split.train), given.states, 0, given.seed)
+    states, _ = draw(part_states(bench.data.split.train), given.states, 0, given.seed)
     rows: list[dict[str, Any]] = []
     base = bench.judge(policy_of(make_config({"model": given.model}), None))
     rows.append({"kind": "base", "lr": 0.0, "parameters": 0, "updates": 0, "seconds": 0.0, **base})
@@ -137,7 +132,7 @@ def compare_kinds(bench: Bench, given: argparse.Namespace, work: Path) -> list[d
             )  # fmt: skip
             config = dataclasses.replace(config, sft_lr=config.sft_lr * scale)
             path = work / f"{kind}-{scale:g}"
-            made = train_one(bench.ground, config, states, path)
+            made = train_one(bench.data, config, states, path)
             row = {
                 "kind": kind,
                 "lr": config.sft_lr,
@@ -163,8 +158,8 @@ def compare_users(
     from rlmemo.runs.user_adapters import safe_name
 
     before = shared["path"] / "adapter"
-    users = [x.user for x in bench.ground.timelines]
-    each = [states_of(bench.ground, u, given.user_states, given.seed) for u in range(len(users))]
+    users = [x.user for x in bench.data.timelines]
+    each = [states_of(bench.data, u, given.user_states, given.seed) for u in range(len(users))]
     rows = []
     for scale in map(float, given.user_lr_scales.split(",")):
         config = dataclasses.replace(
@@ -173,7 +168,7 @@ def compare_users(
         folders, seconds, updates = {}, 0.0, 0
         for user, states in zip(users, each, strict=True):
             path = work / f"{scale:g}-{safe_name(user)}"
-            made = train_one(bench.ground, config, states, path, before)
+            made = train_one(bench.data, config, states, path, before)
             folders[user] = path / "adapter"
             seconds, updates = seconds + made["seconds"], updates + made["updates"]
         switch = Switching(load_model(config.model)[0], before, folders)
@@ -185,10 +180,10 @@ def compare_users(
         print(line(rows[-1], bench.draws.difference(found["reciprocal"], shared["reciprocal"])), flush=True)
         # The control learns as long as one user's adapter does, from everybody.
         every, _ = draw(
-            part_states(bench.ground.split.train), sum(map(len, each)) // len(each), 0, given.seed + 1
+            part_states(bench.data.split.train), sum(map(len, each)) // len(each), 0, given.seed + 1
         )
         path = work / f"{scale:g}-control"
-        made = train_one(bench.ground, config, every, path, before)
+        made = train_one(bench.data, config, every, path, before)
         found = bench.judge(policy_of(config, path / "adapter"))
         rows.append({"kind": "shared, on", "lr": config.sft_lr, **made, **found})
         print(line(rows[-1], bench.draws.difference(found["reciprocal"], shared["reciprocal"])), flush=True)
@@ -236,7 +231,7 @@ def main() -> None:
             for row in rows
         ]
         said = {"command": " ".join(["python -m experiments.compare_adapters", *sys.argv[1:]]), "rows": data}
-        given.out.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        write_atomic(given.out, json.dumps(said, indent=1) + "\n")
 
 
 if __name__ == "__main__":

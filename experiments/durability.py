@@ -73,9 +73,8 @@ def add_prediction(store: Store, key: str, t: float) -> None:
         )
     )  # fmt: skip
     ratings.add_moment(
-        store, identity, source="durability", tz="UTC", synthetic=True, part="validation",
-        steps=[(t, "Mail")], teaches=0.5,
-    )  # fmt: skip
+        store, identity, ratings.ToRate("durability", "UTC", True, "validation", [(t, "Mail")], 0.5)
+    )
 
 
 def _days(store: Store) -> None:

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from env.errors import InputError
+from env.errors import InputError, run_main
 from env.judge.case import Case, cases
 from env.ranking import Ranking
-from rlmemo.errors import run_main
-from rlmemo.learning.config import METHODS, TrainConfig, make_config, settings
+from rlmemo.learning.config import TrainConfig, make_config, settings
 from rlmemo.options import Parser
+from rlmemo.runs.stages import METHODS
 
 if TYPE_CHECKING:
     from env.judge.plans import Outcomes
@@ -165,20 +165,20 @@ def learn(run: SeedRun, donors: Sequence[SeedRun]) -> None:
     the longest finished run in `donors` that went the same way."""
     if (run.folder / "learned.json").exists():
         return
-    from rlmemo.learning.prepare import start
+    from rlmemo.learning.prepare import prepare
     from rlmemo.learning.training import quiet
     from rlmemo.runs.atomic import write_atomic
     from rlmemo.runs.folder import RunFolder
 
     quiet()
     resume = (run.folder / "config.yaml").exists()
-    begun = start(run.config, run.folder, resume=resume)
+    prepared = prepare(run.config, run.folder, resume=resume)
     folder = RunFolder(run.folder)
     copied = None if resume else inherit(run, donors)
     from rlmemo.learning.job import run_job
 
     began = time.perf_counter()
-    run_job(begun, folder, judged=False)
+    run_job(prepared, folder, judged=False)
     found = {
         "seconds": time.perf_counter() - began,
         "peak_rss_mb": peak_mb(),
@@ -251,15 +251,15 @@ def judge_run(run: SeedRun, part: str, reward: str) -> None:
     if judged_file(run.folder, part).exists():
         return
     from rlmemo.learning.choice import stage_policies
-    from rlmemo.learning.prepare import start
+    from rlmemo.learning.prepare import prepare
     from rlmemo.learning.training import hush_libraries, quiet
     from rlmemo.runs.folder import RunFolder
 
     quiet()
     hush_libraries()
-    begun = start(run.config, run.folder, resume=True)
+    prepared = prepare(run.config, run.folder, resume=True)
     policy = stage_policies(run.config, RunFolder(run.folder))[run.config.stages[-1]]
-    write_judged(run.folder, part, judge(policy, begun, part, reward, both=True))
+    write_judged(run.folder, part, judge(policy, prepared, part, reward, both=True))
 
 
 def judge_baseline(name: str, run: SeedRun, folder: Path, part: str, reward: str) -> None:
@@ -277,17 +277,17 @@ def judge_baseline(name: str, run: SeedRun, folder: Path, part: str, reward: str
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     world = WorldConfig(budget_targets=config.budget, max_picks=config.picks, ttl_s=config.ttl_s)
-    begun = Prepared(config, loaded, split, parse_reward(reward), world, False)
+    prepared = Prepared(config, loaded, split, parse_reward(reward), world, False)
     began = time.perf_counter()
     policy = make_policy(name)
     policy.fit(loaded.timelines, split, seed=config.seed)
-    found = judge(policy, begun, part, reward, both=False)
+    found = judge(policy, prepared, part, reward, both=False)
     found["numbers"]["fit_seconds"] = time.perf_counter() - began
     folder.mkdir(parents=True, exist_ok=True)
     write_judged(folder, part, found)
 
 
-def judge(policy: Policy, begun: Prepared, part: str, reward: str, *, both: bool) -> dict[str, Any]:
+def judge(policy: Policy, prepared: Prepared, part: str, reward: str, *, both: bool) -> dict[str, Any]:
     """What the policy does on the events of a part.
 
     Returns {"arrays": per planner ("threshold", "own") float64 [n, COLUMNS + reward terms], "curve" [T, 4]
@@ -300,12 +300,12 @@ def judge(policy: Policy, begun: Prepared, part: str, reward: str, *, both: bool
     from rlmemo.policies.planners import THRESHOLDS, OwnPlans, choose_threshold, planner_of, sweep
 
     worth = parse_reward(reward)
-    costs = [cost_model(begun.config.costs).arrays(t) for t in begun.timelines]
-    tuning = cases(begun.timelines, costs, begun.world, begun.split.validation)
+    costs = [cost_model(prepared.config.costs).arrays(t) for t in prepared.timelines]
+    tuning = cases(prepared.timelines, costs, prepared.world, prepared.split.validation)
     tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
     test, asked = tuning, tuned
     if part != "validation":
-        test = cases(begun.timelines, costs, begun.world, begun.split.test)
+        test = cases(prepared.timelines, costs, prepared.world, prepared.split.test)
         asked = [policy.rank(c.timeline, c.indices) for c in test]
     n = sum(len(c) for c in test)
     arrays: dict[str, np.ndarray] = {}
@@ -313,7 +313,7 @@ def judge(policy: Policy, begun: Prepared, part: str, reward: str, *, both: bool
     began = time.perf_counter()
     planner = OwnPlans() if both else planner_of(policy)
     if planner is not None:
-        plans = [planner.plan(policy, c, seed=begun.config.seed) for c in test]
+        plans = [planner.plan(policy, c, seed=prepared.config.seed) for c in test]
         arrays["own"] = np.concatenate(
             [columns(c.replay(p), worth) for c, p in zip(test, plans, strict=True)]
         )
@@ -364,11 +364,10 @@ def judged_file(folder: Path, part: str) -> Path:
 
 def write_judged(folder: Path, part: str, found: Mapping[str, Any]) -> None:
     """Arrays first, then the numbers: where these are, the judgement is whole."""
-    from rlmemo.runs.atomic import write_atomic
+    from rlmemo.runs.atomic import file_atomic, write_atomic
 
-    partial = folder / f".judged-{part}.npz"
-    np.savez_compressed(partial, **found["arrays"])
-    os.replace(partial, folder / f"judged-{part}.npz")
+    with file_atomic(folder / f"judged-{part}.npz") as new, new.open("wb") as file:
+        np.savez_compressed(file, **found["arrays"])
     text = json.dumps({**found["numbers"], "terms": found["terms"]}, indent=1)
     write_atomic(judged_file(folder, part), text + "\n")
 

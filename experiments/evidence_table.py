@@ -244,8 +244,8 @@ def compare(spec: Spec, part: str) -> dict[str, Any]:
             continue
         events = read_events(spec, timelines, part)
         by_name = {r.name: r for r in rows}
-        best = best_of(spec, timelines, [n for n in CLASSICAL if n in by_name])
-        counting = best_of(spec, timelines, [n for n in COUNTING if n in by_name])
+        best = best_baseline(spec, timelines, [n for n in CLASSICAL if n in by_name])
+        counting = best_baseline(spec, timelines, [n for n in COUNTING if n in by_name])
         against = {"sft": by_name.get(REFERENCE), "classical": by_name.get(best or "")}
         known = {k: v for k, v in against.items() if v is not None}
         shown = [r for r in rows if r.name not in COUNTING or r.name == counting]
@@ -258,7 +258,7 @@ def compare(spec: Spec, part: str) -> dict[str, Any]:
     return result
 
 
-def best_of(spec: Spec, timelines: str, names: Sequence[str]) -> str | None:
+def best_baseline(spec: Spec, timelines: str, names: Sequence[str]) -> str | None:
     """The baseline with the highest reward on validation, mean over seeds (its threshold is tuned there)."""
     means = {}
     for name in names:

@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError, run_main
 from env.sources.recordings import data_root
 from rlmemo.approval.features import inverse_frequency, text_rows, weighted
 from rlmemo.approval.logistic import Logistic, fit, folds_of, log_loss, out_of_fold, platt
-from rlmemo.errors import InputError, run_main
 from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.runs.atomic import write_atomic
 

@@ -39,8 +39,8 @@ def main() -> None:
     from rlmemo.model.load import load_adapted
 
     timelines = load_timelines(asked.timelines).timelines
-    ground = TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
-    field, model = Field(ground, parse_reward("net_seconds")), load_adapted("embedded", None)
+    data = TrainingData.prepare(timelines, chrono(timelines), cost_model("desktop"), WorldConfig())
+    field, model = Field(data, parse_reward("net_seconds")), load_adapted("embedded", None)
     rng, spent = np.random.default_rng(0), {"forward": 0.0, "credits": 0.0}
 
     def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:

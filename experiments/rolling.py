@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import run_main
 from experiments.compare_adapters import policy_of, train_one
-from rlmemo.errors import run_main
 from rlmemo.model.ask import FirstPick, ranking, read
 from rlmemo.options import Parser
 
@@ -59,13 +59,13 @@ def ways(
     gbdt.fit(timelines, split, seed=seed)
     yield "gbdt", gbdt.rank
     config = make_config({"method": "sft", "seed": seed, "checkpoint_steps": 10**6})
-    ground = TrainingData.prepare(timelines, split, cost_model("desktop"), WorldConfig())
-    crossed = fit_scorers(ground.wide(), ground.train, seed=seed)
+    data = TrainingData.prepare(timelines, split, cost_model("desktop"), WorldConfig())
+    crossed = fit_scorers(data.wide(), data.train, seed=seed)
     some = [Scorer(s.boosters[:boosters], s.below) for s in (crossed.final, *crossed.fold)]
     crossed = CrossFitted(some[0], tuple(some[1:]))
-    states, _ = draw(part_states(ground.split.train), config.sft_states, config.plan_states, config.seed)
+    states, _ = draw(part_states(data.split.train), config.sft_states, config.plan_states, config.seed)
     with tempfile.TemporaryDirectory() as work:
-        train_one(ground.scored(crossed), config, states, Path(work))
+        train_one(data.scored(crossed), config, states, Path(work))
         model = policy_of(config, Path(work) / "adapter").model
     model.reading = SlotReading(crossed.final)
     said: dict[int, Any] = {}
@@ -81,7 +81,7 @@ def ways(
         yield name, lambda timeline, rows, pool=pool: pooled(timeline, rows, pool)
 
     def by_one(timeline: Any, rows: np.ndarray, booster: Any) -> Any:
-        wide = ground.wide()[next(u for u, x in enumerate(timelines) if x is timeline)]
+        wide = data.wide()[next(u for u, x in enumerate(timelines) if x is timeline)]
         slates = shortlist_of(wide, rows, Scorer((booster,), crossed.final.below))
         return ranking(FirstPick(slates.score, None), slates.candidates)
 

@@ -18,9 +18,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from env.errors import InputError, run_main
 from env.private import private_files
-from rlmemo.errors import InputError, run_main
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
+from rlmemo.runs.atomic import file_atomic
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
 
@@ -188,9 +189,8 @@ def _writable(path: Path, option: str) -> None:
 
 def _write_json(path: Path, data: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with file_atomic(path) as part:
+        part.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _command(arguments: list[str] | None) -> str:

@@ -21,9 +21,9 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from env.errors import InputError, run_main
 from env.judge.world_options import WorldOptions
 from env.private import private_files
-from rlmemo.errors import InputError, run_main
 from rlmemo.options import Parser, add_world, seed, world_given
 from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, warm_listed
 from rlmemo.store.records import Prediction, Prewarm
@@ -308,7 +308,7 @@ class Decision:
 
 def _write(about: About, made: Decision) -> int:
     """Store one prediction with its moment; 0 where the same one is there already."""
-    from rlmemo.store.ratings import add_moment
+    from rlmemo.store.ratings import ToRate, add_moment
 
     timeline, options, i, row = made.case.timeline, about.options, made.index, made.row
     targets, shares = made.ranking.targets[row], made.ranking.probability[row]
@@ -344,13 +344,12 @@ def _write(about: About, made: Decision) -> int:
     )
     # Most is learned where the plan had even odds, or where another policy thinks otherwise.
     teaches = max(0.02, 1.0 - abs(2.0 * min(1.0, likely) - 1.0), made.apart)
-    new = add_moment(
-        about.store, identity, source=about.source, tz=timeline.tz, synthetic=about.synthetic,
-        part=options.part, steps=steps, teaches=teaches, shown=made.shown,
+    new = ToRate(
+        about.source, timeline.tz, about.synthetic, options.part, steps, teaches, shown=made.shown,
         since=float(timeline.t[made.case.start - 1]),
-        stills=None if made.shown is None and not options.still else options.still,
+        stills=None if made.shown is None and not options.still else options.still, world=about.world,
     )  # fmt: skip
-    return int(new)
+    return int(add_moment(about.store, identity, new))
 
 
 def _key(about: About, user: str, i: int, t: float) -> str:
@@ -361,6 +360,8 @@ def _key(about: About, user: str, i: int, t: float) -> str:
     for name in ("budget", "picks", "ttl_s"):  # left out where usual: keys are what they were before
         if getattr(about.world, name) != getattr(usual, name):
             said.append(f"{name} {getattr(about.world, name):g}")
+    if about.world.reward != usual.reward:
+        said.append(f"reward {about.world.reward}")
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from env.errors import InputError, run_main
 from env.private import private_files
-from rlmemo.errors import InputError, run_main
 from rlmemo.options import Parser, seed, wrapped
 
 if TYPE_CHECKING:

@@ -14,12 +14,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
+from env.judge.world_options import WorldOptions
 from env.private import private_files
-from rlmemo.learning.config import TrainConfig, check_method, make_config, read_yaml, settings, yaml_lines
+from rlmemo.learning.config import (
+    TrainConfig,
+    check_method,
+    make_config,
+    of_run,
+    read_yaml,
+    settings,
+    yaml_lines,
+)
 from rlmemo.options import Parser
 from rlmemo.runs.folder import RunFolder, new_folder, old_folder
 
@@ -29,7 +39,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "data": "what is learned from",
     "learning": "how",
-    "world": "what a plan is worth",
+    "world": "what a plan is worth (after --init-adapter: as there)",
     "sft": "supervised fine-tuning",
     "plans": "plans that are scored by replay (dpo, kto)",
     "dpo": "direct preference optimisation",
@@ -99,13 +109,22 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
                 "start a new run with another --out"
             )
         source = path / "config.yaml"
-        return make_config(read_yaml(source), str(source)), path, True
+        return of_run(read_yaml(source), str(source)), path, True
     values = read_yaml(Path(file)) if file else {}
     if file:
         make_config(values, str(file), yaml_lines(Path(file)))
-    config = make_config({**values, **given})
+    values = {**values, **given}
+    config = make_config({**world_before(values.get("init_adapter")), **values})
     stem = Path(config.timelines).name.split(".")[0] or "run"
     return config, new_folder(out, stem if config.method == "dpo" else f"{stem}-{config.method}"), False
+
+
+def world_before(run: str | None) -> dict[str, Any]:
+    """The world of the run that another goes on from, by setting: what is left out is as it was there. Empty
+    where there is no such run, which is said later (`rlmemo.learning.prepare.check_before`)."""
+    if run is None or not (Path(run) / "config.yaml").is_file():
+        return {}
+    return asdict(WorldOptions.of(read_yaml(Path(run) / "config.yaml")))
 
 
 @private_files()
@@ -118,12 +137,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(listing(Path(listed)))
         return 0
     config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
-    from rlmemo.learning.prepare import start
+    from rlmemo.learning.prepare import prepare
 
-    begun: Prepared = start(config, path, resume=resume)
+    prepared: Prepared = prepare(config, path, resume=resume)
     from rlmemo.learning.record import note
 
-    noted = note(begun, path)
+    noted = note(prepared, path)
     again = f"python -m rlmemo.train --out {path} --resume"
     status = "failed"
     try:
@@ -133,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         from rlmemo.learning.job import run_job
 
         try:
-            run_job(begun, RunFolder(path))
+            run_job(prepared, RunFolder(path))
             status = "finished"
         except Stopped:
             raise KeyboardInterrupt from None

@@ -29,7 +29,7 @@ LONGEST = (
     "test_trust", "test_dashboard", "test_dashboard_training", "test_env_stateful", "test_train_cli",
     "test_adapters", "test_feedback_training", "test_ppo_contract", "test_ppo_cli", "test_evidence",
     "test_text_policy", "test_durability", "test_endpoint_served", "test_resume", "test_oracle",
-    "test_sft_dpo",
+    "test_sft_dpo", "test_tutorial",
 )  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

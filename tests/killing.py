@@ -154,7 +154,7 @@ def _train(request: dict[str, Any], log: Path, counter: Path) -> None:
 
     status = 1
     try:
-        from rlmemo.errors import InputError
+        from env.errors import InputError
         from rlmemo.train import main
 
         sys.addaudithook(watch)

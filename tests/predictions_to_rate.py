@@ -7,7 +7,7 @@ from pathlib import Path
 from env.sources.report import ImportReport, Loaded
 from env.timeline import Event, Timeline
 from rlmemo.store.database import Store, open_store
-from rlmemo.store.ratings import add_moment
+from rlmemo.store.ratings import ToRate, add_moment
 from rlmemo.store.records import Prediction, Prewarm
 
 START = 1_714_982_400.0  # Monday 6 May 2024, 08:00 UTC
@@ -47,10 +47,7 @@ def add_prediction(
         )
     )
     steps = [(t - 400.0, "Mail"), (t - 100.0, "Calendar"), (t, name or "Editor")]
-    add_moment(
-        store, identity, source="test", tz="Europe/Berlin", synthetic=False, part="validation", steps=steps,
-        teaches=0.5,
-    )  # fmt: skip
+    add_moment(store, identity, ToRate("test", "Europe/Berlin", False, "validation", steps, 0.5))
     return identity
 
 

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from reward import parse_reward
 from rlmemo.learning import adapters
 from rlmemo.learning.config import LEARNING_RATES, PEFT_KINDS, TrainConfig, make_config
 from rlmemo.learning.pairs import KtoExample, Pair
-from rlmemo.learning.per_user import train_users
-from rlmemo.learning.training import Interrupt, Stopped
+from rlmemo.learning.per_user import Everybody, train_users
+from rlmemo.learning.training import Interrupt, Lesson, Stopped
 from rlmemo.learning.training_data import States, TrainingData, part_states, prompts
 from rlmemo.model import adapters as model_adapters
 from rlmemo.model import slots
-from rlmemo.model.adapters import PROMPTED
+from rlmemo.model.hub import PROMPTED
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.user_adapters import kind_of, listing, safe_name, user_adapters, weights_file
-from tests.training_ground import base_of, small_ground
+from tests.training_ground import base_of, lesson_of, small_ground
 
 KINDS = list(PEFT_KINDS)
 SMALL = {"sft_batch": 8, "dpo_batch": 8, "kto_batch": 8, "lora_rank": 4, "virtual_tokens": 4,
@@ -54,9 +54,8 @@ def train(config: TrainConfig, folder: Path, base: Path, stop: int = 0) -> tuple
     def press(done: int, total: int, values: dict[str, float]) -> None:
         interrupt.asked |= done == stop
 
-    model, _ = run_sft(
-        config, RunFolder(folder), small_ground(), some_states(), base_of(base), interrupt, press
-    )
+    lesson = lesson_of(config, RunFolder(folder), "sft", base, interrupt=interrupt, progress=press)
+    model, _ = run_sft(lesson, small_ground(), some_states())
     return model, save_adapter(model, folder / "sft", "embedded")
 
 
@@ -174,13 +173,13 @@ def test_preferences_begin_at_the_sft_model_and_move_it(
     config = config_of(kind, dpo_lr=fast, kto_lr=fast, dpo_epochs=2, kto_epochs=2)
     folder, asked = RunFolder(tmp_path / "run"), prompts(small_ground(), states)
     folder.path.mkdir()
-    rows, quietly = range(len(states)), lambda *_: None
+    rows, lesson = range(len(states)), lesson_of(config, folder, method, base, sft)
     if method == "dpo":
         two = [Pair(r, "a", 0, (), ((0, 0),), 0.0, -1.0, ("none", "top")) for r in rows]
-        model, _ = run_dpo(config, folder, asked, two, sft, base_of(base), Interrupt(), quietly)
+        model, _ = run_dpo(lesson, asked, two)
     else:
         one = [KtoExample(r, "a", 0, p, not p, 1.0, "top") for r in rows for p in ((), ((0, 0),))]
-        model, _ = run_kto(config, folder, asked, one, sft, base_of(base), Interrupt(), quietly)
+        model, _ = run_kto(lesson, asked, one)
     save_adapter(model, folder.path / method, "embedded")
     first = folder.logged(method)[0]
     if kind != "adalora":  # whose loss has a penalty added
@@ -359,9 +358,8 @@ def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
     with folder_atomic(run.path / "adapter") as part:
         adapters.save(model, part, config.model)
     nobody = States(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    found = train_users(
-        config, run, ground, nobody, [], parse_reward("net_seconds"), Interrupt(), lambda *_: None
-    )
+    everybody = Everybody(ground, parse_reward("net_seconds"), nobody, [])
+    found = train_users(Lesson(config, run, "users", run.path / "adapter"), everybody)
     made = user_adapters(run.path)
     assert [a.user for a in made] == sorted(names)
     assert found["users"] == 2
@@ -420,12 +418,11 @@ def test_a_users_adapter_sees_that_user_alone(tmp_path: Path) -> None:
         with folder_atomic(run.path / "adapter") as part:
             adapters.save(model, part, config.model)
         said: list[int] = []
-        reward = parse_reward("net_seconds")
-        train_users(
-            config, run, world, nobody, [], reward, Interrupt(), lambda n, _, said=said: said.append(n)
-        )
+        everybody = Everybody(world, parse_reward("net_seconds"), nobody, [])
+        lesson = Lesson(config, run, "users", run.path / "adapter")
+        train_users(replace(lesson, progress=lambda n, *_, said=said: said.append(n)), everybody)
         before = {a.user: a.path.stat().st_mtime_ns for a in user_adapters(run.path)}
-        train_users(config, run, world, nobody, [], reward, Interrupt(), lambda *_: None)
+        train_users(lesson, everybody)
         assert {a.user: a.path.stat().st_mtime_ns for a in user_adapters(run.path)} == before, (
             "not done again"
         )

@@ -20,7 +20,7 @@ COMMANDS = (
 ARROWS = (
     ("reward",),
     ("env",),
-    ("rlmemo.errors", "rlmemo.options", "rlmemo.pulse"),
+    ("rlmemo.options", "rlmemo.pulse"),
     ("rlmemo.store",),
     ("rlmemo.runs",),
     ("rlmemo.model", "rlmemo.approval"),

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from env.errors import InputError
 from rlmemo import benchmark
-from rlmemo.errors import InputError
 from rlmemo.evaluation.metrics import METRICS
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,7 +10,7 @@ import pytest
 
 from rlmemo.store import ratings
 from rlmemo.store.database import Store, open_store
-from rlmemo.store.ratings import add_moment
+from rlmemo.store.ratings import ToRate, add_moment
 from rlmemo.store.records import Prediction, Prewarm
 from rlmemo.store.waiting import LASTS_S, Told, desk
 
@@ -37,9 +37,7 @@ def add(
         )
     )  # fmt: skip
     steps = [(float(t[k]), f"app {k}") for k in range(max(0, i + 1 - STEPS), i + 1)]
-    add_moment(
-        store, identity, source="test", tz="UTC", synthetic=False, part="train", steps=steps, teaches=0.5
-    )
+    add_moment(store, identity, ToRate("test", "UTC", False, "train", steps, 0.5))
     return identity
 
 
@@ -163,8 +161,6 @@ def test_undone_it_comes_again_and_is_not_blind(tmp_path: Path) -> None:
 
 def test_a_store_from_before_knows_what_was_told_and_from_how_many(tmp_path: Path) -> None:
     """Version 3 showed the outcome after every vote, and said nothing of the pool."""
-    from rlmemo.store.schema import MIGRATIONS
-
     t = events_of(0)
     with open_store(tmp_path / "a.db") as store:
         for i in (20, 140):
@@ -173,12 +169,12 @@ def test_a_store_from_before_knows_what_was_told_and_from_how_many(tmp_path: Pat
         kept = store.rows("SELECT id, told_until, pool FROM showings ORDER BY id")
         with store.write():
             for table, columns in (
-                ("moments", ("stills", "shown", "since")),
+                ("moments", ("stills", "shown", "since", "world")),
                 ("showings", ("pool", "told_until")),
             ):
                 for column in columns:
                     store.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-            store.db.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+            store.db.execute("PRAGMA user_version = 3")
     with open_store(tmp_path / "a.db") as store:
         assert store.rows("SELECT id, told_until, pool FROM showings ORDER BY id") == kept
         assert store.rows("SELECT DISTINCT stills, shown, since FROM moments") == [

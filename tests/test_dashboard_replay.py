@@ -17,7 +17,7 @@ from env.splits import chrono
 from env.timeline import Timeline
 from rlmemo.evaluation.last_week import would_have_saved
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.prepare import found_here, start
+from rlmemo.learning.prepare import found_here, prepare
 from rlmemo.runs.learned_days import NEVER, fingerprint, learned_until
 from rlmemo.store.database import open_store
 
@@ -139,7 +139,7 @@ def test_a_run_that_was_just_made_can_be_told(tmp_path: Path, monkeypatch: pytes
         for t, y in zip(x.t.tolist(), x.target.tolist(), strict=True)
     ]
     Path("mine.csv").write_text("\n".join(["user,t,target", *rows]) + "\n")
-    begun = start(TrainConfig(timelines="mine.csv", tz="UTC"), Path("runs/first"), resume=False)
+    begun = prepare(TrainConfig(timelines="mine.csv", tz="UTC"), Path("runs/first"), resume=False)
     more = TrainConfig(timelines="demo", init_adapter="runs/first")
     second = tmp_path / "project" / "runs" / "second"
     second.mkdir()

@@ -14,13 +14,11 @@ from rlmemo.learning.config import DPO_LOSSES, make_config
 from rlmemo.learning.pairs import Pair, Picks
 from rlmemo.learning.preference import run_dpo
 from rlmemo.learning.sft import run_sft, save_adapter
-from rlmemo.learning.training import Interrupt
 from rlmemo.learning.training_data import part_states, prompts
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.folder import RunFolder
-from tests.test_sft_dpo import quiet_progress
 from tests.tiny_base import write_tiny_base
-from tests.training_ground import base_of, small_ground
+from tests.training_ground import lesson_of, small_ground
 
 BATCH = 4
 SMALL = {"sft_batch": 8, "dpo_batch": BATCH, "lora_rank": 2, "checkpoint_steps": 100}
@@ -36,9 +34,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     folder = tmp_path_factory.mktemp("losses")
     states = part_states(small_ground().split.train)[100 : 100 + 2 * BATCH]
     write_tiny_base(folder / "base", hidden=16, layers=1)
-    base = base_of(folder / "base")
     run = RunFolder(folder)
-    model, _ = run_sft(make_config(SMALL), run, small_ground(), states, base, Interrupt(), quiet_progress)
+    model, _ = run_sft(lesson_of(make_config(SMALL), run, "sft", folder / "base"), small_ground(), states)
     save_adapter(model, folder / "sft", "embedded")
     return folder, prompts(small_ground(), states)
 
@@ -51,10 +48,9 @@ def learn(
     folder, asked = ground
     rows = [Pair(r, "a", 0, *both[r % len(both)], 1.0, 0.0, ("top", "none")) for r in range(len(asked))]
     run.mkdir()
-    model, found = run_dpo(
-        make_config({**SMALL, **settings}), RunFolder(run), asked, rows, folder / "sft",
-        base_of(folder / "base"), Interrupt(), quiet_progress,
-    )  # fmt: skip
+    config = make_config({**SMALL, **settings})
+    lesson = lesson_of(config, RunFolder(run), "dpo", folder / "base", folder / "sft")
+    model, found = run_dpo(lesson, asked, rows)
     digest = save_adapter(model, run / "dpo", "embedded")
     return found, RunFolder(run).logged("dpo"), digest
 
@@ -71,11 +67,11 @@ def test_every_loss_trains(ground: tuple[Path, np.ndarray], tmp_path: Path, loss
     assert digest != sha256(ground[0] / "sft" / "adapter_model.safetensors"), "it has learned something"
 
 
-def test_the_sft_term_is_added_with_its_weight(ground: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+def test_losses_are_added(ground: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     """Before the first update both log-ratios are 0, so the sigmoid loss is log 2 there."""
     first = {}
     for name, settings in {
-        "plain": {}, "with": {"dpo_sft": 0.1}, "alone": {"dpo_loss": "sft"},
+        "plain": {}, "alone": {"dpo_loss": "sft"},
         "joined": {"dpo_loss": "sigmoid+sft"},
     }.items():  # fmt: skip
         found, logged, _ = learn(ground, tmp_path / name, MIXED, **settings)
@@ -83,7 +79,6 @@ def test_the_sft_term_is_added_with_its_weight(ground: tuple[Path, np.ndarray], 
         first[name] = logged[0]["loss"]
     assert first["plain"] == pytest.approx(math.log(2), abs=1e-4)
     assert first["alone"] > 0.5
-    assert first["with"] == pytest.approx(first["plain"] + 0.1 * first["alone"], abs=1e-3)
     assert first["joined"] == pytest.approx(first["plain"] + first["alone"], abs=1e-3)
 
 

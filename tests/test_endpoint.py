@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from odd_endpoint import Fault, OddEndpoint
 
+from env.errors import InputError
 from env.splits import chrono
 from env.timeline import Event, Timeline, collapse
 from rlmemo.benchmark import main as benchmark
-from rlmemo.errors import InputError
 from rlmemo.policies.endpoint import EndpointPolicy, check_calls
 from rlmemo.policies.endpoint_calls import Address, read_text, read_tokens
 from rlmemo.policies.endpoint_options import KEY_VARIABLE, Asking

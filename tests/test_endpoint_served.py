@@ -226,7 +226,7 @@ def test_the_command_lines_ask_a_server(
 
 
 def test_another_model_than_the_servers_is_refused_in_its_words(served: str) -> None:
-    from rlmemo.errors import InputError
+    from env.errors import InputError
 
     timeline, _ = recording()
     with pytest.raises(InputError, match=r"refuses the question: 400 .*pinned to"):

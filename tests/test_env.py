@@ -155,16 +155,16 @@ def test_an_episode_is_a_window_of_the_replay_bit_for_bit(episode: str, spec: st
             action = walk.action_space.sample() * (rng.random(6) < 0.7)
             for k in range(3):
                 place = action[2 * k]
-                plans.target[walk._i, k] = track.candidates[walk._i, place - 1] if place else -1
-                plans.delay[walk._i, k] = action[2 * k + 1]
+                plans.target[walk._walk.i, k] = track.candidates[walk._walk.i, place - 1] if place else -1
+                plans.delay[walk._walk.i, k] = action[2 * k + 1]
             _, reward, done, _, info = walk.step(action)
             records.append(info["outcome"])
             rewards.append(reward)
         out = kernel.replay(
             track.timeline, cost_model("desktop").arrays(track.timeline), config, plans,
-            start=walk._first + 1, stop=walk._last + 1,
+            start=walk._walk.first + 1, stop=walk._last + 1,
         )  # fmt: skip
-        assert np.array_equal(np.stack(records), out.table[walk._first + 1 : walk._last + 1])
+        assert np.array_equal(np.stack(records), out.table[walk._walk.first + 1 : walk._last + 1])
         assert sum(rewards) == pytest.approx(parse_reward(spec).per_open(out).sum())
 
 
@@ -176,22 +176,22 @@ def test_flags_say_what_is_warm_loading_and_scheduled() -> None:
     walk.reset(seed=0)
     for _ in range(4):
         walk.step(np.zeros(6, np.int64))
-    names, slate = walk._track.timeline.names, walk._track.candidates[walk._i]
+    names, slate = walk._track.timeline.names, walk._track.candidates[walk._walk.i]
     now = {names[x]: place for place, x in enumerate(slate) if x >= 0}
-    in_front = names[walk._track.timeline.target[walk._i]]
-    coming = "abc"[(walk._i + 1) % 3]
-    later = "abc"[(walk._i + 2) % 3]
+    in_front = names[walk._track.timeline.target[walk._walk.i]]
+    coming = "abc"[(walk._walk.i + 1) % 3]
+    later = "abc"[(walk._walk.i + 2) % 3]
     assert set(now) == {coming, later} - {in_front}
     # `coming` fell out of memory (two fit); ask for it in 12 s: at the next open (10 s) it is scheduled.
     action = np.zeros(6, np.int64)
     action[:2] = now[coming] + 1, 1
     observation, *_ = walk.step(action)
     assert not observation["scheduled"].any()  # opened in the meantime: it is in front, and not in the slate
-    slate = walk._track.candidates[walk._i]
-    place = int(np.flatnonzero(slate == names.index("abc"[(walk._i + 2) % 3]))[0])
+    slate = walk._track.candidates[walk._walk.i]
+    place = int(np.flatnonzero(slate == names.index("abc"[(walk._walk.i + 2) % 3]))[0])
     action[:2] = place + 1, 1
     observation, *_ = walk.step(action)
-    again = int(np.flatnonzero(walk._track.candidates[walk._i] == slate[place])[0])
+    again = int(np.flatnonzero(walk._track.candidates[walk._walk.i] == slate[place])[0])
     assert observation["scheduled"][again] == 1.0
 
 
@@ -257,7 +257,7 @@ def test_an_episode_can_be_asked_for() -> None:
     walk = make()
     walk.reset(seed=0, options={"user": "user2", "episode": 3})
     assert walk._track.timeline.user == "user2"
-    assert walk._first == walk.tracks[2].first[3]
+    assert walk._walk.first == walk.tracks[2].first[3]
     for options in ({"user": "nobody"}, {"user": "user1", "episode": 10_000}):
         with pytest.raises(InputError):
             walk.reset(options=options)
@@ -291,7 +291,7 @@ def test_render_names_an_open_that_a_prewarm_made_cold() -> None:
         walk.step(np.zeros(6, np.int64))
     place = int(np.flatnonzero(walk._track.candidates[3] == 0)[0])
     walk.step(np.zeros(6, np.int64))
-    assert walk._i == 3
+    assert walk._walk.i == 3
     walk.step(np.array([place + 1, 0, 0, 0, 0, 0]))
     assert "cold because a prewarm evicted it" in walk.describe()
 

@@ -169,11 +169,11 @@ class EnvMachine(RuleBasedStateMachine):
         record = dict(zip(FIELDS, a[4]["outcome"].tolist(), strict=True))
         assert record["saved_s"] == record["base_wait_s"] - record["wait_s"]
         assert record["opens"] == 1
-        state, budget = self.walk._track.state, self.walk._track.rules.budget
+        state, budget = self.walk._walk.state, self.walk._track.rules.budget
         assert 0 <= state.reg[kernel.HELD_MB] <= state.reg[kernel.USED] <= budget
         if a[2]:
-            asked = self.walk._track.book.target[: PICKS * (self.walk._i - self.walk._first)] >= 0
-            resolved = self.walk._track.book.outcome[: len(asked)] != NONE
+            asked = self.walk._walk.book.target[: PICKS * (self.walk._walk.i - self.walk._walk.first)] >= 0
+            resolved = self.walk._walk.book.outcome[: len(asked)] != NONE
             assert np.array_equal(asked, resolved)
             self.same(self.walk.reset(), self.twin.reset())
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from env.errors import InputError
 from env.judge.cost import Cost, CostModel
 from env.ranking import Ranking
 from env.sources import load_timelines
 from env.splits import Split, chrono, leave_one_user_out
 from env.timeline import Timeline
-from rlmemo.errors import InputError
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
 from rlmemo.policies.registry import make_policies, make_policy
 
@@ -119,7 +120,7 @@ def test_two_policies_of_one_name_stand_side_by_side(timelines: list[Timeline]) 
 
 def test_measured_costs_take_the_presets_place(timelines: list[Timeline]) -> None:
     free = CostModel("free", "a test", default=Cost(memory_mb=1.0, cold_s=1.0, warm_s=1.0))
-    found = evaluate([Crystal()], timelines[:1], chrono(timelines[:1]), setting=QUICK, cost=free)
+    found = evaluate([Crystal()], timelines[:1], chrono(timelines[:1]), setting=replace(QUICK, costs=free))
     assert found.policies["crystal"].metrics["saved_seconds_per_open"].value == 0.0
 
 

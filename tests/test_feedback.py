@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from env.errors import InputError
 from rlmemo.approval import features, logistic, placed_ratings
 from rlmemo.approval.approval import Approval, fit_approval
-from rlmemo.errors import InputError
 from rlmemo.feedback import agreement, offpolicy
 from rlmemo.store.database import open_store
 from rlmemo.store.ratings import explain, latest, rate, show_next, withdraw

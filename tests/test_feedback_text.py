@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from env.errors import InputError
 from experiments import proactive
 from experiments.proactive import CATEGORIES, JudgedProposals, scores_of
 from rlmemo.approval import features
-from rlmemo.errors import InputError
 
 
 def invented(n: int, seed: int = 0) -> list[JudgedProposals]:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from tiny_text_model import write_text_model
 
+from env.errors import InputError
 from env.slate.slate import build_slates
 from env.sources import load_timelines
 from env.splits import Split, chrono, leave_one_user_out
 from env.timeline import Event, Timeline, collapse
-from rlmemo.errors import InputError
 from rlmemo.model.slots import LETTERS, delay_bucket
 from rlmemo.model.text_prompt import TextTimeline
 from rlmemo.policies.endpoint import EndpointPolicy

@@ -9,15 +9,15 @@ import pytest
 
 from reward import parse_reward
 from rlmemo.learning.config import make_config
-from rlmemo.learning.pairs import KtoExample, Pair
-from rlmemo.learning.training import Interrupt, rate_of
-from rlmemo.learning.training_data import part_states, prompts
+from rlmemo.learning.pairs import KtoExample, Pair, Picks, ScoredPlans, score
+from rlmemo.learning.training import rate_of
+from rlmemo.learning.training_data import States, part_states, prompts
 from rlmemo.runs.folder import RunFolder
 from tests.test_ppo_contract import config as ppo_config
 from tests.test_ppo_contract import fresh_adapter
 from tests.test_ppo_contract import run as run_ppo
 from tests.test_resume import some_states
-from tests.training_ground import base_of, small_ground
+from tests.training_ground import lesson_of, small_ground
 
 CONFIG = make_config(
     {
@@ -28,10 +28,6 @@ CONFIG = make_config(
 STATES = 48
 
 
-def watch(*_: Any) -> None:
-    """Says nothing."""
-
-
 def trained(stage: str, folder: RunFolder, base: Path) -> tuple[Any, dict[str, Any]]:
     """The model after a stage that has data for one update, and what was found."""
     from rlmemo.learning.grpo import run_groups
@@ -39,21 +35,23 @@ def trained(stage: str, folder: RunFolder, base: Path) -> tuple[Any, dict[str, A
     from rlmemo.learning.sft import run_sft
 
     ground, states = small_ground(), some_states(STATES)
-    given = (base_of(base), Interrupt(), watch)
-    before = fresh_adapter(base)
+    before = None if stage == "sft" else fresh_adapter(base)
+    lesson = lesson_of(CONFIG, folder, "sft" if stage == "users" else stage, base, before)
     asked = prompts(ground, states)
-    if stage == "sft":
-        return run_sft(CONFIG, folder, ground, states, *given)
-    if stage == "users":
-        return run_sft(CONFIG, folder, ground, states, *given, adapter=before)
+    if stage in ("sft", "users"):
+        return run_sft(lesson, ground, states)
     if stage == "dpo":
         two = [Pair(r, "a", 0, (), ((0, 0),), 0.0, -1.0, ("none", "top")) for r in range(STATES)]
-        return run_dpo(CONFIG, folder, asked, two, before, *given)
+        return run_dpo(lesson, asked, two)
     if stage == "kto":
         one = [KtoExample(r, "a", 0, ((0, 0),), r % 2 == 0, 1.0, "top") for r in range(STATES)]
-        return run_kto(CONFIG, folder, asked, one, before, *given)
+        return run_kto(lesson, asked, one)
     reward = parse_reward("net_seconds")
-    return run_groups(stage, CONFIG, folder, ground, part_states(ground.split.train), reward, before, *given)
+
+    def scored(states: States, plans: list[dict[Picks, str]]) -> list[ScoredPlans]:
+        return score(ground, states, plans, reward, CONFIG.picks)
+
+    return run_groups(lesson, ground, part_states(ground.split.train), scored)
 
 
 @pytest.mark.slow

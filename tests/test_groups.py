@@ -10,13 +10,13 @@ import pytest
 
 from reward import parse_reward
 from rlmemo.learning.config import make_config
-from rlmemo.learning.pairs import score
+from rlmemo.learning.pairs import Picks, ScoredPlans, score
 from rlmemo.learning.training import Interrupt, Stopped
-from rlmemo.learning.training_data import part_states
+from rlmemo.learning.training_data import States, part_states
 from rlmemo.model import slots
 from rlmemo.runs.folder import RunFolder
 from tests.test_ppo_contract import fresh_adapter
-from tests.training_ground import base_of, small_ground
+from tests.training_ground import lesson_of, small_ground
 
 CONFIG = make_config(
     {"method": "grpo", "group_states": 24, "group_plans": 4, "group_batch": 16, "checkpoint_steps": 2}
@@ -35,10 +35,12 @@ def run(method: str, path: Path, base: Path, stop: int = 0) -> str:
     def watch(done: int, total: int, values: dict[str, float]) -> None:
         interrupt.asked = done == stop
 
-    model, found = run_groups(
-        method, CONFIG, folder, ground, states, parse_reward("net_seconds"), fresh_adapter(base),
-        base_of(base), interrupt, watch,
-    )  # fmt: skip
+    def scored(states: States, plans: list[dict[Picks, str]]) -> list[ScoredPlans]:
+        return score(ground, states, plans, parse_reward("net_seconds"), CONFIG.picks)
+
+    before = fresh_adapter(base)
+    lesson = lesson_of(CONFIG, folder, method, base, before, interrupt=interrupt, progress=watch)
+    model, found = run_groups(lesson, ground, states, scored)
     assert found["plans"] == 96
     assert found["steps"] == 6
     return save_adapter(model, path / method, "embedded")

@@ -12,20 +12,20 @@ from env.errors import InputError
 from env.judge.plans import FIELDS, Plans
 from reward import parse_reward
 from rlmemo.learning.config import make_config
-from rlmemo.learning.incumbent import load_played, played, save_played
+from rlmemo.learning.incumbent import load_incumbent, put_in_charge, save_incumbent
 from rlmemo.learning.pairs import (
     KtoExample,
     Pair,
     ScoredPlans,
+    kto_examples,
     pairs,
     propose,
     read_pairs,
     score,
-    verdicts,
     write_pairs,
 )
 from rlmemo.learning.preference_rounds import rounds_of
-from rlmemo.learning.training_data import States, TrainingData, memory_at, part_states, prompts, training_part
+from rlmemo.learning.training_data import States, TrainingData, memory_at, part_states, training_part
 from rlmemo.policies.counting import CountingPolicy
 from tests.reference.world import replay
 from tests.training_ground import RandomSampler, small_ground
@@ -35,15 +35,14 @@ REWARD = parse_reward("net_seconds")
 
 def proposed(states: States, samples: int = 3) -> list[dict[Any, str]]:
     ground = small_ground()
-    made = prompts(ground, states)
     plans: list[dict[Any, str]] = [{} for _ in range(len(states))]
     for user, rows in states.by_user():
         slates, index = ground.slates[user], states.index[rows]
         warm, _ = memory_at(ground, user)
         first = np.random.default_rng(1).normal(size=(len(rows), slates.candidates.shape[1] + 1))
         found = propose(
-            first, slates.candidates[index], warm[index], made[rows], RandomSampler(2),
-            picks=3, samples=samples, temperature=1.0,
+            first, slates.candidates[index], warm[index], RandomSampler(2),
+            picks=3, samples=samples,
         )  # fmt: skip
         for row, plan in zip(rows, found, strict=True):
             plans[row] = plan
@@ -145,8 +144,8 @@ def test_weighted_pairs_have_the_sign_of_the_expected_reward() -> None:
     assert preferred("extremes") < 0.1
 
 
-def test_verdicts_are_judged_against_their_state(scored: list[ScoredPlans]) -> None:
-    made = verdicts(scored, ["a", "b"], margin=0.02, limit=200, seed=0)
+def test_kto_examples_are_judged_against_their_state(scored: list[ScoredPlans]) -> None:
+    made = kto_examples(scored, ["a", "b"], margin=0.02, limit=200, seed=0)
     assert {v.good for v in made} == {True, False}
     for v in made:
         s = scored[v.row]
@@ -156,7 +155,7 @@ def test_verdicts_are_judged_against_their_state(scored: list[ScoredPlans]) -> N
 
 def test_pairs_come_back_from_the_disk(tmp_path: Path, scored: list[ScoredPlans]) -> None:
     two = pairs(scored, ["a", "b"], margin=0.02, limit=20, pairing="weighted", seed=0)
-    one = verdicts(scored, ["a", "b"], margin=0.02, limit=20, seed=0)
+    one = kto_examples(scored, ["a", "b"], margin=0.02, limit=20, seed=0)
     write_pairs(tmp_path / "pairs.jsonl", two)
     write_pairs(tmp_path / "plans.jsonl", one)
     assert read_pairs(tmp_path / "pairs.jsonl", Pair) == two
@@ -170,7 +169,7 @@ def test_pairs_come_back_from_the_disk(tmp_path: Path, scored: list[ScoredPlans]
 def in_charge() -> TrainingData:
     """The small ground with a threshold planner on counts in charge of the training part."""
     ground, policy = small_ground(), CountingPolicy("markov1")
-    found, _ = played(ground, lambda user, index: policy.rank(ground.timelines[user], index), REWARD)
+    found, _ = put_in_charge(ground, lambda user, index: policy.rank(ground.timelines[user], index), REWARD)
     return found
 
 
@@ -219,8 +218,8 @@ def test_scores_are_taken_in_the_world_of_who_is_in_charge(states: States) -> No
 def test_plans_next_to_the_one_in_charge_are_proposed() -> None:
     first = np.log(np.array([[0.3, 0.25, 0.2, 0.1, 0.05, 0.1]]))
     (made,) = propose(
-        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), np.zeros((1, 1)), lambda *_: [()],
-        picks=3, samples=0, temperature=1.0, charge=[[0, 2]],
+        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), lambda *_: [()],
+        picks=3, samples=0, charge=[[0, 2]],
     )  # fmt: skip
     by_origin: dict[str, list[Any]] = {}
     for plan, origin in made.items():
@@ -235,14 +234,14 @@ def test_plans_next_to_the_one_in_charge_are_proposed() -> None:
 def test_the_plans_in_charge_come_back_from_the_disk(tmp_path: Path) -> None:
     ground = in_charge()
     assert ground.plans is not None
-    save_played(ground, tmp_path / "world.npz")
-    again = load_played(small_ground(), tmp_path / "world.npz").plans
+    save_incumbent(ground, tmp_path / "world.npz")
+    again = load_incumbent(small_ground(), tmp_path / "world.npz").plans
     assert again is not None
     for a, b in zip(ground.plans, again, strict=True):
         assert np.array_equal(a.target, b.target)
     (tmp_path / "world.npz").write_bytes(b"PK half a file")
     with pytest.raises(InputError, match="is damaged"):
-        load_played(small_ground(), tmp_path / "world.npz")
+        load_incumbent(small_ground(), tmp_path / "world.npz")
 
 
 def test_rounds_share_out_states_and_pairs() -> None:

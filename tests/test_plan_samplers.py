@@ -19,7 +19,7 @@ from env.slate.slate import SLATE_SIZE
 from reward import parse_reward
 from rlmemo.learning.baselines import Baseline, fit_baselines
 from rlmemo.learning.config import PLAN_BASELINES, make_config
-from rlmemo.learning.incumbent import played
+from rlmemo.learning.incumbent import put_in_charge
 from rlmemo.learning.pairs import propose
 from rlmemo.learning.preference_rounds import propose_plans
 from rlmemo.learning.training_data import TrainingData, memory_at, part_states, prompts
@@ -85,7 +85,7 @@ def test_propensities_are_those_of_the_truncated_distribution(tmp_path: Path) ->
     def drawn(top_p: float, temperature: float = 1.0, n: int = n) -> Any:
         asked = np.repeat(one, n, axis=0)
         rng = np.random.default_rng(1)
-        return sample_plans(model, asked, valid[:n], 2, temperature, rng, batch=500, top_p=top_p)
+        return sample_plans(model, asked, valid[:n], 2, temperature, rng, top_p=top_p)
 
     said, free = drawn(0.6), drawn(1.0)
     often: dict[Any, int] = {}
@@ -119,7 +119,7 @@ def test_a_baseline_plans_what_it_would_plan_in_charge(baselines: dict[str, Base
     """In the world that its own plans have left, its plans are those that made that world; except where the
     judge's planner asks again for what its own first pick has just evicted, which was warm."""
     ground, one = small_ground(), baselines[name]
-    own, found = played(ground, lambda user, index: one.rankings[user][index], REWARD)
+    own, found = put_in_charge(ground, lambda user, index: one.rankings[user][index], REWARD)
     assert found["theta"] == one.theta
     assert own.plans is not None
     planned = evicted = 0
@@ -184,8 +184,8 @@ def test_too_little_to_learn_from_is_said() -> None:
 def test_baselines_plans_bear_their_names() -> None:
     first = np.log(np.array([[0.3, 0.25, 0.2, 0.1, 0.05, 0.1]]))
     (made,) = propose(
-        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), np.zeros((1, 1)), lambda *_: [()],
-        picks=3, samples=0, temperature=1.0,
+        first, np.arange(5)[None], np.array([[0, 0, 0, 0, 1]]), lambda *_: [()],
+        picks=3, samples=0,
         baselines={"mfu": [[0]], "gbdt": [[3, 2, 4]], "mru": [[2, 3]], "omnibox": [[]]},
     )  # fmt: skip
     assert made[((0, 0),)] == "top", "who says it first is named"

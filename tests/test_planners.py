@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from env.errors import InputError
 from env.judge.case import Case, cases
 from env.judge.cost import WorldConfig, cost_model
 from env.judge.kernel import replay
@@ -20,7 +21,6 @@ from env.sources import load_timelines
 from env.splits import chrono
 from env.timeline import Event, Timeline
 from reward import parse_reward
-from rlmemo.errors import InputError
 from rlmemo.policies.counting import CountingPolicy
 from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import (

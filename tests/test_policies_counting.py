@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from env.errors import InputError
 from env.ranking import decisions
 from env.timeline import Event, Timeline
-from rlmemo.errors import InputError
 from rlmemo.policies.counting import STATES, CountingPolicy
 from rlmemo.policies.protocol import Policy, StreamingPolicy, stream_of
 from rlmemo.policies.registry import make_policies, make_policy

@@ -15,10 +15,10 @@ import pytest
 from reward import parse_reward
 from rlmemo.learning.config import TrainConfig, make_config
 from rlmemo.learning.rollout import Field
-from rlmemo.learning.training import Interrupt, Stopped
+from rlmemo.learning.training import Interrupt, Lesson, Stopped
 from rlmemo.model import slots
 from rlmemo.runs.folder import RunFolder
-from tests.training_ground import base_of, small_ground
+from tests.training_ground import base_of, lesson_of, small_ground
 
 SMALL = {
     "ppo_lanes": 4, "ppo_steps": 16, "ppo_episode": 12, "ppo_batch": 16, "ppo_epochs": 2, "ppo_rollouts": 3,
@@ -68,7 +68,7 @@ def trainer_of(tmp_path: Path, settings: TrainConfig, judge: Callable[[Any], flo
     folder.path.mkdir(exist_ok=True)
     model, tokenizer = base_of(tmp_path / "base")
     tokenizer.padding_side = "left"
-    args = ppo_arguments(settings, folder)
+    args = ppo_arguments(Lesson(settings, folder, "ppo"))
     adapted = trainable(model, fresh_adapter(tmp_path / "base"))
     made = EpisodeTrainer(settings, field(), judge, adapted, tokenizer, args)
     made.create_model_card = lambda *_, **__: None
@@ -88,9 +88,9 @@ def run(
     def watch(done: int, total: int, values: dict[str, float]) -> None:
         interrupt.asked = done == stop
 
-    model, found = run_ppo(
-        settings, folder, field(), judge, fresh_adapter(base), base_of(base), interrupt, watch
-    )
+    before = fresh_adapter(base)
+    lesson = lesson_of(settings, folder, "ppo", base, before, interrupt=interrupt, progress=watch)
+    model, found = run_ppo(lesson, field(), judge)
     return save_adapter(model, path / "ppo", "embedded"), model, found
 
 
@@ -133,13 +133,13 @@ def test_sampled_and_trained_log_probabilities_are_the_same(tmp_path: Path) -> N
 def test_the_critic_is_trained_saved_and_restored(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from rlmemo.learning.ppo import TENSORS
+    from rlmemo.learning.ppo import CRITIC_LR, TENSORS
 
     settings = config(checkpoint_steps=4, ppo_rollouts=1)
     made = trainer_of(tmp_path, settings)
     made.create_optimizer()
     rates = {id(p): g["lr"] for g in made.optimizer.param_groups for p in g["params"]}
-    assert {rates[id(p)] for p in made.critic.parameters()} == {settings.ppo_critic_lr}
+    assert {rates[id(p)] for p in made.critic.parameters()} == {CRITIC_LR}
     assert {rates[id(p)] for p in made.model.parameters() if p.requires_grad} == {settings.ppo_lr}
     made.optimizer = None
     fitted: list[Any] = []
@@ -268,11 +268,12 @@ def test_it_stops_when_validation_gets_no_better_and_keeps_the_best(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_it_learns_what_pays(tmp_path: Path) -> None:
+def test_it_learns_what_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model on two people: the plans that it samples are worth more after a few rollouts."""
+    monkeypatch.setattr("rlmemo.learning.ppo.KL_WEIGHT", 1e-4)
     settings = config(
-        ppo_lanes=8, ppo_steps=32, ppo_batch=64, ppo_rollouts=10, ppo_lr=1e-2, ppo_entropy=0.0, lora_rank=8,
-        ppo_kl_weight=1e-4, ppo_kl=50.0,
+        ppo_lanes=8, ppo_steps=32, ppo_batch=64, ppo_rollouts=10, ppo_lr=1e-2, lora_rank=8,
+        ppo_kl=50.0,
     )  # fmt: skip
     rising = iter(range(100))  # never a reason to stop
     run(tmp_path / "run", tmp_path / "base", settings, judge=lambda _: float(next(rising)))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from predictions_to_rate import HOSTILE
 
+from env.errors import InputError
 from env.judge.case import Case
 from env.ranking import Ranking
 from env.timeline import Event, Timeline, collapse
-from rlmemo.errors import InputError
 from rlmemo.policies.exploring import explored
 from rlmemo.predict import Decision, Options, predict, state_text
 from rlmemo.store.database import Store, open_store
@@ -159,7 +159,7 @@ def test_where_policies_disagree_a_rating_teaches_more(tmp_path: Path) -> None:
         open_store(tmp_path / "a.db") as store,
     ):
         mean = "SELECT AVG(teaches) FROM moments"
-        assert other._one(mean) > store._one(mean)
+        assert other.one(mean) > store.one(mean)
 
 
 def test_outcomes_by_hand() -> None:

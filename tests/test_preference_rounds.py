@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlmemo.learning.job import run_job
-from rlmemo.learning.prepare import start
+from rlmemo.learning.prepare import prepare
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.folder import RunFolder
 from rlmemo.train import read_command_line
@@ -23,7 +23,7 @@ STAGES = ("sft", "dpo-1", "dpo")
 def go(arguments: list[str]) -> None:
     """A training as the command line starts it, without the report at its end."""
     config, path, resume = read_command_line(arguments)
-    run_job(start(config, path, resume=resume), RunFolder(path), judged=False)
+    run_job(prepare(config, path, resume=resume), RunFolder(path), judged=False)
 
 
 @pytest.fixture(scope="module")
@@ -86,5 +86,5 @@ def test_the_best_round_is_kept_wherever_it_stands(rounds: Path, tmp_path: Path)
             "what it learned from stays"
         )
         assert not list(run.glob(".*.part"))
-        assert start(*read_command_line(["--resume", "--out", str(run)])[:2], resume=True).resumed
+        assert prepare(*read_command_line(["--resume", "--out", str(run)])[:2], resume=True).resumed
         assert RunFolder(run).state() == state, "a resumed run takes it as it is"

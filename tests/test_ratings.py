@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from predictions_to_rate import HOSTILE, START, fill
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 from rlmemo.store import forgetting, ratings
 from rlmemo.store.database import Store, open_store
 
@@ -39,7 +39,7 @@ def test_the_same_vote_again_is_the_same_vote(store: Store) -> None:
     for thumbs in (0, 1, 0):
         assert ratings.rate(store, showing, thumbs) is ratings.Vote.ALREADY
     assert counted(store) == [(showing.moment.id, 0)]
-    assert store._one("SELECT COUNT(*) FROM ratings") == 1
+    assert store.one("SELECT COUNT(*) FROM ratings") == 1
 
 
 def test_eight_windows_at_once_are_one_vote(store: Store) -> None:
@@ -57,7 +57,7 @@ def test_eight_windows_at_once_are_one_vote(store: Store) -> None:
     for s in stores:
         s.close()
     assert len(found) == 8
-    assert store._one("SELECT COUNT(*) FROM ratings") == 1
+    assert store.one("SELECT COUNT(*) FROM ratings") == 1
 
 
 def test_a_showing_stays_until_it_is_voted_on_or_skipped(store: Store) -> None:
@@ -90,7 +90,7 @@ def test_taken_back_and_voted_again(store: Store) -> None:
     for _ in range(3):  # taking back twice is taking back once
         ratings.withdraw(store, explained)
     assert counted(store) == []
-    assert store._one("SELECT COUNT(*) FROM ratings") == 2  # nothing is thrown away
+    assert store.one("SELECT COUNT(*) FROM ratings") == 2  # nothing is thrown away
     assert ratings.latest(store, "me") is None
     assert ratings.unrated(store, "me") == 12
     again = next_one(store)
@@ -151,7 +151,7 @@ def test_days_in_a_row(store: Store) -> None:
 
 def test_shown_with_the_probability_that_is_kept(store: Store) -> None:
     teaches = np.linspace(0.05, 1.0, 12)
-    with store._write():
+    with store.write():
         for k, x in enumerate(teaches):
             store.db.execute("UPDATE moments SET teaches = ? WHERE prediction_id = ?", [float(x), k + 1])
     draws = (np.arange(2000) + 0.5) / 2000
@@ -197,7 +197,7 @@ def test_forgetting_a_target(tmp_path: Path) -> None:
         assert gone.predictions == 4
         assert gone.ratings == 1
         assert gone.events > 0
-        assert store._one("SELECT COUNT(*) FROM events") == 960 - gone.events
+        assert store.one("SELECT COUNT(*) FROM events") == 960 - gone.events
         for file in tmp_path.glob("a.db*"):
             assert b"onerror" not in raw(file)
 
@@ -249,6 +249,6 @@ def test_a_busy_file_is_said_to_be_not_rewritten(store: Store) -> None:
         reader.execute("SELECT * FROM events").fetchone()
         with pytest.raises(InputError, match="the rows are gone, but"):
             forgetting.forget_target(store, "Mail")
-    assert store._one("SELECT COUNT(*) FROM events WHERE target = 'Mail'") == 0
+    assert store.one("SELECT COUNT(*) FROM events WHERE target = 'Mail'") == 0
     forgetting.forget_target(store, "Chat")
     assert b"Mail" not in raw(store.path)

@@ -98,7 +98,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("where", ["vocabulary", "added"])
 def test_more_tokens_than_rows(gpt2: Path, tmp_path: Path, where: str) -> None:
     """As after a pad token was added to a tokenizer, and the model saved as it was."""
-    from rlmemo.model.load_text import reading_for
+    from rlmemo.model.load import reading_for
     from rlmemo.train import main
 
     model = tmp_path / "model"

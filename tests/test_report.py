@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from env.sources import load_timelines
 from env.splits import chrono
-from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
+from rlmemo.evaluation.bootstrap import Estimate
+from rlmemo.evaluation.evaluate import Evaluation, Judged, Setting, evaluate
 from rlmemo.policies.registry import make_policies
-from rlmemo.report.evaluation import evaluation_page, evaluation_sections, headlines
+from rlmemo.report.evaluation import CALIBRATION, evaluation_page, evaluation_sections
 from rlmemo.report.figures import OWN_COLORS, colors, curves, heat, intervals
-from rlmemo.report.page import Headline, Page, Section, Table
+from rlmemo.report.page import Figure, Page, Section, Table
+from rlmemo.report.result import best_policy, first_table, hits_against_waste, result, telling
+from rlmemo.report.terminal import result_table
+from tests.test_gain import round_and_round
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
@@ -100,13 +106,143 @@ def test_every_section_is_there_and_every_policy_named(evaluation: Evaluation, t
     assert "More memory, less memory" in titles
 
 
-def test_headlines_are_of_the_best_or_of_the_one_asked_for(evaluation: Evaluation) -> None:
-    best = headlines(evaluation)
-    assert [h.label for h in best][:2] == ["next target named first", "next target among five"]
-    asked = headlines(evaluation, of="mru")
-    assert asked[0].value == f"{100 * evaluation.policies['mru'].metrics['hr@1'].value:.1f} %"
-    assert asked[0].beside.startswith("mru; ")
-    assert headlines(evaluation, of="nobody") == []
+def told(**saved: tuple[float, float, float]) -> Evaluation:
+    """An evaluation of policies of which nothing is known but (saved, share of the bound, prewarms)."""
+    policies = {
+        name: Judged(
+            name,
+            {
+                "saved_seconds_per_open": Estimate(seconds), "oracle_share": Estimate(share),
+                "prewarms_per_open": Estimate(prewarms), "reward_per_open": Estimate(seconds),
+                "hr@1": Estimate(0.5), "hit_rate": Estimate(0.1), "waste_rate": Estimate(float("nan")),
+            },
+        )
+        for name, (seconds, share, prewarms) in saved.items()
+    }  # fmt: skip
+    return Evaluation(
+        "t", "chrono", True, False, Setting(), 900, 2, policies, {n: {} for n in policies}, {"a": 900}, []
+    )
+
+
+def test_the_result_in_words() -> None:
+    found = told(dpo=(0.09, 0.13, 0.4), markov1=(0.05, 0.07, 0.2), mru=(0.0, 0.0, 0.0), none=(0.0, 0.0, 0.0))
+    assert best_policy(found) == "dpo"
+    assert result(found, "dpo") == [
+        "dpo saves 0.090\u00a0s of waiting per open, 13\u00a0% of what a clairvoyant would.",
+        "markov1, the best counting rule, saves 0.050\u00a0s, 7\u00a0%.",
+    ]
+    for low, luck in ((0.01, "is more than luck"), (-0.01, "may be luck")):
+        difference = ("markov1", Estimate(0.04, low, 0.07))
+        found.differences["dpo"] = {"saved_seconds_per_open": difference}
+        assert luck in result(found, "dpo")[1]
+    assert "(95\u00a0% interval −0.01 to 0.07\u00a0s)" in result(found, "dpo")[1]
+    assert result(found, "dpo", "The trained model")[0].startswith("The trained model saves 0.090")
+    assert "the next best counting rule" in result(found, "markov1")[1]
+    assert result(found, "mru")[0] == "mru keeps still: it never prewarms, so it saves nothing."
+
+
+def test_the_result_of_who_makes_it_worse_and_of_who_stands_alone() -> None:
+    found = told(base=(-0.2, -0.1, 1.0))
+    assert result(found, "base") == [
+        "base costs 0.20\u00a0s of waiting per open: what it prewarmed pushed out what was needed."
+    ]
+    alone = told(none=(0.0, 0.0, 0.0))
+    assert best_policy(alone) == "none"
+    assert len(first_table(alone, "none").rows) == 0
+
+
+def test_where_nothing_can_be_saved_the_first_screen_says_why() -> None:
+    timelines = [round_and_round(6)]
+    setting = Setting(replicates=40, latency_decisions=3, budgets=(8.0,))
+    found = evaluate(make_policies("mru,markov1"), timelines, chrono(timelines), setting=setting)
+    assert found.nothing
+    assert found.nothing in found.notes
+    page = evaluation_page(found)
+    assert page.result[0].startswith("Nothing can be saved here: none of ")
+    assert "try --budget" in page.result[0]
+    assert page.result[1].startswith("What is left to compare is how often the next open was guessed: m")
+    assert "fit into memory" in page.html()
+
+
+def test_of_many_policies_the_first_screen_has_those_that_matter() -> None:
+    counting = {name: (0.01 * k, 0.0, 1.0) for k, name in enumerate(("mfu", "mru", "markov1", "backoff3"))}
+    found = told(
+        **counting, omnibox=(0.0, 0.0, 1.0), gbdt=(0.02, 0.0, 1.0), sft=(0.05, 0, 1), dpo=(0.04, 0, 1)
+    )
+    assert telling(found, "dpo") == ["sft", "dpo", "backoff3", "gbdt"]
+    table = first_table(found, "dpo")
+    assert table.main == 1
+    assert [row[0].partition("\n")[0] for row in table.rows] == telling(found, "dpo")
+    assert "4 of 8 policies" in table.caption
+    for word in ("Prewarm:", "Hits:", "Wasted:", "Saved:", "Reward per open:", "hr@1:"):
+        assert word in table.caption
+
+
+@pytest.mark.parametrize(
+    ("columns", "headers"),
+    [
+        (80, [["hr@1", "hr@3", "hr@5", "mrr@5", "hits", "wasted", "saved", "s", "oracle", "reward"]]),
+        (60, [["hr@1", "hr@3", "hr@5", "mrr@5"], ["hits", "wasted", "saved", "s", "oracle", "reward"]]),
+    ],
+)
+def test_the_terminal_has_room_for_the_table_and_says_the_result(
+    columns: int, headers: list[list[str]], evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = result_table(evaluation, "mru").splitlines()
+    assert max(map(len, lines)) <= columns
+    assert [line.split()[1:] for line in lines if line.startswith("policy ")] == headers
+    said = " ".join(lines[lines.index("", len(lines) - 6) + 1 :])
+    assert said == " ".join(result(evaluation, "mru")).replace("\u00a0", " ")
+
+
+def test_every_policy_has_one_colour_on_a_page(evaluation: Evaluation) -> None:
+    own = replace(evaluation, policies=dict(evaluation.policies))
+    own.policies |= {"runs/a": own.policies["mru"], "runs/b": own.policies["markov1"]}
+    few, all_of = (hits_against_waste(own, names) for names in (["runs/b", "mru"], list(own.policies)))
+    assert few is not None
+    assert all_of is not None
+    assert dict(few.keys)["runs/b"] == dict(all_of.keys)["runs/b"]
+
+
+def test_few_events_get_a_table_and_no_curve(evaluation: Evaluation) -> None:
+    def calibrated(n: int) -> Section:
+        sections = evaluation_sections(replace(evaluation, n_events=n))
+        return next(s for s in sections if s.title == CALIBRATION)
+
+    few, many = calibrated(113), calibrated(500)
+    assert "113 events are too few for a curve" in few.text[0]
+    assert "113 events" in few.inside
+    (table,) = few.parts
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows[::2]] == telling(evaluation, "markov1")
+    assert all(isinstance(part, Figure) for part in many.parts)
+    assert len(many.parts) == 3
+
+
+def test_neighbouring_bins_are_put_together(evaluation: Evaluation) -> None:
+    found = evaluation.policies["markov1"].calibration
+    assert found is not None
+    ((said, right, size),) = found.merged(1)
+    assert size == found.size.sum()
+    assert said == pytest.approx(found.predicted @ found.size / size)
+    assert right == pytest.approx(found.observed @ found.size / size)
+    assert sum(part[2] for part in found.merged(3)) == size
+    assert len(found.merged(100)) == len(found.size)
+
+
+def test_all_but_the_first_screen_is_folded_and_says_what_is_inside(
+    evaluation: Evaluation, text: str
+) -> None:
+    sections = evaluation_sections(evaluation)
+    assert text.count("<details>") == text.count("<summary>") == len(sections) + 1
+    assert "<details open" not in text
+    for section in sections:
+        assert section.inside
+        assert section.inside.endswith(")") or not section.inside.endswith(".")
+    header = text[text.index("<header>") : text.index("</header>")]
+    assert all(f">{name}<" in header for name in ("mru", "markov1", "omnibox"))
+    assert '<div class="result"><p>' in header
 
 
 def test_one_user_and_one_policy_still_make_a_page() -> None:
@@ -134,12 +270,15 @@ def test_figures_take_gaps_and_nothing() -> None:
 
 
 def test_text_is_escaped() -> None:
+    table = Table(["<h>"], [["<c>\n<small>"]], "<i>")
     page = Page(
-        title="<b>", lead="a & b", badge="recorded data", headlines=[Headline("<1", "x")],
-        sections=[Section("s", ["<i>"], [Table(["<h>"], [["<c>\n<small>"]])])],
+        title="<b>", lead="a & b", badge="recorded data", result=["<i>"], table=table,
+        figure=Figure("", "", "<i>", (("<i>", "<i>"),), "<i>"), facts=[("<i>", "<i>")],
+        sections=[Section("<i>", ["<i>"], [table], ["<i>"], "<i>")], command="<i>",
     ).html()  # fmt: skip
-    for raw in ("<b>a", "<i>", "<h>", "<c>"):
-        assert raw not in page.split("</style>")[1].replace("<b>&lt;1</b>", "")
+    body = page.split("</style>")[1]
+    for raw in ("<b>", "<i>", "<h>", "<c>", "<small><small>"):
+        assert raw not in body
 
 
 def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -175,3 +314,47 @@ def test_nothing_sticks_out_at_the_side(width: int, text: str, tmp_path: Path, c
     assert found, done.stderr[-500:]
     assert int(found[1]) <= int(found[2]) == width
     assert found[3] == ("block" if width < 640 else "none")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_first_screen_has_the_result(
+    width: int, dark: bool, text: str, tmp_path: Path, browser: Any
+) -> None:
+    """What was compared, the words, the table and the figure lie within the first 800 pixels, whole."""
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.goto(f"file://{path}")
+    for what in (".badge", "h1", ".lead", ".result", ".shown table", ".shown caption", ".shown figure"):
+        box = page.locator(what).bounding_box()
+        assert box["height"] > 8, what
+        assert box["x"] >= 0, what
+        assert box["x"] + box["width"] <= width, what
+        assert box["y"] + box["height"] <= 800, what
+    assert page.evaluate("document.documentElement.scrollHeight") < 2200
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_click_a_link_and_print_open_what_is_folded(text: str, tmp_path: Path, browser: Any) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    page = browser.new_page()
+    page.goto(f"file://{path}")
+    assert not page.locator("#s0").is_visible()
+    page.locator("summary").first.click()
+    assert page.locator("#s0").is_visible()
+    page.goto(f"file://{path}#setting")
+    assert page.locator("#setting").is_visible()
+    folded = page.evaluate("document.documentElement.scrollHeight")
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollHeight") > 2 * folded
+    page.close()

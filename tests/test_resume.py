@@ -14,11 +14,11 @@ import pytest
 
 from reward import parse_reward
 from rlmemo.learning.config import TrainConfig, make_config
-from rlmemo.learning.pairs import KtoExample, Pair, pairs, propose, score, verdicts
+from rlmemo.learning.pairs import KtoExample, Pair, kto_examples, pairs, propose, score
 from rlmemo.learning.training import Interrupt, Stopped
 from rlmemo.learning.training_data import States, memory_at, part_states, prompts
 from rlmemo.runs.folder import COMPLETE, RunFolder, newest_checkpoint
-from tests.training_ground import RandomSampler, base_of, small_ground
+from tests.training_ground import RandomSampler, lesson_of, small_ground
 
 CONFIG = make_config(
     {
@@ -50,9 +50,8 @@ def sft(folder: Path, base: Path, stop: int = 0) -> str:
     interrupt = Interrupt()
     run = RunFolder(folder)
     run.path.mkdir(exist_ok=True)
-    model, _ = run_sft(
-        CONFIG, run, small_ground(), some_states(48), base_of(base), interrupt, StopAt(interrupt, stop)
-    )
+    lesson = lesson_of(CONFIG, run, "sft", base, interrupt=interrupt, progress=StopAt(interrupt, stop))
+    model, _ = run_sft(lesson, small_ground(), some_states(48))
     return save_adapter(model, run.path / "sft", "embedded")
 
 
@@ -67,8 +66,8 @@ def preferences() -> tuple[np.ndarray, list[Pair], list[KtoExample]]:
         size = slates.candidates.shape[1]
         first = np.tile(np.linspace(0.0, -5.0, size + 1), (len(rows), 1))
         found = propose(
-            first, slates.candidates[index], warm[index], made[rows], RandomSampler(),
-            picks=3, samples=3, temperature=1.0,
+            first, slates.candidates[index], warm[index], RandomSampler(),
+            picks=3, samples=3,
         )  # fmt: skip
         for row, plan in zip(rows, found, strict=True):
             plans[row] = plan
@@ -77,7 +76,7 @@ def preferences() -> tuple[np.ndarray, list[Pair], list[KtoExample]]:
     return (
         made,
         pairs(scored, users, margin=0.02, limit=48, pairing="weighted", seed=0),
-        verdicts(scored, users, margin=0.02, limit=48, seed=0),
+        kto_examples(scored, users, margin=0.02, limit=48, seed=0),
     )
 
 
@@ -90,10 +89,11 @@ def prefer(method: str, folder: Path, base: Path, adapter: Path, stop: int = 0) 
     run.path.mkdir(exist_ok=True)
     made, two, one = preferences()
     watch = StopAt(interrupt, stop)
+    lesson = lesson_of(CONFIG, run, method, base, adapter, interrupt=interrupt, progress=watch)
     if method == "dpo":
-        model, _ = run_dpo(CONFIG, run, made, two, adapter, base_of(base), interrupt, watch)
+        model, _ = run_dpo(lesson, made, two)
     else:
-        model, _ = run_kto(CONFIG, run, made, one, adapter, base_of(base), interrupt, watch)
+        model, _ = run_kto(lesson, made, one)
     return save_adapter(model, run.path / method, "embedded")
 
 

@@ -10,11 +10,10 @@ import pytest
 from rlmemo.learning.config import make_config
 from rlmemo.learning.pairs import KtoExample, Pair
 from rlmemo.learning.preference import plan_text, run_dpo, run_kto
-from rlmemo.learning.training import Interrupt
 from rlmemo.learning.training_data import answers, draw, part_states, prompts, sft_examples
 from rlmemo.model import slots
 from rlmemo.runs.folder import RunFolder
-from tests.training_ground import base_of, small_ground
+from tests.training_ground import base_of, lesson_of, small_ground
 
 
 def quiet_progress(done: int, total: int, values: dict[str, float]) -> None:
@@ -99,20 +98,17 @@ def test_preferences_move_the_model(tmp_path: Path, method: str) -> None:
     )  # fmt: skip
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    model, _ = run_sft(config, folder, ground, states, base_of(base), Interrupt(), quiet_progress)
+    model, _ = run_sft(lesson_of(config, folder, "sft", base), ground, states)
     save_adapter(model, folder.path / "sft", "embedded")
     made = prompts(ground, states)
+    lesson = lesson_of(config, folder, method, base, folder.path / "sft")
     rows = range(len(states))
     if method == "dpo":
         two = [Pair(r, "a", 0, (), ((0, 0),), 0.0, -1.0, ("none", "top")) for r in rows]
-        model, _ = run_dpo(
-            config, folder, made, two, folder.path / "sft", base_of(base), Interrupt(), quiet_progress
-        )
+        model, _ = run_dpo(lesson, made, two)
     else:
         one = [KtoExample(r, "a", 0, p, not p, 1.0, "top") for r in rows for p in ((), ((0, 0),))]
-        model, _ = run_kto(
-            config, folder, made, one, folder.path / "sft", base_of(base), Interrupt(), quiet_progress
-        )
+        model, _ = run_kto(lesson, made, one)
     save_adapter(model, folder.path / method, "embedded")
     before = plan_logprobs(load_adapted(str(base), folder.path / "sft"), made)
     after = plan_logprobs(load_adapted(str(base), folder.path / method), made)

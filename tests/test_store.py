@@ -361,18 +361,6 @@ def test_probabilities_and_times_out_of_range_are_refused(db: Path, bad: dict[st
         assert s.predictions() == []
 
 
-def test_an_outcome_is_recorded_once(db: Path) -> None:
-    with open_store(db) as s:
-        i = s.add_prediction(prediction())
-        s.set_outcome(i, {"hit": 1, "saved_s": 2.5})
-        s.set_outcome(i, {"saved_s": 2.5, "hit": 1})
-        with pytest.raises(InputError, match="another outcome already"):
-            s.set_outcome(i, {"hit": 0})
-        with pytest.raises(InputError, match="no prediction 99"):
-            s.set_outcome(99, {})
-        assert s.prediction(i).outcome == {"hit": 1, "saved_s": 2.5}
-
-
 def test_predictions_by_user_and_by_who_has_not_rated(db: Path) -> None:
     with open_store(db) as s:
         late, early = s.add_prediction(prediction(t=5.0)), s.add_prediction(prediction(t=1.0))

@@ -142,7 +142,7 @@ def check_propensity(model: Any, temperature: float) -> None:
     how, asked = model.reading, prompts(model, np.arange(20, 44))
     rng = np.random.default_rng(0)
     valid = rng.random((len(asked), SLATE_SIZE)) < 0.7
-    said = sample_plans(model, asked, valid, 3, temperature, rng, batch=7)
+    said = sample_plans(model, asked, valid, 3, temperature, rng)
     assert (said.place[:, 1] >= 0).any()
     for d, row in enumerate(asked):
         prompt = row[row >= 0].tolist()
@@ -247,8 +247,7 @@ def test_a_short_context_loses_old_events_and_never_the_question(
 ) -> None:
     import shutil
 
-    from rlmemo.model.load import load_model
-    from rlmemo.model.load_text import reading_for
+    from rlmemo.model.load import load_model, reading_for
 
     path = tmp_path / "short"
     shutil.copytree(folders["qwen3", True], path)
@@ -380,12 +379,11 @@ def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: P
 
     from rlmemo.learning.config import make_config
     from rlmemo.learning.sft import run_sft, save_adapter
-    from rlmemo.learning.training import Interrupt
+    from rlmemo.learning.training import Lesson
     from rlmemo.learning.training_data import TrainingData, part_states
     from rlmemo.learning.training_data import prompts as prompts_of
     from rlmemo.model.ask import plan_logprobs
-    from rlmemo.model.load import load_adapted, load_model
-    from rlmemo.model.load_text import reading_for
+    from rlmemo.model.load import load_adapted, load_model, reading_for
     from rlmemo.runs.folder import RunFolder
     from tests.training_ground import small_ground
 
@@ -401,10 +399,8 @@ def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: P
     )
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    base = load_model(path, config.loading)
-    model, found = run_sft(
-        config, folder, replace(ground, slates=always), states, base, Interrupt(), lambda *_: None
-    )
+    lesson = Lesson(replace(config, model=path), folder, "sft")
+    model, found = run_sft(lesson, replace(ground, slates=always), states)
     assert found["steps"] == 12
     save_adapter(model, folder.path / "sft", path)
     asked = prompts_of(ground, states)
@@ -471,15 +467,15 @@ def test_on_a_gpu_activations_are_bfloat16_and_computed_twice(
 def test_four_bits_where_there_is_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from rlmemo.model import load_text
+    from rlmemo.model import load
 
-    monkeypatch.setattr(load_text, "find_spec", lambda name: object())
-    made = load_text.four_bits(on_gpu=True)
+    monkeypatch.setattr(load, "find_spec", lambda name: object())
+    made = load.four_bits(on_gpu=True)
     assert made.load_in_4bit
     assert made.bnb_4bit_quant_type == "nf4"
     assert made.bnb_4bit_compute_dtype is torch.bfloat16
     with pytest.raises(InputError, match="needs a GPU"):
-        load_text.four_bits(on_gpu=False)
+        load.four_bits(on_gpu=False)
 
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments").glob("*b.yaml"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ import pytest
 import yaml
 
 from env.errors import InputError
-from rlmemo.learning.config import METHODS, TrainConfig, make_config, read_yaml, settings
+from rlmemo.learning.config import TrainConfig, make_config, read_yaml, settings
 from rlmemo.runs.atomic import sha256
+from rlmemo.runs.stages import METHODS
 from rlmemo.train import parser, read_command_line
 from tests.tiny_base import write_tiny_base
 
@@ -145,14 +147,35 @@ def test_options_and_file_and_defaults(tmp_path: Path) -> None:
             read_yaml(file)
 
 
+def test_a_setting_that_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An older run goes on, and its config.yaml can be repeated where nothing was other than it is now."""
+    settings_of_then = {**TrainConfig(method="sft").as_dict(), "ppo_entropy": 0.0, "unheard_of": 1}
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"settings": settings_of_then}))
+    config, _, resumed = read_command_line(["--resume", "--out", str(tmp_path)])
+    assert (config, resumed) == (TrainConfig(method="sft"), True)
+    assert capsys.readouterr().err == ""
+    settings_of_then["ppo_entropy"] = 0.01
+    file.write_text(json.dumps({"settings": settings_of_then}))
+    assert read_command_line(["--resume", "--out", str(tmp_path)])[0] == config
+    assert "ppo_entropy 0.01 is taken for 0" in capsys.readouterr().err
+    file.write_text("ppo_entropy: 0.0\n")
+    assert read_command_line(["--config", str(file)])[0] == TrainConfig()
+    file.write_text("\nppo_entropy: 0.01\n")
+    with pytest.raises(
+        InputError, match=r"config\.yaml:2: ppo_entropy is no setting any more, it is always 0"
+    ):
+        read_command_line(["--config", str(file)])
+
+
 def test_every_setting_is_an_option_with_help_and_documentation(repo_root: Path) -> None:
     text = parser().format_help()
-    documented = (repo_root / "docs" / "training.md").read_text(encoding="utf-8")
+    documented = (repo_root / "docs" / "options.md").read_text(encoding="utf-8")
     for setting in settings():
         option = "--" + setting.name.replace("_", "-")
         assert option in text
         assert setting.metadata["help"]
-        assert f"`{option}`" in documented, f"docs/training.md does not name {option}"
+        assert re.search(rf"`{option}[ `]", documented), f"docs/options.md does not name {option}"
     assert all(f"`{m}`" in documented for m in METHODS)
 
 

@@ -23,11 +23,12 @@ import pytest
 
 from env.errors import InputError
 from env.sources import load_timelines
-from rlmemo.learning.config import METHODS, make_config, settings
+from rlmemo.learning.config import make_config, settings
 from rlmemo.learning.prepare import check_reporter
 from rlmemo.learning.training import grows
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.folder import COMPLETE, RunFolder, checkpoints_in, mark_complete, newest_checkpoint
+from rlmemo.runs.stages import METHODS
 from rlmemo.store import forgetting
 from rlmemo.store.database import open_store
 from tests.killing import Ended, Forge

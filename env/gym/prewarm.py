@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from env.errors import InputError
 from env.gym import stepper
-from env.gym.tracks import MOMENT_COLUMNS, SLATE_COLUMNS, make_tracks
+from env.gym.tracks import MOMENT_COLUMNS, SLATE_COLUMNS, make_tracks, part_indices, people
 from env.judge.cost import CostModel, WorldConfig, cost_model
 from env.judge.plans import FIELDS, N_FIELDS
 from env.slate.slate import SLATE_SIZE
@@ -154,16 +154,17 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         except ValueError as error:
             raise InputError(str(error)) from None
         self.shuffle = shuffle
+        if indices is None:
+            indices = part_indices(people(timelines, timelines_seed), split, part)
         self.tracks = make_tracks(
             timelines,
+            indices,
             seed=timelines_seed,
             costs=cost_model(costs),
             config=self.config,
+            weights=self._weights,
             size=slate_size,
             episode=episode,
-            split=split,
-            part=part,
-            indices=indices,
         )
         self.episodes = np.array(
             [(u, e) for u, track in enumerate(self.tracks) for e in range(len(track.first))], dtype=np.int64
@@ -185,7 +186,6 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._order = np.zeros(0, np.int64)
         self._position = 0
         self._done = True
-        self._fixed: tuple[Any, ...] = ()
         self._enter(0, 0)
         self._done = True
 
@@ -208,17 +208,11 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             track, episode = self.episodes[self._order[self._position]]
             self._position += 1
             self._enter(int(track), int(episode))
-        track_now = self._track
         out = np.empty(3 * self._size + stepper.N_MEMORY, np.float32)
-        s = track_now.state
-        stepper.observe(
-            s.link, s.when, s.due_code, s.reg, s.ireg, track_now.rules.cost, track_now.rules.budget,
-            track_now.book.target, track_now.candidates[self._i], track_now.timeline.t[self._i],
-            track_now.place, out,
-        )  # fmt: skip
+        self._walk.observe(out)
         if self.render_mode == "human":
             self._print()
-        return self._observation(out), {"outcome": np.zeros(N_FIELDS), "event": self._i}
+        return self._observation(out), {"outcome": np.zeros(N_FIELDS), "event": self._walk.i}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Decide after the current event; the next event comes."""
@@ -229,17 +223,15 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             raise InputError(f"action has shape {action.shape}; expected {self.action_space.shape}")
         out = np.empty(3 * self._size + 3, np.float32)
         record = np.empty(N_FIELDS)
-        step = stepper.step
-        reward = step(*self._fixed, action, self._i, self._first, self._last, record, out)  # type: ignore[call-arg]
+        reward = self._walk.step(action, self._last, record, out)
         if reward != reward:
             raise InputError(f"action {action.tolist()} is not in {self.action_space}")
-        self._i += 1
         self._total += reward
         self._latest = (action, record, reward)
-        self._done = self._i >= self._last
+        self._done = self._walk.i >= self._last
         if self.render_mode == "human":
             self._print()
-        return self._observation(out), reward, self._done, False, {"outcome": record, "event": self._i}
+        return self._observation(out), reward, self._done, False, {"outcome": record, "event": self._walk.i}
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
         """This moment as text ("ansi") or as a picture ("rgb_array"); "human" has printed it already."""
@@ -266,7 +258,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return Snapshot(
             track=self._user,
             episode=self._episode,
-            index=self._i,
+            index=self._walk.i,
             arrays=tuple(a.copy() for a in self._live()),
             rng=None if self._np_random is None else self._np_random.bit_generator.state,
             order=self._order.copy(),
@@ -281,7 +273,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._enter(snapshot.track, snapshot.episode)
         for array, saved in zip(self._live(), snapshot.arrays, strict=True):
             array[...] = saved
-        self._i = snapshot.index
+        self._walk.i = snapshot.index
         if snapshot.rng is not None:
             self.np_random.bit_generator.state = snapshot.rng
         self._order = snapshot.order.copy()
@@ -295,31 +287,23 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def _enter(self, user: int, episode: int) -> None:
         """Stand before the first decision of an episode."""
         track = self.tracks[user]
-        self._user, self._episode, self._track = user, episode, track
-        self._first = self._i = int(track.first[episode])
+        self._user, self._episode, self._track, self._walk = user, episode, track, track.walk
         self._last = int(track.last[episode])
         self._done = False
         self._total = 0.0
         self._latest = (np.zeros(2 * self.config.max_picks, np.int64), np.zeros(N_FIELDS), 0.0)
         residents = track.residents[track.offsets[episode] : track.offsets[episode + 1]]
-        timeline = track.timeline
-        stepper.begin(*track.state, track.rules.cost, residents, int(timeline.target[self._i]),
-                      float(timeline.t[self._i]))  # fmt: skip
-        # One tuple, so that a step need not gather its arrays again.
-        self._fixed = (
-            *track.state, *track.rules, *track.book, timeline.t, timeline.target, track.candidates,
-            self._weights, track.place,
-        )  # fmt: skip
+        self._walk.enter(int(track.first[episode]), residents)
 
     def _live(self) -> tuple[np.ndarray, ...]:
         """The arrays that steps change."""
-        return (*self._track.state, *self._track.book)
+        return (*self._walk.state, *self._walk.book)
 
     def _observation(self, out: np.ndarray) -> dict[str, np.ndarray]:
         c = self._size
         return {
-            "slate": self._track.slate[self._i].copy(),
-            "moment": self._track.moment[self._i].copy(),
+            "slate": self._track.slate[self._walk.i].copy(),
+            "moment": self._track.moment[self._walk.i].copy(),
             "warm": out[:c],
             "loading": out[c : 2 * c],
             "scheduled": out[2 * c : 3 * c],

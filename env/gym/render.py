@@ -13,6 +13,7 @@ from env.judge.plans import FIELDS
 
 if TYPE_CHECKING:
     from env.gym.tracks import Track
+    from env.gym.walk import Walk
     from env.judge.cost import WorldConfig
 
 
@@ -21,8 +22,7 @@ class Moment(Protocol):
 
     config: WorldConfig
     _track: Track
-    _i: int
-    _first: int
+    _walk: Walk
     _last: int
     _latest: tuple[np.ndarray, np.ndarray, float]
     _total: float
@@ -42,16 +42,16 @@ _COLORS = {
 
 def describe(env: Moment) -> str:
     """Several lines of text for the environment's present moment."""
-    track, i = env._track, env._i
-    timeline, state, budget = track.timeline, track.state, track.rules.budget
+    track, i = env._track, env._walk.i
+    timeline, state, budget = track.timeline, track.walk.state, track.rules.budget
     action, record, reward = env._latest
     names, now = timeline.names, float(timeline.t[i])
     outcome = dict(zip(FIELDS, record.tolist(), strict=True))
     local = datetime(1970, 1, 1) + timedelta(seconds=float(timeline.local()[i]))
-    steps = f"step {i - env._first} of {env._last - env._first}"
+    steps = f"step {i - env._walk.first} of {env._last - env._walk.first}"
     lines = [f"── {local:%a %Y-%m-%d %H:%M:%S}  user {timeline.user}  {steps}"]
     came = f"opened     {names[timeline.target[i]]}"
-    if i > env._first:
+    if i > env._walk.first:
         gap = _span(now - float(timeline.t[i - 1]))
         how = _how(outcome, float(track.rules.cost[timeline.target[i], kernel.WARM]))
         came += f"  after {gap}: {how}, waited {outcome['wait_s']:.2f} s"
@@ -84,11 +84,11 @@ def describe(env: Moment) -> str:
         if state.due_code[k] >= kernel.START_CODE
     )
     if due:
-        text = ", ".join(f"{names[track.book.target[n]]} in {_span(at - now)}" for at, n in due)
+        text = ", ".join(f"{names[track.walk.book.target[n]]} in {_span(at - now)}" for at, n in due)
         lines.append("scheduled  " + text)
     slate = [names[c] for c in track.candidates[i] if c >= 0]
     lines.append("slate      " + (" ".join(f"{k + 1}:{name}" for k, name in enumerate(slate)) or "empty"))
-    if i > env._first:
+    if i > env._walk.first:
         lines.append(f"reward     {reward:+.3f}   episode {env._total:+.3f}")
     return "\n".join(lines) + "\n"
 
@@ -102,8 +102,8 @@ def picture(env: Moment) -> np.ndarray:
     loading, blue: scheduled; a dark mark on its left: just planned; its length: how often it was opened); the
     last reward, to the right of the middle in green or to its left in red, a bar of half the width for 5 s.
     """
-    track, i = env._track, env._i
-    state, budget = track.state, track.rules.budget
+    track, i = env._track, env._walk.i
+    state, budget = track.walk.state, track.rules.budget
     height, width = SIZE
     image = np.empty((height, width, 3), np.uint8)
     image[:] = _COLORS["paper"]
@@ -113,7 +113,7 @@ def picture(env: Moment) -> np.ndarray:
 
     edge, inner = 8, width - 16
     action, record, reward = env._latest
-    if i > env._first:
+    if i > env._walk.first:
         outcome = dict(zip(FIELDS, record.tolist(), strict=True))
         how = _how(outcome, float(track.rules.cost[track.timeline.target[i], kernel.WARM]))
         known = {"hit": "hit", "late": "late", "warm": "open warm", "cold": "open cold"}
@@ -126,13 +126,10 @@ def picture(env: Moment) -> np.ndarray:
 
     size = env._size
     out = np.empty(3 * size + stepper.N_MEMORY, np.float32)
-    stepper.observe(
-        state.link, state.when, state.due_code, state.reg, state.ireg, track.rules.cost, budget,
-        track.book.target, track.candidates[i], track.timeline.t[i], track.place, out,
-    )  # fmt: skip
+    env._walk.observe(out)
     warm, loading, scheduled = out[:size], out[size : 2 * size], out[2 * size : 3 * size]
     opened = np.bincount(track.timeline.target[: i + 1], minlength=len(track.timeline.names))
-    asked = {int(track.candidates[i - 1, p - 1]) for p in action[::2].tolist() if p and i > env._first}
+    asked = {int(track.candidates[i - 1, p - 1]) for p in action[::2].tolist() if p and i > env._walk.first}
     pitch = (height - 64 - 32) / size
     for k, target in enumerate(track.candidates[i].tolist()):
         if target < 0:

@@ -10,6 +10,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.gym import stepper
+from env.gym.walk import Walk
 from env.judge import kernel
 from env.judge.cost import CostModel, WorldConfig
 from env.slate.slate import CONTEXT, FEATURES, build_slates
@@ -35,6 +36,7 @@ class Track:
     slate   float32 [n, C, len(SLATE_COLUMNS)] and moment float32 [n, len(MOMENT_COLUMNS)]: the parts of
             the observation that depend on the past alone; read-only, in [-1, 1]
     first   int64 [E]: index of the event before each episode (its first decision); last: its last open
+    walk    the world of the episode that is under way
     offsets, residents: who is warm at `first`, least recently used first (see `stepper.warm_starts`)
     """
 
@@ -43,9 +45,7 @@ class Track:
     slate: np.ndarray
     moment: np.ndarray
     rules: kernel.Rules
-    state: kernel.State
-    book: kernel.Ledger
-    place: np.ndarray
+    walk: Walk
     first: np.ndarray
     last: np.ndarray
     offsets: np.ndarray
@@ -101,6 +101,11 @@ def load_named(spec: str, seed: int) -> tuple[Timeline, ...]:
     return tuple(load_timelines(spec, seed=seed).timelines)
 
 
+def people(timelines: str | Sequence[Timeline], seed: int) -> Sequence[Timeline]:
+    """The timelines, loaded where they are named."""
+    return load_named(timelines, seed) if isinstance(timelines, str) else timelines
+
+
 @lru_cache(maxsize=8)
 def _named_observations(
     spec: str, seed: int, user: int, size: int
@@ -128,19 +133,17 @@ def _scale(name: str) -> float:
 
 def make_tracks(
     timelines: str | Sequence[Timeline],
+    chosen: Sequence[np.ndarray],
     *,
     seed: int,
     costs: CostModel,
     config: WorldConfig,
+    weights: np.ndarray,
     size: int,
     episode: str,
-    split: str | Split,
-    part: str,
-    indices: Sequence[np.ndarray] | None,
 ) -> list[Track]:
-    """One track per timeline that has an episode. Raises InputError where none has."""
-    found = load_named(timelines, seed) if isinstance(timelines, str) else tuple(timelines)
-    chosen = part_indices(found, split, part) if indices is None else list(indices)
+    """One track per timeline with an episode over its `chosen` opens. Raises InputError where none has."""
+    found = people(timelines, seed)
     if len(chosen) != len(found):
         raise InputError(f"indices are given for {len(chosen)} timelines, and here are {len(found)}")
     tracks = []
@@ -155,7 +158,7 @@ def make_tracks(
             if isinstance(timelines, str)
             else observations(timeline, size)
         )
-        tracks.append(_track(timeline, costs, config, first, last, *made))
+        tracks.append(_track(timeline, costs, config, weights, first, last, *made))
     if not tracks:
         raise InputError("there is no episode: no timeline has an open to predict in this part")
     return tracks
@@ -165,6 +168,7 @@ def _track(
     timeline: Timeline,
     model: CostModel,
     config: WorldConfig,
+    weights: np.ndarray,
     first: np.ndarray,
     last: np.ndarray,
     candidates: np.ndarray,
@@ -189,21 +193,13 @@ def _track(
     moment.flags.writeable = False
     offsets, residents = stepper.warm_starts(timeline.target, rules.cost, rules.budget, rules.delays, first)
     prewarms = config.max_picks * int((last - first).max())
-    book = kernel.Ledger(
-        np.full(prewarms, -1, np.int32),
-        np.zeros(prewarms, np.int8),
-        np.zeros(prewarms),
-        np.full(prewarms, np.nan),
-    )
     return Track(
         timeline=timeline,
         candidates=candidates,
         slate=slate,
         moment=moment,
         rules=rules,
-        state=kernel.new_state(len(costs), 2 * prewarms),
-        book=book,
-        place=np.full(len(costs), -1, np.int64),
+        walk=Walk(timeline, candidates, rules, weights, prewarms),
         first=first,
         last=last,
         offsets=offsets,

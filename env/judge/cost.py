@@ -269,8 +269,3 @@ def cost_model(spec: CostModel | str) -> CostModel:
     if spec not in PRESETS:
         raise InputError(f"cost preset {spec!r} is unknown; give one of {', '.join(PRESETS)}")
     return PRESETS[spec]
-
-
-def typical_budget(costs: Costs, targets: float = TYPICAL_BUDGET) -> float:
-    """The budget that holds `targets` typical (median) targets, MB."""
-    return targets * costs.typical_mb()

@@ -29,7 +29,17 @@ from numba import njit
 
 from env.errors import InputError
 from env.judge.cost import Costs, WorldConfig
-from env.judge.kernel import Ledger, _same, copy_state, finish, new_state, open_target, plan_prewarm, rules
+from env.judge.kernel import (
+    copy_state,
+    finish,
+    new_state,
+    open_target,
+    plan_prewarm,
+    resolved,
+    rules,
+    same,
+    shared_ledger,
+)
 from env.judge.plans import N_FIELDS, Plans
 from env.timeline import Timeline
 
@@ -72,16 +82,10 @@ def _walk(s, a, b, r, book, t, target, delay, picks, first, last, alt_target, al
                 out[d, m] += 0.5 ** (since / half_life) * (acc - waste)
                 acc[:] = 0.0
                 waste[:] = 0.0
-                settled = j > i
-                for k in range(own, own + alt_picks):
-                    if book.target[k] >= 0 and book.outcome[k] == 0:
-                        settled = False
-                if settled and _same(a, b):
+                if j > i and resolved(book.target, book.outcome, own) and same(a, b):
                     break
-        for k in range(picks):
-            number = d * picks + k
+        for number in range(d * picks, (d + 1) * picks):
             if book.target[number] >= 0:
-                book.outcome[number] = 0
                 plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
 
 
@@ -111,16 +115,9 @@ def credits(
         raise InputError(f"alternatives have shape {alternatives.target.shape}; expected ({steps}, M, K)")
     several = alternatives.checked((steps, alternatives.target.shape[1]), len(costs), len(config.delays))
     picks, more = plans.target.shape[1], several.target.shape[2]
-    size = steps * picks + more
-    book = Ledger(
-        np.concatenate([plans.target.reshape(-1), np.full(more, -1, np.int32)]),
-        np.zeros(size, np.int8),
-        np.zeros(size),
-        np.zeros(size),
-    )
-    states = [new_state(len(costs), 2 * size) for _ in range(3)]
+    book = shared_ledger(plans, more)
+    now, done, undone = (new_state(len(costs), 2 * len(book.target)) for _ in range(3))
     out = np.zeros((steps, several.target.shape[1], N_FIELDS))
-    now, done, undone = states
     _walk(
         now, done, undone, rules(costs, config), book, timeline.t, timeline.target, plans.delay.reshape(-1),
         picks, first, first + steps, several.target, several.delay, half_life_s, out,

@@ -56,6 +56,8 @@ MEMORY, COLD, WARM, LOAD = 0, 1, 2, 3
 
 
 class State(NamedTuple):
+    """What is in memory, and what is due, in both worlds."""
+
     link: np.ndarray
     when: np.ndarray
     base: np.ndarray
@@ -66,6 +68,8 @@ class State(NamedTuple):
 
 
 class Rules(NamedTuple):
+    """Costs and rules of one world, as arrays."""
+
     cost: np.ndarray  # float64 [T, 4]: memory (at most the budget), cold, warm, load
     budget: float
     ttl: float
@@ -409,7 +413,16 @@ def replay(
 
 
 @njit(cache=True)
-def _same(a, b):  # type: ignore[no-untyped-def]
+def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
+    """Whether it is known of every prewarm from number `own` on what became of it (columns of a ledger)."""
+    for number in range(own, len(target)):  # noqa: SIM110 (compiled)
+        if target[number] >= 0 and outcome[number] == 0:
+            return False
+    return True
+
+
+@njit(cache=True)
+def same(a, b):  # type: ignore[no-untyped-def]
     """Whether two worlds hold the same targets in the same order, all of them settled."""
     end = len(a.link) - 1
     x = a.link[end, 0]
@@ -423,11 +436,11 @@ def _same(a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _score(s, a, b, r, book, scrap, t, target, delay, picks, alt_target, alt_delay, indices, horizon, out):  # type: ignore[no-untyped-def]
+def _score(s, a, b, r, book, t, target, delay, picks, alt_target, alt_delay, indices, horizon, out):  # type: ignore[no-untyped-def]
     n = len(t)
     waste = np.zeros(out.shape[2])
     alt_picks = alt_target.shape[2]
-    first_alt = n * picks
+    own = n * picks
     d = 0
     for i in range(n):
         if d >= len(indices):
@@ -438,8 +451,8 @@ def _score(s, a, b, r, book, scrap, t, target, delay, picks, alt_target, alt_del
                 acc = out[d, m]
                 asked = 0
                 for k in range(alt_picks):
-                    scrap.target[first_alt + k] = alt_target[d, m, k]
-                    scrap.outcome[first_alt + k] = 0
+                    book.target[own + k] = alt_target[d, m, k]
+                    book.outcome[own + k] = 0
                     asked += alt_target[d, m, k] >= 0
                 if asked == 0:
                     continue
@@ -448,41 +461,45 @@ def _score(s, a, b, r, book, scrap, t, target, delay, picks, alt_target, alt_del
                 waste[:] = 0.0
                 for k in range(alt_picks):
                     if alt_target[d, m, k] >= 0:
-                        plan_prewarm(a, r, scrap, first_alt + k, r.delays[alt_delay[d, m, k]], t[i], acc)
+                        plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
                 stop = t[i] + horizon
                 converged = False
                 for j in range(i + 1, n):
                     if t[j] > stop:
                         break
-                    open_target(a, r, scrap, target[j], t[j], acc)
-                    open_target(b, r, scrap, target[j], t[j], waste)
-                    resolved = True
-                    for k in range(first_alt, first_alt + alt_picks):
-                        if scrap.target[k] >= 0 and scrap.outcome[k] == 0:
-                            resolved = False
-                    if resolved and _same(a, b):
+                    open_target(a, r, book, target[j], t[j], acc)
+                    open_target(b, r, book, target[j], t[j], waste)
+                    if resolved(book.target, book.outcome, own) and same(a, b):
                         converged = True
                         break
                     for number in range(j * picks, (j + 1) * picks):
                         if book.target[number] >= 0 and j < n - 1:
                             seconds = r.delays[delay[number]]
-                            plan_prewarm(a, r, scrap, number, seconds, t[j], acc)
-                            plan_prewarm(b, r, scrap, number, seconds, t[j], waste)
+                            plan_prewarm(a, r, book, number, seconds, t[j], acc)
+                            plan_prewarm(b, r, book, number, seconds, t[j], waste)
                 if not converged:
                     until = min(stop, t[n - 1])
-                    _advance(a, r, scrap, until, acc)
+                    _advance(a, r, book, until, acc)
                     _settle(a, until, acc)
-                    _advance(b, r, scrap, until, waste)
+                    _advance(b, r, book, until, waste)
                     _settle(b, until, waste)
                     if stop >= t[n - 1]:
-                        finish(a, r, scrap, acc)
-                        finish(b, r, scrap, waste)
+                        finish(a, r, book, acc)
+                        finish(b, r, book, waste)
                 acc -= waste
             d += 1
         if i < n - 1:
             for number in range(i * picks, (i + 1) * picks):
                 if book.target[number] >= 0:
                     plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
+
+
+def shared_ledger(plans: Plans, more: int) -> Ledger:
+    """A ledger for a world and its forks: the prewarms of `plans` [n, K], then `more` of an alternative. Only
+    what became of the alternative's is ever read, so that all of them may write into it."""
+    size = plans.target.size + more
+    target = np.concatenate([plans.target.reshape(-1), np.full(more, -1, np.int32)])
+    return Ledger(target, np.zeros(size, np.int8), np.zeros(size), np.zeros(size))
 
 
 def plan_effects(
@@ -515,21 +532,13 @@ def plan_effects(
     base = base.checked((n,), len(costs), len(config.delays))
     order = np.argsort(indices, kind="stable")
     picks, alt_picks = base.target.shape[1], plans.target.shape[2]
-    flat = base.target.reshape(-1)
-    size = flat.size + alt_picks
-    scrap = Ledger(
-        np.concatenate([flat, np.full(alt_picks, -1, np.int32)]),
-        np.zeros(size, np.int8),
-        np.zeros(size),
-        np.zeros(size),
-    )
-    book = Ledger(flat, np.zeros(flat.size, np.int8), np.zeros(flat.size), np.zeros(flat.size))
+    book = shared_ledger(base, alt_picks)
     capacity = 2 * (base.count() + alt_picks)
-    states = [new_state(len(costs), capacity) for _ in range(3)]
+    now, done, still = (new_state(len(costs), capacity) for _ in range(3))
     horizon = max(config.delays) + (float(costs.load_s.max()) if len(costs) else 0.0) + config.ttl_s
     horizon = horizon if horizon_s is None else float(horizon_s)
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
-    _score(states[0], states[1], states[2], rules(costs, config), book, scrap, timeline.t, timeline.target,
+    _score(now, done, still, rules(costs, config), book, timeline.t, timeline.target,
            base.delay.reshape(-1), picks, plans.target[order], plans.delay[order], indices[order], horizon,
            out)  # fmt: skip
     effects = np.empty_like(out)

@@ -51,6 +51,23 @@ class WorldOptions:
         except (TypeError, ValueError) as error:
             raise InputError(f"the settings {given} name no world ({error})") from None
 
+    def in_words(self) -> str:
+        """The rules as a person would say them; what a plan is worth only where it is not the usual thing."""
+        worth = "" if self.reward == WorldOptions.reward else f", reward {self.reward}"
+        return (
+            f"memory for {self.budget:g} typical targets, {self.costs} costs, at most {self.picks} prewarms "
+            f"a plan, each for {self.ttl_s / 60:g} minutes{worth}"
+        )
+
+    def arguments(self) -> list[str]:
+        """The options of a command line that name this world; what is usual is left out."""
+        usual = WorldOptions()
+        return [
+            f"--{f.name.replace('_', '-')}={value:g}" if isinstance(value, float) else f"--{f.name}={value}"
+            for f in fields(self)
+            if (value := getattr(self, f.name)) != getattr(usual, f.name)
+        ]
+
     def check(self) -> None:
         """Raises InputError for what there is not."""
         self.rules()

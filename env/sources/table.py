@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 from env.errors import InputError
@@ -246,8 +245,3 @@ def _offset(text: str) -> int | None:
 def _quote(text: str) -> str:
     """As a message may show it: an address may hold what nobody should read in a report."""
     return shown(text)
-
-
-def iso(t: float) -> str:
-    """Unix seconds as ISO 8601 in UTC, for messages."""
-    return datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

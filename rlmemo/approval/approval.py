@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
 from env.slate.slate import Slates
 from env.timeline import Timeline
 from rlmemo.approval import features
 from rlmemo.approval.logistic import Logistic, fit_calibrated
 from rlmemo.approval.placed_ratings import Placed
-from rlmemo.errors import InputError
 
 MODEL = "approval.json"
 """What a run calls the file that keeps it."""
@@ -32,8 +32,11 @@ LEAST_STILL = 10
 
 @dataclass(frozen=True)
 class Approval:
-    """model: over `features.plan_rows`; ratings, up: what it was fitted on; still: rated empty plans; named:
-    what names and moments added to the log-odds of a rated plan, on average."""
+    """How likely somebody is to approve of a plan.
+
+    model: over `features.plan_rows`; ratings, up: what it was fitted on; still: rated empty plans; named:
+    what names and moments added to the log-odds of a rated plan, on average.
+    """
 
     model: Logistic
     ratings: int

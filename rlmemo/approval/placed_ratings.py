@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
+from env.judge.world_options import WorldOptions
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.errors import InputError
 from rlmemo.store.database import Store, open_store
 
 VALIDATION = "of a validation moment (validation chooses, and what chooses does not train)"
@@ -34,7 +35,8 @@ class RatedMoment:
     plan: (target, delay in seconds) of what was shown; propensity: probability with which the policy
     chose that plan, given that something is shown where stills is False; stills: whether decisions to keep
     still are stored, too; shown: probability that anything is shown there; since: plans were made one after
-    the other from then on (None, all three: not known); teaches: what the choice of the moment went by;
+    the other from then on (None, all three: not known); world: what the plan was made and judged in, as
+    `env.judge.world_options` names it (None: the usual one); teaches: what the choice of the moment went by;
     share: probability with which this prediction was picked for the rater, out of `pool` that waited (None:
     it was not given on a showing).
     """
@@ -59,6 +61,7 @@ class RatedMoment:
     stills: bool | None = None
     shown: float | None = None
     since: float | None = None
+    world: dict[str, Any] | None = None
 
     @property
     def knowing(self) -> str:
@@ -121,7 +124,7 @@ def read_ratings(store: Store) -> list[RatedMoment]:
                   p.user AS user, p.t AS t, p.plan AS plan, p.propensity AS propensity, p.policy AS policy,
                   p.policy_version AS policy_version, m.source AS source, m.part AS part,
                   m.teaches AS teaches, m.steps AS steps, m.stills AS stills, m.shown AS shown,
-                  m.since AS since, s.share AS share, s.pool AS pool
+                  m.since AS since, m.world AS world, s.share AS share, s.pool AS pool
            FROM latest_ratings AS r JOIN predictions AS p ON p.id = r.prediction_id
            LEFT JOIN moments AS m ON m.prediction_id = p.id
            LEFT JOIN showings AS s ON s.prediction_id = p.id AND s.rater = r.rater
@@ -142,6 +145,7 @@ def _rated(row: dict[str, Any]) -> RatedMoment:
             "teaches": row["teaches"] or 0.0,
             "blind": bool(row["blind"]),
             "stills": None if row["stills"] is None else bool(row["stills"]),
+            "world": None if row["world"] is None else json.loads(row["world"]),
         },
         plan=plan,
         current=str(steps[-1][1]) if steps else None,
@@ -226,3 +230,8 @@ def place_ratings(
         delay = np.array([d for _, d in r.plan], np.float64)
         found.placed.append(Placed(r, user, i, target, delay, float(w)))
     return found
+
+
+def worlds_of(placed: Sequence[Placed]) -> list[WorldOptions]:
+    """The worlds in which the rated plans were made, each once, in the order of their first rating."""
+    return list(dict.fromkeys(WorldOptions.of(p.rated.world or {}) for p in placed))

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from env.errors import InputError
 from env.judge.case import Case, cases
 from env.judge.world_options import WorldOptions
 from env.ranking import Ranking, decisions
 from env.splits import Split, sessions
 from env.timeline import Timeline
-from rlmemo.errors import InputError
 from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
 from rlmemo.evaluation.delays import Delays, past_shares
+from rlmemo.evaluation.gain import gain
 from rlmemo.evaluation.metrics import (
     Calibration,
     Opens,
@@ -65,7 +66,8 @@ Progress = Callable[[str, int, int], None]
 class Setting:
     """How the judge is set: everything that a stated number depends on, besides data and split.
 
-    world: of the main numbers; budgets: of the comparison, in typical (median) targets.
+    world: of the main numbers; budgets: of the comparison, in typical (median) targets; costs:
+    measured ones, in place of those that `world` names.
     """
 
     world: WorldOptions = field(default_factory=WorldOptions)
@@ -73,6 +75,7 @@ class Setting:
     seed: int = 0
     replicates: int = REPLICATES
     latency_decisions: int = 60
+    costs: CostModel | None = None
 
 
 @dataclass
@@ -121,6 +124,8 @@ class Evaluation:
     seconds: float = 0.0
     against_gbdt: dict[str, dict[str, tuple[str, Estimate]]] = field(default_factory=dict)
     """As `differences`, against the gradient-boosted ranker where it is among the policies."""
+    nothing: str = ""
+    """Why nothing can be saved and what helps, where that is so; among the notes too."""
 
     def as_json(self) -> dict[str, object]:
         """The contract of DESIGN section 8, with the setting, curves, budgets and differences beside it."""
@@ -196,20 +201,19 @@ def evaluate(
     name: str = "timelines",
     synthetic: bool = False,
     setting: Setting | None = None,
-    cost: CostModel | str | None = None,
     fit: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge `policies` on the test part of `split` (several splits are folds, joined: leave one user out).
 
     A policy called `oracle` gives the upper bound that `oracle_share` is a share of; without it the
-    bound is computed all the same. cost overrides `setting.world.costs` with a measured model. With fit=False
-    policies are taken as they are. Raises InputError where there is nothing to test on.
+    bound is computed all the same. With fit=False policies are taken as they are. Raises InputError where
+    there is nothing to test on.
     """
     from env.judge.cost import cost_model
 
     setting = setting or Setting()
-    model = cost_model(cost if cost is not None else setting.world.costs)
+    model = setting.costs or cost_model(setting.world.costs)
     reward = setting.world.worth()
     folds = [split] if isinstance(split, Split) else list(split)
     began = time.perf_counter()
@@ -233,7 +237,8 @@ def evaluate(
         judged[label] = run.judge(policy, bound, fit=fit)
     if progress:
         progress("done", steps, steps)
-    why = run.why_still(judged)
+    nothing = gain(run.parts).why_nothing() or ""
+    why = run.why_still(judged, nothing)
     notes = [j.note for j in judged.values() if j.note] + why + run.notes
     return Evaluation(
         timelines=name,
@@ -250,6 +255,7 @@ def evaluate(
         notes=notes,
         unseen=run.unseen(),
         seconds=time.perf_counter() - began,
+        nothing=nothing,
     )
 
 
@@ -276,10 +282,9 @@ class _Run:
         self.new = _join([_first_opens(c.timeline)[c.start : c.stop] for c in self.parts])
         self.draws = Draws(groups, users, seed=setting.seed, replicates=setting.replicates)
 
-    def why_still(self, judged: dict[str, Judged]) -> list[str]:
-        """Why policies never prewarm, where some do not; their notes say that they do not."""
-        from rlmemo.evaluation.gain import gain
-
+    def why_still(self, judged: dict[str, Judged], nothing: str) -> list[str]:
+        """Why policies never prewarm, where some do not; their notes say that they do not. nothing: why
+        nothing can be saved, where that is so."""
         still = [
             name for name, j in judged.items()
             if name not in BOUNDS and not j.metrics["prewarms_per_open"].value
@@ -287,7 +292,6 @@ class _Run:
         for name in still:
             if judged[name].note:
                 judged[name].note += ", and never prewarms"
-        nothing = gain(self.parts).why_nothing()
         if nothing or not still:
             return [nothing] if nothing else []
         said = "keeping still was worth most on the validation part; in less memory more is cold"

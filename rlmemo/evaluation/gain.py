@@ -20,11 +20,14 @@ EPSILON_S = 1e-9
 
 @dataclass(frozen=True)
 class Gain:
-    """opens: how many were looked at. new: how many of them opened what had never been opened before, which
+    """What there was to gain by prewarming.
+
+    opens: how many were looked at. new: how many of them opened what had never been opened before, which
     nobody can prewarm. cold: how many of the others wait longer than for a warm target. targets: how many
     different ones were opened. fits: whether these fit into memory together, for everybody. budget:
     memory in typical targets. smaller: the largest of the halves of it at which something is cold, None
-    where there is none."""
+    where there is none.
+    """
 
     opens: int
     new: int

@@ -7,22 +7,27 @@ very days is another question: `rlmemo.runs.learned_days`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from env.judge.world_options import WorldOptions
 from env.timeline import Timeline
 
 
 @dataclass(frozen=True)
 class Saved:
     """What came of the days, open by open. t: float64 [opens], unix seconds; table: float64 [opens,
-    len(env.judge.plans.FIELDS)], the judge's records. nothing: why nothing could be saved, if so."""
+    len(env.judge.plans.FIELDS)], the judge's records. nothing: why nothing could be saved, if so. world: what
+    was planned for and judged in."""
 
     policy: str
     t: np.ndarray
     table: np.ndarray
     nothing: str | None = None
+    world: WorldOptions = field(default_factory=WorldOptions)
 
     def _sum(self, name: str) -> float:
         from env.judge.plans import FIELDS
@@ -31,7 +36,7 @@ class Saved:
 
     def after(self, t: float) -> Saved:
         """The opens later than `t` alone."""
-        return Saved(self.policy, self.t[self.t > t], self.table[self.t > t], self.nothing)
+        return replace(self, t=self.t[self.t > t], table=self.table[self.t > t])
 
     @property
     def opens(self) -> int:
@@ -65,12 +70,14 @@ class Saved:
         return self._sum("wasted_mb_s") / 60.0
 
 
-def would_have_saved(timeline: Timeline, *, days: float = 7, policy: str = "backoff3") -> Saved | None:
+def would_have_saved(
+    timeline: Timeline, *, days: float = 7, policy: str = "backoff3", world: Mapping[str, Any] = {}
+) -> Saved | None:
     """Replay the last `days` days of a collapsed timeline; None where there is too little before them.
 
-    policy: a classical policy by name, in the default world, or the folder of a run, in the world that it was
-    trained for. Every plan is made from what was opened up to then. Raises InputError for a run that cannot
-    be read.
+    policy: a classical policy by name, in the usual world, or the folder of a run, in the world that it was
+    trained for. world: what is to be otherwise there, by name. Every plan is made from what was opened up to
+    then. Raises InputError for a run that cannot be read.
     """
     from env.judge.case import Case
     from rlmemo.evaluation.gain import gain
@@ -80,8 +87,8 @@ def would_have_saved(timeline: Timeline, *, days: float = 7, policy: str = "back
     start = int(np.searchsorted(timeline.t, timeline.t[-1] - days * 86400.0, side="right")) if n else 0
     if start < 50 or n - start < 2:
         return None
-    used = setup(policy)
+    used = setup(policy, world)
     costs, rules = used.world.cost_model().arrays(timeline), used.world.rules()
     before, week = (Case(timeline, costs, rules, a, b) for a, b in ((start // 2, start), (start, n)))
     outcomes = week.replay(used.by([before]).plan(used.policy, week))
-    return Saved(policy, timeline.t[start:n], outcomes.table[start:n], gain([week]).reason())
+    return Saved(policy, timeline.t[start:n], outcomes.table[start:n], gain([week]).reason(), used.world)

@@ -181,6 +181,19 @@ class Calibration:
     size: np.ndarray
     ece: Estimate
 
+    def merged(self, bins: int) -> list[tuple[float, float, float]]:
+        """(mean probability, share that was right, size) of at most `bins` bins, neighbours put together."""
+        parts = [c for c in np.array_split(np.arange(len(self.size)), bins) if len(c)]
+        return [
+            (
+                float(self.predicted[c] @ self.size[c] / total),
+                float(self.observed[c] @ self.size[c] / total),
+                total,
+            )
+            for c in parts
+            if (total := float(self.size[c].sum()))
+        ]
+
 
 def calibration(ranking: Ranking, answers: np.ndarray, draws: Draws, bins: int = 10) -> Calibration:
     """Bins of equal count over the probability of the first guess; decisions without a guess are left

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from env.errors import InputError, run_main
 from env.private import private_files
-from rlmemo.errors import InputError, run_main
 from rlmemo.options import Parser, add_world, seed, world_given, wrapped
 
 if TYPE_CHECKING:
@@ -105,19 +105,22 @@ def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
 
 
 def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData, Found]:
-    """The ground that the ratings are about, and the ratings in it (those of the training part, unless
-    `all_parts`); what is left out is said."""
-    from env.judge.cost import WorldConfig, cost_model
+    """The data that the ratings are about, in the world that all were shown in (the usual one where there
+    are several), and the ratings in it (those of the training part, unless `all_parts`); what is left out is
+    said."""
+    from env.judge.world_options import WorldOptions
     from env.sources import load_timelines
     from env.splits import chrono
-    from rlmemo.approval.placed_ratings import place_ratings
+    from rlmemo.approval.placed_ratings import place_ratings, worlds_of
     from rlmemo.learning.training_data import TrainingData
 
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
-    ground = TrainingData.prepare(timelines, split, cost_model("desktop"), WorldConfig())
     found = place_ratings(rated, timelines, weight=weight, learn_on=None if all_parts else split)
+    shown_in = worlds_of(found.placed)
+    world = shown_in[0] if len(shown_in) == 1 else WorldOptions()
+    data = TrainingData.prepare(timelines, split, world.cost_model(), world.rules())
     for why, n in sorted(found.left_out.items()):
         print(f"left out: {n} {why}", file=sys.stderr)
     if not found.placed:
@@ -125,7 +128,7 @@ def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData,
             f"{args.db}: none of its {len(rated)} ratings can be used here ({', '.join(found.left_out)}); "
             f"{found.advice}"
         )
-    return ground, found
+    return data, found
 
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
@@ -167,23 +170,23 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 def _pairs(args: argparse.Namespace) -> dict[str, Any]:
     from rlmemo.approval.approval import fit_approval
-    from rlmemo.learning.rating_rows import rating_pairs, rating_verdicts, sayable
+    from rlmemo.learning.rating_rows import rating_examples, rating_pairs, sayable
     from rlmemo.runs.atomic import write_atomic
 
-    ground, found = _placed(args, all_parts=False)
-    approval, _ = fit_approval(found.placed, ground.timelines, ground.plain, seed=args.seed)
-    said = sayable(found.placed, ground)
+    data, found = _placed(args, all_parts=False)
+    approval, _ = fit_approval(found.placed, data.timelines, data.plain, seed=args.seed)
+    said = sayable(found.placed, data)
     rows: list[Any] = (
-        rating_pairs(said, ground, approval, offset=0, limit=10**9, seed=args.seed)
+        rating_pairs(said, data, approval, offset=0, limit=10**9, seed=args.seed)
         if args.rows == "pairs"
-        else rating_verdicts(said, ground, offset=0)
+        else rating_examples(said, data, offset=0)
     )
-    users = {x.user: k for k, x in enumerate(ground.timelines)}
+    users = {x.user: k for k, x in enumerate(data.timelines)}
 
     def named(row: Any, plan: Any) -> list[list[Any]]:
         user = users[row.user]
-        names, slate = ground.timelines[user].names, ground.slates[user].candidates[row.index]
-        return [[names[slate[place]], ground.world.delays[bucket]] for place, bucket in plan]
+        names, slate = data.timelines[user].names, data.slates[user].candidates[row.index]
+        return [[names[slate[place]], data.world.delays[bucket]] for place, bucket in plan]
 
     lines = []
     for row in rows:
@@ -207,25 +210,39 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
     import numpy as np
 
+    from rlmemo.approval.placed_ratings import worlds_of
     from rlmemo.feedback.offpolicy import observed
     from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
     from rlmemo.policies.registry import is_run, setup
 
-    ground, found = _placed(args, all_parts=True)
-    used = setup(args.policy, world_given(args))
+    data, found = _placed(args, all_parts=True)
+    shown_in = worlds_of(found.placed)
+    given = world_given(args)
+    if len(shown_in) == 1 and not is_run(args.policy):
+        given = {**asdict(shown_in[0]), **given}  # a policy without a world of its own
+    used = setup(args.policy, given)
+    others = [x for x in shown_in if x != used.world]
+    if others:
+        print(
+            f"note: it plans here for {used.world.in_words()}; what was rated was shown for "
+            f"{'; and for '.join(x.in_words() for x in others)}",
+            file=sys.stderr,
+        )
     if not is_run(args.policy):
-        used.policy.fit(ground.timelines, ground.split, seed=args.seed)
+        used.policy.fit(data.timelines, data.split, seed=args.seed)
     made = evaluate_policy(
-        used, found.placed, ground.timelines, ground.plain, ground.split,
+        used, found.placed, data.timelines, data.plain, data.split,
         explore=args.explore, threshold=args.threshold, seed=args.seed,
     )  # fmt: skip
     up = sum(p.rated.thumbs for p in found.placed)
     logged = observed(
         np.array([p.rated.thumbs for p in found.placed], np.float64),
         np.array([p.weight for p in found.placed]),
-        sessions_of(found.placed, ground.timelines),
+        sessions_of(found.placed, data.timelines),
     )
     print(
         f"what was shown: {_shown(logged)} thumbs up of {len(found.placed)} ratings "
@@ -242,9 +259,10 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if s.warning:
         print(f"warning: {s.warning}")
     return {
-        "policy": args.policy, "logged": logged.as_json(), "ips": made.ips.as_json(),
-        "snips": made.snips.as_json(), "dr": made.dr.as_json(), "effective": s.effective, "ratings": s.n,
-        "overlap": s.overlap, "mean_weight": s.mean_weight, "warning": s.warning,
+        "policy": args.policy, "world": asdict(used.world), "logged": logged.as_json(),
+        "ips": made.ips.as_json(), "snips": made.snips.as_json(), "dr": made.dr.as_json(),
+        "effective": s.effective, "ratings": s.n, "overlap": s.overlap, "mean_weight": s.mean_weight,
+        "warning": s.warning,
     }  # fmt: skip
 
 
@@ -254,8 +272,8 @@ def _approval(args: argparse.Namespace) -> dict[str, Any]:
     from rlmemo.approval.approval import LEAST, fit_approval
     from rlmemo.feedback.offpolicy import share
 
-    ground, found = _placed(args, all_parts=False)
-    model, held_out = fit_approval(found.placed, ground.timelines, ground.plain, seed=args.seed)
+    data, found = _placed(args, all_parts=False)
+    model, held_out = fit_approval(found.placed, data.timelines, data.plain, seed=args.seed)
     if model is None:
         raise InputError(
             f"{args.db}: {len(found.placed)} ratings are too few for an approval model; rate {LEAST} or more"

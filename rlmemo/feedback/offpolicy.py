@@ -27,8 +27,11 @@ LEAST_EFFECTIVE = 20.0
 
 @dataclass(frozen=True)
 class Support:
-    """n ratings; effective: (sum of w)^2 / (sum of w^2); overlap: share of ratings whose plan the other
-    policy could have shown; mean_weight: near 1 where the log covers what the other policy does."""
+    """How much the ratings say about the other policy.
+
+    n: ratings; effective: (sum of w)^2 / (sum of w^2); overlap: share of ratings whose plan the other
+    policy could have shown; mean_weight: near 1 where the log covers what the other policy does.
+    """
 
     n: int
     effective: float

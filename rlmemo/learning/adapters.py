@@ -20,7 +20,7 @@ from typing import Any
 
 from rlmemo.learning.config import TrainConfig
 from rlmemo.model.adapters import ENCODER, _whole, hushed, reading
-from rlmemo.model.hub import PROMPTED as PROMPTED
+from rlmemo.model.hub import PROMPTED
 from rlmemo.runs.user_adapters import kind_of
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

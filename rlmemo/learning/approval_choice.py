@@ -89,7 +89,7 @@ def hits_at(waste: float, wasted: np.ndarray, hit: np.ndarray) -> float:
 
 
 def choose_keeping(
-    model: Any, approval: Approval, ground: TrainingData, reward: Reward, keep: float, seed: int
+    model: Any, approval: Approval, data: TrainingData, reward: Reward, keep: float, seed: int
 ) -> Approved | None:
     """The (strength, threshold) whose plans are liked most on validation, at a bounded price; None where
     there is no validation part.
@@ -98,7 +98,7 @@ def choose_keeping(
     most 1 - `keep`. Strength 0 at its best threshold pays it, so there is always one. Ties go to the smaller
     strength, then to the higher threshold.
     """
-    parts = _parts(model, approval, ground, seed)
+    parts = _parts(model, approval, data, seed)
     if not parts:
         return None
     opens = sum(len(part.case) for part in parts)
@@ -138,14 +138,14 @@ def choose_keeping(
 
 
 def choose(
-    model: Any, approval: Approval, ground: TrainingData, reward: Reward, thumb: float, seed: int
+    model: Any, approval: Approval, data: TrainingData, reward: Reward, thumb: float, seed: int
 ) -> Approved | None:
     """The best (planner, strength, threshold) on validation, None where there is no validation part.
 
     Best is the reward per open plus `thumb` (seconds per unit of expected rating) times the expected
     rating per open. Ties go to the smaller strength, then to the higher threshold.
     """
-    parts = _parts(model, approval, ground, seed)
+    parts = _parts(model, approval, data, seed)
     opens = sum(len(part.case) for part in parts)
     if not parts:
         return None

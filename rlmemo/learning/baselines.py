@@ -21,7 +21,7 @@ from env.ranking import Ranking, decisions
 from env.splits import Split
 from env.timeline import Timeline
 from reward import Reward
-from rlmemo.learning.incumbent import played
+from rlmemo.learning.incumbent import put_in_charge
 from rlmemo.learning.training_data import TrainingData, training_part
 from rlmemo.model.scorer import BLOCKS
 from rlmemo.policies.registry import make_policy
@@ -37,14 +37,14 @@ class Baseline:
     rankings: dict[int, Ranking]
     found: dict[str, float | str]
 
-    def plans(self, ground: TrainingData, user: int, index: np.ndarray) -> np.ndarray:
-        """What it would prewarm, all at once, at the user's decisions `index` int64 [D] in the ground's world
+    def plans(self, data: TrainingData, user: int, index: np.ndarray) -> np.ndarray:
+        """What it would prewarm, all at once, at the user's decisions `index` int64 [D] in the data's world
         as it is then: targets int32 [D, P], at most K of them a row, -1 elsewhere."""
-        part, costs = training_part(ground, user)
-        ranking, n, world = self.rankings[user], len(part) - 1, ground.world.resolved(ground.costs[user])
+        part, costs = training_part(data, user)
+        ranking, n, world = self.rankings[user], len(part) - 1, data.world.resolved(data.costs[user])
         now = Plans.empty(n, 1)
-        if ground.plans is not None:
-            now = Plans(ground.plans[user].target[:n], ground.plans[user].delay[:n])
+        if data.plans is not None:
+            now = Plans(data.plans[user].target[:n], data.plans[user].delay[:n])
         warm, _ = residency(part, ranking.targets, costs, world, now, 0, n - 1)
         sure = ranking.probability.astype(np.float64) >= self.theta  # as the judge compares them
         wanted = sure & (ranking.targets >= 0) & (warm == 0)
@@ -53,18 +53,18 @@ class Baseline:
         return made
 
 
-def fit_baselines(names: Sequence[str], ground: TrainingData, reward: Reward, seed: int) -> list[Baseline]:
-    """The policies called `names`, fitted and tuned on the training part of the ground."""
-    parts = [training_part(ground, user)[0] for user in range(len(ground.timelines))]
+def fit_baselines(names: Sequence[str], data: TrainingData, reward: Reward, seed: int) -> list[Baseline]:
+    """The policies called `names`, fitted and tuned on the training part of the data."""
+    parts = [training_part(data, user)[0] for user in range(len(data.timelines))]
     made = []
     for name in names:
         note = ""
         if name == "gbdt":
-            rankings, note = _crossed(parts, ground.split.train, seed)
+            rankings, note = _crossed(parts, data.split.train, seed)
         else:
             policy = make_policy(name)
             rankings = {u: policy.rank(x, np.arange(len(x) - 1)) for u, x in enumerate(parts)}
-        _, found = played(ground, lambda user, _, of=rankings: of[user], reward)  # type: ignore[misc]
+        _, found = put_in_charge(data, lambda user, _, of=rankings: of[user], reward)  # type: ignore[misc]
         told: dict[str, float | str] = {**found, "note": note} if note else {**found}
         made.append(Baseline(name, found["theta"], rankings, told))
     return made

@@ -21,10 +21,15 @@ from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
 from rlmemo.evaluation.metrics import places
 from rlmemo.learning.approval_choice import minding
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.display import Display
+from rlmemo.learning.display import Bar
+from rlmemo.learning.model_card import model_card
 from rlmemo.learning.nothing import NO_SIGNAL, SAME
-from rlmemo.learning.prepare import Prepared
+from rlmemo.learning.report import training_page
+from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import TrainingData
+from rlmemo.model.hub import is_slots
+from rlmemo.model.load import load_adapted, load_model, with_scorer
+from rlmemo.model.switching import Shelf, Shelved, switching
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import (
     THRESHOLDS,
@@ -36,49 +41,46 @@ from rlmemo.policies.planners import (
     own_worth,
     sweep,
 )
+from rlmemo.policies.registry import make_policies
 from rlmemo.policies.run import PLAN
+from rlmemo.report.evaluation import report_data
+from rlmemo.report.terminal import result_table
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 
 
-def judge(start: Prepared, folder: RunFolder, ground: TrainingData, display: Display) -> None:
+def judge(run: Run) -> None:
     """Validation for every stage, then the test part, once; writes the reports. Nothing is done where the
     report is there already."""
-    if (folder.path / "report.json").exists():
+    if (run.path / "report.json").exists():
         return
-    config = start.config
-    stages = stage_policies(config, folder)
+    config, display = run.config, run.display
+    stages = stage_policies(config, run.folder)
     with display.stage("validation, stage by stage") as bar:
         found = {}
         for done, (name, policy) in enumerate(stages.items()):
-            found[name] = validate(policy, ground, start.reward, config.seed)
+            found[name] = validate(policy, run.data, run.reward, config.seed)
             bar(done + 1, len(stages), None)
         planners = {
             name: minding(
-                _planner(found[name]), stages[name], folder.path / "adapter", ground, config, start.reward
+                _planner(found[name]), stages[name], run.path / "adapter", run.data, config, run.reward
             )
             for name in config.stages
         }
         last = config.stages[-1]
         planner = planners[last]
-        write_atomic(folder.path / "adapter" / PLAN, json.dumps(planner.to_json(), indent=1) + "\n")
+        write_atomic(run.path / "adapter" / PLAN, json.dumps(planner.to_json(), indent=1) + "\n")
         bar.note = f"{last}: {said(planner)}"
     if not any(one["signal"] for one in found.values()):
         display.say(f"validation: {NO_SIGNAL}; a smaller --budget than {config.budget:g} leaves more to gain")
     with display.stage("test, beside the baselines") as bar:
-        evaluation = _test(start, ground, stages, planners, bar)
-    write_reports(start, folder, evaluation, found, planner)
-    from rlmemo.report.terminal import result_table
-
-    display.say(f"\n{result_table(evaluation)}")
+        evaluation = _test(run, stages, planners, bar)
+    write_reports(run, evaluation, found, planner)
+    display.say(f"\n{result_table(evaluation, last)}")
 
 
 def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, LanguagePolicy]:
     """Language policies by stage: the base model as it came, then after each stage."""
-    from rlmemo.model.hub import is_slots
-    from rlmemo.model.load import load_adapted
-    from rlmemo.model.switching import Shelf, Shelved
-    from rlmemo.policies.language import LanguagePolicy
 
     def load(stage: str) -> Any:
         adapter = None if stage == "base" else folder.path / stage
@@ -92,20 +94,16 @@ def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Language
         shelf = Shelf(load)
         found = {stage: LanguagePolicy(Shelved(shelf, stage), stage) for stage in stages}
     if config.adapter_per_user:
-        from rlmemo.model.load import load_model, with_scorer
-        from rlmemo.model.switching import switching
-        from rlmemo.policies.per_user import per_user
-
-        switch = switching(with_scorer(load_model(config.model, config.loading)[0], folder.path), folder.path)
-        found["users"] = per_user(LanguagePolicy(switch.model, "users"), switch)
+        base = with_scorer(load_model(config.model, config.loading)[0], folder.path)
+        found["users"] = LanguagePolicy(switching(base, folder.path), "users")
     return found
 
 
-def validate(policy: Any, ground: TrainingData, reward: Reward, seed: int) -> dict[str, Any]:
+def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict[str, Any]:
     """What a stage is worth on validation: hr@1, hr@5, log loss, the reward per open of its own plans and of
     plans by the best threshold, which of the two it is to plan by ("planner"; ties: by threshold), and
     whether rewards differed at all ("signal")."""
-    parts = ground.cases(ground.split.validation)
+    parts = data.cases(data.split.validation)
     if not parts:
         nothing = {"reward_per_open": 0.0}
         by = {**nothing, "theta": THRESHOLDS[-1]}
@@ -143,16 +141,8 @@ def said(planner: Planner) -> str:
     return how + (", minding the ratings" if isinstance(planner, Approved) else "")
 
 
-def _test(
-    start: Prepared,
-    ground: TrainingData,
-    stages: dict[str, LanguagePolicy],
-    planners: dict[str, Planner],
-    bar: Any,
-) -> Evaluation:
-    from rlmemo.policies.registry import make_policies
-
-    config = start.config
+def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Planner], bar: Bar) -> Evaluation:
+    config = run.config
     policies: list[Any] = make_policies(config.policies) if config.policies.strip() else []
     for stage in config.stages:
         by = planners[stage]
@@ -162,27 +152,21 @@ def _test(
     setting = Setting(config.world, budgets=(config.budget,), seed=config.seed)
     return evaluate(
         policies,
-        ground.timelines,
-        ground.split,
-        name=start.loaded.name,
-        synthetic=start.loaded.synthetic,
+        run.data.timelines,
+        run.data.split,
+        name=run.prepared.loaded.name,
+        synthetic=run.prepared.loaded.synthetic,
         setting=setting,
         progress=lambda what, done, total: bar(done, total, None),
     )
 
 
-def write_reports(
-    start: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any], planner: Planner
-) -> None:
+def write_reports(run: Run, evaluation: Evaluation, found: dict[str, Any], planner: Planner) -> None:
     """report.html, README.md (the model card) and, last, report.json: where it is, the run is finished."""
-    from rlmemo.learning.model_card import model_card
-    from rlmemo.learning.report import training_page
-    from rlmemo.report.evaluation import report_data
-
-    config = start.config
-    state = folder.state()
-    training_page(start, folder, evaluation, found).write(folder.path / "report.html")
-    write_atomic(folder.path / "README.md", model_card(start, state, evaluation, found, planner.to_json()))
+    config, state = run.config, run.folder.state()
+    training_page(run.prepared, run.folder, evaluation, found).write(run.path / "report.html")
+    card = model_card(run.prepared, state, evaluation, found, planner.to_json())
+    write_atomic(run.path / "README.md", card)
     report = {
         "method": config.method,
         "policy": config.stages[-1],
@@ -195,4 +179,4 @@ def write_reports(
         **report_data(evaluation),
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    write_atomic(folder.path / "report.json", json.dumps(report, indent=1) + "\n")
+    write_atomic(run.path / "report.json", json.dumps(report, indent=1) + "\n")

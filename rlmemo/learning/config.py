@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,18 +18,8 @@ from typing import Any
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import PROMPTED, Loading
+from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
 
-METHODS = {
-    "sft": "supervised fine-tuning on what was opened next, and when",
-    "dpo": "sft, then direct preference optimisation on plans scored by replay",
-    "kto": "sft, then Kahneman-Tversky optimisation on single scored plans",
-    "ppo": "sft, then proximal policy optimisation over episodes of the replayed world",
-    "dpo-ppo": "sft, dpo, then ppo",
-    "grpo": "sft, then group-relative policy optimisation on several scored plans per state",
-    "rloo": "sft, then REINFORCE, each plan against the others of its state",
-}
-ONLINE = ("ppo", "grpo", "rloo")
-"""Stages in which the policy learns from what it says while it learns."""
 CRITICS = ("hindsight", "state")
 QUANTIZE = ("none", "4bit")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -70,14 +61,19 @@ PLAN_BASELINES = ("mfu", "mru", "markov1", "backoff3", "omnibox", "gbdt")
 """Classical policies whose plans can be among those compared."""
 
 
+GONE: dict[str, tuple[float, str]] = {
+    "dpo_sft": (0.0, "the SFT term brought nothing; --dpo-loss sigmoid+sft has it with weight 1"),
+    "group_epochs": (1.0, "give more --group-states"),
+    "ppo_entropy": (0.0, "an entropy bonus brought nothing"),
+    "ppo_kl_weight": (0.01, "the weight adapts; say how far with --ppo-kl"),
+    "ppo_critic_lr": (1e-3, "it is always that"),
+    "ppo_value_clip": (0.5, "it is always that"),
+}
+"""Settings that there were: what they always are now, and what is said of that."""
+
+
 def _setting(default: Any, text: str, group: str, choices: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"help": text, "group": group, "choices": choices})
-
-
-STAGE_NAMES = {
-    "base": "base model", "sft": "SFT", "dpo": "DPO", "kto": "KTO", "ppo": "PPO", "grpo": "GRPO",
-    "rloo": "RLOO", "users": "an adapter per user",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -172,7 +168,6 @@ class TrainConfig:
     dpo_batch: int = _setting(32, "pairs per update", "dpo")
     dpo_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "dpo")
     dpo_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "dpo")
-    dpo_sft: float = _setting(0.0, "weight of the SFT loss on the chosen plan (RPO's alpha)", "dpo")
     dpo_loss: str = _setting("sigmoid", "TRL loss type, several joined by +, e.g. sigmoid+sft", "dpo")
 
     kto_plans: int = _setting(4800, "single plans at most", "kto")
@@ -188,7 +183,6 @@ class TrainConfig:
     ppo_epochs: int = _setting(2, "passes over a rollout", "ppo")
     ppo_batch: int = _setting(256, "decisions per update", "ppo")
     ppo_lr: float = _setting(2e-3, "learning rate of the adapter", "ppo")
-    ppo_critic_lr: float = _setting(1e-3, "learning rate of the critic", "ppo")
     ppo_critic: str = _setting(
         "hindsight",
         "state: sees the moment; hindsight: and what came next, as a baseline may",
@@ -196,23 +190,17 @@ class TrainConfig:
         CRITICS,
     )
     ppo_clip: float = _setting(0.2, "how far the odds of a token may move in a rollout's updates", "ppo")
-    ppo_value_clip: float = _setting(
-        0.5, "how far a value may move in a rollout's updates, in standard deviations of the returns", "ppo"
-    )
     ppo_half_life: float = _setting(
         0.0, "seconds in which what is to come counts half (0: it counts in full, as the reward does)", "ppo"
     )
     ppo_lambda: float = _setting(0.9, "0 trusts the critic, 1 what was seen", "ppo")
-    ppo_entropy: float = _setting(0.0, "weight of the entropy bonus", "ppo")
     ppo_kl: float = _setting(1.0, "divergence from the model at the start that is aimed at, nats", "ppo")
-    ppo_kl_weight: float = _setting(0.01, "weight of that divergence to begin with; it adapts", "ppo")
     ppo_validate: int = _setting(2, "rollouts between two looks at validation", "ppo")
     ppo_patience: int = _setting(3, "looks without a better result after which learning stops", "ppo")
 
     group_states: int = _setting(2048, "training states at most", "groups")
     group_plans: int = _setting(8, "plans sampled per state", "groups")
     group_batch: int = _setting(256, "plans per update", "groups")
-    group_epochs: float = _setting(1.0, "passes over them", "groups")
     group_lr: float = _setting(2e-3, "learning rate", "groups")
     group_beta: float = _setting(0.01, "how strongly the model is held to the SFT model", "groups")
 
@@ -282,12 +270,12 @@ class TrainConfig:
     @property
     def shared_stages(self) -> tuple[str, ...]:
         """The stages in which one model learns from everybody, in order."""
-        return ("sft", *(() if self.method == "sft" else self.method.split("-")))
+        return stages_of(self.method)
 
     @property
     def preference(self) -> str | None:
         """The stage that learns from preferences by replay, if there is one: dpo or kto."""
-        return next((s for s in self.shared_stages if s in ("dpo", "kto")), None)
+        return next((s for s in self.shared_stages if STAGES[s].kind == "preference"), None)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -298,6 +286,16 @@ class TrainConfig:
 def settings() -> list[Field[Any]]:
     """The settings, in the order in which `--help` shows them."""
     return list(fields(TrainConfig))
+
+
+def of_run(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """The configuration of a run folder, an older version's included: settings that there are no more are
+    left out, and it is said where one was not what it always is now."""
+    known = {f.name for f in settings()}
+    for name, value in values.items():
+        if name in GONE and value != GONE[name][0]:
+            print(f"{where}: {name} {value} is taken for {GONE[name][0]:g}: {GONE[name][1]}", file=sys.stderr)
+    return make_config({name: value for name, value in values.items() if name in known}, where)
 
 
 def make_config(
@@ -323,6 +321,11 @@ def _made(values: Mapping[str, Any], where: str) -> TrainConfig:
     clean: dict[str, Any] = {}
     for name, value in values.items():
         key = str(name).replace("-", "_")
+        if key in GONE:
+            now, why = GONE[key]
+            if value != now:
+                raise InputError(f"{where}: {name} is no setting any more, it is always {now:g}: {why}")
+            continue
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
@@ -435,10 +438,10 @@ def _check(config: TrainConfig, where: str) -> None:
         "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
         "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
         "kto_batch": 2, "seed": 0, "ppo_rollouts": 1, "ppo_lanes": 1, "ppo_steps": 2, "ppo_episode": 2,
-        "ppo_batch": 2, "ppo_lambda": 0, "ppo_half_life": 0, "ppo_entropy": 0, "ppo_kl_weight": 1e-4,
+        "ppo_batch": 2, "ppo_lambda": 0, "ppo_half_life": 0,
         "ppo_validate": 1, "ppo_patience": 1, "group_states": 1, "group_plans": 2, "group_batch": 2,
         "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
-        "history": 1, "micro_batch": 0, "preference_rounds": 1, "dpo_sft": 0,
+        "history": 1, "micro_batch": 0, "preference_rounds": 1,
     }  # fmt: skip
     for name, least in at_least.items():
         if getattr(config, name) < least:

@@ -7,24 +7,21 @@ plan does to later plans is not seen. Sampled and scored under the mask of a pla
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from reward import Reward
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.grammar import pickable, plan_log_probs
 from rlmemo.learning.nothing import SAME, NoSignal, no_signal
-from rlmemo.learning.pairs import Picks, score
-from rlmemo.learning.ratings_used import Feedback, with_ratings
-from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.learning.pairs import Picks, ScoredPlans
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.learning.training_data import States, TrainingData, prompts
 from rlmemo.model import slots
 from rlmemo.model.ask import sample_plans
-from rlmemo.runs.folder import RunFolder
 
 
 class _Masked:
@@ -70,20 +67,23 @@ class MaskedRLOO(_Masked, RLOOTrainer):
     """TRL's RLOOTrainer under the mask of a plan."""
 
 
+Scored = Callable[[States, list[dict[Picks, str]]], list[ScoredPlans]]
+"""(states, the plans of each) -> what each plan adds over keeping still."""
+
+
+def chosen_states(config: TrainConfig, states: States) -> States:
+    """At most `group_states` of the states, drawn at random and in order, enough for whole updates; some
+    twice, where there are too few for one update."""
+    chosen = np.random.default_rng([config.seed, 7]).permutation(len(states))[: config.group_states]
+    per_update = config.group_batch // config.group_plans
+    chosen = np.sort(chosen[: max(per_update, len(chosen) // per_update * per_update)])
+    return states[np.resize(chosen, max(per_update, len(chosen)))]
+
+
 def run_groups(
-    method: str,
-    config: TrainConfig,
-    folder: RunFolder,
-    ground: TrainingData,
-    states: States,
-    reward: Reward,
-    adapter: Path,
-    base: tuple[Any, Any],
-    interrupt: Interrupt,
-    progress: Progress,
-    feedback: Feedback | None = None,
+    lesson: Lesson, data: TrainingData, states: States, scored: Scored
 ) -> tuple[Any, dict[str, Any]]:
-    """Train the saved adapter with `method` ("grpo" or "rloo") on at most `group_states` of the states;
+    """Train the saved adapter by `lesson.stage` ("grpo" or "rloo") on some of the states (`chosen_states`);
     (peft model, what was found). Raises NoSignal where no two plans of a state differed in what they were
     worth."""
     from datasets import Dataset
@@ -91,16 +91,11 @@ def run_groups(
     from rlmemo.learning.adapters import trainable
 
     hush_libraries()
-    model, tokenizer = base
+    config, (model, tokenizer) = lesson.config, lesson.base()
     tokenizer.padding_side = "left"
-    chosen = np.random.default_rng([config.seed, 7]).permutation(len(states))[: config.group_states]
-    per_update = config.group_batch // config.group_plans
-    chosen = np.sort(chosen[: max(per_update, len(chosen) // per_update * per_update)])
-    chosen = np.resize(chosen, max(per_update, len(chosen)))  # too few states for one update: some twice
-    states = states[chosen]
-    rows = Dataset.from_dict(
-        {"prompt": [slots.text_of(p) for p in prompts(ground, states)], "state": list(range(len(states)))}
-    )
+    states = chosen_states(config, states)
+    shown = prompts(data, states)
+    rows = Dataset.from_dict({"prompt": [slots.text_of(p) for p in shown], "state": list(range(len(states)))})
 
     met: dict[str, Any] = {"plans": 0, "spread": 0.0, "picked": False}
 
@@ -111,25 +106,20 @@ def run_groups(
         for row, plan in zip(state, said, strict=True):
             plans[row][plan] = "sampled"
         asked = np.array(sorted(set(state)))
-        scored = with_ratings(
-            score(ground, states[asked], [plans[row] for row in asked], reward, config.picks),
-            ground,
-            feedback,
-        )
+        made = scored(states[asked], [plans[row] for row in asked])
         met["plans"] += len(said)
-        met["spread"] = max(met["spread"], *(float(np.ptp(one.rewards)) for one in scored))
+        met["spread"] = max(met["spread"], *(float(np.ptp(one.rewards)) for one in made))
         met["picked"] |= any(said)
         found = {
             (int(row), plan): float(value)
-            for row, one in zip(asked, scored, strict=True)
+            for row, one in zip(asked, made, strict=True)
             for plan, value in zip(one.plans, one.rewards, strict=True)
         }
         return [found[row, plan] for row, plan in zip(state, said, strict=True)]
 
-    given = arguments(config, folder, "group", states=len(states) * config.group_plans, seed=config.seed)
+    given = arguments(lesson, len(states) * config.group_plans)
     del given["max_length"]
     given |= {
-        "output_dir": str(folder.checkpoints(method)),
         "num_generations": config.group_plans,
         "max_completion_length": 2 * config.picks + 1,
         "temperature": 1.0,
@@ -137,21 +127,21 @@ def run_groups(
         "disable_dropout": True,
     }
     kind: Any = MaskedGRPO
-    if method == "grpo":
+    if lesson.stage == "grpo":
         # Not divided by the group's spread: a state in which plans hardly differ should hardly count.
         settings: Any = GRPOConfig(**given, scale_rewards="none", loss_type="luspo")
     else:
         kind, settings = MaskedRLOO, RLOOConfig(**given)
     kind.picks, kind.draws = config.picks, config.seed
     trainer = kind(
-        model=trainable(model, adapter), args=settings, reward_funcs=worth, train_dataset=rows,
+        model=trainable(model, lesson.saved), args=settings, reward_funcs=worth, train_dataset=rows,
         processing_class=tokenizer,
     )  # fmt: skip
-    found = train(trainer, folder, method, interrupt, progress)
-    resumed = any(row.get("frac_reward_zero_std", 1.0) < 1.0 for row in folder.logged(method))
+    found = train(trainer, lesson)
+    resumed = any(row.get("frac_reward_zero_std", 1.0) < 1.0 for row in lesson.folder.logged(lesson.stage))
     if met["spread"] < SAME and not resumed:
-        cold = bool(pickable(prompts(ground, states)).any())
-        raise NoSignal(no_signal(met["plans"], ground.world.budget_targets, cold=cold, picked=met["picked"]))
+        cold = bool(pickable(shown).any())
+        raise NoSignal(no_signal(met["plans"], data.world.budget_targets, cold=cold, picked=met["picked"]))
     return trainer.model, {**found, "states": len(states), "plans": len(states) * config.group_plans}
 
 

@@ -1,13 +1,12 @@
-"""The policy in charge: what it would have planned over the training part, and so what is warm there.
+"""The incumbent, the policy in charge: what it would have planned over the training part.
 
 Preferences are drawn where the policy will stand when it is used: in the world that its own plans have left,
-not in one in which nobody ever prewarmed. Who is in charge is a threshold planner on the ranking of the
+not in one in which nobody ever prewarmed. The incumbent is a threshold planner on the ranking of the
 model that is about to learn, its threshold tuned for the reward on the training part itself.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,60 +21,58 @@ from env.ranking import Ranking
 from reward import Reward
 from rlmemo.learning.training_data import TrainingData, training_part
 from rlmemo.policies.planners import THRESHOLDS, best_of, sweep
+from rlmemo.runs.atomic import file_atomic
 
 Rank = Callable[[int, np.ndarray], Ranking]
 """(user, decisions int64 [D]) -> their ranking."""
 
 
-def played(ground: TrainingData, rank: Rank, reward: Reward) -> tuple[TrainingData, dict[str, float]]:
-    """The ground with who ranks by `rank`, planning by threshold, in charge of the training part; and
+def put_in_charge(data: TrainingData, rank: Rank, reward: Reward) -> tuple[TrainingData, dict[str, float]]:
+    """The data with who ranks by `rank`, planning by threshold, in charge of the training part; and
     {"theta", "reward_per_open"} of it. Nothing beyond the training part is looked at."""
     asked = []
-    for user in range(len(ground.timelines)):
-        part, costs = training_part(ground, user)
+    for user in range(len(data.timelines)):
+        part, costs = training_part(data, user)
         if len(part) > 1:
-            case = Case(part, costs, ground.world.resolved(ground.costs[user]), 1, len(part), user)
+            case = Case(part, costs, data.world.resolved(data.costs[user]), 1, len(part), user)
             asked.append((case, rank(user, case.indices)))
     opens = sum(len(case) for case, _ in asked)
     rewards = np.zeros(len(THRESHOLDS))
     for case, ranking in asked:
         rewards += sweep([case], [ranking]) @ reward.weights(FIELDS)
     best = best_of(rewards)
-    plans = [Plans.empty(len(t), ground.world.max_picks) for t in ground.timelines]
+    plans = [Plans.empty(len(t), data.world.max_picks) for t in data.timelines]
     for case, ranking in asked:
         plans[case.user].target[: len(case)] = case.replay_ranked(ranking, THRESHOLDS[best])[1]
     found = {"theta": float(THRESHOLDS[best]), "reward_per_open": float(rewards[best]) / max(opens, 1)}
-    return replace(ground, plans=plans), found
+    return replace(data, plans=plans), found
 
 
-def ranked_by(model: Any, ground: TrainingData) -> Rank:
-    """How a language model ranks moments of the ground: from the ground's own slates, whose scores are those
+def ranked_by(model: Any, data: TrainingData) -> Rank:
+    """How a language model ranks moments of the data: from the data's own slates, whose scores are those
     of scorers that have not seen the training moments they score (the model's own would be too sure)."""
     from rlmemo.model.ask import ranked
 
     def rank(user: int, index: np.ndarray) -> Ranking:
-        return ranked(model, ground.timelines[user], ground.slates[user], index)
+        return ranked(model, data.timelines[user], data.slates[user], index)
 
     return rank
 
 
-def save_played(ground: TrainingData, path: Path) -> None:
-    """Write the plans of the policy in charge, whole or not at all."""
-    assert ground.plans is not None
-    partial = path.with_name(f".{path.stem}.part.npz")
-    arrays: dict[str, Any] = {str(user): plans.target for user, plans in enumerate(ground.plans)}
-    np.savez_compressed(partial, **arrays)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+def save_incumbent(data: TrainingData, path: Path) -> None:
+    """Write the plans of the incumbent, whole or not at all."""
+    assert data.plans is not None
+    arrays: dict[str, Any] = {str(user): plans.target for user, plans in enumerate(data.plans)}
+    with file_atomic(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
-def load_played(ground: TrainingData, path: Path) -> TrainingData:
-    """The ground with the plans that `save_played` wrote. Raises InputError for a damaged file."""
+def load_incumbent(data: TrainingData, path: Path) -> TrainingData:
+    """The data with the plans that `save_incumbent` wrote. Raises InputError for a damaged file."""
     plans = []
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            for user, timeline in enumerate(ground.timelines):
+            for user, timeline in enumerate(data.timelines):
                 target = np.asarray(arrays[str(user)], np.int32)
                 if target.ndim != 2 or len(target) != len(timeline):
                     raise ValueError(f"user {user}: plans of shape {target.shape}")
@@ -84,4 +81,4 @@ def load_played(ground: TrainingData, path: Path) -> TrainingData:
         raise InputError(
             f"{path}: is damaged ({error}); delete it and `plans` in state.json, and run with --resume"
         ) from None
-    return replace(ground, plans=plans)
+    return replace(data, plans=plans)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlmemo.runs.stages import STAGES
+
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
     from rlmemo.learning.prepare import Prepared
@@ -23,15 +25,15 @@ METRICS = (
 
 
 def model_card(
-    start: Prepared,
+    prepared: Prepared,
     state: dict[str, Any],
     evaluation: Evaluation,
     found: dict[str, Any],
     choice: dict[str, Any],
 ) -> str:
     """The card's text (Markdown with a YAML head)."""
-    config = start.config
-    data = "synthetic timelines" if start.loaded.synthetic else "recorded timelines"
+    config, reward, events = prepared.config, prepared.reward, sum(map(len, prepared.timelines))
+    data = "synthetic timelines" if prepared.loaded.synthetic else "recorded timelines"
     policy = config.stages[-1]
     head = "\n".join(
         [
@@ -67,15 +69,13 @@ def model_card(
                 "its own plans"
             )
     learned = {
-        "sft": f"SFT on {state.get('sft', {}).get('states', 0)} training states",
-        "dpo": f"DPO on {state.get('dpo', {}).get('pairs', 0)} pairs of plans scored by replay",
-        "kto": f"KTO on {state.get('kto', {}).get('plans', 0)} plans scored by replay",
-        "ppo": f"PPO on {state.get('ppo', {}).get('decisions', 0)} decisions in episodes of the replay",
-        "grpo": f"GRPO on {state.get('grpo', {}).get('plans', 0)} plans scored by replay",
-        "rloo": f"RLOO on {state.get('rloo', {}).get('plans', 0)} plans scored by replay",
-        "users": f"an adapter for each of {state.get('users', {}).get('users', 0)} users, in use for "
-        f"{state.get('users', {}).get('in_use', 0)}",
+        name: f"{stage.title} on {state.get(name, {}).get(stage.counts, 0)} {stage.of}"
+        for name, stage in STAGES.items()
     }
+    users = state.get("users", {})
+    learned["users"] = (
+        f"an adapter for each of {users.get('users', 0)} users, in use for {users.get('in_use', 0)}"
+    )
     learned |= {
         stage: f"{stage.upper()}, which learned nothing ({state[stage]['nothing']})"
         for stage in config.stages
@@ -88,16 +88,16 @@ def model_card(
     )
     return f"""{head}
 
-# A prewarming policy for {start.loaded.name}
+# A prewarming policy for {prepared.loaded.name}
 
 A language model{" that was trained" if config.peft == "none" else "'s adapter"} ({config.adapter_text})
 that plans, after every opened app or page, what to have warm before it is asked for.
 Trained by `python -m rlmemo.train`: {", then ".join(learned[s] for s in config.stages)}.
 
-**Data**: {start.loaded.name}, {data}, {len(start.timelines)} users, {sum(map(len, start.timelines))} events,
+**Data**: {prepared.loaded.name}, {data}, {len(prepared.timelines)} users, {events} events,
 repeats of the same target {"collapsed" if evaluation.collapsed else "kept"}; split {config.split}:
-{", ".join(f"{k} {v}" for k, v in start.split.counts().items())} events.
-**Reward**: {start.reward.name} ({start.reward.spec}); costs: {config.costs}; memory for {config.budget:g}
+{", ".join(f"{k} {v}" for k, v in prepared.split.counts().items())} events.
+**Reward**: {reward.name} ({reward.spec}); costs: {config.costs}; memory for {config.budget:g}
 median targets; at most {config.picks} prewarms per plan. **Seed**: {config.seed}.
 
 It plans by {planner} (chosen on validation). Use it with `make_policy("THIS_FOLDER")`, or
@@ -115,6 +115,6 @@ It plans by {planner} (chosen on validation). Use it with `make_policy("THIS_FOL
 
 It was judged by replay: what the user does next does not depend on what was prewarmed. Costs come from a
 preset, not from a measurement of a machine. It learned from these people only{
-        ", who are invented" if start.loaded.synthetic else ""
+        ", who are invented" if prepared.loaded.synthetic else ""
     }.
 """

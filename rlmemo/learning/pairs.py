@@ -105,20 +105,18 @@ def plan_odds(first: np.ndarray, valid: np.ndarray, plans: Sequence[Picks]) -> n
     )
 
 
-Sampler = Callable[[np.ndarray, np.ndarray, float], list[Picks]]
-"""(prompts [D, L], valid bool [D, size], temperature; 0 is greedy) -> a plan per state."""
+Sampler = Callable[[np.ndarray, bool], list[Picks]]
+"""(valid bool [D, size], whether to take the likeliest) -> a plan per state."""
 
 
 def propose(
     first: np.ndarray,
     candidates: np.ndarray,
     warm: np.ndarray,
-    prompts: np.ndarray,
     sample: Sampler,
     *,
     picks: int,
     samples: int,
-    temperature: float,
     charge: Sequence[Sequence[int]] | None = None,
     baselines: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> list[dict[Picks, str]]:
@@ -141,9 +139,9 @@ def propose(
         for row, plan in zip(plans, made, strict=True):
             row.setdefault(tuple(sorted(plan)), origin)
 
-    add(sample(prompts, valid, 0.0), "greedy")
+    add(sample(valid, True), "greedy")
     for _ in range(samples):
-        add(sample(prompts, valid, temperature), "sampled")
+        add(sample(valid, False), "sampled")
     scores = np.where(valid, first[:, :-1], -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")
     counts = valid.sum(1)
@@ -175,14 +173,14 @@ def _at_once(plans: dict[Picks, str], places: Sequence[int], origin: str) -> Non
 
 
 def score(
-    ground: TrainingData,
+    data: TrainingData,
     states: States,
     plans: list[dict[Picks, str]],
     reward: Reward,
     picks: int,
     odds: list[np.ndarray] | None = None,
 ) -> list[ScoredPlans]:
-    """The reward that each plan adds over keeping still at its state, in the ground's world: whoever is in
+    """The reward that each plan adds over keeping still at its state, in the data's world: whoever is in
     charge planned before and plans afterwards.
 
     Followed until the world is as if nothing had been done: a target that was evicted for a prewarm is
@@ -193,20 +191,20 @@ def score(
     scored: list[ScoredPlans | None] = [None] * len(states)
     most = max((len(p) for p in plans), default=1)
     for user, rows in states.by_user():
-        part, costs = training_part(ground, user, int(states.index[rows].max()) + 1)
+        part, costs = training_part(data, user, int(states.index[rows].max()) + 1)
         base = None
-        if ground.plans is not None:
-            now = ground.plans[user]
+        if data.plans is not None:
+            now = data.plans[user]
             base = Plans(now.target[: len(part)], now.delay[: len(part)])
         target = np.full((len(rows), most, picks), -1, np.int32)
         delay = np.zeros((len(rows), most, picks), np.int8)
         for d, row in enumerate(rows):
-            slate = ground.slates[user].candidates[states.index[row]]
+            slate = data.slates[user].candidates[states.index[row]]
             for m, plan in enumerate(plans[row]):
                 for k, (place, bucket) in enumerate(plan[:picks]):
                     target[d, m, k] = slate[place]
                     delay[d, m, k] = bucket
-        world = ground.world.resolved(ground.costs[user])
+        world = data.world.resolved(data.costs[user])
         values = score_plans(
             part, costs, world, reward, states.index[rows], Plans(target, delay), base, math.inf
         )
@@ -265,7 +263,7 @@ def pairs(
     return made
 
 
-def verdicts(
+def kto_examples(
     scored: list[ScoredPlans], users: list[str], *, margin: float, limit: int, seed: int
 ) -> list[KtoExample]:
     """At most `limit` single plans for KTO, drawn in proportion to how far their reward lies from the mean
@@ -295,7 +293,7 @@ def _draw(weight: np.ndarray, limit: int, weighted: bool, seed: int) -> np.ndarr
 
 
 def write_pairs(path: Path, rows: list[Pair] | list[KtoExample]) -> None:
-    """One JSON line per pair or verdict, with the replay step or the rating that it came from."""
+    """One JSON line per pair or plan, with the replay step or the rating that it came from."""
     lines = []
     for r in rows:
         source = r.source or f"replay:{r.user}:{r.index}"

@@ -15,6 +15,7 @@ import json
 import math
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,62 +23,72 @@ import numpy as np
 
 from env.splits import Split
 from reward import Reward
+from rlmemo.learning import adapters
+from rlmemo.learning.choice import validate
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.training import Interrupt
+from rlmemo.learning.preference import run_dpo, run_kto
+from rlmemo.learning.sft import run_sft
+from rlmemo.learning.training import Lesson, in_silence
 from rlmemo.learning.training_data import States, TrainingData, part_states, prompts
+from rlmemo.model.load import load_adapted
+from rlmemo.policies.language import LanguagePolicy
 from rlmemo.runs.atomic import folder_atomic, sha256
 from rlmemo.runs.folder import RunFolder
+from rlmemo.runs.stages import STAGES
 from rlmemo.runs.user_adapters import ABOUT, FOLDER, safe_name, user_adapters, weights_file
 
 LEAST_STATES = 30
 """Fewer training states or plans than these: the user stays with the shared adapter."""
 
 
-def one_user(ground: TrainingData, user: int) -> TrainingData:
-    """The ground with one user alone."""
-    split = ground.split
+def one_user(data: TrainingData, user: int) -> TrainingData:
+    """The data with one user alone."""
+    split = data.split
     return TrainingData(
-        timelines=[ground.timelines[user]],
-        slates=[ground.slates[user]],
-        costs=[ground.costs[user]],
-        world=ground.world,
+        timelines=[data.timelines[user]],
+        slates=[data.slates[user]],
+        costs=[data.costs[user]],
+        world=data.world,
         split=Split(split.name, [split.train[user]], [split.validation[user]], [split.test[user]]),
-        reading=ground.reading,
+        reading=data.reading,
     )
 
 
-def states_of(ground: TrainingData, user: int, limit: int, seed: int) -> States:
+def states_of(data: TrainingData, user: int, limit: int, seed: int) -> States:
     """At most `limit` of a user's training states, drawn at random and in time order."""
-    mine = part_states(ground.split.train)
+    mine = part_states(data.split.train)
     mine = mine[mine.user == user]
     rng = np.random.default_rng([seed, 5, user])
     return mine[np.sort(rng.permutation(len(mine))[:limit])]
 
 
-def train_users(
-    config: TrainConfig,
-    folder: RunFolder,
-    ground: TrainingData,
-    states: States,
-    rows: list[Any],
-    reward: Reward,
-    interrupt: Interrupt,
-    progress: Any,
-) -> dict[str, Any]:
-    """Train every user's adapter; what the stage found: {"users", "in_use", "left_shared", "steps"}.
+@dataclass(frozen=True)
+class Everybody:
+    """What all users' adapters are made from. states, rows: of the run's preferences (empty after SFT):
+    `rows[k].row` points into `states`."""
 
-    states, rows: of the run's preferences (empty after SFT): `rows[k].row` points into `states`.
+    data: TrainingData
+    reward: Reward
+    states: States
+    rows: list[Any]
+
+
+def train_users(lesson: Lesson, everybody: Everybody) -> dict[str, Any]:
+    """Train every user's adapter, from the shared one (`lesson.adapter`) on; what the stage found: {"users",
+    "in_use", "left_shared", "steps"}.
+
     A user whose adapter lies there already is passed over, so an interrupted run goes on with the next one.
     """
+    folder, timelines = lesson.folder, everybody.data.timelines
     done = {a.user for a in user_adapters(folder.path)}
     left_shared = []
-    for user, timeline in enumerate(ground.timelines):
-        progress(user, len(ground.timelines))
+    for user, timeline in enumerate(timelines):
+        lesson.progress(user, len(timelines), {})
         if timeline.user in done:
             continue
-        if not _train_one(config, folder, ground, user, states, rows, reward, interrupt):
+        if not _train_one(lesson, everybody, user):
             left_shared.append(timeline.user)
-    progress(len(ground.timelines), len(ground.timelines))
+    lesson.progress(len(timelines), len(timelines), {})
     found = user_adapters(folder.path)
     return {
         "users": len(found),
@@ -87,56 +98,40 @@ def train_users(
     }
 
 
-def _train_one(
-    config: TrainConfig,
-    folder: RunFolder,
-    ground: TrainingData,
-    user: int,
-    states: States,
-    rows: list[Any],
-    reward: Reward,
-    interrupt: Interrupt,
-) -> bool:
+def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> bool:
     """Train one user's adapter; False where there is too little to learn from."""
-    from rlmemo.learning import adapters
-    from rlmemo.model.load import load_model
-
     began = time.perf_counter()
-    name = ground.timelines[user].user
-    shared, path = folder.path / "adapter", folder.path / FOLDER / safe_name(name)
+    config, data, folder = lesson.config, everybody.data, lesson.folder
+    name, shared = data.timelines[user].user, lesson.saved
+    path = folder.path / FOLDER / safe_name(name)
     scratch = RunFolder(folder.path / "checkpoints" / f"user-{path.name}")
-    run: Any
-    if config.method == "sft":
-        mine = states_of(ground, user, config.user_states, config.seed)
-        what, n = "states", len(mine)
-    else:
-        kept = [r for r in rows if r.user == name]
-        what, n = ("pairs" if config.method == "dpo" else "plans"), len(kept)
-        if config.method == "kto" and len({r.good for r in kept}) < 2:
-            return False
+    kept = [r for r in everybody.rows if r.user == name]
+    mine = states_of(data, user, config.user_states, config.seed)
+    what = STAGES[config.method].counts
+    n = len(mine) if config.method == "sft" else len(kept)
+    if config.method == "kto" and len({r.good for r in kept}) < 2:
+        return False
     if n < LEAST_STATES:
         return False
     scratch.path.mkdir(parents=True, exist_ok=True)
-    config = dataclasses.replace(config, report_to="none")
-    quietly = lambda *_: None  # noqa: E731 - one bar over all users is enough
-    base = load_model(config.model, config.loading)
+    mild: dict[str, Any] = {f"{config.method}_epochs": config.user_epochs}
     if config.method == "sft":
-        from rlmemo.learning.sft import run_sft
-
-        mild = dataclasses.replace(config, sft_lr=config.user_lr, sft_epochs=config.user_epochs)
-        model, found = run_sft(mild, scratch, ground, mine, base, interrupt, quietly, adapter=shared)
+        mild["sft_lr"] = config.user_lr
+    # One bar over all users is enough, and so is one report.
+    own = dataclasses.replace(
+        lesson, config=dataclasses.replace(config, report_to="none", **mild), folder=scratch,
+        stage=config.method, progress=in_silence,
+    )  # fmt: skip
+    if config.method == "sft":
+        model, found = run_sft(own, data, mine)
     else:
-        from rlmemo.learning.preference import run_dpo, run_kto
-
-        run = run_dpo if config.method == "dpo" else run_kto
-        mild = dataclasses.replace(config, dpo_epochs=config.user_epochs, kto_epochs=config.user_epochs)
-        asked = prompts(ground, states)
-        model, found = run(mild, scratch, asked, kept, shared, base, interrupt, quietly)
+        learn: Any = run_dpo if config.method == "dpo" else run_kto
+        model, found = learn(own, prompts(data, everybody.states), kept)
     with folder_atomic(path) as part:
         adapters.save(model, part, config.model)
         worth = {
-            "shared": _worth(config, ground, user, reward, shared),
-            "own": _worth(config, ground, user, reward, part),
+            "shared": _worth(config, everybody, user, shared),
+            "own": _worth(config, everybody, user, part),
         }
         about = {
             "user": name,
@@ -154,15 +149,9 @@ def _train_one(
     return True
 
 
-def _worth(
-    config: TrainConfig, ground: TrainingData, user: int, reward: Reward, adapter: Path
-) -> dict[str, Any]:
-    from rlmemo.learning.choice import validate
-    from rlmemo.model.load import load_adapted
-    from rlmemo.policies.language import LanguagePolicy
-
+def _worth(config: TrainConfig, everybody: Everybody, user: int, adapter: Path) -> dict[str, Any]:
     policy = LanguagePolicy(load_adapted(config.model, adapter, config.loading), "user")
-    return validate(policy, one_user(ground, user), reward, config.seed)
+    return validate(policy, one_user(everybody.data, user), everybody.reward, config.seed)
 
 
 def _better(method: str, own: dict[str, Any], shared: dict[str, Any]) -> bool:

@@ -5,8 +5,8 @@
     advantages   GAE over the decisions of an episode, against a critic that sees more than the prompt, and
                  what came next (`rlmemo.learning.value`); then normalised. Nothing is discounted, or credits
                  and returns are by the same half-life
-    updates      TRL's clipped loss with the mask of a plan in it, an entropy bonus and the divergence
-                 from the model it began with, whose weight adapts; and the critic's clipped loss
+    updates      TRL's clipped loss with the mask of a plan in it and the divergence from the model
+                 it began with, whose weight adapts; and the critic's clipped loss
     keeping      every few rollouts the policy's likeliest plans are played on validation; the best adapter
                  is kept, and learning stops when there was none better for a while
 
@@ -30,14 +30,17 @@ from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.grammar import pickable, plan_log_probs
 from rlmemo.learning.nothing import SAME, NoSignal, no_signal
 from rlmemo.learning.rollout import AHEAD, Field, Rollout
-from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.learning.value import Critic, advantages, discounts, explained_variance
 from rlmemo.model import slots
 from rlmemo.model.ask import SampledPlans, sample_plans
-from rlmemo.runs.folder import RunFolder
 
 STATE, TENSORS = "ppo.json", "ppo.safetensors"
-KL_STEP, KL_LEAST, KL_MOST = 1.5, 1e-4, 10.0
+KL_WEIGHT, KL_STEP, KL_LEAST, KL_MOST = 0.01, 1.5, 1e-4, 10.0
+"""Weight of the divergence to begin with, and how it adapts."""
+CRITIC_LR = 1e-3
+VALUE_CLIP = 0.5
+"""How far a value may move in a rollout's updates, in standard deviations of the returns."""
 
 Judge = Callable[[Any], float]
 """Reward per open on validation of a model's own likeliest plans."""
@@ -47,7 +50,7 @@ class EpisodeTrainer(GRPOTrainer):
     """TRL's GRPO core with rollouts over episodes, a critic, and a mask.
 
     What it takes from GRPOTrainer: samples are generated once and used for several updates, shuffled and
-    split with all that belongs to them; the clipped loss, its entropy bonus and its divergence from the
+    split with all that belongs to them; the clipped loss and its divergence from the
     adapter it began with ("ref"). What it replaces: what is generated (`rollout_func`), what it is worth
     (`_generate_and_score_completions`), how likely it is (`_get_per_token_logps_and_entropies`).
     """
@@ -123,12 +126,10 @@ class EpisodeTrainer(GRPOTrainer):
         seen = self.play(model, WARM_UP)
         if np.ptp(seen.reward) < SAME:
             cold, picked = bool(pickable(seen.prompts).any()), bool((seen.place >= 0).any())
-            budget = self.field.ground.world.budget_targets
+            budget = self.field.data.world.budget_targets
             raise NoSignal(no_signal(len(seen), budget, cold=cold, picked=picked))
         returns = self.estimate(seen, np.zeros(len(seen)), lam=1.0)
-        self.critic.fit(
-            seen.features, returns, rate=self.config.ppo_critic_lr, passes=10, seed=self.config.seed
-        )
+        self.critic.fit(seen.features, returns, rate=CRITIC_LR, passes=10, seed=self.config.seed)
 
     def estimate(self, played: Rollout, value: np.ndarray, lam: float) -> np.ndarray:
         """Advantages of a rollout, flat."""
@@ -205,7 +206,7 @@ class EpisodeTrainer(GRPOTrainer):
         self.critic.zero_grad()  # the Trainer clears the language model's gradients alone
         loss = super()._compute_loss(model, inputs)
         value, before, returns = self.critic(inputs["features"]), inputs["values"], inputs["returns"]
-        reach = self.config.ppo_value_clip * max(float(self.foreseen.std()), 1e-6)
+        reach = VALUE_CLIP * max(float(self.foreseen.std()), 1e-6)
         near = before + (value - before).clamp(-reach, reach)
         value_loss = 0.5 * torch.max((value - returns) ** 2, (near - returns) ** 2).mean()
         self._metrics["train"]["value_loss"].append(value_loss.item())
@@ -219,7 +220,7 @@ class EpisodeTrainer(GRPOTrainer):
             optimizer.add_param_group(
                 {
                     "params": list(self.critic.parameters()),
-                    "lr": self.config.ppo_critic_lr,
+                    "lr": CRITIC_LR,
                     "weight_decay": 0.01,
                 }
             )
@@ -338,10 +339,11 @@ def check_trl() -> None:
             )
 
 
-def ppo_arguments(config: TrainConfig, folder: RunFolder) -> Any:
+def ppo_arguments(lesson: Lesson) -> Any:
     """TRL's settings for `EpisodeTrainer`."""
+    config = lesson.config
     decisions = config.ppo_lanes * config.ppo_steps
-    given = arguments(config, folder, "ppo", states=decisions * config.ppo_rollouts, seed=config.seed)
+    given = arguments(lesson, decisions * config.ppo_rollouts)
     del given["max_length"], given["num_train_epochs"]
     per_rollout = decisions // config.ppo_batch * config.ppo_epochs
     return GRPOConfig(
@@ -353,8 +355,7 @@ def ppo_arguments(config: TrainConfig, folder: RunFolder) -> Any:
         max_completion_length=2 * config.picks + 1,
         temperature=1.0,
         epsilon=config.ppo_clip,
-        beta=config.ppo_kl_weight,
-        entropy_coef=config.ppo_entropy,
+        beta=KL_WEIGHT,
         scale_rewards="none",
         loss_type="luspo",  # the sum over a plan's tokens: the log-probability of the plan
         shuffle_dataset=False,
@@ -362,25 +363,16 @@ def ppo_arguments(config: TrainConfig, folder: RunFolder) -> Any:
     )
 
 
-def run_ppo(
-    config: TrainConfig,
-    folder: RunFolder,
-    field: Field,
-    judge: Judge,
-    adapter: Path,
-    base: tuple[Any, Any],
-    interrupt: Interrupt,
-    progress: Progress,
-) -> tuple[Any, dict[str, Any]]:
+def run_ppo(lesson: Lesson, field: Field, judge: Judge) -> tuple[Any, dict[str, Any]]:
     """Train the saved adapter on episodes of the training part; (peft model, what was found)."""
     from rlmemo.learning.adapters import trainable
 
     hush_libraries()
-    model, tokenizer = base
+    config, (model, tokenizer) = lesson.config, lesson.base()
     tokenizer.padding_side = "left"
-    args = ppo_arguments(config, folder)
-    trainer = EpisodeTrainer(config, field, judge, trainable(model, adapter), tokenizer, args)
-    found = train(trainer, folder, "ppo", interrupt, progress)
+    args = ppo_arguments(lesson)
+    trainer = EpisodeTrainer(config, field, judge, trainable(model, lesson.saved), tokenizer, args)
+    found = train(trainer, lesson)
     trainer.take_best()
     assert trainer.best is not None
     value, rollout, _ = trainer.best

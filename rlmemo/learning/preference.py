@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from rlmemo.learning import adapters
-from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.pairs import KtoExample, Pair, Picks
-from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.model.readings import SLOTS, Reading, reading_of
-from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.user_adapters import kind_of
 
 
@@ -31,37 +29,23 @@ def plan_text(plan: Picks, reads: Reading = SLOTS) -> str:
     return " " + reads.text(reads.plan_ids(plan))
 
 
-def run_dpo(
-    config: TrainConfig,
-    folder: RunFolder,
-    prompts: np.ndarray,
-    rows: list[Pair],
-    adapter: Path,
-    base: tuple[Any, Any],
-    interrupt: Interrupt,
-    progress: Progress,
-    *,
-    stage: str = "dpo",
-) -> tuple[Any, dict[str, Any]]:
+def run_dpo(lesson: Lesson, prompts: np.ndarray, rows: list[Pair]) -> tuple[Any, dict[str, Any]]:
     """Train the adapter on pairs of plans; (peft model, {"steps", "loss", "pairs"}).
 
-    prompts: int64 [S, L], indexed by `Pair.row`. stage: what checkpoints and metrics are filed under.
+    prompts: int64 [S, L], indexed by `Pair.row`.
     """
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     hush_libraries()
-    model, tokenizer = base
+    config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
     reads = reading_of(model)
-    losses = config.dpo_loss.split("+") + (["sft"] if config.dpo_sft else [])
     arguments_ = DPOConfig(
-        **arguments(config, folder, "dpo", states=len(rows), seed=config.seed)
+        **arguments(lesson, len(rows))
         | reads.arguments(config.dpo_batch)
-        | adapters.arguments(kind_of(adapter))
-        | {"output_dir": str(folder.checkpoints(stage))},
+        | adapters.arguments(kind_of(adapter)),
         beta=config.dpo_beta,
-        loss_type=losses,
-        loss_weights=[1.0] * (len(losses) - 1) + [config.dpo_sft] if config.dpo_sft else None,
+        loss_type=config.dpo_loss.split("+"),
     )
     held_to = adapters.reference(model, adapter)
     trainer = DPOTrainer(
@@ -78,22 +62,11 @@ def run_dpo(
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind_of(adapter))
-    found = train(trainer, folder, stage, interrupt, progress)
+    found = train(trainer, lesson)
     return trainer.model, {**found, "pairs": len(rows)}
 
 
-def run_kto(
-    config: TrainConfig,
-    folder: RunFolder,
-    prompts: np.ndarray,
-    rows: list[KtoExample],
-    adapter: Path,
-    base: tuple[Any, Any],
-    interrupt: Interrupt,
-    progress: Progress,
-    *,
-    stage: str = "kto",
-) -> tuple[Any, dict[str, Any]]:
+def run_kto(lesson: Lesson, prompts: np.ndarray, rows: list[KtoExample]) -> tuple[Any, dict[str, Any]]:
     """Train the adapter on single plans, good or bad; (peft model, {"steps", "loss", "plans"}).
 
     The weights of the two kinds are set so that each counts as much as the other.
@@ -102,15 +75,14 @@ def run_kto(
     from trl import KTOConfig, KTOTrainer
 
     hush_libraries()
-    model, tokenizer = base
+    config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
     reads = reading_of(model)
     good = sum(r.good for r in rows)
     bad = len(rows) - good
     arguments_ = KTOConfig(
-        **arguments(config, folder, "kto", states=len(rows), seed=config.seed)
+        **arguments(lesson, len(rows))
         | reads.arguments(config.kto_batch)
-        | adapters.arguments(kind_of(adapter))
-        | {"output_dir": str(folder.checkpoints(stage))},
+        | adapters.arguments(kind_of(adapter)),
         beta=config.kto_beta,
         desirable_weight=max(1.0, bad / max(good, 1)),
         undesirable_weight=max(1.0, good / max(bad, 1)),
@@ -130,5 +102,5 @@ def run_kto(
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind_of(adapter))
-    found = train(trainer, folder, stage, interrupt, progress)
+    found = train(trainer, lesson)
     return trainer.model, {**found, "plans": len(rows), "good": good}

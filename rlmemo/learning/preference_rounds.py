@@ -11,8 +11,6 @@ begins with what came out. States and pairs are shared out among the rounds.
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,28 +19,33 @@ from typing import Any
 import numpy as np
 
 from rlmemo.learning.baselines import Baseline, fit_baselines
+from rlmemo.learning.choice import validate
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.display import Display
-from rlmemo.learning.incumbent import load_played, played, ranked_by, save_played
-from rlmemo.learning.nothing import SAME, leave_as_it_was, no_signal
+from rlmemo.learning.incumbent import load_incumbent, put_in_charge, ranked_by, save_incumbent
+from rlmemo.learning.nothing import SAME, NoSignal, no_signal
 from rlmemo.learning.pairs import (
     KtoExample,
     Pair,
     Picks,
+    Sampler,
+    ScoredPlans,
+    kto_examples,
     pairs,
     plan_odds,
     propose,
     read_pairs,
     score,
-    verdicts,
     write_pairs,
 )
-from rlmemo.learning.prepare import Prepared
-from rlmemo.learning.ratings_used import Feedback, joined, preference_rows, with_ratings
-from rlmemo.learning.training import Interrupt
+from rlmemo.learning.preference import run_dpo, run_kto
+from rlmemo.learning.ratings_used import joined, preference_rows, with_ratings
+from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import States, TrainingData, memory_at, prompts
-from rlmemo.runs.atomic import folder_atomic, sha256
+from rlmemo.model.ask import plan_logprobs, sample_plans
+from rlmemo.model.load import load_adapted
+from rlmemo.policies.language import LanguagePolicy
 from rlmemo.runs.folder import RunFolder
+from rlmemo.runs.stages import STAGES
 
 BATCH = 256  # prompts per forward pass outside training
 
@@ -101,89 +104,77 @@ def rounds_of(config: TrainConfig) -> list[Round]:
     return made
 
 
-def learn_preferences(
-    config: TrainConfig,
-    folder: RunFolder,
-    ground: TrainingData,
-    states: States,
-    start: Prepared,
-    interrupt: Interrupt,
-    display: Display,
-    feedback: Feedback | None = None,
-) -> tuple[TrainingData, States]:
-    """All rounds that are not finished yet; the ground and the states that the last one's rows point into."""
-    shown, mine = ground, states
-    for one in rounds_of(config):
-        if one.mark and one.stage in folder.state():
+def learn_preferences(run: Run, states: States) -> tuple[TrainingData, States]:
+    """All rounds that are not finished yet; the data and the states that the last one's rows point into."""
+    shown, mine = run.data, states
+    for one in rounds_of(run.config):
+        if one.mark and run.finished(one.stage):
             continue
         mine = one.states(states)
-        score_by_replay(one, folder, ground, mine, start, display, feedback)
-        world = folder.path / one.world
-        shown = load_played(ground, world) if config.plan_world == "played" else ground
-        train_round(one, folder, shown, joined(mine, feedback), interrupt, display)
-    if config.preference_keep == "best":
-        keep_best(config, folder, ground, start, display)
-    return shown, joined(mine, feedback)
+        score_by_replay(run, one, mine)
+        if run.config.plan_world == "played":
+            shown = load_incumbent(run.data, run.path / one.world)
+        train_round(replace(run, data=shown), one, joined(mine, run.feedback))
+    if run.config.preference_keep == "best":
+        keep_best(run)
+    return shown, joined(mine, run.feedback)
 
 
-def score_by_replay(
-    one: Round,
-    folder: RunFolder,
-    ground: TrainingData,
-    states: States,
-    start: Prepared,
-    display: Display,
-    feedback: Feedback | None = None,
-) -> None:
+def score_by_replay(run: Run, one: Round, states: States) -> None:
     """Several plans per state, scored; what is kept of them goes to the round's file."""
-    if one.plans in folder.state():
+    if run.finished(one.plans):
         return
-    config = one.config
-    with display.stage(f"plans for {len(states)} states, by replay") as bar:
-        from rlmemo.model.load import load_adapted
-
-        began = time.perf_counter()
-        model = load_adapted(config.model, folder.path / one.adapter, config.loading)
+    config, data = one.config, run.data
+    with run.stage(one.plans, f"plans for {len(states)} states, by replay") as stage:
+        model = load_adapted(config.model, run.path / one.adapter, config.loading)
         charge: dict[str, Any] = {}
         if config.plan_world == "played":
-            ground, charge = played(ground, ranked_by(model, ground), start.reward)
-            save_played(ground, folder.path / one.world)
-        baselines = fit_baselines(config.planned_by, ground, start.reward, config.seed)
+            data, charge = put_in_charge(data, ranked_by(model, data), run.reward)
+            save_incumbent(data, run.path / one.world)
+        baselines = fit_baselines(config.planned_by, data, run.reward, config.seed)
         for note in (b.found["note"] for b in baselines if "note" in b.found):
-            display.say(f"{note}")
-        made, odds = propose_plans(config, model, ground, states, bar, baselines)
-        scored = with_ratings(score(ground, states, made, start.reward, config.picks, odds), ground, feedback)
-        users = [t.user for t in ground.timelines]
-        rows: list[Pair] | list[KtoExample]
-        if one.method == "dpo":
-            rows = pairs(
-                scored, users, margin=config.margin, limit=config.dpo_pairs, pairing=config.pairing,
-                seed=config.seed,
-            )  # fmt: skip
-        else:
-            rows = verdicts(scored, users, margin=config.margin, limit=config.kto_plans, seed=config.seed)
-        replayed = len(rows)
-        if feedback is not None:
-            rows += preference_rows(
-                feedback, ground, one.method, offset=len(states),
-                limit=_limit(one, replayed), seed=config.seed,
-            )  # fmt: skip
-        write_pairs(folder.path / one.file, rows)
+            run.display.say(f"{note}")
+        made, odds = propose_plans(config, model, data, states, stage.bar, baselines)
+        scored = with_ratings(score(data, states, made, run.reward, config.picks, odds), data, run.feedback)
+        rows, replayed = _kept(replace(run, data=data), one, scored, len(states))
+        write_pairs(run.path / one.file, rows)
         plans = sum(len(s.plans) for s in scored)
         best = float(np.mean([s.rewards.max() for s in scored])) if scored else 0.0
         by_origin: dict[str, list[float]] = {}
         for s in scored:
             for worth, origin in zip(s.rewards, s.origins, strict=True):
                 by_origin.setdefault(origin, []).append(float(worth))
-        bar.note = f"{plans} plans, {len(rows)} kept"
+        stage.bar.note = f"{plans} plans, {len(rows)} kept"
         found: dict[str, Any] = {"states": len(states), "plans": plans, "kept": len(rows)}
         found |= {"in_charge": charge} if charge else {}
         found |= {"baselines": {b.name: b.found for b in baselines}} if baselines else {}
-        found |= {"from_ratings": len(rows) - replayed} if feedback else {}
+        found |= {"from_ratings": len(rows) - replayed} if run.feedback else {}
         found["spread"] = max((float(np.ptp(s.rewards)) for s in scored), default=0.0)
         found["reward_by_origin"] = {origin: float(np.mean(r)) for origin, r in by_origin.items()}
-        found |= {"best_reward": best, "seconds": time.perf_counter() - began}
-        folder.finish(one.plans, found)
+        stage.found = {**found, "best_reward": best}
+
+
+def _kept(
+    run: Run, one: Round, scored: list[ScoredPlans], states: int
+) -> tuple[list[Pair] | list[KtoExample], int]:
+    """(the rows that the round learns from, how many of them are from replay); states: how many prompts stand
+    before those of the ratings."""
+    config = one.config
+    users = [t.user for t in run.data.timelines]
+    rows: list[Pair] | list[KtoExample]
+    if one.method == "dpo":
+        rows = pairs(
+            scored, users, margin=config.margin, limit=config.dpo_pairs, pairing=config.pairing,
+            seed=config.seed,
+        )  # fmt: skip
+    else:
+        rows = kto_examples(scored, users, margin=config.margin, limit=config.kto_plans, seed=config.seed)
+    replayed = len(rows)
+    if run.feedback is not None:
+        rows += preference_rows(
+            run.feedback, run.data, one.method, offset=states, limit=_limit(one, replayed), seed=config.seed
+        )
+    return rows, replayed
 
 
 def _limit(one: Round, replayed: int) -> int:
@@ -213,7 +204,7 @@ def _nothing(one: Round, found: dict[str, Any], rows: Sequence[Any]) -> str:
 def propose_plans(
     config: TrainConfig,
     model: Any,
-    ground: TrainingData,
+    data: TrainingData,
     states: States,
     progress: Any,
     baselines: Sequence[Baseline] = (),
@@ -221,35 +212,37 @@ def propose_plans(
     """The plans of `states` and how likely the model says them (`propose` and `plan_odds` of
     `rlmemo.learning.pairs`). Where a policy is in charge, its plan and those next to it are among them, and
     so are those of the baselines."""
-    from rlmemo.model.ask import plan_logprobs, sample_plans
-
     rng = np.random.default_rng([config.seed, 3])
 
-    def sample(asked: np.ndarray, valid: np.ndarray, temperature: float) -> list[Picks]:
-        said = sample_plans(model, asked, valid, config.picks, temperature, rng, top_p=config.plan_top_p)
-        return [
-            tuple((int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0)
-            for places, delays in zip(said.place, said.delay, strict=True)
-        ]
+    def sampler(asked: np.ndarray) -> Sampler:
+        def sample(valid: np.ndarray, greedy: bool) -> list[Picks]:
+            hot = 0.0 if greedy else config.temperature
+            said = sample_plans(model, asked, valid, config.picks, hot, rng, top_p=config.plan_top_p)
+            return [
+                tuple((int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0)
+                for places, delays in zip(said.place, said.delay, strict=True)
+            ]
+
+        return sample
 
     made: list[dict[Picks, str]] = [{} for _ in range(len(states))]
-    asked = prompts(ground, states)
+    asked = prompts(data, states)
     odds = [np.zeros(0)] * len(states)
     done = 0
     for user, rows in states.by_user():
-        slates = ground.slates[user]
-        warm, _ = memory_at(ground, user)
-        planned = {b.name: b.plans(ground, user, states.index[rows]) for b in baselines}
+        slates = data.slates[user]
+        warm, _ = memory_at(data, user)
+        planned = {b.name: b.plans(data, user, states.index[rows]) for b in baselines}
         begun = 0
         for part in np.array_split(rows, -(-len(rows) // BATCH)):
             index = states.index[part]
-            now = None if ground.plans is None else ground.plans[user].target[index]
+            now = None if data.plans is None else data.plans[user].target[index]
             candidates = slates.candidates[index]
             first = plan_logprobs(model, asked[part])
             valid = (candidates >= 0) & (warm[index] == 0)
             found = propose(
-                first, candidates, warm[index], asked[part], sample,
-                picks=config.picks, samples=config.plan_samples, temperature=config.temperature,
+                first, candidates, warm[index], sampler(asked[part]),
+                picks=config.picks, samples=config.plan_samples,
                 charge=None if now is None else _places(candidates, now),
                 baselines={
                     name: _places(candidates, targets[begun : begun + len(part)])
@@ -273,76 +266,47 @@ def _places(candidates: np.ndarray, target: np.ndarray) -> list[list[int]]:
     ]
 
 
-def train_round(
-    one: Round,
-    folder: RunFolder,
-    ground: TrainingData,
-    states: States,
-    interrupt: Interrupt,
-    display: Display,
-) -> None:
-    """Train the adapter on what the round kept."""
-    if one.stage in folder.state():
+def train_round(run: Run, one: Round, states: States) -> None:
+    """Train the adapter on what the round kept. run.data, states: what the round's rows point into."""
+    if run.finished(one.stage):
         return
-    from rlmemo.learning.preference import run_dpo, run_kto
-    from rlmemo.learning.sft import save_adapter
-    from rlmemo.model.load import load_model
-
-    config, method = one.config, one.method
-    rows = read_pairs(folder.path / one.file, Pair if method == "dpo" else KtoExample)
-    adapter = folder.path / one.adapter
-    if not rows or (method == "kto" and len({r.good for r in rows}) < 2):
-        leave_as_it_was(
-            one.stage, one.adapter, _nothing(one, folder.state()[one.plans], rows), folder, display
-        )
-        return
-    what = "pairs" if method == "dpo" else "plans"
+    method = one.method
+    rows = read_pairs(run.path / one.file, Pair if method == "dpo" else KtoExample)
     which = f", round {one.number + 1} of {one.rounds}" if one.rounds > 1 else ""
-    with display.stage(f"{method.upper()} on {len(rows)} {what}{which}") as bar:
-        began = time.perf_counter()
-        run: Any = run_dpo if method == "dpo" else run_kto
-        base = load_model(config.model, config.loading)
-        asked = prompts(ground, states)
-        model, found = run(config, folder, asked, rows, adapter, base, interrupt, bar, stage=one.stage)
-        found["adapter_sha256"] = save_adapter(model, folder.path / one.stage, config.model)
-        folder.finish(one.stage, {**found, "seconds": time.perf_counter() - began})
+    title = f"{method.upper()} on {len(rows)} {STAGES[method].counts}{which}"
+    with run.stage(one.stage, title, one.adapter) as stage:
+        if not rows or (method == "kto" and len({r.good for r in rows}) < 2):
+            raise NoSignal(_nothing(one, run.folder.state()[one.plans], rows))
+        learn: Any = run_dpo if method == "dpo" else run_kto
+        run.save(stage, *learn(run.lesson(stage, one.config), prompts(run.data, states), rows))
 
 
-def keep_best(
-    config: TrainConfig, folder: RunFolder, ground: TrainingData, start: Prepared, display: Display
-) -> None:
+def keep_best(run: Run) -> None:
     """Let the last round's folder hold the adapter that plans best on validation, of SFT's and all rounds'.
 
     Rewards are noisy and few; a round that made the planner worse is not worth keeping. Each is worth what
     the better of its two planners gains (`rlmemo.learning.choice.validate`); ties go to the earlier one.
     Without validation events the last one stays.
     """
-    if "kept" in folder.state():
+    if run.finished("kept"):
         return
-    from rlmemo.learning.choice import validate
-    from rlmemo.model.load import load_adapted
-    from rlmemo.policies.language import LanguagePolicy
-    from rlmemo.runs.user_adapters import weights_file
-
-    began = time.perf_counter()
+    config = run.config
     rounds = rounds_of(config)
     names = [rounds[0].adapter, *(one.stage for one in rounds)]
     worth: dict[str, float] = {}
-    with display.stage("which round to keep, on validation") as bar:
+    with run.stage("kept", "which round to keep, on validation") as stage:
         for name in names:
-            model = LanguagePolicy(load_adapted(config.model, folder.path / name, config.loading), name)
-            found = validate(model, ground, start.reward, config.seed)
+            model = LanguagePolicy(load_adapted(config.model, run.path / name, config.loading), name)
+            found = validate(model, run.data, run.reward, config.seed)
             worth[name] = max(found[how]["reward_per_open"] for how in ("own", "threshold"))
-            bar(len(worth), len(names), None)
+            stage.bar(len(worth), len(names), None)
         best = max(names, key=lambda name: worth[name]) if found["events"] else names[-1]
-        bar.note = f"{best}: " + ", ".join(f"{name} {value:.3f}" for name, value in worth.items())
-    last = rounds[-1].stage
-    if best != last:
-        with folder_atomic(folder.path / last) as part:
-            shutil.copytree(folder.path / best, part, dirs_exist_ok=True)
-        digest = sha256(weights_file(folder.path / last))
-        folder.finish(last, {**folder.state()[last], "adapter_sha256": digest})
-    folder.finish("kept", {"stage": best, "reward": worth, "seconds": time.perf_counter() - began})
+        stage.bar.note = f"{best}: " + ", ".join(f"{name} {value:.3f}" for name, value in worth.items())
+        last = rounds[-1].stage
+        if best != last:
+            digest = run.copy(best, last)
+            run.folder.finish(last, {**run.folder.state()[last], "adapter_sha256": digest})
+        stage.found = {"stage": best, "reward": worth}
 
 
 def preference_file(config: TrainConfig, folder: RunFolder) -> Path:

@@ -24,12 +24,13 @@ from env.sources.held import Kind
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
 from reward import Reward, parse_reward
-from rlmemo.learning.config import ONLINE, TrainConfig
+from rlmemo.learning.config import TrainConfig, read_yaml
 from rlmemo.model import hub
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.hold import Hold, hold
 from rlmemo.runs.learned_days import fingerprint
+from rlmemo.runs.stages import ONLINE
 from rlmemo.store.database import check_store, open_store
 from rlmemo.store.file import check_folder
 
@@ -55,7 +56,7 @@ class Prepared:
         return self.loaded.timelines
 
 
-def start(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
+def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     """Check the settings against the timelines, then make the run folder (or look at the one resumed).
 
     Raises InputError for whatever cannot be trained on; nothing is written then.
@@ -123,7 +124,7 @@ def check_model_settings(config: TrainConfig) -> None:
     from rlmemo.learning.training import quiet
 
     quiet()
-    from rlmemo.model.load_text import reading_for
+    from rlmemo.model.load import reading_for
 
     reading_for(config.model, config.loading)
 
@@ -154,8 +155,6 @@ def check_before(config: TrainConfig) -> None:
             f"--init-adapter {run}: holds no adapter/adapter_model.safetensors; give the folder of "
             "a finished run"
         )
-    from rlmemo.learning.config import read_yaml
-
     model = read_yaml(run / "config.yaml").get("model", "embedded")
     if model != config.model:
         raise InputError(

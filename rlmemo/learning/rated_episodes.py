@@ -16,9 +16,9 @@ class RatedField(Field):
     """A field whose credits have, for every plan, what a thumb counts times its expected rating."""
 
     def __init__(
-        self, ground: TrainingData, reward: Reward, feedback: Feedback, half_life_s: float = math.inf
+        self, data: TrainingData, reward: Reward, feedback: Feedback, half_life_s: float = math.inf
     ) -> None:
-        super().__init__(ground, reward, half_life_s)
+        super().__init__(data, reward, half_life_s)
         self.feedback = feedback
 
     def credit(
@@ -29,12 +29,12 @@ class RatedField(Field):
         approval, thumb = self.feedback.approval, self.feedback.per_thumb
         if approval is None:
             return reward, ahead
-        delays = np.asarray(self.ground.world.delays)
+        delays = np.asarray(self.data.world.delays)
         for user in np.unique(moments.user):
             at = moments.user == user
-            timeline, plain = self.ground.timelines[user], self.ground.plain[user]
+            timeline, plain = self.data.timelines[user], self.data.plain[user]
             index = moments.index[at]
-            candidates = self.ground.slates[user].candidates[index]
+            candidates = self.data.slates[user].candidates[index]
             some = place[at] >= 0
             target = np.where(
                 some, np.take_along_axis(candidates, np.maximum(place[at], 0), axis=1), -1
@@ -52,9 +52,9 @@ class RatedField(Field):
 
 
 def field(
-    ground: TrainingData, reward: Reward, feedback: Feedback | None, half_life_s: float = math.inf
+    data: TrainingData, reward: Reward, feedback: Feedback | None, half_life_s: float = math.inf
 ) -> Field:
     """The field to play on, with ratings where there are some."""
     if feedback is None or feedback.approval is None:
-        return Field(ground, reward, half_life_s)
-    return RatedField(ground, reward, feedback, half_life_s)
+        return Field(data, reward, half_life_s)
+    return RatedField(data, reward, feedback, half_life_s)

@@ -41,26 +41,26 @@ def states_of(placed: Sequence[Placed]) -> tuple[States, np.ndarray]:
     return States(unique[:, 0], unique[:, 1]), back.ravel()
 
 
-def sayable(placed: Sequence[Placed], ground: TrainingData) -> list[Sayable]:
+def sayable(placed: Sequence[Placed], data: TrainingData) -> list[Sayable]:
     """The ratings whose plan stands in its moment's slate and is not warm already."""
     _, rows = states_of(placed)
-    delays = np.asarray(ground.world.delays)
-    warm_of = {u: memory_at(ground, u)[0] for u in sorted({p.user for p in placed})}
+    delays = np.asarray(data.world.delays)
+    warm_of = {u: memory_at(data, u)[0] for u in sorted({p.user for p in placed})}
     found = []
     for p, row in zip(placed, rows.tolist(), strict=True):
-        slate, warm = ground.slates[p.user].candidates[p.index], warm_of[p.user][p.index]
+        slate, warm = data.slates[p.user].candidates[p.index], warm_of[p.user][p.index]
         plan = []
         for target, delay in zip(p.target, p.delay_s, strict=True):
             place = np.flatnonzero((slate == target) & (warm == 0))
             if len(place):
                 plan.append((int(place[0]), int(np.abs(delays - delay).argmin())))
         if plan or not len(p.target):
-            found.append(Sayable(p, row, tuple(sorted(plan[: ground.world.max_picks]))))
+            found.append(Sayable(p, row, tuple(sorted(plan[: data.world.max_picks]))))
     return found
 
 
 def expected_of(
-    ground: TrainingData, approval: Approval | None, user: int, index: np.ndarray, plans: Sequence[Picks]
+    data: TrainingData, approval: Approval | None, user: int, index: np.ndarray, plans: Sequence[Picks]
 ) -> np.ndarray:
     """Expected rating of plans, float64 [R], plan r at decision index[r] of one user; 0 without a model."""
     if approval is None or not len(plans):
@@ -69,9 +69,9 @@ def expected_of(
     target, delay = np.full((len(plans), most), -1, np.int32), np.zeros((len(plans), most))
     for r, plan in enumerate(plans):
         for k, (place, bucket) in enumerate(plan):
-            target[r, k] = ground.slates[user].candidates[index[r], place]
-            delay[r, k] = ground.world.delays[bucket]
-    return approval.expected(ground.timelines[user], ground.plain[user], np.asarray(index), target, delay)
+            target[r, k] = data.slates[user].candidates[index[r], place]
+            delay[r, k] = data.world.delays[bucket]
+    return approval.expected(data.timelines[user], data.plain[user], np.asarray(index), target, delay)
 
 
 def others(plan: Picks, valid: np.ndarray) -> list[Picks]:
@@ -84,7 +84,7 @@ def others(plan: Picks, valid: np.ndarray) -> list[Picks]:
 
 def rating_pairs(
     said: Sequence[Sayable],
-    ground: TrainingData,
+    data: TrainingData,
     approval: Approval | None,
     *,
     offset: int,
@@ -96,21 +96,21 @@ def rating_pairs(
     offset: where the ratings' moments begin among the prompts.
     """
     found: list[Pair] = []
-    likes = _by_likeness(said, ground)
-    warm_of = {u: memory_at(ground, u)[0] for u in sorted({s.placed.user for s in said})}
+    likes = _by_likeness(said, data)
+    warm_of = {u: memory_at(data, u)[0] for u in sorted({s.placed.user for s in said})}
     for s in said:
         p = s.placed
-        slate = ground.slates[p.user].candidates[p.index]
+        slate = data.slates[p.user].candidates[p.index]
         valid = (slate >= 0) & (warm_of[p.user][p.index] == 0)
         instead = others(s.plan, valid)
         if not s.plan and (approval is None or not instead):
             continue  # nothing is known of what would have been better, or worse, than keeping still
-        worth = expected_of(ground, approval, p.user, np.full(len(instead), p.index), instead)
+        worth = expected_of(data, approval, p.user, np.full(len(instead), p.index), instead)
 
         def pair(chosen: Picks, rejected: Picks, a: float, b: float, how: tuple[str, str], *also: str,
                  p: Placed = p, s: Sayable = s) -> None:  # fmt: skip
             source = " ".join([p.rated.name, *also])
-            user = ground.timelines[p.user].user
+            user = data.timelines[p.user].user
             found.append(Pair(offset + s.row, user, p.index, chosen, rejected, a, b, how, source))
 
         if p.rated.thumbs:
@@ -122,8 +122,8 @@ def rating_pairs(
             continue
         best = int(np.argmax(worth))
         pair(instead[best], s.plan, float(worth[best]), -1.0, ("approved", "down"))
-        for like in likes[_likeness(s, ground)]:
-            there = ground.slates[like.placed.user].candidates[like.placed.index]
+        for like in likes[_likeness(s, data)]:
+            there = data.slates[like.placed.user].candidates[like.placed.index]
             plan = tuple(
                 sorted((int(np.flatnonzero(slate == there[x])[0]), d) for x, d in like.plan
                        if (valid & (slate == there[x])).any())
@@ -137,27 +137,27 @@ def rating_pairs(
     return [found[i] for i in order[:limit]]
 
 
-def _likeness(s: Sayable, ground: TrainingData) -> tuple[int, int, bool]:
-    timeline = ground.timelines[s.placed.user]
+def _likeness(s: Sayable, data: TrainingData) -> tuple[int, int, bool]:
+    timeline = data.timelines[s.placed.user]
     hour = float(timeline.local()[s.placed.index] // 3600 % 24)
     night = hour >= NIGHT[0] or hour < NIGHT[1]
     return s.placed.user, int(timeline.target[s.placed.index]), night
 
 
-def _by_likeness(said: Sequence[Sayable], ground: TrainingData) -> dict[tuple[int, int, bool], list[Sayable]]:
+def _by_likeness(said: Sequence[Sayable], data: TrainingData) -> dict[tuple[int, int, bool], list[Sayable]]:
     found: dict[tuple[int, int, bool], list[Sayable]] = {}
     for s in said:
-        group = found.setdefault(_likeness(s, ground), [])
+        group = found.setdefault(_likeness(s, data), [])
         if s.placed.rated.thumbs:
             group.append(s)
     return found
 
 
-def rating_verdicts(said: Sequence[Sayable], ground: TrainingData, *, offset: int) -> list[KtoExample]:
+def rating_examples(said: Sequence[Sayable], data: TrainingData, *, offset: int) -> list[KtoExample]:
     """One KTO row per rating: good where the thumb was up."""
     return [
         KtoExample(
-            offset + s.row, ground.timelines[s.placed.user].user, s.placed.index, s.plan,
+            offset + s.row, data.timelines[s.placed.user].user, s.placed.index, s.plan,
             bool(s.placed.rated.thumbs), 1.0 if s.placed.rated.thumbs else -1.0, "rated",
             s.placed.rated.name,
         )

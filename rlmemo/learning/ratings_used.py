@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
 from reward import TERMS, Reward
 from rlmemo.approval.approval import MODEL, Approval, fit_approval
 from rlmemo.approval.placed_ratings import (
@@ -27,13 +28,12 @@ from rlmemo.approval.placed_ratings import (
     rating_weights,
     read_ratings,
 )
-from rlmemo.errors import InputError
 from rlmemo.learning.pairs import KtoExample, Pair, Picks, ScoredPlans
 from rlmemo.learning.rating_rows import (
     Sayable,
     expected_of,
+    rating_examples,
     rating_pairs,
-    rating_verdicts,
     sayable,
     states_of,
 )
@@ -73,10 +73,10 @@ class Feedback:
                 text += f"; {Found([], self.left_out).advice}"
         return text
 
-    def expected(self, ground: TrainingData, user: int, index: np.ndarray, plans: list[Picks]) -> np.ndarray:
+    def expected(self, data: TrainingData, user: int, index: np.ndarray, plans: list[Picks]) -> np.ndarray:
         """Expected rating of plans as places in the slate, float64 [R], -1 to 1: the `rating` field of their
         outcome record, before it has its weight."""
-        return expected_of(ground, self.approval, user, index, plans)
+        return expected_of(data, self.approval, user, index, plans)
 
 
 def per_thumb(reward: Reward, weight: float) -> float:
@@ -87,14 +87,14 @@ def per_thumb(reward: Reward, weight: float) -> float:
 
 def read_feedback(
     db: str | Path,
-    ground: TrainingData,
+    data: TrainingData,
     reward: Reward,
     *,
     weight: float,
     seed: int,
     folder: RunFolder | None = None,
 ) -> Feedback:
-    """The ratings of a store that are about this ground's training part; what else there is is counted in
+    """The ratings of a store that are about this data's training part; what else there is is counted in
     `left_out`.
 
     folder: the run that keeps them; what it kept before is taken instead of the store.
@@ -102,15 +102,15 @@ def read_feedback(
     """
     kept = folder.path / KEPT if folder else None
     if kept is not None and kept.exists():
-        found = _read_kept(kept, ground)
+        found = _read_kept(kept, data)
     else:
         with existing_store(db) as store:
             rated = read_ratings(store)
         weights = rating_weights(rated)
-        found = place_ratings(rated, ground.timelines, weight=weights, learn_on=ground.split)
+        found = place_ratings(rated, data.timelines, weight=weights, learn_on=data.split)
         if kept is not None:
             _keep(kept, found)
-    approval, _ = fit_approval(found.placed, ground.timelines, ground.plain, seed=seed)
+    approval, _ = fit_approval(found.placed, data.timelines, data.plain, seed=seed)
     if folder is not None and approval is not None:
         approval.save(folder.path / MODEL)
     return Feedback(found.placed, approval, per_thumb(reward, weight), found.left_out)
@@ -129,10 +129,10 @@ def _keep(path: Path, found: Found) -> None:
     write_atomic(path, json.dumps({"placed": rows, "left_out": dict(found.left_out)}) + "\n")
 
 
-def _read_kept(path: Path, ground: TrainingData) -> Found:
+def _read_kept(path: Path, data: TrainingData) -> Found:
     """What `_keep` wrote. A run begun before validation moments were left out may have kept some of them."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8"))
         placed = [
             Placed(
                 RatedMoment(**row["rated"], user="", source="", current=None, plan=()),
@@ -142,10 +142,10 @@ def _read_kept(path: Path, ground: TrainingData) -> Found:
                 np.array(row["delay_s"], np.float64),
                 float(row["weight"]),
             )
-            for row in data["placed"]
+            for row in kept["placed"]
         ]
-        hidden = not_learned(ground.split)
-        found = Found([], Counter(data["left_out"]))
+        hidden = not_learned(data.split)
+        found = Found([], Counter(kept["left_out"]))
         for p in placed:
             why = hidden[p.user].get(p.index + 1)
             if why is None:
@@ -158,7 +158,7 @@ def _read_kept(path: Path, ground: TrainingData) -> Found:
 
 
 def with_ratings(
-    scored: list[ScoredPlans], ground: TrainingData, feedback: Feedback | None
+    scored: list[ScoredPlans], data: TrainingData, feedback: Feedback | None
 ) -> list[ScoredPlans]:
     """The same plans, their rewards with the rating term: what a thumb counts times the expected rating."""
     if feedback is None or feedback.approval is None:
@@ -168,7 +168,7 @@ def with_ratings(
         rows = [k for k, s in enumerate(scored) if s.user == user]
         plans = [plan for k in rows for plan in scored[k].plans]
         index = np.array([scored[k].index for k in rows for _ in scored[k].plans], np.int64)
-        value = feedback.per_thumb * feedback.expected(ground, user, index, plans)
+        value = feedback.per_thumb * feedback.expected(data, user, index, plans)
         at = 0
         for k in rows:
             n = len(scored[k].plans)
@@ -178,17 +178,15 @@ def with_ratings(
 
 
 def preference_rows(
-    feedback: Feedback, ground: TrainingData, method: str, *, offset: int, limit: int, seed: int
+    feedback: Feedback, data: TrainingData, method: str, *, offset: int, limit: int, seed: int
 ) -> list[Any]:
     """Pairs (`dpo`) or single rows (anything else) from the ratings, at most `limit`; `offset` as in
     `rating_pairs`."""
-    said: list[Sayable] = sayable(feedback.placed, ground)
+    said: list[Sayable] = sayable(feedback.placed, data)
     if method == "dpo":
-        pairs: list[Pair] = rating_pairs(
-            said, ground, feedback.approval, offset=offset, limit=limit, seed=seed
-        )
+        pairs: list[Pair] = rating_pairs(said, data, feedback.approval, offset=offset, limit=limit, seed=seed)
         return pairs
-    rows: list[KtoExample] = rating_verdicts(said, ground, offset=offset)
+    rows: list[KtoExample] = rating_examples(said, data, offset=offset)
     order = np.random.default_rng([seed, 6]).permutation(len(rows))[:limit]
     return [rows[i] for i in order]
 

@@ -50,17 +50,17 @@ def database_of(config: TrainConfig) -> Path | None:
     return None
 
 
-def note(start: Prepared, folder: Path) -> RunRow | None:
+def note(prepared: Prepared, folder: Path) -> RunRow | None:
     """Note that a run begins or goes on; None where there is no database to note it in.
 
     Raises InputError where the one named by `--db` cannot be written; one that was only given to read from
     is not insisted on.
     """
-    config = start.config
+    config = prepared.config
     database = database_of(config)
     if database is None:
         return None
-    settings = {"settings": config.as_dict(), "learned": _learned(start, database)}
+    settings = {"settings": config.as_dict(), "learned": _learned(prepared, database)}
     try:
         with open_store(database) as store:
             return RunRow(database, _row(store, str(folder.resolve()), config, settings))
@@ -80,15 +80,15 @@ def _row(store: Store, folder: str, config: TrainConfig, settings: dict[str, Any
     return store.add_run(folder, config.method, config.model, Path(folder).name, settings)
 
 
-def _learned(start: Prepared, database: Path) -> dict[str, Any]:
+def _learned(prepared: Prepared, database: Path) -> dict[str, Any]:
     """From when to when the events lie that are learned from or chosen by (unix seconds), and what of it
     all comes from `database`."""
     from rlmemo.learning.prepare import learned_span
 
     return {
-        **learned_span(start.timelines, start.split),
-        "events_of_this_database": _same(start.config.timelines, database),
-        "ratings_of_this_database": _same(start.config.feedback, database),
+        **learned_span(prepared.timelines, prepared.split),
+        "events_of_this_database": _same(prepared.config.timelines, database),
+        "ratings_of_this_database": _same(prepared.config.feedback, database),
     }
 
 

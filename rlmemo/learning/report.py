@@ -6,48 +6,42 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlmemo.learning.config import STAGE_NAMES
+from rlmemo.evaluation.evaluate import BOUNDS
 from rlmemo.learning.nothing import NO_SIGNAL
-from rlmemo.report.evaluation import evaluation_page, evaluation_sections, facts, headlines
+from rlmemo.report.evaluation import evaluation_sections, facts
 from rlmemo.report.figures import curves
 from rlmemo.report.page import Page, Section, Table
+from rlmemo.report.result import WORDS, badge, first_figure, first_table, result, where
+from rlmemo.runs.stages import STAGES, title
 
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
     from rlmemo.learning.prepare import Prepared
     from rlmemo.runs.folder import RunFolder
 
-CURVES = {
-    "sft": (("loss", "loss, nats per token"), ("mean_token_accuracy", "tokens right")),
-    "dpo": (("loss", "loss"), ("rewards/accuracies", "pairs ordered right")),
-    "kto": (("loss", "loss"), ("rewards/margins", "margin of good over bad")),
-    "ppo": (
-        ("plan_reward", "reward a plan, sampled"),
-        ("validation/own", "reward an open on validation, likeliest plans"),
-        ("explained_variance", "share of the returns' variance that the critic foresaw"),
-        ("kl_to_start", "divergence from the model at the start, nats a plan"),
-    ),
-    "grpo": (("reward", "reward a plan, sampled"), ("entropy", "entropy, nats a token")),
-    "rloo": (("reward", "reward a plan, sampled"), ("entropy", "entropy, nats a token")),
-}
 
-
-def training_page(start: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]) -> Page:
+def training_page(
+    prepared: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]
+) -> Page:
     """The run's page."""
-    config, state = start.config, folder.state()
+    config, state = prepared.config, folder.state()
     last = config.stages[-1]
-    judged = evaluation_page(evaluation)
+    after = {name: f"after {title(name)}" for name in config.stages}
     return Page(
-        title=f"Learning what to have warm: {start.loaded.name}",
+        title=f"What to have warm next: {prepared.loaded.name}",
         lead=(
-            f"A language model was taught by {' and then '.join(STAGE_NAMES[s] for s in config.stages)} on "
-            f"{start.split.counts()['train']:,} recorded moments of {len(start.timelines)} people, and "
-            f"judged once on the {evaluation.n_events:,} events that came after. The policy of this run is "
-            f"“{last}”."
+            f"A language model taught by {', then '.join(STAGES[s].taught for s in config.stages)} on "
+            f"{prepared.split.counts()['train']:,} opens{_others(evaluation, config.stages)}: "
+            f"{where(evaluation)}."
         ),
-        badge=judged.badge,
-        headlines=headlines(evaluation, of=last),
-        facts=[*facts(evaluation), *_run_facts(start, state)],
+        badge=badge(evaluation),
+        result=[
+            *result(evaluation, last, f"The trained model ({last})"),
+            *_learned_nothing(config.stages, state),
+        ],
+        table=first_table(evaluation, last, WORDS | after),
+        figure=first_figure(evaluation, last),
+        facts=[*facts(evaluation), *_run_facts(prepared, state)],
         sections=[
             s
             for s in (
@@ -57,13 +51,25 @@ def training_page(start: Prepared, folder: RunFolder, evaluation: Evaluation, fo
             )
             if s is not None
         ]
-        + list(evaluation_sections(evaluation)),
+        + list(evaluation_sections(evaluation, last)),
         command=f"python -m rlmemo.train --config {folder.config_file.name} --out ANOTHER_FOLDER",
     )
 
 
-def _run_facts(start: Prepared, state: dict[str, Any]) -> list[tuple[str, str]]:
-    config = start.config
+def _learned_nothing(stages: tuple[str, ...], state: dict[str, Any]) -> list[str]:
+    """A sentence for each stage that had nothing to learn from."""
+    found = {stage: state.get(stage, {}).get("nothing") for stage in stages}
+    return [f"{title(stage)} learned nothing: {why}." for stage, why in found.items() if why]
+
+
+def _others(evaluation: Evaluation, stages: tuple[str, ...]) -> str:
+    """How many policies stand beside the trained ones."""
+    n = len([name for name in evaluation.policies if name not in (*stages, *BOUNDS)])
+    return f", beside {n} other {'policy' if n == 1 else 'policies'}" if n else ""
+
+
+def _run_facts(prepared: Prepared, state: dict[str, Any]) -> list[tuple[str, str]]:
+    config = prepared.config
     made = [
         ("base model", config.model),
         ("adapter", config.adapter_text),
@@ -71,16 +77,16 @@ def _run_facts(start: Prepared, state: dict[str, Any]) -> list[tuple[str, str]]:
     for stage in config.stages:
         found = state.get(stage, {})
         if stage == "users":
-            made.append((STAGE_NAMES[stage], f"{found.get('in_use', 0)} of {found.get('users', 0)} in use"))
+            made.append((title(stage), f"{found.get('in_use', 0)} of {found.get('users', 0)} in use"))
             continue
         if "nothing" in found:
-            made.append((STAGE_NAMES[stage], f"learned nothing: {found['nothing']}"))
+            made.append((title(stage), f"learned nothing: {found['nothing']}"))
             continue
-        amount = next((found[k] for k in ("decisions", "states", "pairs", "plans") if found.get(k)), 0)
-        what = {"sft": "states", "dpo": "pairs", "kto": "plans", "ppo": "decisions"}.get(stage, "states")
+        what = STAGES[stage].counts
+        amount = found.get(what, 0)
         made.append(
             (
-                STAGE_NAMES[stage],
+                title(stage),
                 f"{amount} {what}, {found.get('steps', 0)} updates, {found.get('seconds', 0):.0f} s",
             )
         )
@@ -102,7 +108,7 @@ def _stages(stages: tuple[str, ...], state: dict[str, Any], found: dict[str, Any
             continue
         rows.append(
             [
-                STAGE_NAMES[name],
+                title(name),
                 f"{100 * v['hr@1']:.1f} %",
                 f"{100 * v['hr@5']:.1f} %",
                 f"{v['log_loss']:.3f}",
@@ -123,6 +129,7 @@ def _stages(stages: tuple[str, ...], state: dict[str, Any], found: dict[str, Any
         title="What each stage brought",
         text=[_STAGES_TEXT, *([] if signal else [f"Here: {NO_SIGNAL}."])],
         parts=(Table(columns, rows, caption="validation; rewards per open"),),
+        inside="The model before and after each stage, on events that none of them learned from",
     )
 
 
@@ -130,11 +137,11 @@ def _learning(folder: RunFolder, stages: tuple[str, ...]) -> Section | None:
     figures = []
     for stage in stages:
         rows = folder.logged(stage)
-        for key, label in CURVES[stage]:
+        for key, label in STAGES[stage].curves:
             points = [(r["step"], r[key]) for r in rows if key in r]
             if len(points) > 1:
                 x, y = (np.array(c, dtype=float) for c in zip(*points, strict=True))
-                name = f"{STAGE_NAMES[stage]}: {label}"
+                name = f"{title(stage)}: {label}"
                 figures.append(
                     curves(
                         {name: (x, y)},
@@ -147,7 +154,10 @@ def _learning(folder: RunFolder, stages: tuple[str, ...]) -> Section | None:
     if not figures:
         return None
     return Section(
-        title="Learning curves", text=("From metrics.jsonl, averaged between two lines.",), parts=figures
+        title="Learning curves",
+        text=("From metrics.jsonl, averaged between two lines.",),
+        parts=figures,
+        inside="Loss and the like over the updates of each stage",
     )
 
 
@@ -158,9 +168,10 @@ def _plans(state: dict[str, Any]) -> Section | None:
     names = {
         "none": "keep still", "greedy": "the model's likeliest plan", "sampled": "sampled from the model",
         "top": "its likeliest places at once", "delayed": "its likeliest place, later",
-        "slate": "first of the untrained slate", "in charge": "what the policy in charge did",
-        "one less": "that, without one of its prewarms", "one more": "that, and one more of the likeliest",
-        "opened": "what was opened next, alone or beside that",
+        "slate": "first of the untrained slate", "in charge": "the plan of the policy in charge",
+        "one less": "the plan in charge, one prewarm less",
+        "one more": "the plan in charge, and one more of the likeliest",
+        "opened": "what was opened next, alone or beside the plan in charge",
     }  # fmt: skip
     rows = [
         [names.get(k, k), f"{v:+.4f}"]
@@ -175,4 +186,5 @@ def _plans(state: dict[str, Any]) -> Section | None:
         title="Where the preferences come from",
         text=[text],
         parts=(Table(("plan", "mean reward over keeping still"), rows),),
+        inside="Which kinds of plans were compared, and what they were worth",
     )

@@ -21,9 +21,10 @@ import numpy as np
 
 from env.gym import stepper
 from env.gym.tracks import observations
+from env.gym.walk import Walk
 from env.judge.cost import Costs, WorldConfig
 from env.judge.credit import credits
-from env.judge.kernel import MEMORY, Ledger, State, new_state, rules
+from env.judge.kernel import MEMORY, rules
 from env.judge.plans import FIELDS, N_FIELDS, Plans
 from env.timeline import Timeline
 from reward import Reward
@@ -78,33 +79,33 @@ class Rollout:
 
 
 class Field:
-    """The training part of a ground, ready to be played on. half_life_s: see `env.judge.credit.credits`."""
+    """The training part of a data, ready to be played on. half_life_s: see `env.judge.credit.credits`."""
 
-    def __init__(self, ground: TrainingData, reward: Reward, half_life_s: float = math.inf) -> None:
-        self.ground, self.reward, self.half_life_s = ground, reward, half_life_s
+    def __init__(self, data: TrainingData, reward: Reward, half_life_s: float = math.inf) -> None:
+        self.data, self.reward, self.half_life_s = data, reward, half_life_s
         self.weights = reward.weights(FIELDS)
-        self.users = [u for u, events in enumerate(ground.split.train) if len(events) > 1]
+        self.users = [u for u, events in enumerate(data.split.train) if len(events) > 1]
         self.parts: dict[int, Timeline] = {}
         self.costs: dict[int, Costs] = {}
         self.worlds: dict[int, WorldConfig] = {}
         self.still: dict[int, np.ndarray] = {}
         for user in self.users:
             # Nothing after the last training event is ever looked at.
-            part = ground.timelines[user].take(np.arange(int(ground.split.train[user].max()) + 1))
-            whole = ground.costs[user]
+            part = data.timelines[user].take(np.arange(int(data.split.train[user].max()) + 1))
+            whole = data.costs[user]
             n = len(part.names)
             self.parts[user] = part
             self.costs[user] = Costs(
                 whole.memory_mb[:n], whole.cold_s[:n], whole.warm_s[:n], whole.load_s[:n]
             )
-            self.worlds[user] = ground.world.resolved(whole)
-            self.still[user] = _static(ground, user)
+            self.worlds[user] = data.world.resolved(whole)
+            self.still[user] = _static(data, user)
         self.features = next(iter(self.still.values())).shape[1] + DYNAMIC + AHEAD if self.users else 0
 
     @cached_property
     def starts(self) -> dict[int, tuple[int, int]]:
         """(first decision, last open) of each user's training part: one run of consecutive events."""
-        return {u: (int(self.ground.split.train[u][0]) - 1, len(self.parts[u]) - 1) for u in self.users}
+        return {u: (int(self.data.split.train[u][0]) - 1, len(self.parts[u]) - 1) for u in self.users}
 
     def draw(self, lanes: int, steps: int, length: int, rng: np.random.Generator) -> Moments:
         """Random episodes of at most `length` decisions, users in proportion to their training events."""
@@ -129,7 +130,8 @@ class Field:
         """Step through the moments, a plan of `say` at each."""
         lanes, steps = moments.user.shape
         prompts = self.prompts(moments)
-        worlds = [_World(self, picks, steps) for _ in range(lanes)]
+        worlds: dict[int, Walk] = {}  # of the episode that a lane is in
+        record, scrap = np.zeros(N_FIELDS), np.zeros(3 * SIZE + stepper.N_MEMORY, np.float32)
         place = np.full((lanes, steps, picks), -1, np.int64)
         delay = np.zeros((lanes, steps, picks), np.int64)
         logp = np.zeros((lanes, steps))
@@ -138,26 +140,28 @@ class Field:
         out = np.zeros((lanes, 3 * SIZE + stepper.N_MEMORY), np.float32)
         left = _decisions_left(moments.last)
         for k in range(steps):
-            for lane, world in enumerate(worlds):
+            for lane in range(lanes):
                 if moments.first[lane, k]:
-                    world.enter(int(moments.user[lane, k]), int(moments.index[lane, k]))
-                world.observe(out[lane])
+                    user, index = int(moments.user[lane, k]), int(moments.index[lane, k])
+                    worlds[lane] = self.world(user, index, steps * picks)
+                worlds[lane].observe(out[lane])
             show_memory(prompts[:, k], out[:, :SIZE] + 2 * out[:, SIZE : 2 * SIZE], out[:, 3 * SIZE])
             said = say(prompts[:, k], pickable(prompts[:, k]))
             place[:, k], delay[:, k], logp[:, k], first_pick[:, k] = (
                 said.place, said.delay, said.logp, said.first
             )  # fmt: skip
-            for lane, world in enumerate(worlds):
-                still = self.still[world.user][world.index]
-                clock = (world.index - world.begin, left[lane, k])
+            for lane, world in worlds.items():
+                still = self.still[moments.user[lane, k]][world.i]
+                clock = (world.i - world.first, left[lane, k])
                 features[lane, k, : len(still)] = still
                 features[lane, k, len(still) : -AHEAD] = np.concatenate(
                     [out[lane], first_pick[lane, k], np.log1p(clock) / 6.0, [min(left[lane, k], 64) / 64.0]]
                 )
-                world.step(place[lane, k], delay[lane, k])
+                action = np.stack([place[lane, k] + 1, delay[lane, k]], axis=1).reshape(-1)
+                world.step(action, NEVER, record, scrap)
         reward, features[:, :, -AHEAD:-1] = self.credit(moments, place, delay, first_pick)
         features[:, :, -1] = (features[:, :, -AHEAD:-1] * first_pick[:, :, :SIZE]).sum(2)
-        times = {u: self.ground.timelines[u].t for u in self.users}
+        times = {u: self.data.timelines[u].t for u in self.users}
         gap = np.array(
             [
                 times[u][i + 1] - times[u][i]
@@ -176,12 +180,20 @@ class Field:
             last=moments.last.reshape(flat),
         )
 
+    def world(self, user: int, index: int, prewarms: int) -> Walk:
+        """A user's world right after event `index`, with the memory that the history before left."""
+        candidates = np.ascontiguousarray(self.data.slates[user].candidates, np.int32)
+        made = rules(self.costs[user], self.worlds[user])
+        walk = Walk(self.parts[user], candidates, made, self.weights, prewarms)
+        walk.enter(index)
+        return walk
+
     def prompts(self, moments: Moments) -> np.ndarray:
         """Prompts of all moments with memory empty, int64 [lanes, steps, PROMPT_LENGTH]."""
         out = np.zeros((*moments.user.shape, slots.PROMPT_LENGTH), np.int64)
         for user in np.unique(moments.user):
             at = moments.user == user
-            slates, timeline = self.ground.slates[user], self.ground.timelines[user]
+            slates, timeline = self.data.slates[user], self.data.timelines[user]
             out[at] = slots.encode_prompts(slates, timeline.target, moments.index[at])
         return out
 
@@ -201,7 +213,7 @@ class Field:
                 end = begin + int(np.argmax(moments.last[lane, begin:])) + 1
                 rows = slice(begin, end)
                 user, first = int(moments.user[lane, begin]), int(moments.index[lane, begin])
-                candidates = self.ground.slates[user].candidates[first : first + end - begin]
+                candidates = self.data.slates[user].candidates[first : first + end - begin]
                 some = place[lane, rows] >= 0
                 slots = np.maximum(place[lane, rows], 0)
                 target = np.where(some, np.take_along_axis(candidates, slots, axis=1), -1).astype(np.int32)
@@ -219,53 +231,6 @@ class Field:
                 reward[lane, rows] = made[:, 0]
                 ahead[lane, rows] = made[:, 1:]
         return reward, ahead
-
-
-class _World:
-    """One lane's world: the judge's own state, stepped by `env.gym.stepper`."""
-
-    def __init__(self, field: Field, picks: int, most: int) -> None:
-        self.field, self.picks = field, picks
-        targets = max(len(c) for c in field.costs.values())
-        self.place = np.full(targets, -1, np.int64)
-        self.most = most * picks
-        self.record = np.zeros(N_FIELDS)
-        self.scrap = np.zeros(3 * SIZE + stepper.N_MEMORY, np.float32)
-
-    def enter(self, user: int, index: int) -> None:
-        """Stand right after event `index`, with the memory that the history before left."""
-        field = self.field
-        self.user, self.begin, self.index = user, index, index
-        self.timeline, self.rules = field.parts[user], rules(field.costs[user], field.worlds[user])
-        self.candidates = np.ascontiguousarray(field.ground.slates[user].candidates, np.int32)
-        self.state: State = new_state(len(field.costs[user]), 2 * self.most)
-        self.book = Ledger(
-            np.full(self.most, -1, np.int32), np.zeros(self.most, np.int8), np.zeros(self.most),
-            np.full(self.most, np.nan),
-        )  # fmt: skip
-        _, residents = stepper.warm_starts(
-            self.timeline.target[: index + 1], self.rules.cost, self.rules.budget, self.rules.delays,
-            np.array([index], np.int64),
-        )  # fmt: skip
-        t, x = self.timeline.t, self.timeline.target
-        stepper.begin(*self.state, self.rules.cost, residents, int(x[index]), float(t[index]))
-
-    def observe(self, out: np.ndarray) -> None:
-        """Fill `out`: warm, loading and scheduled places, then memory (see `stepper.observe`)."""
-        s = self.state
-        stepper.observe(
-            s.link, s.when, s.due_code, s.reg, s.ireg, self.rules.cost, self.rules.budget, self.book.target,
-            self.candidates[self.index], self.timeline.t[self.index], self.place, out,
-        )  # fmt: skip
-
-    def step(self, place: np.ndarray, delay: np.ndarray) -> None:
-        """Do the plan, open the next target."""
-        action = np.stack([place + 1, delay], axis=1).reshape(-1).astype(np.int64)
-        stepper.step(
-            *self.state, *self.rules, *self.book, self.timeline.t, self.timeline.target, self.candidates,
-            self.field.weights, self.place, action, self.index, self.begin, NEVER, self.record, self.scrap,
-        )  # fmt: skip
-        self.index += 1
 
 
 def show_memory(prompts: np.ndarray, warm: np.ndarray, free: np.ndarray) -> None:
@@ -294,15 +259,15 @@ def _decisions_left(last: np.ndarray) -> np.ndarray:
     return left
 
 
-def _static(ground: TrainingData, user: int) -> np.ndarray:
+def _static(data: TrainingData, user: int) -> np.ndarray:
     """What the critic sees of a moment that does not depend on plans: the slate's statistics with what each
     candidate holds and saves, and the clock. float32 [n, F]."""
-    _, features, moment = observations(ground.timelines[user], SIZE)
-    candidates = ground.slates[user].candidates
-    rule = rules(ground.costs[user], ground.world)
+    _, features, moment = observations(data.timelines[user], SIZE)
+    candidates = data.slates[user].candidates
+    rule = rules(data.costs[user], data.world)
     where = np.maximum(candidates, 0)
     known = (candidates >= 0)[..., None]
-    saving = (ground.costs[user].cold_s - ground.costs[user].warm_s)[where]
+    saving = (data.costs[user].cold_s - data.costs[user].warm_s)[where]
     extra = np.stack([rule.cost[where, MEMORY] / rule.budget, saving / 10.0], axis=-1) * known
     slate = np.concatenate([features, extra, known], axis=-1)
     return np.concatenate([slate.reshape(len(slate), -1), moment], axis=1).astype(np.float32)

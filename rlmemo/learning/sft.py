@@ -7,46 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from rlmemo.learning import adapters
-from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.training import Interrupt, Progress, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.learning.training_data import States, TrainingData, sft_examples
 from rlmemo.model.readings import reading_of
-from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.user_adapters import kind_of, weights_file
 
 
-def run_sft(
-    config: TrainConfig,
-    folder: RunFolder,
-    ground: TrainingData,
-    states: States,
-    base: tuple[Any, Any],
-    interrupt: Interrupt,
-    progress: Progress,
-    *,
-    adapter: Path | None = None,
-) -> tuple[Any, dict[str, Any]]:
+def run_sft(lesson: Lesson, data: TrainingData, states: States) -> tuple[Any, dict[str, Any]]:
     """Train an adapter of kind `config.peft` on `states`; (the model with it, {"steps", "loss"}).
 
-    base: (model, tokenizer); the model's own weights stay as they are (unless `--peft none` trains them).
-    adapter: a saved one that is trained on instead of a new one. The loss is on the answer alone.
+    The model's own weights stay as they are (unless `--peft none` trains them). The loss is on the answer
+    alone.
     """
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     hush_libraries()
-    model, tokenizer = base
-    _, inputs, labels = sft_examples(ground, states)
+    config, (model, tokenizer) = lesson.config, lesson.base()
+    _, inputs, labels = sft_examples(data, states)
     steps = math.ceil(-(-len(states) // config.sft_batch) * config.sft_epochs)
     how = reading_of(model).arguments(config.sft_batch)
-    if adapter is None:
+    if lesson.adapter is None:
         made, kind = adapters.new_adapter(model, config, steps), config.peft
     else:
-        made, kind = adapters.trainable(model, adapter), kind_of(adapter)
+        made, kind = adapters.trainable(model, lesson.adapter), kind_of(lesson.adapter)
     arguments_ = SFTConfig(
-        **arguments(config, folder, "sft", states=len(states), seed=config.seed)
-        | how
-        | adapters.arguments(kind),
+        **arguments(lesson, len(states)) | how | adapters.arguments(kind),
         packing=False,
         completion_only_loss=True,
     )
@@ -56,8 +42,8 @@ def run_sft(
         train_dataset=Dataset.from_dict({"input_ids": inputs, "labels": labels}),
         processing_class=tokenizer,
     )
-    adapters.attend(trainer, kind, shares=adapter is None)
-    found = train(trainer, folder, "sft", interrupt, progress)
+    adapters.attend(trainer, kind, shares=lesson.adapter is None)
+    found = train(trainer, lesson)
     return trainer.model, {**found, "states": len(states)}
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,8 +20,10 @@ from typing import Any
 
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
+from rlmemo.model.load import load_model
 from rlmemo.runs.atomic import not_written, of_the_disk
 from rlmemo.runs.folder import RunFolder, checkpoints_in, mark_complete, newest_checkpoint, updates
+from rlmemo.runs.stages import stage_of
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # The head is left alone: TRL reads its weight directly, so an adapter on it would never be trained.
@@ -92,26 +95,66 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
-def arguments(
-    config: TrainConfig, folder: RunFolder, stage: str, *, states: int, seed: int
-) -> dict[str, Any]:
-    """Arguments for a TRL config class: float32, no checkpointing of activations, nothing reported."""
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Told (updates done, updates in all, what was logged last)."""
+
+
+def in_silence(done: int, total: int, values: dict[str, float] | None = None) -> None:
+    """A `Progress` that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How a trainer is to learn: by which settings, and from which saved adapter on (None: a new one).
+
+    folder, stage: where its checkpoints and metrics go, and what they are filed under (`dpo-1` for the first
+    of several rounds). interrupt: whether it is to stop; progress: who is told how far it is.
+    """
+
+    config: TrainConfig
+    folder: RunFolder
+    stage: str
+    adapter: Path | None = None
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    progress: Progress = in_silence
+
+    @property
+    def saved(self) -> Path:
+        """The adapter that is gone on from, for who cannot begin with a new one."""
+        assert self.adapter is not None
+        return self.adapter
+
+    @property
+    def options(self) -> str:
+        """What the settings of its stage begin with."""
+        return stage_of(self.stage).options
+
+    def base(self) -> tuple[Any, Any]:
+        """(model, tokenizer) as they came, without an adapter."""
+        return load_model(self.config.model, self.config.loading)
+
+
+def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
+    """Arguments for a TRL config class: float32, no checkpointing of activations, nothing reported.
+    states: how much one pass learns from."""
     import torch
 
+    config, folder, stage, options = lesson.config, lesson.folder, lesson.stage, lesson.options
     if config.report_to == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard" / stage)
-    batch = getattr(config, f"{stage}_batch")
-    steps = max(1, round(-(-states // batch) * getattr(config, f"{stage}_epochs")))
+    batch = getattr(config, f"{options}_batch")
+    epochs = getattr(config, f"{options}_epochs", 1.0)
+    steps = max(1, round(-(-states // batch) * epochs))
     return {
         "output_dir": str(folder.checkpoints(stage)),
         "per_device_train_batch_size": batch,
-        "num_train_epochs": getattr(config, f"{stage}_epochs"),
-        "learning_rate": getattr(config, f"{stage}_lr"),
+        "num_train_epochs": epochs,
+        "learning_rate": getattr(config, f"{options}_lr"),
         "warmup_steps": steps // 20,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
-        "seed": seed,
-        "data_seed": seed,
+        "seed": config.seed,
+        "data_seed": config.seed,
         "bf16": False,
         "fp16": False,
         "gradient_checkpointing": False,
@@ -132,13 +175,7 @@ def arguments(
     }
 
 
-Progress = Callable[[int, int, dict[str, float]], None]
-"""Told (updates done, updates in all, what was logged last)."""
-
-
-def train(
-    trainer: Any, folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progress
-) -> dict[str, Any]:
+def train(trainer: Any, lesson: Lesson) -> dict[str, Any]:
     """Run a TRL trainer to its end, from its newest whole checkpoint if there is one.
 
     Returns {"steps", "seconds"}. Raises Stopped after Ctrl-C (a checkpoint was written), InputError when
@@ -146,6 +183,7 @@ def train(
     """
     from transformers import PrinterCallback, ProgressCallback
 
+    folder, stage, interrupt = lesson.folder, lesson.stage, lesson.interrupt
     path = folder.checkpoints(stage)
     checkpoint, remarks = newest_checkpoint(path, vet=no_code)
     for remark in remarks:
@@ -156,13 +194,13 @@ def train(
     folder.forget_after(stage, updates(checkpoint) if checkpoint else -1)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_watch(folder, stage, interrupt, progress))
+    trainer.add_callback(_watch(lesson))
     trainer.create_model_card = lambda *_, **__: None  # the run writes its own
     trainer.create_scheduler = partial(_schedule, trainer)
     _save_or_say(trainer, path)
     with interrupt.watched():
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    check_weights(trainer.model, folder, stage, trainer.state.global_step, trainer.args.learning_rate)
+    check_weights(trainer.model, lesson, trainer.state.global_step, trainer.args.learning_rate)
     if interrupt.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped
     return {"steps": trainer.state.global_step, "loss": float(result.training_loss)}
@@ -237,31 +275,33 @@ LARGEST = 1e4
 """No trained weight of a useful model is near this; some losses (GRPO's) say nothing when one is beyond."""
 
 
-def check_weights(model: Any, folder: RunFolder, stage: str, step: int, rate: float) -> None:
+def check_weights(model: Any, lesson: Lesson, step: int, rate: float) -> None:
     """Raises InputError where a trained weight is no number any more, or beyond `LARGEST`."""
     import torch
 
     trained = [p for p in model.parameters() if p.requires_grad]
     if not all(bool(torch.isfinite(p).all()) for p in trained):
-        raise astray(folder, stage, step, rate, "a weight is no number any more")
+        raise astray(lesson, step, rate, "a weight is no number any more")
     if any(float(p.detach().abs().max()) > LARGEST for p in trained if p.numel()):
-        raise astray(folder, stage, step, rate, f"a weight is beyond {LARGEST:g}")
+        raise astray(lesson, step, rate, f"a weight is beyond {LARGEST:g}")
 
 
-def astray(folder: RunFolder, stage: str, step: int, rate: float, what: str) -> InputError:
+def astray(lesson: Lesson, step: int, rate: float, what: str) -> InputError:
     """What is said when learning has gone astray: what was seen, what to change, and what is left."""
+    folder, stage = lesson.folder, lesson.stage
     good, _ = newest_checkpoint(folder.checkpoints(stage))
     before = [s for s in folder.state() if (folder.path / s / "adapter_model.safetensors").exists()]
     kept = folder.path / before[-1] if before else good
     left = f"; as it was before, the adapter is in {kept}" if kept else ""
-    option = {"grpo": "group", "rloo": "group", "users": "user"}.get(stage, stage)
     return InputError(
-        f"{stage}: {what} at update {step}; lower --{option}-lr (it is {rate:g}) and start anew{left}"
+        f"{stage}: {what} at update {step}; lower --{lesson.options}-lr (it is {rate:g}) and start anew{left}"
     )
 
 
-def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progress) -> Any:
+def _watch(lesson: Lesson) -> Any:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+    folder, stage, interrupt, progress = lesson.folder, lesson.stage, lesson.interrupt, lesson.progress
 
     class Watch(TrainerCallback):
         """Writes metrics, moves the progress bar, marks checkpoints as whole, stops when asked."""
@@ -294,13 +334,13 @@ def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progre
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(values.get(name, 0.0)):
                     what = f"the {name.replace('grad_norm', 'gradient')} is {values[name]}"
-                    raise astray(folder, stage, step, rate, what)
+                    raise astray(lesson, step, rate, what)
             self.last = values
             folder.log(stage, step, values)
             self.losses.append(values["loss"])
             if grows(self.losses):
                 first, now = self.losses[0], self.losses[-1]
-                raise astray(folder, stage, step, rate, f"the loss has grown from {first:.3g} to {now:.3g}")
+                raise astray(lesson, step, rate, f"the loss has grown from {first:.3g} to {now:.3g}")
             progress(step, state.max_steps, values)
 
         def on_save(
@@ -312,7 +352,7 @@ def _watch(folder: RunFolder, stage: str, interrupt: Interrupt, progress: Progre
             **_: Any,
         ) -> None:
             path = Path(str(args.output_dir))
-            check_weights(model, folder, stage, state.global_step, args.learning_rate)
+            check_weights(model, lesson, state.global_step, args.learning_rate)
             mark_complete(path / f"checkpoint-{state.global_step}")
             for old in checkpoints_in(path)[2:]:
                 shutil.rmtree(old, ignore_errors=True)

@@ -123,49 +123,49 @@ def draw(states: States, first: int, second: int, seed: int) -> tuple[States, St
     return states[np.sort(a)], states[np.sort(b)]
 
 
-def memory_at(ground: TrainingData, user: int) -> tuple[np.ndarray, np.ndarray]:
+def memory_at(data: TrainingData, user: int) -> tuple[np.ndarray, np.ndarray]:
     """What the world holds right after each event of one user, under the plans of whoever is in charge:
     (warm int8 [n, size], 1 where that candidate is resident, 2 where it is loading; free float64 [n], share
     of the memory budget that is free)."""
-    timeline = ground.timelines[user]
+    timeline = data.timelines[user]
     n = len(timeline)
-    plans = Plans.empty(n, 1) if ground.plans is None else ground.plans[user]
+    plans = Plans.empty(n, 1) if data.plans is None else data.plans[user]
     return residency(
         timeline,
-        ground.slates[user].candidates,
-        ground.costs[user],
-        ground.world,
+        data.slates[user].candidates,
+        data.costs[user],
+        data.world,
         plans,
         0,
         n - 1,
     )
 
 
-def training_part(ground: TrainingData, user: int, last: int = 0) -> tuple[Timeline, Costs]:
+def training_part(data: TrainingData, user: int, last: int = 0) -> tuple[Timeline, Costs]:
     """One user's timeline up to the last event of the training part (up to event `last`, if that is later),
     with the costs of the targets that appear in it (names stand in order of first appearance)."""
-    last = max(last, int(ground.split.train[user].max(initial=0)))
-    part = ground.timelines[user].take(np.arange(last + 1))
-    c, n = ground.costs[user], len(part.names)
+    last = max(last, int(data.split.train[user].max(initial=0)))
+    part = data.timelines[user].take(np.arange(last + 1))
+    c, n = data.costs[user], len(part.names)
     return part, Costs(c.memory_mb[:n], c.cold_s[:n], c.warm_s[:n], c.load_s[:n])
 
 
-def prompts(ground: TrainingData, states: States, *, cold: np.ndarray | None = None) -> np.ndarray:
-    """Prompts of the states as the ground's model reads them, in the ground's world (see `memory_at`): int64
+def prompts(data: TrainingData, states: States, *, cold: np.ndarray | None = None) -> np.ndarray:
+    """Prompts of the states as the data's model reads them, in the data's world (see `memory_at`): int64
     [S, L], -1 to the left where one is shorter.
 
     cold: bool [S], states that are shown as they are for a ranking: memory empty, every candidate cold.
     """
     made = []
     for user, rows in states.by_user():
-        timeline, slates = ground.timelines[user], ground.slates[user]
-        warm, free = memory_at(ground, user)
+        timeline, slates = data.timelines[user], data.slates[user]
+        warm, free = memory_at(data, user)
         empty = np.zeros(len(rows), bool) if cold is None else cold[rows]
         for some, bare in ((rows[~empty], False), (rows[empty], True)):
             index = states.index[some]
             if len(some):
                 now = () if bare else (warm[index], free[index])
-                made.append((some, ground.reading.prompts(timeline, slates, index, *now)))
+                made.append((some, data.reading.prompts(timeline, slates, index, *now)))
     return join(made, len(states))
 
 
@@ -183,28 +183,28 @@ class Answers:
     when: np.ndarray
 
 
-def answers(ground: TrainingData, states: States) -> Answers:
+def answers(data: TrainingData, states: States) -> Answers:
     """The right answers of the states; the only thing here that looks at event index + 1."""
     place = np.full(len(states), -1, np.int64)
     delay = np.zeros(len(states), np.int64)
     in_reach = np.zeros(len(states), bool)
     when = np.zeros(len(states), np.int64)
     for user, rows in states.by_user():
-        timeline, index = ground.timelines[user], states.index[rows]
+        timeline, index = data.timelines[user], states.index[rows]
         gap = timeline.t[index + 1] - timeline.t[index]
-        load = ground.costs[user].load_s[timeline.target[index + 1]]
-        place[rows] = ground.slates[user].answer[index]
-        ready = np.asarray(ground.world.delays) + load[:, None]
-        warm = (ready + ground.world.ttl_s >= gap[:, None]) & (
+        load = data.costs[user].load_s[timeline.target[index + 1]]
+        place[rows] = data.slates[user].answer[index]
+        ready = np.asarray(data.world.delays) + load[:, None]
+        warm = (ready + data.world.ttl_s >= gap[:, None]) & (
             (ready <= gap[:, None]) | (ready == ready[:, :1])
         )
         in_reach[rows] = warm.any(1)
-        delay[rows] = np.where(warm.any(1), warm.argmax(1), len(ground.world.delays) - 1)
+        delay[rows] = np.where(warm.any(1), warm.argmax(1), len(data.world.delays) - 1)
         when[rows] = slots.when_bucket(gap)
     return Answers(place, delay, in_reach, when)
 
 
-def sft_examples(ground: TrainingData, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
+def sft_examples(data: TrainingData, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
     """What SFT reads: (prompts int64 [S, L], input ids, labels), the last two ragged.
 
     Every other state is shown with memory empty, as a ranking sees it, the others with what the no-prewarm
@@ -214,10 +214,10 @@ def sft_examples(ground: TrainingData, states: States) -> tuple[np.ndarray, list
     In our own reading, the label at `<plan>` asks the token before it, `<when>`, for the time until the next
     opening.
     """
-    how = ground.reading
+    how = data.reading
     cold = np.arange(len(states)) % 2 == 1
-    made = prompts(ground, states, cold=cold)
-    right = answers(ground, states)
+    made = prompts(data, states, cold=cold)
+    right = answers(data, states)
     needed = right.place >= 0
     inputs, labels = [], []
     for row, padded in enumerate(made):

@@ -12,15 +12,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from env.errors import InputError
-from rlmemo.model.hub import PROMPTED as PROMPTED
 from rlmemo.runs.user_adapters import kind_of
 
-MERGED = ("lora", "dora", "adalora", "ia3")
-
-
 ENCODER = "encoder.safetensors"
-
-
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError)
 """What loading a damaged adapter, one of another base, or one that holds code (it is not run) raises."""
 

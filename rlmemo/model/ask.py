@@ -97,7 +97,6 @@ def sample_plans(
     max_picks: int,
     temperature: float,
     rng: np.random.Generator,
-    batch: int | None = None,
     reader: Reader | None = None,
     top_p: float = 1.0,
 ) -> SampledPlans:
@@ -113,11 +112,9 @@ def sample_plans(
     place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
     logp, first = np.zeros(n), np.zeros((n, size + 1))
     how = reading_of(model)
-    for rows in batches(prompts, 1 if reader else batch or how.batch, how.shares):
-        _sample(
-            model, prompts[rows], valid[rows], temperature, rng, place[rows], delay[rows], logp[rows],
-            first[rows], size, reader, top_p,
-        )  # fmt: skip
+    for rows in batches(prompts, 1 if reader else how.batch, how.shares):
+        said = SampledPlans(place[rows], delay[rows], logp[rows], first[rows])
+        _sample(model, prompts[rows], valid[rows], said, temperature, rng, reader, top_p)
     return SampledPlans(place, delay, logp, first)
 
 
@@ -125,20 +122,17 @@ def _sample(
     model: Any,
     prompts: np.ndarray,
     valid: np.ndarray,
+    said: SampledPlans,
     temperature: float,
     rng: np.random.Generator,
-    place: np.ndarray,
-    delay: np.ndarray,
-    logp: np.ndarray,
-    first: np.ndarray,
-    size: int,
     reader: Reader | None,
     top_p: float,
 ) -> None:
-    """Fill place, delay, logp and first for one batch."""
+    """Fill `said` for one batch."""
     import torch
 
-    how = reading_of(model)
+    how, size = reading_of(model), valid.shape[1]
+    place, delay, logp = said.place, said.delay, said.logp
     rows = np.arange(len(prompts))
     free = valid.copy()
     noise = rng.random((place.shape[1], 2, len(prompts)))  # drawn at once: who stops early changes no other
@@ -150,7 +144,8 @@ def _sample(
             allowed = np.concatenate([free, np.ones((len(rows), 1), bool)], axis=1)
             if k == 0:
                 drawn_at = (temperature, top_p) if temperature > 0 else (1.0, 1.0)
-                first[:] = _shares(logits[:, letters], allowed, *drawn_at)
+                assert said.first is not None
+                said.first[:] = _shares(logits[:, letters], allowed, *drawn_at)
             chosen, lp = _draw(logits[:, letters], allowed, temperature, noise[k, 0, rows], top_p)
             logp[rows] += lp
             goes_on = chosen < size

@@ -182,7 +182,7 @@ class Reader:
 
 @dataclass
 class BranchedDecoding:
-    """One prompt that is gone on with, as `rlmemo.model.forward.Going` does with many. logits: float32
+    """One prompt that is gone on with, as `rlmemo.model.forward.Decoding` does with many. logits: float32
     [1, 1, vocabulary], of the last token."""
 
     reader: Reader

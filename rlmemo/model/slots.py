@@ -26,7 +26,6 @@ from env.slate.slate import CONTEXT, SLATE_SIZE, Slates
 from rlmemo.model.codebook import LEAVES, load_codebook
 from rlmemo.model.scorer import Scored, base_scorer
 
-PICKS = 3
 DELAYS_S = (0.0, 30.0, 300.0, 1800.0)
 WHEN_EDGES_S = (2.0, 5.0, 10.0, 20.0, 40.0, 90.0, 180.0, 420.0, 1200.0, 3600.0, 14400.0)
 HISTORY = 3

@@ -36,7 +36,7 @@ class Switching:
     def __init__(
         self, base: Any, shared: Path, adapters: dict[str, Path], merged: bool | None = None
     ) -> None:
-        from rlmemo.model.adapters import PROMPTED
+        from rlmemo.model.hub import PROMPTED
         from rlmemo.runs.user_adapters import kind_of
 
         self.adapters, self.shared = adapters, shared

@@ -21,7 +21,6 @@ Plain strings and NumPy; no model is imported here. Row i of everything depends 
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,11 +118,6 @@ def history_start(i: int, keep: int = KEEP) -> int:
     """The first event of the history of decision i: between `keep` and 2 * keep - 1 events are shown, and the
     start moves only every `keep` events."""
     return max(0, (i + 1) // keep - 1) * keep
-
-
-def prefix_text(lines: Sequence[str], i: int, keep: int = KEEP) -> str:
-    """Everything before the question of decision i. lines: from `event_lines`; those after i are not read."""
-    return INSTRUCTION + HISTORY_HEAD + "".join(lines[history_start(i, keep) : i + 1])
 
 
 _F = {name: k for k, name in enumerate(FEATURES)}
@@ -226,29 +220,3 @@ def answer_text(plan: Sequence[tuple[int, int]]) -> str:
     if not plan:
         return NONE
     return "".join(f" {LETTERS[place]}{delay}" for place, delay in sorted(plan))
-
-
-_PICK = re.compile(r"([A-Z])\s?([0-9])?", re.ASCII)
-
-
-def parse_answer(text: str, valid: Sequence[bool] | np.ndarray | None = None) -> tuple[tuple[int, int], ...]:
-    """The plan that an answer names: what `answer_text` wrote, or what a model made of it freely.
-
-    Only the first line after the last `ANSWER` counts (the first line where there is none), and nothing that
-    was thought aloud before `</think>`. A letter
-    without a digit is at once; the same letter twice counts once. valid: bool [size], places that may be
-    picked; others are left out. Raises ValueError where there is neither a plan nor `none`.
-    """
-    said = text.rsplit("</think>", 1)[-1].rsplit(ANSWER, 1)[-1].strip()
-    line = said.splitlines()[0].strip(" \t*`'\".") if said else ""
-    if line.lower() in ("none", "nothing", "-"):
-        return ()
-    picks: dict[int, int] = {}
-    for part in re.split(r"[\s,;]+(?=[A-Z](?:\s?[0-9])?(?:\W|$))|(?<=[0-9])(?=[A-Z])", line):
-        found = _PICK.fullmatch(part.strip(" \t*`'\".,;"))
-        if found is None or found[1] not in LETTERS or int(found[2] or 0) >= len(slots.DELAYS_S):
-            raise ValueError(f"not a plan: {text[-80:]!r}")
-        picks.setdefault(LETTERS.index(found[1]), int(found[2] or 0))
-    return tuple(
-        sorted((p, d) for p, d in picks.items() if valid is None or (p < len(valid) and bool(valid[p])))
-    )

@@ -25,11 +25,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from env.errors import InputError
 from env.ranking import Ranking, Stream, decisions
 from env.slate.slate import build_slates
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.errors import InputError
 from rlmemo.model.text_prompt import HISTORY_HEAD, LETTERS, TextTimeline, history_start
 from rlmemo.policies.endpoint_calls import PLACES, SCHEME, Address, Answer, Endpoint, Question
 from rlmemo.policies.endpoint_options import Asking

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 from rlmemo.model.text_prompt import ANSWER, LETTERS
 from rlmemo.policies.endpoint_options import KEY_VARIABLE, Asking
 

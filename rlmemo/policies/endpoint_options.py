@@ -9,7 +9,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 
 KEY_VARIABLE = "RLMEMO_API_KEY"
 """Where an endpoint's key is read from, and the only place. Not OPENAI_API_KEY: that one is meant for
@@ -20,11 +20,14 @@ MAX_CALLS = 500
 
 @dataclass(frozen=True)
 class Asking:
-    """shots: earlier moments with their true answers, put in front of each question. The rest is for
+    """How a model that is not trained here is asked.
+
+    shots: earlier moments with their true answers, put in front of each question. The rest is for
     endpoints. max_calls: requests that one policy may send, retries included; at_once: how many of them at
     a time; timeout_s: seconds to wait for one answer; answers: file in which answers are kept, None for
     none; tries: attempts a question before giving up; wait_s: seconds before the second attempt, twice as
-    many before each one after it."""
+    many before each one after it.
+    """
 
     shots: int = 0
     max_calls: int = MAX_CALLS

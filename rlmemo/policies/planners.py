@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
 from env.judge.case import Case, summed
 from env.judge.plans import FIELDS
 from env.ranking import Ranking
@@ -22,7 +23,6 @@ from env.splits import Split
 from env.timeline import Timeline
 from reward import Reward
 from rlmemo.approval.approval import MODEL, Approval
-from rlmemo.errors import InputError
 from rlmemo.policies.protocol import Planned
 
 THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), 2.0)

@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from env.errors import InputError
 from env.judge.world_options import WorldOptions
-from rlmemo.errors import InputError
 
 if TYPE_CHECKING:
     from rlmemo.policies.endpoint_options import Asking

@@ -9,21 +9,42 @@ from typing import Any
 import numpy as np
 
 from rlmemo.evaluation.bootstrap import Estimate
-from rlmemo.evaluation.evaluate import COUNTING, PAIRED, Evaluation, Judged
+from rlmemo.evaluation.evaluate import BOUNDS, PAIRED, Evaluation, Judged
 from rlmemo.evaluation.metrics import BETTER, METRICS
 from rlmemo.report.figures import curves, heat, intervals
-from rlmemo.report.page import Headline, Page, Section, Table
+from rlmemo.report.numbers import SHORT, signed, value
+from rlmemo.report.page import Page, Section, Table
+from rlmemo.report.result import (
+    badge,
+    best_policy,
+    first_figure,
+    first_table,
+    hits_against_waste,
+    result,
+    telling,
+    where,
+)
 
-PERCENT = {
-    "hr@1", "hr@3", "hr@5", "hr@1_macro", "hit_rate", "waste_rate", "pollution_rate", "coverage",
-    "oracle_share", "delay_below_median", "delay_within_80",
-}  # fmt: skip
 RANKING = ("hr@1", "hr@3", "hr@5", "mrr@5", "hr@1_macro", "log_loss", "ece", "ece_all", "ece_none", "new_auc")
 PREWARMING = (
     "reward_per_open", "saved_seconds_per_open", "oracle_share", "hit_rate", "waste_rate", "pollution_rate",
 )  # fmt: skip
 HOW = ("prewarms_per_open", "coverage", "wasted_mb_minutes_per_open", "lead_time_median_s")
 COUNT = "a count of the past"
+BINS = 10
+EVENTS_A_BIN = 50
+"""A share of fewer events is known to no better than 14 points either way: too little for a curve."""
+CALIBRATION = "Can the probabilities be believed?"
+_MANY = (
+    "The {n:,} first guesses stand in ten bins of about {each:,}, by how sure the policy was: that against "
+    "how often it was right. On the dashed line the two agree; a planner that weighs costs needs that. "
+    "Below, the same for every listed target, in twenty bins, and for the probability of none of them."
+)
+_FEW = (
+    "How sure a policy was of its first guess on average, and how often that guess was right; where the two "
+    "agree, it can be believed. {n:,} events are too few for a curve, which takes {each:,}: its points would "
+    "be mostly luck."
+)
 IDLE_WINS = ("waste_rate", "pollution_rate")
 """Keeping still is the best at these, so their best is not worth pointing out."""
 WHEN = (
@@ -31,89 +52,31 @@ WHEN = (
     "delay_within_80",
 )  # fmt: skip
 COST = ("decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb")
-SHORT = {
-    "reward_per_open": "reward, s/open",
-    "saved_seconds_per_open": "saved, s/open",
-    "oracle_share": "share of oracle bound",
-    "hit_rate": "hits / open",
-    "waste_rate": "wasted / prewarm",
-    "pollution_rate": "pollution / open",
-    "prewarms_per_open": "prewarms / open",
-    "wasted_mb_minutes_per_open": "wasted MB·min/open",
-    "lead_time_median_s": "lead time, s",
-    "delay_error_median_s": "delay error, s",
-    "delay_log_loss": "delay log loss, nats",
-    "delay_log_loss_past": "delay log loss of a count, nats",
-    "delay_gain": "gain on a count, nats",
-    "delay_below_median": "below the median",
-    "delay_within_80": "within 80 %",
-    "memo_score": "MEMO score",
-    "decisions_per_second": "decisions / s",
-    "p50_ms": "p50, ms",
-    "p95_ms": "p95, ms",
-    "peak_rss_mb": "peak RSS, MB",
-    "hr@1_macro": "hr@1, user mean",
-    "log_loss": "log loss, nats",
-    "ece": "calibration error",
-    "ece_all": "calibration error, all listed",
-    "ece_none": "calibration error, none",
-    "new_auc": "new targets foreseen, AUC",
-}
 
 
-def evaluation_page(evaluation: Evaluation, *, command: str = "", title: str = "") -> Page:
+def evaluation_page(evaluation: Evaluation, *, command: str = "") -> Page:
     """The benchmark's page."""
-    data = "synthetic data" if evaluation.synthetic else "recorded data"
-    people = f"{evaluation.n_users} {'person' if evaluation.n_users == 1 else 'people'}"
+    n = len([name for name in evaluation.policies if name not in BOUNDS])
+    of = best_policy(evaluation)
+    many = "One policy guesses" if n == 1 else f"{n} policies guess"
+    loads = "loads" if n == 1 else "load"
     return Page(
-        title=title or f"Who has the next target warm? {evaluation.timelines}",
-        lead=(
-            f"{len(evaluation.policies)} policies on the same {evaluation.n_events:,} test events of"
-            f" {people}. Each one ranks what may be opened next, and prewarms what it is sure enough"
-            " of; the judge replays both worlds, with and without prewarms, and counts what was "
-            "saved and what was wasted."
-        ),
-        badge=data,
-        headlines=headlines(evaluation),
+        title=f"What to have warm next: {evaluation.timelines}",
+        lead=f"{many} what is opened next and {loads} it ahead: {where(evaluation)}.",
+        badge=badge(evaluation),
+        result=result(evaluation, of),
+        table=first_table(evaluation, of),
+        figure=first_figure(evaluation, of),
         facts=facts(evaluation),
-        sections=evaluation_sections(evaluation),
+        sections=evaluation_sections(evaluation, of),
         command=command,
     )
 
 
-def headlines(evaluation: Evaluation, of: str | None = None) -> list[Headline]:
-    """The numbers to remember, each beside what it should be compared with: those of the policy `of`, or
-    of whichever is best."""
-    found: list[Headline] = []
-    for metric, label in (
-        ("hr@1", "next target named first"),
-        ("hr@5", "next target among five"),
-        ("saved_seconds_per_open", "waiting saved per open"),
-        ("oracle_share", "of what a clairvoyant could save"),
-    ):
-        values = {
-            n: j.metrics[metric].value
-            for n, j in evaluation.policies.items()
-            if metric in j.metrics and n != "oracle" and np.isfinite(j.metrics[metric].value)
-        }
-        if not values or (of is not None and of not in values):
-            continue
-        best = of if of is not None else max(values, key=lambda n: values[n])
-        value = f"{100 * values[best]:.1f} %" if metric in PERCENT else f"{values[best]:.3f} s"
-        beside = best
-        if metric in evaluation.differences.get(best, {}):
-            against, d = evaluation.differences[best][metric]
-            beside = f"{best}; {_signed(d, metric)} against {against}"
-        elif counting := [n for n in COUNTING if n in values and n != best]:
-            other = max(counting, key=lambda n: values[n])
-            beside = f"{best}; {other} {_number(values[other], metric)}"
-        found.append(Headline(value, label, beside))
-    return found
-
-
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Everything that the numbers depend on."""
-    asked, s = evaluation.setting, evaluation.setting.world
+    setting = evaluation.setting
+    s = setting.world
     kind = "synthetic (drawn from a seed; no person did this)" if evaluation.synthetic else "recorded"
     return [
         ("timelines", f"{evaluation.timelines}, {kind}"),
@@ -129,20 +92,22 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("reward", s.reward),
         (
             "intervals",
-            f"95 %, bootstrap over sessions, {asked.replicates:,} draws, seed {asked.seed}",
+            f"95 %, bootstrap over sessions, {setting.replicates:,} draws, seed {setting.seed}",
         ),
         ("computed in", f"{evaluation.seconds:.0f} s"),
     ]
 
 
-def evaluation_sections(evaluation: Evaluation) -> list[Section]:
-    """All sections of an evaluation, those that have nothing to show left out."""
+def evaluation_sections(evaluation: Evaluation, of: str | None = None) -> list[Section]:
+    """All sections of an evaluation, those that have nothing to show left out. of: the policy that the page
+    is about, the best where it is left out."""
+    of = of or best_policy(evaluation)
     made = (
         _ranking(evaluation),
         _curve(evaluation),
         _prewarming(evaluation),
         _budgets(evaluation),
-        _calibration(evaluation),
+        _calibration(evaluation, of),
         _when(evaluation),
         _users(evaluation),
         _paired(evaluation),
@@ -163,7 +128,7 @@ def metric_table(
     ]
     rows, strong = [], set()
     for name, judged in policies.items():
-        rows.append([name, *(_value(judged.metrics.get(m), m) for m in shown)])
+        rows.append([name, *(value(judged.metrics.get(m), m) for m in shown)])
     for c, metric in enumerate(shown, start=1):
         values = [
             j.metrics[metric].value * BETTER[metric]
@@ -199,23 +164,15 @@ def _ranking(evaluation: Evaluation) -> Section | None:
             intervals(panels, alt="Hit rates at one and at five, with 95 % intervals, by policy"),
             metric_table(ranked, RANKING, caption="Small: 95 % interval, bootstrap over sessions."),
         ],
+        inside="How often the first guess, or one of the first five, was right",
     )
 
 
 def _curve(evaluation: Evaluation) -> Section | None:
     drawn = {n: j for n, j in evaluation.policies.items() if j.curve}
-    if not drawn:
+    figure = hits_against_waste(evaluation, list(evaluation.policies))
+    if not drawn or figure is None:
         return None
-    series = {n: (j.curve["wasted_per_open"], j.curve["hit_rate"]) for n, j in drawn.items()}
-    marks = {}
-    for n, j in evaluation.policies.items():
-        if n == "none" or "hit_rate" not in j.metrics:
-            continue
-        wasted = _of(j, "waste_rate") * _of(j, "prewarms_per_open")
-        if not drawn.get(n) and n != "oracle":
-            series[n] = (np.array([wasted]), np.array([_of(j, "hit_rate")]))
-        if n != "oracle":
-            marks[n] = (float(wasted), float(_of(j, "hit_rate")))
     grid = (0.05, 0.1, 0.2, 0.4)
     rows = [[n, *(f"{100 * _at(j.curve, w):.1f} %" for w in grid)] for n, j in drawn.items()]
     strong = {(int(np.argmax([_at(j.curve, w) for j in drawn.values()])), c + 1) for c, w in enumerate(grid)}
@@ -227,16 +184,14 @@ def _curve(evaluation: Evaluation) -> Section | None:
             "threshold that the validation part chose for the reward.")
         ],
         [
-            curves(
-                series, x_label="wasted prewarms per open", y_label="hits per open", marks=marks,
-                alt="Hits per open against wasted prewarms per open, one curve per policy",
-            ),
+            figure,
             Table(
                 ["hits per open at …", *(f"{w:g} wasted / open" for w in grid)], rows,
                 "Read off the curves by linear interpolation between thresholds.",
                 frozenset(strong if len(rows) > 1 else ()),
             ),
         ],
+        inside="Who hits more for the same waste: the curve of every policy, and a table",
     )  # fmt: skip
 
 
@@ -263,6 +218,7 @@ def _prewarming(evaluation: Evaluation) -> Section:
             metric_table(evaluation.policies, HOW, bests=False),
         ],
         notes,
+        inside="Saved seconds, hits, waste and reward of every policy, with 95 % intervals",
     )
 
 
@@ -282,7 +238,7 @@ def _budgets(evaluation: Evaluation) -> Section | None:
         [
             n,
             *(
-                _value(evaluation.policies[n].budgets[b]["reward_per_open"], "reward_per_open")
+                value(evaluation.policies[n].budgets[b]["reward_per_open"], "reward_per_open")
                 for b in budgets
             ),
         ]
@@ -311,48 +267,49 @@ def _budgets(evaluation: Evaluation) -> Section | None:
             ),
             Table(["reward per open", *(f"{b:g} targets" for b in budgets)], rows, "Small: 95 % interval."),
         ],
+        inside="The reward at other memory budgets",
     )  # fmt: skip
 
 
-def _calibration(evaluation: Evaluation) -> Section | None:
-    drawn = {n: j.calibration for n, j in evaluation.policies.items() if j.calibration is not None}
-    if not drawn:
+def _calibration(evaluation: Evaluation, of: str) -> Section | None:
+    names = [n for n in telling(evaluation, of) if evaluation.policies[n].calibration is not None]
+    if not names:
         return None
-    return Section(
-        "Can the probabilities be believed?",
-        [
-            ("First guesses in ten bins of equal size: how sure the policy was against how often it was "
-            "right. On the dashed line the two agree; a planner that weighs costs needs that. Below, "
-            "the same for every listed target, in twenty bins, and for the probability of none of them.")
-        ],
-        [
+    n = evaluation.n_events
+    bins = min(BINS, n // EVENTS_A_BIN)
+    left = len([1 for j in evaluation.policies.values() if j.calibration is not None]) - len(names)
+    others = f" The error of the other {left} stands under “Naming what comes next”." if left else ""
+    inside = f"How often a guess was right, against how sure the policy was of it ({n:,} events)"
+    if bins < BINS:
+        return Section(CALIBRATION, [_FEW.format(n=n, each=EVENTS_A_BIN * BINS) + others],
+                       [_said_and_right(evaluation, names, max(1, bins))], inside=inside)  # fmt: skip
+    figures = []
+    for label, alt, of_what in (
+        ("probability of the first guess", "the first guess", "calibration"),
+        ("probability of a listed target", "every listed target", "calibration_all"),
+        ("probability of none of these", "none", "calibration_none"),
+    ):
+        found = {name: getattr(evaluation.policies[name], of_what) for name in names}
+        figures.append(
             curves(
-                {n: (c.predicted, c.observed) for n, c in drawn.items()},
-                x_label="probability that was given", y_label="share that was right",
-                alt="Reliability of the first guess by policy", percent=(True, True), diagonal=True,
-                points=True,
-            ),
-            curves(
-                {
-                    n: (j.calibration_all.predicted, j.calibration_all.observed)
-                    for n, j in evaluation.policies.items()
-                    if j.calibration_all is not None
-                },
-                x_label="probability of a listed target", y_label="share that was right",
-                alt="Reliability of every listed target by policy", percent=(True, True), diagonal=True,
-                points=True,
-            ),
-            curves(
-                {
-                    n: (j.calibration_none.predicted, j.calibration_none.observed)
-                    for n, j in evaluation.policies.items()
-                    if j.calibration_none is not None
-                },
-                x_label="probability of none of these", y_label="share in which it was none",
-                alt="Reliability of none by policy", percent=(True, True), diagonal=True, points=True,
-            ),
-        ],
-    )  # fmt: skip
+                {name: (c.predicted, c.observed) for name, c in found.items() if c is not None},
+                x_label=label, y_label="share that was right", alt=f"Reliability of {alt} by policy",
+                percent=(True, True), diagonal=True, points=True, height=3.2, among=list(evaluation.policies),
+            )
+        )  # fmt: skip
+    return Section(CALIBRATION, [_MANY.format(n=n, each=n // BINS) + others], figures, inside=inside)
+
+
+def _said_and_right(evaluation: Evaluation, names: Sequence[str], bins: int) -> Table:
+    """A row for each policy and bin: what was said, what came true, of how many events."""
+    rows = []
+    for name in names:
+        found = evaluation.policies[name].calibration
+        assert found is not None
+        for k, part in enumerate(found.merged(bins)):
+            said, right, size = part
+            rows.append([name if not k else "", f"{100 * said:.0f} %", f"{100 * right:.0f} %", f"{size:.0f}"])
+    return Table(["policy", "it was sure to", "it was right in", "of events"], rows)
 
 
 def _when(evaluation: Evaluation) -> Section | None:
@@ -380,7 +337,12 @@ def _when(evaluation: Evaluation) -> Section | None:
             " own delays in the training and validation part. Half of the true delays should fall below its"
             " median, and 80 % into its central 80 %."
         )
-    return Section("When, not only what", paragraphs, [metric_table(shown, WHEN, bests=False), *tables])
+    return Section(
+        "When, not only what",
+        paragraphs,
+        [metric_table(shown, WHEN, bests=False), *tables],
+        inside="How well the time until the next open was foretold",
+    )
 
 
 def _bucket_names(edges_s: Sequence[float]) -> list[str]:
@@ -406,6 +368,7 @@ def _users(evaluation: Evaluation) -> Section | None:
         "Person by person",
         ["How often the next target was named first, in per cent, for each person." + left],
         [heat(labels[shown], ranked, values[shown], alt="hr@1 in per cent by person and policy")],
+        inside="How often the first guess was right, for each person",
     )
 
 
@@ -427,6 +390,7 @@ def _paired(evaluation: Evaluation) -> Section | None:
             )
         ],
         tables,
+        inside="What is more than luck, against the best counting rule and against gbdt",
     )
 
 
@@ -436,10 +400,7 @@ def _difference_table(found: dict[str, dict[str, tuple[str, Estimate]]]) -> Tabl
         return None
     against = {m: a for by in found.values() for m, (a, _) in by.items()}
     metrics = [m for m in PAIRED if m in against]
-    rows = [
-        [n, *(_signed(found[n][m][1], m, interval=True) if m in found[n] else "–" for m in metrics)]
-        for n in names
-    ]
+    rows = [[n, *(signed(found[n][m][1], m) if m in found[n] else "–" for m in metrics)] for n in names]
     return Table(["policy", *(f"{SHORT.get(m, m)} vs {against[m]}" for m in metrics)], rows)
 
 
@@ -456,6 +417,7 @@ def _cost(evaluation: Evaluation) -> Section | None:
             )
         ],
         [metric_table(judged, COST, bests=False)],
+        inside="Milliseconds a decision, decisions a second, memory",
     )
 
 
@@ -475,6 +437,7 @@ def _words(evaluation: Evaluation) -> Section:
         ],
         [Table(["metric", "meaning"], rows, prose=True)],
         evaluation.notes,
+        inside="Every metric and every word used here, and what to mind about these data",
     )
 
 
@@ -482,51 +445,11 @@ def _triple(e: Estimate) -> tuple[float, float, float]:
     return e.value, e.low, e.high
 
 
-def _of(judged: Judged, metric: str) -> float:
-    value = judged.metrics[metric].value if metric in judged.metrics else 0.0
-    return value if np.isfinite(value) else 0.0
-
-
 def _at(curve: dict[str, np.ndarray], wasted: float) -> float:
     """Hits per open at that many wasted prewarms per open; the best reached with no more waste."""
     order = np.argsort(curve["wasted_per_open"], kind="stable")
     x, y = curve["wasted_per_open"][order], np.maximum.accumulate(curve["hit_rate"][order])
     return float(np.interp(wasted, x, y))
-
-
-def _number(value: float, metric: str) -> str:
-    if metric in PERCENT:
-        return f"{100 * value:.1f} %"
-    if metric in ("decisions_per_second", "peak_rss_mb"):
-        return f"{value:,.0f}"
-    if metric in ("p50_ms", "p95_ms"):
-        return f"{value:.2g}" if value < 10 else f"{value:.0f}"
-    if metric in ("delay_error_median_s", "lead_time_median_s"):
-        return f"{value:.0f}"
-    if metric == "wasted_mb_minutes_per_open":
-        return f"{value:.1f}"
-    return f"{value:.3f}"
-
-
-def _value(e: Estimate | None, metric: str) -> str:
-    if e is None or not np.isfinite(e.value):
-        return "–"
-    text = _number(e.value, metric)
-    if e.bounded:
-        low, high = _number(e.low, metric).removesuffix(" %"), _number(e.high, metric).removesuffix(" %")
-        text += f"\n{low} … {high}"
-    return text
-
-
-def _signed(e: Estimate, metric: str, *, interval: bool = False) -> str:
-    def one(x: float) -> str:
-        return f"{100 * x:+.1f}" if metric in PERCENT else f"{x:+.3f}"
-
-    unit = " points" if metric in PERCENT and not interval else ""
-    text = f"{one(e.value)}{unit}"
-    if interval and e.bounded:
-        text += f"\n{one(e.low)} … {one(e.high)}"
-    return text
 
 
 def report_data(evaluation: Evaluation) -> dict[str, Any]:

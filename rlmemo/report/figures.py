@@ -45,9 +45,9 @@ def colors(names: Sequence[str]) -> dict[str, str]:
     return {n: own[n] if n in own else KNOWN_COLORS[n] for n in names}
 
 
-def keys(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Chips for a figure's legend."""
-    return tuple((n, _VARIABLES.get(c, c)) for n, c in colors(names).items())
+def keys(tint: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Chips for a figure's legend, of names and their colours."""
+    return tuple((n, _VARIABLES.get(c, c)) for n, c in tint.items())
 
 
 def draw(
@@ -56,13 +56,15 @@ def draw(
     *,
     height: float = 3.4,
     narrow_height: float | None = None,
-    legend: Sequence[str] = (),
+    width: float = 8.6,
+    legend: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Figure:
     """Draw a figure twice. `paint(figure, narrow)` puts axes on an empty matplotlib figure; heights are
-    inches at widths of 8.6 (wide) and 4.0 (narrow)."""
-    wide = _svg(paint, False, 8.6, height, alt)
+    inches at widths of `width` (wide) and 4.0 (narrow)."""
+    wide = _svg(paint, False, width, height, alt)
     narrow = _svg(paint, True, 4.0, narrow_height or height, alt)
-    return Figure(wide=wide, narrow=narrow, alt=alt, keys=keys(legend))
+    return Figure(wide=wide, narrow=narrow, alt=alt, keys=keys(legend or {}), note=note)
 
 
 def _svg(paint: Callable[[Any, bool], None], narrow: bool, width: float, height: float, alt: str) -> str:
@@ -72,7 +74,7 @@ def _svg(paint: Callable[[Any, bool], None], narrow: bool, width: float, height:
 
     style: Any = {
         "svg.fonttype": "none",
-        "svg.hashsalt": f"{alt}{narrow}",  # ids must differ between the figures of one page
+        "svg.hashsalt": f"{alt}{narrow}{width}",  # ids must differ between the figures of one page
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9.5,
@@ -170,27 +172,36 @@ def curves(
     percent: tuple[bool, bool] = (False, False),
     diagonal: bool = False,
     points: bool = False,
-    dashed: Sequence[str] = (),
     categories: Sequence[str] | None = None,
     height: float = 3.9,
+    width: float = 8.6,
+    narrow_height: float | None = None,
+    among: Sequence[str] = (),
+    note: str = "",
 ) -> Figure:
     """Lines y over x, one per name; `marks` puts a large dot (the chosen threshold) on a line, `bands`
-    shades low..high, `categories` names the x positions 0, 1, 2 …"""
-    tint = colors(list(series))
+    shades low..high, `categories` names the x positions 0, 1, 2 …; among: all the
+    names of a page, so that a name has one colour on it; note: how to read it. The first lies above the
+    others; what is the same as one above it stays visible, as dashes and a smaller dot on it."""
+    tint = {name: colors(among or list(series))[name] for name in series}
+    above = [name for name in reversed(list(series)) if not _same(name, series)]
+    order = above + [name for name in series if name not in above]
 
     def paint(figure: Any, narrow: bool) -> None:
         ax: Axes = figure.subplots()
         if diagonal:
             top = max((float(np.nanmax(v)) for xy in series.values() for v in xy if len(v)), default=1.0)
             ax.plot([0, top], [0, top], color=MUTED, lw=1, ls=(0, (3, 3)))
-        for name, (x, y) in series.items():
-            ls = (0, (5, 3)) if name in dashed else "-"
+        for name in order:
+            x, y = series[name]
+            ls = "-" if name in above else (0, (4, 4))
             if bands and name in bands:
                 low, high = bands[name]
                 ax.fill_between(x, low, high, color=tint[name], alpha=0.10, lw=0)
             ax.plot(x, y, color=tint[name], ls=ls, marker="o" if points else None, ms=4.5, markeredgewidth=0)
             if marks and name in marks and np.isfinite(marks[name]).all():
-                ax.plot(*marks[name], "o", ms=9, color=tint[name], alpha=0.95, markeredgewidth=0)
+                size = 9 - 3 * sum(marks.get(other) == marks[name] for other in order[: order.index(name)])
+                ax.plot(*marks[name], "o", ms=max(3, size), color=tint[name], markeredgewidth=0)
         ax.set_xlabel(x_label)
         if narrow:
             ax.set_title(y_label, color=MUTED, fontsize=9.5, fontweight="normal")
@@ -203,7 +214,19 @@ def curves(
             ax.set_xticks(range(len(categories)), categories)
         ax.margins(x=0.03, y=0.06)
 
-    return draw(paint, alt, height=height, narrow_height=min(height, 3.3), legend=list(series))
+    return draw(
+        paint, alt, height=height, narrow_height=narrow_height or min(height, 3.3), width=width,
+        legend=tint, note=note,
+    )  # fmt: skip
+
+
+def _same(name: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether a line that stands before `name` is the same."""
+    names = list(series)
+    return any(
+        all(np.array_equal(a, b, equal_nan=True) for a, b in zip(series[name], series[other], strict=True))
+        for other in names[: names.index(name)]
+    )
 
 
 def heat(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 STYLE = """
-:root { --bg: #fbfaf7; --card: #ffffff; --ink: #1b2430; --muted: #5d6875; --line: #e3e0d8; --grid: #d9d6cd;
+:root { --bg: #fbfaf7; --card: #ffffff; --ink: #1b2430; --muted: #5d6875; --line: #e3e0d8;
+  --grid: #d9d6cd;
   --accent: #c2410c; --good: #0f766e; }
 @media (prefers-color-scheme: dark) {
   :root { --bg: #12161c; --card: #1a2028; --ink: #e8ebef; --muted: #9aa6b3; --line: #2b333e; --grid:
@@ -12,34 +13,47 @@ STYLE = """
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body { margin: 0 auto; max-width: 62rem; padding: 0 1.25rem 4rem; background: var(--bg); color: var(--ink);
+body { margin: 0 auto; max-width: 68rem; padding: 0 1.25rem 4rem; background: var(--bg);
+  color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans",
     sans-serif; }
-header { padding: 3rem 0 1rem; }
-h1 { font-size: clamp(1.7rem, 4.5vw, 2.6rem); line-height: 1.15; margin: .6rem 0 .6rem; letter-spacing:
-  -.02em; }
-h2 { font-size: 1.3rem; margin: 0 0 .6rem; letter-spacing: -.01em; }
+header { padding: 1.5rem 0 .5rem; }
+h1 { font-size: clamp(1.3rem, 3.4vw, 1.9rem); line-height: 1.15; margin: .4rem 0 .35rem;
+  letter-spacing: -.02em;
+  overflow-wrap: anywhere; }
+h2 { font-size: 1.05rem; margin: 0; letter-spacing: -.01em; }
 p { margin: 0 0 .8rem; max-width: 46rem; }
-.lead { font-size: 1.1rem; color: var(--muted); max-width: 44rem; }
-.badge { display: inline-block; padding: .15rem .6rem; border-radius: 1rem; font-size: .75rem;
-  font-weight: 600;
-  letter-spacing: .04em; text-transform: uppercase; border: 1px solid currentColor; }
+.lead, .result p { text-wrap: pretty; }
+.lead { color: var(--muted); max-width: none; margin-bottom: .9rem; }
+.badge { display: inline-block; padding: .05rem .6rem; border-radius: 1rem; font-size: .72rem;
+  font-weight: 600; letter-spacing: .04em; text-transform: uppercase; border: 1px solid currentColor; }
 .badge.synthetic { color: var(--accent); } .badge.recorded { color: var(--good); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11.5rem, 1fr)); gap: .8rem;
-  margin-top: 1.6rem; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .8rem; padding: .9rem 1rem; }
-.card b { display: block; font-size: 1.9rem; line-height: 1.15; letter-spacing: -.02em;
-  font-variant-numeric: tabular-nums; }
-.card span { display: block; font-weight: 600; font-size: .92rem; margin-top: .15rem; }
-.card small, td small, .note { color: var(--muted); }
-.card small { display: block; font-size: .82rem; margin-top: .25rem; line-height: 1.4; }
-nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: .7rem 0; margin-bottom: 1rem;
-  font-size: .9rem;
-  border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
-nav a { color: var(--muted); text-decoration: none; } nav a:hover { color: var(--accent); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 1rem; padding: 1.4rem
-  1.5rem 1.1rem;
-  margin: 1.1rem 0; }
+.result { border-left: 4px solid var(--good); padding: .1rem 0 .1rem .9rem; margin: 0 0 1.1rem; }
+.result p { margin: 0 0 .2rem; max-width: none; }
+.result p:first-child { font-size: 1.22rem; line-height: 1.35; font-weight: 650;
+  letter-spacing: -.01em; }
+.shown { display: grid; grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); gap: 1.8rem;
+  align-items: start; }
+.shown > :only-child { grid-column: 1 / -1; max-width: 40rem; }
+.shown figure, .shown .scroll { margin: 0; } .shown th, .shown td { padding: .38rem .45rem; }
+.shown th:first-child { padding-left: 0; } .shown thead th { min-width: 0; white-space: nowrap; }
+.shown tbody th { white-space: normal; min-width: 5.2rem; }
+td small, th small, .note, figcaption { color: var(--muted); }
+th small { display: block; font-size: .76rem; font-weight: 400; }
+figcaption { font-size: .82rem; margin-top: .3rem; }
+details { background: var(--card); border: 1px solid var(--line); border-radius: .7rem;
+  margin: .5rem 0; }
+summary { cursor: pointer; padding: .6rem 1.2rem .6rem 2.3rem; position: relative; list-style: none;
+  display: flex;
+  flex-wrap: wrap; align-items: baseline; gap: 0 .8rem; }
+summary::-webkit-details-marker { display: none; }
+summary::before { content: ""; position: absolute; left: 1.1rem; top: 1.1rem; width: .42rem;
+  height: .42rem;
+  border: solid var(--muted); border-width: 0 2px 2px 0; transform: rotate(-45deg); }
+details[open] > summary::before { transform: rotate(45deg); }
+summary:hover h2 { color: var(--accent); } summary:focus-visible { outline: 2px solid var(--accent); }
+summary span { color: var(--muted); font-size: .88rem; }
+.body { padding: .3rem 1.5rem 1rem; }
 figure { margin: .4rem 0 1rem; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }
 figure .narrow { display: none; }
@@ -57,7 +71,9 @@ th, td { padding: .38rem .6rem; text-align: right; white-space: nowrap; border-b
 thead th { color: var(--muted); font-weight: 600; vertical-align: bottom; white-space: normal; min-width:
   4.2rem; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--card); }
+.shown th:first-child { background: var(--bg); }
 tbody th { font-weight: 600; }
+.main th, .main td { font-weight: 700; } .main th { color: var(--good); }
 .prose th, .prose td { text-align: left; white-space: normal; }
 .prose th:first-child { white-space: nowrap; }
 td small { display: block; font-size: .76rem; }
@@ -69,13 +85,28 @@ dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr));
 dt { color: var(--muted); font-size: .82rem; } dd { margin: 0; overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--bg); border: 1px solid var(--line); border-radius: .5rem;
   padding: .6rem .8rem;
-  font: .84rem/1.45 ui-monospace, "SFMono-Regular", "DejaVu Sans Mono", monospace; white-space: pre-wrap; }
+  font: .84rem/1.45 ui-monospace, "SFMono-Regular", "DejaVu Sans Mono", monospace;
+  white-space: pre-wrap; }
+@media (max-width: 860px) { .shown { grid-template-columns: minmax(0, 34rem); gap: .8rem; } }
 @media (max-width: 640px) {
-  body { padding: 0 .7rem 3rem; } header { padding: 1.6rem .3rem .6rem; } section { padding: 1rem .9rem
-    .6rem; }
+  body { padding: 0 .7rem 3rem; font-size: 15px; } header { padding: .6rem .2rem .3rem; }
+  h1 { font-size: 1.12rem; margin: .2rem 0; } .lead { font-size: .87rem; line-height: 1.4;
+  margin-bottom: .5rem; }
+  .result { padding-left: .6rem; margin-bottom: .6rem; } .result p { font-size: .87rem;
+  line-height: 1.4; }
+  .result p:first-child { font-size: 1.02rem; line-height: 1.3; }
+  .shown table { font-size: .8rem; } .shown th, .shown td { padding: .16rem .3rem; }
+  .shown th:first-child { padding-left: 0; background: none; } .shown thead th { min-width: 0;
+  line-height: 1.25; }
+  .shown caption { font-size: .72rem; line-height: 1.35; padding-top: .25rem; }
+  .shown th small { display: none; } .shown tbody th { min-width: 0; white-space: nowrap; }
+  figcaption { font-size: .76rem; } .shown .keys { font-size: .78rem; }
+  summary { padding: .6rem .8rem .6rem 2rem; } summary::before { left: .9rem; }
+  .body { padding: .2rem .9rem .6rem; }
   figure .wide { display: none; } figure .narrow { display: block; }
-  .cards { grid-template-columns: 1fr 1fr; gap: .5rem; } .card { padding: .7rem .75rem; } .card b {
-    font-size: 1.45rem; }
 }
-@media print { body { max-width: none; } section { break-inside: avoid; } nav { display: none; } }
+@media print {
+  body { max-width: none; } details::details-content { content-visibility: visible; block-size: auto; }
+  figure, .scroll { break-inside: avoid; } summary { break-after: avoid; }
+}
 """

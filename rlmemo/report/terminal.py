@@ -1,4 +1,4 @@
-"""The main numbers of an evaluation as a table for the terminal."""
+"""The main numbers of an evaluation as a table for the terminal, and its result in words."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlmemo.options import columns, wrapped
+from rlmemo.report.result import best_policy
+from rlmemo.report.result import result as in_words
 
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
 
-COLUMNS = (
-    ("hr@1", "hr@1", 5), ("hr@3", "hr@3", 5), ("hr@5", "hr@5", 5), ("mrr@5", "mrr@5", 5),
-    ("hit_rate", "hits", 7), ("waste_rate", "wasted", 7), ("saved_seconds_per_open", "saved s", 7),
-    ("oracle_share", "oracle", 7), ("reward_per_open", "reward", 7),
+RANKING = (("hr@1", "hr@1", 5), ("hr@3", "hr@3", 5), ("hr@5", "hr@5", 5), ("mrr@5", "mrr@5", 5))
+PREWARMING = (
+    ("hit_rate", "hits", 6), ("waste_rate", "wasted", 7), ("saved_seconds_per_open", "saved s", 7),
+    ("oracle_share", "oracle", 7), ("reward_per_open", "reward", 6),
 )  # fmt: skip
 
 
-def result_table(result: Evaluation) -> str:
-    """A row for every policy, and what the numbers depend on; where the terminal is too narrow for all the
-    columns, tables one below the other."""
+def result_table(result: Evaluation, of: str = "") -> str:
+    """A row for every policy, what the numbers depend on, and what came out for the policy `of` (left out:
+    the best); where the terminal is too narrow for all the columns, tables one below the other."""
     kind = "synthetic" if result.synthetic else "recorded"
     wide = max(len(name) for name in [*result.policies, "policy"])
     lines = [
@@ -29,7 +31,8 @@ def result_table(result: Evaluation) -> str:
             f"{result.n_users} {'user' if result.n_users == 1 else 'users'}"
         ),
     ]
-    for shown in _parts(wide):
+    for k, shown in enumerate(_parts(wide)):
+        lines += [""] if k else []
         lines.append("  ".join([f"{'policy':<{wide}}", *(f"{title:>{width}}" for _, title, width in shown)]))
         for name, judged in result.policies.items():
             cells = []
@@ -46,25 +49,35 @@ def result_table(result: Evaluation) -> str:
     setting = result.setting
     lines += [
         wrapped(
-            "hits and saved seconds per open, wasted per prewarm, oracle: share of the clairvoyant bound"
+            "hr@1: how often the first guess was right; hits and saved seconds per open, wasted per prewarm; "
+            "oracle: share of what a clairvoyant would save"
         ),
         wrapped(
             f"budget {setting.world.budget:g} typical targets, at most {setting.world.picks} prewarms, "
             f"costs {setting.world.costs}, reward {setting.world.reward}, {result.seconds:.0f} s"
         ),
         *(wrapped(f"note: {note}", "  ") for note in result.notes),
+        "",
+        wrapped(" ".join(in_words(result, of or best_policy(result)))).replace("\u00a0", " "),
     ]
     return "\n".join(lines)
 
 
-def _parts(wide: int) -> list[Sequence[tuple[str, str, int]]]:
-    """`COLUMNS`, in as many parts as make each fit beside names that are `wide`; at least one column each."""
+def _parts(wide: int) -> list[list[tuple[str, str, int]]]:
+    """All columns; where they do not fit beside names that are `wide`, the ranking above the prewarming, each
+    in as many parts as it takes; at least one column each."""
     room = columns()
-    if room is None:
-        return [COLUMNS]
-    parts: list[list[tuple[str, str, int]]] = [[]]
-    for column in COLUMNS:
-        if parts[-1] and wide + sum(2 + w for *_, w in [*parts[-1], column]) > room:
-            parts.append([])
-        parts[-1].append(column)
-    return [*parts]
+
+    def taken(part: Sequence[tuple[str, str, int]]) -> int:
+        return wide + sum(2 + w for *_, w in part)
+
+    if room is None or taken([*RANKING, *PREWARMING]) <= room:
+        return [[*RANKING, *PREWARMING]]
+    parts: list[list[tuple[str, str, int]]] = []
+    for group in (RANKING, PREWARMING):
+        parts.append([])
+        for column in group:
+            if parts[-1] and taken([*parts[-1], column]) > room:
+                parts.append([])
+            parts[-1].append(column)
+    return parts

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 from rlmemo.options import wrapped
+from rlmemo.runs.atomic import file_atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -201,16 +202,13 @@ def write_plot(loaded: Loaded, path: Path, *, user: str | None = None) -> None:
     title = f"{_plain(loaded.name)}{' (synthetic)' if loaded.synthetic else ''}: what was opened when"
     title += ", repeats collapsed" if collapsed else ", repeats kept"
     figure.suptitle(title + (f" ({more:,} more users not drawn)" if more else ""), fontsize=12)
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        with warnings.catch_warnings():
+        with file_atomic(path) as part, warnings.catch_warnings():
             # a name in a script that the font lacks is drawn as boxes; the terminal shows it
             warnings.filterwarnings("ignore", message="Glyph")
             figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
-        os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InputError(
             f"{path}: the plot cannot be written ({error.strerror}); name another with --plot"
         ) from error

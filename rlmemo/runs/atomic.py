@@ -21,21 +21,31 @@ PART = ".part"
 is taken away by the next one."""
 
 
+@contextmanager
+def file_atomic(path: Path) -> Iterator[Path]:
+    """Give the name of an empty file to write to; when the block ends well it takes the place of `path`, for
+    its owner's eyes alone. Raises the OSError of a disk that does not take it; `path` is then as it was."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.chmod(FILE)
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Put `text` at `path`, whole or not at all. Raises InputError where the disk does not take it."""
-    name = ""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, FILE)
-        os.replace(name, path)
-        _sync_folder(path.parent)
+        with file_atomic(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
         raise not_written(path, error) from None
 
 

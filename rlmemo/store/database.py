@@ -27,13 +27,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from env.sources.held import DOOR, Kind, connect
+from env.errors import InputError
+from env.sources.held import APPLICATION_ID, DOOR, Kind, connect
 from env.sources.names import clean_name, shown, target_and_kind
 from env.timeline import KINDS, Event, zone
-from rlmemo.errors import InputError
 from rlmemo.store.file import NO_STORE, check_folder, check_store, make_private, put
 from rlmemo.store.records import Prediction, Prewarm, Rating, StoredRun, TimelineRow
-from rlmemo.store.schema import APPLICATION_ID, MIGRATIONS
+from rlmemo.store.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -256,23 +256,6 @@ class Store:
                 predicted_at=prediction.predicted_at or time.time(),
             )
 
-    def set_outcome(self, prediction_id: int, outcome: Mapping[str, Any]) -> None:
-        """Record what came of a prediction. Once known it does not change: the same outcome again is
-        accepted, another one is refused with InputError."""
-        text = _json(outcome)
-        with self.write():
-            found = self.rows("SELECT outcome FROM predictions WHERE id = ?", [prediction_id])
-            if not found:
-                raise InputError(f"{self.path}: has no prediction {prediction_id}")
-            if found[0]["outcome"] is not None:
-                if found[0]["outcome"] != text:
-                    raise InputError(f"prediction {prediction_id} has another outcome already")
-                return
-            self.db.execute(
-                "UPDATE predictions SET outcome = ?, outcome_at = ? WHERE id = ?",
-                [text, time.time(), prediction_id],
-            )
-
     def prediction(self, prediction_id: int) -> Prediction:
         """One prediction. Raises InputError where there is none of that id."""
         rows = self.rows("SELECT * FROM predictions WHERE id = ?", [prediction_id])
@@ -398,8 +381,6 @@ class Store:
         changed by another program before it writes."""
         with self._lock, _as_input_error(self.path), _immediate(self.db):
             yield
-
-    _rows, _one, _write = rows, one, write  # the names that the rooms beside this one began with
 
 
 @contextmanager

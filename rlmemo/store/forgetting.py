@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rlmemo.errors import InputError
+from env.errors import InputError
 from rlmemo.store.database import Store
 
 TABLES = ("timelines", "events", "predictions", "moments", "showings", "ratings", "withdrawals", "runs")
@@ -33,7 +33,7 @@ class Forgotten:
 
 def holdings(store: Store) -> dict[str, int]:
     """Rows by table."""
-    return {table: int(store._one(f"SELECT COUNT(*) FROM {table}")) for table in TABLES}
+    return {table: int(store.one(f"SELECT COUNT(*) FROM {table}")) for table in TABLES}
 
 
 def adapters(store: Store, start: float = -math.inf, stop: float = math.inf) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def forget_everything(store: Store) -> Forgotten:
 @contextmanager
 def _forgetting(store: Store) -> Iterator[None]:
     """A transaction in which ratings may be deleted."""
-    with store._write():
+    with store.write():
         store.db.execute("INSERT INTO forgetting DEFAULT VALUES")
         yield
         store.db.execute("DELETE FROM forgetting")

@@ -15,9 +15,9 @@ from dataclasses import replace as with_fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from env.errors import InputError
 from env.sources.names import clean_name, kept_target
 from env.timeline import KINDS, Timeline, zone
-from rlmemo.errors import InputError
 
 if TYPE_CHECKING:
     from env.sources import Loaded

@@ -15,15 +15,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
+from env.judge.world_options import WorldOptions
 from env.sources.names import clean_name
-from rlmemo.errors import InputError
 from rlmemo.store import waiting
 from rlmemo.store.database import Store
 from rlmemo.store.records import Prediction, Rating
@@ -39,7 +40,8 @@ SITTING_GAP_S = 1800.0
 class Moment:
     """A prediction with what a rater is shown of the moment.
 
-    steps: the last events up to the decision, (unix seconds, target), oldest first. tz: IANA name.
+    steps: the last events up to the decision, (unix seconds, target), oldest first. tz: IANA name. world:
+    what was planned for and judged in.
     """
 
     prediction: Prediction
@@ -47,6 +49,7 @@ class Moment:
     tz: str
     synthetic: bool
     steps: Sequence[tuple[float, str]]
+    world: WorldOptions = field(default_factory=WorldOptions)
 
     @property
     def id(self) -> int:
@@ -88,35 +91,51 @@ class Vote(Enum):
     ALREADY = "already"
 
 
-def add_moment(
-    store: Store, prediction_id: int, *, source: str, tz: str, synthetic: bool, part: str,
-    steps: Sequence[tuple[float, str]], teaches: float, stills: bool | None = None,
-    shown: float | None = None, since: float | None = None,
-) -> bool:  # fmt: skip
-    """Keep what a rater is to see of a prediction's moment, once; whether it is new.
+@dataclass(frozen=True)
+class ToRate:
+    """What is kept of a prediction's moment for raters. source, tz, synthetic, steps: as in `Moment`.
 
     part: the split's part that the moment lies in, or "live". teaches: how much a rating would teach, 0 to 1.
     stills: whether decisions to keep still are stored, too; where they are not, the prediction's propensity
     is given that something is shown. shown: probability that anything is shown there. since: unix seconds
-    from which on the plans were made, each in the world that those before it left. None: not known.
+    from which on the plans were made, each in the memory that those before it left. None: not known. world:
+    what it was planned and judged in (None: the usual one).
     """
-    if not 0.0 <= teaches <= 1.0:
-        raise InputError(f"teaches is {teaches!r}; it must lie in [0, 1]")
-    with store._write():
+
+    source: str
+    tz: str
+    synthetic: bool
+    part: str
+    steps: Sequence[tuple[float, str]]
+    teaches: float
+    stills: bool | None = None
+    shown: float | None = None
+    since: float | None = None
+    world: WorldOptions | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.teaches <= 1.0:
+            raise InputError(f"teaches is {self.teaches!r}; it must lie in [0, 1]")
+
+
+def add_moment(store: Store, prediction_id: int, new: ToRate) -> bool:
+    """Keep what a rater is to see of a prediction's moment, once; whether it is new."""
+    with store.write():
         done = store.db.execute(
             "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches, "
-            "stills, shown, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "stills, shown, since, world) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 prediction_id,
-                source,
-                tz,
-                int(synthetic),
-                part,
-                json.dumps(list(steps)),
-                float(teaches),
-                None if stills is None else int(stills),
-                shown,
-                since,
+                new.source,
+                new.tz,
+                int(new.synthetic),
+                new.part,
+                json.dumps(list(new.steps)),
+                float(new.teaches),
+                None if new.stills is None else int(new.stills),
+                new.shown,
+                new.since,
+                None if new.world is None else json.dumps(asdict(new.world)),
             ],
         )
         return bool(done.rowcount)
@@ -125,17 +144,18 @@ def add_moment(
 def moment(store: Store, prediction_id: int) -> Moment:
     """A prediction as it is shown. Raises InputError where there is none of that id."""
     prediction = store.prediction(prediction_id)
-    rows = store._rows("SELECT * FROM moments WHERE prediction_id = ?", [prediction_id])
+    rows = store.rows("SELECT * FROM moments WHERE prediction_id = ?", [prediction_id])
     if not rows:
         return Moment(prediction, "", "UTC", False, [])
     row = rows[0]
     steps = [(float(t), str(target)) for t, target in json.loads(row["steps"])]
-    return Moment(prediction, row["source"], row["tz"], bool(row["synthetic"]), steps)
+    world = WorldOptions.of(json.loads(row["world"] or "{}"))
+    return Moment(prediction, row["source"], row["tz"], bool(row["synthetic"]), steps, world)
 
 
 def open_showing(store: Store, rater: str) -> Showing | None:
     """The rater's latest showing that has neither a vote nor been skipped, or None."""
-    rows = store._rows(
+    rows = store.rows(
         """SELECT * FROM showings AS s WHERE s.rater = :rater AND s.skipped_at IS NULL
            AND NOT EXISTS (SELECT 1 FROM ratings WHERE key = s.key)
            AND NOT EXISTS (SELECT 1 FROM latest_ratings AS r
@@ -177,7 +197,7 @@ def rate(store: Store, showing: Showing, thumbs: int) -> Vote:
     It is marked as blind unless something that the rater was shown or told before says what happened after
     this moment (`rlmemo.store.waiting`), whichever prediction that was about.
     """
-    known = store._rows(
+    known = store.rows(
         """SELECT 1 FROM ratings WHERE key = :key
            UNION SELECT 1 FROM latest_ratings WHERE prediction_id = :id AND rater = :rater""",
         {"key": showing.key, "id": showing.moment.id, "rater": showing.rater},
@@ -189,7 +209,7 @@ def rate(store: Store, showing: Showing, thumbs: int) -> Vote:
         rating = store.rate(showing.moment.id, showing.rater, thumbs, key=showing.key, blind=not knew)
     except InputError:
         # Between the look and the write another window has voted the other way.
-        if store._rows("SELECT 1 FROM ratings WHERE key = ?", [showing.key]):
+        if store.rows("SELECT 1 FROM ratings WHERE key = ?", [showing.key]):
             return Vote.ALREADY
         raise
     tell_after(store, showing.rater, showing.moment)
@@ -232,7 +252,7 @@ def _tell(store: Store, rater: str, prediction_id: int, until: float) -> None:
 
 def skip(store: Store, showing: Showing) -> None:
     """The rater cannot say: it is not shown to them again."""
-    with store._write():
+    with store.write():
         store.db.execute(
             "UPDATE showings SET skipped_at = ? WHERE key = ? AND skipped_at IS NULL",
             [time.time(), showing.key],
@@ -252,14 +272,14 @@ def withdraw(store: Store, rated: Rated) -> None:
     """Take a vote back, with what the same rater said about the same prediction before, and show the
     prediction again. Taking back twice is taking back once."""
     old = rated.rating
-    with store._write():
+    with store.write():
         done = store.db.execute(
             """INSERT OR IGNORE INTO withdrawals (rating_id, withdrawn_at)
                SELECT id, ? FROM ratings WHERE prediction_id = ? AND rater = ? AND id <= ?""",
             [time.time(), old.prediction_id, old.rater, old.id],
         ).rowcount
     if done > 0:
-        before = store._rows(
+        before = store.rows(
             "SELECT share, pool FROM showings WHERE prediction_id = ? AND rater = ? ORDER BY id DESC LIMIT 1",
             [old.prediction_id, old.rater],
         )
@@ -269,7 +289,7 @@ def withdraw(store: Store, rated: Rated) -> None:
 
 def latest(store: Store, rater: str) -> Rated | None:
     """The rater's last vote that counts."""
-    rows = store._rows(
+    rows = store.rows(
         """SELECT r.* FROM ratings AS r WHERE r.rater = ?
            AND NOT EXISTS (SELECT 1 FROM withdrawals WHERE rating_id = r.id) ORDER BY r.id DESC LIMIT 1""",
         [clean_name(rater)],
@@ -282,7 +302,7 @@ def latest(store: Store, rater: str) -> Rated | None:
 
 def sitting(store: Store, rater: str, now: float | None = None) -> Sitting:
     """The votes of the rater's present sitting; what was taken back is not among them."""
-    rows = store._rows(
+    rows = store.rows(
         "SELECT thumbs, rated_at FROM latest_ratings WHERE rater = ? ORDER BY id DESC LIMIT 1000",
         [clean_name(rater)],
     )
@@ -322,7 +342,7 @@ def unrated(store: Store, rater: str) -> int:
 
 def approval(store: Store) -> list[dict[str, Any]]:
     """Votes that count, by policy and version: policy, policy_version, rated, up."""
-    return store._rows(
+    return store.rows(
         """SELECT p.policy, p.policy_version, COUNT(*) AS rated, SUM(r.thumbs) AS up
            FROM latest_ratings AS r JOIN predictions AS p ON p.id = r.prediction_id
            GROUP BY p.policy, p.policy_version ORDER BY rated DESC, p.policy, p.policy_version"""
@@ -337,7 +357,7 @@ def _rater(name: str) -> str:
 
 
 def _note_showing(store: Store, rater: str, prediction_id: int, share: float, pool: int | None) -> Showing:
-    with store._write():
+    with store.write():
         given = store.db.execute(
             "SELECT COUNT(*) FROM ratings WHERE prediction_id = ? AND rater = ?", [prediction_id, rater]
         ).fetchone()[0]
@@ -347,7 +367,7 @@ def _note_showing(store: Store, rater: str, prediction_id: int, share: float, po
             "VALUES (?, ?, ?, ?, ?, ?)",
             [key, prediction_id, rater, share, time.time(), pool],
         )
-    return _showing(store, store._rows("SELECT * FROM showings WHERE key = ?", [key])[0])
+    return _showing(store, store.rows("SELECT * FROM showings WHERE key = ?", [key])[0])
 
 
 def _showing(store: Store, row: dict[str, Any]) -> Showing:
@@ -356,7 +376,7 @@ def _showing(store: Store, row: dict[str, Any]) -> Showing:
 
 def rated_predictions(store: Store, rater: str, *, limit: int = 100) -> list[Rated]:
     """The rater's votes that count, the latest first, with what they were about."""
-    rows = store._rows(
+    rows = store.rows(
         "SELECT * FROM latest_ratings WHERE rater = ? ORDER BY id DESC LIMIT ?", [clean_name(rater), limit]
     )
     return [Rated(Rating(**row), moment(store, row["prediction_id"])) for row in rows]

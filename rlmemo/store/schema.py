@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from env.sources.held import APPLICATION_ID as APPLICATION_ID
 from rlmemo.store.schema_reducing import reduce_targets
 
 if TYPE_CHECKING:
@@ -204,4 +203,10 @@ def _fourth(db: Database) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, _fourth, reduce_targets]
+def _sixth(db: Database) -> None:
+    """The world that a prediction was planned and judged in, as `env.judge.world_options` names it; NULL for
+    all that was stored before, when it was the usual one."""
+    _statements(db, "ALTER TABLE moments ADD COLUMN world TEXT CHECK (world IS NULL OR json_valid(world))")
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, _fourth, reduce_targets, _sixth]

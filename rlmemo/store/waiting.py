@@ -27,14 +27,15 @@ from typing import Any
 
 import numpy as np
 
-from env.judge.cost import WorldConfig
+from env.judge.world_options import WorldOptions
 from rlmemo.store.database import Store
 
 POOL = 2000
 """How many of the latest unrated predictions the next one is picked from."""
 
-LASTS_S = WorldConfig().ttl_s + 60.0
-"""How long a prewarm lasts after its delay: a minute to load, and its time to live."""
+LOADING_S = 60.0
+LASTS_S = WorldOptions.ttl_s + LOADING_S
+"""How long a prewarm lasts after its delay in the usual world: a minute to load, and its time to live."""
 
 
 class Told(Enum):
@@ -164,15 +165,16 @@ _DONE = """WITH done AS (SELECT prediction_id FROM latest_ratings WHERE rater = 
                          UNION SELECT prediction_id FROM showings
                          WHERE rater = :rater AND skipped_at IS NOT NULL)"""
 _COLUMNS = """p.id, p.user, p.t, p.plan, m.teaches, json_extract(m.steps, '$[0][0]') AS first,
-              json_extract(p.outcome, '$.next_t') AS next_t"""
+              json_extract(p.outcome, '$.next_t') AS next_t, json_extract(m.world, '$.ttl_s') AS ttl_s"""
 
 
 def _card(row: dict[str, Any]) -> Card:
     plan = frozenset((str(x["target"]), float(x["delay_s"])) for x in json.loads(row["plan"]))
     t = float(row["t"])
+    lasts = LASTS_S if row["ttl_s"] is None else float(row["ttl_s"]) + LOADING_S
     return Card(
         int(row["id"]), row["user"], t, t if row["first"] is None else float(row["first"]),
-        t + LASTS_S + max((delay for _, delay in plan), default=0.0), row["next_t"], plan,
+        t + lasts + max((delay for _, delay in plan), default=0.0), row["next_t"], plan,
         float(row["teaches"]), bool(row["done"]), bool(row["seen"]),
         -math.inf if row["told_until"] is None else float(row["told_until"]),
     )  # fmt: skip
