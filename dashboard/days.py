@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
 from dashboard import look, replay, summary
 from dashboard.look import e, html
 from dashboard.setting import Started, opened
 from dashboard.words import count, shown, span
+from env.sources import load_timelines
 from env.timeline import Timeline
 
 TITLE = "My days"
@@ -50,7 +52,6 @@ def show(where: Started) -> None:
 
 def _timelines(where: Started) -> dict[str, Timeline]:
     """The store's timelines by user, collapsed; read anew when something was written to the file."""
-    from env.sources import load_timelines
 
     if not where.db.exists():
         return {}
@@ -69,7 +70,6 @@ def _timelines(where: Started) -> dict[str, Timeline]:
 
 
 def _facts(timeline: Timeline) -> None:
-    import numpy as np
 
     days = len(np.unique(timeline.local() // summary.DAY_S))
     look.tiles(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
 from env.errors import InputError
+from rlmemo.store.database import open_store
 
 if TYPE_CHECKING:
     from rlmemo.store.database import Store
@@ -52,8 +53,6 @@ def opened(where: Started) -> Store:
     would be taken for a part of the new one.
     """
     import streamlit as st
-
-    from rlmemo.store.database import open_store
 
     @st.cache_resource(show_spinner=False, max_entries=4)
     def open_once(path: str, device: int, inode: int) -> Store:

@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from env.errors import InputError
 from env.gym import stepper
+from env.gym.render import describe, picture
 from env.gym.tracks import MOMENT_COLUMNS, SLATE_COLUMNS, make_tracks, part_indices, people
 from env.judge.cost import CostModel, WorldConfig, cost_model
 from env.judge.plans import FIELDS, N_FIELDS
@@ -238,8 +239,6 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         if self.render_mode == "ansi":
             return self.describe()
         if self.render_mode == "rgb_array":
-            from env.gym.render import picture
-
             return picture(self)
         if self.render_mode is None:
             gymnasium.logger.warn('render() needs gymnasium.make(..., render_mode="ansi") or "human"')
@@ -249,7 +248,6 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def describe(self) -> str:
         """This moment in words: what came, what is warm, what was planned."""
-        from env.gym.render import describe
 
         return describe(self)
 

@@ -14,6 +14,7 @@ from env.gym.walk import Walk
 from env.judge import kernel
 from env.judge.cost import CostModel, WorldConfig
 from env.slate.slate import CONTEXT, FEATURES, build_slates
+from env.sources import load_timelines
 from env.splits import SESSION_GAP_S, Split, chrono, sessions, wave
 from env.timeline import Timeline
 
@@ -96,7 +97,6 @@ def part_indices(timelines: Sequence[Timeline], split: str | Split, part: str) -
 @lru_cache(maxsize=4)
 def load_named(spec: str, seed: int) -> tuple[Timeline, ...]:
     """The timelines called `spec`, loaded once for all environments of a process (make_vec makes many)."""
-    from env.sources import load_timelines
 
     return tuple(load_timelines(spec, seed=seed).timelines)
 

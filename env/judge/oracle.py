@@ -39,7 +39,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.judge.cost import Costs, WorldConfig
-from env.judge.plans import HIT, LATE, Outcomes, Plans
+from env.judge.plans import HIT, LATE, SAVED, Outcomes, Plans
 from env.timeline import Timeline
 
 _ADD, _AHEAD, _IMPROVEMENTS = 2, 8, 12  # improvement: opens tried per decision, how far ahead, rounds
@@ -328,7 +328,6 @@ def _improved(
 ) -> tuple[Plans, Outcomes]:
     """Ask every decision whether more is saved without one of its picks, or with another one."""
     from env.judge.kernel import plan_effects, replay
-    from env.judge.plans import SAVED
 
     # plan_effects looks to the end of the timeline: give it none beyond the window.
     config = config.resolved(costs)

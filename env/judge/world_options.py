@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError
 from env.judge.cost import CostModel, Costs, WorldConfig, cost_model
+from reward import parse_reward
 
 if TYPE_CHECKING:
     from env.timeline import Timeline
@@ -93,7 +94,6 @@ class WorldOptions:
 
     def worth(self) -> Reward:
         """The reward. Raises InputError where there is no such one."""
-        from reward import parse_reward
 
         try:
             return parse_reward(self.reward)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
+from env.sources import database, demo, lines, lsapp, table, usagelogger, webtrackr
 from env.sources.clock import EPOCHS
 from env.sources.columns import HasUsers
 from env.sources.names import PAGE_SETTINGS
@@ -73,20 +74,12 @@ def load_timelines(
     if unknown:
         raise InputError(f"{name} has no option {unknown[0]!r}")
     if name == "demo":
-        from env.sources import demo
-
         return demo.load(seed=seed, collapsed=collapsed, tz=tz, **options)
     if name == "webtrackr":
-        from env.sources import webtrackr
-
         return webtrackr.load(collapsed=collapsed, tz=tz, page=page)
     if name == "lsapp":
-        from env.sources import lsapp
-
         return lsapp.load(collapsed=collapsed, tz=tz)
     if name == "usagelogger":
-        from env.sources import usagelogger
-
         return usagelogger.load(collapsed=collapsed, tz=tz)
     return _load_file(name, collapsed=collapsed, tz=tz, page=page, source=source, given=given)
 
@@ -109,7 +102,6 @@ def _load_file(
     given: dict[str, str | None],
 ) -> Loaded:
     """A file, by what is in it and not by what it is called."""
-    from env.sources import database, lines, lsapp, table, usagelogger
 
     path = Path(name)
     if not name or "\0" in name or not os.path.lexists(path):

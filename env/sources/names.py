@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import unquote
 
+import idna
+
 MAX_NAME = 120
 DEEPEST = 8
 LOCAL_FILE = "(local file)"
@@ -330,7 +332,6 @@ def _ascii(host: str) -> str:
     """An internationalized host as punycode: two names that look the same stay two."""
     if host.isascii() or "…" in host:
         return host
-    import idna
 
     try:
         return idna.encode(host, uts46=True).decode("ascii")

@@ -20,6 +20,7 @@ from env.timeline import Timeline
 from rlmemo.approval import features
 from rlmemo.approval.logistic import Logistic, fit_calibrated
 from rlmemo.approval.placed_ratings import Placed
+from rlmemo.runs.atomic import write_atomic
 
 MODEL = "approval.json"
 """What a run calls the file that keeps it."""
@@ -76,7 +77,6 @@ class Approval:
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        from rlmemo.runs.atomic import write_atomic
 
         data = {
             "what": "rlmemo approval model", "version": 2, "features": features.WIDTH,

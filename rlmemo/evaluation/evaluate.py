@@ -19,6 +19,8 @@ import numpy as np
 
 from env.errors import InputError
 from env.judge.case import Case, cases
+from env.judge.cost import cost_model
+from env.judge.plans import FIELDS, HIT, LATE, NONE, REDUNDANT, WASTED
 from env.judge.world_options import WorldOptions
 from env.ranking import Ranking, decisions
 from env.splits import Split, sessions
@@ -39,6 +41,7 @@ from rlmemo.evaluation.metrics import (
     ranking_metrics,
     timing_metrics,
 )
+from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import (
     THRESHOLDS,
     choose_threshold,
@@ -210,7 +213,6 @@ def evaluate(
     bound is computed all the same. With fit=False policies are taken as they are. Raises InputError where
     there is nothing to test on.
     """
-    from env.judge.cost import cost_model
 
     setting = setting or Setting()
     model = setting.costs or cost_model(setting.world.costs)
@@ -305,7 +307,6 @@ class _Run:
 
     def oracle(self) -> dict[float, np.ndarray]:
         """What the clairvoyant bound saves at each test open, float64 [n], by budget."""
-        from rlmemo.policies.oracle import bound_per_open
 
         budgets = {*self.setting.budgets, self.setting.world.budget}
         return {
@@ -432,7 +433,6 @@ class _Run:
         }
 
     def _curve(self, totals: np.ndarray) -> dict[str, np.ndarray]:
-        from env.judge.plans import FIELDS
 
         n = max(self.n_events, 1)
         column = {name: totals[:, k] / n for k, name in enumerate(FIELDS)}
@@ -448,7 +448,6 @@ class _Run:
 
 
 def _opens_of(outcomes: Outcomes, reward: Reward) -> Opens:
-    from env.judge.plans import HIT, LATE, NONE, REDUNDANT, WASTED
 
     a, b = outcomes.start, outcomes.stop
     outcome = outcomes.outcome[a - 1 : b - 1]

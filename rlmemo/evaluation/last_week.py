@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from env.judge.case import Case
+from env.judge.plans import FIELDS
 from env.judge.world_options import WorldOptions
 from env.timeline import Timeline
+from rlmemo.evaluation.gain import gain
+from rlmemo.policies.registry import setup
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,6 @@ class Saved:
     world: WorldOptions = field(default_factory=WorldOptions)
 
     def _sum(self, name: str) -> float:
-        from env.judge.plans import FIELDS
 
         return float(self.table[:, FIELDS.index(name)].sum())
 
@@ -79,9 +82,6 @@ def would_have_saved(
     trained for. world: what is to be otherwise there, by name. Every plan is made from what was opened up to
     then. Raises InputError for a run that cannot be read.
     """
-    from env.judge.case import Case
-    from rlmemo.evaluation.gain import gain
-    from rlmemo.policies.registry import setup
 
     n = len(timeline)
     start = int(np.searchsorted(timeline.t, timeline.t[-1] - days * 86400.0, side="right")) if n else 0

@@ -12,7 +12,8 @@ from env.judge.case import Case, cases
 from env.slate.slate import Slates
 from env.splits import Split, sessions
 from env.timeline import Timeline
-from rlmemo.approval.approval import Approval, fit_approval
+from rlmemo.approval.approval import Approval, fit_approval, rows_of
+from rlmemo.approval.logistic import folds_of
 from rlmemo.approval.placed_ratings import Placed
 from rlmemo.feedback.offpolicy import Estimates, estimate
 from rlmemo.policies.exploring import shown_chance, tried, warm_listed
@@ -134,8 +135,6 @@ def cross_fitted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(guess for the rated plan, guess for what the other policy shows), float64 [n] each, by models that
     have not seen the rating: what DR's interval needs."""
-    from rlmemo.approval.approval import rows_of
-    from rlmemo.approval.logistic import folds_of
 
     n = len(placed)
     mean = np.mean([p.rated.thumbs for p in placed]) if n else 0.5

@@ -18,9 +18,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
 from rlmemo.learning.config import TrainConfig
 from rlmemo.model.adapters import ENCODER, _whole, hushed, reading
-from rlmemo.model.hub import PROMPTED
+from rlmemo.model.hub import PROMPTED, model_folder
 from rlmemo.runs.user_adapters import kind_of
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -128,8 +131,6 @@ def trainable(model: Any, path: Path) -> Any:
     made = get_peft_model(model, settings)
     set_peft_model_state_dict(made, load_peft_weights(str(path), device=str(model.device)))
     if (path / ENCODER).is_file():
-        from safetensors.torch import load_file
-
         made.prompt_encoder["default"].load_state_dict(load_file(path / ENCODER), strict=True)
     return made
 
@@ -154,8 +155,6 @@ def save(model: Any, part: Path, base: str) -> None:
     from peft import PeftModel
 
     if not isinstance(model, PeftModel):
-        from rlmemo.model.hub import model_folder
-
         model.save_pretrained(part)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             if (model_folder(base) / name).is_file():
@@ -172,8 +171,6 @@ def save(model: Any, part: Path, base: str) -> None:
             settings[name] = sorted(value)  # a set in peft: its order changes from process to process
     file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if settings["peft_type"] == "P_TUNING":
-        from safetensors.torch import save_file
-
         state = model.prompt_encoder["default"].state_dict()
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, part / ENCODER)
 
@@ -254,7 +251,6 @@ def _keeping() -> Any:
         """Puts into every checkpoint what peft leaves out of it."""
 
         def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            from safetensors.torch import save_file
 
             tensors = {f"weight/{n}": p.detach().cpu().clone() for n, p in _own(model)}
             allocator = getattr(model.base_model, "rankallocator", None)
@@ -280,7 +276,6 @@ def _own(model: Any) -> list[tuple[str, Any]]:
 
 def _restore(model: Any, checkpoint: Path) -> None:
     import torch
-    from safetensors import safe_open
 
     with safe_open(checkpoint / EXACT, "pt") as file, torch.no_grad():
         for name, p in _own(model):

@@ -20,6 +20,7 @@ from env.judge.plans import FIELDS, Plans
 from env.ranking import Ranking
 from reward import Reward
 from rlmemo.learning.training_data import TrainingData, training_part
+from rlmemo.model.ask import ranked
 from rlmemo.policies.planners import THRESHOLDS, best_of, sweep
 from rlmemo.runs.atomic import file_atomic
 
@@ -51,7 +52,6 @@ def put_in_charge(data: TrainingData, rank: Rank, reward: Reward) -> tuple[Train
 def ranked_by(model: Any, data: TrainingData) -> Rank:
     """How a language model ranks moments of the data: from the data's own slates, whose scores are those
     of scorers that have not seen the training moments they score (the model's own would be too sure)."""
-    from rlmemo.model.ask import ranked
 
     def rank(user: int, index: np.ndarray) -> Ranking:
         return ranked(model, data.timelines[user], data.slates[user], index)

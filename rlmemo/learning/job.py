@@ -12,6 +12,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
 from env.judge.cost import cost_model
 from rlmemo.approval.approval import MODEL
 from rlmemo.learning import choice
@@ -121,7 +123,6 @@ def _threads(folder: RunFolder) -> None:
 
 def _scorer_before(config: TrainConfig, folder: RunFolder) -> Path | None:
     """The scorers of the run that --init-adapter names, where they were fitted to the same training part."""
-    import yaml
 
     if config.init_adapter is None or not (Path(config.init_adapter) / "scorer").is_dir():
         return None

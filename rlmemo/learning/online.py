@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlmemo.learning.pairs import Picks, ScoredPlans, score
+from rlmemo.learning.rated_episodes import field as field_of
 from rlmemo.learning.ratings_used import with_ratings
 from rlmemo.learning.run import Run, UnderWay
 from rlmemo.learning.training_data import States
@@ -40,7 +41,6 @@ def run_online(run: Run, name: str, states: States) -> None:
 
 def _episodes(run: Run, stage: UnderWay, rollouts: int) -> None:
     from rlmemo.learning.ppo import run_ppo
-    from rlmemo.learning.rated_episodes import field as field_of
 
     lesson = run.lesson(stage, replace(run.config, ppo_rollouts=rollouts))
     field = field_of(run.data, run.reward, run.feedback, run.config.ppo_half_life or math.inf)

@@ -17,6 +17,7 @@ One sample for TRL is one decision: its prompt, its plan, its advantage. What is
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import trl
 from trl import GRPOConfig, GRPOTrainer
 
 from rlmemo.learning.config import TrainConfig
@@ -314,9 +316,6 @@ def credited(credit: list[float | None], **_: Any) -> list[float | None]:
 
 def check_trl() -> None:
     """Raises RuntimeError, naming the TRL that this was written for, where TRL's inside has changed."""
-    import inspect
-
-    import trl
 
     wanted = {
         "_generate_and_score_completions": ["self", "inputs"],

@@ -25,7 +25,9 @@ from env.splits import Split, chrono, wave
 from env.timeline import Timeline
 from reward import Reward, parse_reward
 from rlmemo.learning.config import TrainConfig, read_yaml
+from rlmemo.learning.training import quiet
 from rlmemo.model import hub
+from rlmemo.model.load import reading_for
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.hold import Hold, hold
@@ -121,10 +123,8 @@ def check_model_settings(config: TrainConfig) -> None:
         raise InputError(
             "--quantize 4bit leaves no weights that could be trained; give a --peft other than none"
         )
-    from rlmemo.learning.training import quiet
 
     quiet()
-    from rlmemo.model.load import reading_for
 
     reading_for(config.model, config.loading)
 

@@ -10,6 +10,7 @@ from rlmemo.learning import adapters
 from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.learning.training_data import States, TrainingData, sft_examples
 from rlmemo.model.readings import reading_of
+from rlmemo.runs.atomic import folder_atomic, sha256
 from rlmemo.runs.user_adapters import kind_of, weights_file
 
 
@@ -52,7 +53,6 @@ def save_adapter(model: Any, path: Path, base: str) -> str:
 
     base: what `--model` said, written as the adapter's base (never a path of this machine's own making).
     """
-    from rlmemo.runs.atomic import folder_atomic, sha256
 
     with folder_atomic(path) as part:
         adapters.save(model, part, base)

@@ -4,12 +4,14 @@ one progress bar, and stopping cleanly on Ctrl-C.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,7 +48,6 @@ def quiet() -> None:
         "TRL_EXPERIMENTAL_SILENCE": "1",
     }.items():
         os.environ.setdefault(name, value)
-    import warnings
 
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings(
@@ -56,7 +57,6 @@ def quiet() -> None:
 
 def hush_libraries() -> None:
     """The part of `quiet` that can only be said to libraries that are imported."""
-    import logging
 
     import datasets
     import transformers

@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from env.errors import InputError
 from rlmemo.runs.user_adapters import kind_of
@@ -61,7 +62,6 @@ def hushed() -> Iterator[None]:
 
 def _whole(model: Any, path: Path) -> Any:
     """`model` with all its weights taken from the model saved at `path`."""
-    from safetensors.torch import load_file
 
     found = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())

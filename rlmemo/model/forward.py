@@ -8,6 +8,7 @@ rows of token ids that end together; -1 stands to the left where a row is shorte
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -190,7 +191,6 @@ def batches(prompts: np.ndarray, batch: int, share: bool = False) -> Iterator[sl
 
 def can_share(model: Any) -> bool:
     """Whether every layer looks at everything before it, and positions can be told."""
-    import inspect
 
     config = model.config.get_text_config()
     layers = getattr(config, "layer_types", None)

@@ -15,6 +15,8 @@ from env.errors import InputError
 from rlmemo.model.hub import EMBEDDED, NO_BITSANDBYTES, Loading, check_model, is_slots, model_folder
 from rlmemo.model.precision import for_reading
 from rlmemo.model.readings import SLOTS, Reading, SlotReading, reading_of
+from rlmemo.model.scorer import load_scorers
+from rlmemo.model.text import TextReading
 
 
 def load_model(name: str = EMBEDDED, loading: Loading = Loading()) -> tuple[Any, Any]:  # noqa: B008
@@ -62,7 +64,6 @@ def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) 
 
 def with_scorer(model: Any, run: Path) -> Any:
     """The model, reading the answers of the scorer of a run folder, if it reads any."""
-    from rlmemo.model.scorer import load_scorers
 
     if reading_of(model).kind == "slots":
         model.reading = SlotReading(load_scorers(run / "scorer").final)
@@ -78,8 +79,6 @@ def _load_text(name: str, loading: Loading) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
-
-    from rlmemo.model.text import TextReading
 
     model: Any
     gc.collect()  # what was trained before goes before another copy comes
@@ -141,8 +140,6 @@ def reading_for(name: str, loading: Loading) -> Reading:
         return SLOTS
     import torch
     from transformers import AutoConfig, AutoTokenizer
-
-    from rlmemo.model.text import TextReading
 
     path = model_folder(name)
     try:

@@ -33,6 +33,7 @@ import numpy as np
 from env.errors import InputError
 from env.slate.slate import CONTEXT, FEATURES, SLATE_SIZE, Slates
 from rlmemo.model.trees import Trees
+from rlmemo.runs.atomic import write_atomic
 
 WIDE = 16
 """Candidates that are scored; the best `SLATE_SIZE` of them are what the model reads."""
@@ -161,7 +162,6 @@ class Scorer:
 
     def save(self, path: Path) -> None:
         """As LightGBM's text, one booster after the other."""
-        from rlmemo.runs.atomic import write_atomic
 
         texts = [b.model_to_string(num_iteration=b.best_iteration or None) for b in self.boosters]
         write_atomic(path, "".join(texts))

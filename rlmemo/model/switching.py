@@ -11,6 +11,7 @@ which costs no memory. Neither way rounds: going back to a user gives the same n
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
+from rlmemo.model.hub import PROMPTED
+from rlmemo.model.virtual_tokens import install, keys_and_values
+from rlmemo.runs.user_adapters import kind_of, user_adapters
 
 SHARED = "shared"
 
@@ -36,8 +40,6 @@ class Switching:
     def __init__(
         self, base: Any, shared: Path, adapters: dict[str, Path], merged: bool | None = None
     ) -> None:
-        from rlmemo.model.hub import PROMPTED
-        from rlmemo.runs.user_adapters import kind_of
 
         self.adapters, self.shared = adapters, shared
         kind = kind_of(shared)
@@ -86,15 +88,12 @@ class _Hooked:
     """Learned tokens, exchanged in their hook."""
 
     def __init__(self, base: Any) -> None:
-        from rlmemo.model.virtual_tokens import install
 
         self.model, self.hook = base, install(base, None)
         self.known: dict[str, Any] = {}
 
     def use(self, name: str, path: Path) -> None:
         from peft import PeftModel
-
-        from rlmemo.model.virtual_tokens import keys_and_values
 
         if name not in self.known:
             before, self.hook.learned = self.hook.learned, None
@@ -116,7 +115,6 @@ class _Merged:
         self.changed: set[str] = set()
 
     def use(self, name: str, path: Path) -> None:
-        import copy
 
         import torch
 
@@ -211,6 +209,5 @@ class Loaded:
 
 def switching(base: Any, run: Path) -> Switching:
     """The adapters of a run folder that are in use. Raises InputError where one cannot be read."""
-    from rlmemo.runs.user_adapters import user_adapters
 
     return Switching(base, run / "adapter", {a.user: a.path for a in user_adapters(run) if a.in_use})

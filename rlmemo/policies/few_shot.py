@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlmemo.model.load import load_adapted
+from rlmemo.policies.language import LanguagePolicy
+
 if TYPE_CHECKING:
     from rlmemo.policies.language import LanguagePolicy
 
@@ -122,8 +125,6 @@ def untrained(name: str, shots: int = 0) -> LanguagePolicy:
     name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for what
     is no causal language model.
     """
-    from rlmemo.model.load import load_adapted
-    from rlmemo.policies.language import LanguagePolicy
 
     model = load_adapted(name, None)
     how = getattr(model, "reading", None)

@@ -18,6 +18,7 @@ from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model.ask import SampledPlans, ranked, sample_plans
 from rlmemo.model.readings import reading_of
+from rlmemo.model.streaming import follow
 from rlmemo.model.switching import Loaded, Shelved, Switching
 from rlmemo.policies.planners import Planner
 from rlmemo.policies.protocol import Planned
@@ -94,7 +95,6 @@ class LanguagePolicy:
     def stream(self, timeline: Timeline) -> Stream:
         """One decision after another, each from the event that is new; see `rlmemo.model.streaming`.
         Streams of several users may be asked in turn."""
-        from rlmemo.model.streaming import follow
 
         ask = follow(self.source.of(timeline.user), timeline)
 

@@ -23,6 +23,7 @@ from env.splits import Split
 from env.timeline import Timeline
 from reward import Reward
 from rlmemo.approval.approval import MODEL, Approval
+from rlmemo.model.readings import slates_of
 from rlmemo.policies.protocol import Planned
 
 THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), 2.0)
@@ -89,7 +90,6 @@ class Approved:
 
     def counted(self, case: Case, ranking: Ranking) -> Ranking:
         """The ranking of the case's decisions with probabilities as they count for planning."""
-        from rlmemo.model.readings import slates_of
 
         slates = slates_of(case.timeline)
         liking = self.approval.liking(case.timeline, slates, case.indices, ranking.targets)

@@ -14,6 +14,8 @@ import yaml
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import EMBEDDED, PROMPTED, Loading, model_sha256
+from rlmemo.model.load import load_adapted, load_model, with_scorer
+from rlmemo.model.switching import switching
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import Planner, Threshold, choose_threshold, from_json
 from rlmemo.policies.protocol import Policy
@@ -83,11 +85,9 @@ def load_run(folder: str | Path) -> Setup:
 
 def _model(folder: Path, base: str, loading: Loading) -> Any:
     """The model, switching by user where the run has adapters for some."""
-    from rlmemo.model.load import load_adapted, load_model, with_scorer
 
     if not (folder / "adapters").is_dir():
         return load_adapted(base, folder / "adapter", loading)
-    from rlmemo.model.switching import switching
 
     return switching(with_scorer(load_model(base, loading)[0], folder), folder)
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
 
 from env.errors import InputError
+from env.judge.cost import Cost, CostModel
 from env.ranking import Ranking, decisions
+from env.slate.slate import SLATE_SIZE, build_slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.policies.planners import OwnPlans
@@ -40,9 +43,6 @@ class Sb3Policy:
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
         """Train on sessions of the training part, under the default budget, costs and reward."""
         ppo = require_sb3()
-        import gymnasium
-
-        import env  # noqa: F401  registers the environment
 
         self._model, self.note = None, ""
         if sum(len(decisions(part)) for part in split.train) < 2:
@@ -62,8 +62,6 @@ class Sb3Policy:
     def plan(self, case: Case, *, seed: int = 0) -> Planned:
         """Its most probable action at every decision, the world carried along as it plans."""
         from env.gym.prewarm import PrewarmEnv
-        from env.judge.cost import Cost, CostModel
-        from env.slate.slate import SLATE_SIZE, build_slates
 
         timeline, indices, costs, config = case.timeline, case.indices, case.costs, case.world
         shape = (len(indices), config.max_picks)

@@ -32,6 +32,7 @@ from env.sources.held import APPLICATION_ID, DOOR, Kind, connect
 from env.sources.names import clean_name, shown, target_and_kind
 from env.timeline import KINDS, Event, zone
 from rlmemo.store.file import NO_STORE, check_folder, check_store, make_private, put
+from rlmemo.store.importing import add
 from rlmemo.store.records import Prediction, Prewarm, Rating, StoredRun, TimelineRow
 from rlmemo.store.schema import MIGRATIONS
 
@@ -141,7 +142,6 @@ class Store:
     def add_timelines(self, loaded: Loaded, *, source: str | None = None, replace: bool = False) -> Imported:
         """Add what was loaded to what the source holds for its users, or put it in its place; all of it or
         nothing (`rlmemo.store.importing`)."""
-        from rlmemo.store.importing import add
 
         return add(self, loaded, source, replace=replace)
 

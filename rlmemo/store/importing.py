@@ -15,6 +15,8 @@ from dataclasses import replace as with_fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from env.errors import InputError
 from env.sources.names import clean_name, kept_target
 from env.timeline import KINDS, Timeline, zone
@@ -109,7 +111,6 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
 
 def _rows(x: Timeline) -> list[Row]:
     """A timeline's events as they are stored. Its source has reduced page addresses; this makes sure."""
-    import numpy as np
 
     if not np.isfinite(x.t).all():
         bad = int(np.flatnonzero(~np.isfinite(x.t))[0])
