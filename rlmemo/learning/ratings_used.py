@@ -94,7 +94,7 @@ def read_feedback(
     seed: int,
     folder: RunFolder | None = None,
 ) -> Feedback:
-    """The ratings of a store that are about this data's training part; what else there is is counted in
+    """The ratings of a store that are about the training part of the data; what else there is is counted in
     `left_out`.
 
     folder: the run that keeps them; what it kept before is taken instead of the store.

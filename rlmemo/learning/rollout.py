@@ -79,7 +79,7 @@ class Rollout:
 
 
 class Field:
-    """The training part of a data, ready to be played on. half_life_s: see `env.judge.credit.credits`."""
+    """The training part of the data, ready to be played on. half_life_s: see `env.judge.credit.credits`."""
 
     def __init__(self, data: TrainingData, reward: Reward, half_life_s: float = math.inf) -> None:
         self.data, self.reward, self.half_life_s = data, reward, half_life_s
