@@ -111,7 +111,7 @@ table.plain td.n, table.plain th.n {text-align: right; font-variant-numeric: tab
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] {padding-left: .9rem; padding-right: .9rem; padding-top: 3.6rem;}
   .card {padding: .9rem .95rem 1rem;}
-  h1 {font-size: 1.6rem !important; padding-bottom: .3rem !important;}
+  h1 {font-size: 1.6rem !important; padding-bottom: .9rem !important;}
 }
 </style>
 """
@@ -204,7 +204,7 @@ def legend() -> Any:
     """A legend above the picture, so that it keeps its width on a phone too."""
     import altair as alt
 
-    return alt.Legend(orient="top", columns=4, labelLimit=140, symbolStrokeWidth=3)
+    return alt.Legend(orient="top", columns=4, labelLimit=140, symbolStrokeWidth=3, symbolOpacity=1)
 
 
 def draw(chart: Any, says: str) -> None:

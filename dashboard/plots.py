@@ -88,7 +88,8 @@ def trade(policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]
     most = 2.2 * float(table["waste"].max()) or max(waste for _, waste, _ in points) or 1.0
     lines = pd.DataFrame([x for x in points if x[1] <= most], columns=["policy", "waste", "hits"])
     color = _by_policy([name for name in policies if name in set(table["policy"])], list(policies))
-    x = alt.X("waste:Q", title="MB-minutes wasted per open", scale=alt.Scale(domain=[0, most]))
+    room = alt.Axis(tickCount=8)
+    x = alt.X("waste:Q", title="MB-minutes wasted per open", scale=alt.Scale(domain=[0, most]), axis=room)
     y = alt.Y("hits:Q", title="hits per open", axis=alt.Axis(format="%"))
     layers = [
         alt.Chart(table).mark_circle(size=130, opacity=1)
@@ -175,7 +176,7 @@ def reliability(
     table = pd.DataFrame(rows, columns=["policy", "said", "was"])
     top = min(1.0, 1.05 * max(0.2, float(table[["said", "was"]].to_numpy().max())))
     scale = alt.Scale(domain=[0, top])
-    x = alt.X("said:Q", title=f"{says}: said", axis=alt.Axis(format="%"), scale=scale)
+    x = alt.X("said:Q", title=f"{says}: said", axis=alt.Axis(format="%", tickCount=8), scale=scale)
     y = alt.Y("was:Q", title="came true", axis=alt.Axis(format="%"), scale=scale)
     ideal = (
         alt.Chart(pd.DataFrame({"said": [0, top], "was": [0, top]}))
