@@ -89,9 +89,9 @@ def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str
     return lines
 
 
-def count(n: int, one: str, many: str | None = None) -> str:
+def count(n: int, one: str) -> str:
     """'1 prediction', '1,200 predictions'."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {one if n == 1 else one + 's'}"
 
 
 def sentence(note: str) -> str:

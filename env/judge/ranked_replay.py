@@ -60,11 +60,10 @@ def sweep(
     *,
     start: int,
     stop: int,
-    delay: int = 0,
 ) -> np.ndarray:
     """Records of opens start..stop-1 under each threshold: float64 [len(thresholds), stop - start,
     len(env.judge.plans.FIELDS)]. ranking: of decisions start-1..stop-2, so start >= 1."""
-    table, _ = _run(timeline, costs, config, ranking, np.asarray(thresholds, np.float64), start, stop, delay)
+    table, _ = _run(timeline, costs, config, ranking, np.asarray(thresholds, np.float64), start, stop)
     return table
 
 
@@ -77,11 +76,10 @@ def replay_ranked(
     *,
     start: int,
     stop: int,
-    delay: int = 0,
 ) -> tuple[Outcomes, np.ndarray]:
     """Outcomes over the whole timeline (zero outside the window) and the targets that were prewarmed,
     int32 [n, K], by decision."""
-    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop, delay)
+    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop)
     n, k = len(timeline), config.max_picks
     records, outcome = np.zeros((n, N_FIELDS)), np.zeros((n, k), np.int8)
     mb_s, lead, chosen = np.zeros((n, k)), np.full((n, k), np.nan), np.full((n, k), -1, np.int32)
@@ -100,7 +98,6 @@ def _run(
     thresholds: np.ndarray,
     start: int,
     stop: int,
-    delay: int,
 ) -> tuple[np.ndarray, Ledger]:
     if not 1 <= start < stop <= len(timeline) or len(ranking) != stop - start:
         raise ValueError(
@@ -114,6 +111,6 @@ def _run(
         past, state, rules(costs, config), book, timeline.t, timeline.target,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
-        thresholds, config.max_picks, float(config.delays[delay]), start, stop, table,
+        thresholds, config.max_picks, float(config.delays[0]), start, stop, table,
     )  # fmt: skip
     return table, book

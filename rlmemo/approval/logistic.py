@@ -6,7 +6,6 @@ that are not zero), so that reading a model never runs code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +120,6 @@ def fit_calibrated(
     weight: np.ndarray,
     groups: np.ndarray,
     *,
-    penalties: Sequence[float] = PENALTIES,
     seed: int = 0,
 ) -> tuple[Logistic, np.ndarray]:
     """(model, out-of-fold probabilities float64 [n]): the penalty with the least log loss in
@@ -131,10 +129,10 @@ def fit_calibrated(
     """
     fold = folds_of(groups, seed)
     if len(np.unique(fold)) < 2:
-        model = fit(rows, up, weight, penalties[-1])
+        model = fit(rows, up, weight, PENALTIES[-1])
         return model, model.probability(rows)
-    margins = {penalty: out_of_fold(rows, up, weight, penalty, fold) for penalty in penalties}
-    best = min(penalties, key=lambda p: log_loss(margins[p], up, weight))
+    margins = {penalty: out_of_fold(rows, up, weight, penalty, fold) for penalty in PENALTIES}
+    best = min(PENALTIES, key=lambda p: log_loss(margins[p], up, weight))
     slope, shift = platt(margins[best], up, weight)
     model = fit(rows, up, weight, best)
     made = Logistic(model.weights, model.bias, slope, shift, best)

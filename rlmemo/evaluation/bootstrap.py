@@ -124,9 +124,9 @@ class Draws:
         mass = np.bincount(session, minlength=self.n_groups)
         return self._estimate(float(values[(len(values) - 1) // 2]), medians, mass)
 
-    def difference(self, a: np.ndarray, b: np.ndarray, denominator: np.ndarray | None = None) -> Estimate:
+    def difference(self, a: np.ndarray, b: np.ndarray) -> Estimate:
         """Paired difference ratio(a) - ratio(b) over the same observations and the same draws."""
-        return self.ratio(np.asarray(a, np.float64) - np.asarray(b, np.float64), denominator)
+        return self.ratio(np.asarray(a, np.float64) - np.asarray(b, np.float64))
 
     def _estimate(self, value: float, replicates: np.ndarray, mass: np.ndarray) -> Estimate:
         return interval(value, replicates) if self.tell(mass) else Estimate(value)

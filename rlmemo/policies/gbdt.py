@@ -31,10 +31,10 @@ in 16 (share of `build_slates(timeline, size).answer >= 0` at the test decisions
 class GbdtPolicy:
     """LightGBM on slate statistics; falls back to `markov1` where there is too little to learn from."""
 
-    def __init__(self, depth: int = DEPTH, slate: int = SLATE) -> None:
+    def __init__(self) -> None:
         self.name = "gbdt"
-        self.depth = min(depth, slate)
-        self.slate = slate
+        self.depth = min(DEPTH, SLATE)
+        self.slate = SLATE
         self.temperature = 1.0
         self.note = ""
         self._model: Any = None
