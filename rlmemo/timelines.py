@@ -121,10 +121,10 @@ def _load(args: argparse.Namespace, **more: Any) -> Any:
 
 def _list(db: Path, as_json: bool) -> int:
     from env.sources import SOURCES
-    from env.sources.recordings import state_of
+    from env.sources.registry import state_of
     from rlmemo.store.database import open_store
 
-    sources = [{"name": n, "what": what, "state": state_of(n)} for n, what in SOURCES.items()]
+    sources = [{"name": n, "what": one.what, "state": state_of(n)} for n, one in SOURCES.items()]
     stored: list[dict[str, Any]] = []
     if db.exists():
         with open_store(db, make=False) as store:

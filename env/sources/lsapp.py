@@ -37,7 +37,7 @@ def find() -> Path:
     )
 
 
-def is_lsapp(table: TableFile) -> bool:
+def recognises(table: TableFile) -> bool:
     """Whether a file has LSApp's header."""
     return tuple(h.lower() for h in table.header) == COLUMNS
 
@@ -46,7 +46,7 @@ def load(table: TableFile | None = None, *, collapsed: bool = True, tz: str | No
     """LSApp's opens, one timeline per user, sorted by user id. Raises InputError."""
     table = look(find()) if table is None else table
     path = table.path
-    if not is_lsapp(table):
+    if not recognises(table):
         raise InputError(
             f"{path}, line 1: wanted is the header {' '.join(COLUMNS)}, separated by tabs; "
             f"found {' '.join(clean_name(h) for h in table.header[:6])}"

@@ -45,7 +45,7 @@ def find() -> Path:
     return path
 
 
-def is_usagelogger(table: TableFile) -> bool:
+def recognises(table: TableFile) -> bool:
     """Whether a file's first line is one of UsageLogger's."""
     h = table.header
     return len(h) >= 3 and bool(_MS.fullmatch(h[0])) and h[2].isascii() and h[2].isdigit() and not any(h[3:])
@@ -55,7 +55,7 @@ def load(table: TableFile | None = None, *, collapsed: bool = True, tz: str | No
     """The phone's opens as one timeline of user `phone`. Raises InputError."""
     table = look(find()) if table is None else table
     path = table.path
-    if not is_usagelogger(table):
+    if not recognises(table):
         raise InputError(f"{path}, line 1: wanted are milliseconds, app and event type, without a header")
     report = ImportReport(source=f"usagelogger ({path.name})")
     clock = Clock(path, tz)
