@@ -76,7 +76,7 @@ def best_counting(evaluation: Evaluation, but: str = "") -> str | None:
 def telling(evaluation: Evaluation, of: str) -> list[str]:
     """The policies to look at first, best first: `of`, the reader's own and trained ones, the best counting
     rule, the trees and the untrained model; all, where they are few."""
-    names = [n for n in evaluation.policies if n not in BOUNDS]
+    names = [n for n in evaluation.policies if n not in BOUNDS] or [of]
     if len(names) > MOST:
         own = [n for n in names if n not in KNOWN_COLORS and n != "base"]
         first = [of, best_counting(evaluation), "gbdt", *reversed(own), "base"]
