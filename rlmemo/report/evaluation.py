@@ -11,6 +11,7 @@ import numpy as np
 from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.evaluation.evaluate import BOUNDS, PAIRED, Evaluation, Judged
 from rlmemo.evaluation.metrics import BETTER, METRICS
+from rlmemo.policies.registry import POLICIES
 from rlmemo.report.figures import curves, heat, intervals
 from rlmemo.report.numbers import SHORT, signed, value
 from rlmemo.report.page import Page, Section, Table
@@ -424,6 +425,9 @@ def _cost(evaluation: Evaluation) -> Section | None:
 def _words(evaluation: Evaluation) -> Section:
     used = {m for j in evaluation.policies.values() for m in j.metrics}
     rows = [[SHORT.get(m, m), text] for m, text in METRICS.items() if m in used]
+    tables = [Table(["metric", "meaning"], rows, prose=True)]
+    if who := [[n, POLICIES[n]] for n in evaluation.policies if n in POLICIES]:
+        tables.append(Table(["policy", "what it does"], who, prose=True))
     return Section(
         "What the words mean",
         [
@@ -435,9 +439,9 @@ def _words(evaluation: Evaluation) -> Section:
                 "to depend on what was prewarmed."
             )
         ],
-        [Table(["metric", "meaning"], rows, prose=True)],
+        tables,
         evaluation.notes,
-        inside="Every metric and every word used here, and what to mind about these data",
+        inside="Every metric, word and policy used here, and what to mind about these data",
     )
 
 

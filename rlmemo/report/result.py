@@ -62,9 +62,10 @@ def where(evaluation: Evaluation) -> str:
 
 
 def best_policy(evaluation: Evaluation) -> str:
-    """The policy with the most reward; the bounds only where there is no other."""
+    """The policy with the most reward, of equals the one that is right more often; the bounds only where
+    there is no other."""
     names = [n for n in evaluation.policies if n not in BOUNDS] or list(evaluation.policies)
-    return max(names, key=lambda n: _of(evaluation.policies[n], "reward_per_open"))
+    return max(names, key=lambda n: _rank(evaluation.policies[n]))
 
 
 def best_counting(evaluation: Evaluation, but: str = "") -> str | None:
@@ -76,12 +77,16 @@ def best_counting(evaluation: Evaluation, but: str = "") -> str | None:
 def telling(evaluation: Evaluation, of: str) -> list[str]:
     """The policies to look at first, best first: `of`, the reader's own and trained ones, the best counting
     rule, the trees and the untrained model; all, where they are few."""
-    names = [n for n in evaluation.policies if n not in BOUNDS]
+    names = [n for n in evaluation.policies if n not in BOUNDS] or [of]
     if len(names) > MOST:
         own = [n for n in names if n not in KNOWN_COLORS and n != "base"]
         first = [of, best_counting(evaluation), "gbdt", *reversed(own), "base"]
         names = list(dict.fromkeys(n for n in first if n in names))[:MOST]
-    return sorted(names, key=lambda n: -_of(evaluation.policies[n], "reward_per_open"))
+    return sorted(names, key=lambda n: _rank(evaluation.policies[n]), reverse=True)
+
+
+def _rank(judged: Judged) -> tuple[float, float]:
+    return _of(judged, "reward_per_open"), _of(judged, "hr@1")
 
 
 def result(evaluation: Evaluation, of: str, called: str = "") -> list[str]:
@@ -93,7 +98,8 @@ def result(evaluation: Evaluation, of: str, called: str = "") -> list[str]:
 def _result(evaluation: Evaluation, of: str, called: str) -> list[str]:
     judged = evaluation.policies[of]
     if evaluation.nothing:
-        return [f"Nothing can be saved here: {evaluation.nothing}.", *_named_first(evaluation, of)]
+        why = evaluation.nothing[0].upper() + evaluation.nothing[1:]
+        return [f"{why}.", *_named_first(evaluation, of)]
     if not _of(judged, "prewarms_per_open"):
         said = f"{called} keeps still: it never prewarms, so it saves nothing."
         why = "On the events before these, where its threshold was chosen, keeping still was worth most."
@@ -161,7 +167,9 @@ def first_table(evaluation: Evaluation, of: str, words: Mapping[str, str] = WORD
 
 
 def first_figure(evaluation: Evaluation, of: str) -> Figure | None:
-    """Hits against waste of the policies to look at first."""
+    """Hits against waste of the policies to look at first, where there was anything to hit."""
+    if evaluation.nothing:
+        return None
     return hits_against_waste(evaluation, telling(evaluation, of), small=True)
 
 
