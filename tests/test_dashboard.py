@@ -121,7 +121,8 @@ def test_no_page_tells_what_another_card_asks(
 ) -> None:
     """Two policies' plans at one moment, the same plan once more, and a moment right after: three cards, in
     the order of time, and what came is told when nobody is asked about it any more."""
-    from rlmemo.store import Planned, open_store
+    from rlmemo.store.database import open_store
+    from rlmemo.store.records import Planned
     from tests.test_blind import add
 
     t = START + 100.0 * np.arange(40)

@@ -24,7 +24,7 @@ from dashboard.__main__ import check_db
 from env.errors import InputError
 from env.sources import load_timelines
 from env.sources.database import is_database
-from env.sources.held import APPLICATION_ID, Kind, is_held, kind_of, private_copy
+from env.sources.sqlite_files import APPLICATION_ID, Kind, is_held, kind_of, private_copy
 from env.timeline import Event
 from rlmemo.store.database import open_store, store_when_done
 
@@ -35,11 +35,12 @@ PAGES = """
 import sys
 from pathlib import Path
 from env.sources import load_timelines
-from rlmemo import ratings, store_forgetting
 from rlmemo.runs.learned_days import learned_until
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.record import database_of
-from rlmemo.store import check_store, open_store
+from rlmemo.store import forgetting, ratings
+from rlmemo.store.database import open_store
+from rlmemo.store.file import check_store
 
 db = sys.argv[1]
 store = open_store(db)
@@ -54,8 +55,8 @@ def train():
     database_of(TrainConfig(timelines=db, feedback=db))
 
 def privacy():
-    store_forgetting.holdings(store)
-    sum(map(len, store_forgetting.export(store)))
+    forgetting.holdings(store)
+    sum(map(len, forgetting.export(store)))
 
 def again():
     check_store(Path(db))
