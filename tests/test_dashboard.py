@@ -122,14 +122,14 @@ def test_no_page_tells_what_another_card_asks(
     """Two policies' plans at one moment, the same plan once more, and a moment right after: three cards, in
     the order of time, and what came is told when nobody is asked about it any more."""
     from rlmemo.store.database import open_store
-    from rlmemo.store.records import Planned
+    from rlmemo.store.records import Prewarm
     from tests.test_blind import add
 
     t = START + 100.0 * np.arange(40)
     with open_store(tmp_path / "a.db") as store:
-        late = add(store, t, 22, (Planned("Mail"),), "markov1")
+        late = add(store, t, 22, (Prewarm("Mail"),), "markov1")
         for policy, name in (("one", "Mail"), ("two", "Chat"), ("again", "Mail")):
-            add(store, t, 20, (Planned(name),), policy)
+            add(store, t, 20, (Prewarm(name),), policy)
     server = start(tmp_path / "a.db")
     page = new_page(browser)
     page.goto(server.url)

@@ -284,7 +284,7 @@ def test_a_copy_holds_what_the_original_says(how: str, tmp_path: Path) -> None:
 STORE = """
 import os, sys
 from env.timeline import Event
-from rlmemo import store
+from rlmemo.store import database as store
 if sys.argv[2] == "unsigned":
     store._sign = lambda db: None
 opened = store.open_store(sys.argv[1])
