@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from env.errors import InputError, run_main
 from env.private import private_files
-from env.sources.held import Kind, kind_of
+from env.sources.sqlite_files import Kind, kind_of
 from rlmemo.options import Parser
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"

@@ -36,7 +36,7 @@ from typing import Any
 from env.errors import run_main
 from env.sources import load_timelines
 from env.sources.database import is_database
-from env.sources.held import Connection
+from env.sources.sqlite_files import Connection
 from env.timeline import Event
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.record import database_of

@@ -1,6 +1,6 @@
 """Timelines from an rlmemo database. Only `rlmemo.store` writes one; this reads it, and writes nothing.
 
-A database that is not known for one of ours is read as a private copy (`env.sources.held`).
+A database that is not known for one of ours is read as a private copy (`env.sources.sqlite_files`).
 
 Read are the tables `timelines` (id, source, user, tz, tz_known, synthetic) and `events` (timeline_id, t,
 target, kind, duration, device, wave).
@@ -16,10 +16,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from env.errors import InputError
-from env.sources.held import DATABASES, Kind, connect, kind_of, private_copy
 from env.sources.names import Target, clean_name, kept_target, shown
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
+from env.sources.sqlite_files import DATABASES, Kind, connect, kind_of, private_copy
 from env.timeline import KINDS, zone
 
 TIMELINES = ("id", "source", "user", "tz", "tz_known", "synthetic")

@@ -20,7 +20,7 @@ from env.errors import InputError
 from env.judge.cost import WorldConfig, cost_model
 from env.private import make_private
 from env.sources import Loaded, load_timelines
-from env.sources.held import Kind
+from env.sources.sqlite_files import Kind
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
 from reward import Reward, parse_reward

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError
-from env.sources.held import APPLICATION_ID, DOOR, Kind, connect
 from env.sources.names import clean_name, shown, target_and_kind
+from env.sources.sqlite_files import APPLICATION_ID, DOOR, Kind, connect
 from env.timeline import KINDS, Event, zone
 from rlmemo.store.file import NO_STORE, check_folder, check_store, make_private, put
 from rlmemo.store.importing import add

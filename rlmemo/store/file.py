@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from env.errors import InputError
-from env.sources.held import APPLICATION_ID, Kind, kind_of, private_copy
+from env.sources.sqlite_files import APPLICATION_ID, Kind, kind_of, private_copy
 
 DEFAULT_DB = "rlmemo.db"
 NO_STORE = "{}: is no database, or a damaged one ({}); restore a copy, or name another file"

@@ -24,7 +24,7 @@ from dashboard.__main__ import check_db
 from env.errors import InputError
 from env.sources import load_timelines
 from env.sources.database import is_database
-from env.sources.held import APPLICATION_ID, Kind, is_held, kind_of, private_copy
+from env.sources.sqlite_files import APPLICATION_ID, Kind, is_held, kind_of, private_copy
 from env.timeline import Event
 from rlmemo.store.database import open_store, store_when_done
 
