@@ -81,7 +81,7 @@ def check_db(path: str) -> Path:
         raise InputError(f"{path}: is a folder; --db takes a file, such as {db.name}/{DEFAULT_DB}")
     if not db.parent.is_dir():
         raise InputError(f"{path}: there is no folder {db.parent}; make it first: mkdir -p {db.parent}")
-    from rlmemo.store.file import check_store
+    from rlmemo.store.database_file import check_store
 
     if db.is_file() and kind_of(db) is Kind.NONE:
         raise InputError(

@@ -252,7 +252,7 @@ def learned(out: Path, first: Path, db: str, policy: Any, data: Any, keep: float
     with the approval model, and the planner chosen on validation."""
     from reward import parse_reward
     from rlmemo.learning.approval_choice import choose_keeping
-    from rlmemo.learning.ratings_used import MODEL, read_feedback
+    from rlmemo.learning.rating_feedback import MODEL, read_feedback
 
     reward = parse_reward("net_seconds")
     shutil.rmtree(out, ignore_errors=True)

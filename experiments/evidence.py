@@ -250,7 +250,7 @@ def judge_run(run: SeedRun, part: str, reward: str) -> None:
     """Judge a finished run both ways, by its own plans and by a threshold; `judged-PART.npz` and `.json`."""
     if judged_file(run.folder, part).exists():
         return
-    from rlmemo.learning.choice import stage_policies
+    from rlmemo.learning.planner_choice import stage_policies
     from rlmemo.learning.prepare import prepare
     from rlmemo.learning.training import hush_libraries, quiet
     from rlmemo.runs.folder import RunFolder

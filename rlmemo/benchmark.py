@@ -142,7 +142,7 @@ class _Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        from rlmemo.pulse import Pulse
+        from rlmemo.heartbeat import Pulse
 
         console = Console(stderr=True)
         self.progress = Progress(

@@ -397,8 +397,8 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
 @private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    from rlmemo.heartbeat import Pulse
     from rlmemo.policies.endpoint_options import asking
-    from rlmemo.pulse import Pulse
     from rlmemo.store.database import store_when_done
 
     options = Options(

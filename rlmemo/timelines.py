@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a block shows a question mark
         sys.stdout.reconfigure(errors="replace")
     args = parser().parse_args(argv)
-    from rlmemo.pulse import Pulse
+    from rlmemo.heartbeat import Pulse
 
     with Pulse(f"timelines {args.command}"):
         if args.command == "list":

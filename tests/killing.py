@@ -88,13 +88,13 @@ def _warm(folder: Path) -> None:
     import torch
     from trl import DPOTrainer, KTOTrainer, SFTTrainer  # noqa: F401
 
+    import rlmemo.learning.dpo_kto
     import rlmemo.learning.job
-    import rlmemo.learning.preference
     import rlmemo.learning.sft  # noqa: F401
-    from rlmemo.learning import choice
+    from rlmemo.learning import planner_choice
     from rlmemo.learning.training import hush_libraries, quiet
 
-    choice.judge = lambda *_: None
+    planner_choice.judge = lambda *_: None
 
     quiet()
     hush_libraries()

@@ -163,7 +163,7 @@ def test_a_stopped_training_goes_on_exactly(
 def test_preferences_begin_at_the_sft_model_and_move_it(
     tmp_path: Path, learned: Callable[[str], Learned], kind: str, method: str
 ) -> None:
-    from rlmemo.learning.preference import run_dpo, run_kto
+    from rlmemo.learning.dpo_kto import run_dpo, run_kto
     from rlmemo.learning.sft import save_adapter
     from rlmemo.model.ask import plan_logprobs
     from rlmemo.model.load import load_adapted

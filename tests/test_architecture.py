@@ -20,7 +20,7 @@ COMMANDS = (
 ARROWS = (
     ("reward",),
     ("env",),
-    ("rlmemo.options", "rlmemo.pulse"),
+    ("rlmemo.options", "rlmemo.heartbeat"),
     ("rlmemo.store",),
     ("rlmemo.runs",),
     ("rlmemo.model", "rlmemo.approval"),
@@ -35,7 +35,7 @@ ARROWS = (
 for the commands, which may."""
 STORE = {
     f"rlmemo/store/{name}.py"
-    for name in ("database", "file", "forgetting", "importing", "schema", "schema_reducing")
+    for name in ("database", "database_file", "forgetting", "importing", "schema", "schema_addresses")
 }
 LINES = 600
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager"}

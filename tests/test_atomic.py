@@ -51,7 +51,7 @@ def test_a_disk_that_takes_nothing_is_said_in_one_line(
 
 
 def test_nobody_else_puts_files_in_place() -> None:
-    with_care = {"rlmemo/runs/atomic.py", "rlmemo/store/file.py"}  # the store's is SQLite's own file
+    with_care = {"rlmemo/runs/atomic.py", "rlmemo/store/database_file.py"}  # the store's is SQLite's own file
     found = {
         str(path.relative_to(ROOT))
         for room in ("reward", "env", "rlmemo", "dashboard", "experiments")

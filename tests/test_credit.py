@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
+from env.judge.accounting import replay
 from env.judge.cost import Costs, WorldConfig
 from env.judge.credit import credits
-from env.judge.kernel import replay
 from env.judge.plans import FIELDS, WASTED, Plans
 from env.timeline import Event, Timeline
 from tests.training_ground import small_ground

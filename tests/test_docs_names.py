@@ -93,7 +93,7 @@ def test_every_path_leads_to_a_file(repo_root: Path) -> None:
     assert [f"{page}: {path}" for page, path in sorted(paths) if not (repo_root / path).is_file()] == []
 
 
-@pytest.mark.parametrize("wrong", ["rlmemo.policies.gone", "env.judge.kernel.gone", "rlmemo.gone.at_all"])
+@pytest.mark.parametrize("wrong", ["rlmemo.policies.gone", "env.judge.accounting.gone", "rlmemo.gone.at_all"])
 def test_a_name_that_is_gone_is_noticed(wrong: str, repo_root: Path) -> None:
     assert not exists(repo_root, wrong)
     assert exists(repo_root, "env.judge.case.Case.replay")

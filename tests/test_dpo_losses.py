@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rlmemo.learning.config import DPO_LOSSES, make_config
+from rlmemo.learning.dpo_kto import run_dpo
 from rlmemo.learning.pairs import Pair, Picks
-from rlmemo.learning.preference import run_dpo
 from rlmemo.learning.sft import run_sft, save_adapter
 from rlmemo.learning.training_data import part_states, prompts
 from rlmemo.runs.atomic import sha256

@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 import env  # noqa: F401
 from env.errors import InputError
 from env.gym.prewarm import PrewarmEnv
-from env.judge import kernel
+from env.judge import accounting
 from env.judge.cost import WorldConfig, cost_model
 from env.judge.plans import FIELDS, Plans
 from env.splits import chrono, sessions
@@ -52,7 +52,7 @@ def make(**given: Any) -> PrewarmEnv:
 def test_import_registers_it_and_stays_light(repo_root: Path) -> None:
     code = (
         f"import sys, env, gymnasium; assert {ID!r} in gymnasium.registry;"
-        "heavy = ('numba', 'scipy', 'torch', 'env.judge.kernel', 'env.gym.prewarm');"
+        "heavy = ('numba', 'scipy', 'torch', 'env.judge.accounting', 'env.gym.prewarm');"
         "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run(
@@ -160,7 +160,7 @@ def test_an_episode_is_a_window_of_the_replay_bit_for_bit(episode: str, spec: st
             _, reward, done, _, info = walk.step(action)
             records.append(info["outcome"])
             rewards.append(reward)
-        out = kernel.replay(
+        out = accounting.replay(
             track.timeline, cost_model("desktop").arrays(track.timeline), config, plans,
             start=walk._walk.first + 1, stop=walk._last + 1,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from judge_cases import random_costs
 from test_env import people
 
 from env.gym.prewarm import PrewarmEnv
-from env.judge import kernel
+from env.judge import accounting
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import FIELDS, HIT, LATE, NONE, REDUNDANT, WASTED, Plans
 from env.timeline import Event, Timeline
@@ -136,7 +136,7 @@ class WorldMachine(RuleBasedStateMachine):
         for i, (_, _, picks) in enumerate(self.diary):
             for k, (x, d) in enumerate(picks):
                 plans.target[i, k], plans.delay[i, k] = place[x], d
-        out = kernel.replay(timeline, costs, self.config, plans)
+        out = accounting.replay(timeline, costs, self.config, plans)
         n = len(self.diary)
         for j in range(n - 1):  # the last open also holds what finish() resolves
             assert out.table[j].tobytes() == self.records[j]
@@ -170,7 +170,7 @@ class EnvMachine(RuleBasedStateMachine):
         assert record["saved_s"] == record["base_wait_s"] - record["wait_s"]
         assert record["opens"] == 1
         state, budget = self.walk._walk.state, self.walk._track.rules.budget
-        assert 0 <= state.reg[kernel.HELD_MB] <= state.reg[kernel.USED] <= budget
+        assert 0 <= state.reg[accounting.HELD_MB] <= state.reg[accounting.USED] <= budget
         if a[2]:
             asked = self.walk._walk.book.target[: PICKS * (self.walk._walk.i - self.walk._walk.first)] >= 0
             resolved = self.walk._walk.book.outcome[: len(asked)] != NONE

@@ -20,8 +20,14 @@ from env.splits import chrono
 from reward import parse_reward
 from rlmemo.learning.config import make_config
 from rlmemo.learning.pairs import ScoredPlans
+from rlmemo.learning.rating_feedback import (
+    Feedback,
+    per_thumb,
+    preference_rows,
+    read_feedback,
+    with_ratings,
+)
 from rlmemo.learning.rating_rows import expected_of, sayable
-from rlmemo.learning.ratings_used import Feedback, per_thumb, preference_rows, read_feedback, with_ratings
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.predict import Options, predict
 from rlmemo.runs.atomic import sha256

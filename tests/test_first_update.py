@@ -30,8 +30,8 @@ STATES = 48
 
 def trained(stage: str, folder: RunFolder, base: Path) -> tuple[Any, dict[str, Any]]:
     """The model after a stage that has data for one update, and what was found."""
+    from rlmemo.learning.dpo_kto import run_dpo, run_kto
     from rlmemo.learning.grpo import run_groups
-    from rlmemo.learning.preference import run_dpo, run_kto
     from rlmemo.learning.sft import run_sft
 
     ground, states = small_ground(), some_states(STATES)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import env  # noqa: F401
-from env.judge import kernel
+from env.judge import accounting
 from env.judge.cost import Cost, CostModel
 from env.judge.plans import FIELDS, LATE, WASTED
 from tests.reference import world
@@ -22,7 +22,7 @@ def test_the_docs_print_what_the_code_prints(repo_root: Path) -> None:
         assert part in page
 
 
-@pytest.mark.parametrize("replay", [world.replay, kernel.replay])
+@pytest.mark.parametrize("replay", [world.replay, accounting.replay])
 def test_the_numbers_worked_by_hand(replay) -> None:  # type: ignore[no-untyped-def]
     timeline, costs, config, plans = hand_example()
     out = replay(timeline, costs, config, plans)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from env.errors import InputError
-from rlmemo.runs.hold import hold
+from rlmemo.runs.lock import hold
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
 

@@ -7,7 +7,7 @@ import pytest
 from judge_cases import random_case, random_costs, random_plans, random_timeline
 
 from env.errors import InputError
-from env.judge import kernel
+from env.judge import accounting
 from env.judge.cost import WorldConfig
 from env.judge.plans import FIELDS, NONE, SAVED, Outcomes, Plans
 from tests.reference import world
@@ -31,14 +31,14 @@ def test_kernel_equals_reference_bit_for_bit(seed: int) -> None:
         stop = int(rng.integers(start, n + 1))
         assert same(
             world.replay(timeline, costs, config, plans, start=start, stop=stop),
-            kernel.replay(timeline, costs, config, plans, start=start, stop=stop),
+            accounting.replay(timeline, costs, config, plans, start=start, stop=stop),
         )
 
 
 def test_a_window_resolves_all_of_its_prewarms_and_no_other() -> None:
     rng = np.random.default_rng(5)
     timeline, costs, config, plans = random_case(rng, 40, 6)
-    out = kernel.replay(timeline, costs, config, plans, start=10, stop=30)
+    out = accounting.replay(timeline, costs, config, plans, start=10, stop=30)
     acting = np.zeros(plans.target.shape, bool)
     acting[9:29] = plans.target[9:29] >= 0
     assert np.array_equal(out.outcome != NONE, acting)
@@ -51,7 +51,7 @@ def test_an_empty_timeline_and_one_event() -> None:
         costs = random_costs(rng, len(timeline.names))
         config = WorldConfig(budget_mb=100.0)
         a = world.replay(timeline, costs, config, Plans.empty(n))
-        assert same(a, kernel.replay(timeline, costs, config, Plans.empty(n)))
+        assert same(a, accounting.replay(timeline, costs, config, Plans.empty(n)))
         assert a.saved_s.sum() == 0
 
 
@@ -65,9 +65,9 @@ def test_plans_that_do_not_fit_are_refused() -> None:
         Plans(plans.target, plans.delay[:, :0]),
     ):
         with pytest.raises(InputError):
-            kernel.replay(timeline, costs, config, bad)
+            accounting.replay(timeline, costs, config, bad)
     with pytest.raises(InputError, match="indices"):
-        kernel.plan_effects(timeline, costs, config, np.array([99]), Plans.empty(1).__class__(
+        accounting.plan_effects(timeline, costs, config, np.array([99]), Plans.empty(1).__class__(
             plans.target[None, :1], plans.delay[None, :1]))  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_plan_effects_equal_two_replays() -> None:
         m = len(timeline.names)
         indices = rng.integers(0, n - 1, 5)
         alternatives = random_plans(rng, (5, 3, 2), m, 3, 0.7)
-        effects = kernel.plan_effects(timeline, costs, config, indices, alternatives, base)
+        effects = accounting.plan_effects(timeline, costs, config, indices, alternatives, base)
         for d, i in enumerate(indices):
             for a in range(3):
                 totals = []
@@ -94,7 +94,7 @@ def test_plan_effects_equal_two_replays() -> None:
                     wide.delay[:, : base.target.shape[1]] = base.delay
                     wide.target[i] = -1
                     wide.target[i, -2:], wide.delay[i, -2:] = target, delay
-                    totals.append(kernel.replay(timeline, costs, config, wide).table.sum(axis=0))
+                    totals.append(accounting.replay(timeline, costs, config, wide).table.sum(axis=0))
                 assert effects[d, a] == pytest.approx(totals[0] - totals[1], abs=1e-4, rel=1e-9)
 
 
@@ -104,10 +104,10 @@ def test_effects_of_keeping_still_are_zero_and_order_does_not_matter() -> None:
     indices = rng.permutation(49)[:20]
     plans = random_plans(rng, (20, 4, 2), len(timeline.names), 3, 0.5)
     plans.target[:, 0] = -1
-    effects = kernel.plan_effects(timeline, costs, config, indices, plans, base)
+    effects = accounting.plan_effects(timeline, costs, config, indices, plans, base)
     assert not effects[:, 0].any()
     order = np.argsort(indices)
-    again = kernel.plan_effects(
+    again = accounting.plan_effects(
         timeline, costs, config, indices[order], Plans(plans.target[order], plans.delay[order]), base
     )
     assert np.array_equal(again, effects[order])
@@ -120,6 +120,6 @@ def test_scores_weigh_the_effects() -> None:
     plans = random_plans(rng, (20, 4, 2), len(timeline.names), 3, 0.5)
     weights = np.zeros(len(FIELDS))
     weights[SAVED] = 2.0
-    effects = kernel.plan_effects(timeline, costs, config, indices, plans)
-    scores = kernel.score_plans(timeline, costs, config, weights, indices, plans)
+    effects = accounting.plan_effects(timeline, costs, config, indices, plans)
+    scores = accounting.score_plans(timeline, costs, config, weights, indices, plans)
     assert scores == pytest.approx(2.0 * effects[:, :, SAVED])

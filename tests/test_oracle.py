@@ -12,7 +12,7 @@ from judge_cases import random_case, random_config, random_costs, random_plans, 
 from numba import njit
 
 from env.errors import InputError
-from env.judge import kernel
+from env.judge import accounting
 from env.judge.cost import Costs, WorldConfig, cost_model
 from env.judge.oracle import bracket, feasible, upper_bound
 from env.judge.plans import N_FIELDS, SAVED, Plans
@@ -33,9 +33,9 @@ def _enumerate(s, r, book, t, target, delay, picks, delays, table):  # type: ign
         for q in range(slots):
             book.target[q] = (digits[q] - 1) // delays if digits[q] > 0 else -1
             delay[q] = (digits[q] - 1) % delays if digits[q] > 0 else 0
-        kernel.clear(s)
+        accounting.clear(s)
         table[:] = 0.0
-        kernel._replay(s, r, book, t, target, delay, picks, 0, n, table)
+        accounting._replay(s, r, book, t, target, delay, picks, 0, n, table)
         saved = table[:, SAVED].sum()
         best = max(best, saved)
         q = 0
@@ -54,7 +54,7 @@ def brute_force(timeline: Timeline, costs: Costs, config: WorldConfig) -> float:
     n, picks = len(timeline), config.max_picks
     if n < 2:
         return 0.0
-    book = kernel.Ledger(
+    book = accounting.Ledger(
         np.full(n * picks, -1, np.int32),
         np.zeros(n * picks, np.int8),
         np.zeros(n * picks),
@@ -62,8 +62,9 @@ def brute_force(timeline: Timeline, costs: Costs, config: WorldConfig) -> float:
     )
     return float(
         _enumerate(
-            kernel.new_state(len(costs), 2 * n * picks), kernel.rules(costs, config), book, timeline.t,
-            timeline.target, np.zeros(n * picks, np.int8), picks, len(config.delays), np.zeros((n, N_FIELDS)),
+            accounting.new_state(len(costs), 2 * n * picks), accounting.rules(costs, config), book,
+            timeline.t, timeline.target, np.zeros(n * picks, np.int8), picks, len(config.delays),
+            np.zeros((n, N_FIELDS)),
         )
     )  # fmt: skip
 
@@ -135,7 +136,7 @@ def test_no_policy_exceeds_the_bound(seed: int, n: int, targets: int) -> None:
         np.where(noisy.target >= 0, noisy.delay, clever.delay),
     )
     for tried in (plans, ahead, clever, mixed):
-        saved = kernel.replay(timeline, costs, config, tried, start=start, stop=stop).total("saved_s")
+        saved = accounting.replay(timeline, costs, config, tried, start=start, stop=stop).total("saved_s")
         assert saved <= bound + 1e-6
     assert out.total("saved_s") >= 0
 

@@ -16,7 +16,7 @@ from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.approval.placed_ratings import Placed, place_ratings, rating_weights, read_ratings
 from rlmemo.feedback import offpolicy
-from rlmemo.feedback.other_policy import evaluate_policy, sessions_of, shown_by
+from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of, shown_by
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.registry import setup
 from rlmemo.predict import Options, predict

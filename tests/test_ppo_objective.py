@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from env.judge.accounting import replay
 from env.judge.cost import WorldConfig, cost_model
 from env.judge.credit import credits
-from env.judge.kernel import replay
 from env.judge.plans import FIELDS, Plans
 from env.sources import load_timelines
 from env.splits import Split

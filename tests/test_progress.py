@@ -11,22 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from rlmemo import benchmark, pulse
+from rlmemo import benchmark, heartbeat
 from rlmemo.learning.display import Display
 from tests.test_train_cli import write_csv
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "EVERY_S", 0.05)
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.05)
 
 
 def test_it_is_half_a_minute_at_most() -> None:
-    assert pulse.EVERY_S <= 30.0
+    assert heartbeat.EVERY_S <= 30.0
 
 
 def test_a_long_step_is_no_silence(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
-    with pulse.Pulse("loading") as said:
+    with heartbeat.Pulse("loading") as said:
         time.sleep(0.3)  # one step, in which nothing calls back
         said.update("judging mru", 2, 5, "loss 0.1")
         time.sleep(0.3)

@@ -81,7 +81,7 @@ def preferences() -> tuple[np.ndarray, list[Pair], list[KtoExample]]:
 
 
 def prefer(method: str, folder: Path, base: Path, adapter: Path, stop: int = 0) -> str:
-    from rlmemo.learning.preference import run_dpo, run_kto
+    from rlmemo.learning.dpo_kto import run_dpo, run_kto
     from rlmemo.learning.sft import save_adapter
 
     interrupt = Interrupt()

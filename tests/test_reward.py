@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from judge_cases import random_case
 
-from env.judge import kernel
+from env.judge import accounting
 from env.judge.cost import WorldConfig, cost_model
 from env.judge.plans import FIELDS, Outcomes, Plans
 from env.timeline import Event, Timeline
@@ -61,7 +61,7 @@ def test_what_cannot_be_composed_is_refused_with_advice(spec: str | dict[str, ob
 
 def test_weights_and_per_open_agree() -> None:
     timeline, costs, config, plans = random_case(np.random.default_rng(0), 60, 6)
-    out = kernel.replay(timeline, costs, config, plans)
+    out = accounting.replay(timeline, costs, config, plans)
     for spec in [*PRESETS, ",".join(TERMS)]:
         reward = parse_reward(spec)
         assert out.table @ reward.weights(FIELDS) == pytest.approx(reward.per_open(out), abs=1e-9)
@@ -104,7 +104,7 @@ def person() -> tuple[Timeline, Plans]:
 
 def score(plans: Plans, timeline: Timeline, spec: str, budget: float = 3.0) -> tuple[float, Outcomes]:
     costs = cost_model("desktop").arrays(timeline)
-    out = kernel.replay(timeline, costs, WorldConfig(budget_targets=budget), plans)
+    out = accounting.replay(timeline, costs, WorldConfig(budget_targets=budget), plans)
     return float(parse_reward(spec).per_open(out).sum()), out
 
 

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from env.judge.accounting import replay
 from env.judge.cost import cost_model
-from env.judge.kernel import replay
 from env.judge.plans import FIELDS, Plans
 from env.judge.residency import residency
 from env.splits import Split

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rlmemo.learning.config import make_config
+from rlmemo.learning.dpo_kto import plan_text, run_dpo, run_kto
 from rlmemo.learning.pairs import KtoExample, Pair
-from rlmemo.learning.preference import plan_text, run_dpo, run_kto
 from rlmemo.learning.training_data import answers, draw, part_states, prompts, sft_examples
 from rlmemo.model import slots
 from rlmemo.runs.folder import RunFolder

@@ -88,7 +88,7 @@ def test_answers_are_the_tokens_of_their_text(base: tuple[Any, Any]) -> None:
 
 
 def test_text_for_the_trainers_comes_back_as_the_same_tokens(base: tuple[Any, Any]) -> None:
-    from rlmemo.learning.preference import plan_text
+    from rlmemo.learning.dpo_kto import plan_text
 
     model, words = base
     how = model.reading

@@ -7,7 +7,7 @@ import pytest
 from judge_cases import random_plans, random_timeline
 
 from env.errors import InputError
-from env.judge import kernel
+from env.judge import accounting
 from env.judge.cost import PRESETS, Cost, CostModel, Costs, WorldConfig, cost_model
 from env.judge.plans import FIELDS, HIT, LATE, REDUNDANT, WASTED, Plans
 from env.timeline import Event, Timeline
@@ -197,7 +197,7 @@ def test_memory_adds_up_exactly_whatever_the_budget(seed: int) -> None:
         assert world.used == sum(world.memory[x] for x in world.resident) <= world.budget <= config.budget_mb
         assert world.foreground in world.resident
         world.plan([(int(x), int(d)) for x, d in zip(plans.target[j], plans.delay[j], strict=True) if x >= 0])
-    a, b = replay(timeline, costs, config, plans), kernel.replay(timeline, costs, config, plans)
+    a, b = replay(timeline, costs, config, plans), accounting.replay(timeline, costs, config, plans)
     assert np.array_equal(a.table, b.table)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dashboard.replay import caption
-from env.judge import kernel
+from env.judge import accounting
 from env.judge.case import Case
 from env.judge.cost import WorldConfig, cost_model
 from env.judge.plans import FIELDS, OUTCOME_NAMES, Plans
@@ -82,7 +82,7 @@ def by_hand(p: Prediction, timeline: Timeline, rules: WorldConfig, costs: str) -
         plans.target[i, k] = timeline.names.index(x.target)
         plans.delay[i, k] = rules.delays.index(x.delay_s)
     stop = int(np.searchsorted(timeline.t, p.t + 1800.0 + 600.0 + rules.ttl_s, side="right")) + 1
-    found = kernel.replay(
+    found = accounting.replay(
         timeline, cost_model(costs).arrays(timeline), rules, plans, start=i + 1, stop=min(stop, len(timeline))
     )
     became = [OUTCOME_NAMES[found.outcome[i, k]] for k in range(len(p.plan))]

@@ -1,6 +1,6 @@
 """One environment step, compiled: do the plan, open the next target, read the memory.
 
-Split from `env.judge.kernel` only because the environment walks one open at a time; the accounting is the
+Split from `env.judge.accounting` only because the environment walks one open at a time; the accounting is the
 kernel's own functions, so a step cannot differ from a replay.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from env.judge.kernel import (
+from env.judge.accounting import (
     BASE_USED,
     FOREGROUND,
     HELD_MB,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from env.gym import stepper
-from env.judge.kernel import Ledger, Rules, new_state
+from env.judge.accounting import Ledger, Rules, new_state
 from env.timeline import Timeline
 
 

@@ -2,7 +2,7 @@
 
 Everything that is judged is a case: the test part of a benchmark, the validation part that thresholds are
 chosen on, the training part that preferences come from, the last week of *My days*. A case knows which
-decisions belong to its opens, and asks the compiled judge (`env.judge.kernel`) about plans for them.
+decisions belong to its opens, and asks the compiled judge (`env.judge.accounting`) about plans for them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Case:
 
     def replay(self, plans: Picks) -> Outcomes:
         """What plans for the decisions of this case, [stop - start, K], come to."""
-        from env.judge.kernel import replay
+        from env.judge.accounting import replay
 
         whole = Plans.empty(len(self.timeline), plans.target.shape[1])
         whole.target[self.indices], whole.delay[self.indices] = plans.target, plans.delay
@@ -93,8 +93,8 @@ class Case:
     def effects(
         self, indices: np.ndarray, plans: Plans, base: Plans | None = None, horizon_s: float | None = None
     ) -> np.ndarray:
-        """What alternative plans change at `indices`; see `env.judge.kernel.plan_effects`."""
-        from env.judge.kernel import plan_effects
+        """What alternative plans change at `indices`; see `env.judge.accounting.plan_effects`."""
+        from env.judge.accounting import plan_effects
 
         return plan_effects(self.timeline, self.costs, self.world, indices, plans, base, horizon_s)
 

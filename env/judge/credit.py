@@ -28,8 +28,7 @@ import numpy as np
 from numba import njit
 
 from env.errors import InputError
-from env.judge.cost import Costs, WorldConfig
-from env.judge.kernel import (
+from env.judge.accounting import (
     copy_state,
     finish,
     new_state,
@@ -40,6 +39,7 @@ from env.judge.kernel import (
     same,
     shared_ledger,
 )
+from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
 from env.timeline import Timeline
 

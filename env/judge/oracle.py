@@ -74,7 +74,8 @@ class _Options:
 def bracket(
     timeline: Timeline, costs: Costs, config: WorldConfig, *, start: int = 0, stop: int | None = None
 ) -> Bracket:
-    """Both sides of the oracle for the opens start..stop-1 (see `env.judge.kernel.replay` for the window)."""
+    """Both sides of the oracle for the opens start..stop-1 (see `env.judge.accounting.replay` for the
+    window)."""
     plans, outcomes = feasible(timeline, costs, config, start=start, stop=stop)
     bound = upper_bound(timeline, costs, config, start=start, stop=stop)
     return Bracket(outcomes.total("saved_s"), bound, plans, outcomes)
@@ -93,7 +94,7 @@ def upper_bound(
 
     solve: False skips the linear program and uses prices of zero (memory is free): looser, and instant.
     """
-    from env.judge import kernel
+    from env.judge import accounting
 
     n = len(timeline)
     stop = n if stop is None else stop
@@ -101,8 +102,8 @@ def upper_bound(
         raise InputError(f"window {start}..{stop} does not fit {n} events")
     if stop - start < 1:
         return 0.0
-    rules = kernel.rules(costs, config)
-    base = kernel.replay(timeline, costs, config, Plans.empty(n, 1), start=0, stop=stop)
+    rules = accounting.rules(costs, config)
+    base = accounting.replay(timeline, costs, config, Plans.empty(n, 1), start=0, stop=stop)
     worth = (costs.cold_s - costs.warm_s)[timeline.target[:stop]]
     base_saves = costs.cold_s[timeline.target[:stop]] - base.base_wait_s[:stop]
     room = np.full(stop, rules.budget)
@@ -250,7 +251,7 @@ def feasible(
     decision is asked, round after round, whether more is saved without one of its picks or with a pick for
     one of the next opens that are not warm. Not optimal; never better than `upper_bound`.
     """
-    from env.judge.kernel import replay
+    from env.judge.accounting import replay
 
     n = len(timeline)
     stop = n if stop is None else stop
@@ -327,7 +328,7 @@ def _improved(
     outcomes: Outcomes,
 ) -> tuple[Plans, Outcomes]:
     """Ask every decision whether more is saved without one of its picks, or with another one."""
-    from env.judge.kernel import plan_effects, replay
+    from env.judge.accounting import plan_effects, replay
 
     # plan_effects looks to the end of the timeline: give it none beyond the window.
     config = config.resolved(costs)

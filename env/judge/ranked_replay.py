@@ -1,9 +1,9 @@
 """Replay rankings under a threshold: the planner's choice is made inside the judge's own compiled loop.
 
 What a planner may ask for depends on what is warm, and that depends on what it asked for before; so
-choosing and judging cannot be two passes. The accounting is `env.judge.kernel`'s own functions; this file
+choosing and judging cannot be two passes. The accounting is `env.judge.accounting`'s own functions; this file
 only walks the ranked list after every event, leaves out what is resident (warm or loading), and stops at K.
-Replaying the plans that it chose through `env.judge.kernel.replay` gives the same records bit for bit
+Replaying the plans that it chose through `env.judge.accounting.replay` gives the same records bit for bit
 (tested).
 """
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from env.judge.accounting import Ledger, copy_state, finish, new_state, open_target, plan_prewarm, rules
 from env.judge.cost import Costs, WorldConfig
-from env.judge.kernel import Ledger, copy_state, finish, new_state, open_target, plan_prewarm, rules
 from env.judge.plans import N_FIELDS, Outcomes
 from env.ranking import Ranking
 from env.timeline import Timeline

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from env.judge.accounting import USED, Ledger, State, new_state, open_target, plan_prewarm, rules
 from env.judge.cost import Costs, WorldConfig
-from env.judge.kernel import USED, Ledger, State, new_state, open_target, plan_prewarm, rules
 from env.judge.plans import N_FIELDS, Plans
 from env.timeline import Timeline
 

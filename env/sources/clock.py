@@ -22,7 +22,7 @@ from env.errors import InputError
 from env.sources.missing import missing
 from env.sources.report import ImportReport
 from env.sources.rows import Rows
-from env.sources.times import DATE_ALONE, NO_TIME, SHEET_DAY, parse_time
+from env.sources.time_texts import DATE_ALONE, NO_TIME, SHEET_DAY, parse_time
 from env.timeline import utc_offsets
 
 EPOCHS = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from env.errors import InputError
-from env.sources import records
+from env.sources import json_records
 
 MAGIC_SQLITE = b"SQLite format 3\x00"
 _MAGIC = {
@@ -99,7 +99,7 @@ def look(path: Path) -> TableFile:
     if (no_table := _no_table(first_line, head)) is not None:
         raise InputError(f"{path}: is {no_table}")
     if first_line.lstrip().startswith(("{", "[")):
-        found = records.table_of("".join(_text(path, gzipped)))
+        found = json_records.table_of("".join(_text(path, gzipped)))
         if isinstance(found, str):
             raise InputError(f"{path}: is {found}, and a table is wanted; {_WANTED}")
         header, rows, notes = found

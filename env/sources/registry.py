@@ -1,7 +1,7 @@
 """Timeline sources by name: one table, and the one door through which all of them are loaded.
 
-Each source turns a foreign recording into events, and never guesses a time zone silently. `load_timelines` takes
-what `--timelines` takes everywhere.
+Each source turns a foreign recording into events, and never guesses a time zone silently. `load_timelines`
+takes what `--timelines` takes everywhere.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from env.timeline import zone
 class Source:
     """A recording that has a name.
 
-    module: has `load(collapsed=, tz=, …)`; what: a line for people; files: where it lies in the data folder, the
-    first that is there; options: what else `load` takes; download: whether it is fetched where it is not here;
-    by_content: whether a file of that form is recognised (`module.recognises`).
+    module: has `load(collapsed=, tz=, …)`; what: a line for people; files: where it lies in the data
+    folder, the first that is there; options: what else `load` takes; download: whether it is fetched where
+    it is not here; by_content: whether a file of that form is recognised (`module.recognises`).
     """
 
     module: ModuleType

@@ -23,7 +23,7 @@ from env.sources.names import clean_name, shown, target_and_kind
 from env.sources.offsets import Zones
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
-from env.sources.times import DAY_FIRST, DAY_OR_MONTH, DECIMAL_COMMA, SHEET_DAY, ZONE_LETTERS
+from env.sources.time_texts import DAY_FIRST, DAY_OR_MONTH, DECIMAL_COMMA, SHEET_DAY, ZONE_LETTERS
 from env.timeline import KINDS
 
 NOT_PRIVATE = ("", "0", "false", "no", "n", "f", "off", "none", "null")  # all else means yes

@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--explore {args.explore} is no share; give 0 to 1")
     if getattr(args, "threshold", None) is not None and not 0.0 <= args.threshold <= 1.0:
         raise InputError(f"--threshold {args.threshold} is no probability; give 0 to 1")
-    from rlmemo.pulse import Pulse
+    from rlmemo.heartbeat import Pulse
 
     with Pulse(f"feedback {args.command}"):
         found: dict[str, Any] = globals()[f"_{args.command}"](args)
@@ -215,8 +215,8 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from rlmemo.approval.placed_ratings import worlds_of
+    from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of
     from rlmemo.feedback.offpolicy import observed
-    from rlmemo.feedback.other_policy import evaluate_policy, sessions_of
     from rlmemo.policies.registry import is_run, setup
 
     data, found = _placed(args, all_parts=True)

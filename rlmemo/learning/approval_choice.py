@@ -14,7 +14,7 @@ from env.ranking import Ranking
 from reward import Reward
 from rlmemo.approval.approval import LEAST_STILL, MODEL, Approval
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.ratings_used import per_thumb
+from rlmemo.learning.rating_feedback import per_thumb
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.planners import (
     THRESHOLDS,

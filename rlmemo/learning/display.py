@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rlmemo.heartbeat import Pulse
 from rlmemo.options import wrapped
-from rlmemo.pulse import Pulse
 
 SHOWN = {
     "loss": "loss",

@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.grammar import pickable, plan_log_probs
-from rlmemo.learning.nothing import SAME, NoSignal, no_signal
+from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.pairs import Picks, ScoredPlans
 from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.learning.training_data import States, TrainingData, prompts

@@ -16,7 +16,7 @@ import yaml
 
 from env.judge.cost import cost_model
 from rlmemo.approval.approval import MODEL
-from rlmemo.learning import choice
+from rlmemo.learning import planner_choice
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
 from rlmemo.learning.online import run_online
@@ -24,7 +24,7 @@ from rlmemo.learning.pairs import KtoExample, Pair, read_pairs
 from rlmemo.learning.per_user import Everybody, train_users
 from rlmemo.learning.preference_rounds import learn_preferences, preference_file
 from rlmemo.learning.prepare import Prepared
-from rlmemo.learning.ratings_used import Feedback, joined, read_feedback
+from rlmemo.learning.rating_feedback import Feedback, joined, read_feedback
 from rlmemo.learning.record import database_of
 from rlmemo.learning.run import Run
 from rlmemo.learning.sft import run_sft
@@ -69,7 +69,7 @@ def run_job(prepared: Prepared, folder: RunFolder, *, judged: bool = True) -> No
         _users(replace(run, data=shown), states)
     if not judged:
         return
-    choice.judge(run)
+    planner_choice.judge(run)
     _say_what_is_there(run, time.perf_counter() - began)
 
 

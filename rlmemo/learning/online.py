@@ -8,7 +8,7 @@ from typing import Any
 
 from rlmemo.learning.pairs import Picks, ScoredPlans, score
 from rlmemo.learning.rated_episodes import field as field_of
-from rlmemo.learning.ratings_used import with_ratings
+from rlmemo.learning.rating_feedback import with_ratings
 from rlmemo.learning.run import Run, UnderWay
 from rlmemo.learning.training_data import States
 from rlmemo.model.readings import SlotReading

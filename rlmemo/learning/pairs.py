@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
-from env.judge.kernel import score_plans
+from env.judge.accounting import score_plans
 from env.judge.plans import Plans
 from reward import Reward
 from rlmemo.learning.training_data import States, TrainingData, training_part

@@ -24,9 +24,9 @@ import numpy as np
 from env.splits import Split
 from reward import Reward
 from rlmemo.learning import adapters
-from rlmemo.learning.choice import validate
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.preference import run_dpo, run_kto
+from rlmemo.learning.dpo_kto import run_dpo, run_kto
+from rlmemo.learning.planner_choice import validate
 from rlmemo.learning.sft import run_sft
 from rlmemo.learning.training import Lesson, in_silence
 from rlmemo.learning.training_data import States, TrainingData, part_states, prompts

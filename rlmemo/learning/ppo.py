@@ -30,7 +30,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.grammar import pickable, plan_log_probs
-from rlmemo.learning.nothing import SAME, NoSignal, no_signal
+from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.rollout import AHEAD, Field, Rollout
 from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.learning.value import Critic, advantages, discounts, explained_variance

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from rlmemo.learning.baselines import Baseline, fit_baselines
-from rlmemo.learning.choice import validate
 from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.dpo_kto import run_dpo, run_kto
 from rlmemo.learning.incumbent import load_incumbent, put_in_charge, ranked_by, save_incumbent
-from rlmemo.learning.nothing import SAME, NoSignal, no_signal
+from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.pairs import (
     KtoExample,
     Pair,
@@ -37,8 +37,8 @@ from rlmemo.learning.pairs import (
     score,
     write_pairs,
 )
-from rlmemo.learning.preference import run_dpo, run_kto
-from rlmemo.learning.ratings_used import joined, preference_rows, with_ratings
+from rlmemo.learning.planner_choice import validate
+from rlmemo.learning.rating_feedback import joined, preference_rows, with_ratings
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import States, TrainingData, memory_at, prompts
 from rlmemo.model.ask import plan_logprobs, sample_plans
@@ -285,8 +285,8 @@ def keep_best(run: Run) -> None:
     """Let the last round's folder hold the adapter that plans best on validation, of SFT's and all rounds'.
 
     Rewards are noisy and few; a round that made the planner worse is not worth keeping. Each is worth what
-    the better of its two planners gains (`rlmemo.learning.choice.validate`); ties go to the earlier one.
-    Without validation events the last one stays.
+    the better of its two planners gains (`rlmemo.learning.planner_choice.validate`); ties go to the earlier
+    one. Without validation events the last one stays.
     """
     if run.finished("kept"):
         return

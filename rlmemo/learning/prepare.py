@@ -30,11 +30,11 @@ from rlmemo.model import hub
 from rlmemo.model.load import reading_for
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
-from rlmemo.runs.hold import Hold, hold
 from rlmemo.runs.learned_days import fingerprint
+from rlmemo.runs.lock import Hold, hold
 from rlmemo.runs.stages import ONLINE
 from rlmemo.store.database import check_store, open_store
-from rlmemo.store.file import check_folder
+from rlmemo.store.database_file import check_folder
 
 LEAST_TRAINING, LEAST_VALIDATION, LEAST_TEST = 30, 1, 5
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "numba", "lightgbm")

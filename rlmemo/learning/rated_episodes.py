@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from reward import Reward
-from rlmemo.learning.ratings_used import Feedback
+from rlmemo.learning.rating_feedback import Feedback
 from rlmemo.learning.rollout import Field, Moments
 from rlmemo.learning.training_data import TrainingData
 

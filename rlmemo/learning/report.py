@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlmemo.evaluation.evaluate import BOUNDS
-from rlmemo.learning.nothing import NO_SIGNAL
+from rlmemo.learning.no_signal import NO_SIGNAL
 from rlmemo.report.evaluation import evaluation_sections, facts
 from rlmemo.report.figures import curves
 from rlmemo.report.page import Page, Section, Table

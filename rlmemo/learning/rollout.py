@@ -22,9 +22,9 @@ import numpy as np
 from env.gym import stepper
 from env.gym.tracks import observations
 from env.gym.walk import Walk
+from env.judge.accounting import MEMORY, rules
 from env.judge.cost import Costs, WorldConfig
 from env.judge.credit import credits
-from env.judge.kernel import MEMORY, rules
 from env.judge.plans import FIELDS, N_FIELDS, Plans
 from env.timeline import Timeline
 from reward import Reward

@@ -22,9 +22,9 @@ from typing import Any
 from reward import Reward
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Bar, Display
-from rlmemo.learning.nothing import NoSignal
+from rlmemo.learning.no_signal import NoSignal
 from rlmemo.learning.prepare import Prepared
-from rlmemo.learning.ratings_used import Feedback
+from rlmemo.learning.rating_feedback import Feedback
 from rlmemo.learning.sft import save_adapter
 from rlmemo.learning.training import Interrupt, Lesson
 from rlmemo.learning.training_data import TrainingData

@@ -25,7 +25,7 @@ from typing import Any
 from env.errors import InputError
 from env.private import make_private
 from rlmemo.runs.atomic import PART, _sync_folder, not_written, sha256, write_atomic
-from rlmemo.runs.hold import hold
+from rlmemo.runs.lock import hold
 
 COMPLETE = "complete.json"
 """Written into a checkpoint after everything else: the hashes of its files."""

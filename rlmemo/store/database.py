@@ -31,7 +31,7 @@ from env.errors import InputError
 from env.sources.names import clean_name, shown, target_and_kind
 from env.sources.sqlite_files import APPLICATION_ID, DOOR, Kind, connect
 from env.timeline import KINDS, Event, zone
-from rlmemo.store.file import NO_STORE, check_folder, check_store, make_private, put
+from rlmemo.store.database_file import NO_STORE, check_folder, check_store, make_private, put
 from rlmemo.store.importing import add
 from rlmemo.store.records import Prediction, Prewarm, Rating, StoredRun, TimelineRow
 from rlmemo.store.schema import MIGRATIONS

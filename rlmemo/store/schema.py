@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rlmemo.store.schema_reducing import reduce_targets
+from rlmemo.store.schema_addresses import reduce_targets
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

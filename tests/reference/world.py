@@ -1,8 +1,8 @@
 """The judge, readable: the resident set in continuous time, with the no-prewarm world beside it.
 
-This is the reference. `env.judge.kernel` does the same arithmetic compiled, and a test holds the two together
-bit for bit; so the order of the floating-point operations here matters. The rules, with a worked example,
-are in docs/accounting.md.
+This is the reference. `env.judge.accounting` does the same arithmetic compiled, and a test holds the two
+together bit for bit; so the order of the floating-point operations here matters. The rules, with a worked
+example, are in docs/accounting.md.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def replay(
     start: int = 0,
     stop: int | None = None,
 ) -> Outcomes:
-    """Replay a timeline under `plans`, in plain Python: what `env.judge.kernel.replay` must equal bit for
+    """Replay a timeline under `plans`, in plain Python: what `env.judge.accounting.replay` must equal bit for
     bit.
 
     Opens start..stop-1 are counted, and the plans of decisions start-1..stop-2 act; earlier events only

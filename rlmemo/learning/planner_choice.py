@@ -23,7 +23,7 @@ from rlmemo.learning.approval_choice import minding
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Bar
 from rlmemo.learning.model_card import model_card
-from rlmemo.learning.nothing import NO_SIGNAL, SAME
+from rlmemo.learning.no_signal import NO_SIGNAL, SAME
 from rlmemo.learning.report import training_page
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import TrainingData
