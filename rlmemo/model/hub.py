@@ -14,13 +14,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
 from env.errors import InputError
-from rlmemo.model.slots import ID
 from rlmemo.model.text_prompt import KEEP
-from rlmemo.runs.atomic import sha256
 
 EMBEDDED = "embedded"
 PROMPTED = ("prefix", "p-tuning", "prompt")
@@ -121,6 +116,7 @@ def too_few_rows(tokens: int, rows: int) -> str:
 
 def is_slots(name: str) -> bool:
     """Whether the model `name` reads our own tokens: its vocabulary is that of `rlmemo.model.slots`."""
+    from rlmemo.model.slots import ID
 
     try:
         raw = json.loads((model_folder(name) / "tokenizer.json").read_text(encoding="utf-8"))
@@ -138,6 +134,7 @@ def model_sha256(name: str) -> str | None:
     """SHA-256 of what makes the model `name`: of `model.safetensors`, or over the hashes of its parts;
     for a model that reads slots, over that and the codebook and scorer that it reads by. None where there
     are no weights."""
+    from rlmemo.runs.atomic import sha256
 
     path = model_folder(name)
     if (path / WEIGHTS[0]).is_file():
@@ -162,6 +159,8 @@ def model_sha256(name: str) -> str | None:
 def _snapshot(name: str, *, local: bool) -> Path:
     """The folder of a hub's model in the local cache. Raises OSError or ValueError where it cannot be had."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         found = snapshot_download(
