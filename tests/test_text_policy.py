@@ -309,8 +309,13 @@ def test_a_tokenizer_that_cannot_write_the_prompt_is_refused(tmp_path: Path) -> 
     raw = json.loads((path / "tokenizer.json").read_text())
     raw["model"]["vocab"] = {f"old{k}": v for k, v in raw["model"]["vocab"].items()} | {"<pad>": 0}
     (path / "tokenizer.json").write_text(json.dumps(raw))
+    from transformers import AutoModelForCausalLM
+
     from rlmemo.model.load import load_model
 
+    model = AutoModelForCausalLM.from_pretrained(path)
+    model.resize_token_embeddings(len(raw["model"]["vocab"]) + 16)  # rows for the special tokens, too
+    model.save_pretrained(path)
     with pytest.raises(InputError, match="cannot write the prompt"):
         load_model(str(path))
 

@@ -218,7 +218,9 @@ def test_a_run_writes_what_it_promises(whole: tuple[Path, str]) -> None:
     assert not list(run.glob("checkpoints/*")), "checkpoints go when a stage is finished"
     report: dict[str, Any] = json.loads((run / "report.json").read_text())
     assert set(report["policies"]) == {"none", "mru", "sft", "dpo"}
-    table = {line.split()[0]: line.split()[-1] for line in said.splitlines() if line[:3] in ("sft", "dpo")}
+    shown = said.split("test, beside the baselines", 1)[1]
+    rows = [line.split() for line in shown.splitlines() if line[:3] in ("sft", "dpo")]
+    table = {row[0]: row[-1] for row in rows if row[1].startswith("0.")}  # not the sentence below the table
     assert table == {k: f"{report['policies'][k]['reward_per_open']['value']:.3f}" for k in ("sft", "dpo")}
     for policy in ("sft", "dpo"):
         for metric in ("hr@1", "hr@5", "reward_per_open", "oracle_share"):

@@ -18,7 +18,7 @@ from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.grammar import pickable, plan_log_probs
 from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.pairs import Picks, ScoredPlans
-from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, check_weights, hush_libraries, train
 from rlmemo.learning.training_data import States, TrainingData, prompts
 from rlmemo.model import slots
 from rlmemo.model.ask import sample_plans
@@ -29,6 +29,7 @@ class _Masked:
 
     picks: int
     draws: int
+    lesson: Lesson
     accelerator: Any
     model: Any
     state: Any
@@ -41,6 +42,8 @@ class _Masked:
         asked = np.array(prompt_ids, np.int64)
         rng = np.random.default_rng([self.draws, self.state.global_step])
         model = self.accelerator.unwrap_model(self.model)
+        # of weights that are no numbers no plan can be drawn: what has gone astray is said before that
+        check_weights(model, self.lesson, self.state.global_step, self.lesson.config.group_lr)
         inner = model.get_base_model()
         said = sample_plans(inner, asked, pickable(asked), self.picks, self.temperature, rng)
         plans = [slots.plan_ids(_picks(p, d)) for p, d in zip(said.place, said.delay, strict=True)]
@@ -132,7 +135,7 @@ def run_groups(
         settings: Any = GRPOConfig(**given, scale_rewards="none", loss_type="luspo")
     else:
         kind, settings = MaskedRLOO, RLOOConfig(**given)
-    kind.picks, kind.draws = config.picks, config.seed
+    kind.picks, kind.draws, kind.lesson = config.picks, config.seed, lesson
     trainer = kind(
         model=trainable(model, lesson.saved), args=settings, reward_funcs=worth, train_dataset=rows,
         processing_class=tokenizer,
