@@ -81,7 +81,9 @@ def test_ratings_become_an_update_that_is_compared_with_what_was_before(
         assert found["ratings"] == 30
         assert 0.0 <= found["dr"]["value"] <= 1.0 or found["dr"]["ci95"][0] < 1.0
     shown = page.inner_text("[data-testid=stMain]")
-    assert "67% (" in shown  # of what was shown, 20 of 30 were liked
+    # Of what was shown 20 of 30 were liked; each counts by the chance that it was shown with.
+    assert 0.5 < found["logged"]["value"] < 0.8
+    assert f"{found['logged']['value']:.0%} (" in shown
     # The last week as that run would have planned it, which it had learned from in part.
     page.goto(f"{server.url}/days")
     page.get_by_text("Replay the last week").click()
