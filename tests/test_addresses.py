@@ -319,7 +319,7 @@ def test_a_long_text_is_judged_in_no_time(text: str) -> None:
 
 
 def files_of(db: Path) -> bytes:
-    """What the database's files hold, read by another process: this one may hold them (`tests/raw_opens.py`)."""
+    """What the files of a database hold, read by another process: this one may hold them (`raw_opens`)."""
     found = sorted(str(path) for path in db.parent.glob(db.name + "*"))
     return subprocess.run(["cat", *found], capture_output=True, check=True).stdout
 
