@@ -38,7 +38,7 @@ def holding(folder: Path) -> subprocess.Popen[str]:
     code = f"""if True:
         import sys
         from pathlib import Path
-        from rlmemo.runs.hold import hold
+        from rlmemo.runs.lock import hold
         kept = hold(Path({str(folder)!r}))
         print("held", flush=True)
         sys.stdin.readline()"""

@@ -40,7 +40,7 @@ from rlmemo.runs.learned_days import learned_until
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.record import database_of
 from rlmemo.store import open_store
-from rlmemo.store.file import check_store
+from rlmemo.store.database_file import check_store
 
 db = sys.argv[1]
 store = open_store(db)
