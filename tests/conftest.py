@@ -17,6 +17,9 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop(
+    "COLUMNS", None
+)  # whoever starts the tests may have a narrow terminal; some set it for workers
 
 import pytest  # noqa: E402
 import raw_opens  # noqa: E402
@@ -57,6 +60,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.skip(f"the recording {recording!r} is not in {data_folder()} (set RLMEMO_DATA)")
     if item.get_closest_marker("browser") and chromium_path() is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH")
+
+
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is wrapped but where a test says how wide it is: a library that sets COLUMNS in a worker, or a
+    narrow terminal, must not change what a later test reads."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(scope="session")

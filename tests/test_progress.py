@@ -43,7 +43,7 @@ def test_a_benchmark_in_a_pipe(quick: None, tmp_path: Path, capfd: pytest.Captur
     words = ["--timelines", csv, "--policies", "mru,gbdt", "--draws", "20"]
     benchmark.main(words)
     found = capfd.readouterr()
-    assert "judging gbdt: 2 of 3" in found.err
+    assert "judging mru: 1 of 3" in found.err  # gbdt may be done before the next line is due
     assert "judging" not in found.out  # the table stays clean
     benchmark.main([*words, "--quiet"])
     assert capfd.readouterr().err == ""

@@ -48,6 +48,7 @@ def test_what_ppo_takes_trl_takes(tmp_path: Path) -> None:
     from itertools import product
 
     from rlmemo.learning.ppo import ppo_arguments
+    from rlmemo.learning.training import Lesson
     from rlmemo.runs.folder import RunFolder
 
     taken = 0
@@ -57,7 +58,7 @@ def test_what_ppo_takes_trl_takes(tmp_path: Path) -> None:
             config = make_config({"method": "ppo", **given})
         except InputError:
             continue
-        ppo_arguments(config, RunFolder(tmp_path))
+        ppo_arguments(Lesson(config, RunFolder(tmp_path), "ppo"))
         taken += 1
     assert taken > 8
 
