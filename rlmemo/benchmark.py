@@ -20,6 +20,7 @@ from typing import Any
 
 from env.errors import InputError, run_main
 from env.private import private_files
+from env.sources.sqlite_files import spare_database
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
 from rlmemo.runs.atomic import file_atomic
 
@@ -180,6 +181,7 @@ def _writable(path: Path, option: str) -> None:
     """Say now, not after a minute of work, that a file cannot be written."""
     if path.is_dir():
         raise InputError(f"{option} {path} is a folder; name a file in it")
+    spare_database(path)
     folder = path.parent
     while not folder.exists():
         folder = folder.parent

@@ -203,14 +203,15 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
 
 
 def _keep_timelines(store: Store, spec: str, loaded: Any, tz: str | None) -> dict[str, int]:
-    """Ids of the timelines in the store, by user; what is not there yet is imported."""
-    from env.sources import load_timelines
+    """Ids of the timelines in the store, by user; what is not there yet is imported. A file may have grown
+    since: what is new in it is added."""
+    from env.sources import SOURCES, load_timelines
 
     rows = store.timelines()
     if Path(spec).exists() and Path(spec).resolve() == store.path.resolve():
         by_user = {r.user: r.id for r in rows}
         return {**by_user, **{f"{r.source}/{r.user}": r.id for r in rows}}
-    if not any(r.source == loaded.name for r in rows):
+    if spec not in SOURCES or not any(r.source == loaded.name for r in rows):
         store.add_timelines(load_timelines(spec, tz=tz, collapsed=False))
         rows = store.timelines()
     return {r.user: r.id for r in rows if r.source == loaded.name}

@@ -67,6 +67,17 @@ def test_again_adds_nothing_and_another_seed_does(tmp_path: Path) -> None:
         assert predict(store, spec, "markov1", Options(n=10, seed=1), tz="Europe/Berlin") > 0
 
 
+def test_a_file_that_has_grown_is_added(tmp_path: Path) -> None:
+    with made(tmp_path) as store:
+        before = store.timelines()[0].events
+        spec = str(recording(tmp_path / "a.csv", days=31))
+        predict(store, spec, "markov1", Options(n=10, seed=2), tz="Europe/Berlin")
+        (row,) = store.timelines()
+        assert row.events == before + len(ROUTINE) + 1
+        predict(store, spec, "markov1", Options(n=10, seed=2), tz="Europe/Berlin")
+        assert store.timelines()[0].events == row.events, "nothing is there twice"
+
+
 def test_the_future_changes_no_prediction(tmp_path: Path) -> None:
     """What a rater sees of a moment, and what the policy said, must not depend on later events."""
     with made(tmp_path, explore=0.0, threshold=0.3, part="train") as store:

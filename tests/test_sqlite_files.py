@@ -391,3 +391,24 @@ def test_a_store_that_somebody_else_made_meanwhile_is_not_replaced(tmp_path: Pat
         _open_and_write(db, 1)
     assert load_timelines(str(db)).report.kept == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.db"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rlmemo.benchmark", "--timelines", "few.csv", "--policies", "mru", "--json", "mine.db"],
+        ["rlmemo.benchmark", "--timelines", "few.csv", "--policies", "mru", "--html", "mine.db"],
+        ["rlmemo.feedback", "show", "--db", "mine.db", "--json", "mine.db"],
+        ["rlmemo.feedback", "pairs", "--db", "mine.db", "--out", "mine.db"],
+    ],
+    ids=lambda words: " ".join(words[:2] + words[-2:]),
+)
+def test_no_report_takes_the_place_of_a_database(cli: Cli, tmp_path: Path, words: list[str]) -> None:
+    db = tmp_path / "mine.db"
+    with open_store(db) as store:
+        store.add_events("live", "me", [Event(1.7e9, "Mail")], tz="UTC")
+    before = db.read_bytes()
+    done = cli(*words)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "mine.db: is a database, and would be overwritten" in done.stderr
+    assert db.read_bytes() == before

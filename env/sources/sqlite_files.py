@@ -120,6 +120,12 @@ def kind_of(path: Path) -> Kind:
     return Kind.OTHER if application and head[FIXED] == b"\x40\x20\x20" else Kind.UNTOLD
 
 
+def spare_database(path: Path) -> None:
+    """Raises InputError where what is to be written would take the place of a database, or go into one."""
+    if path.is_file() and kind_of(path) in DATABASES:
+        raise InputError(f"{path}: is a database, and would be overwritten; name another file")
+
+
 @contextmanager
 def private_copy(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection to a copy of a database that is not ours, with what stands in its `-wal` and

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
 from env.private import private_files
+from env.sources.sqlite_files import spare_database
 from rlmemo.options import Parser, add_world, seed, world_given, wrapped
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--explore {args.explore} is no share; give 0 to 1")
     if getattr(args, "threshold", None) is not None and not 0.0 <= args.threshold <= 1.0:
         raise InputError(f"--threshold {args.threshold} is no probability; give 0 to 1")
+    for file in (args.json, getattr(args, "out", None)):
+        if file:
+            spare_database(Path(file))  # now, and not after all the work
     from rlmemo.heartbeat import Pulse
 
     with Pulse(f"feedback {args.command}"):

@@ -28,6 +28,7 @@ import numpy as np
 from env.errors import InputError
 from env.ranking import Ranking, Stream, decisions
 from env.slate.slate import build_slates
+from env.sources.sqlite_files import spare_database
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model.text_prompt import HISTORY_HEAD, LETTERS, TextTimeline, history_start
@@ -192,6 +193,7 @@ class EndpointPolicy:
         path = self.asking.answers
         if path is None:
             return
+        spare_database(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()

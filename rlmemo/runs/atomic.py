@@ -15,6 +15,7 @@ from pathlib import Path
 
 from env.errors import InputError
 from env.private import FILE, make_private
+from env.sources.sqlite_files import spare_database
 
 PART = ".part"
 """How the name of a file or folder ends that is being written; what a killed process leaves of that kind
@@ -24,7 +25,9 @@ is taken away by the next one."""
 @contextmanager
 def file_atomic(path: Path) -> Iterator[Path]:
     """Give the name of an empty file to write to; when the block ends well it takes the place of `path`, for
-    its owner's eyes alone. Raises the OSError of a disk that does not take it; `path` is then as it was."""
+    its owner's eyes alone. Raises the OSError of a disk that does not take it, and InputError where `path`
+    is a database; `path` is then as it was."""
+    spare_database(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
     os.close(handle)
     part = Path(name)
