@@ -199,15 +199,15 @@ def test_scores_are_taken_in_the_world_of_who_is_in_charge(states: States) -> No
         cold = (ground.slates[user].candidates[index] >= 0) & (memory_at(ground, user)[0][index] == 0)
         plans.append({(): "none", ((int(cold.argmax()), 0),): "top"})
     for s in score(ground, asked, plans, REWARD, 3):
-        part, costs = training_part(ground, s.user)
-        world = ground.world.resolved(ground.costs[s.user])
+        case = training_part(ground, s.user)
+        part = case.timeline
         table = []
         for plan in s.plans:
             now = Plans(ground.plans[s.user].target[: len(part)].copy(), np.zeros((len(part), 3), np.int8))
             now.target[s.index] = -1
             for k, (place, _) in enumerate(plan):
                 now.target[s.index, k] = ground.slates[s.user].candidates[s.index, place]
-            table.append((replay(part, costs, world, now).table @ REWARD.weights(FIELDS)).sum())
+            table.append((replay(part, case.costs, case.world, now).table @ REWARD.weights(FIELDS)).sum())
         assert s.rewards[1] == pytest.approx(table[1] - table[0], abs=1e-6)
     still = score(small_ground(), asked, plans, REWARD, 3)
     there = score(ground, asked, plans, REWARD, 3)

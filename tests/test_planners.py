@@ -128,7 +128,7 @@ def test_sweep_agrees_with_single_replays_and_choosing_takes_the_best() -> None:
 
 
 def test_own_plans_are_chosen_where_they_earn_more_and_only_then() -> None:
-    found, _ = some_cases()
+    found, rankings = some_cases()
     reward = parse_reward("net_seconds")
 
     class Clairvoyant(CountingPolicy):
@@ -139,12 +139,17 @@ def test_own_plans_are_chosen_where_they_earn_more_and_only_then() -> None:
         def plan(self, case: Case, *, seed: int = 0) -> Planned:
             return NonePolicy().plan(case)
 
-    planner, worth = choose(Clairvoyant("markov1"), found, reward, own=True)
-    assert planner == OwnPlans()
-    assert worth["own"] > worth["threshold"] > 0
-    planner, worth = choose(Still("markov1"), found, reward, own=True)
-    assert planner == choose(CountingPolicy("markov1"), found, reward)[0]
-    assert worth["own"] == 0.0
+    clever = choose(Clairvoyant("markov1"), found, rankings, reward, own=True)
+    assert clever.planner == OwnPlans()
+    assert clever.own > clever.threshold[1] > 0
+    still = choose(Still("markov1"), found, rankings, reward, own=True)
+    assert still.own == 0.0
+    assert still.planner == still.threshold[0] == choose_threshold(found, rankings, reward)[0]
+    never = parse_reward(
+        "saved_seconds=0,wasted=-1"
+    )  # both keep still then, and nothing is left to choose by
+    tie = choose(Still("markov1"), found, rankings, never, own=True)
+    assert tie.planner == Threshold(THRESHOLDS[-1])
 
 
 def test_a_planner_is_read_back_as_it_was_written(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from env.judge.accounting import replay
 from env.judge.cost import cost_model
 from env.judge.plans import FIELDS, Plans
 from env.judge.residency import residency
@@ -110,12 +110,10 @@ def test_rewards_sum_to_the_accounting() -> None:
             index = moments.index[lane, begin:end]  # type: ignore[attr-defined]
             rows = np.arange(lane * steps + begin, lane * steps + end)
             plans = plans_of(ground, rollout, rows, user, index)
-            part = field.parts[user]
-            whole = Plans.empty(len(part), PICKS)
-            whole.target[index], whole.delay[index] = plans.target, plans.delay
-            found = replay(
-                part, field.costs[user], field.worlds[user], whole, start=int(index[0]) + 1, stop=len(part)
-            )
+            case = replace(field.cases[user], start=int(index[0]) + 1)
+            whole = Plans.empty(len(case), PICKS)  # and still after the episode, to the end of the part
+            whole.target[: len(index)], whole.delay[: len(index)] = plans.target, plans.delay
+            found = case.replay(whole)
             assert rollout.reward[rows].sum() == pytest.approx((found.table @ weights).sum(), abs=1e-6)
             checked += whole.count() > 0
     assert checked > 3

@@ -7,6 +7,7 @@ decisions belong to its opens, and asks the compiled judge (`env.judge.accountin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -97,6 +98,16 @@ class Case:
         from env.judge.accounting import plan_effects
 
         return plan_effects(self.timeline, self.costs, self.world, indices, plans, base, horizon_s)
+
+    def credits(self, plans: Plans, alternatives: Plans, half_life_s: float = math.inf) -> np.ndarray:
+        """What each alternative plan would have added at each decision of this case, played as an episode;
+        see `env.judge.credit.credits`."""
+        from env.judge.credit import credits
+
+        return credits(
+            self.timeline, self.costs, self.world, plans, alternatives, first=self.start - 1,
+            half_life_s=half_life_s,
+        )  # fmt: skip
 
     def memory(self, candidates: np.ndarray, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
         """What is resident after each decision's event, before its plan acts; see `env.judge.residency`.

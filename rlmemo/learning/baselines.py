@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.judge.plans import Plans
-from env.judge.residency import residency
 from env.ranking import Ranking, decisions
 from env.splits import Split
 from env.timeline import Timeline
@@ -40,22 +39,22 @@ class Baseline:
     def plans(self, data: TrainingData, user: int, index: np.ndarray) -> np.ndarray:
         """What it would prewarm, all at once, at the user's decisions `index` int64 [D] in the data's world
         as it is then: targets int32 [D, P], at most K of them a row, -1 elsewhere."""
-        part, costs = training_part(data, user)
-        ranking, n, world = self.rankings[user], len(part) - 1, data.world.resolved(data.costs[user])
+        case, ranking = training_part(data, user), self.rankings[user]
+        n = len(case)
         now = Plans.empty(n, 1)
         if data.plans is not None:
             now = Plans(data.plans[user].target[:n], data.plans[user].delay[:n])
-        warm, _ = residency(part, ranking.targets, costs, world, now, 0, n - 1)
+        warm, _ = case.memory(ranking.targets, now)
         sure = ranking.probability.astype(np.float64) >= self.theta  # as the judge compares them
         wanted = sure & (ranking.targets >= 0) & (warm == 0)
-        wanted &= wanted.cumsum(axis=1) <= world.max_picks
+        wanted &= wanted.cumsum(axis=1) <= case.world.max_picks
         made: np.ndarray = np.where(wanted, ranking.targets, -1)[index]
         return made
 
 
 def fit_baselines(names: Sequence[str], data: TrainingData, reward: Reward, seed: int) -> list[Baseline]:
     """The policies called `names`, fitted and tuned on the training part of the data."""
-    parts = [training_part(data, user)[0] for user in range(len(data.timelines))]
+    parts = [training_part(data, user).timeline for user in range(len(data.timelines))]
     made = []
     for name in names:
         note = ""

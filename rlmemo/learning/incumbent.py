@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
-from env.judge.case import Case
 from env.judge.plans import FIELDS, Plans
 from env.ranking import Ranking
 from reward import Reward
@@ -33,9 +32,8 @@ def put_in_charge(data: TrainingData, rank: Rank, reward: Reward) -> tuple[Train
     {"theta", "reward_per_open"} of it. Nothing beyond the training part is looked at."""
     asked = []
     for user in range(len(data.timelines)):
-        part, costs = training_part(data, user)
-        if len(part) > 1:
-            case = Case(part, costs, data.world.resolved(data.costs[user]), 1, len(part), user)
+        case = training_part(data, user)
+        if len(case) > 0:
             asked.append((case, rank(user, case.indices)))
     opens = sum(len(case) for case, _ in asked)
     rewards = np.zeros(len(THRESHOLDS))

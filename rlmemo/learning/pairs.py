@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
-from env.judge.accounting import score_plans
-from env.judge.plans import Plans
+from env.judge.plans import FIELDS, Plans
 from reward import Reward
 from rlmemo.learning.training_data import States, TrainingData, training_part
 from rlmemo.model import slots
@@ -189,13 +188,14 @@ def score(
     that is unresolved there counts as wasted.
     """
     scored: list[ScoredPlans | None] = [None] * len(states)
+    weights = reward.weights(FIELDS)
     most = max((len(p) for p in plans), default=1)
     for user, rows in states.by_user():
-        part, costs = training_part(data, user, int(states.index[rows].max()) + 1)
+        case = training_part(data, user, int(states.index[rows].max()) + 1)
         base = None
         if data.plans is not None:
             now = data.plans[user]
-            base = Plans(now.target[: len(part)], now.delay[: len(part)])
+            base = Plans(now.target[: len(case.timeline)], now.delay[: len(case.timeline)])
         target = np.full((len(rows), most, picks), -1, np.int32)
         delay = np.zeros((len(rows), most, picks), np.int8)
         for d, row in enumerate(rows):
@@ -204,10 +204,7 @@ def score(
                 for k, (place, bucket) in enumerate(plan[:picks]):
                     target[d, m, k] = slate[place]
                     delay[d, m, k] = bucket
-        world = data.world.resolved(data.costs[user])
-        values = score_plans(
-            part, costs, world, reward, states.index[rows], Plans(target, delay), base, math.inf
-        )
+        values = case.effects(states.index[rows], Plans(target, delay), base, math.inf) @ weights
         for d, row in enumerate(rows):
             made = plans[row]
             scored[row] = ScoredPlans(

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from env.judge.plans import FIELDS
 from env.ranking import Ranking
 from reward import Reward
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
@@ -37,9 +36,7 @@ from rlmemo.policies.planners import (
     OwnPlans,
     Planner,
     Threshold,
-    best_of,
-    own_worth,
-    sweep,
+    choose,
 )
 from rlmemo.policies.registry import make_policies
 from rlmemo.policies.run import PLAN
@@ -114,18 +111,17 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
     given = np.where(
         place >= 0, ranking.probability[np.arange(len(place)), np.maximum(place, 0)], ranking.none
     )
-    rewards = sweep(parts, rankings) @ reward.weights(FIELDS) / len(place)
-    best = best_of(rewards)
-    own = own_worth(policy, parts, reward, seed=seed) / len(place)
+    choice = choose(policy, parts, rankings, reward, own=True, seed=seed)
+    threshold, by_threshold = choice.threshold
     return {
         "events": len(place),
         "hr@1": float((place == 0).mean()),
         "hr@5": float(((place >= 0) & (place < 5)).mean()),
         "log_loss": float(-np.log(np.maximum(given, 1e-6)).mean()),
-        "own": {"reward_per_open": own},
-        "threshold": {"reward_per_open": float(rewards[best]), "theta": float(THRESHOLDS[best])},
-        "planner": "own" if own > rewards[best] else "threshold",
-        "signal": bool(np.ptp(rewards) > SAME or abs(own) > SAME),
+        "own": {"reward_per_open": choice.own},
+        "threshold": {"reward_per_open": by_threshold, "theta": threshold.theta},
+        "planner": choice.planner.to_json()["planner"],
+        "signal": bool(np.ptp(choice.by_threshold) > SAME or abs(choice.own) > SAME),
     }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,13 +23,11 @@ from env.gym import stepper
 from env.gym.tracks import observations
 from env.gym.walk import Walk
 from env.judge.accounting import MEMORY, rules
-from env.judge.cost import Costs, WorldConfig
-from env.judge.credit import credits
+from env.judge.case import Case
 from env.judge.plans import FIELDS, N_FIELDS, Plans
-from env.timeline import Timeline
 from reward import Reward
 from rlmemo.learning.grammar import pickable
-from rlmemo.learning.training_data import TrainingData
+from rlmemo.learning.training_data import TrainingData, training_part
 from rlmemo.model import slots
 from rlmemo.model.ask import SampledPlans
 
@@ -85,27 +83,17 @@ class Field:
         self.data, self.reward, self.half_life_s = data, reward, half_life_s
         self.weights = reward.weights(FIELDS)
         self.users = [u for u, events in enumerate(data.split.train) if len(events) > 1]
-        self.parts: dict[int, Timeline] = {}
-        self.costs: dict[int, Costs] = {}
-        self.worlds: dict[int, WorldConfig] = {}
+        self.cases: dict[int, Case] = {}
         self.still: dict[int, np.ndarray] = {}
         for user in self.users:
-            # Nothing after the last training event is ever looked at.
-            part = data.timelines[user].take(np.arange(int(data.split.train[user].max()) + 1))
-            whole = data.costs[user]
-            n = len(part.names)
-            self.parts[user] = part
-            self.costs[user] = Costs(
-                whole.memory_mb[:n], whole.cold_s[:n], whole.warm_s[:n], whole.load_s[:n]
-            )
-            self.worlds[user] = data.world.resolved(whole)
+            self.cases[user] = training_part(data, user)
             self.still[user] = _static(data, user)
         self.features = next(iter(self.still.values())).shape[1] + DYNAMIC + AHEAD if self.users else 0
 
     @cached_property
     def starts(self) -> dict[int, tuple[int, int]]:
         """(first decision, last open) of each user's training part: one run of consecutive events."""
-        return {u: (int(self.data.split.train[u][0]) - 1, len(self.parts[u]) - 1) for u in self.users}
+        return {u: (int(self.data.split.train[u][0]) - 1, len(self.cases[u])) for u in self.users}
 
     def draw(self, lanes: int, steps: int, length: int, rng: np.random.Generator) -> Moments:
         """Random episodes of at most `length` decisions, users in proportion to their training events."""
@@ -183,8 +171,9 @@ class Field:
     def world(self, user: int, index: int, prewarms: int) -> Walk:
         """A user's world right after event `index`, with the memory that the history before left."""
         candidates = np.ascontiguousarray(self.data.slates[user].candidates, np.int32)
-        made = rules(self.costs[user], self.worlds[user])
-        walk = Walk(self.parts[user], candidates, made, self.weights, prewarms)
+        case = self.cases[user]
+        made = rules(case.costs, case.world)
+        walk = Walk(case.timeline, candidates, made, self.weights, prewarms)
         walk.enter(index)
         return walk
 
@@ -224,10 +213,9 @@ class Field:
                 several[:, 1:, 0] = np.where(p > 1e-3, candidates, -1)
                 later = np.zeros(several.shape, np.int8)
                 later[:, 0] = when
-                made = credits(
-                    self.parts[user], self.costs[user], self.worlds[user], Plans(target, when),
-                    Plans(several, later), first=first, half_life_s=self.half_life_s,
-                ) @ self.weights  # fmt: skip
+                episode = replace(self.cases[user], start=first + 1, stop=first + int(end - begin) + 1)
+                made = episode.credits(Plans(target, when), Plans(several, later), self.half_life_s)
+                made = made @ self.weights
                 reward[lane, rows] = made[:, 0]
                 ahead[lane, rows] = made[:, 1:]
         return reward, ahead

@@ -141,13 +141,15 @@ def memory_at(data: TrainingData, user: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def training_part(data: TrainingData, user: int, last: int = 0) -> tuple[Timeline, Costs]:
+def training_part(data: TrainingData, user: int, last: int = 0) -> Case:
     """One user's timeline up to the last event of the training part (up to event `last`, if that is later),
-    with the costs of the targets that appear in it (names stand in order of first appearance)."""
+    as a case of all its decisions: nothing that happens later can be seen in it. Its costs are those of the
+    targets that appear in it (names stand in order of first appearance)."""
     last = max(last, int(data.split.train[user].max(initial=0)))
     part = data.timelines[user].take(np.arange(last + 1))
     c, n = data.costs[user], len(part.names)
-    return part, Costs(c.memory_mb[:n], c.cold_s[:n], c.warm_s[:n], c.load_s[:n])
+    costs = Costs(c.memory_mb[:n], c.cold_s[:n], c.warm_s[:n], c.load_s[:n])
+    return Case(part, costs, data.world.resolved(c), 1, len(part), user)
 
 
 def prompts(data: TrainingData, states: States, *, cold: np.ndarray | None = None) -> np.ndarray:

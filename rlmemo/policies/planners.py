@@ -194,18 +194,42 @@ def choose_threshold(
     return Threshold(float(thresholds[best])), float(rewards[best])
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a policy plans best by over some cases, and what that was chosen by: rewards per open.
+
+    by_threshold: float64 [len(THRESHOLDS)]; own: of its own plans, NaN where they were not asked for.
+    """
+
+    planner: OwnPlans | Threshold
+    by_threshold: np.ndarray
+    own: float
+
+    @property
+    def threshold(self) -> tuple[Threshold, float]:
+        """The best threshold, and its reward per open."""
+        best = best_of(self.by_threshold)
+        return Threshold(float(THRESHOLDS[best])), float(self.by_threshold[best])
+
+
 def choose(
-    policy: Any, cases: Sequence[Case], reward: Reward, *, own: bool = False, seed: int = 0
-) -> tuple[Planner, dict[str, float]]:
-    """What a policy plans best by over `cases`: a threshold or, where `own`, its own plans if these earn
-    more. Also the reward summed over the opens by planner ("threshold", "own"). Ties go to the threshold."""
-    rankings = [policy.rank(c.timeline, c.indices) for c in cases]
-    by_threshold, worth = choose_threshold(cases, rankings, reward)
-    found = {"threshold": worth}
-    if not own:
-        return by_threshold, found
-    found["own"] = own_worth(policy, cases, reward, seed=seed)
-    return (OwnPlans() if found["own"] > worth else by_threshold), found
+    policy: Any,
+    cases: Sequence[Case],
+    rankings: Sequence[Ranking],
+    reward: Reward,
+    *,
+    own: bool = False,
+    seed: int = 0,
+) -> Choice:
+    """What a policy plans best by over `cases` (at least one), which it ranks as in `rankings`: a threshold
+    or, where `own`, its own plans if these earn more. Ties go to the threshold, and to the higher one of
+    two."""
+    opens = sum(len(case) for case in cases)
+    rewards = sweep(cases, rankings) @ reward.weights(FIELDS) / opens
+    worth = own_worth(policy, cases, reward, seed=seed) / opens if own else float("nan")
+    best = best_of(rewards)
+    planner = OwnPlans() if worth > rewards[best] else Threshold(float(THRESHOLDS[best]))
+    return Choice(planner, rewards, worth)
 
 
 def own_worth(policy: Any, cases: Sequence[Case], reward: Reward, *, seed: int = 0) -> float:

@@ -52,16 +52,6 @@ class Setup:
         return Threshold(float(threshold or 0.0)) if asked else self.by(cases)
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
-    """The settings of a run folder. Raises InputError where it holds no run."""
-    return _config(folder)[0]
-
-
-def world_of(folder: Path) -> WorldOptions:
-    """The world that a run was trained for. Raises InputError where the folder holds no run."""
-    return WorldOptions.of(settings_of(folder))
-
-
 def load_run(folder: str | Path) -> Setup:
     """The policy, planner and world of a run folder. Raises InputError where it holds no finished run."""
     folder = Path(folder)
