@@ -121,7 +121,7 @@ def test_undo_speaks_of_the_card_that_was_taken_back(
     # With nothing before it, the note stands alone.
     page.get_by_role("button", name="Undo").click()
     page.wait_for_selector("[data-testid=note]:has-text('your yes to')")
-    assert page.get_by_test_id("last").count() == 0
+    page.wait_for_selector("[data-testid=last]", state="detached", timeout=10_000)
 
 
 def test_words_stand_apart(tmp_path: Path, cli: Callable[..., Any]) -> None:

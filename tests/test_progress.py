@@ -43,7 +43,8 @@ def test_a_benchmark_in_a_pipe(quick: None, tmp_path: Path, capfd: pytest.Captur
     words = ["--timelines", csv, "--policies", "mru,gbdt", "--draws", "20"]
     benchmark.main(words)
     found = capfd.readouterr()
-    assert "judging mru: 1 of 3" in found.err  # gbdt may be done before the next line is due
+    # Which step is under way when a line is due is the machine's affair; that one is told of is ours.
+    assert re.search(r"^judging (mru|gbdt): [12] of 3, \d+ s$", found.err, re.M)
     assert "judging" not in found.out  # the table stays clean
     benchmark.main([*words, "--quiet"])
     assert capfd.readouterr().err == ""
