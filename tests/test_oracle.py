@@ -12,7 +12,7 @@ from judge_cases import random_case, random_config, random_costs, random_plans, 
 from numba import njit
 
 from env.errors import InputError
-from env.judge import accounting
+from env.judge import accounting, state
 from env.judge.cost import Costs, WorldConfig, cost_model
 from env.judge.oracle import bracket, feasible, upper_bound
 from env.judge.plans import N_FIELDS, SAVED, Plans
@@ -22,9 +22,9 @@ from tests.reference.oracle_exact import exact
 
 
 @njit
-def _enumerate(s, r, book, t, target, delay, picks, delays, table):  # type: ignore[no-untyped-def]
+def _enumerate(s, r, w, book, delay, names, picks, delays, table):  # type: ignore[no-untyped-def]
     """Replay every plan array there is, one after the other, from scratch; the most seconds saved."""
-    n, n_targets = len(t), len(r.cost)
+    n, n_targets = len(w.t), len(r.cost)
     slots = (n - 1) * picks
     base = n_targets * delays + 1
     digits = np.zeros(slots, np.int64)
@@ -33,9 +33,9 @@ def _enumerate(s, r, book, t, target, delay, picks, delays, table):  # type: ign
         for q in range(slots):
             book.target[q] = (digits[q] - 1) // delays if digits[q] > 0 else -1
             delay[q] = (digits[q] - 1) % delays if digits[q] > 0 else 0
-        accounting.clear(s)
+        state.clear(s)
         table[:] = 0.0
-        accounting._replay(s, r, book, t, target, delay, picks, 0, n, table)
+        accounting._replay(s, r, w, book, delay, names, picks, 0, n, table)
         saved = table[:, SAVED].sum()
         best = max(best, saved)
         q = 0
@@ -54,7 +54,7 @@ def brute_force(timeline: Timeline, costs: Costs, config: WorldConfig) -> float:
     n, picks = len(timeline), config.max_picks
     if n < 2:
         return 0.0
-    book = accounting.Ledger(
+    book = state.Ledger(
         np.full(n * picks, -1, np.int32),
         np.zeros(n * picks, np.int8),
         np.zeros(n * picks),
@@ -62,9 +62,9 @@ def brute_force(timeline: Timeline, costs: Costs, config: WorldConfig) -> float:
     )
     return float(
         _enumerate(
-            accounting.new_state(len(costs), 2 * n * picks), accounting.rules(costs, config), book,
-            timeline.t, timeline.target, np.zeros(n * picks, np.int8), picks, len(config.delays),
-            np.zeros((n, N_FIELDS)),
+            state.new_state(len(costs), 2 * n * picks), state.rules(costs, config),
+            accounting.course(timeline, config), book, np.zeros(n * picks, np.int8),
+            np.full((n, 0), -1, np.int32), picks, len(config.delays), np.zeros((n, N_FIELDS)),
         )
     )  # fmt: skip
 

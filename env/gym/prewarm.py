@@ -89,7 +89,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     An episode terminates with its last open. It is never truncated.
 
     ## Info
-    `info["outcome"]`: float64 (13,), the record of `env.judge.plans.FIELDS` (in `reset`: zeros).
+    `info["outcome"]`: float64 (13,), the first 13 of `env.judge.plans.FIELDS` (in `reset`: zeros).
     `info["event"]`: index of the event just opened. `env.unwrapped.describe()` says it in words.
 
     ## Arguments
@@ -121,6 +121,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     * v0: first version.
     """
 
+    outcomes: ClassVar[int] = 13  # fields of a record that `info` gives
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "render_modes": ["ansi", "human", "rgb_array"],
         "render_fps": 1,
@@ -213,7 +214,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._walk.observe(out)
         if self.render_mode == "human":
             self._print()
-        return self._observation(out), {"outcome": np.zeros(N_FIELDS), "event": self._walk.i}
+        return self._observation(out), {"outcome": np.zeros(self.outcomes), "event": self._walk.i}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Decide after the current event; the next event comes."""
@@ -232,7 +233,8 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._done = self._walk.i >= self._last
         if self.render_mode == "human":
             self._print()
-        return self._observation(out), reward, self._done, False, {"outcome": record, "event": self._walk.i}
+        info = {"outcome": record[: self.outcomes], "event": self._walk.i}
+        return self._observation(out), reward, self._done, False, info
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
         """This moment as text ("ansi") or as a picture ("rgb_array"); "human" has printed it already."""

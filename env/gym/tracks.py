@@ -11,7 +11,7 @@ import numpy as np
 from env.errors import InputError
 from env.gym import stepper
 from env.gym.walk import Walk
-from env.judge import accounting
+from env.judge import state
 from env.judge.cost import CostModel, WorldConfig
 from env.slate.slate import CONTEXT, FEATURES, build_slates
 from env.sources import load_timelines
@@ -45,7 +45,7 @@ class Track:
     candidates: np.ndarray
     slate: np.ndarray
     moment: np.ndarray
-    rules: accounting.Rules
+    rules: state.Rules
     walk: Walk
     first: np.ndarray
     last: np.ndarray
@@ -176,15 +176,13 @@ def _track(
     moment: np.ndarray,
 ) -> Track:
     costs = model.arrays(timeline)
-    rules = accounting.rules(costs, config)
+    rules = state.rules(costs, config)
     known = candidates >= 0
     where = np.maximum(candidates, 0)
     extra = np.stack(
         [
-            rules.cost[where, accounting.MEMORY] / rules.budget,
-            np.clip(
-                (rules.cost[where, accounting.COLD] - rules.cost[where, accounting.WARM]) / 10.0, 0.0, 1.0
-            ),
+            rules.cost[where, state.MEMORY] / rules.budget,
+            np.clip((rules.cost[where, state.COLD] - rules.cost[where, state.WARM]) / 10.0, 0.0, 1.0),
             np.ones(candidates.shape),
         ],
         axis=-1,
@@ -201,7 +199,7 @@ def _track(
         slate=slate,
         moment=moment,
         rules=rules,
-        walk=Walk(timeline, candidates, rules, weights, prewarms),
+        walk=Walk(timeline, candidates, costs, config, weights, prewarms),
         first=first,
         last=last,
         offsets=offsets,

@@ -95,6 +95,7 @@ def upper_bound(
     solve: False skips the linear program and uses prices of zero (memory is free): looser, and instant.
     """
     from env.judge import accounting
+    from env.judge.state import rules as world_rules
 
     n = len(timeline)
     stop = n if stop is None else stop
@@ -102,7 +103,7 @@ def upper_bound(
         raise InputError(f"window {start}..{stop} does not fit {n} events")
     if stop - start < 1:
         return 0.0
-    rules = accounting.rules(costs, config)
+    rules = world_rules(costs, config)
     base = accounting.replay(timeline, costs, config, Plans.empty(n, 1), start=0, stop=stop)
     worth = (costs.cold_s - costs.warm_s)[timeline.target[:stop]]
     base_saves = costs.cold_s[timeline.target[:stop]] - base.base_wait_s[:stop]
@@ -328,7 +329,8 @@ def _improved(
     outcomes: Outcomes,
 ) -> tuple[Plans, Outcomes]:
     """Ask every decision whether more is saved without one of its picks, or with another one."""
-    from env.judge.accounting import plan_effects, replay
+    from env.judge.accounting import replay
+    from env.judge.effects import plan_effects
 
     # plan_effects looks to the end of the timeline: give it none beyond the window.
     config = config.resolved(costs)
