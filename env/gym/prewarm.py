@@ -89,7 +89,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     An episode terminates with its last open. It is never truncated.
 
     ## Info
-    `info["outcome"]`: float64 (13,), the first 13 of `env.judge.plans.FIELDS` (in `reset`: zeros).
+    `info["outcome"]`: float64 (16,), the record of `env.judge.plans.FIELDS` (in `reset`: zeros).
     `info["event"]`: index of the event just opened. `env.unwrapped.describe()` says it in words.
 
     ## Arguments
@@ -118,10 +118,11 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     random generator too.
 
     ## Version history
-    * v0: first version.
+    * v0: first version. `info["outcome"]` has grown by three fields since (cold, base_cold, kept).
+    * v1: `env.gym.memory.MemoryEnv`, which also says who leaves.
     """
 
-    outcomes: ClassVar[int] = 13  # fields of a record that `info` gives
+    residents: ClassVar[int] = 0  # rows of those that are resident, which an action can let go
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "render_modes": ["ansi", "human", "rgb_array"],
         "render_fps": 1,
@@ -167,12 +168,14 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             weights=self._weights,
             size=slate_size,
             episode=episode,
+            residents=self.residents,
         )
         self.episodes = np.array(
             [(u, e) for u, track in enumerate(self.tracks) for e in range(len(track.first))], dtype=np.int64
         )
         picks, delays = self.config.max_picks, len(self.config.delays)
-        self.action_space = spaces.MultiDiscrete([slate_size + 1, delays] * picks)
+        go = [self.residents + 1] * (self.config.max_let_go if self.residents else 0)
+        self.action_space = spaces.MultiDiscrete([slate_size + 1, delays] * picks + go)
         flags = spaces.Box(0.0, 1.0, (slate_size,), np.float32)
         self.observation_space = spaces.Dict(  # type: ignore[assignment]
             {
@@ -214,7 +217,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._walk.observe(out)
         if self.render_mode == "human":
             self._print()
-        return self._observation(out), {"outcome": np.zeros(self.outcomes), "event": self._walk.i}
+        return self._observation(out), {"outcome": np.zeros(N_FIELDS), "event": self._walk.i}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Decide after the current event; the next event comes."""
@@ -233,7 +236,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._done = self._walk.i >= self._last
         if self.render_mode == "human":
             self._print()
-        info = {"outcome": record[: self.outcomes], "event": self._walk.i}
+        info = {"outcome": record, "event": self._walk.i}
         return self._observation(out), reward, self._done, False, info
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
@@ -291,7 +294,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._last = int(track.last[episode])
         self._done = False
         self._total = 0.0
-        self._latest = (np.zeros(2 * self.config.max_picks, np.int64), np.zeros(N_FIELDS), 0.0)
+        self._latest = (np.zeros(self.action_space.shape, np.int64), np.zeros(N_FIELDS), 0.0)
         residents = track.residents[track.offsets[episode] : track.offsets[episode + 1]]
         self._walk.enter(int(track.first[episode]), residents)
 

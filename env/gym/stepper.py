@@ -13,15 +13,19 @@ from env.judge import let_go
 from env.judge.accounting import Course, finish, open_base, open_event, plan_prewarm
 from env.judge.state import (
     BASE_USED,
+    BEGIN,
+    COLD,
     EVENT,
     FOREGROUND,
     HELD_MB,
+    IN_FRONT,
     MEMORY,
     N_DUE,
     READY,
     SETTLED,
     START_CODE,
     USED,
+    WARM,
     Ledger,
     Rules,
     State,
@@ -30,6 +34,10 @@ from env.judge.state import (
 )
 
 N_MEMORY = 3  # free, held unused, foreground: shares of the budget
+RESIDENT_COLUMNS = (
+    "present", "in_front", "unused", "loading", "memory_share", "hit_saving", "log_seconds_unused",
+    "slate_place",
+)  # fmt: skip
 
 
 @njit(cache=True)
@@ -127,6 +135,31 @@ def observe(link, when, due_code, reg, ireg, cost, budget, book_target, candidat
     out[3 * n + 1] = reg[HELD_MB] / budget
     if ireg[FOREGROUND] >= 0:
         out[3 * n + 2] = cost[ireg[FOREGROUND], MEMORY] / budget
+
+
+@njit(cache=True)
+def observe_residents(link, when, ireg, cost, budget, candidates, t, out):  # type: ignore[no-untyped-def]
+    """Fill `out`, float32 [M, len(RESIDENT_COLUMNS)]: who is resident, least recently used first."""
+    out[:] = 0.0
+    end = len(link) - 1
+    x = link[end, 1]
+    for m in range(len(out)):
+        if x == end:
+            break
+        front = x == ireg[FOREGROUND]
+        unused = link[x, 2] >= 0
+        since = 0.0 if front else t - (when[x, BEGIN] if unused else when[x, IN_FRONT])
+        out[m, 0] = 1.0
+        out[m, 1] = front
+        out[m, 2] = unused
+        out[m, 3] = when[x, READY] > t
+        out[m, 4] = cost[x, MEMORY] / budget
+        out[m, 5] = min(1.0, (cost[x, COLD] - cost[x, WARM]) / 10.0)
+        out[m, 6] = min(1.0, np.log1p(since) / 20.0)
+        for c in range(len(candidates)):
+            if candidates[c] == x:
+                out[m, 7] = (c + 1) / len(candidates)
+        x = link[x, 1]
 
 
 @njit(cache=True)

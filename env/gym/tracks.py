@@ -141,6 +141,7 @@ def make_tracks(
     weights: np.ndarray,
     size: int,
     episode: str,
+    residents: int = 0,
 ) -> list[Track]:
     """One track per timeline with an episode over its `chosen` opens. Raises InputError where none has."""
     found = people(timelines, seed)
@@ -158,7 +159,7 @@ def make_tracks(
             if isinstance(timelines, str)
             else observations(timeline, size)
         )
-        tracks.append(_track(timeline, costs, config, weights, first, last, *made))
+        tracks.append(_track(timeline, costs, config, weights, residents, first, last, *made))
     if not tracks:
         raise InputError("there is no episode: no timeline has an open to predict in this part")
     return tracks
@@ -169,6 +170,7 @@ def _track(
     model: CostModel,
     config: WorldConfig,
     weights: np.ndarray,
+    rows: int,
     first: np.ndarray,
     last: np.ndarray,
     candidates: np.ndarray,
@@ -199,7 +201,7 @@ def _track(
         slate=slate,
         moment=moment,
         rules=rules,
-        walk=Walk(timeline, candidates, costs, config, weights, prewarms),
+        walk=Walk(timeline, candidates, costs, config, weights, prewarms, rows),
         first=first,
         last=last,
         offsets=offsets,

@@ -44,7 +44,8 @@ class Walk:
         )  # fmt: skip
         # Without these, who is warm can be looked up; with them, the past has to be gone through.
         self._simple = (
-            self.rules.let_go == LRU
+            not residents
+            and self.rules.let_go == LRU
             and not np.isfinite(self.rules.close_after)
             and not np.isfinite(self.course.off).any()
         )
@@ -68,6 +69,14 @@ class Walk:
         stepper.observe(
             s.link, s.when, s.due_code, s.reg, s.ireg, self.rules.cost, self.rules.budget, self.book.target,
             self.candidates[self.i], self.timeline.t[self.i], self.place, out,
+        )  # fmt: skip
+
+    def observe_residents(self, out: np.ndarray) -> None:
+        """Fill `out`, float32 [residents, len(RESIDENT_COLUMNS)]; see `stepper.observe_residents`."""
+        s = self.state
+        stepper.observe_residents(
+            s.link, s.when, s.ireg, self.rules.cost, self.rules.budget, self.candidates[self.i],
+            self.timeline.t[self.i], out,
         )  # fmt: skip
 
     def step(self, action: np.ndarray, last: int, record: np.ndarray, out: np.ndarray) -> float:
