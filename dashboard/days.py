@@ -52,7 +52,6 @@ def show(where: Started) -> None:
 
 def _timelines(where: Started) -> dict[str, Timeline]:
     """The store's timelines by user, collapsed; read anew when something was written to the file."""
-
     if not where.db.exists():
         return {}
     stamps = opened(where).timelines()
@@ -70,7 +69,6 @@ def _timelines(where: Started) -> dict[str, Timeline]:
 
 
 def _facts(timeline: Timeline) -> None:
-
     days = len(np.unique(timeline.local() // summary.DAY_S))
     look.tiles(
         [

@@ -131,7 +131,6 @@ class TextApproval:
 
     def save(self, path: Path) -> None:
         """Write it as JSON: hashed places and weights, no words."""
-
         places = np.flatnonzero(self.idf)
         data = {
             "what": "rlmemo text approval model", "version": 1, "reading": self.reading,

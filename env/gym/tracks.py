@@ -97,7 +97,6 @@ def part_indices(timelines: Sequence[Timeline], split: str | Split, part: str) -
 @lru_cache(maxsize=4)
 def load_named(spec: str, seed: int) -> tuple[Timeline, ...]:
     """The timelines called `spec`, loaded once for all environments of a process (make_vec makes many)."""
-
     return tuple(load_timelines(spec, seed=seed).timelines)
 
 

@@ -94,7 +94,6 @@ class WorldOptions:
 
     def worth(self) -> Reward:
         """The reward. Raises InputError where there is no such one."""
-
         try:
             return parse_reward(self.reward)
         except ValueError as error:

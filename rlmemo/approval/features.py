@@ -121,7 +121,6 @@ def _numeric(slates: Slates, index: np.ndarray, target: np.ndarray, delay_s: np.
 def text_rows(documents: list[list[tuple[str, str]]], bits: int, words: int = 2) -> Any:
     """Rows of documents, each a list of (field, text): hashed word n-grams of 1..`words` per field, counted
     once each, a sparse matrix [n, 2**bits]."""
-
     from scipy.sparse import csr_matrix
 
     size = 1 << bits

@@ -123,7 +123,6 @@ def _threads(folder: RunFolder) -> None:
 
 def _scorer_before(config: TrainConfig, folder: RunFolder) -> Path | None:
     """The scorers of the run that --init-adapter names, where they were fitted to the same training part."""
-
     if config.init_adapter is None or not (Path(config.init_adapter) / "scorer").is_dir():
         return None
     runs = [

@@ -57,7 +57,6 @@ def quiet() -> None:
 
 def hush_libraries() -> None:
     """The part of `quiet` that can only be said to libraries that are imported."""
-
     import datasets
     import transformers
 

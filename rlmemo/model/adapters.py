@@ -62,7 +62,6 @@ def hushed() -> Iterator[None]:
 
 def _whole(model: Any, path: Path) -> Any:
     """`model` with all its weights taken from the model saved at `path`."""
-
     found = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     wrong = [k for k in found.missing_keys if k not in tied] + list(found.unexpected_keys)

@@ -125,7 +125,6 @@ def untrained(name: str, shots: int = 0) -> LanguagePolicy:
     name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for what
     is no causal language model.
     """
-
     model = load_adapted(name, None)
     how = getattr(model, "reading", None)
     examples = Examples(shots)

@@ -95,7 +95,6 @@ class LanguagePolicy:
     def stream(self, timeline: Timeline) -> Stream:
         """One decision after another, each from the event that is new; see `rlmemo.model.streaming`.
         Streams of several users may be asked in turn."""
-
         ask = follow(self.source.of(timeline.user), timeline)
 
         def one(i: int) -> Ranking:

@@ -67,7 +67,6 @@ def _config(folder: Path) -> dict[str, Any] | None:
 
 def _until(folder: Path, config: dict[str, Any], timeline: Timeline, noted: list[StoredRun]) -> float | None:
     """Of one run, whatever it went on from."""
-
     settings, met = config["settings"], config["met"].get("timelines")
     met = met if isinstance(met, dict) else {}
     named = str(settings.get("timelines"))

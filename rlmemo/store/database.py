@@ -142,7 +142,6 @@ class Store:
     def add_timelines(self, loaded: Loaded, *, source: str | None = None, replace: bool = False) -> Imported:
         """Add what was loaded to what the source holds for its users, or put it in its place; all of it or
         nothing (`rlmemo.store.importing`)."""
-
         return add(self, loaded, source, replace=replace)
 
     def add_events(
