@@ -18,6 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
 from env.errors import InputError, run_main
 from env.private import private_files
 from env.sources import load_timelines
@@ -29,6 +32,7 @@ from rlmemo.options import Parser, add_world, seed, world_of, wrapped
 from rlmemo.policies.endpoint import check_calls
 from rlmemo.policies.endpoint_options import add_options, asking
 from rlmemo.policies.registry import POLICIES, make_policies
+from rlmemo.report.evaluation import evaluation_page
 from rlmemo.report.terminal import result_table
 from rlmemo.runs.atomic import file_atomic
 
@@ -105,8 +109,6 @@ def main(arguments: list[str] | None = None) -> int:
         if given.json is not None:
             _write_json(given.json, result.as_json())
         if given.html is not None:
-            from rlmemo.report.evaluation import evaluation_page
-
             evaluation_page(result, command=_command(arguments)).write(given.html)
     except OSError as error:
         raise InputError(
@@ -134,9 +136,6 @@ class _Bar:
     """A progress bar on stderr while policies are judged; lines where that is no terminal."""
 
     def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
         console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description:<14}"), BarColumn(), TimeElapsedColumn(),

@@ -34,6 +34,7 @@ from rlmemo.approval.placed_ratings import (
     worlds_of,
 )
 from rlmemo.feedback.agreement import alpha_estimate, pairwise
+from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of
 from rlmemo.feedback.offpolicy import observed, share
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_given, wrapped
@@ -218,8 +219,6 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of
-
     data, found = _placed(args, all_parts=True)
     shown_in = worlds_of(found.placed)
     given = world_given(args)

@@ -15,6 +15,8 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import PROMPTED, Loading
@@ -343,8 +345,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises InputError for a file that is not there or is no such mapping.
     """
-    import yaml
-
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -371,8 +371,6 @@ def yaml_lines(path: Path) -> dict[str, int]:
 
     Raises InputError where one stands twice: only the last would count.
     """
-    import yaml
-
     node: Any = yaml.compose(path.read_text(encoding="utf-8"))
     pairs = node.value if node is not None else []
     inner = next((v for k, v in pairs if k.value == "settings"), None)

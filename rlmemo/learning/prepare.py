@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from env.errors import InputError
 from env.judge.cost import WorldConfig, cost_model
 from env.private import make_private
@@ -233,8 +235,6 @@ def found_here(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
 
 
 def _write_config(folder: RunFolder, config: TrainConfig, met: dict[str, Any]) -> None:
-    import yaml
-
     head = (
         "# Everything that is needed to repeat this run:\n"
         "#   python -m rlmemo.train --config THIS_FILE --out ANOTHER_FOLDER\n"
@@ -245,8 +245,6 @@ def _write_config(folder: RunFolder, config: TrainConfig, met: dict[str, Any]) -
 
 def _check_same(folder: RunFolder, met: dict[str, Any]) -> None:
     """A resumed run must stand on the same data and the same base model."""
-    import yaml
-
     before = (yaml.safe_load(folder.config_file.read_text(encoding="utf-8")) or {}).get("met") or {}
     was, now = (before.get("timelines") or {}).get("sha256"), met["timelines"]["sha256"]
     if was and was != now:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from env.errors import InputError
+from rlmemo.model.virtual_tokens import install, keys_and_values
 from rlmemo.runs.user_adapters import kind_of
 
 ENCODER = "encoder.safetensors"
@@ -35,7 +36,6 @@ def reading(model: Any, path: Path) -> Any:
         if not made.active_peft_config.is_prompt_learning:
             # 4-bit weights stay as they are: merged into them, an adapter would be rounded away in part
             return (made if getattr(model, "is_loaded_in_4bit", False) else made.merge_and_unload()).eval()
-        from rlmemo.model.virtual_tokens import install, keys_and_values
 
         base = made.get_base_model().eval()
         install(base, keys_and_values(made.eval()))

@@ -22,6 +22,7 @@ from rlmemo.policies.gbdt import GbdtPolicy
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.oracle import OraclePolicy
 from rlmemo.policies.planners import NonePolicy, planner_of
+from rlmemo.policies.run import Setup, load_run
 from rlmemo.policies.sb3 import Sb3Policy
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
                 f"{name}: this folder holds no adapter/, so no run ended here; "
                 "give the folder that `python -m rlmemo.train --out` wrote"
             )
-        from rlmemo.policies.run import load_run
 
         return load_run(folder).policy
     close = get_close_matches(name, POLICIES, n=1)
@@ -97,8 +97,6 @@ def setup(name: str, world: Mapping[str, Any] = {}, asking: Asking | None = None
     world: what is to be otherwise than in the run's own world, or in the usual one, by name. Raises
     InputError as `make_policy` does.
     """
-    from rlmemo.policies.run import Setup, load_run
-
     if is_run(name):
         made = load_run(name)
         return replace(made, world=replace(made.world, **world))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from env.errors import InputError
 from env.sources import load_timelines
@@ -55,8 +56,6 @@ def learned_until(run: Path, timeline: Timeline, noted: Iterable[StoredRun] = ()
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
-    import yaml
-
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
