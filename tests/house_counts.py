@@ -8,18 +8,18 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
 HEAVY = {
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "lightgbm", "sklearn", "scipy", "numba",
     "streamlit", "matplotlib", "pandas", "rdata", "xarray", "sqlite_utils", "gymnasium", "stable_baselines3",
-    "altair", "rich", "safetensors", "yaml", "pooch", "httpx", "httpx2", "tokenizers", "authlib", "uvicorn",
-    "starlette", "tornado", "numpy",
+    "altair", "pooch", "httpx2", "tokenizers", "authlib", "uvicorn", "starlette", "fcntl", "resource",
+    "tornado", "safetensors.torch", "huggingface_hub",
 }  # fmt: skip
-"""Libraries that cost start-up time, or that an extra brings."""
-
+"""What an import inside a function is for: what takes more than 50 ms to import (rich, yaml and all others
+that are used take less), comes with those or with an extra, or is there on some systems only."""
 
 STOP = re.compile(r"^\| (.*?) \| `([\w/]+\.py)` \| (.*?) \|$", re.MULTILINE)
 """A stop on the way of one event: a row of a table in CONTRIBUTING.md."""
@@ -43,6 +43,91 @@ def imports_inside(path: Path) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 yield node.lineno, node.module
+
+
+def brought(module: str) -> str | None:
+    """What of `HEAVY` the import of a module from outside the house begins with."""
+    return next((x for x in HEAVY if module == x or module.startswith(x + ".")), None)
+
+
+def asked(node: ast.AST, known: Collection[str]) -> list[str]:
+    """The modules that an import statement asks for, by dotted name; none for any other statement."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [
+            full if (full := f"{node.module}.{alias.name}") in known else node.module for alias in node.names
+        ]
+    return []
+
+
+def at_the_top(body: list[ast.stmt], known: Collection[str]) -> Iterator[str]:
+    """The modules that are imported when a module is: not those for type checkers, nor inside functions."""
+    for node in body:
+        if isinstance(node, ast.If):
+            if "TYPE_CHECKING" not in ast.unparse(node.test):
+                yield from at_the_top(node.body + node.orelse, known)
+        elif isinstance(node, ast.Try | ast.With | ast.ClassDef):
+            yield from at_the_top(node.body, known)
+        else:
+            yield from asked(node, known)
+
+
+class Imports:
+    """What of the heavy libraries every module of the house brings, by reading the code."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = {
+            ".".join(p.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): p
+            for p in files(root)
+        }
+        self.trees = {m: ast.parse(p.read_text(encoding="utf-8")) for m, p in self.paths.items()}
+        self.top = {m: set(at_the_top(tree.body, self.paths)) for m, tree in self.trees.items()}
+
+    def heavy(self, module: str) -> set[str]:
+        """The heavy libraries that importing `module` loads, by whatever way."""
+        found, seen, todo = set[str](), set[str](), [module]
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name in self.top:
+                parts = name.split(".")
+                todo += [*self.top[name], *(".".join(parts[:k]) for k in range(1, len(parts)))]
+            elif library := brought(name):
+                found.add(library)
+        return found
+
+    def inside(self) -> Iterator[tuple[str, int, str]]:
+        """(module, line, what it asks for) of every import inside a function, but for those that may fail."""
+        for module, tree in self.trees.items():
+            optional = {
+                x
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Try)
+                and any(h.type is not None and "ImportError" in ast.unparse(h.type) for h in node.handlers)
+                for statement in node.body
+                for x in ast.walk(statement)
+            }
+            found = {
+                (node.lineno, name)
+                for function in ast.walk(tree)
+                if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+                for node in ast.walk(function)
+                if node not in optional
+                for name in asked(node, self.paths)
+            }
+            yield from ((module, line, name) for line, name in sorted(found))
+
+    def light(self) -> list[str]:
+        """The imports inside functions that could as well stand at the top: they bring nothing heavy that
+        the module has not loaded by then. (No circle stands in the way: tests/test_architecture.py.)"""
+        return [
+            f"{module}:{line} imports {name}"
+            for module, line, name in self.inside()
+            if self.heavy(name) <= self.heavy(module)
+        ]
 
 
 def wide(path: Path, most: int = 8) -> Iterator[str]:
