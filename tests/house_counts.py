@@ -1,6 +1,6 @@
 """Counts of the house: how long the way of one event is, and what makes code hard to find one's way in.
 
-python -m tests.house_counts          one line of JSON
+python -m tests.house_counts [TREE]   one line of JSON
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -150,24 +151,68 @@ def way(root: Path) -> list[list[tuple[str, str, list[str]]]]:
     return [[(x[0], x[1], re.findall(r"`([\w.]+)`", x[2])) for x in STOP.findall(t)] for t in tables]
 
 
+def windows(path: Path) -> Iterator[int]:
+    """Lines where a stretch of a timeline is built: a `Case` (a `Window` in older trees), or another one's
+    ends are moved. `cases()` builds the parts of a split, in one place for all."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            moved = name == "replace" and {"start", "stop"} <= {k.arg for k in node.keywords}
+            if name in ("Case", "Window") or moved:
+                yield node.lineno
+
+
+def wrappers(product: list[Path]) -> list[str]:
+    """Classes that rank, or inherit it, and hold a model or another policy to do so."""
+    classes = [
+        node
+        for path in product
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    found: list[str] = []
+    for node in sorted(classes, key=lambda x: len(x.bases)):
+        methods = {x.name for x in node.body if isinstance(x, ast.FunctionDef)}
+        fields = {
+            x.target.id for x in node.body if isinstance(x, ast.AnnAssign) and isinstance(x.target, ast.Name)
+        }
+        held = {
+            x.attr for x in ast.walk(node) if isinstance(x, ast.Attribute) and isinstance(x.ctx, ast.Store)
+        }
+        if ("rank" in methods and (methods | fields | held) & {"model", "policy", "inner"}) or any(
+            ast.unparse(base) in found for base in node.bases
+        ):
+            found.append(node.name)
+    return found
+
+
+def settings(root: Path) -> int:
+    """How many settings a training has: the fields of `TrainConfig`."""
+    tree = ast.parse((root / "rlmemo/learning/config.py").read_text(encoding="utf-8"))
+    (table,) = (x for x in tree.body if isinstance(x, ast.ClassDef) and x.name == "TrainConfig")
+    return sum(isinstance(x, ast.AnnAssign) for x in table.body)
+
+
 def counts(root: Path) -> dict[str, int]:
-    """The counts that the house is measured by."""
+    """The counts that the house is measured by. Files on the way of one event: tests/way_of_one_event.py."""
     product = files(root)
-    row, gradient, _ = ({file for _, file, _ in stretch} for stretch in way(root))
     text = {path: path.read_text(encoding="utf-8") for path in product}
+    inside = {(p, n, m) for p in product for n, m in imports_inside(p)}
     return {
-        "files on the way from a row to a gradient": len(row | gradient),
         "files": len(product),
         "lines": sum(t.count("\n") for t in text.values()),
-        "imports inside functions": len({(p, n, m) for p in product for n, m in imports_inside(p)}),
-        "of these, our own": len(
-            {(p, n, m) for p in product for n, m in imports_inside(p) if m.split(".")[0] in ROOMS}
-        ),
+        "imports inside functions": len(inside),
+        "of these, our own": len({x for x in inside if x[2].split(".")[0] in ROOMS}),
+        "of these, light": len(Imports(root).light()),
         "functions with more than 8 parameters": sum(
             len(list(wide(p))) for p in [*product, *files(root, ("experiments",))]
         ),
+        "places that build a window": sum(len(list(windows(p))) for p in product),
+        "classes that wrap a model or a policy": len(wrappers(product)),
+        "settings of a training": settings(root),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(counts(Path(__file__).resolve().parents[1])))
+    here = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1]
+    print(json.dumps(counts(here)))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.house_counts import HEAVY, Imports
+from rlmemo.learning.config import settings as settings_of_training
+from tests.house_counts import HEAVY, Imports, counts
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
 COMMANDS = (
@@ -222,6 +223,15 @@ def test_a_light_import_inside_a_function_is_noticed(tmp_path: Path) -> None:
     )
     (tmp_path / "env" / "later.py").write_text("import numba\ndef late():\n    from env import uses\n")
     assert Imports(tmp_path).light() == ["env.late:2 imports json", "env.later:3 imports env.uses"]
+
+
+def test_the_counts_of_the_house_do_not_grow(repo_root: Path) -> None:
+    found = counts(repo_root)
+    assert found["of these, light"] == 0
+    assert found["classes that wrap a model or a policy"] == 2  # LanguagePolicy, and Following for streams
+    assert found["places that build a window"] <= 7
+    assert found["functions with more than 8 parameters"] <= 4
+    assert found["settings of a training"] == len(settings_of_training())
 
 
 def test_what_is_called_heavy_is(repo_root: Path) -> None:
