@@ -29,11 +29,11 @@ from experiments.evidence import (
     stem,
 )
 from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval
+from rlmemo.policies.registry import COUNTING
 
 if TYPE_CHECKING:
     from env.timeline import Timeline
 
-COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 CLASSICAL = (*COUNTING, "gbdt")
 REFERENCE = "sft, threshold"
 TITLES = (

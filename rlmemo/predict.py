@@ -26,6 +26,7 @@ from env.judge.world_options import WorldOptions
 from env.private import private_files
 from rlmemo.options import Parser, add_world, seed, world_given
 from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, warm_listed
+from rlmemo.store.database_file import DEFAULT_DB
 from rlmemo.store.records import Prediction, Prewarm
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--policy", metavar="NAME|RUN_DIR|openai:URL#MODEL", default="markov1",
                    help="who predicts (default: markov1)")  # fmt: skip
-    p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
+    p.add_argument(
+        "--db", metavar="FILE", default=DEFAULT_DB, help=f"store to write to (default: {DEFAULT_DB})"
+    )
     p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
     p.add_argument(
         "--part",

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from env.errors import InputError, run_main
 from env.private import private_files
 from rlmemo.options import Parser, seed, wrapped
+from rlmemo.store.database_file import DEFAULT_DB
 
 if TYPE_CHECKING:
     from rlmemo.store.importing import Imported
 
-DEFAULT_DB = "rlmemo.db"
 MOST_USERS = 6
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 

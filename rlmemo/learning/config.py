@@ -18,6 +18,7 @@ from typing import Any
 from env.errors import InputError
 from env.judge.world_options import MOST_PICKS, WorldOptions
 from rlmemo.model.hub import PROMPTED, Loading
+from rlmemo.policies.registry import COUNTING
 from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
 
 CRITICS = ("hindsight", "state")
@@ -57,7 +58,7 @@ SCORERS = ("fit", "shipped")
 KEEP = ("best", "last")
 PLAN_WORLDS = ("played", "still")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
-PLAN_BASELINES = ("mfu", "mru", "markov1", "backoff3", "omnibox", "gbdt")
+PLAN_BASELINES = (*COUNTING, "gbdt")
 """Classical policies whose plans can be among those compared."""
 
 

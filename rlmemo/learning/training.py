@@ -95,12 +95,12 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
-Progress = Callable[[int, int, dict[str, float]], None]
+OnStep = Callable[[int, int, dict[str, float]], None]
 """Told (updates done, updates in all, what was logged last)."""
 
 
 def in_silence(done: int, total: int, values: dict[str, float] | None = None) -> None:
-    """A `Progress` that shows nothing."""
+    """An `OnStep` that shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Lesson:
     stage: str
     adapter: Path | None = None
     interrupt: Interrupt = field(default_factory=Interrupt)
-    progress: Progress = in_silence
+    progress: OnStep = in_silence
 
     @property
     def saved(self) -> Path:

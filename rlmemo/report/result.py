@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rlmemo.evaluation.bootstrap import Estimate
-from rlmemo.evaluation.evaluate import BOUNDS, COUNTING, Evaluation, Judged
+from rlmemo.evaluation.evaluate import BOUNDS, Evaluation, Judged
+from rlmemo.policies.registry import COUNTING
 from rlmemo.report.figures import KNOWN_COLORS, curves
 from rlmemo.report.numbers import number
 from rlmemo.report.page import Figure, Table
