@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from env.judge.case import Case
     from env.ranking import Ranking
     from env.splits import Split
-    from env.timeline import Timeline
     from rlmemo.evaluation.gain import Gain
     from rlmemo.policies.endpoint_options import Asking
     from rlmemo.policies.run import Setup
@@ -171,7 +170,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
     planner = used.planning_by(options.threshold, cases(loaded.timelines, costs, rules, split.validation))
     about = About(store, policy.name, version, loaded.name, loaded.synthetic, identities, options, world)
     rng = np.random.default_rng(options.seed)
-    chosen = _decisions(loaded.timelines, split, options, rng)
+    chosen = _decisions(split, options)
     made = Made(plans_itself=not isinstance(planner, Threshold))
     looked: list[Case] = []
     for user, picked, (first, last) in chosen:
@@ -226,9 +225,7 @@ def _version() -> str:
     return version()
 
 
-def _decisions(
-    timelines: Sequence[Timeline], split: Split, options: Options, rng: np.random.Generator
-) -> list[tuple[int, int, tuple[int, int]]]:
+def _decisions(split: Split, options: Options) -> list[tuple[int, int, tuple[int, int]]]:
     """Per timeline (its place): how many predictions, and the range of decisions (first, last) they are drawn
     from."""
     parts = getattr(split, options.part)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import yaml
 
-from env.judge.cost import cost_model
 from rlmemo.approval.approval import MODEL
 from rlmemo.learning import planner_choice
 from rlmemo.learning.config import TrainConfig
@@ -93,7 +92,7 @@ def _begun(prepared: Prepared, folder: RunFolder) -> Run:
         hush_libraries()
         _threads(folder)
         reads = reading_for(config.model, config.loading)
-        costs = cost_model(config.costs)
+        costs = config.world.cost_model()
         data = TrainingData.prepare(prepared.timelines, prepared.split, costs, prepared.world, reads)
     return Run(prepared, folder, data, display)
 

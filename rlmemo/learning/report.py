@@ -45,7 +45,7 @@ def training_page(
         sections=[
             s
             for s in (
-                _stages(config.stages, state, found),
+                _stages(config.stages, found),
                 _learning(folder, config.shared_stages),
                 _plans(state),
             )
@@ -100,7 +100,7 @@ _STAGES_TEXT = (
 )
 
 
-def _stages(stages: tuple[str, ...], state: dict[str, Any], found: dict[str, Any]) -> Section | None:
+def _stages(stages: tuple[str, ...], found: dict[str, Any]) -> Section | None:
     rows = []
     for name in ("base", *stages):
         v = found.get(name, {})

@@ -27,9 +27,6 @@ from rlmemo.runs.atomic import not_written, of_the_disk
 from rlmemo.runs.folder import RunFolder, checkpoints_in, mark_complete, newest_checkpoint, updates
 from rlmemo.runs.stages import stage_of
 
-LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-# The head is left alone: TRL reads its weight directly, so an adapter on it would never be trained.
-
 
 class Stopped(Exception):
     """The person pressed Ctrl-C and everything up to that step was saved."""

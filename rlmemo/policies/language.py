@@ -28,7 +28,7 @@ Learn = Callable[..., None]
 
 
 class LanguagePolicy:
-    """A language model (its adapter merged) behind the `Policy` and `PlanningPolicy` protocols.
+    """A language model (its adapter merged) behind the `Policy` protocol.
 
     model: a model that is loaded, or where one comes from (`Switching`: every user's own adapter; `Shelved`:
     loaded when asked for). planner: what it plans by (None: the judge chooses a threshold). temperature: of
