@@ -9,7 +9,7 @@ import numpy as np
 from rlmemo.evaluation.evaluate import BOUNDS
 from rlmemo.learning.no_signal import NO_SIGNAL
 from rlmemo.report.evaluation import evaluation_sections, facts
-from rlmemo.report.figures import curves
+from rlmemo.report.figures import Axis, Line, Size, curves
 from rlmemo.report.page import Page, Section, Table
 from rlmemo.report.result import WORDS, badge, first_figure, first_table, result, where
 from rlmemo.runs.stages import STAGES, title
@@ -144,11 +144,11 @@ def _learning(folder: RunFolder, stages: tuple[str, ...]) -> Section | None:
                 name = f"{title(stage)}: {label}"
                 figures.append(
                     curves(
-                        {name: (x, y)},
-                        x_label="updates",
-                        y_label=label,
+                        {name: Line(x, y)},
+                        x=Axis("updates"),
+                        y=Axis(label),
                         alt=f"{name} over updates",
-                        height=2.6,
+                        size=Size(2.6),
                     )
                 )
     if not figures:
