@@ -32,12 +32,11 @@ from env.errors import InputError, run_main
 from env.private import private_files
 from env.sources.sqlite_files import Kind, kind_of
 from rlmemo.options import Parser
-from rlmemo.store.database_file import check_store
+from rlmemo.store.database_file import DEFAULT_DB, check_store
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
 SHORTEST_TOKEN = 16
 FIRST_PORT = 8501
-DEFAULT_DB = "rlmemo.db"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from dashboard.look import e, html
 from dashboard.setting import Started, opened
 from dashboard.words import count, shown, span
 from env.sources import load_timelines
+from env.sources.clock import DAY_S
 from env.timeline import Timeline
 
 TITLE = "My days"
@@ -69,7 +70,7 @@ def _timelines(where: Started) -> dict[str, Timeline]:
 
 
 def _facts(timeline: Timeline) -> None:
-    days = len(np.unique(timeline.local() // summary.DAY_S))
+    days = len(np.unique(timeline.local() // DAY_S))
     look.tiles(
         [
             (f"{len(timeline):,}", "opens" + (", repeats collapsed" if timeline.collapsed else "")),

@@ -41,6 +41,7 @@ from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, 
 from rlmemo.policies.planners import Threshold
 from rlmemo.policies.registry import is_run, setup
 from rlmemo.store.database import store_when_done
+from rlmemo.store.database_file import DEFAULT_DB
 from rlmemo.store.ratings import ToRate, add_moment
 from rlmemo.store.records import Prediction, Prewarm
 
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from env.judge.case import Case
     from env.ranking import Ranking
     from env.splits import Split
-    from env.timeline import Timeline
     from rlmemo.evaluation.gain import Gain
     from rlmemo.policies.endpoint_options import Asking
     from rlmemo.policies.run import Setup
@@ -71,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--policy", metavar="NAME|RUN_DIR|openai:URL#MODEL", default="markov1",
                    help="who predicts (default: markov1)")  # fmt: skip
-    p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
+    p.add_argument(
+        "--db", metavar="FILE", default=DEFAULT_DB, help=f"store to write to (default: {DEFAULT_DB})"
+    )
     p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
     p.add_argument(
         "--part",
@@ -173,7 +175,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
     planner = used.planning_by(options.threshold, cases(loaded.timelines, costs, rules, split.validation))
     about = About(store, policy.name, version, loaded.name, loaded.synthetic, identities, options, world)
     rng = np.random.default_rng(options.seed)
-    chosen = _decisions(loaded.timelines, split, options, rng)
+    chosen = _decisions(split, options)
     made = Made(plans_itself=not isinstance(planner, Threshold))
     looked: list[Case] = []
     for user, picked, (first, last) in chosen:
@@ -224,9 +226,7 @@ def _version() -> str:
     return version()
 
 
-def _decisions(
-    timelines: Sequence[Timeline], split: Split, options: Options, rng: np.random.Generator
-) -> list[tuple[int, int, tuple[int, int]]]:
+def _decisions(split: Split, options: Options) -> list[tuple[int, int, tuple[int, int]]]:
     """Per timeline (its place): how many predictions, and the range of decisions (first, last) they are drawn
     from."""
     parts = getattr(split, options.part)

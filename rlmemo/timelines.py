@@ -28,11 +28,11 @@ from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, seed, wrapped
 from rlmemo.report.timelines import print_sources, print_stored, print_timeline, print_users, write_plot
 from rlmemo.store.database import open_store, store_when_done
+from rlmemo.store.database_file import DEFAULT_DB
 
 if TYPE_CHECKING:
     from rlmemo.store.importing import Imported
 
-DEFAULT_DB = "rlmemo.db"
 MOST_USERS = 6
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 

@@ -33,7 +33,7 @@ from rlmemo.learning.config import (
 from rlmemo.learning.prepare import prepare
 from rlmemo.learning.record import note
 from rlmemo.learning.training import Stopped, quiet
-from rlmemo.options import Parser
+from rlmemo.options import QUIET, Parser
 from rlmemo.runs.folder import RunFolder, new_folder, old_folder
 from rlmemo.runs.user_adapters import listing
 
@@ -80,20 +80,25 @@ def parser() -> argparse.ArgumentParser:
     for setting in settings():
         default = "" if setting.default is None else f" (default: {setting.default})"
         choices = setting.metadata["choices"]
+        option = "--" + setting.name.replace("_", "-")
         if str(setting.type) == "bool":
             groups[setting.metadata["group"]].add_argument(
-                "--" + setting.name.replace("_", "-"),
+                option,
                 action="store_true",
                 default=argparse.SUPPRESS,
                 help=setting.metadata["help"],
             )
             continue
         groups[setting.metadata["group"]].add_argument(
-            "--" + setting.name.replace("_", "-"),
+            option,
             default=argparse.SUPPRESS,
             metavar="|".join(choices) if choices else setting.name.rsplit("_", 1)[-1].upper(),
             help=f"{setting.metadata['help']}{default}".replace("%", "%%"),
         )
+        if option in QUIET:
+            made.add_argument(
+                QUIET[option], dest=setting.name, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
     return made
 
 

@@ -123,7 +123,7 @@ def test_what_a_setting_accepts_is_said_beside_its_default() -> None:
     found = {
         line.split("`")[1].split()[0]: line for line in options("rlmemo.train").splitlines() if "`--" in line
     }
-    assert "| `0` | 0 or more |" in found["--seed"]
+    assert "| `0` | 0 to 4294967295 |" in found["--seed"]
     assert "1 to 12" in found["--picks"]
     assert "`chrono`, `wave`" in found["--split"]
     assert "above 0" in found["--budget"]

@@ -244,3 +244,10 @@ def test_the_old_names_still_work_and_are_not_shown(name: str) -> None:
     assert (world_given(new)["costs"], world_given(new)["ttl_s"]) == ("web", 60.0)
     usual = world_given(PARSERS[name].parse_args(needed))
     assert WorldOptions(**usual) == WorldOptions()
+
+
+def test_training_understands_the_old_names_too(tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    old = train.read_command_line(["--cost", "web", "--ttl", "60", "--out", out])
+    assert old == train.read_command_line(["--costs", "web", "--ttl-s", "60", "--out", out])
+    assert (old[0].costs, old[0].ttl_s) == ("web", 60.0)

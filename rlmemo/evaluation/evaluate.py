@@ -49,6 +49,7 @@ from rlmemo.policies.planners import (
     sweep,
 )
 from rlmemo.policies.protocol import Policy, stream_of
+from rlmemo.policies.registry import COUNTING
 
 if TYPE_CHECKING:
     from env.judge.cost import CostModel
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 
 BUDGETS = (2.0, 4.0, 8.0, 16.0)
 PAIRED = ("hr@1", "hr@5", "mrr@5", "hit_rate", "saved_seconds_per_open", "reward_per_open")
-COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 ORACLE = "oracle"
 BOUNDS = ("none", ORACLE)
 """Policies that nobody expects anything of."""

@@ -40,6 +40,7 @@ from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_given, wrapped
 from rlmemo.policies.registry import is_run, setup
 from rlmemo.runs.atomic import write_atomic
+from rlmemo.store.database_file import DEFAULT_DB
 
 if TYPE_CHECKING:
     from rlmemo.approval.placed_ratings import Found, RatedMoment
@@ -56,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-        made.add_argument("--db", metavar="FILE", default="rlmemo.db",
-                          help="store with the ratings (default: rlmemo.db)")  # fmt: skip
+        made.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
+                          help=f"store with the ratings (default: {DEFAULT_DB})")  # fmt: skip
         made.add_argument("--json", metavar="FILE", help="write what was found as JSON too")
         made.add_argument("--seed", type=seed, default=0, help="of draws and folds (default: 0)")
         return made

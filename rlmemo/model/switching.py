@@ -194,8 +194,8 @@ class Shelved:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model that is there."""
+class OneModel:
+    """One model for everybody, as it is."""
 
     model: Any
 

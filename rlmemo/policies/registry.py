@@ -45,6 +45,7 @@ POLICIES: dict[str, str] = {
 """Every policy that has a name, and what it does in a line."""
 
 COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
+"""Those that only count (`rlmemo.policies.counting`)."""
 
 
 def make_policy(name: str, asking: Asking | None = None) -> Policy:
