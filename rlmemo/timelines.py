@@ -21,12 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
 from env.private import private_files
+from env.sources import SOURCES, HasUsers, load_timelines
+from env.sources.registry import state_of
+from env.timeline import collapse
+from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, seed, wrapped
+from rlmemo.report.timelines import print_sources, print_stored, print_timeline, print_users, write_plot
+from rlmemo.store.database import open_store, store_when_done
+from rlmemo.store.database_file import DEFAULT_DB
 
 if TYPE_CHECKING:
     from rlmemo.store.importing import Imported
 
-DEFAULT_DB = "rlmemo.db"
 MOST_USERS = 6
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -95,7 +101,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a block shows a question mark
         sys.stdout.reconfigure(errors="replace")
     args = parser().parse_args(argv)
-    from rlmemo.heartbeat import Pulse
 
     with Pulse(f"timelines {args.command}"):
         if args.command == "list":
@@ -104,8 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _load(args: argparse.Namespace, **more: Any) -> Any:
-    from env.sources import load_timelines
-
     if args.weeks is not None:
         more["weeks"] = args.weeks
     return load_timelines(
@@ -120,10 +123,6 @@ def _load(args: argparse.Namespace, **more: Any) -> Any:
 
 
 def _list(db: Path, as_json: bool) -> int:
-    from env.sources import SOURCES
-    from env.sources.registry import state_of
-    from rlmemo.store.database import open_store
-
     sources = [{"name": n, "what": one.what, "state": state_of(n)} for n, one in SOURCES.items()]
     stored: list[dict[str, Any]] = []
     if db.exists():
@@ -136,7 +135,6 @@ def _list(db: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"sources": sources, "db": str(db), "stored": stored}, indent=2))
         return 0
-    from rlmemo.report.timelines import print_sources, print_stored
 
     print_sources(sources)
     if stored:
@@ -147,9 +145,6 @@ def _list(db: Path, as_json: bool) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from env.timeline import collapse
-    from rlmemo.store.database import store_when_done
-
     db = Path(args.db)
     if db.exists() and Path(args.timelines).exists() and db.samefile(args.timelines):
         raise InputError(f"{args.db}: holds these timelines already; name another database with --db")
@@ -199,9 +194,6 @@ def _account(db: str, written: Imported) -> list[str]:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from env.sources import HasUsers
-    from rlmemo.report.timelines import print_timeline, print_users, write_plot
-
     if args.top < 1:
         raise InputError(f"--top {args.top}: give a whole number from 1")
     plot = None if args.plot == "none" else _plot_path(args.plot, args.timelines)

@@ -30,8 +30,12 @@ from rlmemo.learning.config import (
     settings,
     yaml_lines,
 )
-from rlmemo.options import Parser
+from rlmemo.learning.prepare import prepare
+from rlmemo.learning.record import note
+from rlmemo.learning.training import Stopped, quiet
+from rlmemo.options import QUIET, Parser
 from rlmemo.runs.folder import RunFolder, new_folder, old_folder
+from rlmemo.runs.user_adapters import listing
 
 if TYPE_CHECKING:
     from rlmemo.learning.prepare import Prepared
@@ -76,20 +80,25 @@ def parser() -> argparse.ArgumentParser:
     for setting in settings():
         default = "" if setting.default is None else f" (default: {setting.default})"
         choices = setting.metadata["choices"]
+        option = "--" + setting.name.replace("_", "-")
         if str(setting.type) == "bool":
             groups[setting.metadata["group"]].add_argument(
-                "--" + setting.name.replace("_", "-"),
+                option,
                 action="store_true",
                 default=argparse.SUPPRESS,
                 help=setting.metadata["help"],
             )
             continue
         groups[setting.metadata["group"]].add_argument(
-            "--" + setting.name.replace("_", "-"),
+            option,
             default=argparse.SUPPRESS,
             metavar="|".join(choices) if choices else setting.name.rsplit("_", 1)[-1].upper(),
             help=f"{setting.metadata['help']}{default}".replace("%", "%%"),
         )
+        if option in QUIET:
+            made.add_argument(
+                QUIET[option], dest=setting.name, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
     return made
 
 
@@ -132,22 +141,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     listed = parser().parse_known_args(arguments)[0].list_adapters
     if listed is not None:
-        from rlmemo.runs.user_adapters import listing
-
         print(listing(Path(listed)))
         return 0
     config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
-    from rlmemo.learning.prepare import prepare
 
     prepared: Prepared = prepare(config, path, resume=resume)
-    from rlmemo.learning.record import note
 
     noted = note(prepared, path)
     again = f"python -m rlmemo.train --out {path} --resume"
     status = "failed"
     try:
-        from rlmemo.learning.training import Stopped, quiet
-
         quiet()
         from rlmemo.learning.job import run_job
 

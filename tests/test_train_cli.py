@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -67,7 +68,11 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
         (["--sft-lr", "fast"], "sft_lr is 'fast'"),
         (["--sft-batch", "1.5"], "a whole number"),
         (["--dpo-beta", "0"], "above 0"),
-        (["--picks", "0"], "1 or more"),
+        (["--picks", "0"], "give 1 to 12"),
+        (["--picks", "13"], "picks is 13; a slate has 12 places, so give 1 to 12"),
+        (["--seed", str(2**32)], "seed is 4294967296; give 0 to 4294967295"),
+        (["--ppo-lambda", "1.5"], "ppo_lambda is 1.5; give a share, 0 to 1"),
+        (["--ttl", "0"], "ttl_s is 0; give 1 or more"),
         (["--split", "cronho"], "did you mean 'chrono'"),
         (["--reward", "saved_secs=1"], "did you mean 'saved_seconds'"),
         (["--reward", "hit=many"], "hit"),
@@ -177,6 +182,18 @@ def test_every_setting_is_an_option_with_help_and_documentation(repo_root: Path)
         assert setting.metadata["help"]
         assert re.search(rf"`{option}[ `]", documented), f"docs/options.md does not name {option}"
     assert all(f"`{m}`" in documented for m in METHODS)
+
+
+def test_every_number_is_refused_outside_its_bounds() -> None:
+    numbers = [s for s in settings() if str(s.type).split(" ")[0] in ("int", "float")]
+    assert len(numbers) > 40
+    for setting in numbers:
+        bounds = setting.metadata["bounds"]
+        assert bounds.in_words(), f"{setting.name} has no bounds"
+        for value in (bounds.low - 1, bounds.above, bounds.high + 1):
+            if math.isfinite(value):
+                with pytest.raises(InputError, match=f": {setting.name} is .*give {bounds.in_words()}$"):
+                    make_config({setting.name: value})
 
 
 def finish(cli: Cli, *arguments: str) -> subprocess.CompletedProcess[str]:

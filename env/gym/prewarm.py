@@ -248,7 +248,6 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def describe(self) -> str:
         """This moment in words: what came, what is warm, what was planned."""
-
         return describe(self)
 
     def fork(self) -> Snapshot:

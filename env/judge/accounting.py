@@ -1,6 +1,6 @@
 """The judge, compiled: the same arithmetic as `tests.reference.world`, bit for bit, on whole arrays of plans.
 
-Three entrances: `replay` (one plan array over one timeline), `score_plans` (every one of M alternatives at
+Three entrances: `replay` (one plan array over one timeline), `plan_effects` (every one of M alternatives at
 each of D decisions, by forking the world) and `advance` for the Gymnasium environment's step. Importing
 this module imports numba; the compiled code is cached on disk. No fastmath: the order of floating-point
 operations is that of the reference.
@@ -26,7 +26,6 @@ from env.errors import InputError
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import (
     BASE_WAIT,
-    FIELDS,
     HELD,
     HIT,
     LATE,
@@ -47,7 +46,6 @@ from env.judge.plans import (
     Plans,
 )
 from env.timeline import Timeline
-from reward import Reward
 
 START_CODE = 1 << 40
 USED, HELD_MB, SETTLED, BASE_USED = 0, 1, 2, 3
@@ -544,23 +542,3 @@ def plan_effects(
     effects = np.empty_like(out)
     effects[order] = out
     return effects
-
-
-def score_plans(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    weights: np.ndarray | Reward,
-    indices: np.ndarray,
-    plans: Plans,
-    base: Plans | None = None,
-    horizon_s: float | None = None,
-) -> np.ndarray:
-    """The reward that each alternative plan adds over keeping still at that decision: float64 [D, M].
-
-    weights: float64 [len(FIELDS)], reward per unit of each field (`reward.Reward.weights(FIELDS)`), or a
-    `reward.Reward`. The rest as in `plan_effects`.
-    """
-    linear = weights.weights(FIELDS) if isinstance(weights, Reward) else weights
-    scores: np.ndarray = plan_effects(timeline, costs, config, indices, plans, base, horizon_s) @ linear
-    return scores

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from env.ranking import Ranking
 
 
-class Picks(Protocol):
+class PlanArrays(Protocol):
     """Plans as arrays. target int32 [D, K], -1 for no pick; delay int8 [D, K], index into the world's."""
 
     @property
@@ -64,7 +64,7 @@ class Case:
         """The same stretch in another world."""
         return replace(self, world=world)
 
-    def replay(self, plans: Picks) -> Outcomes:
+    def replay(self, plans: PlanArrays) -> Outcomes:
         """What plans for the decisions of this case, [stop - start, K], come to."""
         from env.judge.accounting import replay
 

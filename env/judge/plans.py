@@ -44,7 +44,7 @@ class Plans:
     target  int32 [..., K], target ids of the timeline, -1 for no pick; any order, gaps allowed
     delay   int8 [..., K], index into `WorldConfig.delays`; ignored where target is -1
 
-    For `replay` the leading shape is [n] (one row per event of the timeline); for `score_plans` it is
+    For `replay` the leading shape is [n] (one row per event of the timeline); for `plan_effects` it is
     [D, M]: M alternatives for each of D decisions.
     """
 

@@ -316,7 +316,6 @@ def credited(credit: list[float | None], **_: Any) -> list[float | None]:
 
 def check_trl() -> None:
     """Raises RuntimeError, naming the TRL that this was written for, where TRL's inside has changed."""
-
     wanted = {
         "_generate_and_score_completions": ["self", "inputs"],
         "_get_per_token_logps_and_entropies": [

@@ -16,18 +16,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from env.errors import InputError
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
 from env.private import make_private
 from env.sources import Loaded, load_timelines
 from env.sources.sqlite_files import Kind
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
-from reward import Reward, parse_reward
+from reward import Reward
 from rlmemo.learning.config import TrainConfig, read_yaml
 from rlmemo.learning.training import quiet
 from rlmemo.model import hub
 from rlmemo.model.load import reading_for
+from rlmemo.policies.registry import POLICIES
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.learned_days import fingerprint
@@ -64,12 +67,8 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     Raises InputError for whatever cannot be trained on; nothing is written then.
     """
     held = hold(path) if resume else None
-    try:
-        reward = parse_reward(config.reward)
-    except ValueError as error:
-        raise InputError(f"--reward: {error}") from None
-    world = WorldConfig(budget_targets=config.budget, max_picks=config.picks, ttl_s=config.ttl_s)
-    cost_model(config.costs)
+    config.world.check()
+    reward, world = config.world.worth(), config.world.rules()
     if config.model.startswith("openai:"):
         raise InputError(
             "--model openai:…: a model behind an endpoint is asked as it is, never trained; compare it "
@@ -174,10 +173,6 @@ def check_database(path: Path) -> None:
 def check_policies(policies: str) -> None:
     """Raises InputError for a baseline that does not exist."""
     names = [p.strip() for p in policies.split(",") if p.strip()]
-    try:
-        from rlmemo.policies.registry import POLICIES  # type: ignore[attr-defined]
-    except ImportError:
-        return
     for name in names:
         if name not in POLICIES:
             raise InputError(f"--policies: no policy is called {name!r}; there are {', '.join(POLICIES)}")
@@ -233,8 +228,6 @@ def found_here(config: TrainConfig, loaded: Loaded) -> dict[str, Any]:
 
 
 def _write_config(folder: RunFolder, config: TrainConfig, met: dict[str, Any]) -> None:
-    import yaml
-
     head = (
         "# Everything that is needed to repeat this run:\n"
         "#   python -m rlmemo.train --config THIS_FILE --out ANOTHER_FOLDER\n"
@@ -245,8 +238,6 @@ def _write_config(folder: RunFolder, config: TrainConfig, met: dict[str, Any]) -
 
 def _check_same(folder: RunFolder, met: dict[str, Any]) -> None:
     """A resumed run must stand on the same data and the same base model."""
-    import yaml
-
     before = (yaml.safe_load(folder.config_file.read_text(encoding="utf-8")) or {}).get("met") or {}
     was, now = (before.get("timelines") or {}).get("sha256"), met["timelines"]["sha256"]
     if was and was != now:

@@ -27,9 +27,6 @@ from rlmemo.runs.atomic import not_written, of_the_disk
 from rlmemo.runs.folder import RunFolder, checkpoints_in, mark_complete, newest_checkpoint, updates
 from rlmemo.runs.stages import stage_of
 
-LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-# The head is left alone: TRL reads its weight directly, so an adapter on it would never be trained.
-
 
 class Stopped(Exception):
     """The person pressed Ctrl-C and everything up to that step was saved."""
@@ -57,7 +54,6 @@ def quiet() -> None:
 
 def hush_libraries() -> None:
     """The part of `quiet` that can only be said to libraries that are imported."""
-
     import datasets
     import transformers
 
@@ -95,12 +91,12 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
-Progress = Callable[[int, int, dict[str, float]], None]
+OnStep = Callable[[int, int, dict[str, float]], None]
 """Told (updates done, updates in all, what was logged last)."""
 
 
 def in_silence(done: int, total: int, values: dict[str, float] | None = None) -> None:
-    """A `Progress` that shows nothing."""
+    """An `OnStep` that shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ class Lesson:
     stage: str
     adapter: Path | None = None
     interrupt: Interrupt = field(default_factory=Interrupt)
-    progress: Progress = in_silence
+    progress: OnStep = in_silence
 
     @property
     def saved(self) -> Path:

@@ -111,7 +111,6 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
 
 def _rows(x: Timeline) -> list[Row]:
     """A timeline's events as they are stored. Its source has reduced page addresses; this makes sure."""
-
     if not np.isfinite(x.t).all():
         bad = int(np.flatnonzero(~np.isfinite(x.t))[0])
         raise InputError(f"user {x.user!r}: event {bad + 1} cannot be stored, its time is {x.t[bad]}")
