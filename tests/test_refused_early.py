@@ -26,6 +26,12 @@ CASES = [
     ({"method": "grpo", "group_batch": 12, "group_plans": 8}, "multiple of 8, such as 16"),
     ({"method": "rloo", "group_batch": 4, "group_plans": 8}, "multiple of 8, such as 8"),
     ({"method": "kto", "micro_batch": 1}, "micro_batch is 1, and KTO"),
+    ({"method": "kto", "kto_batch": 3, "micro_batch": 2}, r"such as 0 \(all of it at once\)"),
+    ({"method": "dpo", "preference_rounds": 9, "plan_states": 8}, "plan_states 8 .* give 8 rounds at most"),
+    ({"method": "dpo", "preference_rounds": 5, "dpo_pairs": 4}, "dpo_pairs 4 .* give 4 rounds at most"),
+    ({"method": "kto", "preference_rounds": 5, "kto_plans": 9}, "kto_plans 9 .* give 4 rounds at most"),
+    ({"method": "ppo", "ppo_lambda": 1.5}, "ppo_lambda is 1.5; give 0 to 1"),
+    ({"feedback_keep": "nan"}, "feedback_keep is 'nan'; give a number$"),
 ]
 
 
@@ -41,6 +47,9 @@ def test_what_works_out_is_taken() -> None:
     make_config({**SMALL, "ppo_batch": 16, "ppo_epochs": 1})
     make_config({"method": "kto", "micro_batch": 2})
     make_config({"method": "sft", "micro_batch": 1})
+    make_config({"method": "dpo", "preference_rounds": 8, "plan_states": 8, "dpo_pairs": 8})
+    make_config({"method": "sft", "preference_rounds": 8, "plan_states": 4})
+    make_config({"method": "ppo", "ppo_lambda": 1})
 
 
 def test_what_ppo_takes_trl_takes(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ PEFT_KINDS = {
     "prompt": "learned tokens before the moment",
     "none": "no adapter: every weight of the model is trained",
 }
+OF_THE_ADAPTER = ("peft", "lora_rank", "lora_alpha", "virtual_tokens")
+"""Settings that a saved adapter keeps, whoever goes on from it."""
 LEARNING_RATES: dict[str, dict[str, float]] = {
     "lora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
     "dora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
@@ -421,7 +423,8 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
             raise ValueError
     except (TypeError, ValueError):
         what = "a whole number" if kind.startswith("int") else "a number"
-        raise InputError(f"{where}: {name} is {value!r}; give {what} such as {setting.default}") from None
+        such = "" if setting.default is None else f" such as {setting.default}"
+        raise InputError(f"{where}: {name} is {value!r}; give {what}{such}") from None
     return int(number) if kind.startswith("int") else number
 
 
@@ -448,6 +451,8 @@ def _check(config: TrainConfig, where: str) -> None:
             raise InputError(f"{where}: {name} is {getattr(config, name)}; give {least:g} or more")
     if config.feedback_keep is not None and not 0.0 <= config.feedback_keep <= 1.0:
         raise InputError(f"{where}: feedback_keep is {config.feedback_keep:g}; give a share, 0 to 1")
+    if config.ppo_lambda > 1:
+        raise InputError(f"{where}: ppo_lambda is {config.ppo_lambda:g}; give 0 to 1")
     if not 0.0 < config.plan_top_p <= 1.0:
         raise InputError(
             f"{where}: plan_top_p is {config.plan_top_p:g}; give a share above 0, at most 1 (1: all choices)"
@@ -473,6 +478,7 @@ def _check(config: TrainConfig, where: str) -> None:
     if online and config.adapter_per_user:
         raise InputError(f"{where}: adapter_per_user goes with sft, dpo and kto, not with {config.method}")
     _check_batches(config, where)
+    _check_rounds(config, where)
     for name in config.dpo_loss.split("+"):
         if name not in DPO_LOSSES:
             close = difflib.get_close_matches(name, DPO_LOSSES, n=1)
@@ -491,6 +497,18 @@ def _check(config: TrainConfig, where: str) -> None:
         raise InputError(f"{where}: picks is {config.picks}; a slate has 12 places, so give 1 to 12")
     if config.seed >= 2**32:
         raise InputError(f"{where}: seed is {config.seed}; give 0 to {2**32 - 1}")
+
+
+def _check_rounds(config: TrainConfig, where: str) -> None:
+    """Each round has states and rows of its own."""
+    each = {"dpo": {"plan_states": 1, "dpo_pairs": 1}, "kto": {"plan_states": 1, "kto_plans": 2}}
+    for name, least in each.get(str(config.preference), {}).items():
+        most = getattr(config, name) // least
+        if config.preference_rounds > most:
+            raise InputError(
+                f"{where}: {name} {getattr(config, name)} cannot be shared out among preference_rounds "
+                f"{config.preference_rounds}; give {most} rounds at most, or more {name}"
+            )
 
 
 def _check_batches(config: TrainConfig, where: str) -> None:
@@ -538,5 +556,5 @@ def _check_batches(config: TrainConfig, where: str) -> None:
             fits = [x for x in range(least, micro) if not any(b % x for b in batches.values())]
             raise InputError(
                 f"{where}: micro_batch {micro} does not divide {name} {batch}, so an update would not count "
-                f"{batch}; give one that does, such as {max(fits, default=0)}"
+                f"{batch}; give one that does, such as {max(fits, default='0 (all of it at once)')}"
             )

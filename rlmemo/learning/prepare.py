@@ -24,7 +24,7 @@ from env.sources.sqlite_files import Kind
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
 from reward import Reward, parse_reward
-from rlmemo.learning.config import TrainConfig, read_yaml
+from rlmemo.learning.config import OF_THE_ADAPTER, TrainConfig, read_yaml
 from rlmemo.learning.training import quiet
 from rlmemo.model import hub
 from rlmemo.model.load import reading_for
@@ -78,6 +78,8 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     check_model_settings(config)
     check_policies(config.policies)
     check_before(config)
+    if not resume:
+        check_kind(config)
     check_reporter(config.report_to)
     if config.db is not None:
         check_database(Path(config.db))
@@ -155,11 +157,26 @@ def check_before(config: TrainConfig) -> None:
             f"--init-adapter {run}: holds no adapter/adapter_model.safetensors; give the folder of "
             "a finished run"
         )
-    model = read_yaml(run / "config.yaml").get("model", "embedded")
+    then = read_yaml(run / "config.yaml")
+    model = then.get("model", "embedded")
     if model != config.model:
         raise InputError(
             f"--init-adapter {run}: was trained on --model {model}, not on {config.model}; give that model"
         )
+
+
+def check_kind(config: TrainConfig) -> None:
+    """Raises InputError where another adapter is asked for than the one that --init-adapter goes on from."""
+    run = config.init_adapter
+    then = read_yaml(Path(run) / "config.yaml") if run is not None else {}
+    for name in OF_THE_ADAPTER:
+        was, asked = then.get(name), getattr(config, name)
+        if was is not None and was != asked:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"--init-adapter {run}: its adapter was made with {option} {was}, and stays so; leave out "
+                f"{option} {asked}"
+            )
 
 
 def check_database(path: Path) -> None:
