@@ -12,6 +12,7 @@ import pytest
 
 from env.errors import InputError
 from rlmemo.learning.config import make_config
+from rlmemo.learning.prepare import prepare
 from rlmemo.model.adapters import reading
 from tests.test_text_prompt import plain, timeline
 from tests.tiny_text_model import write_text_model
@@ -50,6 +51,21 @@ def test_what_works_out_is_taken() -> None:
     make_config({"method": "dpo", "preference_rounds": 8, "plan_states": 8, "dpo_pairs": 8})
     make_config({"method": "sft", "preference_rounds": 8, "plan_states": 4})
     make_config({"method": "ppo", "ppo_lambda": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"feedback_keep": 0.5}, "--feedback-keep says what ratings count, and there are none"),
+        ({"feedback_weight": 2}, "--feedback-weight says what ratings count, and there are none"),
+        ({"quantize": "4bit"}, "--quantize 4bit is for models that read text"),
+        ({"model": ""}, "--model is empty; give `embedded`"),
+    ],
+)
+def test_what_would_count_for_nothing_is_refused(tmp_path: Path, given: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        prepare(make_config({"timelines": "demo", **given}), tmp_path / "run", resume=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_ppo_takes_trl_takes(tmp_path: Path) -> None:

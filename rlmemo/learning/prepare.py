@@ -80,6 +80,7 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     check_before(config)
     if not resume:
         check_kind(config)
+        check_means_something(config)
     check_reporter(config.report_to)
     if config.db is not None:
         check_database(Path(config.db))
@@ -177,6 +178,23 @@ def check_kind(config: TrainConfig) -> None:
                 f"--init-adapter {run}: its adapter was made with {option} {was}, and stays so; leave out "
                 f"{option} {asked}"
             )
+
+
+def check_means_something(config: TrainConfig) -> None:
+    """Raises InputError for a setting that says how to do what this run does not do: nobody should think that
+    it counted."""
+    usual = TrainConfig()
+    for name in ("feedback_weight", "feedback_keep"):
+        if config.feedback is None and getattr(config, name) != getattr(usual, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} says what ratings count, and there are none; name their "
+                "database with --feedback, or leave it out"
+            )
+    if config.quantize != usual.quantize and hub.is_slots(config.model):
+        raise InputError(
+            f"--quantize {config.quantize} is for models that read text; {config.model} is small, so leave "
+            "it out"
+        )
 
 
 def check_database(path: Path) -> None:
