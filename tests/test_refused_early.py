@@ -12,7 +12,7 @@ import pytest
 
 from env.errors import InputError
 from rlmemo.learning.config import make_config
-from rlmemo.learning.prepare import prepare
+from rlmemo.learning.prepare import check_policies, prepare
 from rlmemo.model.adapters import reading
 from tests.test_text_prompt import plain, timeline
 from tests.tiny_text_model import write_text_model
@@ -189,3 +189,38 @@ def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
         expected = own(input_ids=ids).logits[:, -ids.shape[1] :]
         torch.testing.assert_close(read(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
         assert (bare(input_ids=ids).logits - expected).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("policies", ["", " ", ",", " , "])
+def test_a_list_without_a_name_is_no_policy_at_all(policies: str) -> None:
+    assert make_config({"policies": policies}).baselines == ()
+
+
+def test_a_policy_whose_package_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import util
+
+    found = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "stable_baselines3" else found(name))
+    with pytest.raises(InputError, match="--policies sb3 needs Stable-Baselines3"):
+        check_policies(make_config({"policies": "mfu,sb3,mfu"}).baselines)
+    check_policies(("mfu", "none"))
+
+
+@pytest.mark.parametrize(("more", "fits"), [({}, True), ({"peft": "prefix", "virtual_tokens": 600}, False)])
+def test_a_question_has_to_fit_into_the_context(
+    gpt2: Path, tmp_path: Path, more: dict[str, object], fits: bool
+) -> None:
+    """650 positions, of which learned tokens take most: said before the weights are loaded."""
+    x = timeline(plain(), 150)
+    rows = [f"a,{t},{x.names[k]}\n" for t, k in zip(x.t, x.target, strict=True)]
+    (tmp_path / "a.csv").write_text("user,t,target\n" + "".join(rows))
+    given = {"timelines": str(tmp_path / "a.csv"), "tz": "UTC", "model": str(gpt2), "method": "sft", **more}
+    config = make_config(given)
+    if fits:
+        prepare(config, tmp_path / "run", resume=False)
+        return
+    with pytest.raises(
+        InputError, match=r"leaves \d+ tokens for a prompt, too few for the question .* fewer"
+    ):
+        prepare(config, tmp_path / "run", resume=False)
+    assert not (tmp_path / "run").exists()

@@ -266,8 +266,12 @@ class TrainConfig:
     @property
     def planned_by(self) -> tuple[str, ...]:
         """The classical policies whose plans are among those compared, each once."""
-        names = (name.strip() for name in (self.plan_baselines or "").split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return _listed(self.plan_baselines or "")
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The policies that stand beside the run's in its report, each once; there may be none."""
+        return _listed(self.policies)
 
     @property
     def shared_stages(self) -> tuple[str, ...]:
@@ -283,6 +287,11 @@ class TrainConfig:
     def stages(self) -> tuple[str, ...]:
         """The learning stages of this run, in order."""
         return (*self.shared_stages, "users") if self.adapter_per_user else self.shared_stages
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    """Names joined by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
 
 def settings() -> list[Field[Any]]:

@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from env.errors import InputError
 from env.judge.cost import WorldConfig, cost_model
 from env.private import make_private
@@ -28,6 +30,8 @@ from rlmemo.learning.config import OF_THE_ADAPTER, TrainConfig, read_yaml
 from rlmemo.learning.training import quiet
 from rlmemo.model import hub
 from rlmemo.model.load import reading_for
+from rlmemo.model.readings import Reading
+from rlmemo.policies.registry import POLICIES
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.learned_days import fingerprint
@@ -75,8 +79,8 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
             "--model openai:…: a model behind an endpoint is asked as it is, never trained; compare it "
             "with python -m rlmemo.benchmark --policies openai:URL#MODEL, or train a model that lies here"
         )
-    check_model_settings(config)
-    check_policies(config.policies)
+    reading = check_model_settings(config)
+    check_policies(config.baselines)
     check_before(config)
     if not resume:
         check_kind(config)
@@ -87,6 +91,8 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     check_size(loaded, split)
+    if reading is not None:
+        check_context(config.model, reading, loaded.timelines)
     met = found_here(config, loaded)
     met["timelines"]["learned"] = learned_span(loaded.timelines, split)
     folder = RunFolder(path)
@@ -108,12 +114,13 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     return Prepared(config, loaded, split, reward, world, resume, held)
 
 
-def check_model_settings(config: TrainConfig) -> None:
-    """Raises InputError unless `--model` can be trained as the other settings say; a model of a hub is
-    downloaded here where it is not in the local cache."""
+def check_model_settings(config: TrainConfig) -> Reading | None:
+    """How a model reads text, None for one that reads our own tokens. Raises InputError unless `--model` can
+    be trained as the other settings say; a model of a hub is downloaded here where it is not in the local
+    cache."""
     hub.check_model(config.model)
     if hub.is_slots(config.model):
-        return
+        return None
     online = [x for x in config.shared_stages if x in ONLINE]
     if online:
         raise InputError(
@@ -129,7 +136,17 @@ def check_model_settings(config: TrainConfig) -> None:
 
     quiet()
 
-    reading_for(config.model, config.loading)
+    return reading_for(config.model, config.loading)
+
+
+def check_context(model: str, reading: Reading, timelines: Sequence[Timeline]) -> None:
+    """Raises InputError where a question does not fit into the model's context."""
+    most = max(timelines, key=lambda x: len(x.names))
+    last = np.array([len(most) - 1])
+    try:
+        reading.prompts(most, reading.look(most, last), last)
+    except InputError as error:
+        raise InputError(f"model {model}: {error}") from None
 
 
 def check_reporter(name: str) -> None:
@@ -206,16 +223,16 @@ def check_database(path: Path) -> None:
         check_folder(path)
 
 
-def check_policies(policies: str) -> None:
-    """Raises InputError for a baseline that does not exist."""
-    names = [p.strip() for p in policies.split(",") if p.strip()]
-    try:
-        from rlmemo.policies.registry import POLICIES  # type: ignore[attr-defined]
-    except ImportError:
-        return
+def check_policies(names: Sequence[str]) -> None:
+    """Raises InputError for a baseline that does not exist, or whose package is not installed."""
     for name in names:
         if name not in POLICIES:
             raise InputError(f"--policies: no policy is called {name!r}; there are {', '.join(POLICIES)}")
+    if "sb3" in names and importlib.util.find_spec("stable_baselines3") is None:
+        raise InputError(
+            "--policies sb3 needs Stable-Baselines3, which is not installed; pip install 'rlmemo[sb3]', or "
+            "leave it out"
+        )
 
 
 def check_size(loaded: Loaded, split: Split) -> None:
