@@ -168,8 +168,8 @@ class TextReading:
         if room < 0:
             raise InputError(
                 f"the model's context leaves {max(0, self.most)} tokens for a prompt, too few for the "
-                f"question ({len(self.head) + len(self.tail) + question} tokens); give another model, or fewer "
-                "--virtual-tokens if it has any"
+                f"question ({len(self.head) + len(self.tail) + question} tokens); give another model, or "
+                "fewer --virtual-tokens if it has any"
             )
         first = history_start(i, self.keep)
         while first <= i and ends[i + 1] - ends[first] > room:
