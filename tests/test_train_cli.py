@@ -180,6 +180,12 @@ def test_options_and_file_and_defaults(tmp_path: Path) -> None:
     file.write_text("sft_rate: 0.01\n")
     with pytest.raises(InputError, match="there is no setting 'sft_rate'; did you mean 'sft_"):
         read_command_line(["--config", str(file)])
+    file.write_text("reward: [hit, wasted=-2]\n")
+    assert read_command_line(["--config", str(file)])[0].reward == "hit,wasted=-2"
+    for text in ("tz: [UTC]\n", "model: {a: 1}\n"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"mine\.yaml:1: \w+ is .*; give one value"):
+            read_command_line(["--config", str(file)])
     for text, says in (("- 1\n", "no mapping"), ("a: [\n", "is no YAML"), ("settings: 3\n", "no mapping")):
         file.write_text(text)
         with pytest.raises(InputError, match=says):

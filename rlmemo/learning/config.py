@@ -421,8 +421,11 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
             raise InputError(f"{where}: {name} is {value!r}; give true or false")
         return known[str(value).strip().lower()]
     if kind.startswith("str"):
-        if name in ("policies", "plan_baselines") and isinstance(value, list):
+        if name in ("policies", "plan_baselines", "reward") and isinstance(value, list):
             return ",".join(str(x) for x in value)
+        if isinstance(value, list | Mapping):
+            such = "" if setting.default is None else f" such as {setting.default}"
+            raise InputError(f"{where}: {name} is {value!r}; give one value{such}")
         return str(value)
     try:
         if isinstance(value, bool):
