@@ -14,17 +14,27 @@ from pathlib import Path
 from typing import IO
 
 from env.errors import InputError
-from env.sources import json_records
+from env.sources import dumpsys, json_records
 
 MAGIC_SQLITE = b"SQLite format 3\x00"
 _MAGIC = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook or another Office document; save the sheet as CSV",
+    b"bplist0": "an Apple property list; give a CSV with columns user,t,target",
+    b"\x1f\x8b": "compressed twice; unpack it with gzip -d",
+    MAGIC_SQLITE: "a compressed database; unpack it with gzip -d",
     b"PAR1": "a Parquet file; save it as CSV",
     b"BZh": "compressed with bzip2; unpack it, or compress it with gzip",
     b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or compress it with gzip",
     b"%PDF": "a PDF document; give a CSV with columns user,t,target",
     b"\x89PNG": "a picture; give a CSV with columns user,t,target",
+}
+_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
 }
 MAX_FIELD = 1 << 24  # characters: `data:` addresses take hundreds of thousands, an unclosed quote takes all
 _C1 = bytes(range(0x80, 0xA0))  # control characters in Latin-1, letters and dashes in Windows' CP1252
@@ -40,7 +50,7 @@ class TableFile:
     """A text file that was looked at: where it lies, whether it is gzipped, and its delimiter.
 
     header  the fields of its first record that is not blank, stripped
-    rows    those of a JSON file, which holds records and no lines
+    rows    those of JSON and the like, which hold records and no lines
     notes   what its reader should know
     """
 
@@ -89,17 +99,20 @@ def look(path: Path) -> TableFile:
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             raise InputError(f"{path}: is {what}")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or head[:64].count(0) > 8:
+    if (wide := _wide(head)) is not None:
         raise InputError(
-            f"{path}: is UTF-16, and UTF-8 is wanted; convert it with iconv -f UTF-16 -t UTF-8 OLD > NEW"
+            f"{path}: is {wide}, and UTF-8 is wanted; convert it with iconv -f {wide} -t UTF-8 OLD > NEW"
         )
     first_line = next((line for line in _text(path, gzipped) if line.strip()), "")
     if not first_line:
         raise InputError(f"{path}: holds nothing but blank lines; give a CSV with columns user,t,target")
-    if (no_table := _no_table(first_line, head)) is not None:
+    if (no_table := _no_table(first_line)) is not None:
         raise InputError(f"{path}: is {no_table}")
-    if first_line.lstrip().startswith(("{", "[")):
-        found = json_records.table_of("".join(_text(path, gzipped)))
+    records = json_records if first_line.lstrip().startswith(("{", "[")) else None
+    if dumpsys.recognises(head.decode("utf-8", "replace")):
+        records = dumpsys
+    if records is not None:
+        found = records.table_of("".join(_text(path, gzipped)))
         if isinstance(found, str):
             raise InputError(f"{path}: is {found}, and a table is wanted; {_WANTED}")
         header, rows, notes = found
@@ -194,17 +207,24 @@ def _unclosed(path: Path, line: int) -> InputError:
     )
 
 
-def _no_table(line: str, head: bytes) -> str | None:
+def _no_table(line: str) -> str | None:
     """What a text is that is no table, and what to do with it; None for what may be one."""
     start = line.lstrip()
     if start.startswith("<"):
         return f"XML or HTML, and a table is wanted; {_WANTED}"
-    if b'time="' in head and b"package=" in head:
-        return (
-            "the text of Android's dumpsys usagestats, and a table is wanted; take time and package of its "
-            f"lines with type=ACTIVITY_RESUMED (or MOVE_TO_FOREGROUND) and {_WANTED}"
-        )
     return None
+
+
+def _wide(head: bytes) -> str | None:
+    """The encoding with two or four bytes a character in which a text begins so, as iconv calls it."""
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return name
+    # an ASCII text has its noughts at every other byte
+    even, odd = head[:64:2].count(0), head[1:64:2].count(0)
+    if max(even, odd) <= 8 or 4 * min(even, odd) > max(even, odd):
+        return None
+    return "UTF-16BE" if even > odd else "UTF-16LE"
 
 
 def _text(path: Path, gzipped: bool) -> Iterator[str]:

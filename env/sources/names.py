@@ -138,6 +138,19 @@ def kept_target(target: str, kind: str) -> Target:
     return kept if kept[0] else (NO_HOST, "page")
 
 
+def label(text: str) -> str:
+    """What a user or a device is called: as `clean_name` has it, and of an address its host and a hash of the
+    whole, so that two stay two. A mail address stays as it is."""
+    name = clean_name(text)
+    if not re.search(r"[/\\?#%]", _plain(text)):  # ada@example.com, prolific:5f3a
+        return name
+    kept, kind = target_and_kind(text)
+    if kind == "app" or kept == name:
+        return name
+    digest = hashlib.sha256(text.strip().encode("utf-8", "replace")).hexdigest()[:8]
+    return clean_name(f"{kept or NO_HOST}…{digest}")
+
+
 def page_target(url: str, page: str = "host") -> Target:
     """`target_and_kind` of what is known to be a page's address."""
     return target_and_kind(url, "page", page)

@@ -19,7 +19,7 @@ from env.sources.clock import NUMBER, Clock, tell_apart
 from env.sources.columns import command, layout
 from env.sources.lines import TableFile, read_rows
 from env.sources.missing import missing
-from env.sources.names import clean_name, shown, target_and_kind
+from env.sources.names import label, shown, target_and_kind
 from env.sources.offsets import Zones
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
@@ -107,7 +107,7 @@ def load(
                 continue
         who = users.get(raw_user)
         if who is None:
-            who = users[raw_user] = "" if missing(raw_user) and at_user >= 0 else clean_name(raw_user)
+            who = users[raw_user] = "" if missing(raw_user) and at_user >= 0 else label(raw_user)
         if not who:
             report.drop(NO_USER, f"line {line}")
             continue
@@ -124,7 +124,10 @@ def load(
             )
         target, kind, remark = named
         if not target:
-            report.drop(remark, f"line {line}: {_quote(key[0] if kind else key[1])}")
+            # what is said to be a page shows nothing, also where it does not look like an address
+            hidden_text = kind == "page" and target_and_kind(key[0])[1] != "page"
+            said = "" if hidden_text else f": {_quote(key[0] if kind else key[1])}"
+            report.drop(remark, f"line {line}{said}")
             continue
         if remark:
             report.change(remark, f"line {line}")
@@ -140,7 +143,7 @@ def load(
         if at_device >= 0:
             raw = fields[at_device]
             if raw not in devices:
-                devices[raw] = "" if missing(raw) else clean_name(raw)
+                devices[raw] = "" if missing(raw) else label(raw)
             device = devices[raw]
         wave = 0
         if at_wave >= 0 and not missing(fields[at_wave]):
