@@ -8,7 +8,9 @@ from collections import Counter
 from env.sources.names import clean_name
 
 OPENED = ("ACTIVITY_RESUMED", "MOVE_TO_FOREGROUND", "1")  # since Android 10, before, and with -c
-_EVENT = re.compile(r'^[ \t]*time=(?:"([^"]*)"|(\S+)) type=(\S+) package=(\S+)(?: class=(\S+))?', re.MULTILINE)
+_EVENT = re.compile(
+    r'^[ \t]*time=(?:"([^"]*)"|(\S+)) type=(\S+) package=(\S+)(?: class=(\S+))?', re.MULTILINE
+)
 _USER = re.compile(r"\s*user=(\d+)\b")
 
 

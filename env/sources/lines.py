@@ -99,6 +99,8 @@ def look(path: Path) -> TableFile:
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             raise InputError(f"{path}: is {what}")
+    if head[:64].count(0) > 48:
+        raise InputError(f"{path}: is no text, but NUL bytes; {_WANTED}")
     if (wide := _wide(head)) is not None:
         raise InputError(
             f"{path}: is {wide}, and UTF-8 is wanted; convert it with iconv -f {wide} -t UTF-8 OLD > NEW"
@@ -114,7 +116,9 @@ def look(path: Path) -> TableFile:
     if records is not None:
         found = records.table_of("".join(_text(path, gzipped)))
         if isinstance(found, str):
-            raise InputError(f"{path}: is {found}, and a table is wanted; {_WANTED}")
+            raise InputError(
+                f"{path}: is {found}" + ("" if "damaged" in found else f", and a table is wanted; {_WANTED}")
+            )
         header, rows, notes = found
         return TableFile(path, gzipped, "", [x.strip() for x in header], rows, notes)
     bare = _QUOTED.sub("", first_line)

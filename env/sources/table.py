@@ -126,8 +126,8 @@ def load(
         if not target:
             # what is said to be a page shows nothing, also where it does not look like an address
             hidden_text = kind == "page" and target_and_kind(key[0])[1] != "page"
-            said = "" if hidden_text else f": {_quote(key[0] if kind else key[1])}"
-            report.drop(remark, f"line {line}{said}")
+            where = "" if hidden_text else f": {_quote(key[0] if kind else key[1])}"
+            report.drop(remark, f"line {line}{where}")
             continue
         if remark:
             report.change(remark, f"line {line}")
