@@ -84,7 +84,7 @@ def test_advice_for_unknown_headers_is_a_command_that_works(
     advice = message.split("with python -m rlmemo.timelines ")[1]
     assert advice == f"import {path} --columns t=time,target=app --user NAME"
     assert timelines.main(advice.split()) == 0
-    assert "1 events of 1 user written" in capsys.readouterr().out
+    assert "1 event of 1 user written" in capsys.readouterr().out
 
 
 def test_user_names_the_one_user_and_only_where_no_column_does(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ _MARKS = {
 MAX_FIELD = 1 << 24  # characters: `data:` addresses take hundreds of thousands, an unclosed quote takes all
 _C1 = bytes(range(0x80, 0xA0))  # control characters in Latin-1, letters and dashes in Windows' CP1252
 _WANTED = "give a CSV with columns user,t,target, or one whose columns --columns names"
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 _SEP = re.compile(r"sep=([\t,;|])")  # Excel's first line, which names the delimiter
 _QUOTED = re.compile(r'"[^"]*(?:"|$)')
@@ -260,6 +261,7 @@ def _undecodable(path: Path, gzipped: bool) -> tuple[int, int, str]:
     All of the file is looked at: the bytes that tell CP1252 from Latin-1 need not be in its first such line.
     """
     first, found = (1, 0), b""
+    alone = together = 0
     with _binary(path, gzipped) as raw:
         for number, line in enumerate(raw, start=1):
             try:
@@ -268,6 +270,10 @@ def _undecodable(path: Path, gzipped: bool) -> tuple[int, int, str]:
                 if not found:
                     first = number, line[error.start]
                 found += bytes(set(line) - set(found))
+                for run in _BEYOND_ASCII.findall(line):
+                    alone, together = alone + (len(run) < 3), together + (len(run) >= 3)
+    if together > alone:  # words in another script, or in two bytes a character: Latin's letters stand alone
+        return *first, "save it as UTF-8 in the program that made it, or iconv -f ENCODING -t UTF-8 OLD > NEW"
     named = "LATIN1" if not set(found) & set(_C1) else "" if set(found) & set(_NOT_CP1252) else "CP1252"
     if not named:
         return *first, "save it as UTF-8 in the program that made it"

@@ -188,7 +188,8 @@ def refuse_spoiled(path: Path, report: ImportReport, ignore: tuple[str, ...] = (
     bad = {r: n for r, n in report.dropped.items() if r not in ignore}
     if not bad:
         if sum(report.dropped.values()) == report.rows_read:
-            raise InputError(f"{path}: none of its {report.rows_read:,} rows opens anything")
+            why = ", ".join(f"{n:,}: {reason}" for reason, n in report.dropped.most_common())
+            raise InputError(f"{path}: none of its {report.rows_read:,} rows opens anything ({why})")
         return
     if sum(bad.values()) * 2 > report.rows_read:
         reason = max(bad, key=bad.__getitem__)
