@@ -32,6 +32,8 @@ T = 1_772_438_400
 PAGES = {
     "https://bank.example": r"""
         https://ada:SECRET@bank.example/SECRET?SECRET#SECRET
+        https://SECRET:pa/SECRET@bank.example/SECRET
+        https://SECRET:p?w@bank.example
         HTTPS://BANK.EXAMPLE:443/SECRET
         HTTPS:\\bank.example\SECRET
         https:\/\/bank.example\/SECRET
@@ -309,6 +311,8 @@ def test_what_is_kept_is_a_name_and_stays_what_it_is(text: str, kind: str, page:
         "&amp;",
         "view-source:",
         "x b.c/d?",
+        "[",
+        "[::1",
     ],
 )
 def test_a_long_text_is_judged_in_no_time(text: str) -> None:

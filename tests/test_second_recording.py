@@ -270,7 +270,7 @@ def test_pages_as_hosts_and_with_paths_do_not_mix(tmp_path: Path, path_first: bo
 
 
 def test_another_file_name_of_the_same_person_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my jan.csv").write_text(f"user,t,target\nada,{T},A\n")
     (tmp_path / "feb.csv").write_text(f"user,t,target\nada,{T + 9},B\nbo,{T},B\n")
@@ -279,6 +279,10 @@ def test_another_file_name_of_the_same_person_is_said(
     assert "as well" not in capsys.readouterr().out
     timelines.main(["import", str(tmp_path / "feb.csv"), *db])
     assert "note: ada is stored from my jan.csv as well, and this is another" in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "60")
+    timelines.main(["import", str(tmp_path / "feb.csv"), *db, "--name", "mar.csv"])
+    notes = capsys.readouterr().out.split("note: ada")[1].split("next:")[0]
+    assert max(map(len, notes.split("\n"))) <= 60
     timelines.main(["import", str(tmp_path / "feb.csv"), *db, "--name", "my jan.csv"])
     out = capsys.readouterr().out
     assert "2 new events of 2 users added to 1" in out

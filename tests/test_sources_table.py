@@ -209,6 +209,11 @@ def test_nothing_of_a_private_window_is_kept(tmp_path: Path, header: str) -> Non
     assert len(read(tmp_path, f"user,t,target,{header}\n{mostly}").timelines[0]) == 1
 
 
+def test_why_nothing_was_opened_is_said(tmp_path: Path) -> None:
+    message = refusal(tmp_path, f"user,t,target,private\nada,{T},a,1\nada,{T},b,1\n")
+    assert "none of its 2 rows opens anything (2: opened in a private window)" in message
+
+
 def test_the_future_is_more_than_a_day_from_now(tmp_path: Path) -> None:
     path = Path(write(tmp_path, f"user,t,target\na,{T},x\na,{T + 86399},y\na,{T + 86401},z\n"))
     loaded = table.load(lines.look(path), now=float(T))
