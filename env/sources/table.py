@@ -28,6 +28,7 @@ from env.timeline import KINDS
 
 NOT_PRIVATE = ("", "0", "false", "no", "n", "f", "off", "none", "null")  # all else means yes
 PRIVATE = "opened in a private window"
+LAST_OLD_DAY = "2001-09-09"  # before it, unix seconds have nine digits, as Apple's have today
 NO_USER, NO_TARGET = "user is missing", "target is missing"
 KIND_WORDS = {
     "web": "page",
@@ -175,7 +176,13 @@ def load(
         report.notes.append(
             "columns not read: " + ", ".join(target_and_kind(x)[0] or "(unnamed)" for x in ignored)
         )
-    return finish(path.name, timelines, report, collapsed=collapsed)
+    loaded = finish(path.name, timelines, report, collapsed=collapsed)
+    if epoch is None and "" < report.last_day < LAST_OLD_DAY:  # numbers are refused; dates may come from them
+        report.notes.append(
+            f"no time is later than {report.last_day}: if that is not so, the file was made by a wrong clock "
+            "(Apple's counts from 2001, not 1970: add 31 years)"
+        )
+    return loaded
 
 
 def refuse_spoiled(path: Path, report: ImportReport, ignore: tuple[str, ...] = ()) -> None:
