@@ -370,6 +370,7 @@ def test_sections_of_dumpsys_tell_of_the_same_openings(tmp_path: Path) -> None:
     loaded = read(tmp_path, text, tz="UTC", user="ada")
     assert events(loaded) == [("ada", x, "app") for x in ("chat", "maps", "chat", "mail")]
     assert loaded.timelines[0].t.tolist() == [T, T, T, T + 300]
+    assert "which is dumpsys usagestats: no column 'x' for t" in refusal(tmp_path, text, columns="t=x")
 
 
 def test_users_of_one_android_are_kept_apart(tmp_path: Path) -> None:

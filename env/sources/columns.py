@@ -326,7 +326,9 @@ def _check(
 
 
 def _place(table: TableFile) -> str:
-    return f"{table.path}, {'line 1' if table.rows is None else 'which is JSON'}"
+    if table.rows is None:
+        return f"{table.path}, line 1"
+    return f"{table.path}, which {'is dumpsys usagestats' if 'dumpsys.time' in table.header else 'is JSON'}"
 
 
 def _shown(header: list[str]) -> str:
