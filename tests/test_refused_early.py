@@ -31,7 +31,7 @@ CASES = [
     ({"method": "dpo", "preference_rounds": 9, "plan_states": 8}, "plan_states 8 .* give 8 rounds at most"),
     ({"method": "dpo", "preference_rounds": 5, "dpo_pairs": 4}, "dpo_pairs 4 .* give 4 rounds at most"),
     ({"method": "kto", "preference_rounds": 5, "kto_plans": 9}, "kto_plans 9 .* give 4 rounds at most"),
-    ({"method": "ppo", "ppo_lambda": 1.5}, "ppo_lambda is 1.5; give 0 to 1"),
+    ({"method": "ppo", "ppo_lambda": 1.5}, "ppo_lambda is 1.5; give a share, 0 to 1"),
     ({"feedback_keep": "nan"}, "feedback_keep is 'nan'; give a number$"),
 ]
 
