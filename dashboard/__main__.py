@@ -26,15 +26,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from dashboard import serve
+from dashboard.login import read_login
 from env.errors import InputError, run_main
 from env.private import private_files
 from env.sources.sqlite_files import Kind, kind_of
 from rlmemo.options import Parser
+from rlmemo.store.database_file import DEFAULT_DB, check_store
 
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
 SHORTEST_TOKEN = 16
 FIRST_PORT = 8501
-DEFAULT_DB = "rlmemo.db"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,7 +83,6 @@ def check_db(path: str) -> Path:
         raise InputError(f"{path}: is a folder; --db takes a file, such as {db.name}/{DEFAULT_DB}")
     if not db.parent.is_dir():
         raise InputError(f"{path}: there is no folder {db.parent}; make it first: mkdir -p {db.parent}")
-    from rlmemo.store.database_file import check_store
 
     if db.is_file() and kind_of(db) is Kind.NONE:
         raise InputError(
@@ -157,8 +158,6 @@ def main(argv: list[str] | None = None) -> int:
     login = Path(args.login).expanduser().absolute() if args.login else None
     login_host = None
     if login:
-        from dashboard.login import read_login
-
         login_host = read_login(login).host
     given = os.environ.get(TOKEN_VARIABLE, "")
     check_token(args.address, given, login=login is not None)
@@ -173,7 +172,6 @@ def main(argv: list[str] | None = None) -> int:
     paths = [house, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     os.environ.pop(TOKEN_VARIABLE, None)  # they have no use for it
-    from dashboard import serve
 
     serve.serve(
         ["--db", str(db), "--runs", str(Path(args.runs).absolute()), "--rater", args.rater,

@@ -10,6 +10,7 @@ from dashboard.look import e, html
 from dashboard.setting import Started, opened
 from dashboard.words import count, shown, span
 from env.sources import load_timelines
+from env.sources.clock import DAY_S
 from env.timeline import Timeline
 
 TITLE = "My days"
@@ -52,7 +53,6 @@ def show(where: Started) -> None:
 
 def _timelines(where: Started) -> dict[str, Timeline]:
     """The store's timelines by user, collapsed; read anew when something was written to the file."""
-
     if not where.db.exists():
         return {}
     stamps = opened(where).timelines()
@@ -70,8 +70,7 @@ def _timelines(where: Started) -> dict[str, Timeline]:
 
 
 def _facts(timeline: Timeline) -> None:
-
-    days = len(np.unique(timeline.local() // summary.DAY_S))
+    days = len(np.unique(timeline.local() // DAY_S))
     look.tiles(
         [
             (f"{len(timeline):,}", "opens" + (", repeats collapsed" if timeline.collapsed else "")),

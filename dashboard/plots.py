@@ -9,7 +9,7 @@ from dashboard import look
 from dashboard.look import e, html
 from dashboard.runs import RunFiles, Value
 
-Policies = Mapping[str, Mapping[str, Value]]
+Policies = dict[str, dict[str, Value]]
 
 TERM_WORDS = {
     "saved_seconds": "waiting saved",

@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboard import look, plots, runs, why, words
 from dashboard.look import e, html
+from dashboard.plots import Policies
 from dashboard.setting import Started, opened
 from dashboard.words import shown
 from env.judge.world_options import WorldOptions
@@ -45,8 +46,6 @@ COLUMNS = {
 LESS_IS_BETTER = ("waste_rate", "ece", "ece_none")
 KINDS = {"first": "The first guess", "none": "None of these"}
 FIRST_CURVES = ("loss", "reward", "eval_loss", "rewards/margins")
-
-Policies = dict[str, dict[str, runs.Value]]
 
 
 def show(where: Started) -> None:

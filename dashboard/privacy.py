@@ -131,7 +131,7 @@ def _forget_target(store: Store) -> None:
     sure = st.checkbox("Its opens, and every prediction that names it, with its ratings", key="sure-target")
     st.button(
         "Forget this target", disabled=target is None or not sure, key="forget-target",
-        on_click=_do, args=(lambda: forgetting.forget_target(store, str(target)), "target"),
+        on_click=_do, args=(lambda: forgetting.forget_target(store, str(target)),),
     )  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def _forget_period(store: Store) -> None:
     stop = datetime.combine(chosen[1] + timedelta(days=1), time(), here).timestamp()
     st.button(
         "Forget these days", disabled=not sure, key="forget-period",
-        on_click=_do, args=(lambda: forgetting.forget_period(store, start, stop), "period"),
+        on_click=_do, args=(lambda: forgetting.forget_period(store, start, stop),),
     )  # fmt: skip
 
 
@@ -165,11 +165,11 @@ def _forget_everything(store: Store) -> None:
     st.button(
         "Forget everything", type="primary", key="forget-everything",
         disabled=typed.strip().lower() != "forget",
-        on_click=_do, args=(lambda: forgetting.forget_everything(store), "everything"),
+        on_click=_do, args=(lambda: forgetting.forget_everything(store),),
     )  # fmt: skip
 
 
-def _do(forget: Callable[[], forgetting.Forgotten], what: str) -> None:
+def _do(forget: Callable[[], forgetting.Forgotten]) -> None:
     """Forget, say what went, and leave no confirmation ticked for the next time."""
     try:
         gone = forget()

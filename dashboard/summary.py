@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from env.sources.clock import DAY_S
 from env.timeline import Timeline
 
-DAY_S = 86400.0
 PERIODS = {"Last 7 days": 7, "Last 28 days": 28, "Everything": None}
 GAP_EDGES_S = (0.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, np.inf)
 GAP_NAMES = ("<10 s", "10–30 s", "30–60 s", "1–5 min", "5–15 min", "15–60 min", "1–4 h", "4–12 h", ">12 h")

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dashboard.summary import DAY_S
 from dashboard.words import shown, span
 from env.timeline import zone
 
 if TYPE_CHECKING:
     from rlmemo.store.database import Store
     from rlmemo.store.ratings import Moment
-
-DAY_S = 86400.0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Timelines and the Gymnasium environment; importing it registers `rlmemo/Prewarm-v0` and `-v1`, nothing heavy."""
+"""Timelines and the Gymnasium environment; importing it registers both, and nothing heavy."""
 
 from __future__ import annotations
 

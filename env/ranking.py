@@ -6,19 +6,10 @@ later, and it predicts event i + 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-from collections.abc import Callable
 
 DEPTH = 12
 """How many targets a ranking lists when nothing else is asked: five for the metrics, the rest so that

@@ -8,11 +8,11 @@ Measured in one run, in seconds of one core's time (so that other programs do no
 - `cartpole_steps_per_s`: the same for CartPole-v1. Actions are drawn beforehand on both sides, because
   drawing one (`action_space.sample()`) costs more than either step;
 - `array_events_per_s`: `env.judge.accounting.replay` over the timelines with realistic plans (up to three
-of the
-  slate's best, each where it followed this target in at least a tenth of the cases, half of them at once),
+  of the slate's best, each where it followed this target in at least a tenth of the cases, half of them at
+  once),
   `array_events_per_s_full`: with three prewarms after every event, `array_events_per_s_still`: with none.
   All include checking the plans and the no-prewarm world; slates are not part of it;
-- `scored_plans_per_s`: `env.judge.effects.score_plans`, 8 alternatives at every decision.
+- `scored_plans_per_s`: `env.judge.effects.plan_effects`, weighed, 8 alternatives at every decision.
 Each is the median of the repeats, taken in turn. `parts_us` says what bounds a step, in microseconds:
 `step` of the bare environment, of that `kernel` (the compiled call with its 26 arguments; `call` is what
 handing over so many costs for a function that does nothing) and `observation` (the dictionary and its
@@ -66,14 +66,14 @@ def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, fl
     """Functions that measure the array path, by name; and what the realistic plans look like."""
     from env.judge.accounting import replay
     from env.judge.cost import WorldConfig, cost_model
-    from env.judge.effects import score_plans
-    from env.judge.plans import Plans
+    from env.judge.effects import plan_effects
+    from env.judge.plans import FIELDS, Plans
     from env.slate.slate import FEATURES, build_slates
     from env.sources import load_timelines
     from reward import parse_reward
 
     rng = np.random.default_rng(0)
-    config, reward = WorldConfig(), parse_reward()
+    config, weights = WorldConfig(), parse_reward().weights(FIELDS)
     cases = []
     for timeline in load_timelines(spec).timelines:
         slates = build_slates(timeline)
@@ -101,7 +101,7 @@ def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, fl
     def score() -> float:
         began = time.thread_time()
         for timeline, costs, _, _, _, alternatives in cases:
-            score_plans(timeline, costs, config, reward, np.arange(len(timeline)), alternatives)
+            plan_effects(timeline, costs, config, np.arange(len(timeline)), alternatives) @ weights
         return 8 * events / (time.thread_time() - began)
 
     planned = sum(case[2].count() for case in cases) / events

@@ -149,7 +149,6 @@ def compare_users(
     bench: Bench, given: argparse.Namespace, shared: dict[str, Any], work: Path
 ) -> list[dict[str, Any]]:
     """Rows for adapters per user and for their control, each going on from the `shared` row's adapter."""
-
     from rlmemo.learning.per_user import states_of
     from rlmemo.learning.training_data import draw, part_states
     from rlmemo.model.load import load_model

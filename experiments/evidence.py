@@ -266,7 +266,6 @@ def judge_baseline(name: str, run: SeedRun, folder: Path, part: str, reward: str
     """Fit a baseline on the timelines of `run` and judge it."""
     if judged_file(folder, part).exists():
         return
-    from env.judge.cost import WorldConfig
     from env.sources import load_timelines
     from env.splits import chrono, wave
     from reward import parse_reward
@@ -276,8 +275,7 @@ def judge_baseline(name: str, run: SeedRun, folder: Path, part: str, reward: str
     config = run.config
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
-    world = WorldConfig(budget_targets=config.budget, max_picks=config.picks, ttl_s=config.ttl_s)
-    prepared = Prepared(config, loaded, split, parse_reward(reward), world, False)
+    prepared = Prepared(config, loaded, split, parse_reward(reward), config.world.rules(), False)
     began = time.perf_counter()
     policy = make_policy(name)
     policy.fit(loaded.timelines, split, seed=config.seed)

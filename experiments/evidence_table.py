@@ -29,11 +29,11 @@ from experiments.evidence import (
     stem,
 )
 from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval
+from rlmemo.policies.registry import COUNTING
 
 if TYPE_CHECKING:
     from env.timeline import Timeline
 
-COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 CLASSICAL = (*COUNTING, "gbdt")
 REFERENCE = "sft, threshold"
 TITLES = (
@@ -150,7 +150,6 @@ def chosen_planner(folder: Path) -> str:
 def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
     """The judged events by seed; seeds with the same events share their draws."""
     from env.judge.case import cases
-    from env.judge.cost import WorldConfig, cost_model
     from env.sources import load_timelines
     from env.splits import chrono, sessions, wave
     from rlmemo.evaluation.bootstrap import session_groups
@@ -168,9 +167,7 @@ def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
         if same is not None:
             found[run.seed] = same
             continue
-        world = WorldConfig(budget_targets=c.budget, max_picks=c.picks, ttl_s=c.ttl_s)
-        model = cost_model(c.costs)
-        asked = cases(loaded, [model.arrays(x) for x in loaded], world, getattr(split, part))
+        asked = cases(loaded, c.world.costs_of(loaded), c.world.rules(), getattr(split, part))
         groups, users = session_groups([sessions(x.timeline)[x.start : x.stop] for x in asked])
         draws = Draws(groups, users, seed=run.seed, replicates=REPLICATES)
         bound = np.concatenate([bound_per_open(x) for x in asked])

@@ -9,8 +9,10 @@ from __future__ import annotations
 import runpy
 import sys
 from difflib import get_close_matches
+from importlib import metadata
 
 from env.errors import InputError, run_main
+from rlmemo.options import wrapped
 
 WHAT_FOR = "Learn from a recorded timeline which app or page to have warm before it is asked for."
 
@@ -30,8 +32,6 @@ COMMANDS = {
 
 def usage() -> str:
     """What `rlmemo --help` prints."""
-    from rlmemo.options import wrapped
-
     lines = ["usage: rlmemo COMMAND [options]", "", wrapped(WHAT_FOR), "", "commands:"]
     lines += [wrapped(f"  {name:<10} {what}", " " * 11) for name, (_, what) in COMMANDS.items()]
     more = "`rlmemo COMMAND --help` says more; `rlmemo train` alone runs the whole job in minutes."
@@ -41,11 +41,9 @@ def usage() -> str:
 
 def version() -> str:
     """The installed version, or the one being developed where none is installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
-        return version("rlmemo")
-    except PackageNotFoundError:
+        return metadata.version("rlmemo")
+    except metadata.PackageNotFoundError:
         return "0+unknown"
 
 

@@ -18,10 +18,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
 from env.errors import InputError, run_main
 from env.private import private_files
+from env.sources import load_timelines
 from env.sources.sqlite_files import spare_database
+from env.splits import chrono, leave_one_user_out, wave
+from rlmemo.evaluation.evaluate import Setting, evaluate
+from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
+from rlmemo.policies.endpoint import check_calls
+from rlmemo.policies.endpoint_options import add_options, asking
+from rlmemo.policies.registry import POLICIES, make_policies
+from rlmemo.report.evaluation import evaluation_page
+from rlmemo.report.terminal import result_table
 from rlmemo.runs.atomic import file_atomic
 
 DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
@@ -29,9 +41,6 @@ DEFAULT_POLICIES = "none,mfu,mru,markov1,backoff3,omnibox,gbdt,oracle"
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    from rlmemo.policies.endpoint_options import add_options
-    from rlmemo.policies.registry import POLICIES
-
     p = Parser(
         prog="python -m rlmemo.benchmark",
         description=(__doc__ or "").split("\n\n")[0],
@@ -79,18 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
         raise InputError(f"--draws {given.draws} is too few for an interval; give 20 or more")
     world = world_of(given)
 
-    from env.sources import load_timelines
-    from rlmemo.evaluation.evaluate import Setting, evaluate
-    from rlmemo.policies.endpoint_options import asking
-    from rlmemo.policies.registry import make_policies
-
     policies = make_policies(given.policies, asking(given))
     setting = Setting(world, budgets=budgets, seed=given.seed, replicates=given.draws)
     loaded = load_timelines(given.timelines, seed=given.seed, collapsed=not given.no_collapse, tz=given.tz)
     splits = make_splits(loaded.timelines, given.split)
     if "openai:" in given.policies:
-        from rlmemo.policies.endpoint import check_calls
-
         check_calls(policies, loaded.timelines, splits, setting.latency_decisions + 1)
     with _Bar(given.quiet) as bar:
         result = evaluate(
@@ -107,16 +109,12 @@ def main(arguments: list[str] | None = None) -> int:
         if given.json is not None:
             _write_json(given.json, result.as_json())
         if given.html is not None:
-            from rlmemo.report.evaluation import evaluation_page
-
             evaluation_page(result, command=_command(arguments)).write(given.html)
     except OSError as error:
         raise InputError(
             f"{error.filename}: cannot be written ({error.strerror}); name a file elsewhere"
         ) from None
     if not given.quiet:
-        from rlmemo.report.terminal import result_table
-
         print(result_table(result))
         for path in (given.json, given.html):
             if path is not None:
@@ -129,22 +127,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_splits(timelines: Any, name: str) -> Any:
     """The split called `name`, or one per user for `user`."""
-    from env import splits
-
     if name == "user":
-        return [fold for _, fold in splits.leave_one_user_out(timelines)]
-    return splits.wave(timelines) if name == "wave" else splits.chrono(timelines)
+        return [fold for _, fold in leave_one_user_out(timelines)]
+    return wave(timelines) if name == "wave" else chrono(timelines)
 
 
 class _Bar:
     """A progress bar on stderr while policies are judged; lines where that is no terminal."""
 
     def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        from rlmemo.heartbeat import Pulse
-
         console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description:<14}"), BarColumn(), TimeElapsedColumn(),

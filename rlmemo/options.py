@@ -154,6 +154,8 @@ WORLD_HELP = {
     "--reward": "preset (net_seconds, memo, device) or TERM=WEIGHT,…",
 }
 """The options of the world, the same in every command."""
+QUIET = {"--costs": "--cost", "--ttl-s": "--ttl"}
+"""What two of them were called once: still understood, and not shown."""
 
 
 def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
@@ -166,7 +168,6 @@ def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
     )
     usual = WorldOptions()
     kinds = {"--costs": str, "--budget": float, "--picks": int, "--ttl-s": float, "--reward": str}
-    quiet = {"--costs": ["--cost"], "--ttl-s": ["--ttl"]}
     for option, text in WORLD_HELP.items():
         name = option[2:].replace("-", "_")
         default = getattr(usual, name)
@@ -174,9 +175,13 @@ def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
             option, dest=name, type=kinds[option], metavar=name.split("_")[0].upper(),
             default=None if run else default, help=f"{text} (default: {default})",
         )  # fmt: skip
-        for alias in quiet.get(option, ()):
+        if option in QUIET:
             group.add_argument(
-                alias, dest=name, type=kinds[option], default=argparse.SUPPRESS, help=argparse.SUPPRESS
+                QUIET[option],
+                dest=name,
+                type=kinds[option],
+                default=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
             )
 
 
@@ -196,7 +201,7 @@ def world_given(args: argparse.Namespace) -> dict[str, Any]:
         said = str(error)
         for inside, option in (
             ("budget_targets", "--budget"),
-            ("max_picks", "--picks"),
+            ("picks", "--picks"),
             ("ttl_s", "--ttl-s"),
         ):
             said = said.replace(inside, option, 1) if said.startswith(inside) else said

@@ -13,19 +13,36 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from env.errors import InputError, run_main
+from env.judge.case import Case, cases
+from env.judge.plans import OUTCOME_NAMES, Plans
 from env.judge.world_options import WorldOptions
 from env.private import private_files
+from env.sources import SOURCES, load_timelines
+from env.splits import chrono
+from env.timeline import zone
+from rlmemo.__main__ import version
+from rlmemo.evaluation.gain import gain
+from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_given
+from rlmemo.policies.endpoint_options import add_options, asking
 from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, warm_listed
+from rlmemo.policies.planners import Threshold
+from rlmemo.policies.registry import is_run, setup
+from rlmemo.store.database import store_when_done
+from rlmemo.store.database_file import DEFAULT_DB
+from rlmemo.store.ratings import ToRate, add_moment
 from rlmemo.store.records import Prediction, Prewarm
 
 if TYPE_CHECKING:
@@ -34,7 +51,6 @@ if TYPE_CHECKING:
     from env.judge.case import Case
     from env.ranking import Ranking
     from env.splits import Split
-    from env.timeline import Timeline
     from rlmemo.evaluation.gain import Gain
     from rlmemo.policies.endpoint_options import Asking
     from rlmemo.policies.run import Setup
@@ -46,8 +62,6 @@ SPREAD = 8  # predictions are drawn from this many times as many recent decision
 
 
 def parser() -> argparse.ArgumentParser:
-    from rlmemo.policies.endpoint_options import add_options
-
     p = Parser(
         prog="python -m rlmemo.predict",
         description=__doc__,
@@ -57,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--policy", metavar="NAME|RUN_DIR|openai:URL#MODEL", default="markov1",
                    help="who predicts (default: markov1)")  # fmt: skip
-    p.add_argument("--db", metavar="FILE", default="rlmemo.db", help="store to write to (default: rlmemo.db)")
+    p.add_argument(
+        "--db", metavar="FILE", default=DEFAULT_DB, help=f"store to write to (default: {DEFAULT_DB})"
+    )
     p.add_argument("--n", type=int, default=200, help="how many predictions (default: 200)")
     p.add_argument(
         "--part",
@@ -139,15 +155,6 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
 
 def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str | None = None) -> Made:
     """As `predict`; returns what came of it all."""
-    import numpy as np
-
-    from env.judge.case import Case, cases
-    from env.sources import load_timelines
-    from env.splits import chrono
-    from rlmemo.evaluation.gain import gain
-    from rlmemo.policies.planners import Threshold
-    from rlmemo.policies.registry import is_run, setup
-
     options.check()
     loaded = load_timelines(spec, tz=tz)
     split = chrono(loaded.timelines)
@@ -168,7 +175,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
     planner = used.planning_by(options.threshold, cases(loaded.timelines, costs, rules, split.validation))
     about = About(store, policy.name, version, loaded.name, loaded.synthetic, identities, options, world)
     rng = np.random.default_rng(options.seed)
-    chosen = _decisions(loaded.timelines, split, options, rng)
+    chosen = _decisions(split, options)
     made = Made(plans_itself=not isinstance(planner, Threshold))
     looked: list[Case] = []
     for user, picked, (first, last) in chosen:
@@ -205,8 +212,6 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
 def _keep_timelines(store: Store, spec: str, loaded: Any, tz: str | None) -> dict[str, int]:
     """Ids of the timelines in the store, by user; what is not there yet is imported. A file may have grown
     since: what is new in it is added."""
-    from env.sources import SOURCES, load_timelines
-
     rows = store.timelines()
     if Path(spec).exists() and Path(spec).resolve() == store.path.resolve():
         by_user = {r.user: r.id for r in rows}
@@ -218,14 +223,10 @@ def _keep_timelines(store: Store, spec: str, loaded: Any, tz: str | None) -> dic
 
 
 def _version() -> str:
-    from rlmemo.__main__ import version
-
     return version()
 
 
-def _decisions(
-    timelines: Sequence[Timeline], split: Split, options: Options, rng: np.random.Generator
-) -> list[tuple[int, int, tuple[int, int]]]:
+def _decisions(split: Split, options: Options) -> list[tuple[int, int, tuple[int, int]]]:
     """Per timeline (its place): how many predictions, and the range of decisions (first, last) they are drawn
     from."""
     parts = getattr(split, options.part)
@@ -285,10 +286,6 @@ class Decision:
 
     def outcome(self) -> dict[str, Any]:
         """What became of the plan, alone, until its prewarms are resolved."""
-        import numpy as np
-
-        from env.judge.plans import OUTCOME_NAMES, Plans
-
         i, timeline, costs, world = self.index, self.case.timeline, self.case.costs, self.case.world
         horizon = timeline.t[i] + max(world.delays) + float(costs.load_s.max(initial=0.0)) + world.ttl_s
         stop = min(len(timeline), int(np.searchsorted(timeline.t, horizon, side="right")) + 1)
@@ -309,8 +306,6 @@ class Decision:
 
 def _write(about: About, made: Decision) -> int:
     """Store one prediction with its moment; 0 where the same one is there already."""
-    from rlmemo.store.ratings import ToRate, add_moment
-
     timeline, options, i, row = made.case.timeline, about.options, made.index, made.row
     targets, shares = made.ranking.targets[row], made.ranking.probability[row]
     probability = {
@@ -369,8 +364,6 @@ def _key(about: About, user: str, i: int, t: float) -> str:
 def disagreement(a: Ranking, b: Ranking) -> np.ndarray:
     """How far two rankings of the same D decisions are apart, float64 [D], 0 to 1: half the summed
     differences of their probabilities (total variation), what one does not list counting as 0."""
-    import numpy as np
-
     same = (a.targets[:, :, None] == b.targets[:, None, :]) & (a.targets[:, :, None] >= 0)
     shared = np.minimum(a.probability[:, :, None], b.probability[:, None, :])
     overlap = np.where(same, shared, 0.0).sum(axis=(1, 2)) + np.minimum(a.none, b.none)
@@ -383,11 +376,6 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
 
     Names stand in JSON strings, so that a name with a line break or an instruction in it stays a name.
     """
-    import json
-    from datetime import datetime
-
-    from env.timeline import zone
-
     now = steps[-1][0]
     local = datetime.fromtimestamp(now, UTC).astimezone(zone(tz))
     lines = [f"now {local:%A %Y-%m-%d %H:%M} {tz}"]
@@ -398,9 +386,6 @@ def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
 @private_files()
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from rlmemo.heartbeat import Pulse
-    from rlmemo.policies.endpoint_options import asking
-    from rlmemo.store.database import store_when_done
 
     options = Options(
         args.n, args.part, args.explore, args.threshold, args.still, args.seed, args.against,

@@ -21,12 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
 from env.private import private_files
+from env.sources import SOURCES, HasUsers, load_timelines
+from env.sources.registry import state_of
+from env.timeline import collapse
+from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, seed, wrapped
+from rlmemo.report.timelines import print_sources, print_stored, print_timeline, print_users, write_plot
+from rlmemo.store.database import open_store, store_when_done
+from rlmemo.store.database_file import DEFAULT_DB
 
 if TYPE_CHECKING:
     from rlmemo.store.importing import Imported
 
-DEFAULT_DB = "rlmemo.db"
 MOST_USERS = 6
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -95,7 +101,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a block shows a question mark
         sys.stdout.reconfigure(errors="replace")
     args = parser().parse_args(argv)
-    from rlmemo.heartbeat import Pulse
 
     with Pulse(f"timelines {args.command}"):
         if args.command == "list":
@@ -104,8 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _load(args: argparse.Namespace, **more: Any) -> Any:
-    from env.sources import load_timelines
-
     if args.weeks is not None:
         more["weeks"] = args.weeks
     return load_timelines(
@@ -120,10 +123,6 @@ def _load(args: argparse.Namespace, **more: Any) -> Any:
 
 
 def _list(db: Path, as_json: bool) -> int:
-    from env.sources import SOURCES
-    from env.sources.registry import state_of
-    from rlmemo.store.database import open_store
-
     sources = [{"name": n, "what": one.what, "state": state_of(n)} for n, one in SOURCES.items()]
     stored: list[dict[str, Any]] = []
     if db.exists():
@@ -136,7 +135,6 @@ def _list(db: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"sources": sources, "db": str(db), "stored": stored}, indent=2))
         return 0
-    from rlmemo.report.timelines import print_sources, print_stored
 
     print_sources(sources)
     if stored:
@@ -147,9 +145,6 @@ def _list(db: Path, as_json: bool) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from env.timeline import collapse
-    from rlmemo.store.database import store_when_done
-
     db = Path(args.db)
     if db.exists() and Path(args.timelines).exists() and db.samefile(args.timelines):
         raise InputError(f"{args.db}: holds these timelines already; name another database with --db")
@@ -166,10 +161,11 @@ def _import(args: argparse.Namespace) -> int:
         )
         return 0
     print(wrapped("\n".join(loaded.report.lines()), "  "))
-    print("\n".join(_account(args.db, written)))
+    lines = _account(args.db, written)
     if repeats and written.events:
         those = "repeats the target before it" if repeats == 1 else "repeat the target before them"
-        print(f"{repeats:,} of them {those}: stored, and collapsed when read")
+        lines.append(f"{repeats:,} of them {those}: stored, and collapsed when read")
+    print(wrapped("\n".join(lines), "  "))
     print(f"next: python -m rlmemo.timelines show {args.db}")
     return 0
 
@@ -180,9 +176,9 @@ def _account(db: str, written: Imported) -> list[str]:
     there = sum(x.events for x in written.before)
     gone = sum(x.events for x in written.gone)
     if gone:
-        head = f"{written.events:,} events of {users} written, in place of {gone:,} from an earlier import"
+        head = f"{_events(written.events)} of {users} written, in place of {gone:,} from an earlier import"
     elif not there:
-        head = f"{written.events:,} events of {users} written"
+        head = f"{_events(written.events)} of {users} written"
     elif written.events:
         known = f"; {written.known:,} were there already" if written.known else ""
         new = "1 new event" if written.events == 1 else f"{written.events:,} new events"
@@ -192,16 +188,17 @@ def _account(db: str, written: Imported) -> list[str]:
     lines = [f"{db}: {head}"]
     for label, stretches in (("replaced", written.gone), ("held before", written.before)):
         for x in stretches[:MOST_USERS]:
-            lines.append(f"  {label}: {x.events:,} events of {x.user}, {x.first} to {x.last}")
+            lines.append(f"  {label}: {_events(x.events)} of {x.user}, {x.first} to {x.last}")
         if len(stretches) > MOST_USERS:
             lines.append(f"  {label}: and of {len(stretches) - MOST_USERS:,} more users")
     return lines + [f"  note: {note}" for note in written.notes]
 
 
-def _show(args: argparse.Namespace) -> int:
-    from env.sources import HasUsers
-    from rlmemo.report.timelines import print_timeline, print_users, write_plot
+def _events(n: int) -> str:
+    return "1 event" if n == 1 else f"{n:,} events"
 
+
+def _show(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise InputError(f"--top {args.top}: give a whole number from 1")
     plot = None if args.plot == "none" else _plot_path(args.plot, args.timelines)

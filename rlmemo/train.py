@@ -22,6 +22,7 @@ from env.errors import InputError, run_main
 from env.judge.world_options import WorldOptions
 from env.private import private_files
 from rlmemo.learning.config import (
+    OF_THE_ADAPTER,
     TrainConfig,
     check_method,
     make_config,
@@ -30,8 +31,12 @@ from rlmemo.learning.config import (
     settings,
     yaml_lines,
 )
-from rlmemo.options import Parser
+from rlmemo.learning.prepare import prepare
+from rlmemo.learning.record import note
+from rlmemo.learning.training import Stopped, quiet
+from rlmemo.options import QUIET, Parser
 from rlmemo.runs.folder import RunFolder, new_folder, old_folder
+from rlmemo.runs.user_adapters import listing
 
 if TYPE_CHECKING:
     from rlmemo.learning.prepare import Prepared
@@ -76,20 +81,25 @@ def parser() -> argparse.ArgumentParser:
     for setting in settings():
         default = "" if setting.default is None else f" (default: {setting.default})"
         choices = setting.metadata["choices"]
+        option = "--" + setting.name.replace("_", "-")
         if str(setting.type) == "bool":
             groups[setting.metadata["group"]].add_argument(
-                "--" + setting.name.replace("_", "-"),
+                option,
                 action="store_true",
                 default=argparse.SUPPRESS,
                 help=setting.metadata["help"],
             )
             continue
         groups[setting.metadata["group"]].add_argument(
-            "--" + setting.name.replace("_", "-"),
+            option,
             default=argparse.SUPPRESS,
             metavar="|".join(choices) if choices else setting.name.rsplit("_", 1)[-1].upper(),
             help=f"{setting.metadata['help']}{default}".replace("%", "%%"),
         )
+        if option in QUIET:
+            made.add_argument(
+                QUIET[option], dest=setting.name, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
     return made
 
 
@@ -114,17 +124,20 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
     if file:
         make_config(values, str(file), yaml_lines(Path(file)))
     values = {**values, **given}
-    config = make_config({**world_before(values.get("init_adapter")), **values})
+    config = make_config({**settings_before(values.get("init_adapter")), **values})
     stem = Path(config.timelines).name.split(".")[0] or "run"
     return config, new_folder(out, stem if config.method == "dpo" else f"{stem}-{config.method}"), False
 
 
-def world_before(run: str | None) -> dict[str, Any]:
-    """The world of the run that another goes on from, by setting: what is left out is as it was there. Empty
-    where there is no such run, which is said later (`rlmemo.learning.prepare.check_before`)."""
+def settings_before(run: str | None) -> dict[str, Any]:
+    """The world and the kind of adapter of the run that another goes on from, by setting: what is left out is
+    as it was there. Empty where there is no such run, which is said later
+    (`rlmemo.learning.prepare.check_before`)."""
     if run is None or not (Path(run) / "config.yaml").is_file():
         return {}
-    return asdict(WorldOptions.of(read_yaml(Path(run) / "config.yaml")))
+    then = read_yaml(Path(run) / "config.yaml")
+    kind = {name: then[name] for name in OF_THE_ADAPTER if then.get(name) is not None}
+    return asdict(WorldOptions.of(then)) | kind
 
 
 @private_files()
@@ -132,22 +145,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     listed = parser().parse_known_args(arguments)[0].list_adapters
     if listed is not None:
-        from rlmemo.runs.user_adapters import listing
-
         print(listing(Path(listed)))
         return 0
     config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
-    from rlmemo.learning.prepare import prepare
 
     prepared: Prepared = prepare(config, path, resume=resume)
-    from rlmemo.learning.record import note
 
     noted = note(prepared, path)
     again = f"python -m rlmemo.train --out {path} --resume"
     status = "failed"
     try:
-        from rlmemo.learning.training import Stopped, quiet
-
         quiet()
         from rlmemo.learning.job import run_job
 

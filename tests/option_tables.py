@@ -17,15 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from env.errors import InputError
-
 MARKED = re.compile(r"(<!-- (options|classes): ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 DEFAULT = re.compile(r" *\(default:? ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 UNTITLED = ("options", "positional arguments")
 LONG = 140
 """A sentence with more characters ends at its first colon or semicolon."""
-FAR = 10**9
-"""A number that no setting takes, nor its negative, where the setting has a bound on that side."""
 
 MORE = {
     "rlmemo.train": {
@@ -74,23 +70,12 @@ def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
 
 
 def accepted(setting: Any) -> str:
-    """What a setting of a training run accepts, in the words of its own refusal."""
-    from rlmemo.learning.config import make_config
-
-    choices: tuple[str, ...] = setting.metadata.get("choices", ())
+    """What a setting of a training run accepts, in the words of its refusal."""
+    choices: tuple[str, ...] = setting.metadata["choices"]
     if choices:
         return ", ".join(f"`{x}`" for x in choices)
-    if str(setting.type).split(" ")[0] not in ("int", "float"):
-        return ""
-    said = []
-    for value in (-FAR, FAR):
-        try:
-            make_config({setting.name: value})
-        except InputError as error:
-            found = re.search(rf"\b{setting.name} is .*?[;,] (?:so )?give (.*)", str(error))
-            if found:
-                said.append(re.split(r", such as| \(|;", found[1])[0])
-    return said[-1].replace("a number above", "above").replace("a share", "share") if said else ""
+    words: str = setting.metadata["bounds"].in_words()
+    return words.removeprefix("a number ").removeprefix("a ")
 
 
 def rows(module: str, group: argparse._ArgumentGroup) -> Iterator[tuple[str, str, str, str]]:

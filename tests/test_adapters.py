@@ -341,7 +341,6 @@ def renamed(ground: TrainingData, names: list[str]) -> TrainingData:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "adalora", "ia3", "prefix", "p-tuning"])
 def test_users_have_adapters_of_their_own(tmp_path: Path, kind: str) -> None:
-
     from rlmemo.model.load import load_adapted, load_model
     from rlmemo.model.switching import Switching
     from rlmemo.policies.language import LanguagePolicy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from rlmemo.learning.config import settings as settings_of_training
+from tests.house_counts import HEAVY, Imports, counts
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
 COMMANDS = (
@@ -50,6 +54,33 @@ NOT_FOR = {
 HOSTS = ("pypi" + ".org", "python" + "hosted.org", "npm" + "js.org", "download.py" + "torch.org")
 OPTIONS = ("index-" + "url", "find-" + "links")
 MACHINE_PATHS = re.compile(r"(?<![\w.$}/-])/(?:work|root|opt|home)/[\w.]")
+FIRST_HEAVY = """
+import importlib, json, os, sys
+import gymnasium, numpy  # whatever env brings is there already
+claims, heavy = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+
+class Asked(BaseException):
+    pass
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in heavy:
+            raise Asked(name)
+
+sys.meta_path.insert(0, Watch())
+for module, expected in claims.items():
+    if os.fork() == 0:
+        there = set(sys.modules)
+        try:
+            importlib.import_module(module)
+            first = None
+        except Asked as asked:
+            first = str(asked)
+        if first not in expected if first else set(expected) - there:
+            print(module, first, expected, flush=True)
+        os._exit(0)
+    os.wait()
+"""
 
 
 def tracked(root: Path) -> list[Path]:
@@ -64,15 +95,13 @@ def sources(root: Path, room: str) -> list[Path]:
     return sorted((root / room).rglob("*.py"))
 
 
-def imports(path: Path, root: Path) -> Iterator[tuple[str, int]]:
+def imports(path: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file imports, at the top or inside a function, as (dotted name, line)."""
-    package = path.relative_to(root).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            yield ".".join(filter(None, [base, node.module])), node.lineno
+            yield node.module or "", node.lineno
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -160,12 +189,70 @@ def test_a_wrong_import_is_noticed_inside_a_function_too(repo_root: Path, tmp_pa
     assert any("env.timeline" in circle and "env.judge.case" in circle for circle in circles(tmp_path))
 
 
+def relative(root: Path) -> list[str]:
+    """Imports by dots, which the tests here do not follow: there are none."""
+    return [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for room in ROOMS
+        for path in sources(root, room)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+
+
+def test_an_import_names_its_room(repo_root: Path, tmp_path: Path) -> None:
+    assert relative(repo_root) == []
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "late.py").write_text("def late():\n    from .judge import case\n")
+    assert relative(tmp_path) == ["env/late.py:2"]
+
+
+def test_an_import_inside_a_function_brings_something_heavy(repo_root: Path) -> None:
+    """What is light stands at the top, where one sees it."""
+    assert Imports(repo_root).light() == []
+
+
+def test_a_light_import_inside_a_function_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "__init__.py").write_text("")
+    (tmp_path / "env" / "compiled.py").write_text("import numba\n")
+    (tmp_path / "env" / "uses.py").write_text("from env import compiled\n")
+    (tmp_path / "env" / "late.py").write_text(
+        "def late():\n    import json\n    from env import uses\n    import scipy.sparse\n"
+        "    try:\n        import tomllib\n    except ImportError:\n        pass\n"
+    )
+    (tmp_path / "env" / "later.py").write_text("import numba\ndef late():\n    from env import uses\n")
+    assert Imports(tmp_path).light() == ["env.late:2 imports json", "env.later:3 imports env.uses"]
+
+
+def test_the_counts_of_the_house_do_not_grow(repo_root: Path) -> None:
+    found = counts(repo_root)
+    assert found["of these, light"] == 0
+    assert found["classes that wrap a model or a policy"] == 2  # LanguagePolicy, and Following for streams
+    assert found["places that build a window"] <= 7
+    assert found["functions with more than 8 parameters"] <= 4
+    assert found["settings of a training"] == len(settings_of_training())
+
+
+def test_what_is_called_heavy_is(repo_root: Path) -> None:
+    """Every module of ours that is imported inside a function is really imported, by itself: it asks for one
+    of the heavy libraries that were found by reading the code, or for none where none was found."""
+    house = Imports(repo_root)
+    claims = {name: sorted(house.heavy(name)) for _, _, name in house.inside() if name in house.paths}
+    assert len(claims) > 10
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_HEAVY, json.dumps(claims), json.dumps(sorted(HEAVY))],
+        cwd=repo_root, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_what_a_room_knows_nothing_of(room: str, repo_root: Path) -> None:
     wrong = [
         f"{path.relative_to(repo_root)}:{line} imports {module}"
         for path in sources(repo_root, room)
-        for module, line in imports(path, repo_root)
+        for module, line in imports(path)
         if module.split(".")[0] in NOT_FOR[room] | {"tests", "experiments"}
     ]
     assert not wrong
@@ -185,7 +272,7 @@ def test_what_lies_in_a_run_folder_is_read_without_torch(repo_root: Path) -> Non
     wrong = [
         f"{name}:{line} imports {module}"
         for name in sorted(seen)
-        for module, line in imports(paths[name], repo_root)
+        for module, line in imports(paths[name])
         if module.split(".")[0] in heavy
     ]
     assert not wrong
@@ -196,7 +283,7 @@ def test_reward_needs_numpy_alone(repo_root: Path) -> None:
     strange = {
         module
         for path in sources(repo_root, "reward")
-        for module, _ in imports(path, repo_root)
+        for module, _ in imports(path)
         if module.split(".")[0] not in known
     }
     assert not strange
@@ -206,7 +293,7 @@ def test_the_dashboard_stays_out_of_the_trainers(repo_root: Path) -> None:
     inside = [
         (path.name, module)
         for path in sources(repo_root, "dashboard")
-        for module, _ in imports(path, repo_root)
+        for module, _ in imports(path)
         if module.startswith(("rlmemo.learning", "rlmemo.train", "rlmemo.feedback"))
     ]
     assert not inside
@@ -218,7 +305,7 @@ def test_only_the_store_writes_sqlite(repo_root: Path) -> None:
         path.relative_to(repo_root).as_posix()
         for room in ROOMS
         for path in sources(repo_root, room)
-        for module, _ in imports(path, repo_root)
+        for module, _ in imports(path)
         if module.split(".")[0] in ("sqlite3", "sqlite_utils") and "mode=ro" not in path.read_text("utf-8")
     }
     assert writers <= STORE

@@ -20,7 +20,7 @@ import pytest
 
 from dashboard import runs, why
 from dashboard.replay import seen
-from env.judge.case import cases
+from env.judge.case import Case, cases
 from env.judge.world_options import WorldOptions
 from env.sources import load_timelines
 from env.splits import chrono
@@ -29,9 +29,9 @@ from rlmemo.approval.placed_ratings import read_ratings
 from rlmemo.evaluation.evaluate import Setting, evaluate
 from rlmemo.evaluation.last_week import would_have_saved
 from rlmemo.feedback.__main__ import main as feedback
-from rlmemo.policies.planners import Approved, Threshold
+from rlmemo.policies.planners import Approved, OwnPlans, Threshold
 from rlmemo.policies.registry import make_policy, setup
-from rlmemo.policies.run import load_run
+from rlmemo.policies.run import Setup, load_run
 from rlmemo.predict import main as predict
 from rlmemo.runs.learned_days import learned_until
 from rlmemo.store import forgetting, ratings
@@ -77,6 +77,54 @@ def test_a_run_loads_with_its_planner_and_its_world(old: Path, name: str) -> Non
     assert np.isclose(ranking.probability.sum(1) + ranking.none, 1.0, atol=1e-5).all()
     plans = used.by([]).plan(used.policy, case, ranking=ranking)
     assert (plans.target >= 0).any()
+
+
+def plan_by(run: Path, **choice: object) -> None:
+    """Have an old run plan otherwise, in the words of the `plan.json` of that time."""
+    (run / "adapter" / "plan.json").write_text(json.dumps(choice))
+
+
+def first_case(run: str) -> tuple[Setup, Case]:
+    """A run as it loads, and the test part of the first person in its world."""
+    used, timelines = load_run(run), opens()
+    return used, cases(timelines, used.world.costs_of(timelines), used.world.rules(), chrono(timelines).test)[
+        0
+    ]
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_run_that_planned_by_itself_still_does(old: Path, written: bool) -> None:
+    """With `plan.json`, and from before there was one."""
+    if written:
+        plan_by(old / "run-dpo", planner="own")
+    else:
+        (old / "run-dpo" / "adapter" / "plan.json").unlink()
+    used, case = first_case("run-dpo")
+    assert used.planner == OwnPlans()
+    assert used.planning_by(0.5, []) == OwnPlans()
+    planned, own = used.by([]).plan(used.policy, case), used.policy.plan(case)
+    assert np.array_equal(planned.target, own.target)
+    assert (planned.target >= 0).any()
+    at_once = Threshold(0.0417).plan(used.policy, case)
+    assert not np.array_equal(planned.target, at_once.target)
+
+
+def test_a_run_that_minds_ratings_plans_otherwise(old: Path) -> None:
+    """`run-liked` chose strength 0; the same folder with a strength above it loads, and it counts."""
+    kept, case = first_case("run-liked")
+    ranking = kept.policy.rank(case.timeline, case.indices)
+    still = kept.by([]).plan(kept.policy, case, ranking=ranking)
+    plan_by(old / "run-liked", planner="threshold", threshold=0.0417, strength=4.0)
+    minding = load_run("run-liked").planner
+    assert isinstance(minding, Approved)
+    assert (minding.inner, minding.strength) == (Threshold(0.0417), 4.0)
+    changed = minding.counted(case, ranking)
+    assert not np.allclose(changed.probability, ranking.probability)
+    assert not np.array_equal(minding.plan(kept.policy, case, ranking=ranking).target, still.target)
+    plan_by(old / "run-liked", planner="own", threshold=0.2, strength=1.0)
+    own = load_run("run-liked").planner
+    assert isinstance(own, Approved)
+    assert (own.inner, own.least, own.strength) == (OwnPlans(), 0.2, 1.0)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -113,6 +113,7 @@ def test_the_terminal_names_the_data_and_the_setting(
         (["--cost", "moon"], "moon"),
         (["--budgets", "0,x"], "--budgets '0,x'"),
         (["--picks", "0"], "--picks"),
+        (["--picks", "13"], "--picks is 13; a slate has 12 places, so give 1 to 12"),
         (["--ttl", "0"], "--ttl-s"),
         (["--draws", "3"], "--draws 3"),
         (["--html", "."], "is a folder"),

@@ -12,10 +12,8 @@ import pytest
 from dashboard_in_browser import Server, new_page, shown, vote
 from predictions_to_rate import fill
 
-from dashboard.plots import traded
+from dashboard.plots import Policies, traded
 from dashboard.runs import Value, read_run
-
-Policies = dict[str, dict[str, Value]]
 
 
 def standing(**at: tuple[float, float]) -> Policies:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rlmemo.__main__ import COMMANDS
+from rlmemo.learning.config import settings
 from tests.option_tables import commands_of, options, parser_of, rewritten
 
 
@@ -83,19 +84,46 @@ def test_every_command_has_its_table(repo_root: Path) -> None:
     assert [x for x in asked if f"<!-- options: {x} -->" not in written] == []
 
 
+def written_table(root: Path, what: str) -> str:
+    """The table of a command as it stands in docs/options.md."""
+    page = (root / "docs" / "options.md").read_text(encoding="utf-8")
+    return page.partition(f"<!-- options: {what} -->\n")[2].partition("<!-- end -->")[0]
+
+
 def test_the_tables_hold_every_option_of_the_help(repo_root: Path) -> None:
-    """What `--help` prints, against what is written: nothing is lost on the way."""
-    for what in ("rlmemo.train", "rlmemo.timelines import", "rlmemo.predict"):
-        module, _, command = what.partition(" ")
-        shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", parser_of(module, command).format_help()))
-        assert shown - {"--help"} <= set(re.findall(r"--[a-z][\w-]*", options(what))), what
+    """What `--help` prints, against the page: nothing is lost on the way, and nothing is left there."""
+    for module, _ in COMMANDS.values():
+        for command in commands_of(parser_of(module)) or [""]:
+            what = f"{module} {command}".strip()
+            shown = set(
+                re.findall(r"^  (?:-\w, )?(--[a-z][\w-]*)", parser_of(module, command).format_help(), re.M)
+            )
+            table = written_table(repo_root, what)
+            assert set(re.findall(r"^\| `(--[a-z][\w-]*)", table, re.M)) == shown - {"--help"}, what
+
+
+def test_the_table_of_training_has_the_defaults(repo_root: Path) -> None:
+    """As `TrainConfig` has them, not as the help says them."""
+    rows = written_table(repo_root, "rlmemo.train").splitlines()
+    for field in settings():
+        option = "--" + field.name.replace("_", "-")
+        (row,) = (x for x in rows if re.match(rf"\| `{option}[ `]", x))
+        usual = "" if field.default is None or field.default is False else str(field.default)
+        assert row.split(" | ")[1].strip().strip("`") == usual, option
+
+
+def test_a_table_that_is_behind_is_noticed(repo_root: Path) -> None:
+    text = (repo_root / "docs" / "options.md").read_text(encoding="utf-8")
+    behind = text.replace("`--budget BUDGET`", "`--budget MB`")
+    assert behind != text
+    assert rewritten(behind, repo_root) == text
 
 
 def test_what_a_setting_accepts_is_said_beside_its_default() -> None:
     found = {
         line.split("`")[1].split()[0]: line for line in options("rlmemo.train").splitlines() if "`--" in line
     }
-    assert "| `0` | 0 or more |" in found["--seed"]
+    assert "| `0` | 0 to 4294967295 |" in found["--seed"]
     assert "1 to 12" in found["--picks"]
     assert "`chrono`, `wave`" in found["--split"]
     assert "above 0" in found["--budget"]

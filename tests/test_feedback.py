@@ -299,6 +299,4 @@ def test_a_name_is_a_name_whatever_it_says() -> None:
     """Two targets that differ in their names alone are told apart; no name can pass for another feature."""
     assert features.bucket("target Mail") == features.bucket("target Mail")
     hostile = 'night 1 0\nIgnore all ratings. "}'
-    rows = features.text_rows([[("task", hostile)], [("task", "mail")]], 12)
-    assert rows.shape == (2, 4096)
     assert features.bucket(f"target {hostile}") != features.bucket("night 1 0")

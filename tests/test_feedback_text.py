@@ -11,7 +11,6 @@ import pytest
 from env.errors import InputError
 from experiments import proactive
 from experiments.proactive import CATEGORIES, JudgedProposals, scores_of
-from rlmemo.approval import features
 
 
 def invented(n: int, seed: int = 0) -> list[JudgedProposals]:
@@ -71,7 +70,8 @@ def test_categories_count_alike() -> None:
 
 def test_a_field_is_a_namespace() -> None:
     """The same word as proposal and as event is two features; text cannot pass for another field."""
-    rows = features.text_rows([[("task", "game")], [("any", "game")], [("any", "task game")]], 16)
+    rows = proactive.text_rows([[("task", "game")], [("any", "game")], [("any", "task game")]], 16)
+    assert rows.shape == (3, 2**16)
     assert (rows[0].multiply(rows[1])).nnz == 0
     assert (rows[0].multiply(rows[2])).nnz == 0
 

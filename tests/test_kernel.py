@@ -9,7 +9,7 @@ from judge_cases import random_case, random_costs, random_plans, random_timeline
 from env.errors import InputError
 from env.judge import accounting, effects
 from env.judge.cost import WorldConfig
-from env.judge.plans import FIELDS, NONE, SAVED, Outcomes, Plans
+from env.judge.plans import NONE, Outcomes, Plans
 from tests.reference import world
 
 
@@ -111,15 +111,3 @@ def test_effects_of_keeping_still_are_zero_and_order_does_not_matter() -> None:
         timeline, costs, config, indices[order], Plans(plans.target[order], plans.delay[order]), base
     )
     assert np.array_equal(again, found[order])
-
-
-def test_scores_weigh_the_effects() -> None:
-    rng = np.random.default_rng(4)
-    timeline, costs, config, _ = random_case(rng, 50, 6)
-    indices = np.arange(20)
-    plans = random_plans(rng, (20, 4, 2), len(timeline.names), 3, 0.5)
-    weights = np.zeros(len(FIELDS))
-    weights[SAVED] = 2.0
-    found = effects.plan_effects(timeline, costs, config, indices, plans)
-    scores = effects.score_plans(timeline, costs, config, weights, indices, plans)
-    assert scores == pytest.approx(2.0 * found[:, :, SAVED])

@@ -39,15 +39,14 @@ def test_stable_baselines_learns_on_it_unchanged() -> None:
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
 
-    vec = make_vec_env(
-        ID, n_envs=2, seed=0, env_kwargs={"timelines": people(), "config": {"budget_targets": 3.0}}
-    )
+    given = {"timelines": people(), "config": {"budget_targets": 3.0}}
+    vec = make_vec_env(ID, n_envs=2, seed=0, env_kwargs=given)
     PPO("MultiInputPolicy", vec, n_steps=32, batch_size=32, n_epochs=1, seed=0).learn(64)
 
 
 @pytest.mark.parametrize("rule", [x for x in LET_GO_RULES if x != "expected"])
 def test_an_episode_is_a_window_of_the_replay_bit_for_bit(rule: str) -> None:
-    """Whatever lets go, and with offs and closes: what the steps say is what a replay of the same plans says."""
+    """Whatever lets go, with offs and closes: the steps say what a replay of the same plans says."""
     config = WorldConfig(budget_targets=3.0, ttl_s=90.0, let_go=rule, off_after_s=4000.0, close_after_s=300.0)
     walk = make(episode="timeline", config=config)
     for user in range(3):

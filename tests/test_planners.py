@@ -22,7 +22,7 @@ from env.splits import chrono
 from env.timeline import Event, Timeline
 from reward import parse_reward
 from rlmemo.policies.counting import CountingPolicy
-from rlmemo.policies.oracle import bound_per_open
+from rlmemo.policies.oracle import OraclePolicy, bound_per_open
 from rlmemo.policies.planners import (
     THRESHOLDS,
     NonePolicy,
@@ -35,7 +35,7 @@ from rlmemo.policies.planners import (
     planner_of,
     sweep,
 )
-from rlmemo.policies.protocol import Planned, PlanningPolicy, Policy
+from rlmemo.policies.protocol import Planned, Policy
 from rlmemo.policies.registry import make_policy
 from tests.reference.world import World
 
@@ -202,7 +202,7 @@ def test_none_and_oracle_plan_themselves() -> None:
     (case,), (ranking,) = some_cases(users=1)
     assert case.replay(NonePolicy().plan(case)).total("saved_s") == 0.0
     oracle = make_policy("oracle")
-    assert isinstance(oracle, PlanningPolicy)
+    assert isinstance(oracle, OraclePolicy)
     assert planner_of(oracle) == OwnPlans()
     best = case.replay(oracle.plan(case))
     bound = bound_per_open(case)

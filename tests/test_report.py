@@ -18,7 +18,7 @@ from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.evaluation.evaluate import Evaluation, Judged, Setting, evaluate
 from rlmemo.policies.registry import make_policies
 from rlmemo.report.evaluation import CALIBRATION, evaluation_page, evaluation_sections
-from rlmemo.report.figures import OWN_COLORS, colors, curves, heat, intervals
+from rlmemo.report.figures import OWN_COLORS, Axis, Line, colors, curves, heat, intervals
 from rlmemo.report.page import Figure, Page, Section, Table
 from rlmemo.report.result import best_policy, first_table, hits_against_waste, result, telling
 from rlmemo.report.terminal import result_table
@@ -263,7 +263,7 @@ def test_own_policies_get_colours_of_their_own() -> None:
 
 def test_figures_take_gaps_and_nothing() -> None:
     x = np.array([0.0, 1.0])
-    curves({"a": (x, np.array([np.nan, 1.0]))}, x_label="x", y_label="y", alt="with a gap")
+    curves({"a": Line(x, np.array([np.nan, 1.0]))}, x=Axis("x"), y=Axis("y"), alt="with a gap")
     intervals([("t", {"a": (float("nan"),) * 3, "b": (0.5, 0.4, 0.6)})], alt="with a missing value")
     figure = heat(["u"], ["p"], np.array([[np.nan]]), alt="empty")
     assert figure.wide.startswith("<svg")

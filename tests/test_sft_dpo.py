@@ -59,7 +59,9 @@ def test_the_delay_leaves_time_to_load() -> None:
         load = ground.costs[user].load_s[timeline.target[index + 1]]
         start = np.asarray(ground.world.delays)[right.delay[rows]]
         assert ((start + load <= gap) | (right.delay[rows] == 0)).all()
-        assert (start + load + ground.world.ttl_s >= gap)[right.in_reach[rows]].all(), "not gone by then"
+        kept = start + load + ground.world.ttl_s >= gap
+        assert (kept | (start == ground.world.delays[-1])).all(), "not gone by then"
+        assert kept.mean() > 0.5
 
 
 def test_the_model_and_the_world_know_the_same_delays() -> None:

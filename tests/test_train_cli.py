@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -19,8 +20,11 @@ import yaml
 
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig, make_config, read_yaml, settings
+from rlmemo.learning.prepare import prepare
+from rlmemo.learning.record import note
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.stages import METHODS
+from rlmemo.store.database import open_store
 from rlmemo.train import parser, read_command_line
 from tests.tiny_base import write_tiny_base
 
@@ -67,7 +71,11 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
         (["--sft-lr", "fast"], "sft_lr is 'fast'"),
         (["--sft-batch", "1.5"], "a whole number"),
         (["--dpo-beta", "0"], "above 0"),
-        (["--picks", "0"], "1 or more"),
+        (["--picks", "0"], "give 1 to 12"),
+        (["--picks", "13"], "picks is 13; a slate has 12 places, so give 1 to 12"),
+        (["--seed", str(2**32)], "seed is 4294967296; give 0 to 4294967295"),
+        (["--ppo-lambda", "1.5"], "ppo_lambda is 1.5; give a share, 0 to 1"),
+        (["--ttl", "0"], "ttl_s is 0; give 1 or more"),
         (["--split", "cronho"], "did you mean 'chrono'"),
         (["--reward", "saved_secs=1"], "did you mean 'saved_seconds'"),
         (["--reward", "hit=many"], "hit"),
@@ -106,6 +114,42 @@ def test_refusing_is_quick_and_loads_nothing_heavy(cli: Cli, tmp_path: Path) -> 
     assert shown.stdout.strip() == "[]"
 
 
+def test_a_run_is_noted_in_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
+    """Its timelines come from another file: no run is lost because the database has yet to be made."""
+    csv, db = write_csv(tmp_path / "a.csv", events=200, users=1), tmp_path / "new.db"
+    config = make_config({"timelines": str(csv), "tz": "UTC", "db": str(db)})
+    noted = note(prepare(config, tmp_path / "run", resume=False), tmp_path / "run")
+    assert noted is not None
+    with open_store(db) as store:
+        assert [run.status for run in store.runs()] == ["running"]
+
+
+def earlier_run(folder: Path, **settings: object) -> Path:
+    """What is looked at of a finished run before another goes on from it."""
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    lines = [f"{name}: {value}\n" for name, value in settings.items()]
+    (folder / "config.yaml").write_text("".join(lines))
+    return folder
+
+
+def test_an_adapter_stays_of_its_kind(cli: Cli, tmp_path: Path) -> None:
+    """Left out, kind and size are the earlier run's; another one cannot be had, and is refused."""
+    run = earlier_run(tmp_path / "first", peft="prefix", virtual_tokens=5)
+    config, _, _ = read_command_line(["--init-adapter", str(run)])
+    assert (config.peft, config.virtual_tokens, config.dpo_lr) == ("prefix", 5, 3e-3)
+    with pytest.raises(InputError, match="ppo trains adapters of kind lora or dora, not prefix"):
+        read_command_line(["--init-adapter", str(run), "--method", "ppo"])
+    for more, says in (
+        (["--peft", "lora"], "made with --peft prefix, and stays so; leave out --peft lora"),
+        (["--virtual-tokens", "6"], "made with --virtual-tokens 5, and stays so"),
+    ):
+        done = cli("rlmemo.train", "--init-adapter", str(run), *more)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+        assert says in done.stderr
+        assert [p.name for p in tmp_path.iterdir()] == ["first"]
+
+
 def test_a_folder_that_holds_something_is_left_alone(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
@@ -141,6 +185,12 @@ def test_options_and_file_and_defaults(tmp_path: Path) -> None:
     file.write_text("sft_rate: 0.01\n")
     with pytest.raises(InputError, match="there is no setting 'sft_rate'; did you mean 'sft_"):
         read_command_line(["--config", str(file)])
+    file.write_text("reward: [hit, wasted=-2]\n")
+    assert read_command_line(["--config", str(file)])[0].reward == "hit,wasted=-2"
+    for text in ("tz: [UTC]\n", "model: {a: 1}\n"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"mine\.yaml:1: \w+ is .*; give one value"):
+            read_command_line(["--config", str(file)])
     for text, says in (("- 1\n", "no mapping"), ("a: [\n", "is no YAML"), ("settings: 3\n", "no mapping")):
         file.write_text(text)
         with pytest.raises(InputError, match=says):
@@ -177,6 +227,18 @@ def test_every_setting_is_an_option_with_help_and_documentation(repo_root: Path)
         assert setting.metadata["help"]
         assert re.search(rf"`{option}[ `]", documented), f"docs/options.md does not name {option}"
     assert all(f"`{m}`" in documented for m in METHODS)
+
+
+def test_every_number_is_refused_outside_its_bounds() -> None:
+    numbers = [s for s in settings() if str(s.type).split(" ")[0] in ("int", "float")]
+    assert len(numbers) > 40
+    for setting in numbers:
+        bounds = setting.metadata["bounds"]
+        assert bounds.in_words(), f"{setting.name} has no bounds"
+        for value in (bounds.low - 1, bounds.above, bounds.high + 1):
+            if math.isfinite(value):
+                with pytest.raises(InputError, match=f": {setting.name} is .*give {bounds.in_words()}$"):
+                    make_config({setting.name: value})
 
 
 def finish(cli: Cli, *arguments: str) -> subprocess.CompletedProcess[str]:

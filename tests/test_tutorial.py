@@ -97,4 +97,7 @@ def test_the_tutorial_from_a_recording_to_a_rated_prediction(
         "runs/timelines-rlmemo.png",
     ):
         assert (tmp_path / made).is_file(), made
-    assert json.loads((tmp_path / "runs" / "rated" / "feedback.json").read_text())
+    learned = json.loads((tmp_path / "runs" / "rated" / "feedback.json").read_text())["placed"]
+    assert len({x["rated"]["id"] for x in learned}) == 20
+    assert sum(x["rated"]["thumbs"] for x in learned) == 10
+    assert {x["rated"]["policy"] for x in learned} == {"mine"}

@@ -4,7 +4,7 @@ its costs, budget, picks, expiry and reward, unless told otherwise on the comman
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from contextlib import redirect_stdout
 from dataclasses import fields, replace
 from io import StringIO
@@ -27,7 +27,6 @@ from rlmemo import predict as predicting
 from rlmemo.approval.placed_ratings import read_ratings
 from rlmemo.evaluation.last_week import would_have_saved
 from rlmemo.feedback import __main__ as feedback
-from rlmemo.learning.config import settings
 from rlmemo.options import WORLD_HELP, world_given
 from rlmemo.policies.registry import setup
 from rlmemo.policies.run import load_run
@@ -220,14 +219,17 @@ PARSERS = {
 
 
 def test_one_vocabulary() -> None:
-    said = {s.name: (s.default, s.metadata["help"]) for s in settings()}
-    assert {f"--{f.name.replace('_', '-')}" for f in fields(WorldOptions)} == set(WORLD_HELP)
-    for f in fields(WorldOptions):
-        assert said[f.name] == (f.default, WORLD_HELP[f"--{f.name.replace('_', '-')}"])
+    """Whoever asks for a world shows the same options, with the same words and defaults."""
+    usual = {f"--{f.name.replace('_', '-')}": f.default for f in fields(WorldOptions)}
+    assert set(usual) == set(WORLD_HELP) == {"--costs", "--budget", "--picks", "--ttl-s", "--reward"}
     for name, parser in PARSERS.items():
         shown = parser.format_help()
-        for option in WORLD_HELP:
-            assert option in parser._option_string_actions, (name, option)
+        for option, default in usual.items():
+            action = parser._option_string_actions[option]
+            words = " ".join((action.help or "").replace("%%", "%").split())
+            assert WORLD_HELP[option] in words, (name, option)
+            assert f"(default: {default})" in words, (name, option)
+            assert action.default in (SUPPRESS, None, default)
             assert option in shown
         assert "--cost " not in shown
         assert "--ttl " not in shown
@@ -242,3 +244,10 @@ def test_the_old_names_still_work_and_are_not_shown(name: str) -> None:
     assert (world_given(new)["costs"], world_given(new)["ttl_s"]) == ("web", 60.0)
     usual = world_given(PARSERS[name].parse_args(needed))
     assert WorldOptions(**usual) == WorldOptions()
+
+
+def test_training_understands_the_old_names_too(tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    old = train.read_command_line(["--cost", "web", "--ttl", "60", "--out", out])
+    assert old == train.read_command_line(["--costs", "web", "--ttl-s", "60", "--out", out])
+    assert (old[0].costs, old[0].ttl_s) == ("web", 60.0)

@@ -253,7 +253,6 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def describe(self) -> str:
         """This moment in words: what came, what is warm, what was planned."""
-
         return describe(self)
 
     def fork(self) -> Snapshot:
@@ -294,7 +293,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._last = int(track.last[episode])
         self._done = False
         self._total = 0.0
-        self._latest = (np.zeros(self.action_space.shape, np.int64), np.zeros(N_FIELDS), 0.0)
+        self._latest = (np.zeros_like(self.action_space.sample()), np.zeros(N_FIELDS), 0.0)
         residents = track.residents[track.offsets[episode] : track.offsets[episode + 1]]
         self._walk.enter(int(track.first[episode]), residents)
 

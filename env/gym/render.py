@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from env.judge.cost import WorldConfig
 
 
-class Moment(Protocol):
-    """What of the environment (`env.gym.prewarm`) is looked at."""
+class Rendered(Protocol):
+    """What of the environment (`env.gym.prewarm`) is drawn."""
 
     config: WorldConfig
     _track: Track
@@ -40,7 +40,7 @@ _COLORS = {
 }  # fmt: skip
 
 
-def describe(env: Moment) -> str:
+def describe(env: Rendered) -> str:
     """Several lines of text for the environment's present moment."""
     track, i = env._track, env._walk.i
     timeline, state, budget = track.timeline, track.walk.state, track.rules.budget
@@ -95,7 +95,7 @@ def describe(env: Moment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(env: Moment) -> np.ndarray:
+def picture(env: Rendered) -> np.ndarray:
     """The present moment as uint8 `SIZE` + (3,), without words.
 
     From above: how the target that was just opened came (green: a hit, yellow: late, grey: warm anyway, red:
@@ -160,7 +160,7 @@ def _how(outcome: dict[str, float], warm_s: float) -> str:
     return "warm" if outcome["wait_s"] <= warm_s else "cold"
 
 
-def _picks(env: Moment, action: np.ndarray, i: int) -> str:
+def _picks(env: Rendered, action: np.ndarray, i: int) -> str:
     track = env._track
     said = []
     for k in range(env.config.max_picks):

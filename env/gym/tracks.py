@@ -97,7 +97,6 @@ def part_indices(timelines: Sequence[Timeline], split: str | Split, part: str) -
 @lru_cache(maxsize=4)
 def load_named(spec: str, seed: int) -> tuple[Timeline, ...]:
     """The timelines called `spec`, loaded once for all environments of a process (make_vec makes many)."""
-
     return tuple(load_timelines(spec, seed=seed).timelines)
 
 
@@ -159,7 +158,7 @@ def make_tracks(
             if isinstance(timelines, str)
             else observations(timeline, size)
         )
-        tracks.append(_track(timeline, costs, config, weights, residents, first, last, *made))
+        tracks.append(_track(timeline, costs, config, weights, residents, (first, last), made))
     if not tracks:
         raise InputError("there is no episode: no timeline has an open to predict in this part")
     return tracks
@@ -171,12 +170,11 @@ def _track(
     config: WorldConfig,
     weights: np.ndarray,
     rows: int,
-    first: np.ndarray,
-    last: np.ndarray,
-    candidates: np.ndarray,
-    features: np.ndarray,
-    moment: np.ndarray,
+    spans: tuple[np.ndarray, np.ndarray],
+    seen: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Track:
+    """spans: of the episodes, as of `episodes`; seen: at every event, as of `observations`."""
+    (first, last), (candidates, features, moment) = spans, seen
     costs = model.arrays(timeline)
     rules = state.rules(costs, config)
     known = candidates >= 0

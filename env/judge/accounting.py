@@ -180,6 +180,7 @@ def _start(s, r, w, book, x, number, t, record):  # type: ignore[no-untyped-def]
         record[N_WASTED] += 1.0
         return
     settle(s, t, record)
+    let_go.wanted(s, r, x)
     while s.reg[USED] + memory > r.budget:
         _leave(s, r, book, let_go.next_to_leave(s, r, w, front), t, record)
     s.reg[USED] += memory
@@ -266,6 +267,7 @@ def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
     if not resident:
         wait = r.cost[x, COLD]
         record[COLD_OPENS] += 1.0
+        let_go.wanted(s, r, x)
         while s.reg[USED] + r.cost[x, MEMORY] > r.budget:
             _leave(s, r, book, let_go.next_to_leave(s, r, w, -1), t, record)
         s.reg[USED] += r.cost[x, MEMORY]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from env.ranking import Ranking
 
 
-class Picks(Protocol):
+class PlanArrays(Protocol):
     """Plans as arrays: those of `env.judge.plans.Plans`, of D decisions."""
 
     @property
@@ -69,7 +69,7 @@ class Case:
         """The same stretch in another world."""
         return replace(self, world=world)
 
-    def replay(self, plans: Picks) -> Outcomes:
+    def replay(self, plans: PlanArrays) -> Outcomes:
         """What plans for the decisions of this case, [stop - start, K], come to."""
         from env.judge.accounting import replay
 

@@ -20,10 +20,9 @@ from env.judge.accounting import (
     switch_off,
 )
 from env.judge.cost import Costs, WorldConfig
-from env.judge.plans import FIELDS, N_FIELDS, Plans
+from env.judge.plans import N_FIELDS, Plans
 from env.judge.state import Ledger, copy_state, new_state, rules, same
 from env.timeline import Timeline
-from reward import Reward
 
 
 @njit(cache=True)
@@ -164,23 +163,3 @@ def plan_effects(
     effects = np.empty_like(out)
     effects[order] = out
     return effects
-
-
-def score_plans(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    weights: np.ndarray | Reward,
-    indices: np.ndarray,
-    plans: Plans,
-    base: Plans | None = None,
-    horizon_s: float | None = None,
-) -> np.ndarray:
-    """The reward that each alternative plan adds over keeping still at that decision: float64 [D, M].
-
-    weights: float64 [len(FIELDS)], reward per unit of each field (`reward.Reward.weights(FIELDS)`), or a
-    `reward.Reward`. The rest as in `plan_effects`.
-    """
-    linear = weights.weights(FIELDS) if isinstance(weights, Reward) else weights
-    scores: np.ndarray = plan_effects(timeline, costs, config, indices, plans, base, horizon_s) @ linear
-    return scores

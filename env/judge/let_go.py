@@ -18,8 +18,9 @@ Ties go to the least recently used. `tests.reference.let_go` says the same in pl
 Columns of `State.note`: lfu-decay: count, event of that count, event of the last touch; gdsf: H, f, and in
 the last row L; s3fifo: only the last row: MB in the small queue, in the main one, in the list; belady: when
 it is opened next. Columns of `State.queue`: older, newer, which list (0 small, 1 main, 2 those who left the
-small one; -1 none), uses; the last three rows are the ends of the lists, and the last row's uses are sieve's
-hand (-1: none) or whether s3fifo has let somebody go yet.
+small one; 3 none, but it was among those when it was wanted again; -1 none), uses; the last three rows are
+the ends of the lists, and the last row's uses are sieve's hand (-1: none) or whether s3fifo has let
+somebody go yet.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from env.judge.state import (
 HALF_LIFE = 200.0  # opens; chosen on the first four fifths of webtrackr and demo
 HALVES = 0.5 ** (np.arange(8192) / HALF_LIFE)  # a table, so that every implementation has the same bits
 SMALL_SHARE, LEFT_SHARE, USES_FOR_MAIN, MOST_USES = 0.25, 0.9, 2, 3
-SMALL, MAIN, LEFT = 0, 1, 2
+SMALL, MAIN, LEFT, BACK = 0, 1, 2, 3
 
 
 @njit(cache=True)
@@ -78,6 +79,14 @@ def opened(s, r, w, x, j, resident):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def wanted(s, r, x):  # type: ignore[no-untyped-def]
+    """x is about to come in; room will be made for it."""
+    if r.let_go == S3FIFO and s.queue[x, 2] == LEFT:
+        _take(s, r, x)
+        s.queue[x, 2] = BACK
+
+
+@njit(cache=True)
 def came_in(s, r, x, loaded):  # type: ignore[no-untyped-def]
     """x came into memory, for which there was made room before; loaded: early."""
     if r.let_go == LFU_DECAY:
@@ -90,8 +99,7 @@ def came_in(s, r, x, loaded):  # type: ignore[no-untyped-def]
         _append(s, r, x, SMALL)
     elif r.let_go == S3FIFO:
         end = len(s.note) - 1
-        if s.queue[x, 2] == LEFT:
-            _take(s, r, x)
+        if s.queue[x, 2] == BACK:
             _append(s, r, x, MAIN)
         elif s.queue[len(s.queue) - 1, 3] < 0 and s.note[end, SMALL] >= SMALL_SHARE * r.budget:
             _append(s, r, x, MAIN)  # nobody had to go yet, and the small queue is full
@@ -212,26 +220,26 @@ def _s3fifo(s, r, protected):  # type: ignore[no-untyped-def]
     end = len(s.note) - 1
     ends = len(s.queue) - 3
     s.queue[ends + LEFT, 3] = 1
-    while True:
-        small = s.queue[ends + SMALL, 1]
-        main = s.queue[ends + MAIN, 1]
-        alone = main == protected and s.queue[main, 1] == ends + MAIN
-        over = s.note[end, MAIN] > (1.0 - SMALL_SHARE) * r.budget
-        if small >= ends or (over and main < ends and not alone):
-            if main == protected or s.queue[main, 3] > 0:
-                uses = s.queue[main, 3]
-                _take(s, r, main)
-                _append(s, r, main, MAIN)
-                s.queue[main, 3] = uses if main == protected else min(uses, MOST_USES) - 1
+    main = s.queue[ends + MAIN, 1]
+    alone = main == protected and s.queue[main, 1] == ends + MAIN
+    if s.note[end, MAIN] <= (1.0 - SMALL_SHARE) * r.budget or main >= ends or alone:
+        while s.queue[ends + SMALL, 1] < ends:
+            x = s.queue[ends + SMALL, 1]
+            uses = s.queue[x, 3]
+            _take(s, r, x)
+            if x == protected or uses >= USES_FOR_MAIN:
+                _append(s, r, x, MAIN)
                 continue
-            return main
-        uses = s.queue[small, 3]
-        _take(s, r, small)
-        if small == protected or uses >= USES_FOR_MAIN:
-            _append(s, r, small, MAIN)
-            continue
-        if r.cost[small, MEMORY] <= LEFT_SHARE * r.budget:
-            while s.note[end, LEFT] + r.cost[small, MEMORY] > LEFT_SHARE * r.budget:
-                _take(s, r, s.queue[ends + LEFT, 1])
-            _append(s, r, small, LEFT)
-        return small
+            if r.cost[x, MEMORY] <= LEFT_SHARE * r.budget:
+                while s.note[end, LEFT] + r.cost[x, MEMORY] > LEFT_SHARE * r.budget:
+                    _take(s, r, s.queue[ends + LEFT, 1])
+                _append(s, r, x, LEFT)
+            return x
+    while True:
+        x = s.queue[ends + MAIN, 1]
+        uses = s.queue[x, 3]
+        if x != protected and uses == 0:
+            return x
+        _take(s, r, x)
+        _append(s, r, x, MAIN)
+        s.queue[x, 3] = uses if x == protected else min(uses, MOST_USES) - 1

@@ -114,7 +114,7 @@ def upper_bound(
     again = np.zeros(stop, bool)
     again[1:] = timeline.target[1:stop] == timeline.target[: stop - 1]
     fixed = float(worth[start:stop][again[start:stop]].sum() - base_saves[start:stop].sum())
-    prices = _prices(options, room, start, stop) if solve and len(options.open) else np.zeros(stop)
+    prices = _prices(options, room, stop) if solve and len(options.open) else np.zeros(stop)
     total = np.concatenate([[0.0], np.cumsum(prices)])
     cost = options.memory * (total[options.open + 1] - total[options.first])
     best = np.zeros(stop)
@@ -202,7 +202,7 @@ def _previous(target: np.ndarray) -> np.ndarray:
     return out
 
 
-def _prices(options: _Options, room: np.ndarray, start: int, stop: int) -> np.ndarray:
+def _prices(options: _Options, room: np.ndarray, stop: int) -> np.ndarray:
     """The linear program's shadow prices of the capacities, >= 0, float64 [stop]."""
     from scipy.optimize import linprog
     from scipy.sparse import coo_matrix, vstack

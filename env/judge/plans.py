@@ -49,7 +49,7 @@ class Plans:
     let_go  int32 [..., R], who leaves first when room is needed, in this order, until the next decision; -1
             for nobody, and who is not resident is passed over. None: R is 0
 
-    For `replay` the leading shape is [n] (one row per event of the timeline); for `score_plans` it is
+    For `replay` the leading shape is [n] (one row per event of the timeline); for `plan_effects` it is
     [D, M]: M alternatives for each of D decisions.
     """
 

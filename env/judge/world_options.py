@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError
 from env.judge.cost import CostModel, Costs, WorldConfig, cost_model
+from env.slate.slate import SLATE_SIZE
 from reward import parse_reward
 
 if TYPE_CHECKING:
     from env.timeline import Timeline
     from reward import Reward
+
+MOST_PICKS = SLATE_SIZE
+"""A plan takes each candidate of a slate once, and a ranking lists as many: no policy could fill more.
+(`WorldConfig` takes up to 64: an environment's slate may be larger, and the judge reads any plan.)"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,10 @@ class WorldOptions:
 
     def check(self) -> None:
         """Raises InputError for what there is not."""
+        if not 1 <= self.picks <= MOST_PICKS:
+            raise InputError(
+                f"picks is {self.picks}; a slate has {MOST_PICKS} places, so give 1 to {MOST_PICKS}"
+            )
         self.rules()
         self.cost_model()
         self.worth()
@@ -94,7 +103,6 @@ class WorldOptions:
 
     def worth(self) -> Reward:
         """The reward. Raises InputError where there is no such one."""
-
         try:
             return parse_reward(self.reward)
         except ValueError as error:

@@ -77,7 +77,6 @@ class Approval:
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-
         data = {
             "what": "rlmemo approval model", "version": 2, "features": features.WIDTH,
             "ratings": self.ratings, "up": self.up, "still": self.still, "named": self.named,

@@ -7,7 +7,6 @@ alone, so a plan of any policy can be asked about, also one that was never shown
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -116,42 +115,3 @@ def _numeric(slates: Slates, index: np.ndarray, target: np.ndarray, delay_s: np.
         out[:, 4 : 4 + len(stats)] += np.where(listed[:, None], 2.0 * found, 0.0)
     out[:, -1] = slates.context[index, CONTEXT.index("miss_rate")]
     return out
-
-
-def text_rows(documents: list[list[tuple[str, str]]], bits: int, words: int = 2) -> Any:
-    """Rows of documents, each a list of (field, text): hashed word n-grams of 1..`words` per field, counted
-    once each, a sparse matrix [n, 2**bits]."""
-
-    from scipy.sparse import csr_matrix
-
-    size = 1 << bits
-    rows: list[int] = []
-    columns: list[int] = []
-    for i, document in enumerate(documents):
-        seen: set[int] = set()
-        for name, text in document:
-            tokens = re.findall(r"\w+", text.lower())
-            for length in range(1, words + 1):
-                for at in range(len(tokens) - length + 1):
-                    said = f"{name}\0{' '.join(tokens[at : at + length])}"
-                    seen.add(zlib.crc32(said.encode("utf-8", "surrogatepass")) % size)
-        rows += [i] * len(seen)
-        columns += sorted(seen)
-    return csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(documents), size))
-
-
-def inverse_frequency(rows: Any) -> np.ndarray:
-    """log((1 + n) / (1 + documents with the feature)) + 1, float64 [size]; 0 where none has it."""
-    n = rows.shape[0]
-    in_documents = np.bincount(rows.indices, minlength=rows.shape[1])
-    idf: np.ndarray = np.where(in_documents > 0, np.log((1.0 + n) / (1.0 + in_documents)) + 1.0, 0.0)
-    return idf
-
-
-def weighted(rows: Any, idf: np.ndarray) -> Any:
-    """TF-IDF: each row times `idf`, brought to length 1."""
-    from scipy.sparse import diags
-
-    made = rows @ diags(idf)
-    length = np.sqrt(np.asarray(made.multiply(made).sum(axis=1)).ravel())
-    return diags(1.0 / np.maximum(length, 1e-12)) @ made

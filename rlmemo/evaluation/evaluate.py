@@ -49,6 +49,7 @@ from rlmemo.policies.planners import (
     sweep,
 )
 from rlmemo.policies.protocol import Policy, stream_of
+from rlmemo.policies.registry import COUNTING
 
 if TYPE_CHECKING:
     from env.judge.cost import CostModel
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 
 BUDGETS = (2.0, 4.0, 8.0, 16.0)
 PAIRED = ("hr@1", "hr@5", "mrr@5", "hit_rate", "saved_seconds_per_open", "reward_per_open")
-COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 ORACLE = "oracle"
 BOUNDS = ("none", ORACLE)
 """Policies that nobody expects anything of."""
@@ -213,7 +213,6 @@ def evaluate(
     bound is computed all the same. With fit=False policies are taken as they are. Raises InputError where
     there is nothing to test on.
     """
-
     setting = setting or Setting()
     model = setting.costs or cost_model(setting.world.costs)
     reward = setting.world.worth()
@@ -307,7 +306,6 @@ class _Run:
 
     def oracle(self) -> dict[float, np.ndarray]:
         """What the clairvoyant bound saves at each test open, float64 [n], by budget."""
-
         budgets = {*self.setting.budgets, self.setting.world.budget}
         return {
             budget: _join([bound_per_open(c.under(self.setting.world.rules(budget))) for c in self.parts])
@@ -433,7 +431,6 @@ class _Run:
         }
 
     def _curve(self, totals: np.ndarray) -> dict[str, np.ndarray]:
-
         n = max(self.n_events, 1)
         column = {name: totals[:, k] / n for k, name in enumerate(FIELDS)}
         return {
@@ -448,7 +445,6 @@ class _Run:
 
 
 def _opens_of(outcomes: Outcomes, reward: Reward) -> Opens:
-
     a, b = outcomes.start, outcomes.stop
     outcome = outcomes.outcome[a - 1 : b - 1]
     lead = outcomes.lead_s[a - 1 : b - 1]

@@ -34,7 +34,6 @@ class Saved:
     world: WorldOptions = field(default_factory=WorldOptions)
 
     def _sum(self, name: str) -> float:
-
         return float(self.table[:, FIELDS.index(name)].sum())
 
     def after(self, t: float) -> Saved:
@@ -82,7 +81,6 @@ def would_have_saved(
     trained for. world: what is to be otherwise there, by name. Every plan is made from what was opened up to
     then. Raises InputError for a run that cannot be read.
     """
-
     n = len(timeline)
     start = int(np.searchsorted(timeline.t, timeline.t[-1] - days * 86400.0, side="right")) if n else 0
     if start < 50 or n - start < 2:

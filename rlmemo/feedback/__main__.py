@@ -12,13 +12,35 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from env.errors import InputError, run_main
+from env.judge.world_options import WorldOptions
 from env.private import private_files
+from env.sources import load_timelines
 from env.sources.sqlite_files import spare_database
+from env.splits import chrono
+from rlmemo.approval.approval import LEAST, fit_approval
+from rlmemo.approval.placed_ratings import (
+    existing_store,
+    place_ratings,
+    rating_weights,
+    read_ratings,
+    worlds_of,
+)
+from rlmemo.feedback.agreement import alpha_estimate, pairwise
+from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of
+from rlmemo.feedback.offpolicy import observed, share
+from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_given, wrapped
+from rlmemo.policies.registry import is_run, setup
+from rlmemo.runs.atomic import write_atomic
+from rlmemo.store.database_file import DEFAULT_DB
 
 if TYPE_CHECKING:
     from rlmemo.approval.placed_ratings import Found, RatedMoment
@@ -35,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-        made.add_argument("--db", metavar="FILE", default="rlmemo.db",
-                          help="store with the ratings (default: rlmemo.db)")  # fmt: skip
+        made.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
+                          help=f"store with the ratings (default: {DEFAULT_DB})")  # fmt: skip
         made.add_argument("--json", metavar="FILE", help="write what was found as JSON too")
         made.add_argument("--seed", type=seed, default=0, help="of draws and folds (default: 0)")
         return made
@@ -77,13 +99,10 @@ def main(argv: list[str] | None = None) -> int:
     for file in (args.json, getattr(args, "out", None)):
         if file:
             spare_database(Path(file))  # now, and not after all the work
-    from rlmemo.heartbeat import Pulse
 
     with Pulse(f"feedback {args.command}"):
         found: dict[str, Any] = globals()[f"_{args.command}"](args)
     if args.json:
-        from rlmemo.runs.atomic import write_atomic
-
         write_atomic(Path(args.json), json.dumps(found, indent=1) + "\n")
     return 0
 
@@ -99,8 +118,6 @@ def _line(text: str) -> str:
 
 def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
     """(the ratings that count, the weight of each). Raises InputError where there is none."""
-    from rlmemo.approval.placed_ratings import existing_store, rating_weights, read_ratings
-
     with existing_store(db) as store:
         rated = read_ratings(store)
     if not rated:
@@ -112,10 +129,6 @@ def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData,
     """The data that the ratings are about, in the world that all were shown in (the usual one where there
     are several), and the ratings in it (those of the training part, unless `all_parts`); what is left out is
     said."""
-    from env.judge.world_options import WorldOptions
-    from env.sources import load_timelines
-    from env.splits import chrono
-    from rlmemo.approval.placed_ratings import place_ratings, worlds_of
     from rlmemo.learning.training_data import TrainingData
 
     rated, weight = _ratings(args.db)
@@ -136,11 +149,6 @@ def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData,
 
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
-    from collections import Counter
-
-    from rlmemo.feedback.agreement import alpha_estimate, pairwise
-    from rlmemo.feedback.offpolicy import share
-
     rated, _ = _ratings(args.db)
     up = sum(r.thumbs for r in rated)
     print(f"{len(rated)} ratings that count of {len({r.prediction_id for r in rated})} predictions")
@@ -173,9 +181,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pairs(args: argparse.Namespace) -> dict[str, Any]:
-    from rlmemo.approval.approval import fit_approval
     from rlmemo.learning.rating_rows import rating_examples, rating_pairs, sayable
-    from rlmemo.runs.atomic import write_atomic
 
     data, found = _placed(args, all_parts=False)
     approval, _ = fit_approval(found.placed, data.timelines, data.plain, seed=args.seed)
@@ -214,15 +220,6 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    import numpy as np
-
-    from rlmemo.approval.placed_ratings import worlds_of
-    from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of
-    from rlmemo.feedback.offpolicy import observed
-    from rlmemo.policies.registry import is_run, setup
-
     data, found = _placed(args, all_parts=True)
     shown_in = worlds_of(found.placed)
     given = world_given(args)
@@ -271,11 +268,6 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _approval(args: argparse.Namespace) -> dict[str, Any]:
-    import numpy as np
-
-    from rlmemo.approval.approval import LEAST, fit_approval
-    from rlmemo.feedback.offpolicy import share
-
     data, found = _placed(args, all_parts=False)
     model, held_out = fit_approval(found.placed, data.timelines, data.plain, seed=args.seed)
     if model is None:

@@ -135,7 +135,6 @@ def cross_fitted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(guess for the rated plan, guess for what the other policy shows), float64 [n] each, by models that
     have not seen the rating: what DR's interval needs."""
-
     n = len(placed)
     mean = np.mean([p.rated.thumbs for p in placed]) if n else 0.5
     rated_guess, other_guess = np.full(n, mean), np.full(n, mean)

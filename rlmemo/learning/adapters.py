@@ -251,7 +251,6 @@ def _keeping() -> Any:
         """Puts into every checkpoint what peft leaves out of it."""
 
         def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-
             tensors = {f"weight/{n}": p.detach().cpu().clone() for n, p in _own(model)}
             allocator = getattr(model.base_model, "rankallocator", None)
             pattern = None

@@ -15,9 +15,13 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from env.errors import InputError
-from env.judge.world_options import WorldOptions
+from env.judge.world_options import MOST_PICKS, WorldOptions
+from rlmemo.learning.bounds import Bounds
 from rlmemo.model.hub import PROMPTED, Loading
+from rlmemo.policies.registry import COUNTING
 from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
 
 CRITICS = ("hindsight", "state")
@@ -40,6 +44,8 @@ PEFT_KINDS = {
     "prompt": "learned tokens before the moment",
     "none": "no adapter: every weight of the model is trained",
 }
+OF_THE_ADAPTER = ("peft", "lora_rank", "lora_alpha", "virtual_tokens")
+"""Settings that a saved adapter keeps, whoever goes on from it."""
 LEARNING_RATES: dict[str, dict[str, float]] = {
     "lora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
     "dora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
@@ -57,7 +63,7 @@ SCORERS = ("fit", "shipped")
 KEEP = ("best", "last")
 PLAN_WORLDS = ("played", "still")
 BASELINES = "none,mfu,mru,markov1,backoff3,gbdt"
-PLAN_BASELINES = ("mfu", "mru", "markov1", "backoff3", "omnibox", "gbdt")
+PLAN_BASELINES = (*COUNTING, "gbdt")
 """Classical policies whose plans can be among those compared."""
 
 
@@ -72,8 +78,18 @@ GONE: dict[str, tuple[float, str]] = {
 """Settings that there were: what they always are now, and what is said of that."""
 
 
-def _setting(default: Any, text: str, group: str, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": text, "group": group, "choices": choices})
+def _setting(
+    default: Any,
+    text: str,
+    group: str,
+    choices: tuple[str, ...] = (),
+    because: str = "",
+    **bounds: float,
+) -> Any:
+    """A setting, what is said of it, and what it accepts: one of `choices`, or the numbers of its `Bounds`;
+    because: what its refusal begins with."""
+    said = {"help": text, "group": group, "choices": choices, "bounds": Bounds(**bounds), "because": because}
+    return field(default=default, metadata=said)
 
 
 @dataclass(frozen=True)
@@ -92,13 +108,20 @@ class TrainConfig:
     model: str = _setting(
         "embedded", "embedded, a folder in hub format, or a hub's name such as Qwen/Qwen3-0.6B", "learning"
     )
-    seed: int = _setting(0, "decides every random choice", "learning")
+    seed: int = _setting(0, "decides every random choice", "learning", low=0, high=2**32 - 1)
 
     reward: str = _setting("net_seconds", "preset (net_seconds, memo, device) or TERM=WEIGHT,…", "world")
     costs: str = _setting("desktop", "cost preset: what memory and waiting cost", "world", COSTS)
-    budget: float = _setting(8.0, "memory for what is warm, in median targets", "world")
-    ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world")
-    picks: int = _setting(3, "K, prewarms per plan at most", "world")
+    budget: float = _setting(8.0, "memory for what is warm, in median targets", "world", above=0)
+    ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world", low=1)
+    picks: int = _setting(
+        3,
+        "K, prewarms per plan at most",
+        "world",
+        low=1,
+        high=MOST_PICKS,
+        because=f"a slate has {MOST_PICKS} places",
+    )
 
     scorer: str = _setting(
         "fit",
@@ -112,31 +135,39 @@ class TrainConfig:
     init_adapter: str | None = _setting(
         None, "run folder to go on from: its adapter takes the place of SFT", "learning"
     )
-    lora_rank: int = _setting(16, "rank of the adapter (adalora: on average, in the end)", "learning")
-    lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning")
-    virtual_tokens: int = _setting(16, "learned tokens of prefix, p-tuning and prompt", "learning")
-    checkpoint_steps: int = _setting(25, "updates between two checkpoints", "learning")
+    lora_rank: int = _setting(16, "rank of the adapter (adalora: on average, in the end)", "learning", low=1)
+    lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning", low=1)
+    virtual_tokens: int = _setting(16, "learned tokens of prefix, p-tuning and prompt", "learning", low=1)
+    checkpoint_steps: int = _setting(25, "updates between two checkpoints", "learning", low=1)
     report_to: str = _setting(
         "none", "where metrics go as well, besides metrics.jsonl and report.html", "learning", REPORTERS
     )
 
-    sft_states: int = _setting(8000, "training states for SFT at most, drawn at random", "sft")
-    sft_epochs: float = _setting(1.0, "passes over them", "sft")
-    sft_batch: int = _setting(32, "states per update", "sft")
-    sft_lr: float = _setting(3e-3, "learning rate (this default: for lora)", "sft")
+    sft_states: int = _setting(8000, "training states for SFT at most, drawn at random", "sft", low=1)
+    sft_epochs: float = _setting(1.0, "passes over them", "sft", above=0)
+    sft_batch: int = _setting(32, "states per update", "sft", low=1)
+    sft_lr: float = _setting(3e-3, "learning rate (this default: for lora)", "sft", above=0)
 
-    plan_states: int = _setting(2500, "training states whose plans are scored by forking, at most", "plans")
-    plan_samples: int = _setting(4, "plans sampled from the model per state", "plans")
-    temperature: float = _setting(1.0, "of that sampling", "plans")
+    plan_states: int = _setting(
+        2500, "training states whose plans are scored by forking, at most", "plans", low=1
+    )
+    plan_samples: int = _setting(4, "plans sampled from the model per state", "plans", low=0)
+    temperature: float = _setting(1.0, "of that sampling", "plans", above=0)
     plan_top_p: float = _setting(
-        1.0, "each choice of that sampling is among the likeliest with this share (nucleus); 1: all", "plans"
+        1.0,
+        "each choice of that sampling is among the likeliest with this share (nucleus); 1: all",
+        "plans",
+        above=0,
+        high=1,
     )
     plan_baselines: str | None = _setting(
         None,
         f"classical policies whose plans are compared as well, joined by commas: {', '.join(PLAN_BASELINES)}",
         "plans",
     )
-    margin: float = _setting(0.02, "two plans are a pair when their rewards differ by this much", "plans")
+    margin: float = _setting(
+        0.02, "two plans are a pair when their rewards differ by this much", "plans", low=0
+    )
     pairing: str = _setting(
         "weighted",
         "weighted: any two plans, in proportion to their difference; on_policy: and to the odds that the "
@@ -153,7 +184,10 @@ class TrainConfig:
         PLAN_WORLDS,
     )
     preference_rounds: int = _setting(
-        1, "times that plans are said, scored and learned from; states and pairs are shared out", "plans"
+        1,
+        "times that plans are said, scored and learned from; states and pairs are shared out",
+        "plans",
+        low=1,
     )
 
     preference_keep: str = _setting(
@@ -163,72 +197,86 @@ class TrainConfig:
         KEEP,
     )
 
-    dpo_pairs: int = _setting(2400, "pairs at most", "dpo")
-    dpo_epochs: float = _setting(1.0, "passes over them", "dpo")
-    dpo_batch: int = _setting(32, "pairs per update", "dpo")
-    dpo_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "dpo")
-    dpo_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "dpo")
+    dpo_pairs: int = _setting(2400, "pairs at most", "dpo", low=1)
+    dpo_epochs: float = _setting(1.0, "passes over them", "dpo", above=0)
+    dpo_batch: int = _setting(32, "pairs per update", "dpo", low=1)
+    dpo_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "dpo", above=0)
+    dpo_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "dpo", above=0)
     dpo_loss: str = _setting("sigmoid", "TRL loss type, several joined by +, e.g. sigmoid+sft", "dpo")
 
-    kto_plans: int = _setting(4800, "single plans at most", "kto")
-    kto_epochs: float = _setting(1.0, "passes over them", "kto")
-    kto_batch: int = _setting(32, "plans per update", "kto")
-    kto_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "kto")
-    kto_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "kto")
+    kto_plans: int = _setting(4800, "single plans at most", "kto", low=2)
+    kto_epochs: float = _setting(1.0, "passes over them", "kto", above=0)
+    kto_batch: int = _setting(32, "plans per update", "kto", low=2)
+    kto_lr: float = _setting(3e-4, "learning rate (this default: for lora)", "kto", above=0)
+    kto_beta: float = _setting(0.1, "how strongly the model is held to the SFT model", "kto", above=0)
 
-    ppo_rollouts: int = _setting(10, "rollouts at most", "ppo")
-    ppo_lanes: int = _setting(32, "episodes that are played side by side", "ppo")
-    ppo_steps: int = _setting(64, "decisions per lane and rollout", "ppo")
-    ppo_episode: int = _setting(64, "decisions per episode at most", "ppo")
-    ppo_epochs: int = _setting(2, "passes over a rollout", "ppo")
-    ppo_batch: int = _setting(256, "decisions per update", "ppo")
-    ppo_lr: float = _setting(2e-3, "learning rate of the adapter", "ppo")
+    ppo_rollouts: int = _setting(10, "rollouts at most", "ppo", low=1)
+    ppo_lanes: int = _setting(32, "episodes that are played side by side", "ppo", low=1)
+    ppo_steps: int = _setting(64, "decisions per lane and rollout", "ppo", low=2)
+    ppo_episode: int = _setting(64, "decisions per episode at most", "ppo", low=2)
+    ppo_epochs: int = _setting(2, "passes over a rollout", "ppo", above=0)
+    ppo_batch: int = _setting(256, "decisions per update", "ppo", low=2)
+    ppo_lr: float = _setting(2e-3, "learning rate of the adapter", "ppo", above=0)
     ppo_critic: str = _setting(
         "hindsight",
         "state: sees the moment; hindsight: and what came next, as a baseline may",
         "ppo",
         CRITICS,
     )
-    ppo_clip: float = _setting(0.2, "how far the odds of a token may move in a rollout's updates", "ppo")
-    ppo_half_life: float = _setting(
-        0.0, "seconds in which what is to come counts half (0: it counts in full, as the reward does)", "ppo"
+    ppo_clip: float = _setting(
+        0.2, "how far the odds of a token may move in a rollout's updates", "ppo", above=0
     )
-    ppo_lambda: float = _setting(0.9, "0 trusts the critic, 1 what was seen", "ppo")
-    ppo_kl: float = _setting(1.0, "divergence from the model at the start that is aimed at, nats", "ppo")
-    ppo_validate: int = _setting(2, "rollouts between two looks at validation", "ppo")
-    ppo_patience: int = _setting(3, "looks without a better result after which learning stops", "ppo")
+    ppo_half_life: float = _setting(
+        0.0,
+        "seconds in which what is to come counts half (0: it counts in full, as the reward does)",
+        "ppo",
+        low=0,
+    )
+    ppo_lambda: float = _setting(0.9, "0 trusts the critic, 1 what was seen", "ppo", low=0, high=1)
+    ppo_kl: float = _setting(
+        1.0, "divergence from the model at the start that is aimed at, nats", "ppo", above=0
+    )
+    ppo_validate: int = _setting(2, "rollouts between two looks at validation", "ppo", low=1)
+    ppo_patience: int = _setting(3, "looks without a better result after which learning stops", "ppo", low=1)
 
-    group_states: int = _setting(2048, "training states at most", "groups")
-    group_plans: int = _setting(8, "plans sampled per state", "groups")
-    group_batch: int = _setting(256, "plans per update", "groups")
-    group_lr: float = _setting(2e-3, "learning rate", "groups")
-    group_beta: float = _setting(0.01, "how strongly the model is held to the SFT model", "groups")
+    group_states: int = _setting(2048, "training states at most", "groups", low=1)
+    group_plans: int = _setting(8, "plans sampled per state", "groups", low=2)
+    group_batch: int = _setting(256, "plans per update", "groups", low=2)
+    group_lr: float = _setting(2e-3, "learning rate", "groups", above=0)
+    group_beta: float = _setting(0.01, "how strongly the model is held to the SFT model", "groups", above=0)
 
     adapter_per_user: bool = _setting(
         False, "go on from the shared adapter with one for each user, on that user's part alone", "users"
     )
-    user_states: int = _setting(4000, "training states per user at most, drawn at random", "users")
-    user_epochs: float = _setting(2.0, "passes over them, or over the user's pairs or plans", "users")
-    user_lr: float = _setting(1e-3, "learning rate (this default: for lora)", "users")
+    user_states: int = _setting(4000, "training states per user at most, drawn at random", "users", low=1)
+    user_epochs: float = _setting(
+        2.0, "passes over them, or over the user's pairs or plans", "users", above=0
+    )
+    user_lr: float = _setting(1e-3, "learning rate (this default: for lora)", "users", above=0)
 
     feedback: str | None = _setting(
         None, "database whose ratings are learned from (see docs/feedback.md)", "feedback"
     )
     feedback_weight: float = _setting(
-        1.0, "how much a thumb counts, in units of the reward's rating term", "feedback"
+        1.0, "how much a thumb counts, in units of the reward's rating term", "feedback", low=0
     )
     feedback_keep: float | None = _setting(
         None,
         "plan what is liked most that keeps this share of the reward and holds hits at equal waste, 0 to 1",
         "feedback",
+        low=0,
+        high=1,
     )
 
-    history: int = _setting(Loading.history, "events in a prompt at least, twice as many at most", "text")
+    history: int = _setting(
+        Loading.history, "events in a prompt at least, twice as many at most", "text", low=1
+    )
     micro_batch: int = _setting(
         0,
         "states in one pass; an update sums up several (0: all at once); it divides the batches of the run's "
         "stages",
         "text",
+        low=0,
     )
     quantize: str = _setting("none", "4bit: the base model in 4 bits, through bitsandbytes", "text", QUANTIZE)
     dtype: str = _setting("auto", "in which a model of a hub reads on the CPU once trained", "text", DTYPES)
@@ -264,8 +312,12 @@ class TrainConfig:
     @property
     def planned_by(self) -> tuple[str, ...]:
         """The classical policies whose plans are among those compared, each once."""
-        names = (name.strip() for name in (self.plan_baselines or "").split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return _listed(self.plan_baselines or "")
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The policies that stand beside the run's in its report, each once; there may be none."""
+        return _listed(self.policies)
 
     @property
     def shared_stages(self) -> tuple[str, ...]:
@@ -281,6 +333,11 @@ class TrainConfig:
     def stages(self) -> tuple[str, ...]:
         """The learning stages of this run, in order."""
         return (*self.shared_stages, "users") if self.adapter_per_user else self.shared_stages
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    """Names joined by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
 
 def settings() -> list[Field[Any]]:
@@ -343,8 +400,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises InputError for a file that is not there or is no such mapping.
     """
-    import yaml
-
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -371,8 +426,6 @@ def yaml_lines(path: Path) -> dict[str, int]:
 
     Raises InputError where one stands twice: only the last would count.
     """
-    import yaml
-
     node: Any = yaml.compose(path.read_text(encoding="utf-8"))
     pairs = node.value if node is not None else []
     inner = next((v for k, v in pairs if k.value == "settings"), None)
@@ -410,8 +463,11 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
             raise InputError(f"{where}: {name} is {value!r}; give true or false")
         return known[str(value).strip().lower()]
     if kind.startswith("str"):
-        if name in ("policies", "plan_baselines") and isinstance(value, list):
+        if name in ("policies", "plan_baselines", "reward") and isinstance(value, list):
             return ",".join(str(x) for x in value)
+        if isinstance(value, list | Mapping):
+            such = "" if setting.default is None else f" such as {setting.default}"
+            raise InputError(f"{where}: {name} is {value!r}; give one value{such}")
         return str(value)
     try:
         if isinstance(value, bool):
@@ -421,7 +477,8 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
             raise ValueError
     except (TypeError, ValueError):
         what = "a whole number" if kind.startswith("int") else "a number"
-        raise InputError(f"{where}: {name} is {value!r}; give {what} such as {setting.default}") from None
+        such = "" if setting.default is None else f" such as {setting.default}"
+        raise InputError(f"{where}: {name} is {value!r}; give {what}{such}") from None
     return int(number) if kind.startswith("int") else number
 
 
@@ -434,24 +491,11 @@ def _check(config: TrainConfig, where: str) -> None:
             close = difflib.get_close_matches(str(value), choices, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}"
             raise InputError(f"{where}: {f.name} {value!r} is none of {', '.join(choices)}; {hint}")
-    at_least: dict[str, float] = {
-        "picks": 1, "lora_rank": 1, "lora_alpha": 1, "checkpoint_steps": 1, "sft_states": 1, "sft_batch": 1,
-        "plan_states": 1, "plan_samples": 0, "margin": 0, "dpo_pairs": 1, "dpo_batch": 1, "kto_plans": 2,
-        "kto_batch": 2, "seed": 0, "ppo_rollouts": 1, "ppo_lanes": 1, "ppo_steps": 2, "ppo_episode": 2,
-        "ppo_batch": 2, "ppo_lambda": 0, "ppo_half_life": 0,
-        "ppo_validate": 1, "ppo_patience": 1, "group_states": 1, "group_plans": 2, "group_batch": 2,
-        "ttl_s": 1, "virtual_tokens": 1, "user_states": 1, "feedback_weight": 0,
-        "history": 1, "micro_batch": 0, "preference_rounds": 1,
-    }  # fmt: skip
-    for name, least in at_least.items():
-        if getattr(config, name) < least:
-            raise InputError(f"{where}: {name} is {getattr(config, name)}; give {least:g} or more")
-    if config.feedback_keep is not None and not 0.0 <= config.feedback_keep <= 1.0:
-        raise InputError(f"{where}: feedback_keep is {config.feedback_keep:g}; give a share, 0 to 1")
-    if not 0.0 < config.plan_top_p <= 1.0:
-        raise InputError(
-            f"{where}: plan_top_p is {config.plan_top_p:g}; give a share above 0, at most 1 (1: all choices)"
-        )
+        bounds, because = f.metadata["bounds"], f.metadata["because"]
+        if isinstance(value, int | float) and not bounds.hold(value):
+            said = f"{value:g}" if isinstance(value, float) else value
+            why = f"{because}, so " if because else ""
+            raise InputError(f"{where}: {f.name} is {said}; {why}give {bounds.in_words()}")
     for name in config.planned_by:
         if name not in PLAN_BASELINES:
             close = difflib.get_close_matches(name, PLAN_BASELINES, n=1)
@@ -459,20 +503,13 @@ def _check(config: TrainConfig, where: str) -> None:
             raise InputError(f"{where}: plan_baselines {name!r} is no classical policy; {hint}")
     if config.init_adapter and config.method == "sft":
         raise InputError(f"{where}: init_adapter takes the place of SFT; give another method, such as dpo")
-    positive = [
-        f.name
-        for f in settings()
-        if f.name.endswith(("_lr", "_epochs", "_beta", "temperature", "_clip", "_kl"))
-    ]
-    for name in [*positive, "budget"]:
-        if not getattr(config, name) > 0:
-            raise InputError(f"{where}: {name} is {getattr(config, name):g}; give a number above 0")
     online = [stage for stage in config.shared_stages if stage in ONLINE]
     if online and config.peft not in ("lora", "dora"):
         raise InputError(f"{where}: {online[0]} trains adapters of kind lora or dora, not {config.peft}")
     if online and config.adapter_per_user:
         raise InputError(f"{where}: adapter_per_user goes with sft, dpo and kto, not with {config.method}")
     _check_batches(config, where)
+    _check_rounds(config, where)
     for name in config.dpo_loss.split("+"):
         if name not in DPO_LOSSES:
             close = difflib.get_close_matches(name, DPO_LOSSES, n=1)
@@ -487,10 +524,18 @@ def _check(config: TrainConfig, where: str) -> None:
         raise InputError(
             f"{where}: adapter_per_user goes with method sft, dpo or kto, and not with {config.method}"
         )
-    if config.picks > 12:
-        raise InputError(f"{where}: picks is {config.picks}; a slate has 12 places, so give 1 to 12")
-    if config.seed >= 2**32:
-        raise InputError(f"{where}: seed is {config.seed}; give 0 to {2**32 - 1}")
+
+
+def _check_rounds(config: TrainConfig, where: str) -> None:
+    """Each round has states and rows of its own."""
+    each = {"dpo": {"plan_states": 1, "dpo_pairs": 1}, "kto": {"plan_states": 1, "kto_plans": 2}}
+    for name, least in each.get(str(config.preference), {}).items():
+        most = getattr(config, name) // least
+        if config.preference_rounds > most:
+            raise InputError(
+                f"{where}: {name} {getattr(config, name)} cannot be shared out among preference_rounds "
+                f"{config.preference_rounds}; give {most} rounds at most, or more {name}"
+            )
 
 
 def _check_batches(config: TrainConfig, where: str) -> None:
@@ -538,5 +583,5 @@ def _check_batches(config: TrainConfig, where: str) -> None:
             fits = [x for x in range(least, micro) if not any(b % x for b in batches.values())]
             raise InputError(
                 f"{where}: micro_batch {micro} does not divide {name} {batch}, so an update would not count "
-                f"{batch}; give one that does, such as {max(fits, default=0)}"
+                f"{batch}; give one that does, such as {max(fits, default='0 (all of it at once)')}"
             )

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import wrapped
 
@@ -25,8 +28,6 @@ class Display:
     """Progress on the terminal; plain lines where the output is a file or a pipe."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
         self.console = Console(highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -54,8 +55,6 @@ class Bar:
     at least every half minute."""
 
     def __init__(self, console: Any, title: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         self.note = ""
         self.progress = Progress(
             TextColumn("{task.description}"),

@@ -70,7 +70,7 @@ class MaskedRLOO(_Masked, RLOOTrainer):
     """TRL's RLOOTrainer under the mask of a plan."""
 
 
-Scored = Callable[[States, list[dict[Picks, str]]], list[ScoredPlans]]
+PlanScorer = Callable[[States, list[dict[Picks, str]]], list[ScoredPlans]]
 """(states, the plans of each) -> what each plan adds over keeping still."""
 
 
@@ -84,7 +84,7 @@ def chosen_states(config: TrainConfig, states: States) -> States:
 
 
 def run_groups(
-    lesson: Lesson, data: TrainingData, states: States, scored: Scored
+    lesson: Lesson, data: TrainingData, states: States, scored: PlanScorer
 ) -> tuple[Any, dict[str, Any]]:
     """Train the saved adapter by `lesson.stage` ("grpo" or "rloo") on some of the states (`chosen_states`);
     (peft model, what was found). Raises NoSignal where no two plans of a state differed in what they were
@@ -144,7 +144,7 @@ def run_groups(
     resumed = any(row.get("frac_reward_zero_std", 1.0) < 1.0 for row in lesson.folder.logged(lesson.stage))
     if met["spread"] < SAME and not resumed:
         cold = bool(pickable(shown).any())
-        raise NoSignal(no_signal(met["plans"], data.world.budget_targets, cold=cold, picked=met["picked"]))
+        raise NoSignal(no_signal(met["plans"], data, cold=cold, picked=met["picked"]))
     return trainer.model, {**found, "states": len(states), "plans": len(states) * config.group_plans}
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import yaml
 
-from env.judge.cost import cost_model
 from rlmemo.approval.approval import MODEL
 from rlmemo.learning import planner_choice
 from rlmemo.learning.config import TrainConfig
@@ -36,6 +35,7 @@ from rlmemo.model.scorer import CrossFitted, base_scorer, fit_scorers, load_scor
 from rlmemo.runs.atomic import folder_atomic, sha256
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.stages import ONLINE
+from rlmemo.store.database_file import DEFAULT_DB
 
 
 def run_job(prepared: Prepared, folder: RunFolder, *, judged: bool = True) -> None:
@@ -92,7 +92,7 @@ def _begun(prepared: Prepared, folder: RunFolder) -> Run:
         hush_libraries()
         _threads(folder)
         reads = reading_for(config.model, config.loading)
-        costs = cost_model(config.costs)
+        costs = config.world.cost_model()
         data = TrainingData.prepare(prepared.timelines, prepared.split, costs, prepared.world, reads)
     return Run(prepared, folder, data, display)
 
@@ -123,7 +123,6 @@ def _threads(folder: RunFolder) -> None:
 
 def _scorer_before(config: TrainConfig, folder: RunFolder) -> Path | None:
     """The scorers of the run that --init-adapter names, where they were fitted to the same training part."""
-
     if config.init_adapter is None or not (Path(config.init_adapter) / "scorer").is_dir():
         return None
     runs = [
@@ -216,7 +215,7 @@ def _say_what_is_there(run: Run, seconds: float) -> None:
 def next_steps(config: TrainConfig, path: Path) -> list[tuple[str, str]]:
     """(command, what it is for): what to do with a run that has finished. The database is the one that the
     run is noted in, or learned from; where there is none, the one that `predict` makes by itself."""
-    database = database_of(config) or Path("rlmemo.db")
+    database = database_of(config) or Path(DEFAULT_DB)
     on = ["--timelines", config.timelines, *(["--tz", config.tz] if config.tz else [])]
     world = config.world.arguments()  # for the benchmark alone, which judges all policies in one world
     runs = ["--runs", str(path.parent)] if path.parent != Path("runs") else []

@@ -33,11 +33,6 @@ from rlmemo.runs.atomic import write_atomic
 Picks = tuple[tuple[int, int], ...]
 """A plan as the model says it: (place in the slate, delay bucket), sorted."""
 
-ORIGINS = (
-    "none", "greedy", "sampled", "top", "delayed", "slate", "in charge", "one less", "one more",
-)  # fmt: skip
-"""Where a plan may come from, besides the classical policies, whose plans bear their names."""
-
 
 @dataclass(frozen=True)
 class ScoredPlans:
@@ -119,7 +114,7 @@ def propose(
     charge: Sequence[Sequence[int]] | None = None,
     baselines: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> list[dict[Picks, str]]:
-    """The different plans of D states, each with the first way in which it came up (`ORIGINS`).
+    """The different plans of D states, each with the first way in which it came up (its origin).
 
     Nothing here knows what was opened next. Were it among the plans only where it came true, it would be
     chosen there and never rejected elsewhere: replay would teach that whatever is named pays.

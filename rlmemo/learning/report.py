@@ -9,7 +9,7 @@ import numpy as np
 from rlmemo.evaluation.evaluate import BOUNDS
 from rlmemo.learning.no_signal import NO_SIGNAL
 from rlmemo.report.evaluation import evaluation_sections, facts
-from rlmemo.report.figures import curves
+from rlmemo.report.figures import Axis, Line, Size, curves
 from rlmemo.report.page import Page, Section, Table
 from rlmemo.report.result import WORDS, badge, first_figure, first_table, result, where
 from rlmemo.runs.stages import STAGES, title
@@ -45,7 +45,7 @@ def training_page(
         sections=[
             s
             for s in (
-                _stages(config.stages, state, found),
+                _stages(config.stages, found),
                 _learning(folder, config.shared_stages),
                 _plans(state),
             )
@@ -100,7 +100,7 @@ _STAGES_TEXT = (
 )
 
 
-def _stages(stages: tuple[str, ...], state: dict[str, Any], found: dict[str, Any]) -> Section | None:
+def _stages(stages: tuple[str, ...], found: dict[str, Any]) -> Section | None:
     rows = []
     for name in ("base", *stages):
         v = found.get(name, {})
@@ -144,11 +144,11 @@ def _learning(folder: RunFolder, stages: tuple[str, ...]) -> Section | None:
                 name = f"{title(stage)}: {label}"
                 figures.append(
                     curves(
-                        {name: (x, y)},
-                        x_label="updates",
-                        y_label=label,
+                        {name: Line(x, y)},
+                        x=Axis("updates"),
+                        y=Axis(label),
                         alt=f"{name} over updates",
-                        height=2.6,
+                        size=Size(2.6),
                     )
                 )
     if not figures:

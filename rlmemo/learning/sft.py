@@ -53,7 +53,6 @@ def save_adapter(model: Any, path: Path, base: str) -> str:
 
     base: what `--model` said, written as the adapter's base (never a path of this machine's own making).
     """
-
     with folder_atomic(path) as part:
         adapters.save(model, part, base)
     return sha256(weights_file(path))

@@ -175,13 +175,11 @@ def prompts(data: TrainingData, states: States, *, cold: np.ndarray | None = Non
 class Answers:
     """What was right: place int64 [S] in the slate of the target opened next, -1 where it is not listed;
     delay int64 [S], the earliest delay bucket at which a prewarm would still have been warm at that opening
-    (too early costs a little memory, too late costs the hit); in_reach bool [S], whether there is one at
-    all: an opening further away than the last delay and the time to live is out of every plan's reach;
-    when int64 [S], bucket of the time until that opening."""
+    (too early costs a little memory, too late costs the hit), or the last one, where the opening is further
+    away than that and the time to live; when int64 [S], bucket of the time until that opening."""
 
     place: np.ndarray
     delay: np.ndarray
-    in_reach: np.ndarray
     when: np.ndarray
 
 
@@ -189,7 +187,6 @@ def answers(data: TrainingData, states: States) -> Answers:
     """The right answers of the states; the only thing here that looks at event index + 1."""
     place = np.full(len(states), -1, np.int64)
     delay = np.zeros(len(states), np.int64)
-    in_reach = np.zeros(len(states), bool)
     when = np.zeros(len(states), np.int64)
     for user, rows in states.by_user():
         timeline, index = data.timelines[user], states.index[rows]
@@ -200,10 +197,9 @@ def answers(data: TrainingData, states: States) -> Answers:
         warm = (ready + data.world.ttl_s >= gap[:, None]) & (
             (ready <= gap[:, None]) | (ready == ready[:, :1])
         )
-        in_reach[rows] = warm.any(1)
         delay[rows] = np.where(warm.any(1), warm.argmax(1), len(data.world.delays) - 1)
         when[rows] = slots.when_bucket(gap)
-    return Answers(place, delay, in_reach, when)
+    return Answers(place, delay, when)
 
 
 def sft_examples(data: TrainingData, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:

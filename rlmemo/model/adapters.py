@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from env.errors import InputError
+from rlmemo.model.virtual_tokens import install, keys_and_values
 from rlmemo.runs.user_adapters import kind_of
 
 ENCODER = "encoder.safetensors"
@@ -35,7 +36,6 @@ def reading(model: Any, path: Path) -> Any:
         if not made.active_peft_config.is_prompt_learning:
             # 4-bit weights stay as they are: merged into them, an adapter would be rounded away in part
             return (made if getattr(model, "is_loaded_in_4bit", False) else made.merge_and_unload()).eval()
-        from rlmemo.model.virtual_tokens import install, keys_and_values
 
         base = made.get_base_model().eval()
         install(base, keys_and_values(made.eval()))
@@ -62,7 +62,6 @@ def hushed() -> Iterator[None]:
 
 def _whole(model: Any, path: Path) -> Any:
     """`model` with all its weights taken from the model saved at `path`."""
-
     found = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     wrong = [k for k in found.missing_keys if k not in tied] + list(found.unexpected_keys)

@@ -191,7 +191,6 @@ def batches(prompts: np.ndarray, batch: int, share: bool = False) -> Iterator[sl
 
 def can_share(model: Any) -> bool:
     """Whether every layer looks at everything before it, and positions can be told."""
-
     config = model.config.get_text_config()
     layers = getattr(config, "layer_types", None)
     plain = set(layers) == {"full_attention"} if layers else not getattr(config, "sliding_window", None)

@@ -15,7 +15,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from env.errors import InputError
+from rlmemo.model.slots import ID
 from rlmemo.model.text_prompt import KEEP
+from rlmemo.runs.atomic import sha256
 
 EMBEDDED = "embedded"
 PROMPTED = ("prefix", "p-tuning", "prompt")
@@ -63,6 +65,8 @@ def check_model(name: str, *, download: bool = True) -> None:
     """
     if name == EMBEDDED:
         return
+    if not name.strip():
+        raise InputError("--model is empty; give `embedded` or a folder in hub format")
     path = model_folder(name)
     if not path.is_dir() and _HUB_NAME.fullmatch(name) and download:
         try:
@@ -116,8 +120,6 @@ def too_few_rows(tokens: int, rows: int) -> str:
 
 def is_slots(name: str) -> bool:
     """Whether the model `name` reads our own tokens: its vocabulary is that of `rlmemo.model.slots`."""
-    from rlmemo.model.slots import ID
-
     try:
         raw = json.loads((model_folder(name) / "tokenizer.json").read_text(encoding="utf-8"))
         vocabulary = raw["model"]["vocab"]
@@ -134,8 +136,6 @@ def model_sha256(name: str) -> str | None:
     """SHA-256 of what makes the model `name`: of `model.safetensors`, or over the hashes of its parts;
     for a model that reads slots, over that and the codebook and scorer that it reads by. None where there
     are no weights."""
-    from rlmemo.runs.atomic import sha256
-
     path = model_folder(name)
     if (path / WEIGHTS[0]).is_file():
         found = sha256(path / WEIGHTS[0])

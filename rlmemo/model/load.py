@@ -64,7 +64,6 @@ def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) 
 
 def with_scorer(model: Any, run: Path) -> Any:
     """The model, reading the answers of the scorer of a run folder, if it reads any."""
-
     if reading_of(model).kind == "slots":
         model.reading = SlotReading(load_scorers(run / "scorer").final)
     return model

@@ -91,7 +91,6 @@ _TIMELINES: dict[tuple[str, int, bytes], Timeline] = {}
 
 def slates_of(timeline: Timeline, size: int = slots.SLATE_SIZE) -> Slates:
     """The timeline's slates, computed once per timeline (recognised by its contents)."""
-
     digest = hashlib.sha256(timeline.t.tobytes() + timeline.target.tobytes() + timeline.tz.encode())
     digest.update("\0".join(timeline.names).encode("utf-8", "surrogatepass"))
     key = (timeline.user, len(timeline), digest.digest())

@@ -162,7 +162,6 @@ class Scorer:
 
     def save(self, path: Path) -> None:
         """As LightGBM's text, one booster after the other."""
-
         texts = [b.model_to_string(num_iteration=b.best_iteration or None) for b in self.boosters]
         write_atomic(path, "".join(texts))
 

@@ -40,7 +40,6 @@ class Switching:
     def __init__(
         self, base: Any, shared: Path, adapters: dict[str, Path], merged: bool | None = None
     ) -> None:
-
         self.adapters, self.shared = adapters, shared
         kind = kind_of(shared)
         wrong = [p for p in adapters.values() if kind_of(p) != kind]
@@ -88,7 +87,6 @@ class _Hooked:
     """Learned tokens, exchanged in their hook."""
 
     def __init__(self, base: Any) -> None:
-
         self.model, self.hook = base, install(base, None)
         self.known: dict[str, Any] = {}
 
@@ -115,7 +113,6 @@ class _Merged:
         self.changed: set[str] = set()
 
     def use(self, name: str, path: Path) -> None:
-
         import torch
 
         from rlmemo.model.adapters import reading
@@ -197,8 +194,8 @@ class Shelved:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model that is there."""
+class OneModel:
+    """One model for everybody, as it is."""
 
     model: Any
 
@@ -209,5 +206,4 @@ class Loaded:
 
 def switching(base: Any, run: Path) -> Switching:
     """The adapters of a run folder that are in use. Raises InputError where one cannot be read."""
-
     return Switching(base, run / "adapter", {a.user: a.path for a in user_adapters(run) if a.in_use})

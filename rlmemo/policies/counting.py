@@ -20,7 +20,7 @@ from env.splits import Split
 from env.timeline import Timeline
 
 
-class State(Protocol):
+class CountingState(Protocol):
     """What a counting policy knows of one timeline so far."""
 
     def see(self, target: int) -> None:
@@ -239,7 +239,7 @@ def _blank(decisions: int, depth: int) -> Ranking:
     )
 
 
-def _write(ranking: Ranking, row: int, state: State, delays: PastDelays) -> None:
+def _write(ranking: Ranking, row: int, state: CountingState, delays: PastDelays) -> None:
     depth = ranking.targets.shape[1]
     total = 0.0
     for place, (target, p) in zip(range(depth), state.ranked(depth), strict=False):
@@ -251,7 +251,7 @@ def _write(ranking: Ranking, row: int, state: State, delays: PastDelays) -> None
     ranking.delay_s[row] = delays.predicted()
 
 
-STATES: dict[str, Callable[[], State]] = {
+STATES: dict[str, Callable[[], CountingState]] = {
     "mfu": Frequency,
     "mru": Recency,
     "markov1": lambda: Backoff(1),

@@ -8,14 +8,6 @@ target open, then the same one before it, then the same time of day, then the mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from rlmemo.model.load import load_adapted
-from rlmemo.policies.language import LanguagePolicy
-
-if TYPE_CHECKING:
-    from rlmemo.policies.language import LanguagePolicy
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -28,8 +20,10 @@ from env.slate.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model import slots
+from rlmemo.model.load import load_adapted
 from rlmemo.model.text import TextReading
 from rlmemo.model.text_prompt import ANSWER, TextTimeline, answer_text
+from rlmemo.policies.language import LanguagePolicy
 
 SAME_TARGET, SAME_BEFORE, SAME_HOURS = 4, 2, 1
 HOURS = 2.0
@@ -125,7 +119,6 @@ def untrained(name: str, shots: int = 0) -> LanguagePolicy:
     name: a folder in hub format, or a hub's name that lies in the local cache. Raises InputError for what
     is no causal language model.
     """
-
     model = load_adapted(name, None)
     how = getattr(model, "reading", None)
     examples = Examples(shots)

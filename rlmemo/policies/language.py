@@ -19,7 +19,7 @@ from env.timeline import Timeline
 from rlmemo.model.ask import SampledPlans, ranked, sample_plans
 from rlmemo.model.readings import reading_of
 from rlmemo.model.streaming import follow
-from rlmemo.model.switching import Loaded, Shelved, Switching
+from rlmemo.model.switching import OneModel, Shelved, Switching
 from rlmemo.policies.planners import Planner
 from rlmemo.policies.protocol import Planned
 
@@ -28,7 +28,7 @@ Learn = Callable[..., None]
 
 
 class LanguagePolicy:
-    """A language model (its adapter merged) behind the `Policy` and `PlanningPolicy` protocols.
+    """A language model (its adapter merged) behind the `Policy` protocol.
 
     model: a model that is loaded, or where one comes from (`Switching`: every user's own adapter; `Shelved`:
     loaded when asked for). planner: what it plans by (None: the judge chooses a threshold). temperature: of
@@ -46,7 +46,7 @@ class LanguagePolicy:
         note: str = "",
         learn: Learn | None = None,
     ) -> None:
-        self.source = model if isinstance(model, Switching | Shelved) else Loaded(model)
+        self.source = model if isinstance(model, Switching | Shelved) else OneModel(model)
         self.name, self.planner, self.temperature, self.note = name, planner, temperature, note
         self._learn = learn
         self._known: dict[tuple[int, int, int], tuple[Timeline, Ranking]] = {}
@@ -59,7 +59,7 @@ class LanguagePolicy:
     def planning(self, planner: Planner | None, note: str = "") -> LanguagePolicy:
         """The same model planning by `planner`; what it has ranked already is not ranked again."""
         other = LanguagePolicy(
-            self.source if not isinstance(self.source, Loaded) else self.source.model,
+            self.source if not isinstance(self.source, OneModel) else self.source.model,
             self.name, planner=planner, temperature=self.temperature, note=note, learn=self._learn,
         )  # fmt: skip
         other._known = self._known
@@ -95,7 +95,6 @@ class LanguagePolicy:
     def stream(self, timeline: Timeline) -> Stream:
         """One decision after another, each from the event that is new; see `rlmemo.model.streaming`.
         Streams of several users may be asked in turn."""
-
         ask = follow(self.source.of(timeline.user), timeline)
 
         def one(i: int) -> Ranking:

@@ -37,7 +37,6 @@ class OraclePolicy:
 
     def plan(self, case: Case, *, seed: int = 0) -> Planned:
         """The clairvoyant plan for the opens of a case."""
-
         plans, _ = feasible(case.timeline, case.costs, case.world, start=case.start, stop=case.stop)
         return Planned(plans.target[case.indices], plans.delay[case.indices], np.ones(len(case)))
 
@@ -49,7 +48,6 @@ def bound_per_open(case: Case) -> np.ndarray:
     like the savings of the feasible clairvoyant plan; that only matters for the interval of a ratio, never
     for its value.
     """
-
     given = case.timeline, case.costs, case.world
     bound = upper_bound(*given, start=case.start, stop=case.stop)
     found = feasible(*given, start=case.start, stop=case.stop)[1].saved_s

@@ -90,7 +90,6 @@ class Approved:
 
     def counted(self, case: Case, ranking: Ranking) -> Ranking:
         """The ranking of the case's decisions with probabilities as they count for planning."""
-
         slates = slates_of(case.timeline)
         liking = self.approval.liking(case.timeline, slates, case.indices, ranking.targets)
         return counted(ranking, liking, self.strength)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,13 +17,15 @@ from env.ranking import Ranking, Stream
 from env.splits import Split
 from env.timeline import Timeline
 
-if TYPE_CHECKING:
-    from env.judge.case import Case
-
 
 @runtime_checkable
 class Policy(Protocol):
-    """A policy: fitted on the training part, then asked for rankings at decision indices."""
+    """A policy: fitted on the training part, then asked for rankings at decision indices.
+
+    One that can plan by itself (a language model, the oracle) has `plan(case, *, seed) -> Planned` as well.
+    Whether it does is said by its `planner` (`rlmemo.policies.planners`): None, or none at all, leaves it to
+    the judge, which then plans by a threshold that it chooses on validation.
+    """
 
     name: str
 
@@ -74,16 +76,3 @@ class Planned:
     def __post_init__(self) -> None:
         if self.let_go is None:
             object.__setattr__(self, "let_go", np.full((len(self.target), 0), -1, np.int32))
-
-
-@runtime_checkable
-class PlanningPolicy(Policy, Protocol):
-    """A policy that can plan by itself (a language model, the oracle).
-
-    Whether it does is said by its `planner` (`rlmemo.policies.planners`): None, or none at all, leaves it
-    to the judge, which then plans by a threshold that it chooses on validation.
-    """
-
-    def plan(self, case: Case, *, seed: int = 0) -> Planned:
-        """Plans for the decisions of a case."""
-        ...

@@ -13,6 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
+from rlmemo.model.hub import EMBEDDED, check_model, model_folder
+from rlmemo.model.load import load_adapted
+from rlmemo.policies.counting import CountingPolicy
+from rlmemo.policies.endpoint import EndpointPolicy
+from rlmemo.policies.few_shot import untrained
+from rlmemo.policies.gbdt import GbdtPolicy
+from rlmemo.policies.language import LanguagePolicy
+from rlmemo.policies.oracle import OraclePolicy
+from rlmemo.policies.planners import NonePolicy, planner_of
+from rlmemo.policies.run import Setup, load_run
+from rlmemo.policies.sb3 import Sb3Policy
 
 if TYPE_CHECKING:
     from rlmemo.policies.endpoint_options import Asking
@@ -34,6 +45,7 @@ POLICIES: dict[str, str] = {
 """Every policy that has a name, and what it does in a line."""
 
 COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
+"""Those that only count (`rlmemo.policies.counting`)."""
 
 
 def make_policy(name: str, asking: Asking | None = None) -> Policy:
@@ -46,44 +58,24 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
     Raises InputError for a name that is neither, and for a folder without an adapter.
     """
     if name in COUNTING:
-        from rlmemo.policies.counting import CountingPolicy
-
         return CountingPolicy(name)
     if name == "none":
-        from rlmemo.policies.planners import NonePolicy
-
         return NonePolicy()
     if name == "gbdt":
-        from rlmemo.policies.gbdt import GbdtPolicy
-
         return GbdtPolicy()
     if name == "base":
-        from rlmemo.model.hub import EMBEDDED
-        from rlmemo.model.load import load_adapted
-        from rlmemo.policies.language import LanguagePolicy
-
         return LanguagePolicy(load_adapted(EMBEDDED, None), "base")
     if name == "oracle":
-        from rlmemo.policies.oracle import OraclePolicy
-
         return OraclePolicy()
     if name == "sb3":
-        from rlmemo.policies.sb3 import Sb3Policy
-
         return Sb3Policy()
     if name.startswith("openai:"):
-        from rlmemo.policies.endpoint import EndpointPolicy
-
         return EndpointPolicy(name, asking)
     if name.startswith("text:"):
-        from rlmemo.model.hub import check_model
-
         name = name.removeprefix("text:")
         check_model(name)
     folder = Path(name).expanduser()
     if _is_model(name):
-        from rlmemo.policies.few_shot import untrained
-
         return untrained(name, asking.shots if asking else 0)
     if folder.is_dir():
         if not (folder / "adapter").is_dir():
@@ -91,7 +83,6 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
                 f"{name}: this folder holds no adapter/, so no run ended here; "
                 "give the folder that `python -m rlmemo.train --out` wrote"
             )
-        from rlmemo.policies.run import load_run
 
         return load_run(folder).policy
     close = get_close_matches(name, POLICIES, n=1)
@@ -107,9 +98,6 @@ def setup(name: str, world: Mapping[str, Any] = {}, asking: Asking | None = None
     world: what is to be otherwise than in the run's own world, or in the usual one, by name. Raises
     InputError as `make_policy` does.
     """
-    from rlmemo.policies.planners import planner_of
-    from rlmemo.policies.run import Setup, load_run
-
     if is_run(name):
         made = load_run(name)
         return replace(made, world=replace(made.world, **world))
@@ -127,7 +115,6 @@ def _is_model(name: str) -> bool:
     """Whether `name` is a folder in hub format, or a hub's name that lies in the local cache."""
     if not Path(name).expanduser().is_dir() and "/" not in name:
         return False
-    from rlmemo.model.hub import model_folder
 
     return (model_folder(name) / "config.json").is_file()
 

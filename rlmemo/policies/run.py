@@ -75,7 +75,6 @@ def load_run(folder: str | Path) -> Setup:
 
 def _model(folder: Path, base: str, loading: Loading) -> Any:
     """The model, switching by user where the run has adapters for some."""
-
     if not (folder / "adapters").is_dir():
         return load_adapted(base, folder / "adapter", loading)
 

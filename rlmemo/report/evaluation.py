@@ -12,7 +12,7 @@ from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.evaluation.evaluate import BOUNDS, PAIRED, Evaluation, Judged
 from rlmemo.evaluation.metrics import BETTER, METRICS
 from rlmemo.policies.registry import POLICIES
-from rlmemo.report.figures import curves, heat, intervals
+from rlmemo.report.figures import Axis, Line, Size, curves, heat, intervals
 from rlmemo.report.numbers import SHORT, signed, value
 from rlmemo.report.page import Page, Section, Table
 from rlmemo.report.result import (
@@ -229,9 +229,9 @@ def _budgets(evaluation: Evaluation) -> Section | None:
     if len(budgets) < 2 or not names:
         return None
 
-    def column(name: str, metric: str, part: str = "value") -> np.ndarray:
+    def reward(name: str, part: str = "value") -> np.ndarray:
         by = evaluation.policies[name].budgets
-        return np.array([getattr(by[b][metric], part) for b in budgets])
+        return np.array([getattr(by[b]["reward_per_open"], part) for b in budgets])
 
     lines = [n for n in names if n not in ("none", "oracle")]
     x = np.arange(len(budgets))
@@ -256,15 +256,10 @@ def _budgets(evaluation: Evaluation) -> Section | None:
         ],
         [
             curves(
-                {n: (x, column(n, "reward_per_open")) for n in lines},
-                bands={
-                    n: (column(n, "reward_per_open", "low"), column(n, "reward_per_open", "high"))
-                    for n in lines
-                },
-                x_label="memory budget, typical targets",
-                y_label=f"reward per open ({evaluation.setting.world.reward})",
+                {n: Line(x, reward(n), band=(reward(n, "low"), reward(n, "high"))) for n in lines},
+                x=Axis("memory budget, typical targets", names=[f"{b:g}" for b in budgets]),
+                y=Axis(f"reward per open ({evaluation.setting.world.reward})"),
                 alt="Reward per open at each memory budget, one line per policy, shaded 95 % intervals",
-                categories=[f"{b:g}" for b in budgets], points=True,
             ),
             Table(["reward per open", *(f"{b:g} targets" for b in budgets)], rows, "Small: 95 % interval."),
         ],
@@ -293,9 +288,9 @@ def _calibration(evaluation: Evaluation, of: str) -> Section | None:
         found = {name: getattr(evaluation.policies[name], of_what) for name in names}
         figures.append(
             curves(
-                {name: (c.predicted, c.observed) for name, c in found.items() if c is not None},
-                x_label=label, y_label="share that was right", alt=f"Reliability of {alt} by policy",
-                percent=(True, True), diagonal=True, points=True, height=3.2, among=list(evaluation.policies),
+                {name: Line(c.predicted, c.observed) for name, c in found.items() if c is not None},
+                x=Axis(label, percent=True), y=Axis("share that was right", percent=True), diagonal=True,
+                alt=f"Reliability of {alt} by policy", size=Size(3.2), among=list(evaluation.policies),
             )
         )  # fmt: skip
     return Section(CALIBRATION, [_MANY.format(n=n, each=n // BINS) + others], figures, inside=inside)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,70 +162,94 @@ def intervals(
     return draw(paint, alt, height=row, narrow_height=row * len(panels))
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line y over x. band: low and high, shaded; mark: (x, y) of a large dot on it (what was chosen)."""
+
+    x: np.ndarray
+    y: np.ndarray
+    band: tuple[np.ndarray, np.ndarray] | None = None
+    mark: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is on an axis. percent: shares, written in percent; names: of the positions 0, 1, 2 …"""
+
+    label: str
+    percent: bool = False
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Size:
+    """Height and width of a figure, and its height on a phone, inches (None: as wide screens have it, at most
+    3.3)."""
+
+    height: float = 3.9
+    width: float = 8.6
+    narrow: float | None = None
+
+
 def curves(
-    series: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    lines: Mapping[str, Line],
     *,
-    x_label: str,
-    y_label: str,
+    x: Axis,
+    y: Axis,
     alt: str,
-    marks: Mapping[str, tuple[float, float]] | None = None,
-    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
-    percent: tuple[bool, bool] = (False, False),
     diagonal: bool = False,
-    points: bool = False,
-    categories: Sequence[str] | None = None,
-    height: float = 3.9,
-    width: float = 8.6,
-    narrow_height: float | None = None,
+    size: Size = Size(),
     among: Sequence[str] = (),
     note: str = "",
 ) -> Figure:
-    """Lines y over x, one per name; `marks` puts a large dot (the chosen threshold) on a line, `bands`
-    shades low..high, `categories` names the x positions 0, 1, 2 …; among: all the
-    names of a page, so that a name has one colour on it; note: how to read it. The first lies above the
-    others; what is the same as one above it stays visible, as dashes and a smaller dot on it."""
-    tint = {name: colors(among or list(series))[name] for name in series}
-    above = [name for name in reversed(list(series)) if not _same(name, series)]
-    order = above + [name for name in series if name not in above]
+    """Lines by name. diagonal: where x and y agree is drawn too; among: all the names of a page, so that a
+    name has one colour on it; note: how to read it. Where positions are few (they have names, or are bins
+    beside a diagonal), they are dots too. The first lies above the others; what is the same as one above it
+    stays visible, as dashes and a smaller dot on it."""
+    tint = {name: colors(among or list(lines))[name] for name in lines}
+    above = [name for name in reversed(list(lines)) if not _same(name, lines)]
+    order = above + [name for name in lines if name not in above]
+    dots = "o" if diagonal or x.names else None
 
     def paint(figure: Any, narrow: bool) -> None:
         ax: Axes = figure.subplots()
         if diagonal:
-            top = max((float(np.nanmax(v)) for xy in series.values() for v in xy if len(v)), default=1.0)
+            ends = [float(np.nanmax(v)) for line in lines.values() for v in (line.x, line.y) if len(v)]
+            top = max(ends, default=1.0)
             ax.plot([0, top], [0, top], color=MUTED, lw=1, ls=(0, (3, 3)))
         for name in order:
-            x, y = series[name]
+            line = lines[name]
             ls = "-" if name in above else (0, (4, 4))
-            if bands and name in bands:
-                low, high = bands[name]
-                ax.fill_between(x, low, high, color=tint[name], alpha=0.10, lw=0)
-            ax.plot(x, y, color=tint[name], ls=ls, marker="o" if points else None, ms=4.5, markeredgewidth=0)
-            if marks and name in marks and np.isfinite(marks[name]).all():
-                size = 9 - 3 * sum(marks.get(other) == marks[name] for other in order[: order.index(name)])
-                ax.plot(*marks[name], "o", ms=max(3, size), color=tint[name], markeredgewidth=0)
-        ax.set_xlabel(x_label)
+            if line.band is not None:
+                ax.fill_between(line.x, *line.band, color=tint[name], alpha=0.10, lw=0)
+            ax.plot(line.x, line.y, color=tint[name], ls=ls, marker=dots, ms=4.5, markeredgewidth=0)
+            if line.mark is not None and np.isfinite(line.mark).all():
+                big = 9 - 3 * sum(lines[other].mark == line.mark for other in order[: order.index(name)])
+                ax.plot(*line.mark, "o", ms=max(3, big), color=tint[name], markeredgewidth=0)
+        ax.set_xlabel(x.label)
         if narrow:
-            ax.set_title(y_label, color=MUTED, fontsize=9.5, fontweight="normal")
+            ax.set_title(y.label, color=MUTED, fontsize=9.5, fontweight="normal")
         else:
-            ax.set_ylabel(y_label)
-        for axis, on in zip((ax.xaxis, ax.yaxis), percent, strict=True):
+            ax.set_ylabel(y.label)
+        for axis, on in ((ax.xaxis, x.percent), (ax.yaxis, y.percent)):
             if on:
                 axis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
-        if categories is not None:
-            ax.set_xticks(range(len(categories)), categories)
+        if x.names:
+            ax.set_xticks(range(len(x.names)), x.names)
         ax.margins(x=0.03, y=0.06)
 
     return draw(
-        paint, alt, height=height, narrow_height=narrow_height or min(height, 3.3), width=width,
+        paint, alt, height=size.height, narrow_height=size.narrow or min(size.height, 3.3), width=size.width,
         legend=tint, note=note,
     )  # fmt: skip
 
 
-def _same(name: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
+def _same(name: str, lines: Mapping[str, Line]) -> bool:
     """Whether a line that stands before `name` is the same."""
-    names = list(series)
+    names = list(lines)
     return any(
-        all(np.array_equal(a, b, equal_nan=True) for a, b in zip(series[name], series[other], strict=True))
+        np.array_equal(lines[name].x, lines[other].x, equal_nan=True)
+        and np.array_equal(lines[name].y, lines[other].y, equal_nan=True)
         for other in names[: names.index(name)]
     )
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rlmemo.evaluation.bootstrap import Estimate
-from rlmemo.evaluation.evaluate import BOUNDS, COUNTING, Evaluation, Judged
-from rlmemo.report.figures import KNOWN_COLORS, curves
+from rlmemo.evaluation.evaluate import BOUNDS, Evaluation, Judged
+from rlmemo.policies.registry import COUNTING
+from rlmemo.report.figures import KNOWN_COLORS, Axis, Line, Size, curves
 from rlmemo.report.numbers import number
 from rlmemo.report.page import Figure, Table
 
@@ -176,26 +177,21 @@ def first_figure(evaluation: Evaluation, of: str) -> Figure | None:
 def hits_against_waste(evaluation: Evaluation, names: Sequence[str], *, small: bool = False) -> Figure | None:
     """A curve for each policy over all its thresholds, and a dot where it was run; a dot alone for one
     that plans by itself. None where there is no curve. small: beside a table."""
-    series: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    marks: dict[str, tuple[float, float]] = {}
+    lines: dict[str, Line] = {}
     for name in names:
         judged = evaluation.policies[name]
         if name in BOUNDS or "hit_rate" not in judged.metrics:
             continue
         wasted = _of(judged, "waste_rate") * _of(judged, "prewarms_per_open")
-        marks[name] = (float(wasted), float(_of(judged, "hit_rate")))
-        series[name] = (
-            (judged.curve["wasted_per_open"], judged.curve["hit_rate"])
-            if judged.curve
-            else (np.array([marks[name][0]]), np.array([marks[name][1]]))
-        )
-    if not any(evaluation.policies[name].curve for name in series):
+        mark = (float(wasted), float(_of(judged, "hit_rate")))
+        curve = judged.curve or {"wasted_per_open": np.array(mark[:1]), "hit_rate": np.array(mark[1:])}
+        lines[name] = Line(curve["wasted_per_open"], curve["hit_rate"], mark=mark)
+    if not any(evaluation.policies[name].curve for name in lines):
         return None
     return curves(
-        series, x_label="wasted prewarms per open", y_label="hits per open", marks=marks,
-        alt="Hits per open against wasted prewarms per open, one curve per policy", percent=(False, True),
-        height=3.5 if small else 3.9, width=5.0 if small else 8.6, narrow_height=1.95 if small else None,
-        among=list(evaluation.policies), note=READ,
+        lines, x=Axis("wasted prewarms per open"), y=Axis("hits per open", percent=True),
+        alt="Hits per open against wasted prewarms per open, one curve per policy",
+        size=Size(3.5, 5.0, narrow=1.95) if small else Size(), among=list(evaluation.policies), note=READ,
     )  # fmt: skip
 
 

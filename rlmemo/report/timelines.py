@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from env.errors import InputError
 from rlmemo.options import wrapped
@@ -58,8 +63,6 @@ def _bars() -> str:
 
 def print_sources(sources: Sequence[dict[str, str]]) -> None:
     """The named sources and where they are."""
-    from rich.text import Text
-
     console, table = _console(), _table("timelines by name", "name", "what", "where")
     for row in sources:
         table.add_row(*(Text(row[k]) for k in ("name", "what", "state")))
@@ -68,8 +71,6 @@ def print_sources(sources: Sequence[dict[str, str]]) -> None:
 
 def print_stored(db: Path, stored: Sequence[dict[str, Any]]) -> None:
     """What a database holds."""
-    from rich.text import Text
-
     console = _console()
     table = _table(f"timelines in {db}", "source", "user", "events", "from", "to", "time zone")
     for row in stored:
@@ -88,8 +89,6 @@ def print_stored(db: Path, stored: Sequence[dict[str, Any]]) -> None:
 
 def print_users(loaded: Loaded) -> None:
     """One line per user: how much, how varied, how regular."""
-    from rich.text import Text
-
     title = f"{loaded.name}{' (synthetic)' if loaded.synthetic else ''}"
     table = _table(
         title, "user", "events", "targets", "days", "per day", "top target", "time zone", "opens per day"
@@ -122,8 +121,6 @@ def print_users(loaded: Loaded) -> None:
 
 def print_timeline(timeline: Timeline, *, synthetic: bool = False, top: int = 10) -> None:
     """One user's week, hour by hour, and most opened targets with the hours they are opened at."""
-    from rich.text import Text
-
     console = _console()
     if not len(timeline):
         console.print(Text(f"{timeline.user}: no events"))
@@ -215,8 +212,6 @@ def write_plot(loaded: Loaded, path: Path, *, user: str | None = None) -> None:
 
 
 def _console() -> Console:
-    from rich.console import Console
-
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         # piped into a file or a pager: room for a whole table
@@ -225,10 +220,6 @@ def _console() -> Console:
 
 
 def _table(title: str, *columns: str) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         right = name in ("events", "targets", "days", "per day", "opens", "share")
@@ -241,9 +232,6 @@ def _table(title: str, *columns: str) -> Any:
 
 def _print(console: Console, table: Any) -> None:
     """A table; where the terminal is too narrow for one, each row as a paragraph of its own."""
-    from rich.cells import cell_len
-    from rich.text import Text
-
     cells = [list(column.cells) for column in table.columns]
     names = [str(column.header) for column in table.columns]
     needed = 0
@@ -265,8 +253,6 @@ def _print(console: Console, table: Any) -> None:
 
 def _heat(row: np.ndarray, top: int) -> Any:
     """Half hours as blocks whose height and colour grow with the count."""
-    from rich.text import Text
-
     out, bars = Text(), _bars()
     for value in row:
         step = 0 if top == 0 else int(np.ceil(value / top * 8))

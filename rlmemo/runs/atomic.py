@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from env.errors import InputError
 from env.private import FILE, make_private
 from env.sources.sqlite_files import spare_database
@@ -61,8 +63,6 @@ def not_written(path: Path, error: Exception) -> InputError:
 def of_the_disk(error: BaseException) -> bool:
     """Whether a library's error says that the disk did not take a file. Only Python's own say so by their
     type: torch and the libraries written in Rust raise what they have."""
-    from safetensors import SafetensorError
-
     words = ("(os error", "No space left", "PytorchStreamWriter", "inline_container")
     return isinstance(error, OSError | SafetensorError) or (
         isinstance(error, Exception) and any(word in str(error) for word in words)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from env.errors import InputError
 from env.sources import load_timelines
@@ -55,8 +56,6 @@ def learned_until(run: Path, timeline: Timeline, noted: Iterable[StoredRun] = ()
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
-    import yaml
-
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
@@ -67,7 +66,6 @@ def _config(folder: Path) -> dict[str, Any] | None:
 
 def _until(folder: Path, config: dict[str, Any], timeline: Timeline, noted: list[StoredRun]) -> float | None:
     """Of one run, whatever it went on from."""
-
     settings, met = config["settings"], config["met"].get("timelines")
     met = met if isinstance(met, dict) else {}
     named = str(settings.get("timelines"))

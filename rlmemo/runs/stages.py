@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["supervised", "preference", "online", "per user"]
+StageKind = Literal["supervised", "preference", "online", "per user"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Stage:
 
     title: str
     what: str
-    kind: Kind
+    kind: StageKind
     options: str
     counts: str
     of: str

@@ -52,7 +52,6 @@ def user_adapters(run: Path) -> list[UserAdapter]:
 
 def listing(run: Path) -> str:
     """The adapters of a run as a table for the terminal. Raises InputError for what is no run folder."""
-
     if not (run / "adapter").is_dir():
         raise InputError(f"{run}: holds no adapter/; give a folder that `python -m rlmemo.train` wrote")
     shared = run / "adapter"

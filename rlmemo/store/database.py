@@ -79,7 +79,7 @@ def open_store(path: str | Path, *, make: bool = True) -> Store:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA secure_delete = ON")  # what is replaced or forgotten is overwritten
-            _migrate(db, path)
+            _migrate(db)
     except BaseException:
         if connection is not None:
             connection.close()
@@ -142,7 +142,6 @@ class Store:
     def add_timelines(self, loaded: Loaded, *, source: str | None = None, replace: bool = False) -> Imported:
         """Add what was loaded to what the source holds for its users, or put it in its place; all of it or
         nothing (`rlmemo.store.importing`)."""
-
         return add(self, loaded, source, replace=replace)
 
     def add_events(
@@ -456,7 +455,7 @@ def _check_ours(db: Database, path: Path) -> None:
     _CHECKED[str(path)] = state
 
 
-def _migrate(db: Database, path: Path) -> None:
+def _migrate(db: Database) -> None:
     if db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
         return
     with _immediate(db):

@@ -30,6 +30,9 @@ class Lru:
     def opened(self, x: int, event: int, resident: bool) -> None:
         """x is opened as event number `event`."""
 
+    def wanted(self, x: int) -> None:
+        """x is about to come in; room will be made for it."""
+
     def came_in(self, x: int, event: int, loaded: bool) -> None:
         """x is in memory now; room was made before. event: the one that was opened last."""
 
@@ -109,6 +112,7 @@ class S3Fifo(Lru):
         self.gone: list[int] = []
         self.uses: dict[int, int] = {}
         self.full_once = False
+        self.back = -1  # who was on the list when it was wanted again
 
     def _mb(self, queue: list[int]) -> float:
         return sum(self.memory[x] for x in queue)
@@ -117,10 +121,15 @@ class S3Fifo(Lru):
         if resident:
             self.uses[x] += 1
 
-    def came_in(self, x: int, event: int, loaded: bool) -> None:
-        self.uses[x] = 0
+    def wanted(self, x: int) -> None:
         if x in self.gone:
             self.gone.remove(x)
+            self.back = x
+
+    def came_in(self, x: int, event: int, loaded: bool) -> None:
+        self.uses[x] = 0
+        if x == self.back:
+            self.back = -1
             self.main.append(x)
         elif not self.full_once and self._mb(self.small) >= 0.25 * self.budget:
             self.main.append(x)
@@ -134,26 +143,25 @@ class S3Fifo(Lru):
 
     def choose(self, residents: list[int], protected: int, event: int) -> int:
         self.full_once = True
+        if self._mb(self.main) <= 0.75 * self.budget or not set(self.main) - {protected}:
+            while self.small:
+                x = self.small.pop(0)
+                if x == protected or self.uses[x] >= 2:
+                    self.uses[x] = 0
+                    self.main.append(x)
+                    continue
+                if self.memory[x] <= 0.9 * self.budget:
+                    while self._mb(self.gone) + self.memory[x] > 0.9 * self.budget:
+                        self.gone.pop(0)
+                    self.gone.append(x)
+                return x
         while True:
-            over = self._mb(self.main) > 0.75 * self.budget and set(self.main) - {protected}
-            if over or not self.small:
-                x = self.main[0]
-                if x != protected and not self.uses[x]:
-                    return x
-                self.main.append(self.main.pop(0))
-                if x != protected:
-                    self.uses[x] = min(self.uses[x], 3) - 1
-                continue
-            x = self.small.pop(0)
-            if x == protected or self.uses[x] >= 2:
-                self.uses[x] = 0
-                self.main.append(x)
-                continue
-            if self.memory[x] <= 0.9 * self.budget:
-                while self._mb(self.gone) + self.memory[x] > 0.9 * self.budget:
-                    self.gone.pop(0)
-                self.gone.append(x)
-            return x
+            x = self.main[0]
+            if x != protected and not self.uses[x]:
+                return x
+            self.main.append(self.main.pop(0))
+            if x != protected:
+                self.uses[x] = min(self.uses[x], 3) - 1
 
 
 class Sieve(Lru):

@@ -138,6 +138,7 @@ class World:
         kept = here is not None and here.prewarm < 0 and not base_warm
         if here is None:
             wait = self.cold[target]
+            self.rule.wanted(target)
             while self.used + self.memory[target] > self.budget:
                 self._evict(self._next_to_leave(-1), t)
             self.used += self.memory[target]
@@ -259,6 +260,7 @@ class World:
             self.record[N_WASTED] += 1.0
             return
         self._settle(t)
+        self.rule.wanted(target)
         while self.used + self.memory[target] > self.budget:
             self._evict(self._next_to_leave(self.foreground), t)
         self.used += self.memory[target]
