@@ -353,11 +353,18 @@ def _key(about: About, user: str, i: int, t: float) -> str:
     options, usual = about.options, WorldOptions()
     said = [about.source, user, str(i), repr(t), about.policy, about.version, options.part]
     said += [str(options.seed), str(options.explore), str(options.threshold), about.world.costs]
-    for name in ("budget", "picks", "ttl_s"):  # left out where usual: keys are what they were before
+    for name in (
+        "budget",
+        "picks",
+        "ttl_s",
+        "off_after_s",
+        "close_after_s",
+    ):  # left out where usual: keys are what they were before
         if getattr(about.world, name) != getattr(usual, name):
             said.append(f"{name} {getattr(about.world, name):g}")
-    if about.world.reward != usual.reward:
-        said.append(f"reward {about.world.reward}")
+    for name in ("reward", "let_go"):
+        if getattr(about.world, name) != getattr(usual, name):
+            said.append(f"{name} {getattr(about.world, name)}")
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 

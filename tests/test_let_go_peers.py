@@ -1,7 +1,7 @@
 """Miss counts of the let-go rules are those of `libcachesim`, the library of the people who wrote s3fifo and
 sieve; and the shares of cold opens that DESIGN section 4 names are reached.
 
-Parameters: s3fifo's small queue is a quarter of the memory (libcachesim's default, a tenth of 8 targets, holds
+Parameters: s3fifo's small queue is a quarter of the memory (libcachesim's default, a tenth of 8, holds
 no target at all). libcachesim's gdsf puts a newcomer in before it makes room, so that the newcomer itself may
 leave; here it is what the user has just opened, and stays.
 """
