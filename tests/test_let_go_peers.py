@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from env.judge.accounting import replay
-from env.judge.cost import Costs, WorldConfig
+from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 from env.judge.plans import Plans
 from env.sources import load_timelines
 from env.timeline import Timeline
@@ -102,6 +103,22 @@ def test_gdsf_differs_from_libcachesim_only_in_who_may_leave(spec: str) -> None:
         opens = timeline.target.tolist()
         assert misses_of(lambda: libcachesim.GDSF(ROOM, hashpower=12), opens) == gdsf(opens, True)
         assert int(found.sum()) == gdsf(opens, False)
+
+
+def table() -> str:
+    """Shares of cold opens by rule, as a Markdown table; last fifth of each user."""
+    rules = [rule for rule in LET_GO_RULES if rule != "expected"]
+    lines = ["| | " + " | ".join(rules) + " |", "|---" * (len(rules) + 1) + "|"]
+    for spec in ("webtrackr", "demo"):
+        last = [np.concatenate([x[int(0.8 * len(x)) :] for x in cold(spec, rule)]).mean() for rule in rules]
+        lines.append(f"| {spec} | " + " | ".join(f"{x:.3f}" for x in last) + " |")
+    return "\n".join(lines)
+
+
+@pytest.mark.real_data
+def test_the_table_of_the_docs(repo_root: Path) -> None:
+    print(table())
+    assert table() in (repo_root / "docs" / "accounting.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
