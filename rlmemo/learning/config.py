@@ -116,7 +116,7 @@ class TrainConfig:
     budget: float = _setting(8.0, "memory for what is warm, in median targets", "world", above=0)
     ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world", low=1)
     let_go: str = _setting(
-        "lru", "who leaves when room is needed and the plan names nobody", "world", PAST_RULES
+        "lru", f"who leaves when room is needed: {', '.join(PAST_RULES)}", "world", PAST_RULES
     )
     off_after_s: float = _setting(
         0.0, "a pause of more seconds means the machine was switched off; 0: never", "world", low=0

@@ -70,6 +70,7 @@ def let_go_table() -> str:
 def table() -> str:
     """The example's outcome as the Markdown tables of the docs."""
     from reward import parse_reward
+
     timeline, costs, config, plans = hand_example()
     outcomes = replay(timeline, costs, config, plans)
     reward = parse_reward("net_seconds").per_open(outcomes)
