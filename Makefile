@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dev,sb3,report
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+CACHESIM := $(shell sed -n '/^libcachesim==/p' constraints.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 QUIET := -q --no-compile
 # The first Python on PATH that is new enough; PYTHON=/path/to/python3.12 says otherwise.
@@ -25,7 +26,8 @@ install: $(STAMP)  ## make .venv and install everything into it (done by the oth
 # Redone when pyproject.toml or constraints.txt change, or when it did not come to its end. torch goes
 # first, so that pip has settled on the build it finds (CUDA or CPU) before anything asks for it.
 # Bytecode is compiled on all cores afterwards, which pip would do on one (some packages ship templates
-# that are no valid Python: hence no failure), without the packages' own tests.
+# that are no valid Python: hence no failure), without the packages' own tests. libcachesim, which the tests
+# compare with, asks for an S3 client that wants other versions than the rest, and works without it.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; make PYTHON=/path/to/python3" >&2; exit 2; }
 	@echo "Setting up $(VENV); the first time this downloads PyTorch and what else is needed."
@@ -34,6 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 		$(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 	$(PIP) install $(QUIET) -c constraints.txt $(PIP_ARGS) $(TORCH)
 	$(PIP) install $(QUIET) -c constraints.txt $(PIP_ARGS) -e ".[$(EXTRAS)]"
+	$(PIP) install $(QUIET) --no-deps $(PIP_ARGS) $(CACHESIM)
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || :
 	@if command -v nvidia-smi >/dev/null 2>&1 && $(PIP) freeze | grep -q '^torch==.*+cpu'; then \
 		echo "note: an NVIDIA GPU is here, but pip found the CPU build of PyTorch; see CONTRIBUTING.md, Dependencies"; fi

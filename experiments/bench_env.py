@@ -12,7 +12,7 @@ Measured in one run, in seconds of one core's time (so that other programs do no
   once),
   `array_events_per_s_full`: with three prewarms after every event, `array_events_per_s_still`: with none.
   All include checking the plans and the no-prewarm world; slates are not part of it;
-- `scored_plans_per_s`: `env.judge.accounting.plan_effects`, weighed, 8 alternatives at every decision.
+- `scored_plans_per_s`: `env.judge.effects.plan_effects`, weighed, 8 alternatives at every decision.
 Each is the median of the repeats, taken in turn. `parts_us` says what bounds a step, in microseconds:
 `step` of the bare environment, of that `kernel` (the compiled call with its 26 arguments; `call` is what
 handing over so many costs for a function that does nothing) and `observation` (the dictionary and its
@@ -64,8 +64,9 @@ def stepper(name: str, steps: int, **given: object) -> Callable[[], float]:
 
 def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
     """Functions that measure the array path, by name; and what the realistic plans look like."""
-    from env.judge.accounting import plan_effects, replay
+    from env.judge.accounting import replay
     from env.judge.cost import WorldConfig, cost_model
+    from env.judge.effects import plan_effects
     from env.judge.plans import FIELDS, Plans
     from env.slate.slate import FEATURES, build_slates
     from env.sources import load_timelines

@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any, NoReturn
 
 from env.errors import InputError
+from env.judge.cost import PAST_RULES
 from env.judge.world_options import WorldOptions
 
 UNKNOWN = "unrecognized arguments: "
@@ -152,8 +153,12 @@ WORLD_HELP = {
     "--picks": "K, prewarms per plan at most",
     "--ttl-s": "seconds after which an unused prewarm goes",
     "--reward": "preset (net_seconds, memo, device) or TERM=WEIGHT,…",
+    "--let-go": f"who leaves when room is needed: {', '.join(PAST_RULES)}",
+    "--off-after-s": "a pause of more seconds means the machine was switched off; 0: never",
+    "--close-after-s": "seconds out of sight after which the user closes something; 0: never",
 }
 """The options of the world, the same in every command."""
+METAVAR = {"--ttl-s": "TTL", "--let-go": "RULE", "--off-after-s": "S", "--close-after-s": "S"}
 QUIET = {"--costs": "--cost", "--ttl-s": "--ttl"}
 """What two of them were called once: still understood, and not shown."""
 
@@ -167,19 +172,19 @@ def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
         "the world" + (" (left out: that of the run, or the usual one)" if run else "")
     )
     usual = WorldOptions()
-    kinds = {"--costs": str, "--budget": float, "--picks": int, "--ttl-s": float, "--reward": str}
+    kinds = {"--picks": int, **dict.fromkeys(("--costs", "--reward", "--let-go"), str)}
     for option, text in WORLD_HELP.items():
         name = option[2:].replace("-", "_")
         default = getattr(usual, name)
         group.add_argument(
-            option, dest=name, type=kinds[option], metavar=name.split("_")[0].upper(),
+            option, dest=name, type=kinds.get(option, float), metavar=METAVAR.get(option, option[2:].upper()),
             default=None if run else default, help=f"{text} (default: {default})",
         )  # fmt: skip
         if option in QUIET:
             group.add_argument(
                 QUIET[option],
                 dest=name,
-                type=kinds[option],
+                type=kinds.get(option, float),
                 default=argparse.SUPPRESS,
                 help=argparse.SUPPRESS,
             )
@@ -203,6 +208,9 @@ def world_given(args: argparse.Namespace) -> dict[str, Any]:
             ("budget_targets", "--budget"),
             ("picks", "--picks"),
             ("ttl_s", "--ttl-s"),
+            ("let_go", "--let-go"),
+            ("off_after_s", "--off-after-s"),
+            ("close_after_s", "--close-after-s"),
         ):
             said = said.replace(inside, option, 1) if said.startswith(inside) else said
         raise InputError(said) from None

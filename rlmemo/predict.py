@@ -285,21 +285,22 @@ class Decision:
         ]
 
     def outcome(self) -> dict[str, Any]:
-        """What became of the plan, alone, until its prewarms are resolved."""
+        """What became of the plan, alone, until its prewarms are resolved; seconds and pollution against
+        keeping still, because another let-go rule than the usual one saves some by itself."""
         i, timeline, costs, world = self.index, self.case.timeline, self.case.costs, self.case.world
         horizon = timeline.t[i] + max(world.delays) + float(costs.load_s.max(initial=0.0)) + world.ttl_s
         stop = min(len(timeline), int(np.searchsorted(timeline.t, horizon, side="right")) + 1)
         after = replace(self.case, start=i + 1, stop=max(stop, i + 2))
         plans = Plans.empty(len(after), len(self.target))
         plans.target[0], plans.delay[0] = self.target, self.delay
-        found = after.replay(plans)
+        found, still = after.replay(plans), after.replay(Plans.empty(len(after), len(self.target)))
         picked = [k for k in range(len(self.target)) if self.target[k] >= 0]
         return {
             "next_target": timeline.names[timeline.target[i + 1]],
             "next_t": float(timeline.t[i + 1]),
             "prewarms": [OUTCOME_NAMES[found.outcome[i, k]] for k in picked],
-            "saved_s": round(found.total("saved_s"), 6),
-            "pollution": int(found.total("pollution")),
+            "saved_s": round(found.total("saved_s") - still.total("saved_s"), 6),
+            "pollution": int(found.total("pollution") - still.total("pollution")),
             "wasted_mb_s": round(found.total("wasted_mb_s"), 3),
         }
 
@@ -353,11 +354,18 @@ def _key(about: About, user: str, i: int, t: float) -> str:
     options, usual = about.options, WorldOptions()
     said = [about.source, user, str(i), repr(t), about.policy, about.version, options.part]
     said += [str(options.seed), str(options.explore), str(options.threshold), about.world.costs]
-    for name in ("budget", "picks", "ttl_s"):  # left out where usual: keys are what they were before
+    for name in (
+        "budget",
+        "picks",
+        "ttl_s",
+        "off_after_s",
+        "close_after_s",
+    ):  # left out where usual: keys are what they were before
         if getattr(about.world, name) != getattr(usual, name):
             said.append(f"{name} {getattr(about.world, name):g}")
-    if about.world.reward != usual.reward:
-        said.append(f"reward {about.world.reward}")
+    for name in ("reward", "let_go"):
+        if getattr(about.world, name) != getattr(usual, name):
+            said.append(f"{name} {getattr(about.world, name)}")
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 

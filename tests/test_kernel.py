@@ -7,7 +7,7 @@ import pytest
 from judge_cases import random_case, random_costs, random_plans, random_timeline
 
 from env.errors import InputError
-from env.judge import accounting
+from env.judge import accounting, effects
 from env.judge.cost import WorldConfig
 from env.judge.plans import NONE, Outcomes, Plans
 from tests.reference import world
@@ -67,7 +67,7 @@ def test_plans_that_do_not_fit_are_refused() -> None:
         with pytest.raises(InputError):
             accounting.replay(timeline, costs, config, bad)
     with pytest.raises(InputError, match="indices"):
-        accounting.plan_effects(timeline, costs, config, np.array([99]), Plans.empty(1).__class__(
+        effects.plan_effects(timeline, costs, config, np.array([99]), Plans.empty(1).__class__(
             plans.target[None, :1], plans.delay[None, :1]))  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_plan_effects_equal_two_replays() -> None:
         m = len(timeline.names)
         indices = rng.integers(0, n - 1, 5)
         alternatives = random_plans(rng, (5, 3, 2), m, 3, 0.7)
-        effects = accounting.plan_effects(timeline, costs, config, indices, alternatives, base)
+        found = effects.plan_effects(timeline, costs, config, indices, alternatives, base)
         for d, i in enumerate(indices):
             for a in range(3):
                 totals = []
@@ -95,7 +95,7 @@ def test_plan_effects_equal_two_replays() -> None:
                     wide.target[i] = -1
                     wide.target[i, -2:], wide.delay[i, -2:] = target, delay
                     totals.append(accounting.replay(timeline, costs, config, wide).table.sum(axis=0))
-                assert effects[d, a] == pytest.approx(totals[0] - totals[1], abs=1e-4, rel=1e-9)
+                assert found[d, a] == pytest.approx(totals[0] - totals[1], abs=1e-4, rel=1e-9)
 
 
 def test_effects_of_keeping_still_are_zero_and_order_does_not_matter() -> None:
@@ -104,10 +104,10 @@ def test_effects_of_keeping_still_are_zero_and_order_does_not_matter() -> None:
     indices = rng.permutation(49)[:20]
     plans = random_plans(rng, (20, 4, 2), len(timeline.names), 3, 0.5)
     plans.target[:, 0] = -1
-    effects = accounting.plan_effects(timeline, costs, config, indices, plans, base)
-    assert not effects[:, 0].any()
+    found = effects.plan_effects(timeline, costs, config, indices, plans, base)
+    assert not found[:, 0].any()
     order = np.argsort(indices)
-    again = accounting.plan_effects(
+    again = effects.plan_effects(
         timeline, costs, config, indices[order], Plans(plans.target[order], plans.delay[order]), base
     )
-    assert np.array_equal(again, effects[order])
+    assert np.array_equal(again, found[order])

@@ -106,6 +106,9 @@ def test_prewarm_metrics_by_hand() -> None:
         hit=np.array([1.0, 0, 0, 0]),
         late=np.zeros(4),
         pollution=np.array([0.0, 0, 1, 0]),
+        cold=np.array([0.0, 1, 1, 0]),
+        base_cold=np.array([1.0, 1, 0, 1]),
+        kept=np.array([0.0, 0, 0, 1]),
         prewarms=np.array([2.0, 0, 1, 1]),
         wasted=np.array([1.0, 0, 0, 1]),
         redundant=np.array([0.0, 0, 1, 0]),
@@ -116,7 +119,8 @@ def test_prewarm_metrics_by_hand() -> None:
         lead_open=np.array([0]),
     )
     found = {k: e.value for k, e in prewarm_metrics(opens, draws(4), np.full(4, 1.5)).items()}
-    assert found["hit_rate"] == found["pollution_rate"] == 0.25
+    assert found["hit_rate"] == found["pollution_rate"] == found["kept_rate"] == 0.25
+    assert (found["cold_rate"], found["base_cold_rate"]) == (0.5, 0.75)
     assert found["waste_rate"] == 0.5
     assert found["prewarms_per_open"] == 1.0
     assert found["wasted_mb_minutes_per_open"] == 30 / 4
@@ -132,7 +136,7 @@ def test_prewarm_metrics_by_hand() -> None:
 
 def test_nothing_prewarmed_has_no_waste_rate() -> None:
     zeros = np.zeros(3)
-    opens = Opens(*[zeros] * 12, np.zeros(0), np.zeros(0, np.int64))
+    opens = Opens(*[zeros] * 15, np.zeros(0), np.zeros(0, np.int64))
     found = prewarm_metrics(opens, draws(3), None)
     assert np.isnan(found["waste_rate"].value)
     assert found["waste_rate"].as_json() == {"value": None, "ci95": None}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +14,8 @@ from judge_cases import random_case, random_config, random_costs, random_plans, 
 from numba import njit
 
 from env.errors import InputError
-from env.judge import accounting
-from env.judge.cost import Costs, WorldConfig, cost_model
+from env.judge import accounting, state
+from env.judge.cost import LET_GO_RULES, Costs, WorldConfig, cost_model
 from env.judge.oracle import bracket, feasible, upper_bound
 from env.judge.plans import N_FIELDS, SAVED, Plans
 from env.timeline import Event, Timeline
@@ -22,9 +24,9 @@ from tests.reference.oracle_exact import exact
 
 
 @njit
-def _enumerate(s, r, book, t, target, delay, picks, delays, table):  # type: ignore[no-untyped-def]
+def _enumerate(s, r, w, book, delay, names, picks, delays, table):  # type: ignore[no-untyped-def]
     """Replay every plan array there is, one after the other, from scratch; the most seconds saved."""
-    n, n_targets = len(t), len(r.cost)
+    n, n_targets = len(w.t), len(r.cost)
     slots = (n - 1) * picks
     base = n_targets * delays + 1
     digits = np.zeros(slots, np.int64)
@@ -33,9 +35,9 @@ def _enumerate(s, r, book, t, target, delay, picks, delays, table):  # type: ign
         for q in range(slots):
             book.target[q] = (digits[q] - 1) // delays if digits[q] > 0 else -1
             delay[q] = (digits[q] - 1) % delays if digits[q] > 0 else 0
-        accounting.clear(s)
+        state.clear(s)
         table[:] = 0.0
-        accounting._replay(s, r, book, t, target, delay, picks, 0, n, table)
+        accounting._replay(s, r, w, book, delay, names, picks, 0, n, table)
         saved = table[:, SAVED].sum()
         best = max(best, saved)
         q = 0
@@ -54,7 +56,7 @@ def brute_force(timeline: Timeline, costs: Costs, config: WorldConfig) -> float:
     n, picks = len(timeline), config.max_picks
     if n < 2:
         return 0.0
-    book = accounting.Ledger(
+    book = state.Ledger(
         np.full(n * picks, -1, np.int32),
         np.zeros(n * picks, np.int8),
         np.zeros(n * picks),
@@ -62,9 +64,9 @@ def brute_force(timeline: Timeline, costs: Costs, config: WorldConfig) -> float:
     )
     return float(
         _enumerate(
-            accounting.new_state(len(costs), 2 * n * picks), accounting.rules(costs, config), book,
-            timeline.t, timeline.target, np.zeros(n * picks, np.int8), picks, len(config.delays),
-            np.zeros((n, N_FIELDS)),
+            state.new_state(len(costs), 2 * n * picks), state.rules(costs, config),
+            accounting.course(timeline, config), book, np.zeros(n * picks, np.int8),
+            np.full((n, 0), -1, np.int32), picks, len(config.delays), np.zeros((n, N_FIELDS)),
         )
     )  # fmt: skip
 
@@ -118,9 +120,18 @@ def test_exact_equals_enumeration_and_lies_in_the_bracket(seed: int) -> None:
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 80), targets=st.integers(1, 10))
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_policy_exceeds_the_bound(seed: int, n: int, targets: int) -> None:
-    """Policies that know the future, at random: prewarm one of the next few, with some delay and noise."""
+    """Policies that know the future, at random: prewarm one of the next few, with some delay and noise; in
+    half of the worlds they also let go, or a rule does, and machines are switched off and targets closed."""
     rng = np.random.default_rng(seed)
     timeline, costs, config, plans = random_case(rng, n, targets)
+    named = np.full((n, 0), -1, np.int32)
+    if rng.random() < 0.5:
+        config = replace(
+            config, let_go=str(rng.choice([r for r in LET_GO_RULES if r not in ("lru", "expected")])),
+            off_after_s=float(rng.choice([100.0, 2000.0, math.inf])),
+            close_after_s=float(rng.choice([100.0, 1000.0, math.inf])),
+        )  # fmt: skip
+        named = rng.integers(-1, len(costs), (n, 2)).astype(np.int32)
     start = int(rng.integers(0, n))
     stop = int(rng.integers(start + 1, n + 1))
     bound = upper_bound(timeline, costs, config, start=start, stop=stop)
@@ -136,9 +147,11 @@ def test_no_policy_exceeds_the_bound(seed: int, n: int, targets: int) -> None:
         np.where(noisy.target >= 0, noisy.delay, clever.delay),
     )
     for tried in (plans, ahead, clever, mixed):
-        saved = accounting.replay(timeline, costs, config, tried, start=start, stop=stop).total("saved_s")
-        assert saved <= bound + 1e-6
-    assert out.total("saved_s") >= 0
+        for says in (tried, replace(tried, let_go=named)):
+            found = accounting.replay(timeline, costs, config, says, start=start, stop=stop)
+            assert found.total("saved_s") <= bound + 1e-6
+    still = accounting.replay(timeline, costs, config, Plans.empty(n), start=start, stop=stop)
+    assert out.total("saved_s") >= still.total("saved_s")
 
 
 def test_what_a_long_pause_puts_out_of_reach_is_not_in_the_bound() -> None:

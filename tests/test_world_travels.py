@@ -18,7 +18,7 @@ from dashboard.replay import caption
 from env.judge import accounting
 from env.judge.case import Case
 from env.judge.cost import WorldConfig, cost_model
-from env.judge.plans import FIELDS, OUTCOME_NAMES, Plans
+from env.judge.plans import OUTCOME_NAMES, Plans
 from env.judge.world_options import WorldOptions
 from env.sources import load_timelines
 from env.timeline import Timeline
@@ -38,8 +38,13 @@ from rlmemo.store.waiting import desk
 from tests.test_feedback_training import TINY, write_csv
 from tests.tiny_base import write_tiny_base
 
-WORLD = WorldOptions(costs="phone", budget=4.0, picks=2, ttl_s=600.0, reward="memo")
-GIVEN = ("--costs", "phone", "--budget", "4", "--picks", "2", "--ttl-s", "600", "--reward", "memo")
+WORLD = WorldOptions(
+    costs="phone", budget=4.0, picks=2, ttl_s=600.0, reward="memo", let_go="lfu-decay", off_after_s=7200.0
+)  # fmt: skip
+GIVEN = (
+    "--costs", "phone", "--budget", "4", "--picks", "2", "--ttl-s", "600", "--reward", "memo",
+    "--let-go", "lfu-decay", "--off-after-s", "7200",
+)  # fmt: skip
 EXPLORE = 0.2
 
 
@@ -81,11 +86,15 @@ def by_hand(p: Prediction, timeline: Timeline, rules: WorldConfig, costs: str) -
         plans.target[i, k] = timeline.names.index(x.target)
         plans.delay[i, k] = rules.delays.index(x.delay_s)
     stop = int(np.searchsorted(timeline.t, p.t + 1800.0 + 600.0 + rules.ttl_s, side="right")) + 1
-    found = accounting.replay(
-        timeline, cost_model(costs).arrays(timeline), rules, plans, start=i + 1, stop=min(stop, len(timeline))
+    still = Plans.empty(len(timeline), rules.max_picks)
+    found, alone = (
+        accounting.replay(
+            timeline, cost_model(costs).arrays(timeline), rules, x, start=i + 1, stop=min(stop, len(timeline))
+        )
+        for x in (plans, still)
     )
     became = [OUTCOME_NAMES[found.outcome[i, k]] for k in range(len(p.plan))]
-    return became, float(found.table[:, FIELDS.index("saved_s")].sum())
+    return became, found.total("saved_s") - alone.total("saved_s")
 
 
 def test_a_run_folder_loads_to_its_world(trained: tuple[Path, Path]) -> None:
@@ -125,7 +134,9 @@ def test_the_last_week_is_replayed_in_that_world(trained: tuple[Path, Path]) -> 
     used = load_run(run)
     costs = cost_model("phone").arrays(timeline)
     start = len(timeline) - saved.opens
-    rules = WorldConfig(budget_targets=4.0, max_picks=2, ttl_s=600.0)
+    rules = WorldConfig(
+        budget_targets=4.0, max_picks=2, ttl_s=600.0, let_go="lfu-decay", off_after_s=7200.0
+    )  # fmt: skip
     week = Case(timeline, costs, rules, start, len(timeline))
     before = replace(week, start=start // 2, stop=start)
     outcomes = week.replay(used.by([before]).plan(used.policy, week))
@@ -134,6 +145,7 @@ def test_the_last_week_is_replayed_in_that_world(trained: tuple[Path, Path]) -> 
     said = caption(timeline, saved)
     assert "memory for 4 typical targets, phone costs, at most 2 prewarms a plan, each for 10 minutes" in said
     assert "reward memo" in said
+    assert "let go by lfu-decay" in said
     rule = would_have_saved(timeline, days=1)
     assert rule is not None
     assert "memory for 8 typical targets, desktop costs, at most 3" in caption(timeline, rule)
@@ -221,7 +233,11 @@ PARSERS = {
 def test_one_vocabulary() -> None:
     """Whoever asks for a world shows the same options, with the same words and defaults."""
     usual = {f"--{f.name.replace('_', '-')}": f.default for f in fields(WorldOptions)}
-    assert set(usual) == set(WORLD_HELP) == {"--costs", "--budget", "--picks", "--ttl-s", "--reward"}
+    assert set(usual) == set(WORLD_HELP)
+    assert set(usual) == {
+        "--costs", "--budget", "--picks", "--ttl-s", "--let-go", "--off-after-s", "--close-after-s",
+        "--reward",
+    }  # fmt: skip
     for name, parser in PARSERS.items():
         shown = parser.format_help()
         for option, default in usual.items():

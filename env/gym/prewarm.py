@@ -89,7 +89,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     An episode terminates with its last open. It is never truncated.
 
     ## Info
-    `info["outcome"]`: float64 (13,), the record of `env.judge.plans.FIELDS` (in `reset`: zeros).
+    `info["outcome"]`: float64 (16,), the record of `env.judge.plans.FIELDS` (in `reset`: zeros).
     `info["event"]`: index of the event just opened. `env.unwrapped.describe()` says it in words.
 
     ## Arguments
@@ -118,9 +118,11 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     random generator too.
 
     ## Version history
-    * v0: first version.
+    * v0: first version. `info["outcome"]` has grown by three fields since (cold, base_cold, kept).
+    * v1: `env.gym.memory.MemoryEnv`, which also says who leaves.
     """
 
+    residents: ClassVar[int] = 0  # rows of those that are resident, which an action can let go
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "render_modes": ["ansi", "human", "rgb_array"],
         "render_fps": 1,
@@ -166,12 +168,14 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             weights=self._weights,
             size=slate_size,
             episode=episode,
+            residents=self.residents,
         )
         self.episodes = np.array(
             [(u, e) for u, track in enumerate(self.tracks) for e in range(len(track.first))], dtype=np.int64
         )
         picks, delays = self.config.max_picks, len(self.config.delays)
-        self.action_space = spaces.MultiDiscrete([slate_size + 1, delays] * picks)
+        go = [self.residents + 1] * (self.config.max_let_go if self.residents else 0)
+        self.action_space = spaces.MultiDiscrete([slate_size + 1, delays] * picks + go)
         flags = spaces.Box(0.0, 1.0, (slate_size,), np.float32)
         self.observation_space = spaces.Dict(  # type: ignore[assignment]
             {
@@ -232,7 +236,8 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._done = self._walk.i >= self._last
         if self.render_mode == "human":
             self._print()
-        return self._observation(out), reward, self._done, False, {"outcome": record, "event": self._walk.i}
+        info = {"outcome": record, "event": self._walk.i}
+        return self._observation(out), reward, self._done, False, info
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
         """This moment as text ("ansi") or as a picture ("rgb_array"); "human" has printed it already."""
@@ -288,7 +293,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._last = int(track.last[episode])
         self._done = False
         self._total = 0.0
-        self._latest = (np.zeros(2 * self.config.max_picks, np.int64), np.zeros(N_FIELDS), 0.0)
+        self._latest = (np.zeros_like(self.action_space.sample()), np.zeros(N_FIELDS), 0.0)
         residents = track.residents[track.offsets[episode] : track.offsets[episode + 1]]
         self._walk.enter(int(track.first[episode]), residents)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from env.gym import stepper
-from env.judge import accounting
+from env.judge import state as judge
 from env.judge.plans import FIELDS
 
 if TYPE_CHECKING:
@@ -53,13 +53,15 @@ def describe(env: Rendered) -> str:
     came = f"opened     {names[timeline.target[i]]}"
     if i > env._walk.first:
         gap = _span(now - float(timeline.t[i - 1]))
-        how = _how(outcome, float(track.rules.cost[timeline.target[i], accounting.WARM]))
+        how = _how(outcome, float(track.rules.cost[timeline.target[i], judge.WARM]))
         came += f"  after {gap}: {how}, waited {outcome['wait_s']:.2f} s"
         if outcome["saved_s"]:
             came += f", saved {outcome['saved_s']:+.2f} s"
         lines.append("planned    " + (_picks(env, action, i - 1) or "nothing"))
+        if (state.marks >= 0).any():
+            lines.append("let go     " + ", ".join(names[x] for x in state.marks if x >= 0) + " first")
     lines.append(came)
-    used, held = float(state.reg[accounting.USED]), float(state.reg[accounting.HELD_MB])
+    used, held = float(state.reg[judge.USED]), float(state.reg[judge.HELD_MB])
     full, hatched = round(_BAR * (used - held) / budget), round(_BAR * held / budget)
     bar = "█" * full + "▒" * hatched
     lines.append(
@@ -79,9 +81,9 @@ def describe(env: Rendered) -> str:
     if loading:
         lines.append("loading    " + ", ".join(loading))
     due = sorted(
-        (float(state.due_t[k]), int(state.due_code[k]) - accounting.START_CODE)
-        for k in range(int(state.ireg[accounting.N_DUE]))
-        if state.due_code[k] >= accounting.START_CODE
+        (float(state.due_t[k]), int(state.due_code[k]) - judge.START_CODE)
+        for k in range(int(state.ireg[judge.N_DUE]))
+        if state.due_code[k] >= judge.START_CODE
     )
     if due:
         text = ", ".join(f"{names[track.walk.book.target[n]]} in {_span(at - now)}" for at, n in due)
@@ -115,10 +117,10 @@ def picture(env: Rendered) -> np.ndarray:
     action, record, reward = env._latest
     if i > env._walk.first:
         outcome = dict(zip(FIELDS, record.tolist(), strict=True))
-        how = _how(outcome, float(track.rules.cost[track.timeline.target[i], accounting.WARM]))
+        how = _how(outcome, float(track.rules.cost[track.timeline.target[i], judge.WARM]))
         known = {"hit": "hit", "late": "late", "warm": "open warm", "cold": "open cold"}
         box(8, 28, edge, edge + inner, known.get(how, "pollution"))
-    used, held = float(state.reg[accounting.USED]), float(state.reg[accounting.HELD_MB])
+    used, held = float(state.reg[judge.USED]), float(state.reg[judge.HELD_MB])
     front = edge + inner * min(1.0, (used - held) / budget)
     box(36, 56, edge, edge + inner, "free")
     box(36, 56, edge, front, "front")

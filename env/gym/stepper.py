@@ -9,54 +9,65 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from env.judge.accounting import (
+from env.judge import let_go
+from env.judge.accounting import Course, finish, open_base, open_event, plan_prewarm
+from env.judge.state import (
     BASE_USED,
+    BEGIN,
+    COLD,
+    EVENT,
     FOREGROUND,
     HELD_MB,
+    IN_FRONT,
     MEMORY,
     N_DUE,
+    READY,
     SETTLED,
     START_CODE,
     USED,
+    WARM,
     Ledger,
     Rules,
     State,
-    _open_base,
-    _to_front,
     clear,
-    finish,
-    open_target,
-    plan_prewarm,
+    to_front,
 )
 
 N_MEMORY = 3  # free, held unused, foreground: shares of the budget
+RESIDENT_COLUMNS = (
+    "present", "in_front", "unused", "loading", "memory_share", "hit_saving", "log_seconds_unused",
+    "slate_place",
+)  # fmt: skip
 
 
 @njit(cache=True)
 def warm_starts(target, cost, budget, delays, starts):  # type: ignore[no-untyped-def]
-    """Who is resident, without prewarms, after each of the events `starts` (sorted int64 [E]).
+    """Who is resident, without prewarms, after each of the events `starts` (sorted int64 [E]), where the
+    least recently used leaves and nothing is switched off or closed.
 
     Returns (offsets int64 [E + 1], targets int32, least recently used first in each slice).
     """
     n_targets = len(cost)
-    empty = np.zeros(1)
     s = State(
         np.empty((n_targets + 1, 3), np.int64),
-        np.zeros((max(n_targets, 1), 2)),
+        np.zeros((max(n_targets, 1), 3)),
         np.empty((n_targets + 1, 2), np.int64),
-        empty,
+        np.zeros(1),
         np.zeros(1, np.int64),
         np.zeros(4),
-        np.zeros(2, np.int64),
+        np.zeros(3, np.int64),
+        np.zeros(0, np.int64),
+        np.zeros((1, 3)),
+        np.zeros((3, 4), np.int64),
     )
     clear(s)
-    r = Rules(cost, budget, 1.0, delays)
+    r = Rules(cost, budget, 1.0, delays, 0, np.inf)
     offsets = np.zeros(len(starts) + 1, np.int64)
     out = np.empty(16 * len(starts) + n_targets, np.int32)
     size = 0
     e = 0
     for i in range(len(target)):
-        _open_base(s, r, target[i])
+        open_base(s, r, target[i])
         while e < len(starts) and starts[e] == i:
             if size + n_targets > len(out):
                 bigger = np.empty(2 * len(out) + n_targets, np.int32)
@@ -73,21 +84,29 @@ def warm_starts(target, cost, budget, delays, starts):  # type: ignore[no-untype
 
 
 @njit(cache=True)
-def begin(link, when, base, due_t, due_code, reg, ireg, cost, residents, foreground, t):  # type: ignore[no-untyped-def]
-    """Put the world into the state after an event: `residents` warm (least recently used first)."""
-    s = State(link, when, base, due_t, due_code, reg, ireg)
+def begin(s, r, w, residents, i):  # type: ignore[no-untyped-def]
+    """Put the world into the state after event i: `residents` warm (least recently used first)."""
     clear(s)
-    used = 0.0
+    used, t = 0.0, w.t[i]
     for x in residents:
-        _to_front(link, x)
-        _to_front(base, x)
-        when[x, 0] = t
-        when[x, 1] = t
-        used += cost[x, MEMORY]
-    reg[USED] = used
-    reg[BASE_USED] = used
-    reg[SETTLED] = t
-    ireg[FOREGROUND] = foreground
+        to_front(s.link, x)
+        to_front(s.base, x)
+        s.when[x, :] = t
+        used += r.cost[x, MEMORY]
+    s.reg[USED] = used
+    s.reg[BASE_USED] = used
+    s.reg[SETTLED] = t
+    s.ireg[FOREGROUND] = w.target[i]
+    s.ireg[EVENT] = i
+
+
+@njit(cache=True)
+def retrace(s, r, w, book, i, record):  # type: ignore[no-untyped-def]
+    """The state after event i, from the first event on, without prewarms. record: scratch."""
+    clear(s)
+    let_go.begin(s, r, w)
+    for j in range(i + 1):
+        open_event(s, r, w, book, j, record)
 
 
 @njit(cache=True)
@@ -103,7 +122,7 @@ def observe(link, when, due_code, reg, ireg, cost, budget, book_target, candidat
         if x >= 0:
             place[x] = c
             if link[x, 0] >= 0:
-                out[c if when[x, 1] <= t else n + c] = 1.0
+                out[c if when[x, READY] <= t else n + c] = 1.0
     for d in range(ireg[N_DUE]):
         if due_code[d] >= START_CODE:
             c = place[book_target[due_code[d] - START_CODE]]
@@ -119,24 +138,58 @@ def observe(link, when, due_code, reg, ireg, cost, budget, book_target, candidat
 
 
 @njit(cache=True)
+def observe_residents(link, when, ireg, cost, budget, candidates, t, out):  # type: ignore[no-untyped-def]
+    """Fill `out`, float32 [M, len(RESIDENT_COLUMNS)]: who is resident, least recently used first."""
+    out[:] = 0.0
+    end = len(link) - 1
+    x = link[end, 1]
+    for m in range(len(out)):
+        if x == end:
+            break
+        front = x == ireg[FOREGROUND]
+        unused = link[x, 2] >= 0
+        since = 0.0 if front else t - (when[x, BEGIN] if unused else when[x, IN_FRONT])
+        out[m, 0] = 1.0
+        out[m, 1] = front
+        out[m, 2] = unused
+        out[m, 3] = when[x, READY] > t
+        out[m, 4] = cost[x, MEMORY] / budget
+        out[m, 5] = min(1.0, (cost[x, COLD] - cost[x, WARM]) / 10.0)
+        out[m, 6] = min(1.0, np.log1p(since) / 20.0)
+        for c in range(len(candidates)):
+            if candidates[c] == x:
+                out[m, 7] = (c + 1) / len(candidates)
+        x = link[x, 1]
+
+
+@njit(cache=True)
 def step(  # type: ignore[no-untyped-def]
-    link, when, base, due_t, due_code, reg, ireg, cost, budget, ttl, delays,
-    book_target, book_outcome, book_mb_s, book_lead, t, target, candidates, weights, place,
-    action, i, first, last, record, out,
+    link, when, base, due_t, due_code, reg, ireg, marks, note, queue,
+    cost, budget, ttl, delays, rule, close_after,
+    book_target, book_outcome, book_mb_s, book_lead,
+    t, target, off, next_use, first_use, known, worth,
+    candidates, weights, place, picks, residents, action, i, first, last, record, out,
 ):  # fmt: skip
     """Decide `action` after event i and open event i + 1; the episode ends with event `last`.
 
-    Fills record (float64 [len(FIELDS)]) and out (see `observe`); returns the reward, or NaN for an action
-    outside the action space, which changes nothing.
+    action: int64 [2 picks + R]: `picks` pairs of a place in the slate and a delay, then R places among the
+    first `residents` of those that are resident, least recently used first; 0 for nobody. Fills record
+    (float64 [len(FIELDS)]) and out (see `observe`); returns the reward, or NaN for an action outside the
+    action space, which changes nothing.
     """
-    picks = len(action) // 2
     for k in range(picks):
         if not (0 <= action[2 * k] <= candidates.shape[1] and 0 <= action[2 * k + 1] < len(delays)):
             return np.nan
-    s = State(link, when, base, due_t, due_code, reg, ireg)
-    r = Rules(cost, budget, ttl, delays)
+    for k in range(2 * picks, len(action)):
+        if not 0 <= action[k] <= residents:
+            return np.nan
+    s = State(link, when, base, due_t, due_code, reg, ireg, marks, note, queue)
+    r = Rules(cost, budget, ttl, delays, rule, close_after)
+    w = Course(t, target, off, next_use, first_use, known, worth)
     book = Ledger(book_target, book_outcome, book_mb_s, book_lead)
     record[:] = 0.0
+    for k in range(len(marks)):
+        marks[k] = _resident(link, action[2 * picks + k])
     for k in range(picks):
         pick = action[2 * k]
         x = -1
@@ -146,8 +199,8 @@ def step(  # type: ignore[no-untyped-def]
         book_target[number] = x
         book_outcome[number] = 0
         if x >= 0:
-            plan_prewarm(s, r, book, number, delays[action[2 * k + 1]], t[i], record)
-    open_target(s, r, book, target[i + 1], t[i + 1], record)
+            plan_prewarm(s, r, w, book, number, delays[action[2 * k + 1]], t[i], record)
+    open_event(s, r, w, book, i + 1, record)
     if i + 1 == last:
         rest = np.zeros(len(record))
         finish(s, r, book, rest)
@@ -159,3 +212,17 @@ def step(  # type: ignore[no-untyped-def]
     for f in range(len(record)):
         reward += record[f] * weights[f]
     return reward
+
+
+@njit(cache=True)
+def _resident(link, number):  # type: ignore[no-untyped-def]
+    """Resident number 1, 2, ... from the least recently used on; -1 for number 0 or where there is none."""
+    if number == 0:
+        return -1
+    end = len(link) - 1
+    x = link[end, 1]
+    for _ in range(number - 1):
+        if x == end:
+            return -1
+        x = link[x, 1]
+    return -1 if x == end else x

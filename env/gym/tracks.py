@@ -11,7 +11,7 @@ import numpy as np
 from env.errors import InputError
 from env.gym import stepper
 from env.gym.walk import Walk
-from env.judge import accounting
+from env.judge import state
 from env.judge.cost import CostModel, WorldConfig
 from env.slate.slate import CONTEXT, FEATURES, build_slates
 from env.sources import load_timelines
@@ -45,7 +45,7 @@ class Track:
     candidates: np.ndarray
     slate: np.ndarray
     moment: np.ndarray
-    rules: accounting.Rules
+    rules: state.Rules
     walk: Walk
     first: np.ndarray
     last: np.ndarray
@@ -140,6 +140,7 @@ def make_tracks(
     weights: np.ndarray,
     size: int,
     episode: str,
+    residents: int = 0,
 ) -> list[Track]:
     """One track per timeline with an episode over its `chosen` opens. Raises InputError where none has."""
     found = people(timelines, seed)
@@ -157,7 +158,7 @@ def make_tracks(
             if isinstance(timelines, str)
             else observations(timeline, size)
         )
-        tracks.append(_track(timeline, costs, config, weights, (first, last), made))
+        tracks.append(_track(timeline, costs, config, weights, residents, (first, last), made))
     if not tracks:
         raise InputError("there is no episode: no timeline has an open to predict in this part")
     return tracks
@@ -168,21 +169,20 @@ def _track(
     model: CostModel,
     config: WorldConfig,
     weights: np.ndarray,
+    rows: int,
     spans: tuple[np.ndarray, np.ndarray],
     seen: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Track:
     """spans: of the episodes, as of `episodes`; seen: at every event, as of `observations`."""
     (first, last), (candidates, features, moment) = spans, seen
     costs = model.arrays(timeline)
-    rules = accounting.rules(costs, config)
+    rules = state.rules(costs, config)
     known = candidates >= 0
     where = np.maximum(candidates, 0)
     extra = np.stack(
         [
-            rules.cost[where, accounting.MEMORY] / rules.budget,
-            np.clip(
-                (rules.cost[where, accounting.COLD] - rules.cost[where, accounting.WARM]) / 10.0, 0.0, 1.0
-            ),
+            rules.cost[where, state.MEMORY] / rules.budget,
+            np.clip((rules.cost[where, state.COLD] - rules.cost[where, state.WARM]) / 10.0, 0.0, 1.0),
             np.ones(candidates.shape),
         ],
         axis=-1,
@@ -199,7 +199,7 @@ def _track(
         slate=slate,
         moment=moment,
         rules=rules,
-        walk=Walk(timeline, candidates, rules, weights, prewarms),
+        walk=Walk(timeline, candidates, costs, config, weights, prewarms, rows),
         first=first,
         last=last,
         offsets=offsets,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PlanArrays(Protocol):
-    """Plans as arrays. target int32 [D, K], -1 for no pick; delay int8 [D, K], index into the world's."""
+    """Plans as arrays: those of `env.judge.plans.Plans`, of D decisions."""
 
     @property
     def target(self) -> np.ndarray: ...
@@ -32,12 +32,16 @@ class PlanArrays(Protocol):
     @property
     def delay(self) -> np.ndarray: ...
 
+    @property
+    def let_go(self) -> np.ndarray: ...
+
 
 @dataclass(frozen=True)
 class Case:
     """Opens start..stop-1 of a timeline, with the decisions start-1..stop-2 right before them.
 
-    user: where the timeline stands among those that it came with.
+    user: where the timeline stands among those that it came with. worth: what the let-go rule `expected` is
+    told, see `env.judge.accounting.course`.
     """
 
     timeline: Timeline
@@ -46,6 +50,7 @@ class Case:
     start: int
     stop: int
     user: int = 0
+    worth: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -68,9 +73,12 @@ class Case:
         """What plans for the decisions of this case, [stop - start, K], come to."""
         from env.judge.accounting import replay
 
-        whole = Plans.empty(len(self.timeline), plans.target.shape[1])
+        whole = Plans.empty(len(self.timeline), plans.target.shape[1], plans.let_go.shape[1])
         whole.target[self.indices], whole.delay[self.indices] = plans.target, plans.delay
-        return replay(self.timeline, self.costs, self.world, whole, start=self.start, stop=self.stop)
+        whole.let_go[self.indices] = plans.let_go
+        return replay(
+            self.timeline, self.costs, self.world, whole, start=self.start, stop=self.stop, worth=self.worth
+        )
 
     def replay_ranked(self, ranking: Ranking, threshold: float) -> tuple[Outcomes, np.ndarray]:
         """What prewarming the best-ranked cold targets with probability >= `threshold` comes to, and which
@@ -78,8 +86,9 @@ class Case:
         from env.judge.ranked_replay import replay_ranked
 
         outcomes, chosen = replay_ranked(
-            self.timeline, self.costs, self.world, ranking, threshold, start=self.start, stop=self.stop
-        )
+            self.timeline, self.costs, self.world, ranking, threshold, start=self.start, stop=self.stop,
+            worth=self.worth,
+        )  # fmt: skip
         return outcomes, chosen[self.indices]
 
     def sweep(self, ranking: Ranking, thresholds: Sequence[float]) -> np.ndarray:
@@ -88,16 +97,18 @@ class Case:
 
         return sweep(
             self.timeline, self.costs, self.world, ranking, np.asarray(thresholds, np.float64),
-            start=self.start, stop=self.stop,
+            start=self.start, stop=self.stop, worth=self.worth,
         )  # fmt: skip
 
     def effects(
         self, indices: np.ndarray, plans: Plans, base: Plans | None = None, horizon_s: float | None = None
     ) -> np.ndarray:
-        """What alternative plans change at `indices`; see `env.judge.accounting.plan_effects`."""
-        from env.judge.accounting import plan_effects
+        """What alternative plans change at `indices`; see `env.judge.effects.plan_effects`."""
+        from env.judge.effects import plan_effects
 
-        return plan_effects(self.timeline, self.costs, self.world, indices, plans, base, horizon_s)
+        return plan_effects(
+            self.timeline, self.costs, self.world, indices, plans, base, horizon_s, worth=self.worth
+        )
 
     def credits(self, plans: Plans, alternatives: Plans, half_life_s: float = math.inf) -> np.ndarray:
         """What each alternative plan would have added at each decision of this case, played as an episode;
@@ -106,7 +117,7 @@ class Case:
 
         return credits(
             self.timeline, self.costs, self.world, plans, alternatives, first=self.start - 1,
-            half_life_s=half_life_s,
+            half_life_s=half_life_s, worth=self.worth,
         )  # fmt: skip
 
     def memory(self, candidates: np.ndarray, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +128,14 @@ class Case:
         from env.judge.residency import residency
 
         return residency(
-            self.timeline, candidates, self.costs, self.world, plans, self.start - 1, self.stop - 2
+            self.timeline,
+            candidates,
+            self.costs,
+            self.world,
+            plans,
+            self.start - 1,
+            self.stop - 2,
+            self.worth,
         )
 
 

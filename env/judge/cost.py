@@ -19,6 +19,9 @@ from env.timeline import KINDS, Timeline
 
 MOST_MB = 1e12  # beyond it, sums of whole KiB are no longer exact in float64
 TYPICAL_BUDGET = 8.0  # budget in typical (median) targets, when none is given in MB
+LET_GO_RULES = ("lru", "lfu-decay", "gdsf", "s3fifo", "sieve", "expected", "belady")
+PAST_RULES = LET_GO_RULES[:5]
+"""The let-go rules that know the past alone, and need nobody to tell them more."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,12 @@ class WorldConfig:
     ttl_s      a prewarm that was not used expires this long after it was ready, seconds (>= 1)
     max_picks  K, prewarms per plan
     delays     delay buckets, seconds after the event; a plan names a bucket by its index
+    let_go     the let-go rule: who leaves when room is needed and the plan names nobody; see
+               `env.judge.let_go`. The no-prewarm world always lets the least recently used go
+    max_let_go R, targets that a plan may let go first
+    off_after_s    a longer pause means that the machine was switched off so long after its last open, and
+                   nothing is resident afterwards; infinite: never
+    close_after_s  the user closes what was not in front for so long; infinite: never
     """
 
     budget_mb: float | None = None
@@ -110,6 +119,10 @@ class WorldConfig:
     ttl_s: float = 1800.0
     max_picks: int = 3
     delays: tuple[float, ...] = (0.0, 30.0, 300.0, 1800.0)
+    let_go: str = "lru"
+    max_let_go: int = 2
+    off_after_s: float = math.inf
+    close_after_s: float = math.inf
 
     def __post_init__(self) -> None:
         if self.budget_mb is not None and not 1 / 1024 <= self.budget_mb <= MOST_MB:
@@ -122,6 +135,13 @@ class WorldConfig:
             raise InputError(f"max_picks is {self.max_picks}; give 1 to 64")
         if not 1 <= len(self.delays) <= 100 or not all(math.isfinite(d) and d >= 0 for d in self.delays):
             raise InputError(f"delays are {self.delays}; give 1 to 100 numbers of seconds >= 0")
+        if self.let_go not in LET_GO_RULES:
+            raise InputError(f"let_go is {self.let_go!r}; give one of {', '.join(LET_GO_RULES)}")
+        if not 0 <= self.max_let_go <= 64:
+            raise InputError(f"max_let_go is {self.max_let_go}; give 0 to 64")
+        for name in ("off_after_s", "close_after_s"):
+            if not getattr(self, name) >= 1.0:
+                raise InputError(f"{name} is {getattr(self, name)}; give seconds >= 1, or inf for never")
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> WorldConfig:

@@ -28,30 +28,27 @@ import numpy as np
 from numba import njit
 
 from env.errors import InputError
-from env.judge.accounting import (
-    copy_state,
-    finish,
-    new_state,
-    open_target,
-    plan_prewarm,
-    resolved,
-    rules,
-    same,
-    shared_ledger,
-)
+from env.judge import let_go
+from env.judge.accounting import course, finish, open_event, plan_let_go, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
+from env.judge.effects import resolved, shared_ledger
 from env.judge.plans import N_FIELDS, Plans
+from env.judge.state import copy_state, new_state, rules, same
 from env.timeline import Timeline
 
 
 @njit(cache=True)
-def _walk(s, a, b, r, book, t, target, delay, picks, first, last, alt_target, alt_delay, half_life, out):  # type: ignore[no-untyped-def]
-    n = len(t)
+def _walk(  # type: ignore[no-untyped-def]
+    s, a, b, r, w, book, delay, names, picks, first, last, alt_target, alt_delay, alt_names, half_life, out
+):
+    n, t = len(w.t), w.t
     waste, acc = np.zeros(out.shape[2]), np.zeros(out.shape[2])
     alt_picks = alt_target.shape[2]
     own = (last - first) * picks
+    nobody = np.zeros(0, names.dtype)
+    let_go.begin(s, r, w)
     for i in range(last):
-        open_target(s, r, book, target[i], t[i], waste)
+        open_event(s, r, w, book, i, waste)
         if i < first:
             continue
         d = i - first
@@ -61,21 +58,27 @@ def _walk(s, a, b, r, book, t, target, delay, picks, first, last, alt_target, al
                 book.target[own + k] = alt_target[d, m, k]
                 book.outcome[own + k] = 0
                 asked += alt_target[d, m, k] >= 0
+            for k in range(alt_names.shape[2]):
+                asked += alt_names[d, m, k] >= 0
             if asked == 0:
                 continue
             copy_state(s, a)
             copy_state(s, b)
             acc[:] = 0.0
             waste[:] = 0.0
+            plan_let_go(a, alt_names[d, m])
+            plan_let_go(b, nobody)
             for k in range(alt_picks):
                 if alt_target[d, m, k] >= 0:
-                    plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
+                    plan_prewarm(a, r, w, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
             for j in range(i, n):
                 # what happens between two events counts as of the first, where a plan is asked for
                 since = t[max(j - 1, i)] - t[i]
                 if j > i:
-                    open_target(a, r, book, target[j], t[j], acc)
-                    open_target(b, r, book, target[j], t[j], waste)
+                    open_event(a, r, w, book, j, acc)
+                    open_event(b, r, w, book, j, waste)
+                    plan_let_go(a, nobody)
+                    plan_let_go(b, nobody)
                 if j == n - 1:
                     finish(a, r, book, acc)
                     finish(b, r, book, waste)
@@ -84,9 +87,10 @@ def _walk(s, a, b, r, book, t, target, delay, picks, first, last, alt_target, al
                 waste[:] = 0.0
                 if j > i and resolved(book.target, book.outcome, own) and same(a, b):
                     break
+        plan_let_go(s, names[d])
         for number in range(d * picks, (d + 1) * picks):
             if book.target[number] >= 0:
-                plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
+                plan_prewarm(s, r, w, book, number, r.delays[delay[number]], t[i], waste)
 
 
 def credits(
@@ -98,13 +102,15 @@ def credits(
     *,
     first: int,
     half_life_s: float = math.inf,
+    worth: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """What each alternative plan would have added at each decision of an episode: float64 [D, M, FIELDS].
 
     plans: [D, K], the plans that were made after the events first..first + D - 1, in a world without earlier
     prewarms. alternatives: [D, M, K]; put the plans themselves among them to have their credits. At decision
     i the world's past is what `plans` made of it, and after i nothing more is asked for. half_life_s: what
-    comes that many seconds after the decision counts half; infinite: all counts the same.
+    comes that many seconds after the decision counts half; infinite: all counts the same. worth: see
+    `env.judge.accounting.course`.
     Raises InputError for plans or a window that do not fit.
     """
     n, steps = len(timeline), len(plans)
@@ -116,10 +122,11 @@ def credits(
     several = alternatives.checked((steps, alternatives.target.shape[1]), len(costs), len(config.delays))
     picks, more = plans.target.shape[1], several.target.shape[2]
     book = shared_ledger(plans, more)
-    now, done, undone = (new_state(len(costs), 2 * len(book.target)) for _ in range(3))
+    r, marks = rules(costs, config), max(plans.let_go.shape[1], several.let_go.shape[2])
+    now, done, undone = (new_state(len(costs), 2 * len(book.target), r.let_go, marks) for _ in range(3))
     out = np.zeros((steps, several.target.shape[1], N_FIELDS))
     _walk(
-        now, done, undone, rules(costs, config), book, timeline.t, timeline.target, plans.delay.reshape(-1),
-        picks, first, first + steps, several.target, several.delay, half_life_s, out,
+        now, done, undone, r, course(timeline, config, worth), book, plans.delay.reshape(-1), plans.let_go,
+        picks, first, first + steps, several.target, several.delay, several.let_go, half_life_s, out,
     )  # fmt: skip
     return out

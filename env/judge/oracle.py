@@ -7,22 +7,24 @@ seconds, without a price on memory: it is the bound on what can be saved, not on
 
 Why the bound holds. Take any plan and any open j of target x. If j waits less than cold_s, then x was
 resident just before t[j], and it had been so without interruption since it was either opened (the open p
-before j) or brought in by a prewarm that started at some s = t[i] + d with i < j, was not expired (s +
-load + ttl > t[j]), and did not start before event p + 1 (until then x was in front, and the prewarm
-redundant). That gives j a list of *options*, each with an interval of residency ending at j and with the
-seconds that it saves compared with a cold open: cold - warm for keeping and for prewarms ready in time,
-less for late ones. Of the prewarms ready in time only the latest start is listed: its interval lies within
-every other's. Keeping is possible only where the no-prewarm world keeps x, too: targets opened after p are
-used more recently than x, and eviction goes by least recent use (the target in front is the one exception,
-and nothing that was opened is newer than that), so as long as x stays, they all stay; x leaves the
-no-prewarm world only when x and they do not fit together. Options of the same target do not overlap. Just
-before every open k the resident targets fit into the budget together, the target in front (x[k-1]) among
-them; so the memory of the options that cover that moment is at most budget - memory[x[k-1]], where
-intervals do not count while their own target is in front; an option that alone exceeds that is impossible.
-The actual world therefore picks at most one option for every open, within these capacities, and saves at
-most their value. Everything else (eviction order, K, what the options cost outside these moments) is
-dropped, which can only raise the maximum; so is integrality, which leaves a linear program. Saved seconds
-count from the no-prewarm world: subtract what its warm opens save compared with cold ones.
+before j) or brought in by a prewarm that started at some s = t[i] + d with i < j, was not expired (s + load +
+ttl > t[j]), and did not start before event p + 1 (until then x was in front, and the prewarm redundant). That
+gives j a list of *options*, each with an interval of residency ending at j and with the seconds that it saves
+compared with a cold open: cold - warm for keeping and for prewarms ready in time, less for late ones. Of the
+prewarms ready in time only the latest start is listed: its interval lies within every other's. Keeping is
+possible only where the no-prewarm world keeps x, too: targets opened after p are used more recently than x,
+and eviction goes by least recent use (the target in front is the one exception, and nothing that was opened
+is newer than that), so as long as x stays, they all stay; x leaves the no-prewarm world only when x and they
+do not fit together. (Where the let-go rule is another, or plans may let go, that does not hold, and keeping
+is listed for every open of a target that was opened before. Nothing stays over an off, so no option begins
+before one. Closes take options away, which are listed all the same: that only loosens the bound.) Options of
+the same target do not overlap. Just before every open k the resident targets fit into the budget together,
+the target in front (x[k-1]) among them; so the memory of the options that cover that moment is at most budget
+- memory[x[k-1]], where intervals do not count while their own target is in front; an option that alone
+exceeds that is impossible. The actual world therefore picks at most one option for every open, within these
+capacities, and saves at most their value. Everything else (eviction order, K, what the options cost outside
+these moments) is dropped, which can only raise the maximum; so is integrality, which leaves a linear program.
+Saved seconds count from the no-prewarm world: subtract what its warm opens save compared with cold ones.
 
 The solver (HiGHS through SciPy) is not trusted with the result: by weak duality, any non-negative prices
 L[k] for the capacities give the bound  sum L[k] capacity[k] + sum over j of max(0, max over options of
@@ -33,7 +35,7 @@ L[k] for the capacities give the bound  sum L[k] capacity[k] + sum over j of max
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,12 +74,20 @@ class _Options:
 
 
 def bracket(
-    timeline: Timeline, costs: Costs, config: WorldConfig, *, start: int = 0, stop: int | None = None
+    timeline: Timeline,
+    costs: Costs,
+    config: WorldConfig,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    let_go: bool = False,
 ) -> Bracket:
     """Both sides of the oracle for the opens start..stop-1 (see `env.judge.accounting.replay` for the
-    window)."""
-    plans, outcomes = feasible(timeline, costs, config, start=start, stop=stop)
-    bound = upper_bound(timeline, costs, config, start=start, stop=stop)
+    window). let_go: the oracle also says who leaves; its plans are then those of a world whose let-go rule is
+    `belady`."""
+    played = replace(config, let_go="belady") if let_go else config
+    plans, outcomes = feasible(timeline, costs, played, start=start, stop=stop)
+    bound = upper_bound(timeline, costs, played, start=start, stop=stop)
     return Bracket(outcomes.total("saved_s"), bound, plans, outcomes)
 
 
@@ -92,9 +102,11 @@ def upper_bound(
 ) -> float:
     """Saved seconds over the opens start..stop-1 that no plan exceeds; the proof is in the module.
 
+    Where the world's let-go rule is `lru`, plans that let go may exceed it; with any other rule they do not.
     solve: False skips the linear program and uses prices of zero (memory is free): looser, and instant.
     """
     from env.judge import accounting
+    from env.judge.state import rules as world_rules
 
     n = len(timeline)
     stop = n if stop is None else stop
@@ -102,16 +114,18 @@ def upper_bound(
         raise InputError(f"window {start}..{stop} does not fit {n} events")
     if stop - start < 1:
         return 0.0
-    rules = accounting.rules(costs, config)
+    rules = world_rules(costs, config)
     base = accounting.replay(timeline, costs, config, Plans.empty(n, 1), start=0, stop=stop)
     worth = (costs.cold_s - costs.warm_s)[timeline.target[:stop]]
     base_saves = costs.cold_s[timeline.target[:stop]] - base.base_wait_s[:stop]
     room = np.full(stop, rules.budget)
     room[1:] -= rules.cost[timeline.target[: stop - 1], 0]
-    options = _options(timeline, costs, config, rules.cost[:, 0], room, base_saves > 0, start, stop)
+    booted = _booted(accounting.course(timeline, config).off[:stop], timeline.t)
+    options = _options(timeline, costs, config, rules.cost[:, 0], room, base_saves > 0, booted, start, stop)
     # Opens right after an open of the same target are warm in any world: no option, and nothing to gain.
     again = np.zeros(stop, bool)
     again[1:] = timeline.target[1:stop] == timeline.target[: stop - 1]
+    again &= booted != np.arange(stop)
     fixed = float(worth[start:stop][again[start:stop]].sum() - base_saves[start:stop].sum())
     prices = _prices(options, room, stop) if solve and len(options.open) else np.zeros(stop)
     total = np.concatenate([[0.0], np.cumsum(prices)])
@@ -130,6 +144,7 @@ def _options(
     memory: np.ndarray,
     room: np.ndarray,
     base_warm: np.ndarray,
+    booted: np.ndarray,
     start: int,
     stop: int,
 ) -> _Options:
@@ -146,7 +161,7 @@ def _options(
         worth, load = float(costs.cold_s[x] - costs.warm_s[x]), float(costs.load_s[x])
         if worth <= 0:
             continue
-        earliest = max(t[p + 1], t[begin]) if p >= 0 else t[begin]
+        earliest = max(t[p + 1] if p >= 0 else t[begin], t[begin], t[booted[j]])
         lo = int(np.searchsorted(starts, earliest, side="left"))
         hi = int(np.searchsorted(starts, t[j], side="right"))
         ready = starts[lo:hi] + load
@@ -163,7 +178,7 @@ def _options(
             value = worth - (float(ready[group[0]]) - float(t[j]))
             if value > 0:
                 rows.append((j, value, float(memory[x]), _first_point(t, float(starts[lo + group[-1]]), j)))
-        if not found and base_warm[j]:
+        if not found and (base_warm[j] or (config.let_go != "lru" and p >= booted[j])):
             rows.append((j, worth, float(memory[x]), min(j, max(p + 2, begin + 1))))
     # What does not fit beside a target in front at all cannot fit in part.
     rows = [row for row in rows if row[3] > row[0] or row[2] <= room[row[3] : row[0] + 1].min()]
@@ -174,6 +189,11 @@ def _options(
         memory=np.array(columns[2]),
         first=np.array(columns[3], np.int64),
     )
+
+
+def _booted(off: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The first event since the machine was last switched on, for each event (0: it never was off)."""
+    return np.maximum.accumulate(np.where(off < t[: len(off)], np.arange(len(off)), 0))
 
 
 def _first_point(t: np.ndarray, s: float, j: int) -> int:
@@ -258,7 +278,7 @@ def feasible(
     picks = config.max_picks
     plans = Plans.empty(n, picks)
     outcomes = replay(timeline, costs, config, plans, start=start, stop=stop)
-    best = (0.0, plans, outcomes)
+    best = (outcomes.total("saved_s"), plans, outcomes)
     if stop - max(start, 1) < 1:
         return plans, outcomes
     starts, owner = _grid(timeline.t[:stop], config, max(start - 1, 0), stop)
@@ -328,7 +348,8 @@ def _improved(
     outcomes: Outcomes,
 ) -> tuple[Plans, Outcomes]:
     """Ask every decision whether more is saved without one of its picks, or with another one."""
-    from env.judge.accounting import plan_effects, replay
+    from env.judge.accounting import replay
+    from env.judge.effects import plan_effects
 
     # plan_effects looks to the end of the timeline: give it none beyond the window.
     config = config.resolved(costs)

@@ -31,10 +31,13 @@ FIELDS = (
     "held_mb_s",  # memory-time of prewarms not yet used, over the interval, MB * s
     "wasted_mb_s",  # whole memory-time of the prewarms that were resolved as wasted, MB * s
     "rating",  # what the user said: +1, -1, 0 for nothing; the environment leaves it 0
+    "cold",  # 1 when the target of the open was not resident
+    "base_cold",  # 1 when it was not, in the no-prewarm world
+    "kept",  # 1 when it was resident without a prewarm of its own, and not in the no-prewarm world
 )
 N_FIELDS = len(FIELDS)
 (OPENS, BASE_WAIT, WAIT, SAVED, PLANNED, N_HIT, N_LATE, N_REDUNDANT, N_WASTED, POLLUTION, HELD, WASTED_MB_S,
- RATING) = range(N_FIELDS)  # fmt: skip
+ RATING, COLD_OPENS, BASE_COLD, KEPT) = range(N_FIELDS)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Plans:
 
     target  int32 [..., K], target ids of the timeline, -1 for no pick; any order, gaps allowed
     delay   int8 [..., K], index into `WorldConfig.delays`; ignored where target is -1
+    let_go  int32 [..., R], who leaves first when room is needed, in this order, until the next decision; -1
+            for nobody, and who is not resident is passed over. None: R is 0
 
     For `replay` the leading shape is [n] (one row per event of the timeline); for `plan_effects` it is
     [D, M]: M alternatives for each of D decisions.
@@ -50,26 +55,39 @@ class Plans:
 
     target: np.ndarray
     delay: np.ndarray
+    let_go: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.let_go is None:
+            object.__setattr__(self, "let_go", np.full((*np.shape(self.target)[:-1], 0), -1, np.int32))
 
     @classmethod
-    def empty(cls, n: int, picks: int = 3) -> Plans:
+    def empty(cls, n: int, picks: int = 3, let_go: int = 0) -> Plans:
         """Keep still after each of n events."""
-        return cls(np.full((n, picks), -1, np.int32), np.zeros((n, picks), np.int8))
+        return cls(
+            np.full((n, picks), -1, np.int32),
+            np.zeros((n, picks), np.int8),
+            np.full((n, let_go), -1, np.int32),
+        )
 
     def checked(self, shape: tuple[int, ...], n_targets: int, n_delays: int) -> Plans:
-        """The same plans as contiguous int32/int8 arrays. Raises InputError where they do not fit."""
+        """The same plans as contiguous arrays of their types. Raises InputError where they do not fit."""
         target = np.ascontiguousarray(self.target, dtype=np.int32)
         delay = np.ascontiguousarray(self.delay, dtype=np.int8)
+        let_go = np.ascontiguousarray(self.let_go, dtype=np.int32)
         if target.shape != delay.shape or target.shape[:-1] != shape:
             raise InputError(
                 f"plans have shapes {target.shape} and {delay.shape}; expected {(*shape, 'K')} for both"
             )
-        if target.size and not (target.min() >= -1 and target.max() < n_targets):
-            raise InputError(f"plans name a target outside -1..{n_targets - 1}")
+        if let_go.shape[:-1] != shape:
+            raise InputError(f"plans let go {let_go.shape}; expected {(*shape, 'R')}")
+        for named in (target, let_go):
+            if named.size and not (named.min() >= -1 and named.max() < n_targets):
+                raise InputError(f"plans name a target outside -1..{n_targets - 1}")
         used = delay[target >= 0]
         if used.size and not (used.min() >= 0 and used.max() < n_delays):
             raise InputError(f"plans name a delay outside 0..{n_delays - 1}")
-        return Plans(target, delay)
+        return Plans(target, delay, let_go)
 
     def __len__(self) -> int:
         return len(self.target)

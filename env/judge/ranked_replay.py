@@ -12,20 +12,23 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from env.judge.accounting import Ledger, copy_state, finish, new_state, open_target, plan_prewarm, rules
+from env.judge import let_go
+from env.judge.accounting import course, finish, open_event, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Outcomes
+from env.judge.state import Ledger, copy_state, new_state, rules
 from env.ranking import Ranking
 from env.timeline import Timeline
 
 
 @njit(cache=True)
 def _sweep(  # type: ignore[no-untyped-def]
-    past, s, r, book, t, target, listed, probability, thresholds, picks, delay, start, stop, table
+    past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, table
 ):
     scratch = np.zeros(table.shape[2])
+    let_go.begin(past, r, w)
     for j in range(start):
-        open_target(past, r, book, target[j], t[j], scratch)
+        open_event(past, r, w, book, j, scratch)
     for q in range(len(thresholds)):
         copy_state(past, s)
         book.target[:] = -1
@@ -41,11 +44,11 @@ def _sweep(  # type: ignore[no-untyped-def]
                     continue
                 number = d * picks + asked
                 book.target[number] = x
-                plan_prewarm(s, r, book, number, delay, t[i], table[q, d])
+                plan_prewarm(s, r, w, book, number, delay, w.t[i], table[q, d])
                 asked += 1
                 if asked == picks:
                     break
-            open_target(s, r, book, target[i + 1], t[i + 1], table[q, d])
+            open_event(s, r, w, book, i + 1, table[q, d])
         scratch[:] = 0.0
         finish(s, r, book, scratch)
         table[q, stop - start - 1] += scratch
@@ -60,10 +63,12 @@ def sweep(
     *,
     start: int,
     stop: int,
+    worth: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Records of opens start..stop-1 under each threshold: float64 [len(thresholds), stop - start,
-    len(env.judge.plans.FIELDS)]. ranking: of decisions start-1..stop-2, so start >= 1."""
-    table, _ = _run(timeline, costs, config, ranking, np.asarray(thresholds, np.float64), start, stop)
+    len(env.judge.plans.FIELDS)]. ranking: of decisions start-1..stop-2, so start >= 1. worth: see
+    `env.judge.accounting.course`."""
+    table, _ = _run(timeline, costs, config, ranking, np.asarray(thresholds, np.float64), start, stop, worth)
     return table
 
 
@@ -76,10 +81,11 @@ def replay_ranked(
     *,
     start: int,
     stop: int,
+    worth: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Outcomes, np.ndarray]:
     """Outcomes over the whole timeline (zero outside the window) and the targets that were prewarmed,
     int32 [n, K], by decision."""
-    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop)
+    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop, worth)
     n, k = len(timeline), config.max_picks
     records, outcome = np.zeros((n, N_FIELDS)), np.zeros((n, k), np.int8)
     mb_s, lead, chosen = np.zeros((n, k)), np.full((n, k), np.nan), np.full((n, k), -1, np.int32)
@@ -98,6 +104,7 @@ def _run(
     thresholds: np.ndarray,
     start: int,
     stop: int,
+    worth: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[np.ndarray, Ledger]:
     if not 1 <= start < stop <= len(timeline) or len(ranking) != stop - start:
         raise ValueError(
@@ -105,10 +112,11 @@ def _run(
         )
     size = (stop - start) * config.max_picks
     book = Ledger(np.full(size, -1, np.int32), np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan))
-    past, state = (new_state(len(costs), 2 * size) for _ in range(2))
+    r = rules(costs, config)
+    past, state = (new_state(len(costs), 2 * size, r.let_go) for _ in range(2))
     table = np.zeros((len(thresholds), stop - start, N_FIELDS))
     _sweep(
-        past, state, rules(costs, config), book, timeline.t, timeline.target,
+        past, state, r, course(timeline, config, worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
         thresholds, config.max_picks, float(config.delays[0]), start, stop, table,

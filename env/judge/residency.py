@@ -5,27 +5,31 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from env.judge.accounting import USED, Ledger, State, new_state, open_target, plan_prewarm, rules
+from env.judge import let_go
+from env.judge.accounting import course, open_event, plan_let_go, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
+from env.judge.state import READY, USED, Ledger, new_state, rules
 from env.timeline import Timeline
 
 
 @njit(cache=True)
-def _walk(s, r, book, t, target, delay, picks, first, last, candidates, warm, free):  # type: ignore[no-untyped-def]
+def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, free):  # type: ignore[no-untyped-def]
     record = np.zeros(N_FIELDS)
+    let_go.begin(s, r, w)
     for i in range(last + 1):
-        open_target(s, r, book, target[i], t[i], record)
+        open_event(s, r, w, book, i, record)
         if i >= first:
             free[i - first] = 1.0 - s.reg[USED] / r.budget
             for c in range(candidates.shape[1]):
                 x = candidates[i, c]
                 if x >= 0 and s.link[x, 0] >= 0:
-                    warm[i - first, c] = 1 if s.when[x, 1] <= t[i] else 2
+                    warm[i - first, c] = 1 if s.when[x, READY] <= w.t[i] else 2
+            plan_let_go(s, names[i - first])
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, delay[number], t[i], record)
+                    plan_prewarm(s, r, w, book, number, delay[number], w.t[i], record)
 
 
 def residency(
@@ -36,6 +40,7 @@ def residency(
     plans: Plans,
     first: int,
     last: int,
+    worth: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What is resident right after each of the events first..last, before that event's plan acts.
 
@@ -48,11 +53,12 @@ def residency(
         np.ascontiguousarray(plans.target, np.int32).ravel(),
         np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan),
     )  # fmt: skip
-    state: State = new_state(len(costs), 2 * size)
+    r = rules(costs, config)
+    state = new_state(len(costs), 2 * size, r.let_go, plans.let_go.shape[1])
     delays = np.asarray(config.delays, np.float64)[plans.delay.ravel()]
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
     _walk(
-        state, rules(costs, config), book, timeline.t, timeline.target, delays, picks, first, last,
-        candidates, warm, free,
+        state, r, course(timeline, config, worth), book, delays, np.ascontiguousarray(plans.let_go, np.int32),
+        picks, first, last, candidates, warm, free,
     )  # fmt: skip
     return warm, free

@@ -1,17 +1,19 @@
 """The world of a run, a benchmark, a prediction: what plans are worth, and under which rules.
 
-Every command names it by the same options (`--costs --budget --picks --ttl-s --reward`), a run folder keeps
-it in its `config.yaml`, and whoever predicts, replays, rates or estimates with a run uses the run's own.
+Every command names it by the same options (`--costs --budget --picks --ttl-s --let-go --off-after-s
+--close-after-s --reward`), a run folder keeps it in its `config.yaml`, and whoever predicts, replays, rates
+or estimates with a run uses the run's own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError
-from env.judge.cost import CostModel, Costs, WorldConfig, cost_model
+from env.judge.cost import PAST_RULES, CostModel, Costs, WorldConfig, cost_model
 from env.slate.slate import SLATE_SIZE
 from reward import parse_reward
 
@@ -32,6 +34,8 @@ class WorldOptions:
     budget  memory for what is warm, in typical (median) targets
     picks   K, prewarms per plan at most
     ttl_s   seconds after which an unused prewarm goes
+    let_go  let-go rule: who leaves when room is needed, of `env.judge.cost.PAST_RULES`
+    off_after_s, close_after_s  as in `WorldConfig`; 0: never
     reward  preset or TERM=WEIGHT,…
     """
 
@@ -40,6 +44,9 @@ class WorldOptions:
     picks: int = 3
     ttl_s: float = 1800.0
     reward: str = "net_seconds"
+    let_go: str = "lru"
+    off_after_s: float = 0.0
+    close_after_s: float = 0.0
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> WorldOptions:
@@ -52,7 +59,9 @@ class WorldOptions:
             return cls(
                 str(given.get("costs", cls.costs)), float(given.get("budget", cls.budget)),
                 int(given.get("picks", cls.picks)), float(given.get("ttl_s", cls.ttl_s)),
-                str(given.get("reward", cls.reward)),
+                str(given.get("reward", cls.reward)), str(given.get("let_go", cls.let_go)),
+                float(given.get("off_after_s", cls.off_after_s)),
+                float(given.get("close_after_s", cls.close_after_s)),
             )  # fmt: skip
         except (TypeError, ValueError) as error:
             raise InputError(f"the settings {given} name no world ({error})") from None
@@ -60,6 +69,12 @@ class WorldOptions:
     def in_words(self) -> str:
         """The rules as a person would say them; what a plan is worth only where it is not the usual thing."""
         worth = "" if self.reward == WorldOptions.reward else f", reward {self.reward}"
+        if self.let_go != WorldOptions.let_go:
+            worth += f", let go by {self.let_go}"
+        if self.off_after_s:
+            worth += f", off after {self.off_after_s / 60:g} minutes"
+        if self.close_after_s:
+            worth += f", closed after {self.close_after_s / 60:g} minutes"
         return (
             f"memory for {self.budget:g} typical targets, {self.costs} costs, at most {self.picks} prewarms "
             f"a plan, each for {self.ttl_s / 60:g} minutes{worth}"
@@ -80,6 +95,12 @@ class WorldOptions:
             raise InputError(
                 f"picks is {self.picks}; a slate has {MOST_PICKS} places, so give 1 to {MOST_PICKS}"
             )
+        if self.let_go not in PAST_RULES:
+            raise InputError(f"let_go is {self.let_go!r}; give one of {', '.join(PAST_RULES)}")
+        for name in ("off_after_s", "close_after_s"):
+            value = getattr(self, name)
+            if value and not value >= 1.0:
+                raise InputError(f"{name} is {value:g}; give seconds >= 1, or 0 for never")
         self.rules()
         self.cost_model()
         self.worth()
@@ -90,6 +111,9 @@ class WorldOptions:
             budget_targets=self.budget if budget is None else budget,
             max_picks=self.picks,
             ttl_s=self.ttl_s,
+            let_go=self.let_go,
+            off_after_s=self.off_after_s or math.inf,
+            close_after_s=self.close_after_s or math.inf,
         )
 
     def cost_model(self) -> CostModel:

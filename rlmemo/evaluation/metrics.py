@@ -31,6 +31,9 @@ METRICS: dict[str, str] = {
     "wasted_mb_minutes_per_open": "MB x minutes held by wasted prewarms, per open",
     "saved_seconds_per_open": "waiting in the no-prewarm world minus waiting in the actual world, s per open",
     "pollution_rate": "opens that are cold only because a prewarm evicted the target, per open",
+    "cold_rate": "opens whose target was not in memory, per open",
+    "base_cold_rate": "the same in the no-prewarm world",
+    "kept_rate": "opens that are warm only because of what was let go instead, per open",
     "coverage": "share of opens for which the plan was not empty",
     "reward_per_open": "reward per open, in the unit of the reward that was asked for",
     "oracle_share": "saved seconds as a share of the clairvoyant bound's",
@@ -53,12 +56,12 @@ BETTER: dict[str, int] = {
     **dict.fromkeys(METRICS, 1),
     **dict.fromkeys((
         "log_loss", "ece", "ece_all", "ece_none", "waste_rate", "wasted_mb_minutes_per_open",
-        "pollution_rate",
+        "pollution_rate", "cold_rate",
         "delay_error_median_s", "delay_log_loss", "p50_ms", "p95_ms", "peak_rss_mb",
     ), -1),
     **dict.fromkeys((
-        "prewarms_per_open", "coverage", "lead_time_median_s", "delay_log_loss_past", "delay_below_median",
-        "delay_within_80",
+        "prewarms_per_open", "base_cold_rate", "coverage", "lead_time_median_s", "delay_log_loss_past",
+        "delay_below_median", "delay_within_80",
     ), 0),
 }  # fmt: skip
 """1: more is better, -1: less is better, 0: neither by itself."""
@@ -86,6 +89,9 @@ class Opens:
     hit: np.ndarray
     late: np.ndarray
     pollution: np.ndarray
+    cold: np.ndarray
+    base_cold: np.ndarray
+    kept: np.ndarray
     prewarms: np.ndarray
     wasted: np.ndarray
     redundant: np.ndarray
@@ -238,6 +244,9 @@ def prewarm_metrics(opens: Opens, draws: Draws, oracle_saved_s: np.ndarray | Non
         "wasted_mb_minutes_per_open": draws.ratio(opens.wasted_mb_s / 60.0),
         "saved_seconds_per_open": draws.ratio(opens.saved_s),
         "pollution_rate": draws.ratio(opens.pollution),
+        "cold_rate": draws.ratio(opens.cold),
+        "base_cold_rate": draws.ratio(opens.base_cold),
+        "kept_rate": draws.ratio(opens.kept),
         "coverage": draws.ratio(opens.planned),
         "reward_per_open": draws.ratio(opens.reward),
         "lead_time_median_s": draws.median(opens.lead_s, opens.lead_open),

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from env.errors import InputError
+from env.judge.cost import PAST_RULES
 from env.judge.world_options import MOST_PICKS, WorldOptions
 from rlmemo.learning.bounds import Bounds
 from rlmemo.model.hub import PROMPTED, Loading
@@ -114,6 +115,15 @@ class TrainConfig:
     costs: str = _setting("desktop", "cost preset: what memory and waiting cost", "world", COSTS)
     budget: float = _setting(8.0, "memory for what is warm, in median targets", "world", above=0)
     ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world", low=1)
+    let_go: str = _setting(
+        "lru", f"who leaves when room is needed: {', '.join(PAST_RULES)}", "world", PAST_RULES
+    )
+    off_after_s: float = _setting(
+        0.0, "a pause of more seconds means the machine was switched off; 0: never", "world", low=0
+    )
+    close_after_s: float = _setting(
+        0.0, "seconds out of sight after which the user closes something; 0: never", "world", low=0
+    )
     picks: int = _setting(
         3,
         "K, prewarms per plan at most",
@@ -290,7 +300,7 @@ class TrainConfig:
     @property
     def world(self) -> WorldOptions:
         """The world that the run is trained for."""
-        return WorldOptions(self.costs, self.budget, self.picks, self.ttl_s, self.reward)
+        return WorldOptions.of(self.as_dict())
 
     @property
     def loading(self) -> Loading:

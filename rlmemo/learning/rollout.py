@@ -22,9 +22,9 @@ import numpy as np
 from env.gym import stepper
 from env.gym.tracks import observations
 from env.gym.walk import Walk
-from env.judge.accounting import MEMORY, rules
 from env.judge.case import Case
 from env.judge.plans import FIELDS, N_FIELDS, Plans
+from env.judge.state import MEMORY, rules
 from reward import Reward
 from rlmemo.learning.grammar import pickable
 from rlmemo.learning.training_data import TrainingData, training_part
@@ -172,8 +172,7 @@ class Field:
         """A user's world right after event `index`, with the memory that the history before left."""
         candidates = np.ascontiguousarray(self.data.slates[user].candidates, np.int32)
         case = self.cases[user]
-        made = rules(case.costs, case.world)
-        walk = Walk(case.timeline, candidates, made, self.weights, prewarms)
+        walk = Walk(case.timeline, candidates, case.costs, case.world, self.weights, prewarms)
         walk.enter(index)
         return walk
 

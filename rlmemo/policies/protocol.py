@@ -64,9 +64,15 @@ class Planned:
     """What a planning policy answers for D decisions.
 
     target  int32 [D, K], -1 for no pick; delay int8 [D, K], index into `WorldConfig.delays`;
-    propensity float64 [D], probability with which the policy chose that plan (1 where it never samples)
+    propensity float64 [D], probability with which the policy chose that plan (1 where it never samples);
+    let_go int32 [D, R], who leaves first, as in `env.judge.plans.Plans` (None: R is 0)
     """
 
     target: np.ndarray
     delay: np.ndarray
     propensity: np.ndarray
+    let_go: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.let_go is None:
+            object.__setattr__(self, "let_go", np.full((len(self.target), 0), -1, np.int32))

@@ -30,7 +30,10 @@ RANKING = ("hr@1", "hr@3", "hr@5", "mrr@5", "hr@1_macro", "log_loss", "ece", "ec
 PREWARMING = (
     "reward_per_open", "saved_seconds_per_open", "oracle_share", "hit_rate", "waste_rate", "pollution_rate",
 )  # fmt: skip
-HOW = ("prewarms_per_open", "coverage", "wasted_mb_minutes_per_open", "lead_time_median_s")
+HOW = (
+    "prewarms_per_open", "coverage", "cold_rate", "base_cold_rate", "kept_rate", "wasted_mb_minutes_per_open",
+    "lead_time_median_s",
+)  # fmt: skip
 COUNT = "a count of the past"
 BINS = 10
 EVENTS_A_BIN = 50
@@ -89,6 +92,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("memory budget", f"{s.budget:g} typical targets"),
         ("prewarms per plan", f"at most {s.picks}, at once after the event"),
         ("a prewarm expires", f"{s.ttl_s / 60:g} min after it was ready"),
+        ("who leaves when room is needed", s.let_go),
         ("cost preset", s.costs),
         ("reward", s.reward),
         (

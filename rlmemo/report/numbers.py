@@ -8,6 +8,7 @@ from rlmemo.evaluation.bootstrap import Estimate
 
 PERCENT = {
     "hr@1", "hr@3", "hr@5", "hr@1_macro", "hit_rate", "waste_rate", "pollution_rate", "coverage",
+    "cold_rate", "base_cold_rate", "kept_rate",
     "oracle_share", "delay_below_median", "delay_within_80",
 }  # fmt: skip
 SHORT = {
@@ -18,6 +19,9 @@ SHORT = {
     "waste_rate": "wasted / prewarm",
     "pollution_rate": "pollution / open",
     "prewarms_per_open": "prewarms / open",
+    "cold_rate": "cold / open",
+    "base_cold_rate": "cold without plans / open",
+    "kept_rate": "kept / open",
     "wasted_mb_minutes_per_open": "wasted MB·min/open",
     "lead_time_median_s": "lead time, s",
     "delay_error_median_s": "delay error, s",

@@ -1,4 +1,4 @@
-"""The hand-worked example of docs/accounting.md: five events, two prewarms.
+"""The hand-worked examples of docs/accounting.md: five events, two prewarms; five events, one let-go.
 
     python -m tests.reference.example        # prints the table that stands in the docs
 
@@ -15,7 +15,9 @@ from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import OUTCOME_NAMES, Plans
 from env.timeline import Event, Timeline
 from rlmemo.options import Parser
+from tests.reference.world import replay
 
+LET_GO_COLUMNS = ("base_wait_s", "wait_s", "saved_s", "cold", "base_cold", "kept", "pollution")
 COLUMNS = (
     "base_wait_s", "wait_s", "saved_s", "hit", "late", "redundant", "wasted", "pollution", "held_mb_s",
     "wasted_mb_s",
@@ -39,10 +41,35 @@ def hand_example() -> tuple[Timeline, Costs, WorldConfig, Plans]:
     return timeline, costs, config, plans
 
 
+def let_go_example() -> tuple[Timeline, Costs, WorldConfig, Plans]:
+    """The same apps and room; after event 1 the editor is to leave first."""
+    _, costs, config, _ = hand_example()
+    opens = [(0.0, "mail"), (10.0, "editor"), (42.0, "chat"), (100.0, "mail"), (130.0, "chat")]
+    timeline = Timeline.from_events("example", [Event(t, target) for t, target in opens])
+    plans = Plans.empty(len(timeline), 1, 1)
+    plans.let_go[1, 0] = 1
+    return timeline, costs, config, plans
+
+
+def let_go_table() -> str:
+    """Its outcome as the Markdown table of the docs."""
+    timeline, costs, config, plans = let_go_example()
+    outcomes = replay(timeline, costs, config, plans)
+    lines = [
+        "| " + " | ".join(["event", "t", "opened", *LET_GO_COLUMNS]) + " |",
+        "|" + "---|" * (3 + len(LET_GO_COLUMNS)),
+    ]
+    for j, event in enumerate(timeline):
+        row = [str(j), f"{event.t:g}", event.target]
+        row += [f"{getattr(outcomes, name)[j]:g}" for name in LET_GO_COLUMNS]
+        lines.append("| " + " | ".join(row) + " |")
+    total = [f"{outcomes.total(name):g}" for name in LET_GO_COLUMNS]
+    return "\n".join([*lines, "| " + " | ".join(["sum", "", "", *total]) + " |"]) + "\n"
+
+
 def table() -> str:
     """The example's outcome as the Markdown tables of the docs."""
     from reward import parse_reward
-    from tests.reference.world import replay
 
     timeline, costs, config, plans = hand_example()
     outcomes = replay(timeline, costs, config, plans)
@@ -73,7 +100,7 @@ def table() -> str:
 def main() -> None:
     """Print the tables."""
     Parser(prog="python -m tests.reference.example", description=__doc__.split("\n")[0]).parse_args()
-    print(table(), end="")
+    print(table(), let_go_table(), sep="\n", end="")
 
 
 if __name__ == "__main__":

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import copy
 import heapq
+import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from env.errors import InputError
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import (
+    BASE_COLD,
     BASE_WAIT,
+    COLD_OPENS,
     HELD,
     HIT,
+    KEPT,
     LATE,
     N_FIELDS,
     N_HIT,
@@ -40,6 +45,7 @@ from env.judge.plans import (
     Plans,
 )
 from env.timeline import Timeline
+from tests.reference.let_go import RULES
 
 EXPIRE, START = 0, 1  # what is due; at the same time an expiry comes before a start
 
@@ -57,14 +63,15 @@ class Residency:
 class World:
     """One user's memory, and the same memory without prewarms beside it.
 
-    Call `open(target, t)` for every event and, after it, `plan(picks)` for what was decided; `open` returns
-    the record (float64 [len(FIELDS)]) of the interval that this open ends. `finish()` resolves what is
-    left. `fork()` gives an independent copy; going on with either gives the same results.
+    Call `open(target, t)` for every event and, after it, `plan(picks, let_go)` for what was decided; `open`
+    returns the record (float64 [len(FIELDS)]) of the interval that this open ends. `finish()` resolves what
+    is left. `fork()` gives an independent copy; going on with either gives the same results.
 
-    costs: of the timeline's targets. config: budget, ttl and delays.
+    costs: of the timeline's targets. config: the rules. told: what the let-go rule wants to know besides
+    (`chances` of expected, `opens` of belady).
     """
 
-    def __init__(self, costs: Costs, config: WorldConfig) -> None:
+    def __init__(self, costs: Costs, config: WorldConfig, **told: Any) -> None:
         self.config = config.resolved(costs)
         self.budget = config.budget(costs)
         # A target larger than the budget takes the whole budget: opening it evicts everything else, and
@@ -75,11 +82,16 @@ class World:
         self.load = costs.load_s.tolist()
         self.resident: OrderedDict[int, Residency] = OrderedDict()  # least recently used first
         self.base: OrderedDict[int, None] = OrderedDict()
+        self.rule = RULES[config.let_go](self.memory, costs, self.budget, **told)
+        self.marks: tuple[int, ...] = ()  # whom the latest plan lets go first
+        self.in_front: dict[int, float] = {}  # when each target was last in front, unless it is now
+        self.event = -1  # number of the event that was opened last
         self.used = 0.0
         self.base_used = 0.0
         self.held = 0.0  # memory of prewarms that were not used yet
         self.settled = 0.0  # until when `held` has been charged
         self.foreground = -1
+        self.opened_at = 0.0
         self.due: list[tuple[float, int, int, int]] = []  # (time, EXPIRE or START, prewarm, target)
         self.prewarms = 0
         self.outcome: list[int] = []  # per prewarm, by number
@@ -92,6 +104,8 @@ class World:
         other = copy.copy(self)
         other.resident = OrderedDict((x, copy.copy(r)) for x, r in self.resident.items())
         other.base = self.base.copy()
+        other.rule = self.rule.fork()
+        other.in_front = self.in_front.copy()
         other.due = self.due.copy()
         other.outcome = self.outcome.copy()
         other.prewarm_mb_s = self.prewarm_mb_s.copy()
@@ -107,16 +121,29 @@ class World:
 
     def open(self, target: int, t: float) -> np.ndarray:
         """The user opens `target` at `t`; returns the record of the interval since the last open."""
+        if self.foreground >= 0 and t - self.opened_at > self.config.off_after_s:
+            self._switch_off(self.opened_at + self.config.off_after_s)
         self._advance(t)
         self._settle(t)
+        if self.foreground >= 0:
+            self.in_front[self.foreground] = t
+        self._close(t)
+        self.event += 1
+        self.opened_at = t
         base_warm = self._open_base(target)
         base_wait = self.warm[target] if base_warm else self.cold[target]
         here = self.resident.get(target)
+        self.rule.opened(target, self.event, here is not None)
         warm = here is not None and here.ready <= t
+        kept = here is not None and here.prewarm < 0 and not base_warm
         if here is None:
             wait = self.cold[target]
+            self.rule.wanted(target)
+            while self.used + self.memory[target] > self.budget:
+                self._evict(self._next_to_leave(-1), t)
             self.used += self.memory[target]
             self.resident[target] = Residency(begin=t, ready=t)
+            self.rule.came_in(target, self.event, False)
         else:
             wait = self.warm[target]
             if not warm:
@@ -126,20 +153,23 @@ class World:
             here.ready = t  # once opened it is warm
             self.resident.move_to_end(target)
         self.foreground = target
-        while self.used > self.budget:
-            self._evict(next(iter(self.resident)), t)
         record = self.record
         record[OPENS] += 1.0
         record[BASE_WAIT] += base_wait
         record[WAIT] += wait
         record[SAVED] += base_wait - wait
+        record[COLD_OPENS] += here is None
+        record[BASE_COLD] += not base_warm
+        record[KEPT] += kept
         if base_warm and not warm:
             record[POLLUTION] += 1.0
         self.record = [0.0] * N_FIELDS
         return np.array(record)
 
-    def plan(self, picks: Iterable[tuple[int, int]]) -> list[int]:
-        """Decide, right after an open: `picks` are (target, delay bucket). Returns the prewarms' numbers."""
+    def plan(self, picks: Iterable[tuple[int, int]], let_go: Sequence[int] = ()) -> list[int]:
+        """Decide, right after an open: `picks` are (target, delay bucket), `let_go` leave first when room is
+        needed, until the next decision. Returns the prewarms' numbers."""
+        self.marks = tuple(let_go)
         numbers = []
         for target, bucket in picks:
             number = self.prewarms
@@ -160,11 +190,7 @@ class World:
         for target, here in self.resident.items():
             if here.prewarm >= 0:
                 self._waste(target, here, now)
-        for _, kind, number, _ in self.due:
-            if kind == START:
-                self.outcome[number] = WASTED
-                self.record[N_WASTED] += 1.0
-        self.due = []
+        self._cancel()
         record, self.record = self.record, [0.0] * N_FIELDS
         return np.array(record)
 
@@ -181,8 +207,50 @@ class World:
             if here is not None and here.prewarm == number:
                 self._evict(target, when)
 
+    def _cancel(self) -> None:
+        """What was to be loaded later is not."""
+        for _, kind, number, _ in self.due:
+            if kind == START:
+                self.outcome[number] = WASTED
+                self.record[N_WASTED] += 1.0
+        self.due = []
+
+    def _switch_off(self, t: float) -> None:
+        """The machine is off: nothing is resident afterwards, in both worlds."""
+        self._advance(t)
+        self._settle(t)
+        for target in list(self.resident):
+            self._evict(target, t)
+        self.base.clear()
+        self.base_used = 0.0
+        self._cancel()
+        self.foreground = -1
+        self.marks = ()
+
+    def _close(self, t: float) -> None:
+        """The user has closed what was not in front for so long."""
+        if math.isinf(self.config.close_after_s):
+            return
+        old = {
+            x for x, at in self.in_front.items()
+            if x != self.foreground and at + self.config.close_after_s <= t
+        }  # fmt: skip
+        for target in [x for x, here in self.resident.items() if x in old and here.prewarm < 0]:
+            self._evict(target, t)
+        for target in [x for x in self.base if x in old]:
+            del self.base[target]
+            self.base_used -= self.memory[target]
+
+    def _next_to_leave(self, protected: int) -> int:
+        """Who leaves: whom the plan names, then whom the rule names."""
+        for target in self.marks:
+            if target in self.resident and target != protected:
+                return target
+        return self.rule.choose(list(self.resident), protected, self.event)
+
     def _start(self, target: int, number: int, t: float) -> None:
         """A prewarm begins to load."""
+        self._close(t)
         if target in self.resident:
             self.outcome[number] = REDUNDANT
             self.record[N_REDUNDANT] += 1.0
@@ -192,12 +260,14 @@ class World:
             self.record[N_WASTED] += 1.0
             return
         self._settle(t)
+        self.rule.wanted(target)
         while self.used + self.memory[target] > self.budget:
-            self._evict(next(x for x in self.resident if x != self.foreground), t)
+            self._evict(self._next_to_leave(self.foreground), t)
         self.used += self.memory[target]
         self.held += self.memory[target]
         ready = t + self.load[target]
         self.resident[target] = Residency(begin=t, ready=ready, prewarm=number)
+        self.rule.came_in(target, self.event, True)
         heapq.heappush(self.due, (ready + self.config.ttl_s, EXPIRE, number, target))
 
     def _use(self, target: int, here: Residency, t: float, base_warm: bool, warm: bool) -> None:
@@ -222,6 +292,7 @@ class World:
             self._waste(target, here, t)
         self.used -= self.memory[target]
         del self.resident[target]
+        self.rule.left(target)
 
     def _waste(self, target: int, here: Residency, t: float) -> None:
         mb_s = self.memory[target] * (t - here.begin)
@@ -258,6 +329,7 @@ def replay(
     *,
     start: int = 0,
     stop: int | None = None,
+    worth: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Outcomes:
     """Replay a timeline under `plans`, in plain Python: what `env.judge.accounting.replay` must equal bit for
     bit.
@@ -270,7 +342,15 @@ def replay(
     if not 0 <= start <= stop <= n:
         raise InputError(f"window {start}..{stop} does not fit {n} events")
     plans = plans.checked((n,), len(costs), len(config.delays))
-    world = World(costs, config)
+    told: dict[str, Any] = {}
+    if config.let_go == "belady":
+        told["opens"] = list(zip(timeline.t.tolist(), timeline.target.tolist(), strict=True))
+    if config.let_go == "expected":
+        assert worth is not None
+        told["chances"] = [
+            dict(zip(*row, strict=True)) for row in zip(worth[0].tolist(), worth[1].tolist(), strict=True)
+        ]
+    world = World(costs, config, **told)
     table = np.zeros((n, N_FIELDS))
     where: list[tuple[int, int]] = []
     for j in range(stop):
@@ -280,7 +360,9 @@ def replay(
         if start - 1 <= j <= stop - 2:
             slots = [k for k in range(plans.target.shape[1]) if plans.target[j, k] >= 0]
             where += [(j, k) for k in slots]
-            world.plan((int(plans.target[j, k]), int(plans.delay[j, k])) for k in slots)
+            world.plan(
+                ((int(plans.target[j, k]), int(plans.delay[j, k])) for k in slots), plans.let_go[j].tolist()
+            )
     if stop > start:
         table[stop - 1] += world.finish()
     outcome = np.zeros(plans.target.shape, np.int8)

@@ -1,0 +1,165 @@
+"""What alternative plans change, compiled: every one of M alternatives at each of D decisions, by forking the
+world of `env.judge.accounting` and following both copies until they are the same again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from env.errors import InputError
+from env.judge import let_go
+from env.judge.accounting import (
+    advance,
+    course,
+    finish,
+    open_event,
+    plan_let_go,
+    plan_prewarm,
+    settle,
+    switch_off,
+)
+from env.judge.cost import Costs, WorldConfig
+from env.judge.plans import N_FIELDS, Plans
+from env.judge.state import Ledger, copy_state, new_state, rules, same
+from env.timeline import Timeline
+
+
+@njit(cache=True)
+def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
+    """Whether it is known of every prewarm from number `own` on what became of it (columns of a ledger)."""
+    for number in range(own, len(target)):  # noqa: SIM110 (compiled)
+        if target[number] >= 0 and outcome[number] == 0:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, out):  # type: ignore[no-untyped-def]
+    n, t = len(w.t), w.t
+    waste = np.zeros(out.shape[2])
+    alt_picks = alt_target.shape[2]
+    own = n * picks
+    d = 0
+    nobody = np.zeros(0, names.dtype)
+    let_go.begin(s, r, w)
+    for i in range(n):
+        if d >= len(indices):
+            break
+        open_event(s, r, w, book, i, waste)
+        while d < len(indices) and indices[d] == i:
+            for m in range(alt_target.shape[1]):
+                acc = out[d, m]
+                asked = 0
+                for k in range(alt_picks):
+                    book.target[own + k] = alt_target[d, m, k]
+                    book.outcome[own + k] = 0
+                    asked += alt_target[d, m, k] >= 0
+                for k in range(alt_names.shape[2]):
+                    asked += alt_names[d, m, k] >= 0
+                if asked == 0:
+                    continue
+                copy_state(s, a)
+                copy_state(s, b)
+                waste[:] = 0.0
+                plan_let_go(a, alt_names[d, m])
+                plan_let_go(b, nobody)
+                for k in range(alt_picks):
+                    if alt_target[d, m, k] >= 0:
+                        plan_prewarm(a, r, w, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
+                stop = t[i] + horizon
+                converged = False
+                ahead = n
+                for j in range(i + 1, n):
+                    if t[j] > stop:
+                        ahead = j
+                        break
+                    open_event(a, r, w, book, j, acc)
+                    open_event(b, r, w, book, j, waste)
+                    if resolved(book.target, book.outcome, own) and same(a, b):
+                        converged = True
+                        break
+                    if j < n - 1:
+                        plan_let_go(a, names[j])
+                        plan_let_go(b, names[j])
+                    for number in range(j * picks, (j + 1) * picks):
+                        if book.target[number] >= 0 and j < n - 1:
+                            seconds = r.delays[delay[number]]
+                            plan_prewarm(a, r, w, book, number, seconds, t[j], acc)
+                            plan_prewarm(b, r, w, book, number, seconds, t[j], waste)
+                if not converged:
+                    until = min(stop, t[n - 1])
+                    if ahead < n and w.off[ahead] <= until:
+                        switch_off(a, r, w, book, w.off[ahead], acc)
+                        switch_off(b, r, w, book, w.off[ahead], waste)
+                    advance(a, r, w, book, until, acc)
+                    settle(a, until, acc)
+                    advance(b, r, w, book, until, waste)
+                    settle(b, until, waste)
+                    if stop >= t[n - 1]:
+                        finish(a, r, book, acc)
+                        finish(b, r, book, waste)
+                acc -= waste
+            d += 1
+        if i < n - 1:
+            plan_let_go(s, names[i])
+            for number in range(i * picks, (i + 1) * picks):
+                if book.target[number] >= 0:
+                    plan_prewarm(s, r, w, book, number, r.delays[delay[number]], t[i], waste)
+
+
+def shared_ledger(plans: Plans, more: int) -> Ledger:
+    """A ledger for a world and its forks: the prewarms of `plans` [n, K], then `more` of an alternative. Only
+    what became of the alternative's is ever read, so that all of them may write into it."""
+    size = plans.target.size + more
+    target = np.concatenate([plans.target.reshape(-1), np.full(more, -1, np.int32)])
+    return Ledger(target, np.zeros(size, np.int8), np.zeros(size), np.zeros(size))
+
+
+def plan_effects(
+    timeline: Timeline,
+    costs: Costs,
+    config: WorldConfig,
+    indices: np.ndarray,
+    plans: Plans,
+    base: Plans | None = None,
+    horizon_s: float | None = None,
+    *,
+    worth: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
+    """What each alternative plan changes: float64 [D, M, len(FIELDS)], in the units of the fields.
+
+    For decision `indices[d]` and alternative m, the world is forked after event `indices[d]` (its past
+    under `base`, or without prewarms): one copy does `plans[d, m]`, the other keeps still, both follow
+    `base` afterwards. The difference of their records is summed until the two copies are the same again,
+    but over no more than `horizon_s` seconds (None: the longest delay + the longest load + ttl, by when every
+    prewarm of the plan is resolved; what it evicted may be missed later still, and `math.inf` waits for
+    that). Keeping still is 0 by definition. indices: sorted or not; plans: [D, M, K]. worth: see
+    `env.judge.accounting.course`.
+    Raises InputError for indices or plans that do not fit.
+    """
+    n = len(timeline)
+    indices = np.asarray(indices, dtype=np.int64)
+    if indices.size and not (indices.min() >= 0 and indices.max() < n):
+        raise InputError(f"decision indices lie outside 0..{n - 1}")
+    if plans.target.ndim != 3 or len(plans.target) != len(indices):
+        raise InputError(f"plans have shape {plans.target.shape}; expected ({len(indices)}, M, K)")
+    plans = plans.checked(plans.target.shape[:2], len(costs), len(config.delays))
+    base = Plans.empty(n, 1) if base is None else base
+    base = base.checked((n,), len(costs), len(config.delays))
+    order = np.argsort(indices, kind="stable")
+    picks, alt_picks = base.target.shape[1], plans.target.shape[2]
+    book = shared_ledger(base, alt_picks)
+    capacity = 2 * (base.count() + alt_picks)
+    r = rules(costs, config)
+    marks = max(base.let_go.shape[1], plans.let_go.shape[2])
+    now, done, still = (new_state(len(costs), capacity, r.let_go, marks) for _ in range(3))
+    horizon = max(config.delays) + (float(costs.load_s.max()) if len(costs) else 0.0) + config.ttl_s
+    horizon = horizon if horizon_s is None else float(horizon_s)
+    out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
+    _score(now, done, still, r, course(timeline, config, worth), book, base.delay.reshape(-1), base.let_go,
+           picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order], horizon,
+           out)  # fmt: skip
+    effects = np.empty_like(out)
+    effects[order] = out
+    return effects

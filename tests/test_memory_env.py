@@ -1,0 +1,123 @@
+"""`rlmemo/Prewarm-v1`, which also lets go, as Gymnasium, Stable-Baselines3 and the replay see it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from test_env import people
+
+from env.errors import InputError
+from env.gym.memory import MemoryEnv
+from env.gym.stepper import RESIDENT_COLUMNS
+from env.judge import accounting
+from env.judge.cost import LET_GO_RULES, WorldConfig, cost_model
+from env.judge.plans import FIELDS, Plans
+
+ID = "rlmemo/Prewarm-v1"
+LINE = np.array([13, 4, 13, 4, 13, 4, 13, 13])  # what an action may say, with the defaults
+
+
+def make(**given: Any) -> MemoryEnv:
+    return MemoryEnv(**{"timelines": people(), "config": {"budget_targets": 3.0}, **given})
+
+
+def test_check_env_passes_without_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = gymnasium.make(ID, timelines=people(), render_mode="ansi").unwrapped
+        check_env(made)
+    assert made.action_space.nvec.tolist() == LINE.tolist()
+    assert made.observation_space["residents"].shape == (12, len(RESIDENT_COLUMNS))
+
+
+def test_stable_baselines_learns_on_it_unchanged() -> None:
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    given = {"timelines": people(), "config": {"budget_targets": 3.0}}
+    vec = make_vec_env(ID, n_envs=2, seed=0, env_kwargs=given)
+    PPO("MultiInputPolicy", vec, n_steps=32, batch_size=32, n_epochs=1, seed=0).learn(64)
+
+
+@pytest.mark.parametrize("rule", [x for x in LET_GO_RULES if x != "expected"])
+def test_an_episode_is_a_window_of_the_replay_bit_for_bit(rule: str) -> None:
+    """Whatever lets go, with offs and closes: the steps say what a replay of the same plans says."""
+    config = WorldConfig(budget_targets=3.0, ttl_s=90.0, let_go=rule, off_after_s=4000.0, close_after_s=300.0)
+    walk = make(episode="timeline", config=config)
+    for user in range(3):
+        walk.reset(options={"user": f"user{user}"})
+        walk.action_space.seed(user)
+        track, done, records = walk._track, False, []
+        plans = Plans.empty(150, 3, 2)
+        while not done:
+            action = walk.action_space.sample()
+            i, state = walk._walk.i, walk._walk.state
+            order, x = [], int(state.link[-1, 1])
+            while x != len(track.timeline.names):
+                order.append(x)
+                x = int(state.link[x, 1])
+            for k in range(3):
+                place = action[2 * k]
+                plans.target[i, k] = track.candidates[i, place - 1] if place else -1
+                plans.delay[i, k] = action[2 * k + 1]
+            for k, row in enumerate(action[6:]):
+                plans.let_go[i, k] = order[row - 1] if 0 < row <= len(order) else -1
+            observation, _, done, _, info = walk.step(action)
+            assert observation in walk.observation_space
+            records.append(info["outcome"])
+        out = accounting.replay(
+            track.timeline, cost_model("desktop").arrays(track.timeline), config, plans, start=1, stop=150
+        )
+        assert np.array(records).tobytes() == out.table[1:].tobytes()
+
+
+def test_a_row_says_who_is_resident_and_naming_it_lets_it_go() -> None:
+    walk = make(episode="timeline", shuffle=False)
+    observation, _ = walk.reset()
+    column = {name: k for k, name in enumerate(RESIDENT_COLUMNS)}
+    for _ in range(60):
+        rows = observation["residents"]
+        link = walk._walk.state.link
+        resident = [x for x in range(len(link) - 1) if link[x, 0] >= 0]
+        assert rows[:, column["present"]].sum() == min(len(resident), 12)
+        assert rows[:, column["in_front"]].sum() == 1
+        ages = rows[: len(resident), column["log_seconds_unused"]]
+        assert (np.diff(ages) <= 1e-6).all()  # least recently used first
+        newest = len(resident) - 1  # the one before the one in front, counted from 1
+        goes = int(walk._walk.state.link[int(walk._walk.state.link[-1, 0]), 0])
+        action = np.zeros(8, np.int64)
+        action[6] = newest
+        observation, *_, info = walk.step(action)
+        if info["outcome"][FIELDS.index("cold")] and len(resident) >= 3 and goes != len(link) - 1:
+            assert walk._walk.state.link[goes, 0] < 0 or goes == walk._track.timeline.target[walk._walk.i]
+            assert "let go" in walk.describe()
+            return
+    pytest.fail("nobody had to leave")
+
+
+def test_fork_and_restore_are_exact_and_bad_actions_change_nothing() -> None:
+    walk = make(config={"budget_targets": 3.0, "let_go": "s3fifo"})
+    walk.reset(seed=1)
+    walk.action_space.seed(1)
+    actions = [walk.action_space.sample() for _ in range(10)]
+
+    def play() -> list[bytes]:
+        out = []
+        for action in actions:
+            observation, reward, done, *_ = walk.step(action)
+            out.append(b"".join(v.tobytes() for v in observation.values()) + np.float64(reward).tobytes())
+            if done:
+                break
+        return out
+
+    saved = walk.fork()
+    first = play()
+    walk.restore(saved)
+    with pytest.raises(InputError, match="not in"):
+        walk.step(np.array([0, 0, 0, 0, 0, 0, 13, 0]))
+    assert play() == first
