@@ -265,7 +265,7 @@ def test_a_short_context_loses_old_events_and_never_the_question(
     assert text.count(" +") < whole_text.count(" +")
     config["max_position_embeddings"] = 200
     (path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="too short"):
+    with pytest.raises(InputError, match="too few for the question"):
         reading_for(str(path), SHORT).prompts(made(), _slates(), np.array([60]))
 
 
