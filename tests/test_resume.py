@@ -106,6 +106,7 @@ def test_sft_continues_exactly(tmp_path: Path) -> None:
     assert sft(tmp_path / "cut", tmp_path / "base") == whole
     steps = [r["step"] for r in RunFolder(tmp_path / "cut").logged("sft")]
     assert steps == sorted(set(steps)), "a step is logged once"
+    assert steps[-1] == round(48 // 8 * CONFIG.sft_epochs), "the last one too"
 
 
 @pytest.mark.slow

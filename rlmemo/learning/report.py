@@ -187,18 +187,21 @@ def _plans(state: dict[str, Any]) -> Section | None:
         "one more": "the plan in charge, and one more of the likeliest",
         "opened": "what was opened next, alone or beside the plan in charge",
     }  # fmt: skip
+    many = found.get("plans_by_origin", {})
     rows = [
-        [names.get(k, k), f"{v:+.4f}"]
+        [names.get(k, k), f"{v:+.4f}", f"{many[k]:,}" if k in many else "–"]
         for k, v in sorted(found["reward_by_origin"].items(), key=lambda kv: -kv[1])
     ]
     text = (
         f"In {found['states']:,} training states, {found['plans']:,} different plans were scored exactly, by "
         f"forking the replay; {found['kept']:,} comparisons were kept. With hindsight the best plan of a "
-        f"state is worth {found['best_reward']:.3f} on average."
+        f"state is worth {found['best_reward']:.3f} more than keeping still, on average over all states. A row "
+        "of the table is the average of one kind of plan, over the states that had such a plan alone: a kind "
+        "that stands only where much can be saved may be worth more than the best plan of an average state."
     )
     return Section(
         title="Where the preferences come from",
         text=[text],
-        parts=(Table(("plan", "mean reward over keeping still"), rows),),
+        parts=(Table(("plan", "mean reward over keeping still", "of so many plans"), rows),),
         inside="Which kinds of plans were compared, and what they were worth",
     )

@@ -115,26 +115,45 @@ def _result(evaluation: Evaluation, of: str, called: str) -> list[str]:
 
 
 def _beside(evaluation: Evaluation, of: str) -> list[str]:
-    """The best counting rule beside `of`, and whether the difference is more than luck."""
-    other = best_counting(evaluation, but=of)
-    if other is None:
-        return []
-    judged = evaluation.policies[other]
-    share = _share(judged)
+    """The best counting rule and the trees beside `of`, and whether the difference is more than luck."""
+    counting = best_counting(evaluation, but=of)
     rule = "the next best counting rule" if of in COUNTING else "the best counting rule"
-    text = f"{other}, {rule}, saves {_seconds(_of(judged, SAVED))}{f', {share}' if share else ''}."
-    _, found = evaluation.differences.get(of, {}).get(SAVED, ("", None))
-    return [text + _luck(found)] if found is not None else [text]
+    others = {counting: (rule, evaluation.differences), "gbdt": (WORDS["gbdt"], evaluation.against_gbdt)}
+    texts = []
+    for other, (what, differences) in others.items():
+        if other is None or other == of or other not in evaluation.policies:
+            continue
+        judged = evaluation.policies[other]
+        share = _share(judged)
+        text = f"{other}, {what}, saves {_seconds(_of(judged, SAVED))}{f', {share}' if share else ''}."
+        found = {
+            metric: difference
+            for metric, (against, difference) in differences.get(of, {}).items()
+            if against == other
+        }
+        texts.append(text + _luck(found.get(SAVED), found.get("reward_per_open")))
+    return texts
 
 
-def _luck(difference: Estimate) -> str:
-    if not difference.bounded:
+def _luck(saved: Estimate | None, reward: Estimate | None) -> str:
+    """Whether a difference in seconds saved is luck, and one in reward, where that is another matter."""
+    if saved is None:
+        return ""
+    if not saved.bounded:
         return " There are too few sessions to say whether the difference is luck."
-    span = f"(95 % interval {_signed(difference.low)} to {_signed(difference.high)} s)"
-    luck = difference.low <= 0 <= difference.high
-    return (
-        f" The difference, {_signed(difference.value)} s, {'may be' if luck else 'is more than'} luck {span}."
-    )
+    luck = _verdict(saved)
+    text = f" The difference, {_signed(saved.value)} s, {luck} (95 % interval {_span(saved)} s)."
+    if reward is None or not reward.bounded or _verdict(reward) == luck:
+        return text
+    return f"{text} In reward, {_signed(reward.value)}, it {_verdict(reward)} ({_span(reward)})."
+
+
+def _verdict(difference: Estimate) -> str:
+    return "cannot be told from luck" if difference.low <= 0 <= difference.high else "is more than luck"
+
+
+def _span(e: Estimate) -> str:
+    return f"{_signed(e.low)} to {_signed(e.high)}"
 
 
 def _named_first(evaluation: Evaluation, of: str) -> list[str]:

@@ -25,7 +25,7 @@ from typing import Any
 from env.errors import InputError
 from env.private import make_private
 from rlmemo.runs.atomic import PART, _sync_folder, not_written, sha256, write_atomic
-from rlmemo.runs.lock import hold
+from rlmemo.runs.lock import busy, hold
 
 COMPLETE = "complete.json"
 """Written into a checkpoint after everything else: the hashes of its files."""
@@ -211,16 +211,21 @@ def new_folder(out: str | None, name: str) -> Path:
 
 
 def old_folder(out: str | None) -> Path:
-    """The run that `--resume` continues: `out`, else the run under runs/ that was touched last and is
-    unfinished. Raises InputError where there is none."""
+    """The run that `--resume` continues: `out`, else the run under runs/ that was touched last, is unfinished
+    and that no other command is writing into; which one, and which are passed over, is said then. Raises
+    InputError where there is none."""
     if out is not None:
         path = Path(out)
         if not (path / "config.yaml").is_file():
             raise InputError(f"{path}: holds no run to resume (no config.yaml); start one without --resume")
         return path
     runs = [p.parent for p in Path("runs").glob("*/config.yaml") if not (p.parent / "report.json").exists()]
-    if not runs:
-        raise InputError(
-            "there is no unfinished run under runs/; name one with --out, or start without --resume"
-        )
-    return max(runs, key=lambda p: max(f.stat().st_mtime for f in p.iterdir()))
+    taken = sorted(run for run in runs if busy(run))
+    others = f"another command is writing into {', '.join(map(str, taken))}" if taken else ""
+    free = [run for run in runs if run not in taken]
+    if not free:
+        which = f"other unfinished run under runs/ ({others})" if taken else "unfinished run under runs/"
+        raise InputError(f"there is no {which}; name one with --out, or start without --resume")
+    path = max(free, key=lambda p: max(f.stat().st_mtime for f in p.iterdir()))
+    print(f"resuming {path}{f' ({others})' if taken else ''}", flush=True)
+    return path
