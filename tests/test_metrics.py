@@ -69,7 +69,7 @@ def test_calibration_of_a_policy_that_is_right_as_often_as_it_says() -> None:
 
 
 def test_the_error_of_who_is_calibrated_is_not_said_to_be_above_what_was_measured() -> None:
-    """With few events all of the error is noise, and draws add to it: their percentiles lie above the value."""
+    """Of few events all of the error is noise, and draws add to it: their percentiles lie too high."""
     rng = np.random.default_rng(3)
     held = found = 0
     for _ in range(20):

@@ -144,10 +144,14 @@ def test_the_result_in_words() -> None:
 def test_the_trees_stand_beside_the_result_and_luck_is_named_for_reward_too() -> None:
     found = told(dpo=(0.09, 0.13, 0.4), mru=(0.05, 0.07, 0.2), gbdt=(0.08, 0.11, 0.3))
     saved, reward = Estimate(0.02, 0.01, 0.03), Estimate(0.07, -0.01, 0.15)
-    found.against_gbdt["dpo"] = {"saved_seconds_per_open": ("gbdt", saved), "reward_per_open": ("gbdt", reward)}
+    found.against_gbdt["dpo"] = {
+        "saved_seconds_per_open": ("gbdt", saved),
+        "reward_per_open": ("gbdt", reward),
+    }
     assert result(found, "dpo")[2] == (
         "gbdt, decision trees, saves 0.080\u00a0s, 11\u00a0%. The difference, 0.02\u00a0s, is more than luck "
-        "(95\u00a0% interval 0.01 to 0.03\u00a0s). In reward, 0.07, it cannot be told from luck (−0.01 to 0.15)."
+        "(95\u00a0% interval 0.01 to 0.03\u00a0s). In reward, 0.07, it cannot be told from "
+        "luck (−0.01 to 0.15)."
     )
     found.against_gbdt["dpo"]["reward_per_open"] = ("gbdt", saved)
     assert "In reward" not in result(found, "dpo")[2], "said once where both are the same"

@@ -160,7 +160,7 @@ def interval_of_a_gap(value: float, replicates: np.ndarray) -> Estimate:
 
     Noise can only add to a gap, and draws add it a second time: their percentiles lie too high, often wholly
     above the value. So they are mirrored at the value (the basic bootstrap, as for calibration errors in
-    Kumar, Liang and Ma, "Verified Uncertainty Calibration", 2019), cut off at 0, and reach as far as the value.
+    Kumar, Liang and Ma, "Verified Uncertainty Calibration", 2019), cut off at 0, and made to reach it.
     """
     drawn = interval(value, replicates)
     if not drawn.bounded:

@@ -12,9 +12,9 @@ from rlmemo.runs.stages import FIRST, title
 
 @dataclass(frozen=True)
 class Kept:
-    """How a run's preferences came out. stage: the one whose adapter was not better, "" where what was learned
-    last is kept; whose: the model that is kept in its place, in words; early: whether no round is kept at all;
-    said: what to tell of it, a clause each."""
+    """How a run's preferences came out. stage: the one whose adapter was not better, "" where what was
+    learned last is kept; whose: the model that is kept in its place, in words; early: whether no round is
+    kept at all; said: what to tell of it, a clause each."""
 
     stage: str = ""
     whose: str = ""

@@ -16,16 +16,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from env.errors import InputError
 from env.private import make_private
 from rlmemo.runs.atomic import PART, _sync_folder, not_written, sha256, write_atomic
 from rlmemo.runs.lock import busy, hold
+from rlmemo.runs.stages import stages_of, title
 
 COMPLETE = "complete.json"
 """Written into a checkpoint after everything else: the hashes of its files."""
@@ -183,6 +187,28 @@ class RunFolder:
         """Drop the lines of `stage` beyond `step`: these steps are done again after a resume."""
         rows = [r for r in self.logged() if r.get("stage") != stage or r.get("step", 0) <= step]
         write_atomic(self.metrics_file, "".join(json.dumps(r) + "\n" for r in rows))
+
+
+def unfinished(folder: Path) -> str | None:
+    """What is said of a run that has no adapter yet: in which stage its training is or stopped, and how to go
+    on; None for any other folder."""
+    if not (folder / "config.yaml").is_file() or (folder / "adapter").is_dir():
+        return None
+    stage = _stage(folder)
+    if busy(folder):
+        return f"{folder} is not finished (another command is training it, in {stage}); wait for it"
+    again = f"python -m rlmemo.train --out {shlex.quote(str(folder))} --resume"
+    return f"{folder} is not finished (its training stopped in {stage}); go on with: {again}"
+
+
+def _stage(folder: Path) -> str:
+    """The first stage that a run has not finished, in words."""
+    try:
+        method = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["settings"]["method"]
+        left = [stage for stage in stages_of(method) if stage not in RunFolder(folder).state()]
+        return title(left[0]) if left else "its last stage"
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return "a stage that its files do not tell"
 
 
 def new_folder(out: str | None, name: str) -> Path:
