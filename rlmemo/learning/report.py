@@ -197,7 +197,7 @@ def _plans(state: dict[str, Any]) -> Section | None:
         f"forking the replay; {found['kept']:,} comparisons were kept. With hindsight the best plan of a "
         f"state is worth {found['best_reward']:.3f} more than keeping still, on average over all states. A "
         "row of the table is the average of one kind of plan, over the states that had such a plan alone: a "
-        "kind that stands only where much can be saved may be worth more than the best plan of an average state."
+        "kind that stands only where much can be saved may be worth more than the best plan of another."
     )
     return Section(
         title="Where the preferences come from",
