@@ -69,9 +69,7 @@ def wave(timelines: Sequence[Timeline], validation: float = 0.1) -> Split:
         cut = int((1 - validation) * len(first))
         parts.append((first[:cut], first[cut:], second if len(first) else second[:0]))
     if not any(len(p[2]) for p in parts):
-        raise InputError(
-            "these timelines have no two recording waves (webtrackr has); use --split chrono or --split user"
-        )
+        raise InputError("these timelines have no two recording waves (webtrackr has); use --split chrono")
     return _split("wave", parts)
 
 

@@ -9,7 +9,7 @@ trained on the spot (28 layers, 1024 wide, 16 heads and 8 for keys, 151,936 word
 - `generate`: `model.generate()` as one would write it with transformers: one decision after the other, its
   whole prompt, greedy, held back by `max_new_tokens` alone (the longest plan) and by the end token;
 - `first_token`: the same with `max_new_tokens=1`, the least a generating model can do;
-- `batch`: the policy's ranking of the same decisions at once (`rlmemo.policies.language.read`);
+- `batch`: the policy's ranking of the same decisions at once (`rlmemo.model.ask.ranked`);
 - `batch_plans`: plans of the same decisions, said token by token under the mask (embedded model only);
 - `streaming`: the policy's ranking of one decision after the other, `rlmemo.model.streaming`.
 

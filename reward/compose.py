@@ -106,6 +106,10 @@ def parse_reward(spec: str | Mapping[str, Any] | Reward | None = None) -> Reward
                 )
             weights = {**PRESETS[preset], **weights}
             name = preset if len(items) == 1 else "custom"
+        elif key in PRESETS:
+            raise RewardError(
+                f"reward preset {key!r} takes no weight; write preset={key} and the terms that change"
+            )
         elif key not in TERMS:
             raise RewardError(
                 f"reward term {key!r} is unknown{_guess(key, [*TERMS, *PRESETS])}; {_accepted()}"

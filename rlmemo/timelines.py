@@ -161,10 +161,11 @@ def _import(args: argparse.Namespace) -> int:
         )
         return 0
     print(wrapped("\n".join(loaded.report.lines()), "  "))
-    print("\n".join(_account(args.db, written)))
+    lines = _account(args.db, written)
     if repeats and written.events:
         those = "repeats the target before it" if repeats == 1 else "repeat the target before them"
-        print(f"{repeats:,} of them {those}: stored, and collapsed when read")
+        lines.append(f"{repeats:,} of them {those}: stored, and collapsed when read")
+    print(wrapped("\n".join(lines), "  "))
     print(f"next: python -m rlmemo.timelines show {args.db}")
     return 0
 
@@ -175,9 +176,9 @@ def _account(db: str, written: Imported) -> list[str]:
     there = sum(x.events for x in written.before)
     gone = sum(x.events for x in written.gone)
     if gone:
-        head = f"{written.events:,} events of {users} written, in place of {gone:,} from an earlier import"
+        head = f"{_events(written.events)} of {users} written, in place of {gone:,} from an earlier import"
     elif not there:
-        head = f"{written.events:,} events of {users} written"
+        head = f"{_events(written.events)} of {users} written"
     elif written.events:
         known = f"; {written.known:,} were there already" if written.known else ""
         new = "1 new event" if written.events == 1 else f"{written.events:,} new events"
@@ -187,10 +188,14 @@ def _account(db: str, written: Imported) -> list[str]:
     lines = [f"{db}: {head}"]
     for label, stretches in (("replaced", written.gone), ("held before", written.before)):
         for x in stretches[:MOST_USERS]:
-            lines.append(f"  {label}: {x.events:,} events of {x.user}, {x.first} to {x.last}")
+            lines.append(f"  {label}: {_events(x.events)} of {x.user}, {x.first} to {x.last}")
         if len(stretches) > MOST_USERS:
             lines.append(f"  {label}: and of {len(stretches) - MOST_USERS:,} more users")
     return lines + [f"  note: {note}" for note in written.notes]
+
+
+def _events(n: int) -> str:
+    return "1 event" if n == 1 else f"{n:,} events"
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from env.errors import InputError, run_main
 from env.judge.world_options import WorldOptions
 from env.private import private_files
 from rlmemo.learning.config import (
+    OF_THE_ADAPTER,
     TrainConfig,
     check_method,
     make_config,
@@ -123,17 +124,20 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
     if file:
         make_config(values, str(file), yaml_lines(Path(file)))
     values = {**values, **given}
-    config = make_config({**world_before(values.get("init_adapter")), **values})
+    config = make_config({**settings_before(values.get("init_adapter")), **values})
     stem = Path(config.timelines).name.split(".")[0] or "run"
     return config, new_folder(out, stem if config.method == "dpo" else f"{stem}-{config.method}"), False
 
 
-def world_before(run: str | None) -> dict[str, Any]:
-    """The world of the run that another goes on from, by setting: what is left out is as it was there. Empty
-    where there is no such run, which is said later (`rlmemo.learning.prepare.check_before`)."""
+def settings_before(run: str | None) -> dict[str, Any]:
+    """The world and the kind of adapter of the run that another goes on from, by setting: what is left out is
+    as it was there. Empty where there is no such run, which is said later
+    (`rlmemo.learning.prepare.check_before`)."""
     if run is None or not (Path(run) / "config.yaml").is_file():
         return {}
-    return asdict(WorldOptions.of(read_yaml(Path(run) / "config.yaml")))
+    then = read_yaml(Path(run) / "config.yaml")
+    kind = {name: then[name] for name in OF_THE_ADAPTER if then.get(name) is not None}
+    return asdict(WorldOptions.of(then)) | kind
 
 
 @private_files()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from env.errors import InputError
 from env.sources import load_timelines
-from env.sources.names import MAX_NAME, kept_target, shown, target_and_kind
+from env.sources.names import MAX_NAME, kept_target, label, shown, target_and_kind
 from env.timeline import KINDS, Event
 from rlmemo import timelines
 from rlmemo.predict import state_text
@@ -32,6 +32,8 @@ T = 1_772_438_400
 PAGES = {
     "https://bank.example": r"""
         https://ada:SECRET@bank.example/SECRET?SECRET#SECRET
+        https://SECRET:pa/SECRET@bank.example/SECRET
+        https://SECRET:p?w@bank.example
         HTTPS://BANK.EXAMPLE:443/SECRET
         HTTPS:\\bank.example\SECRET
         https:\/\/bank.example\/SECRET
@@ -309,6 +311,8 @@ def test_what_is_kept_is_a_name_and_stays_what_it_is(text: str, kind: str, page:
         "&amp;",
         "view-source:",
         "x b.c/d?",
+        "[",
+        "[::1",
     ],
 )
 def test_a_long_text_is_judged_in_no_time(text: str) -> None:
@@ -449,6 +453,34 @@ def test_recorded_addresses_are_reduced_and_not_said(tmp_path: Path) -> None:
             s.add_events("live", "me", [Event(T, "https:///?SECRET")], tz="UTC")
         assert b"secret" not in files_of(tmp_path / "memo.db").lower()
     assert "SECRET" not in str(caught.value)
+
+
+def test_a_user_and_a_device_may_be_called_by_an_address(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = "https://u:SECRET@bank.example/SECRET?t=SECRET", "bank.example/SECRET2#SECRET"
+    rows = [(one, other), (other, one), ("ada@example.com", "SM-G960F/DS")]
+    text = "".join(f"{user},{T},Mail,{device}\n" for user, device in rows)
+    (tmp_path / "mine.csv").write_text(f"user,t,target,device\n{text}")
+    timelines.main(["import", str(tmp_path / "mine.csv"), "--db", str(tmp_path / "memo.db")])
+    assert "SECRET" not in capsys.readouterr().out
+    assert not any(b"SECRET" in x.read_bytes() for x in tmp_path.glob("memo.db*"))
+    found = load_timelines(str(tmp_path / "memo.db")).timelines
+    assert len({x.user for x in found}) == len({x.devices for x in found}) == 3
+    assert ("ada@example.com", ("SM-G960F/DS",)) in [(x.user, x.devices) for x in found]
+
+
+@given(st.text(max_size=40) | st.sampled_from([x for many in PAGES.values() for x in many.split()]))
+def test_a_label_stays_what_it_is(text: str) -> None:
+    assert label(label(text)) == label(text)
+
+
+def test_what_is_said_to_be_a_page_and_has_no_host_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"user,t,target,kind\nada,{T},\\share\\SECRET,page\nada,{T},Mail,app\n")
+    report = load_timelines(str(path)).report
+    assert report.dropped["target has no host"] == 1
+    assert "SECRET" not in str(report.as_dict())
 
 
 @pytest.fixture

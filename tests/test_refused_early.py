@@ -12,6 +12,7 @@ import pytest
 
 from env.errors import InputError
 from rlmemo.learning.config import make_config
+from rlmemo.learning.prepare import check_policies, prepare
 from rlmemo.model.adapters import reading
 from tests.test_text_prompt import plain, timeline
 from tests.tiny_text_model import write_text_model
@@ -26,6 +27,12 @@ CASES = [
     ({"method": "grpo", "group_batch": 12, "group_plans": 8}, "multiple of 8, such as 16"),
     ({"method": "rloo", "group_batch": 4, "group_plans": 8}, "multiple of 8, such as 8"),
     ({"method": "kto", "micro_batch": 1}, "micro_batch is 1, and KTO"),
+    ({"method": "kto", "kto_batch": 3, "micro_batch": 2}, r"such as 0 \(all of it at once\)"),
+    ({"method": "dpo", "preference_rounds": 9, "plan_states": 8}, "plan_states 8 .* give 8 rounds at most"),
+    ({"method": "dpo", "preference_rounds": 5, "dpo_pairs": 4}, "dpo_pairs 4 .* give 4 rounds at most"),
+    ({"method": "kto", "preference_rounds": 5, "kto_plans": 9}, "kto_plans 9 .* give 4 rounds at most"),
+    ({"method": "ppo", "ppo_lambda": 1.5}, "ppo_lambda is 1.5; give a share, 0 to 1"),
+    ({"feedback_keep": "nan"}, "feedback_keep is 'nan'; give a number$"),
 ]
 
 
@@ -41,6 +48,24 @@ def test_what_works_out_is_taken() -> None:
     make_config({**SMALL, "ppo_batch": 16, "ppo_epochs": 1})
     make_config({"method": "kto", "micro_batch": 2})
     make_config({"method": "sft", "micro_batch": 1})
+    make_config({"method": "dpo", "preference_rounds": 8, "plan_states": 8, "dpo_pairs": 8})
+    make_config({"method": "sft", "preference_rounds": 8, "plan_states": 4})
+    make_config({"method": "ppo", "ppo_lambda": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"feedback_keep": 0.5}, "--feedback-keep says what ratings count, and there are none"),
+        ({"feedback_weight": 2}, "--feedback-weight says what ratings count, and there are none"),
+        ({"quantize": "4bit"}, "--quantize 4bit is for models that read text"),
+        ({"model": ""}, "--model is empty; give `embedded`"),
+    ],
+)
+def test_what_would_count_for_nothing_is_refused(tmp_path: Path, given: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        prepare(make_config({"timelines": "demo", **given}), tmp_path / "run", resume=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_ppo_takes_trl_takes(tmp_path: Path) -> None:
@@ -164,3 +189,38 @@ def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
         expected = own(input_ids=ids).logits[:, -ids.shape[1] :]
         torch.testing.assert_close(read(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
         assert (bare(input_ids=ids).logits - expected).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("policies", ["", " ", ",", " , "])
+def test_a_list_without_a_name_is_no_policy_at_all(policies: str) -> None:
+    assert make_config({"policies": policies}).baselines == ()
+
+
+def test_a_policy_whose_package_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import util
+
+    found = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "stable_baselines3" else found(name))
+    with pytest.raises(InputError, match="--policies sb3 needs Stable-Baselines3"):
+        check_policies(make_config({"policies": "mfu,sb3,mfu"}).baselines)
+    check_policies(("mfu", "none"))
+
+
+@pytest.mark.parametrize(("more", "fits"), [({}, True), ({"peft": "prefix", "virtual_tokens": 600}, False)])
+def test_a_question_has_to_fit_into_the_context(
+    gpt2: Path, tmp_path: Path, more: dict[str, object], fits: bool
+) -> None:
+    """650 positions, of which learned tokens take most: said before the weights are loaded."""
+    x = timeline(plain(), 150)
+    rows = [f"a,{t},{x.names[k]}\n" for t, k in zip(x.t, x.target, strict=True)]
+    (tmp_path / "a.csv").write_text("user,t,target\n" + "".join(rows))
+    given = {"timelines": str(tmp_path / "a.csv"), "tz": "UTC", "model": str(gpt2), "method": "sft", **more}
+    config = make_config(given)
+    if fits:
+        prepare(config, tmp_path / "run", resume=False)
+        return
+    with pytest.raises(
+        InputError, match=r"leaves \d+ tokens for a prompt, too few for the question .* fewer"
+    ):
+        prepare(config, tmp_path / "run", resume=False)
+    assert not (tmp_path / "run").exists()

@@ -44,15 +44,16 @@ class StopAt:
             self.interrupt.asked = True
 
 
-def sft(folder: Path, base: Path, stop: int = 0) -> str:
+def sft(folder: Path, base: Path, stop: int = 0) -> tuple[str, float]:
+    """(SHA-256 of the adapter, the loss that is reported)."""
     from rlmemo.learning.sft import run_sft, save_adapter
 
     interrupt = Interrupt()
     run = RunFolder(folder)
     run.path.mkdir(exist_ok=True)
     lesson = lesson_of(CONFIG, run, "sft", base, interrupt=interrupt, progress=StopAt(interrupt, stop))
-    model, _ = run_sft(lesson, small_ground(), some_states(48))
-    return save_adapter(model, run.path / "sft", "embedded")
+    model, found = run_sft(lesson, small_ground(), some_states(48))
+    return save_adapter(model, run.path / "sft", "embedded"), found["loss"]
 
 
 def preferences() -> tuple[np.ndarray, list[Pair], list[KtoExample]]:
@@ -80,7 +81,8 @@ def preferences() -> tuple[np.ndarray, list[Pair], list[KtoExample]]:
     )
 
 
-def prefer(method: str, folder: Path, base: Path, adapter: Path, stop: int = 0) -> str:
+def prefer(method: str, folder: Path, base: Path, adapter: Path, stop: int = 0) -> tuple[str, float]:
+    """As `sft`."""
     from rlmemo.learning.dpo_kto import run_dpo, run_kto
     from rlmemo.learning.sft import save_adapter
 
@@ -91,10 +93,10 @@ def prefer(method: str, folder: Path, base: Path, adapter: Path, stop: int = 0) 
     watch = StopAt(interrupt, stop)
     lesson = lesson_of(CONFIG, run, method, base, adapter, interrupt=interrupt, progress=watch)
     if method == "dpo":
-        model, _ = run_dpo(lesson, made, two)
+        model, found = run_dpo(lesson, made, two)
     else:
-        model, _ = run_kto(lesson, made, one)
-    return save_adapter(model, run.path / method, "embedded")
+        model, found = run_kto(lesson, made, one)
+    return save_adapter(model, run.path / method, "embedded"), found["loss"]
 
 
 @pytest.mark.slow
@@ -103,7 +105,8 @@ def test_sft_continues_exactly(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         sft(tmp_path / "cut", tmp_path / "base", stop=3)
     assert not (tmp_path / "cut" / "sft").exists(), "an unfinished stage leaves no adapter"
-    assert sft(tmp_path / "cut", tmp_path / "base") == whole
+    digest, loss = sft(tmp_path / "cut", tmp_path / "base")
+    assert (digest, loss) == (whole[0], pytest.approx(whole[1], rel=1e-5)), "all updates count in the loss"
     steps = [r["step"] for r in RunFolder(tmp_path / "cut").logged("sft")]
     assert steps == sorted(set(steps)), "a step is logged once"
     assert steps[-1] == round(48 // 8 * CONFIG.sft_epochs), "the last one too"
@@ -118,8 +121,9 @@ def test_preferences_continue_exactly(tmp_path: Path, method: str) -> None:
     whole = prefer(method, tmp_path / "whole", base, adapter)
     with pytest.raises(Stopped):
         prefer(method, tmp_path / "cut", base, adapter, stop=3)
-    assert prefer(method, tmp_path / "cut", base, adapter) == whole
-    assert whole != sft(tmp_path / "again", base), "it learned something"
+    digest, loss = prefer(method, tmp_path / "cut", base, adapter)
+    assert (digest, loss) == (whole[0], pytest.approx(whole[1], rel=1e-5))
+    assert digest != sft(tmp_path / "again", base)[0], "it learned something"
     saved = sorted(p.name for p in (tmp_path / "whole" / method).iterdir())
     assert saved == ["adapter_config.json", "adapter_model.safetensors"], "the reference is not saved"
 

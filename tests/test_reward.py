@@ -48,6 +48,7 @@ def test_terms_from_the_command_line_and_from_yaml() -> None:
         ("net_second", "did you mean 'net_seconds'"),
         ("saved_seconds=much", "'much'"),
         ("saved_seconds=nan", "finite"),
+        ("net_seconds=2", "takes no weight; write preset=net_seconds and the terms"),
         ({"saved_seconds": True}, "finite"),
         ({"preset": "best"}, "presets: net_seconds"),
         ("", "empty"),

@@ -124,7 +124,9 @@ def test_kind_and_device_tell_openings_apart_and_what_is_stored_keeps_its_durati
         return Loaded("s", [Timeline.from_events("ada", events, tz_known=True)], ImportReport("s"))
 
     store.add_timelines(loaded(Event(T, "A", "app", 5.0, "phone")))
-    again = store.add_timelines(loaded(Event(T, "A", "app", 5.0), Event(T, "A", "file", 5.0, "phone")))
+    again = store.add_timelines(
+        loaded(Event(T, "A", "app", 5.0, "tablet"), Event(T, "A", "file", 5.0, "phone"))
+    )
     assert (again.events, again.known) == (2, 0)
     more = store.add_timelines(loaded(Event(T, "B"), Event(T, "A", "app", None, "phone")))
     assert (more.events, more.known) == (1, 1)
@@ -224,3 +226,63 @@ def test_a_large_recording_is_merged_in_seconds(store: Store) -> None:
     assert time.perf_counter() - began < 15.0
     assert (second.events, second.known) == (50_000, 50_000)
     assert store.timelines()[0].events == 150_000
+
+
+def on(device: str, *opened: tuple[float, str]) -> Loaded:
+    events = [Event(T + t, target, device=device or None) for t, target in opened]
+    timeline = Timeline.from_events("ada", events, tz="UTC", tz_known=True)
+    return Loaded("history.csv", [timeline], ImportReport("history.csv"))
+
+
+@pytest.mark.parametrize(("first", "second", "new"), [("", "pc", 0), ("pc", "", 0), ("pc", "phone", 2)])
+def test_a_recording_that_names_no_device_tells_of_the_same(
+    store: Store, first: str, second: str, new: int
+) -> None:
+    store.add_timelines(on(first, (0, "A"), (60, "B")))
+    assert store.add_timelines(on(second, (0, "A"), (60, "B"))).events == new
+
+
+def test_the_device_that_is_named_is_matched_first(store: Store) -> None:
+    store.add_timelines(on("pc", (0, "A")))
+    store.add_timelines(on("phone", (0, "A")))
+    both = on("", (0, "A"))
+    phone = on("phone", (0, "A")).timelines[0]
+    assert store.add_timelines(on("phone", (0, "A"))).events == 0
+    assert store.add_timelines(replace(both, timelines=[phone])).events == 0
+    assert store.add_timelines(both).events == 0
+    assert len(held(store)) == 2
+
+
+@pytest.mark.parametrize("path_first", [True, False])
+def test_pages_as_hosts_and_with_paths_do_not_mix(tmp_path: Path, path_first: bool) -> None:
+    (tmp_path / "mine.csv").write_text(
+        f"user,t,target\nada,{T},https://x.example/a\nada,{T + 5},https://x.example/b\n"
+    )
+    one, other = (["--page", "path"], []) if path_first else ([], ["--page", "path"])
+    args = ["import", str(tmp_path / "mine.csv"), "--db", str(tmp_path / "memo.db")]
+    timelines.main([*args, *one])
+    with pytest.raises(InputError, match=r"give the other --page, --replace .* or another --name"):
+        timelines.main([*args, *other])
+    assert timelines.main([*args, *one]) == 0
+    assert timelines.main([*args, *other, "--replace"]) == 0
+    with open_store(tmp_path / "memo.db") as store:
+        assert len(held(store)) == 2
+
+
+def test_another_file_name_of_the_same_person_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my jan.csv").write_text(f"user,t,target\nada,{T},A\n")
+    (tmp_path / "feb.csv").write_text(f"user,t,target\nada,{T + 9},B\nbo,{T},B\n")
+    db = ["--db", str(tmp_path / "memo.db")]
+    timelines.main(["import", str(tmp_path / "my jan.csv"), *db])
+    assert "as well" not in capsys.readouterr().out
+    timelines.main(["import", str(tmp_path / "feb.csv"), *db])
+    assert "note: ada is stored from my jan.csv as well, and this is another" in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "60")
+    timelines.main(["import", str(tmp_path / "feb.csv"), *db, "--name", "mar.csv"])
+    notes = capsys.readouterr().out.split("note: ada")[1].split("next:")[0]
+    assert max(map(len, notes.split("\n"))) <= 60
+    timelines.main(["import", str(tmp_path / "feb.csv"), *db, "--name", "my jan.csv"])
+    out = capsys.readouterr().out
+    assert "2 new events of 2 users added to 1" in out

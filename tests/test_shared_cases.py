@@ -66,8 +66,11 @@ def test_06_takeout_counts_microseconds() -> None:
     assert any("Google Takeout" in note for note in loaded.report.notes)
 
 
-def test_24d_is_called_what_it_is() -> None:
-    assert "24d_dumpsys.txt: is the text of Android's dumpsys usagestats" in refusal("24d_dumpsys.txt")
+def test_24d_dumpsys_tells_what_was_opened() -> None:
+    assert "--tz" in refusal("24d_dumpsys.txt")
+    loaded = load("24d_dumpsys.txt", tz="Europe/Berlin")
+    assert rows(loaded) == [("org.ex.chat", "2026-03-02T07:00Z")]
+    assert any("left out: 1 of ACTIVITY_PAUSED" in note for note in loaded.report.notes)
 
 
 def test_24g_browserexport() -> None:

@@ -361,3 +361,15 @@ def test_every_user_has_the_offset_of_their_own_times(tmp_path: Path) -> None:
         ("UTC", False),
     ]
     assert any("time zone of 1 user is not known" in note for note in loaded.report.notes)
+
+
+@pytest.mark.parametrize("options", [{}, {"epoch": "compact", "tz": "UTC"}])
+def test_eight_digits_are_a_date_without_a_time(tmp_path: Path, options: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="a date without a time of day"):
+        read(tmp_path, "20260302", "20260303", **options)
+
+
+@pytest.mark.parametrize(("year", "told"), [(1995, True), (2002, False)])
+def test_dates_that_a_wrong_clock_may_have_made_are_said(tmp_path: Path, year: int, told: bool) -> None:
+    notes = read(tmp_path, f"{year}-03-02T08:00:00Z").report.notes
+    assert any(f"no time is later than {year}-03-02" in note for note in notes) == told

@@ -84,7 +84,7 @@ def test_advice_for_unknown_headers_is_a_command_that_works(
     advice = message.split("with python -m rlmemo.timelines ")[1]
     assert advice == f"import {path} --columns t=time,target=app --user NAME"
     assert timelines.main(advice.split()) == 0
-    assert "1 events of 1 user written" in capsys.readouterr().out
+    assert "1 event of 1 user written" in capsys.readouterr().out
 
 
 def test_user_names_the_one_user_and_only_where_no_column_does(tmp_path: Path) -> None:
@@ -255,14 +255,17 @@ def test_an_error_about_one_column_gives_advice_about_that_column(
     ("text", "words"),
     [
         ('{"a": [1]}', "is JSON without records of openings, and a table is wanted"),
-        ("[1, 2", "is JSON without records of openings"),
-        ("{" * 100_000, "is JSON without records of openings"),
+        ("[1, 2", "is JSON that breaks off or is damaged at line 1; export it anew"),
+        ('{"t": 1}\n\n{"t": 2', "is JSON that breaks off or is damaged at line 3; export it anew"),
+        ('[\n{"t": 1},\n{"t" 2}]', "is JSON that breaks off or is damaged at line 3; export it anew"),
+        ("{" * 100_000, "is JSON that breaks off or is damaged at line 1"),
+        ("[" * 100_000 + "]" * 100_000, "is JSON without records of openings"),
         ('\n [\n{"url": "x"}]', "which is JSON: no column user and no column t and no column target"),
         ('{"buckets": {"x": {"type": "afkstatus", "events": [1]}}}', "is JSON (an export of ActivityWatch)"),
         ('{"buckets": {"x": {"type": "currentwindow", "events": [1, {"data": 2}]}}}', "2 of 2 rows"),
         ('[{"type": "session_start"}]', "is JSON (a log of MEMO)"),
         ("<!DOCTYPE html><html></html>", "is XML or HTML"),
-        ('  time="2026-03-02" type=ACTIVITY_RESUMED package=org.x\n', "dumpsys usagestats"),
+        ('  time="2026-03-02" type=ACTIVITY_PAUSED package=org.x\n', "usagestats without an opening"),
     ],
 )
 def test_what_is_no_table_is_called_what_it_is(tmp_path: Path, text: str, words: str) -> None:
@@ -335,6 +338,46 @@ def test_private_as_a_number(tmp_path: Path, said: str, kept: bool) -> None:
     assert read(tmp_path, text).timelines[0].names == (("Mail", "Notes") if kept else ("Mail",))
 
 
+def test_columns_of_unknown_meaning_are_no_export_of_one_person(tmp_path: Path) -> None:
+    text = f"ID,Timestamp,URL,App\nada,{T},https://a.example/,Mail\nbo,{T},https://b.example/,Chat\n"
+    assert "--columns t=Timestamp,target=URL --user NAME" in refusal(tmp_path, text)
+    known = f"Timestamp,URL,Title\n{T},https://a.example/,x\n"
+    assert events(read(tmp_path, known)) == [("me", "a.example", "page")]
+
+
+def test_a_date_and_a_time_are_named_together(tmp_path: Path) -> None:
+    assert "--columns t=Date+Time,target=App --user NAME" in refusal(tmp_path, "Date,Time,App\nx,y,z\n")
+
+
+def test_a_header_may_end_in_a_quotation_mark(tmp_path: Path) -> None:
+    text = f'When,"The ""name"""\n{T},Mail\n'
+    loaded = read(tmp_path, text, columns='t="When",target=The "name"', user="ada")
+    assert events(loaded) == [("ada", "Mail", "app")]
+
+
+# -- Android's dumpsys usagestats ------------------------------------------------------------------------
+
+RESUMED = '    time="2026-03-02 08:0{}:00" type=ACTIVITY_RESUMED package={} class=org.x.Main flags=0x0\n'
+
+
+def test_sections_of_dumpsys_tell_of_the_same_openings(tmp_path: Path) -> None:
+    text = "user=0\n  Last 24 hour events (timeRange=x)\n"
+    text += "".join(RESUMED.format(0, x) for x in ("chat", "maps", "chat"))
+    text += "  In-memory daily stats\n    package=chat totalTimeUsed=1\n    events\n"
+    text += RESUMED.format(0, "chat") + RESUMED.format(5, "mail").replace(
+        "ACTIVITY_RESUMED", "MOVE_TO_FOREGROUND"
+    )
+    loaded = read(tmp_path, text, tz="UTC", user="ada")
+    assert events(loaded) == [("ada", x, "app") for x in ("chat", "maps", "chat", "mail")]
+    assert loaded.timelines[0].t.tolist() == [T, T, T, T + 300]
+    assert "which is dumpsys usagestats: no column 'x' for t" in refusal(tmp_path, text, columns="t=x")
+
+
+def test_users_of_one_android_are_kept_apart(tmp_path: Path) -> None:
+    text = "".join(f"user={x}\n{RESUMED.format(0, 'chat')}" for x in (0, 10))
+    assert [x.user for x in read(tmp_path, text, tz="UTC").timelines] == ["0", "10"]
+
+
 # -- repeats ---------------------------------------------------------------------------------------------
 
 
@@ -345,6 +388,14 @@ def test_only_a_row_that_repeats_the_one_before_it_is_a_duplicate(tmp_path: Path
     assert [e.target for e in loaded.timelines[0]] == ["A", "B", "A", "C", "A"]
     assert [e.target for e in loaded.timelines[1]] == ["X"]
     assert dict(loaded.report.dropped) == {"exact duplicate of the row before it": 2}
+
+
+def test_newest_first_is_turned_round_within_one_second_too(tmp_path: Path) -> None:
+    times = [("e", 60), ("d", 0), ("c", 0), ("b", 0), ("a", -60)]
+    text = "user,t,target\n" + "".join(f"bo,{T + dt},{x}\nada,{T - dt},{x}\n" for x, dt in times)
+    ada, bo = read(tmp_path, text).timelines
+    assert [e.target for e in ada] == ["e", "d", "c", "b", "a"]
+    assert [e.target for e in bo] == ["a", "b", "c", "d", "e"]
 
 
 # -- quoted text -----------------------------------------------------------------------------------------

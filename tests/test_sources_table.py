@@ -209,6 +209,11 @@ def test_nothing_of_a_private_window_is_kept(tmp_path: Path, header: str) -> Non
     assert len(read(tmp_path, f"user,t,target,{header}\n{mostly}").timelines[0]) == 1
 
 
+def test_why_nothing_was_opened_is_said(tmp_path: Path) -> None:
+    message = refusal(tmp_path, f"user,t,target,private\nada,{T},a,1\nada,{T},b,1\n")
+    assert "none of its 2 rows opens anything (2: opened in a private window)" in message
+
+
 def test_the_future_is_more_than_a_day_from_now(tmp_path: Path) -> None:
     path = Path(write(tmp_path, f"user,t,target\na,{T},x\na,{T + 86399},y\na,{T + 86401},z\n"))
     loaded = table.load(lines.look(path), now=float(T))
@@ -293,12 +298,21 @@ def test_more_spoiled_rows_than_good_ones_are_refused(tmp_path: Path) -> None:
         (rows('ada,1,"Mail', "ada,2,Maps", 'x"'), "line 8: a quotation mark opened here"),
         (rows('ada,1,"Mail' + "y" * 200_000), "line 8: a quotation mark opened here is never closed"),
         (rows().encode("utf-16"), "is UTF-16, and UTF-8 is wanted"),
-        (rows().encode("utf-16-le"), "is UTF-16, and UTF-8 is wanted"),
+        (rows().encode("utf-16-le"), "convert it with iconv -f UTF-16LE -t UTF-8"),
+        (rows().encode("utf-16-be"), "convert it with iconv -f UTF-16BE -t UTF-8"),
+        (rows().encode("utf-32"), "convert it with iconv -f UTF-32 -t UTF-8"),
         (rows("ada,1741000100,Café").encode("latin-1"), "line 8: byte 0xe9 is not UTF-8"),
+        (rows("ada,1741000100,Почта").encode("cp1251"), "made it, or iconv -f ENCODING -t UTF-8"),
+        (rows("ada,1741000100,微信读书").encode("gbk"), "made it, or iconv -f ENCODING -t UTF-8"),
+        (rows("ada,1741000100,Größe “ä” é").encode("cp1252"), "is CP1252 (Windows), convert it with iconv"),
         (b"PK\x03\x04rest", "zip archive or an Excel workbook"),
         (b"PAR1rest", "Parquet"),
         (b"\x89PNG\r\n\x1a\n", "is a picture"),
-        (b"\x00" * 100, "is UTF-16"),
+        (b"\x00" * 100, "is no text, but NUL bytes"),
+        (b"\xd0\xcf\x11\xe0" + b"\x00" * 100, "an old Excel workbook"),
+        (b"bplist00", "an Apple property list"),
+        (gzip.compress(gzip.compress(b"user")), "is compressed twice"),
+        (gzip.compress(b"SQLite format 3\x00" + b"\x00" * 84), "is a compressed database"),
         (gzip.compress(rows().encode())[:-9], "truncated or damaged"),
         (gzip.compress(rows().encode() * 20000)[:3000], "truncated or damaged"),
         (b"\x1f\x8bnonsense", "truncated or damaged"),

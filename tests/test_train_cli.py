@@ -20,8 +20,11 @@ import yaml
 
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig, make_config, read_yaml, settings
+from rlmemo.learning.prepare import prepare
+from rlmemo.learning.record import note
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.stages import METHODS
+from rlmemo.store.database import open_store
 from rlmemo.train import parser, read_command_line
 from tests.tiny_base import write_tiny_base
 
@@ -111,6 +114,42 @@ def test_refusing_is_quick_and_loads_nothing_heavy(cli: Cli, tmp_path: Path) -> 
     assert shown.stdout.strip() == "[]"
 
 
+def test_a_run_is_noted_in_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
+    """Its timelines come from another file: no run is lost because the database has yet to be made."""
+    csv, db = write_csv(tmp_path / "a.csv", events=200, users=1), tmp_path / "new.db"
+    config = make_config({"timelines": str(csv), "tz": "UTC", "db": str(db)})
+    noted = note(prepare(config, tmp_path / "run", resume=False), tmp_path / "run")
+    assert noted is not None
+    with open_store(db) as store:
+        assert [run.status for run in store.runs()] == ["running"]
+
+
+def earlier_run(folder: Path, **settings: object) -> Path:
+    """What is looked at of a finished run before another goes on from it."""
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    lines = [f"{name}: {value}\n" for name, value in settings.items()]
+    (folder / "config.yaml").write_text("".join(lines))
+    return folder
+
+
+def test_an_adapter_stays_of_its_kind(cli: Cli, tmp_path: Path) -> None:
+    """Left out, kind and size are the earlier run's; another one cannot be had, and is refused."""
+    run = earlier_run(tmp_path / "first", peft="prefix", virtual_tokens=5)
+    config, _, _ = read_command_line(["--init-adapter", str(run)])
+    assert (config.peft, config.virtual_tokens, config.dpo_lr) == ("prefix", 5, 3e-3)
+    with pytest.raises(InputError, match="ppo trains adapters of kind lora or dora, not prefix"):
+        read_command_line(["--init-adapter", str(run), "--method", "ppo"])
+    for more, says in (
+        (["--peft", "lora"], "made with --peft prefix, and stays so; leave out --peft lora"),
+        (["--virtual-tokens", "6"], "made with --virtual-tokens 5, and stays so"),
+    ):
+        done = cli("rlmemo.train", "--init-adapter", str(run), *more)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+        assert says in done.stderr
+        assert [p.name for p in tmp_path.iterdir()] == ["first"]
+
+
 def test_a_folder_that_holds_something_is_left_alone(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
@@ -146,6 +185,12 @@ def test_options_and_file_and_defaults(tmp_path: Path) -> None:
     file.write_text("sft_rate: 0.01\n")
     with pytest.raises(InputError, match="there is no setting 'sft_rate'; did you mean 'sft_"):
         read_command_line(["--config", str(file)])
+    file.write_text("reward: [hit, wasted=-2]\n")
+    assert read_command_line(["--config", str(file)])[0].reward == "hit,wasted=-2"
+    for text in ("tz: [UTC]\n", "model: {a: 1}\n"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"mine\.yaml:1: \w+ is .*; give one value"):
+            read_command_line(["--config", str(file)])
     for text, says in (("- 1\n", "no mapping"), ("a: [\n", "is no YAML"), ("settings: 3\n", "no mapping")):
         file.write_text(text)
         with pytest.raises(InputError, match=says):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -21,7 +22,7 @@ import numpy as np
 from env.errors import InputError
 from env.sources.missing import missing
 from env.sources.report import ImportReport
-from env.sources.rows import Rows
+from env.sources.rows import Rows, newest_first
 from env.sources.time_texts import DATE_ALONE, NO_TIME, SHEET_DAY, parse_time
 from env.timeline import utc_offsets
 
@@ -173,6 +174,10 @@ class Clock:
             return "t is not a finite number"
         if value < 1:
             return "t is before 1990"
+        if _DATE_ONLY.fullmatch(text) and self.epoch in (None, "compact"):
+            with suppress(ValueError):
+                if datetime.strptime(text, "%Y%m%d").year >= 1990:
+                    return DATE_ALONE
         if self.epoch is None and SHEET_1990 <= value < SHEET_2065:
             return SHEET_DAY
         exact = _exact(text)
@@ -306,8 +311,7 @@ def tell_apart(rows: Rows, others: dict[int, float], report: ImportReport) -> No
     told = untold = skipped = 0
     for code in np.unique(user[list(others)]):
         mine = np.flatnonzero(user == code)
-        steps = np.diff(t[mine])
-        if (steps < 0).sum() > (steps > 0).sum():
+        if newest_first(t[mine]):
             mine = mine[::-1]
         at = {int(i): k for k, i in enumerate(mine)}
         run: list[bool] = []

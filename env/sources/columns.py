@@ -9,7 +9,7 @@ from pathlib import Path
 
 from env.errors import InputError
 from env.sources.lines import TableFile
-from env.sources.names import clean_name, shown
+from env.sources.names import clean_name, label, shown
 
 REQUIRED = ("user", "t", "target")
 OPTIONAL = ("kind", "duration", "device", "wave", "private")
@@ -17,9 +17,12 @@ ALIASES = {"label": "target", "incognito": "private", "inprivate": "private"}
 DEFAULT_USER = "me"
 _GUESSES = {  # what others call them: only for advice, never read without a person's word
     "user": "user_id userid uid username participant participant_id panelist_id person subject email",
-    "t": "timestamp time datetime date date_time when start start_time visit_time used_at created_at",
+    "t": "timestamp time datetime date date_time when start start_time visit_time visit_date created_at",
     "target": "url app application app_name package package_name process process_name domain host site name",
 }
+
+
+_DATE_AND_TIME = (("date", "time"), ("start date", "start time"))
 
 
 class HasUsers(InputError):
@@ -37,6 +40,7 @@ class Format:
     note     what a reader of numbers should know
     refuse   why it holds no openings at all
     epoch    the clock that its numbers count on
+    only     with what else it may have; () for anything
     """
 
     name: str
@@ -46,6 +50,7 @@ class Format:
     note: str = ""
     refuse: str = ""
     epoch: str | None = None
+    only: tuple[str, ...] = ()
 
 
 def _bucket(prefix: str) -> tuple[Format, ...]:
@@ -97,6 +102,12 @@ FORMATS = (
         "page",
         epoch="unix",
     ),
+    Format(
+        "Android's dumpsys usagestats",
+        ("dumpsys.time", "dumpsys.package"),
+        {"user": "user", "t": "dumpsys.time", "target": "dumpsys.package"},
+        "app",
+    ),
     *_bucket(""),
     *_bucket("data."),
     Format(
@@ -124,7 +135,13 @@ FORMATS = (
         {"t": "date+time", "target": "app name", "duration": "duration"},
         "app",
     ),
-    Format("browser-history's export", ("timestamp", "url"), {"t": "timestamp", "target": "url"}, "page"),
+    Format(
+        "browser-history's export",
+        ("timestamp", "url"),
+        {"t": "timestamp", "target": "url"},
+        "page",
+        only=("title", "browser", "profile"),  # with an `id`, it may be of several people
+    ),
     Format("browserexport's visits", ("url", "dt"), {"t": "dt", "target": "url"}, "page"),
 )
 
@@ -198,13 +215,16 @@ def layout(table: TableFile, columns: str | None = None, user: str | None = None
         notes.append(f"no column names the user: all rows are of user {user!r}; --user gives another name")
     _check(table, where, columns, user)
     epoch = found.epoch if found is not None and "t" not in explicit else None
-    return Layout(where, clean_name(user or ""), kind, tuple(notes), epoch)
+    return Layout(where, label(user or ""), kind, tuple(notes), epoch)
 
 
 def recognise(header: list[str]) -> Format | None:
     """The well-known export that has such a header, if any."""
     names = set(_lower(header))
-    return next((x for x in FORMATS if names.issuperset(x.needs)), None)
+    fits = (x for x in FORMATS if names.issuperset(x.needs))
+    return next(
+        (x for x in fits if not x.only or names <= {*x.needs, *x.only, *OPTIONAL, *ALIASES, "user"}), None
+    )
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
@@ -223,7 +243,7 @@ def parse_columns(text: str | None) -> dict[str, str]:
             raise InputError(f"--columns {text!r}: {name!r} is no name of ours, {such}")
         if name in out:
             raise InputError(f"--columns {text!r}: {name} stands there twice; leave one of them")
-        out[name] = header.strip('"')
+        out[name] = header[1:-1] if header[:1] == header[-1:] == '"' else header
     if not out:
         raise InputError(f"--columns {text!r}: names no column, {such}")
     return out
@@ -289,8 +309,11 @@ def _check(
     lower = _lower(table.header)
     wanted = [c for c in lacking if c != "user"]
     guess = {c: next((h for h in _GUESSES[c].split() if h in lower), None) for c in lacking}
+    two = next((x for x in _DATE_AND_TIME if "t" in lacking and set(x) <= set(lower)), None)
     said = [] if columns is None else [columns]
-    said += [f"{c}={table.header[lower.index(g)] if (g := guess[c]) else 'HEADER'}" for c in wanted]
+    for c in wanted:
+        parts = two if c == "t" and two is not None else (guess[c],)
+        said.append(f"{c}={'+'.join('HEADER' if g is None else table.header[lower.index(g)] for g in parts)}")
     if "user" in lacking and guess["user"] is not None:
         said.append(f"user={table.header[lower.index(guess['user'])]}")
     elif "user" in lacking:
@@ -303,7 +326,9 @@ def _check(
 
 
 def _place(table: TableFile) -> str:
-    return f"{table.path}, {'line 1' if table.rows is None else 'which is JSON'}"
+    if table.rows is None:
+        return f"{table.path}, line 1"
+    return f"{table.path}, which {'is dumpsys usagestats' if 'dumpsys.time' in table.header else 'is JSON'}"
 
 
 def _shown(header: list[str]) -> str:

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from env.errors import InputError
-from env.sources.names import Target, clean_name, kept_target, shown
+from env.sources.names import Target, clean_name, kept_target, label, shown
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
 from env.sources.sqlite_files import DATABASES, Kind, connect, kind_of, private_copy
@@ -93,6 +93,7 @@ def _load(
     report = ImportReport(source=path.name)
     rows = Rows()
     clean: dict[tuple[str, str], Target] = {}
+    devices: dict[str | None, str] = {None: ""}
     for identity, t, target, kind, duration, device, wave in connection.execute(
         f"SELECT {', '.join(EVENTS)} FROM events ORDER BY timeline_id, t, id"
     ):
@@ -109,13 +110,15 @@ def _load(
         if key not in clean:
             clean[key] = kept_target(*key)  # an older version may have stored more of an address
         kept, found_kind = clean[key]
+        if device not in devices:
+            devices[device] = label(str(device))
         rows.add(
             called[identity],
             float(t),
             kept,
             found_kind,
             math.nan if duration is None else float(duration),
-            device or "",
+            devices[device],
             wave or 0,
         )
     if not len(rows):

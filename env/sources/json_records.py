@@ -21,6 +21,8 @@ def table_of(text: str) -> tuple[list[str], list[list[str]], tuple[str, ...]] | 
     time is lost.
     """
     data = _parsed(text)
+    if data is None and (at := _damaged(text)):
+        return f"JSON that breaks off or is damaged at line {at}; export it anew"
     left_out: Counter[str] = Counter()
     if isinstance(data, dict) and isinstance(data.get("buckets"), dict):
         records, what = _activitywatch(data["buckets"], left_out), " (an export of ActivityWatch)"
@@ -53,6 +55,25 @@ def _parsed(text: str) -> Any:
         except (json.JSONDecodeError, RecursionError):
             continue
     return None
+
+
+def _damaged(text: str) -> int:
+    """The line at which JSON cannot be read any further, 0 where that is not what is wrong with it."""
+    lines = [(n, x) for n, x in enumerate(text.splitlines(), start=1) if x.strip()]
+    try:
+        for k, (number, line) in enumerate(lines):  # one object a line
+            try:
+                json.loads(line)
+            except json.JSONDecodeError:
+                if k:
+                    return number
+                break
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.lineno
+    except RecursionError:
+        pass
+    return 0
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import IO
 
 from env.errors import InputError
-from env.sources import json_records
+from env.sources import dumpsys, json_records
 
 MAGIC_SQLITE = b"SQLite format 3\x00"
 _MAGIC = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook or another Office document; save the sheet as CSV",
+    b"bplist0": "an Apple property list; give a CSV with columns user,t,target",
+    b"\x1f\x8b": "compressed twice; unpack it with gzip -d",
+    MAGIC_SQLITE: "a compressed database; unpack it with gzip -d",
     b"PAR1": "a Parquet file; save it as CSV",
     b"BZh": "compressed with bzip2; unpack it, or compress it with gzip",
     b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
@@ -26,9 +30,16 @@ _MAGIC = {
     b"%PDF": "a PDF document; give a CSV with columns user,t,target",
     b"\x89PNG": "a picture; give a CSV with columns user,t,target",
 }
+_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 MAX_FIELD = 1 << 24  # characters: `data:` addresses take hundreds of thousands, an unclosed quote takes all
 _C1 = bytes(range(0x80, 0xA0))  # control characters in Latin-1, letters and dashes in Windows' CP1252
 _WANTED = "give a CSV with columns user,t,target, or one whose columns --columns names"
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 _SEP = re.compile(r"sep=([\t,;|])")  # Excel's first line, which names the delimiter
 _QUOTED = re.compile(r'"[^"]*(?:"|$)')
@@ -40,7 +51,7 @@ class TableFile:
     """A text file that was looked at: where it lies, whether it is gzipped, and its delimiter.
 
     header  the fields of its first record that is not blank, stripped
-    rows    those of a JSON file, which holds records and no lines
+    rows    those of JSON and the like, which hold records and no lines
     notes   what its reader should know
     """
 
@@ -89,19 +100,26 @@ def look(path: Path) -> TableFile:
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             raise InputError(f"{path}: is {what}")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or head[:64].count(0) > 8:
+    if head[:64].count(0) > 48:
+        raise InputError(f"{path}: is no text, but NUL bytes; {_WANTED}")
+    if (wide := _wide(head)) is not None:
         raise InputError(
-            f"{path}: is UTF-16, and UTF-8 is wanted; convert it with iconv -f UTF-16 -t UTF-8 OLD > NEW"
+            f"{path}: is {wide}, and UTF-8 is wanted; convert it with iconv -f {wide} -t UTF-8 OLD > NEW"
         )
     first_line = next((line for line in _text(path, gzipped) if line.strip()), "")
     if not first_line:
         raise InputError(f"{path}: holds nothing but blank lines; give a CSV with columns user,t,target")
-    if (no_table := _no_table(first_line, head)) is not None:
+    if (no_table := _no_table(first_line)) is not None:
         raise InputError(f"{path}: is {no_table}")
-    if first_line.lstrip().startswith(("{", "[")):
-        found = json_records.table_of("".join(_text(path, gzipped)))
+    records = json_records if first_line.lstrip().startswith(("{", "[")) else None
+    if dumpsys.recognises(head.decode("utf-8", "replace")):
+        records = dumpsys
+    if records is not None:
+        found = records.table_of("".join(_text(path, gzipped)))
         if isinstance(found, str):
-            raise InputError(f"{path}: is {found}, and a table is wanted; {_WANTED}")
+            raise InputError(
+                f"{path}: is {found}" + ("" if "damaged" in found else f", and a table is wanted; {_WANTED}")
+            )
         header, rows, notes = found
         return TableFile(path, gzipped, "", [x.strip() for x in header], rows, notes)
     bare = _QUOTED.sub("", first_line)
@@ -194,17 +212,24 @@ def _unclosed(path: Path, line: int) -> InputError:
     )
 
 
-def _no_table(line: str, head: bytes) -> str | None:
+def _no_table(line: str) -> str | None:
     """What a text is that is no table, and what to do with it; None for what may be one."""
     start = line.lstrip()
     if start.startswith("<"):
         return f"XML or HTML, and a table is wanted; {_WANTED}"
-    if b'time="' in head and b"package=" in head:
-        return (
-            "the text of Android's dumpsys usagestats, and a table is wanted; take time and package of its "
-            f"lines with type=ACTIVITY_RESUMED (or MOVE_TO_FOREGROUND) and {_WANTED}"
-        )
     return None
+
+
+def _wide(head: bytes) -> str | None:
+    """The encoding with two or four bytes a character in which a text begins so, as iconv calls it."""
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return name
+    # an ASCII text has its noughts at every other byte
+    even, odd = head[:64:2].count(0), head[1:64:2].count(0)
+    if max(even, odd) <= 8 or 4 * min(even, odd) > max(even, odd):
+        return None
+    return "UTF-16BE" if even > odd else "UTF-16LE"
 
 
 def _text(path: Path, gzipped: bool) -> Iterator[str]:
@@ -236,6 +261,7 @@ def _undecodable(path: Path, gzipped: bool) -> tuple[int, int, str]:
     All of the file is looked at: the bytes that tell CP1252 from Latin-1 need not be in its first such line.
     """
     first, found = (1, 0), b""
+    alone = together = 0
     with _binary(path, gzipped) as raw:
         for number, line in enumerate(raw, start=1):
             try:
@@ -244,6 +270,10 @@ def _undecodable(path: Path, gzipped: bool) -> tuple[int, int, str]:
                 if not found:
                     first = number, line[error.start]
                 found += bytes(set(line) - set(found))
+                for run in _BEYOND_ASCII.findall(line):
+                    alone, together = alone + (len(run) < 3), together + (len(run) >= 3)
+    if together > alone:  # words in another script, or in two bytes a character: Latin's letters stand alone
+        return *first, "save it as UTF-8 in the program that made it, or iconv -f ENCODING -t UTF-8 OLD > NEW"
     named = "LATIN1" if not set(found) & set(_C1) else "" if set(found) & set(_NOT_CP1252) else "CP1252"
     if not named:
         return *first, "save it as UTF-8 in the program that made it"

@@ -57,6 +57,8 @@ _SHARE = re.compile(r"\\\\(?!\S*\.(?:exe|com|bat|cmd|msi|lnk|ps1)\b)(?![?.]\\)\S
 _END = r"(?=[/\\?#]|$)"
 _IPV6 = re.compile(rf"\[[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[^\]\s]*\](?::\d*)?{_END}")
 _USER_INFO = re.compile(r"(?:[^\s/?#@:]+:[^\s/?#@]*|[^\s/?#@]+)@(?=[\w.\[-]+)")
+# a password with a slash, a question mark or a hash in it, which its writer should have encoded
+_ODD_PASSWORD = re.compile(r"[^/\\?#@:\s]+:(?!\d*[/\\?#])[^/\\?#@\s]*[/\\?#][^\s@]*@(?=[\w.\[-])")
 _NUMBERS = r"(?:\d{1,3}\.){3}\d{1,3}"
 _IN_TITLE = (
     rf"www\.\S|{_DOTTED}(?::\d+{_END}|(?::\d*)?(?:/|[?#]\S))|{_NUMBERS}(?::\d+{_END}|:?[/?#]\S)"
@@ -136,6 +138,19 @@ def kept_target(target: str, kind: str) -> Target:
     the path that `page="path"` has left them. Never empty: an address without a host is `NO_HOST`."""
     kept = target_and_kind(target, kind, "path" if kind == "page" else "host")
     return kept if kept[0] else (NO_HOST, "page")
+
+
+def label(text: str) -> str:
+    """What a user or a device is called: as `clean_name` has it, and of an address its host and a hash of the
+    whole, so that two stay two. A mail address stays as it is."""
+    name = clean_name(text)
+    if not re.search(r"[/\\?#%]", _plain(text)):  # ada@example.com, prolific:5f3a
+        return name
+    kept, kind = target_and_kind(text)
+    if kind == "app" or kept == name:
+        return name
+    digest = hashlib.sha256(text.strip().encode("utf-8", "replace")).hexdigest()[:8]
+    return clean_name(f"{kept or NO_HOST}…{digest}")
 
 
 def page_target(url: str, page: str = "host") -> Target:
@@ -294,6 +309,8 @@ def _said_to_be_page(text: str, page: str) -> Target:
 
 def _host_and_path(scheme: str, text: str, page: str) -> Target:
     """The page of what follows "scheme://": without user name, password, query, fragment and parameters."""
+    if (odd := _ODD_PASSWORD.match(text)) is not None:
+        text = text[odd.end() :]
     authority, path = re.match(r"([^/\\?#]*)([^?#\s\"<>]*)", text).groups()  # type: ignore[union-attr]
     host = _host(scheme, authority.rsplit("@", 1)[-1].strip())
     if not host:
@@ -308,7 +325,7 @@ def _host_and_path(scheme: str, text: str, page: str) -> Target:
 def _host(scheme: str, host: str) -> str:
     """A host as it is called here whatever way it was written, with its port unless that is 80 or 443."""
     if host.startswith("["):
-        match = re.match(r"\[([^\]%]*)[^\]]*\](?::(\d*))?", host)
+        match = re.match(r"\[([^\]%]{1,60})(?:%[^\]]*)?\](?::(\d*))?", host)
         try:
             name = f"[{ipaddress.IPv6Address(match[1]).compressed}]" if match else ""
         except ValueError:

@@ -71,7 +71,8 @@ def timelines_of(
     tz_known: bool | dict[str, bool],
     drop_duplicates: bool = False,
 ) -> list[Timeline]:
-    """One timeline per user, sorted by user; within a user by time (stable: ties keep their order).
+    """One timeline per user, sorted by user; within a user by time. What comes at one time keeps the order of
+    the rows, or, of a user whose rows stand newest first, has it turned round.
 
     Counts into `report` how many rows came before an earlier row of the same user, and, if
     `drop_duplicates`, how many repeated the row before them (of the same user, in the order of `rows`)
@@ -91,7 +92,11 @@ def timelines_of(
     grouped = np.argsort(user, kind="stable")
     same_user = user[grouped][1:] == user[grouped][:-1]
     report.change("out of time order (sorted)", count=int((same_user & (np.diff(t[grouped]) < 0)).sum()))
-    order = np.lexsort((np.arange(len(t)), t, user))
+    position = np.arange(len(t))
+    for mine in np.split(grouped, np.flatnonzero(~same_user) + 1):
+        if newest_first(t[mine]):
+            position[mine] *= -1
+    order = np.lexsort((position, t, user))
     if drop_duplicates and len(order):
         a, b = grouped[1:], grouped[:-1]
         again = np.zeros(len(t), bool)
@@ -142,6 +147,12 @@ def finish(
             for s in (min(s.min() for s in spans), max(s.max() for s in spans))
         )
     return Loaded(name=name, timelines=timelines, report=report, synthetic=synthetic)
+
+
+def newest_first(t: np.ndarray) -> bool:
+    """Whether a user's rows, in the order of their file, mostly go back in time, as browsers export them."""
+    steps = np.diff(t)
+    return bool((steps < 0).sum() > 2 * (steps > 0).sum())
 
 
 def _first_seen(codes: np.ndarray, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:

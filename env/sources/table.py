@@ -19,7 +19,7 @@ from env.sources.clock import NUMBER, Clock, tell_apart
 from env.sources.columns import command, layout
 from env.sources.lines import TableFile, read_rows
 from env.sources.missing import missing
-from env.sources.names import clean_name, shown, target_and_kind
+from env.sources.names import label, shown, target_and_kind
 from env.sources.offsets import Zones
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
@@ -28,6 +28,7 @@ from env.timeline import KINDS
 
 NOT_PRIVATE = ("", "0", "false", "no", "n", "f", "off", "none", "null")  # all else means yes
 PRIVATE = "opened in a private window"
+LAST_OLD_DAY = "2001-09-09"  # before it, unix seconds have nine digits, as Apple's have today
 NO_USER, NO_TARGET = "user is missing", "target is missing"
 KIND_WORDS = {
     "web": "page",
@@ -107,7 +108,7 @@ def load(
                 continue
         who = users.get(raw_user)
         if who is None:
-            who = users[raw_user] = "" if missing(raw_user) and at_user >= 0 else clean_name(raw_user)
+            who = users[raw_user] = "" if missing(raw_user) and at_user >= 0 else label(raw_user)
         if not who:
             report.drop(NO_USER, f"line {line}")
             continue
@@ -124,7 +125,10 @@ def load(
             )
         target, kind, remark = named
         if not target:
-            report.drop(remark, f"line {line}: {_quote(key[0] if kind else key[1])}")
+            # what is said to be a page shows nothing, also where it does not look like an address
+            hidden_text = kind == "page" and target_and_kind(key[0])[1] != "page"
+            where = "" if hidden_text else f": {_quote(key[0] if kind else key[1])}"
+            report.drop(remark, f"line {line}{where}")
             continue
         if remark:
             report.change(remark, f"line {line}")
@@ -140,7 +144,7 @@ def load(
         if at_device >= 0:
             raw = fields[at_device]
             if raw not in devices:
-                devices[raw] = "" if missing(raw) else clean_name(raw)
+                devices[raw] = "" if missing(raw) else label(raw)
             device = devices[raw]
         wave = 0
         if at_wave >= 0 and not missing(fields[at_wave]):
@@ -172,7 +176,13 @@ def load(
         report.notes.append(
             "columns not read: " + ", ".join(target_and_kind(x)[0] or "(unnamed)" for x in ignored)
         )
-    return finish(path.name, timelines, report, collapsed=collapsed)
+    loaded = finish(path.name, timelines, report, collapsed=collapsed)
+    if epoch is None and "" < report.last_day < LAST_OLD_DAY:  # numbers are refused; dates may come from them
+        report.notes.append(
+            f"no time is later than {report.last_day}: if that is not so, the file was made by a wrong clock "
+            "(Apple's counts from 2001, not 1970: add 31 years)"
+        )
+    return loaded
 
 
 def refuse_spoiled(path: Path, report: ImportReport, ignore: tuple[str, ...] = ()) -> None:
@@ -185,7 +195,8 @@ def refuse_spoiled(path: Path, report: ImportReport, ignore: tuple[str, ...] = (
     bad = {r: n for r, n in report.dropped.items() if r not in ignore}
     if not bad:
         if sum(report.dropped.values()) == report.rows_read:
-            raise InputError(f"{path}: none of its {report.rows_read:,} rows opens anything")
+            why = ", ".join(f"{n:,}: {reason}" for reason, n in report.dropped.most_common())
+            raise InputError(f"{path}: none of its {report.rows_read:,} rows opens anything ({why})")
         return
     if sum(bad.values()) * 2 > report.rows_read:
         reason = max(bad, key=bad.__getitem__)

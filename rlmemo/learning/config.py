@@ -19,6 +19,7 @@ import yaml
 
 from env.errors import InputError
 from env.judge.world_options import MOST_PICKS, WorldOptions
+from rlmemo.learning.bounds import Bounds
 from rlmemo.model.hub import PROMPTED, Loading
 from rlmemo.policies.registry import COUNTING
 from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
@@ -43,6 +44,8 @@ PEFT_KINDS = {
     "prompt": "learned tokens before the moment",
     "none": "no adapter: every weight of the model is trained",
 }
+OF_THE_ADAPTER = ("peft", "lora_rank", "lora_alpha", "virtual_tokens")
+"""Settings that a saved adapter keeps, whoever goes on from it."""
 LEARNING_RATES: dict[str, dict[str, float]] = {
     "lora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
     "dora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
@@ -73,30 +76,6 @@ GONE: dict[str, tuple[float, str]] = {
     "ppo_value_clip": (0.5, "it is always that"),
 }
 """Settings that there were: what they always are now, and what is said of that."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The numbers that a setting accepts: `low` or more, or more than `above`; at most `high`."""
-
-    low: float = -math.inf
-    above: float = -math.inf
-    high: float = math.inf
-
-    def hold(self, value: float) -> bool:
-        """Whether `value` is accepted."""
-        return self.low <= value <= self.high and value > self.above
-
-    def in_words(self) -> str:
-        """As refusals and the table of options say it: `1 or more`, `a share, 0 to 1`; empty: any."""
-        kind = "a share" if self.high == 1 else "a number"
-        if self.above > -math.inf:
-            return f"{kind} above {self.above}" + ("" if self.high == math.inf else f", at most {self.high}")
-        if self.low == -math.inf:
-            return ""
-        if self.high == math.inf:
-            return f"{self.low} or more"
-        return f"{self.low} to {self.high}" if self.high != 1 else f"{kind}, {self.low} to {self.high}"
 
 
 def _setting(
@@ -333,8 +312,12 @@ class TrainConfig:
     @property
     def planned_by(self) -> tuple[str, ...]:
         """The classical policies whose plans are among those compared, each once."""
-        names = (name.strip() for name in (self.plan_baselines or "").split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return _listed(self.plan_baselines or "")
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The policies that stand beside the run's in its report, each once; there may be none."""
+        return _listed(self.policies)
 
     @property
     def shared_stages(self) -> tuple[str, ...]:
@@ -350,6 +333,11 @@ class TrainConfig:
     def stages(self) -> tuple[str, ...]:
         """The learning stages of this run, in order."""
         return (*self.shared_stages, "users") if self.adapter_per_user else self.shared_stages
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    """Names joined by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
 
 def settings() -> list[Field[Any]]:
@@ -475,8 +463,11 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
             raise InputError(f"{where}: {name} is {value!r}; give true or false")
         return known[str(value).strip().lower()]
     if kind.startswith("str"):
-        if name in ("policies", "plan_baselines") and isinstance(value, list):
+        if name in ("policies", "plan_baselines", "reward") and isinstance(value, list):
             return ",".join(str(x) for x in value)
+        if isinstance(value, list | Mapping):
+            such = "" if setting.default is None else f" such as {setting.default}"
+            raise InputError(f"{where}: {name} is {value!r}; give one value{such}")
         return str(value)
     try:
         if isinstance(value, bool):
@@ -486,7 +477,8 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
             raise ValueError
     except (TypeError, ValueError):
         what = "a whole number" if kind.startswith("int") else "a number"
-        raise InputError(f"{where}: {name} is {value!r}; give {what} such as {setting.default}") from None
+        such = "" if setting.default is None else f" such as {setting.default}"
+        raise InputError(f"{where}: {name} is {value!r}; give {what}{such}") from None
     return int(number) if kind.startswith("int") else number
 
 
@@ -517,6 +509,7 @@ def _check(config: TrainConfig, where: str) -> None:
     if online and config.adapter_per_user:
         raise InputError(f"{where}: adapter_per_user goes with sft, dpo and kto, not with {config.method}")
     _check_batches(config, where)
+    _check_rounds(config, where)
     for name in config.dpo_loss.split("+"):
         if name not in DPO_LOSSES:
             close = difflib.get_close_matches(name, DPO_LOSSES, n=1)
@@ -531,6 +524,18 @@ def _check(config: TrainConfig, where: str) -> None:
         raise InputError(
             f"{where}: adapter_per_user goes with method sft, dpo or kto, and not with {config.method}"
         )
+
+
+def _check_rounds(config: TrainConfig, where: str) -> None:
+    """Each round has states and rows of its own."""
+    each = {"dpo": {"plan_states": 1, "dpo_pairs": 1}, "kto": {"plan_states": 1, "kto_plans": 2}}
+    for name, least in each.get(str(config.preference), {}).items():
+        most = getattr(config, name) // least
+        if config.preference_rounds > most:
+            raise InputError(
+                f"{where}: {name} {getattr(config, name)} cannot be shared out among preference_rounds "
+                f"{config.preference_rounds}; give {most} rounds at most, or more {name}"
+            )
 
 
 def _check_batches(config: TrainConfig, where: str) -> None:
@@ -578,5 +583,5 @@ def _check_batches(config: TrainConfig, where: str) -> None:
             fits = [x for x in range(least, micro) if not any(b % x for b in batches.values())]
             raise InputError(
                 f"{where}: micro_batch {micro} does not divide {name} {batch}, so an update would not count "
-                f"{batch}; give one that does, such as {max(fits, default=0)}"
+                f"{batch}; give one that does, such as {max(fits, default='0 (all of it at once)')}"
             )

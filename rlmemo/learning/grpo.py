@@ -144,7 +144,7 @@ def run_groups(
     resumed = any(row.get("frac_reward_zero_std", 1.0) < 1.0 for row in lesson.folder.logged(lesson.stage))
     if met["spread"] < SAME and not resumed:
         cold = bool(pickable(shown).any())
-        raise NoSignal(no_signal(met["plans"], data.world.budget_targets, cold=cold, picked=met["picked"]))
+        raise NoSignal(no_signal(met["plans"], data, cold=cold, picked=met["picked"]))
     return trainer.model, {**found, "states": len(states), "plans": len(states) * config.group_plans}
 
 

@@ -147,7 +147,7 @@ def said(planner: Planner) -> str:
 
 def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Planner], bar: Bar) -> Evaluation:
     config = run.config
-    policies: list[Any] = make_policies(config.policies) if config.policies.strip() else []
+    policies: list[Any] = make_policies(config.baselines) if config.baselines else []
     for stage in config.stages:
         by = planners[stage]
         # by a threshold: the judge chooses it anew, as for every other policy

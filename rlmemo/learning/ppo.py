@@ -128,8 +128,7 @@ class EpisodeTrainer(GRPOTrainer):
         seen = self.play(model, WARM_UP)
         if np.ptp(seen.reward) < SAME:
             cold, picked = bool(pickable(seen.prompts).any()), bool((seen.place >= 0).any())
-            budget = self.field.data.world.budget_targets
-            raise NoSignal(no_signal(len(seen), budget, cold=cold, picked=picked))
+            raise NoSignal(no_signal(len(seen), self.field.data, cold=cold, picked=picked))
         returns = self.estimate(seen, np.zeros(len(seen)), lam=1.0)
         self.critic.fit(seen.features, returns, rate=CRITIC_LR, passes=10, seed=self.config.seed)
 

@@ -185,7 +185,7 @@ def _limit(one: Round, replayed: int) -> int:
     return round(one.config.feedback_weight * (replayed or most))
 
 
-def _nothing(one: Round, found: dict[str, Any], rows: Sequence[Any]) -> str:
+def _nothing(data: TrainingData, one: Round, found: dict[str, Any], rows: Sequence[Any]) -> str:
     """Why there is nothing to learn from; found: of the plans that were scored."""
     config = one.config
     if rows:
@@ -195,7 +195,7 @@ def _nothing(one: Round, found: dict[str, Any], rows: Sequence[Any]) -> str:
     why = f"no {what} by --margin {config.margin:g}"
     if found.get("spread", config.margin) < SAME:
         different = found["plans"] > found["states"]
-        why = no_signal(found["plans"], config.budget, cold=different, picked=different)
+        why = no_signal(found["plans"], data, cold=different, picked=different)
     if "from_ratings" in found:
         why += "; and no rating is learned from"
         why += " with --feedback-weight 0" if config.feedback_weight == 0 else ""
@@ -277,7 +277,7 @@ def train_round(run: Run, one: Round, states: States) -> None:
     title = f"{method.upper()} on {len(rows)} {STAGES[method].counts}{which}"
     with run.stage(one.stage, title, one.adapter) as stage:
         if not rows or (method == "kto" and len({r.good for r in rows}) < 2):
-            raise NoSignal(_nothing(one, run.folder.state()[one.plans], rows))
+            raise NoSignal(_nothing(run.data, one, run.folder.state()[one.plans], rows))
         learn: Any = run_dpo if method == "dpo" else run_kto
         run.save(stage, *learn(run.lesson(stage, one.config), prompts(run.data, states), rows))
 

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from env.errors import InputError
@@ -26,10 +27,11 @@ from env.sources.sqlite_files import Kind
 from env.splits import Split, chrono, wave
 from env.timeline import Timeline
 from reward import Reward
-from rlmemo.learning.config import TrainConfig, read_yaml
+from rlmemo.learning.config import OF_THE_ADAPTER, TrainConfig, read_yaml
 from rlmemo.learning.training import quiet
 from rlmemo.model import hub
 from rlmemo.model.load import reading_for
+from rlmemo.model.readings import Reading
 from rlmemo.policies.registry import POLICIES
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
@@ -74,15 +76,20 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
             "--model openai:…: a model behind an endpoint is asked as it is, never trained; compare it "
             "with python -m rlmemo.benchmark --policies openai:URL#MODEL, or train a model that lies here"
         )
-    check_model_settings(config)
-    check_policies(config.policies)
+    reading = check_model_settings(config)
+    check_policies(config.baselines)
     check_before(config)
+    if not resume:
+        check_kind(config)
+        check_means_something(config)
     check_reporter(config.report_to)
     if config.db is not None:
         check_database(Path(config.db))
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
     split = (wave if config.split == "wave" else chrono)(loaded.timelines)
     check_size(loaded, split)
+    if reading is not None:
+        check_context(config.model, reading, loaded.timelines)
     met = found_here(config, loaded)
     met["timelines"]["learned"] = learned_span(loaded.timelines, split)
     folder = RunFolder(path)
@@ -104,12 +111,13 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     return Prepared(config, loaded, split, reward, world, resume, held)
 
 
-def check_model_settings(config: TrainConfig) -> None:
-    """Raises InputError unless `--model` can be trained as the other settings say; a model of a hub is
-    downloaded here where it is not in the local cache."""
+def check_model_settings(config: TrainConfig) -> Reading | None:
+    """How a model reads text, None for one that reads our own tokens. Raises InputError unless `--model` can
+    be trained as the other settings say; a model of a hub is downloaded here where it is not in the local
+    cache."""
     hub.check_model(config.model)
     if hub.is_slots(config.model):
-        return
+        return None
     online = [x for x in config.shared_stages if x in ONLINE]
     if online:
         raise InputError(
@@ -125,7 +133,17 @@ def check_model_settings(config: TrainConfig) -> None:
 
     quiet()
 
-    reading_for(config.model, config.loading)
+    return reading_for(config.model, config.loading)
+
+
+def check_context(model: str, reading: Reading, timelines: Sequence[Timeline]) -> None:
+    """Raises InputError where a question does not fit into the model's context."""
+    most = max(timelines, key=lambda x: len(x.names))
+    last = np.array([len(most) - 1])
+    try:
+        reading.prompts(most, reading.look(most, last), last)
+    except InputError as error:
+        raise InputError(f"model {model}: {error}") from None
 
 
 def check_reporter(name: str) -> None:
@@ -154,10 +172,42 @@ def check_before(config: TrainConfig) -> None:
             f"--init-adapter {run}: holds no adapter/adapter_model.safetensors; give the folder of "
             "a finished run"
         )
-    model = read_yaml(run / "config.yaml").get("model", "embedded")
+    then = read_yaml(run / "config.yaml")
+    model = then.get("model", "embedded")
     if model != config.model:
         raise InputError(
             f"--init-adapter {run}: was trained on --model {model}, not on {config.model}; give that model"
+        )
+
+
+def check_kind(config: TrainConfig) -> None:
+    """Raises InputError where another adapter is asked for than the one that --init-adapter goes on from."""
+    run = config.init_adapter
+    then = read_yaml(Path(run) / "config.yaml") if run is not None else {}
+    for name in OF_THE_ADAPTER:
+        was, asked = then.get(name), getattr(config, name)
+        if was is not None and was != asked:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"--init-adapter {run}: its adapter was made with {option} {was}, and stays so; leave out "
+                f"{option} {asked}"
+            )
+
+
+def check_means_something(config: TrainConfig) -> None:
+    """Raises InputError for a setting that says how to do what this run does not do: nobody should think that
+    it counted."""
+    usual = TrainConfig()
+    for name in ("feedback_weight", "feedback_keep"):
+        if config.feedback is None and getattr(config, name) != getattr(usual, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} says what ratings count, and there are none; name their "
+                "database with --feedback, or leave it out"
+            )
+    if config.quantize != usual.quantize and hub.is_slots(config.model):
+        raise InputError(
+            f"--quantize {config.quantize} is for models that read text; {config.model} is small, so leave "
+            "it out"
         )
 
 
@@ -170,12 +220,16 @@ def check_database(path: Path) -> None:
         check_folder(path)
 
 
-def check_policies(policies: str) -> None:
-    """Raises InputError for a baseline that does not exist."""
-    names = [p.strip() for p in policies.split(",") if p.strip()]
+def check_policies(names: Sequence[str]) -> None:
+    """Raises InputError for a baseline that does not exist, or whose package is not installed."""
     for name in names:
         if name not in POLICIES:
             raise InputError(f"--policies: no policy is called {name!r}; there are {', '.join(POLICIES)}")
+    if "sb3" in names and importlib.util.find_spec("stable_baselines3") is None:
+        raise InputError(
+            "--policies sb3 needs Stable-Baselines3, which is not installed; pip install 'rlmemo[sb3]', or "
+            "leave it out"
+        )
 
 
 def check_size(loaded: Loaded, split: Split) -> None:

@@ -93,7 +93,7 @@ def _learned(prepared: Prepared, database: Path) -> dict[str, Any]:
 
 
 def _same(name: str | None, database: Path) -> bool:
-    return name is not None and Path(name).exists() and Path(name).samefile(database)
+    return name is not None and Path(name).exists() and database.exists() and Path(name).samefile(database)
 
 
 def _metrics(folder: Path) -> dict[str, float]:

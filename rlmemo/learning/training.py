@@ -4,6 +4,7 @@ one progress bar, and stopping cleanly on Ctrl-C.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -193,13 +194,17 @@ def train(trainer: Any, lesson: Lesson) -> dict[str, Any]:
     trainer.add_callback(_watch(lesson))
     trainer.create_model_card = lambda *_, **__: None  # the run writes its own
     trainer.create_scheduler = partial(_schedule, trainer)
+    before = _sum_losses(trainer, path, checkpoint)
     _save_or_say(trainer, path)
     with interrupt.watched():
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     check_weights(trainer.model, lesson, trainer.state.global_step, trainer.args.learning_rate)
     if interrupt.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped
-    return {"steps": trainer.state.global_step, "loss": float(result.training_loss)}
+    steps, loss = trainer.state.global_step, float(result.training_loss)
+    if checkpoint and before:  # transformers says the mean of the updates since the resume
+        loss = (before + loss * (steps - updates(checkpoint))) / steps
+    return {"steps": steps, "loss": loss}
 
 
 def rate_of(update: int, warm: int, updates: int) -> float:
@@ -237,6 +242,33 @@ def no_code(checkpoint: Path) -> str | None:
         except Exception:  # whatever a damaged or hostile file makes of the reader
             return f"holds more than numbers ({file.name}), which is not loaded"
     return None
+
+
+LOSS = "loss.json"
+"""In a checkpoint: the sum of the losses of all updates before it."""
+
+
+def _sum_losses(trainer: Any, path: Path, checkpoint: Path | None) -> float:
+    """Let every checkpoint below `path` keep the sum of the losses up to it; that of the checkpoint that is
+    gone on from (0 for one of an older version, which has none)."""
+    kept = None if checkpoint is None else checkpoint / LOSS
+    before = float(json.loads(kept.read_text(encoding="utf-8"))) if kept and kept.exists() else 0.0
+    learn, save = trainer.training_step, trainer._save_checkpoint
+    losses: list[Any] = []
+
+    def learned(*args: Any, **kwargs: Any) -> Any:
+        loss = learn(*args, **kwargs)
+        losses.append(loss.detach())  # its value is asked for later: a GPU would be waited for
+        return loss
+
+    def saved(*args: Any, **kwargs: Any) -> None:
+        save(*args, **kwargs)
+        losses[:] = [sum(float(x) for x in losses)]
+        file = path / f"checkpoint-{trainer.state.global_step}" / LOSS
+        file.write_text(json.dumps(before + losses[0]), encoding="utf-8")
+
+    trainer.training_step, trainer._save_checkpoint = learned, saved
+    return before
 
 
 def _save_or_say(trainer: Any, path: Path) -> None:

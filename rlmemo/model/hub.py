@@ -65,6 +65,8 @@ def check_model(name: str, *, download: bool = True) -> None:
     """
     if name == EMBEDDED:
         return
+    if not name.strip():
+        raise InputError("--model is empty; give `embedded` or a folder in hub format")
     path = model_folder(name)
     if not path.is_dir() and _HUB_NAME.fullmatch(name) and download:
         try:

@@ -167,8 +167,9 @@ class TextReading:
         room = self.most - len(self.head) - len(self.tail) - question
         if room < 0:
             raise InputError(
-                f"the model's context of {self.most} tokens is too short for the question "
-                f"({len(self.head) + len(self.tail) + question} tokens); give another model"
+                f"the model's context leaves {max(0, self.most)} tokens for a prompt, too few for the "
+                f"question ({len(self.head) + len(self.tail) + question} tokens); give another model, or "
+                "fewer --virtual-tokens if it has any"
             )
         first = history_start(i, self.keep)
         while first <= i and ends[i + 1] - ends[first] > room:

@@ -1,13 +1,15 @@
 """Bringing a recording into the store: it adds to what the same source already holds for a user.
 
-The same opening (time, target, kind, device) is stored once however many recordings tell of it, and as often
-as the one that tells of it most often: A, B, A within one second are three. What comes at the same time keeps
-the order of its file. Nothing refers to an event by its id, so predictions and ratings stay as they are.
+The same opening (time, target, kind, and device where both name one) is stored once however many recordings
+tell of it, and as often as the one that tells of it most often: A, B, A within one second are three. What
+comes at the same time keeps the order of its file. Nothing refers to an event by its id, so predictions and
+ratings stay as they are.
 """
 
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -79,6 +81,7 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
         raise InputError(f"{loaded.name!r} is no name for a source; give one with --name")
     now, written, known = time.time(), 0, 0
     before, gone, notes = [], [], []
+    elsewhere: dict[str, list[str]] = defaultdict(list)
     with store.write():
         for x in loaded.timelines:
             rows, ids, synthetic = _rows(x), list[int](), loaded.synthetic
@@ -89,16 +92,31 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
             elif held is not None:
                 before.append(_stretch(held))
                 synthetic = synthetic or bool(held["synthetic"])
-                rows, there, ids = _new(store, int(held["id"]), rows)
+                rows, there, ids, otherwise = _new(store, int(held["id"]), rows)
+                if otherwise > there:
+                    raise InputError(
+                        f"{source}: {x.user!r} is stored with pages reduced in another way (--page host or "
+                        "path), and this recording tells of the same pages; nothing was written; give the "
+                        "other --page, --replace to put this one in its place, or another --name"
+                    )
                 known += there
                 notes += _zone_notes(store, source, x, held, there)
                 x = _with_zone(x, held)
                 if not rows and (x.tz, x.tz_known) == (held["tz"], held["tz_known"]):
                     continue
+            if held is None and not synthetic:
+                for other in _other_sources(store, source, x.user):
+                    elsewhere[other].append(x.user)
             identity, _ = store._timeline(source, x.user, x.tz, x.tz_known, synthetic, now)
             store.db.conn.executemany("DELETE FROM events WHERE id = ?", [(i,) for i in ids])
             store.db.conn.executemany(_INSERT, ((identity, *row) for row in rows))
             written += len(rows) - len(ids)
+    for other, users in elsewhere.items():
+        who = f"{users[0]} is" if len(users) == 1 else f"{len(users):,} users are"
+        notes.append(
+            f"{who} stored from {other} as well, and this is another timeline; import it with "
+            f"--name {shlex.quote(other)} to add to that one"
+        )
     return Imported(
         events=written,
         users=len(loaded.timelines),
@@ -125,9 +143,10 @@ def _rows(x: Timeline) -> list[Row]:
     return out
 
 
-def _new(store: Any, identity: int, rows: list[Row]) -> tuple[list[Row], int, list[int]]:
-    """What of `rows` (in time order) is not stored yet, how many are, and the ids of stored events that
-    have to be written anew for the order of the file: those of a moment of which it tells all and more."""
+def _new(store: Any, identity: int, rows: list[Row]) -> tuple[list[Row], int, list[int], int]:
+    """What of `rows` (in time order) is not stored yet, how many are, the ids of stored events that have to
+    be written anew for the order of the file (those of a moment of which it tells all and more), and how
+    many are stored with more or less of their page's address."""
     stored: dict[float, list[tuple[int, Row]]] = defaultdict(list)
     span = (rows[0][0], rows[-1][0]) if rows else (0.0, 0.0)
     for i, *row in store.db.execute(
@@ -140,30 +159,60 @@ def _new(store: Any, identity: int, rows: list[Row]) -> tuple[list[Row], int, li
         moments[row[0]].append(row)
     new: list[Row] = []
     again: list[int] = []
-    there = 0
+    there = otherwise = 0
     for t, told in moments.items():
         held = stored.get(t)
         if held is None:
             new += told
             continue
-        by_key: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-        for _, row in held:
-            by_key[_key(row)].append(row)
-        merged = [(by_key[_key(row)].pop(0), True) if by_key[_key(row)] else (row, False) for row in told]
-        matched = sum(known for _, known in merged)
+        found = _matches([row for _, row in held], told)
+        matched = sum(row is not None for row in found)
         there += matched
         if matched == len(told):
             continue
+        unknown = [row for row, known in zip(told, found, strict=True) if known is None]
+        otherwise += _of_the_same_pages(unknown, [row for _, row in held])
         if matched == len(held):
             again += [i for i, _ in held]
-            new += [row for row, _ in merged]
+            new += [row if known is None else known for row, known in zip(told, found, strict=True)]
         else:
-            new += [row for row, known in merged if not known]
-    return new, there, again
+            new += unknown
+    return new, there, again, otherwise
 
 
-def _key(row: Row) -> tuple[Any, ...]:
-    return row[1], row[2], row[4] or ""
+def _matches(held: list[Row], told: list[Row]) -> list[Row | None]:
+    """Per row that is told, the stored one of the same moment that it is, None for a new one. A recording
+    that names no device may tell of any."""
+    left: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in held:
+        left[row[1], row[2]].append(row)
+    found: list[Row | None] = [None] * len(told)
+    for exact in (True, False):
+        for k, row in enumerate(told):
+            if found[k] is None:
+                same = left[row[1], row[2]]
+                fits = (x for x in same if x[4] == row[4] or not (exact or (x[4] and row[4])))
+                if (match := next(fits, None)) is not None:
+                    found[k] = match
+                    same.remove(match)
+    return found
+
+
+def _of_the_same_pages(one: list[Row], other: list[Row]) -> int:
+    """How many pages of `one` are there with a path of which `other` has the host, or the other way round."""
+    pages = {row[1] for row in other if row[2] == "page"}
+    hosts = {page.partition("/")[0] for page in pages if "/" in page}
+    own = [row[1] for row in one if row[2] == "page" and row[1] not in pages]
+    return sum(page.partition("/")[0] in pages if "/" in page else page in hosts for page in own)
+
+
+def _other_sources(store: Any, source: str, user: str) -> list[str]:
+    """From where else a user is stored, invented people aside."""
+    found = store.rows(
+        "SELECT source FROM timelines WHERE user = ? AND source <> ? AND NOT synthetic ORDER BY id",
+        [user, source],
+    )
+    return [row["source"] for row in found]
 
 
 def _held(store: Any, source: str, user: str) -> dict[str, Any] | None:
