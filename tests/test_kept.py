@@ -123,7 +123,7 @@ def test_every_report_says_it(tmp_path: Path, stage: str) -> None:
     assert f"note: {DROPPED}" in " ".join(shown.split())
     assert "The trained model (the SFT model) " in " ".join(shown.split())
     assert f"{DROPPED}." in page.split("<details")[0], "on the first screen"
-    assert "DPO was tried and is not kept" in page
+    assert "preferring the better of two plans" not in page, "it is not what the model was taught by"
     assert "not kept: the SFT model" in page
     assert f"then DPO on 64 pairs of plans scored by replay. {DROPPED}." in card
     assert "tags: [rlmemo, prewarming, lora, sft]" in card

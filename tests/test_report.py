@@ -156,6 +156,12 @@ def test_the_trees_stand_beside_the_result_and_luck_is_named_for_reward_too() ->
     found.against_gbdt["dpo"]["reward_per_open"] = ("gbdt", saved)
     assert "In reward" not in result(found, "dpo")[2], "said once where both are the same"
     assert not any("gbdt, decision" in said for said in result(found, "gbdt")), "not beside itself"
+    untold = Estimate(0.02)
+    found.against_gbdt["dpo"] = {"saved_seconds_per_open": ("gbdt", untold)}
+    found.differences["dpo"] = {"saved_seconds_per_open": ("mru", untold)}
+    said = " ".join(result(found, "dpo"))
+    assert said.count("too few sessions") == 1
+    assert said.endswith("to say whether the differences are luck.")
 
 
 def test_who_plans_without_a_threshold_is_named(evaluation: Evaluation) -> None:

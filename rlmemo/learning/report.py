@@ -32,12 +32,11 @@ def training_page(
     if kept.stage:
         after[kept.stage] = "not kept"
     taught = [STAGES[s].taught for s in config.stages if s != kept.stage or not kept.early]
-    tried = f" ({title(kept.stage)} was tried and is not kept)" if kept.early else ""
     return Page(
         title=f"What to have warm next: {prepared.loaded.name}",
         lead=(
             f"A language model taught by {', then '.join(taught)} on "
-            f"{prepared.split.counts()['train']:,} opens{tried}{_others(evaluation, config.stages)}: "
+            f"{prepared.split.counts()['train']:,} opens{_others(evaluation, config.stages)}: "
             f"{where(evaluation)}."
         ),
         badge=badge(evaluation),

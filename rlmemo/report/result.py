@@ -119,30 +119,31 @@ def _beside(evaluation: Evaluation, of: str) -> list[str]:
     counting = best_counting(evaluation, but=of)
     rule = "the next best counting rule" if of in COUNTING else "the best counting rule"
     others = {counting: (rule, evaluation.differences), "gbdt": (WORDS["gbdt"], evaluation.against_gbdt)}
-    texts = []
+    texts, untold = [], False
     for other, (what, differences) in others.items():
         if other is None or other == of or other not in evaluation.policies:
             continue
         judged = evaluation.policies[other]
         share = _share(judged)
         text = f"{other}, {what}, saves {_seconds(_of(judged, SAVED))}{f', {share}' if share else ''}."
-        found = {
-            metric: difference
-            for metric, (against, difference) in differences.get(of, {}).items()
-            if against == other
-        }
-        texts.append(text + _luck(found.get(SAVED), found.get("reward_per_open")))
+        found = {m: e for m, (against, e) in differences.get(of, {}).items() if against == other}
+        saved = found.get(SAVED)
+        if saved is not None and saved.bounded:
+            named = any("interval" in one for one in texts)
+            text += _luck(saved, found.get("reward_per_open"), "" if named else "95 % interval ")
+        untold = untold or (saved is not None and not saved.bounded)
+        texts.append(text)
+    if untold:
+        which = "the difference is" if len(texts) == 1 else "the differences are"
+        texts[-1] += f" There are too few sessions to say whether {which} luck."
     return texts
 
 
-def _luck(saved: Estimate | None, reward: Estimate | None) -> str:
-    """Whether a difference in seconds saved is luck, and one in reward, where that is another matter."""
-    if saved is None:
-        return ""
-    if not saved.bounded:
-        return " There are too few sessions to say whether the difference is luck."
+def _luck(saved: Estimate, reward: Estimate | None, what: str) -> str:
+    """Whether a difference in seconds saved is luck, and one in reward, where that is another matter. what:
+    stands before its interval."""
     luck = _verdict(saved)
-    text = f" The difference, {_signed(saved.value)} s, {luck} (95 % interval {_span(saved)} s)."
+    text = f" The difference, {_signed(saved.value)} s, {luck} ({what}{_span(saved)} s)."
     if reward is None or not reward.bounded or _verdict(reward) == luck:
         return text
     return f"{text} In reward, {_signed(reward.value)}, it {_verdict(reward)} ({_span(reward)})."
