@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dashboard import runs
+from dashboard import jobs, train
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
 from rlmemo.learning.config import TrainConfig, make_config
 from rlmemo.learning.display import Display
@@ -95,7 +95,7 @@ def judged(prepared: Any) -> Evaluation:
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
-def test_every_report_says_it(tmp_path: Path, stage: str) -> None:
+def test_every_report_says_it(tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"timelines": str(write_csv(tmp_path / "two.csv")), "tz": "UTC", "policies": "mru"}
     config, path = config_of(**values), tmp_path / "run"
     prepared = prepare(config, path, resume=False)
@@ -113,8 +113,13 @@ def test_every_report_says_it(tmp_path: Path, stage: str) -> None:
     shown = result_table(evaluation, "dpo", called(config, came_out))
     page, card = (path / "report.html").read_text(), (path / "README.md").read_text()
     report = json.loads((path / "report.json").read_text())
+    tables: list[Any] = []
+    monkeypatch.setattr(train.look, "table", lambda head, rows, **_: tables.append(rows))
+    monkeypatch.setattr(train, "html", tables.append)
+    train._before_and_after(jobs.Job("run", path, path / "log", "finished", None))
+    on_train_page = str(tables)
     if stage == "dpo":
-        for text in (shown, page, card, json.dumps(report)):
+        for text in (shown, page, card, json.dumps(report), on_train_page):
             assert "not better on validation" not in text
             assert "not kept" not in text
         assert "The trained model (dpo) " in " ".join(shown.split())
@@ -128,6 +133,7 @@ def test_every_report_says_it(tmp_path: Path, stage: str) -> None:
     assert f"then DPO on 64 pairs of plans scored by replay. {DROPPED}." in card
     assert "tags: [rlmemo, prewarming, lora, sft]" in card
     assert report["notes"][0] == DROPPED
-    assert runs.read_run(path).notes[0] == DROPPED, "the Train page says it"
+    assert DROPPED in on_train_page
+    assert "after DPO (not kept: the SFT model)" in on_train_page
     assert report["stages"]["dpo"]["kept"] == "the SFT model"
     assert "kept" not in report["stages"]["sft"]

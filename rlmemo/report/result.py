@@ -119,7 +119,8 @@ def _beside(evaluation: Evaluation, of: str) -> list[str]:
     counting = best_counting(evaluation, but=of)
     rule = "the next best counting rule" if of in COUNTING else "the best counting rule"
     others = {counting: (rule, evaluation.differences), "gbdt": (WORDS["gbdt"], evaluation.against_gbdt)}
-    texts, untold = [], False
+    texts: list[str] = []
+    untold = False
     for other, (what, differences) in others.items():
         if other is None or other == of or other not in evaluation.policies:
             continue
