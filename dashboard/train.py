@@ -187,6 +187,7 @@ def _before_and_after(job: jobs.Job) -> None:
             v = stage["validation"]
             best = max(v["own"]["reward_per_open"], v["threshold"]["reward_per_open"])
             called = "before" if name == "base" else f"after {name.upper()}"
+            called += f" (not kept: {stage['kept']})" if "kept" in stage else ""
             rows.append([called, f"{v['hr@1']:.1%}", f"{v['hr@5']:.1%}", f"{best:.3f}"])
     except (ValueError, KeyError, TypeError, AttributeError):
         rows = []

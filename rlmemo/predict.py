@@ -39,7 +39,7 @@ from rlmemo.options import Parser, add_world, seed, world_given
 from rlmemo.policies.endpoint_options import add_options, asking
 from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, warm_listed
 from rlmemo.policies.planners import Threshold
-from rlmemo.policies.registry import is_run, setup
+from rlmemo.policies.registry import check_finished, is_run, setup
 from rlmemo.store.database import store_when_done
 from rlmemo.store.database_file import DEFAULT_DB
 from rlmemo.store.ratings import ToRate, add_moment
@@ -400,6 +400,7 @@ def main(argv: list[str] | None = None) -> int:
         asking(args), world_given(args),
     )  # fmt: skip
     options.check()
+    check_finished([args.policy, *([args.against] if args.against else [])])
     with Pulse(f"predicting with {args.policy}"), store_when_done(args.db) as store:
         made = make(store, args.timelines, args.policy, options, tz=args.tz)
     print(f"{made.new} new predictions of {args.policy} in {args.db}")

@@ -56,6 +56,19 @@ def test_no_policy_saves_more_than_the_bound(result: Evaluation) -> None:
     assert 0.9 < best <= 1.0 + 1e-9
 
 
+def test_every_value_lies_in_its_interval(result: Evaluation) -> None:
+    """Also calibration errors, whose draws lie above the value (`interval_of_a_gap`)."""
+    seen = set()
+    for name, judged in result.policies.items():
+        budgets = {f"{m} at {b:g}": e for b, by in judged.budgets.items() for m, e in by.items()}
+        differences = {f"{m} vs": e for m, (_, e) in result.differences[name].items()}
+        for metric, e in (judged.metrics | budgets | differences).items():
+            if e.bounded:
+                seen.add(metric)
+                assert e.low <= e.value <= e.high, f"{name} {metric}: {e}"
+    assert {"ece", "ece_all", "ece_none", "hr@1", "reward_per_open", "lead_time_median_s"} <= seen
+
+
 def test_who_keeps_still_saves_and_wastes_nothing(result: Evaluation) -> None:
     metrics = result.policies["none"].metrics
     for name in ("hit_rate", "saved_seconds_per_open", "reward_per_open", "coverage", "pollution_rate"):

@@ -10,7 +10,7 @@ import pytest
 from reward import parse_reward
 from rlmemo.learning.config import make_config
 from rlmemo.learning.pairs import KtoExample, Pair, Picks, ScoredPlans, score
-from rlmemo.learning.training import rate_of
+from rlmemo.learning.training import Lesson, _watch, rate_of
 from rlmemo.learning.training_data import States, part_states, prompts
 from rlmemo.runs.folder import RunFolder
 from tests.test_ppo_contract import config as ppo_config
@@ -74,6 +74,19 @@ def test_the_first_update_of_ppo_has_a_learning_rate(tmp_path: Path) -> None:
     settings = ppo_config(ppo_rollouts=1, ppo_batch=32, ppo_epochs=1)
     run_ppo(tmp_path / "run", tmp_path / "base", settings, judge=lambda _: float(next(rising)))
     assert RunFolder(tmp_path / "run").logged("ppo")[0]["learning_rate"] > 0
+
+
+def test_the_last_update_is_logged_too(tmp_path: Path) -> None:
+    """Every fifth is; curves are to end where learning ended."""
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    watch = _watch(Lesson(CONFIG, RunFolder(tmp_path), "sft"))
+    given = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    asked = {
+        k: watch.on_step_end(given, TrainerState(global_step=k, max_steps=14), TrainerControl()).should_log
+        for k in (11, 13, 14)
+    }
+    assert asked == {11: False, 13: False, 14: True}
 
 
 @pytest.mark.parametrize("updates", [1, 2, 3, 19, 20, 21, 40, 1000])

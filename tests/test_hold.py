@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from env.errors import InputError
+from rlmemo.runs.folder import RunFolder, old_folder
 from rlmemo.runs.lock import hold
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
@@ -73,6 +74,83 @@ def test_a_command_may_be_stopped_and_the_next_one_goes_on_at_once(tmp_path: Pat
     end(holding(tmp_path))
 
 
+def begun(run: Path, *stages: str) -> Path:
+    """A run of DPO that has finished some stages."""
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("settings: {method: dpo}\n")
+    for stage in stages:
+        RunFolder(run).finish(stage, {"steps": 3})
+    return run
+
+
+def test_resume_passes_over_a_run_that_another_command_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun(Path("runs/mine"))
+    later = time.time() + 60
+    begun(Path("runs/busy"))
+    os.utime("runs/busy/config.yaml", (later, later))
+    assert old_folder(None) == Path("runs/busy"), "the one that was touched last"
+    assert capsys.readouterr().out == "resuming runs/busy\n"
+    child = holding(Path("runs/busy").resolve())
+    try:
+        assert old_folder(None) == Path("runs/mine")
+        assert capsys.readouterr().out == "resuming runs/mine (another command is writing into runs/busy)\n"
+        (tmp_path / "runs/mine/report.json").write_text("{}")
+        with pytest.raises(
+            InputError,
+            match=r"no other unfinished run .*\(another command .* runs/busy\)",
+        ):
+            old_folder(None)
+    finally:
+        end(child)
+    assert old_folder(None) == Path("runs/busy")
+
+
+@pytest.mark.parametrize("done", [(), ("start", "scorer", "sft"), ("sft", "dpo")])
+def test_an_unfinished_run_is_refused_by_who_would_use_it(
+    cli: Cli, tmp_path: Path, done: tuple[str, ...]
+) -> None:
+    """At once, and before what is heavy is loaded; the database that was named is not made."""
+    begun(tmp_path / "my run", *done)
+    where = {(): "SFT", ("sft", "dpo"): "its last stage"}.get(done, "DPO")
+    said = (
+        f"error: my run is not finished (its training stopped in {where}); go on with: "
+        "python -m rlmemo.train --out 'my run' --resume\n"
+    )
+    for line in (
+        ("rlmemo.predict", "--policy", "my run", "--db", "new.db"),
+        ("rlmemo.predict", "--against", "my run", "--db", "new.db"),
+        ("rlmemo.benchmark", "--policies", "base,gbdt,my run"),
+    ):
+        refused = cli(*line)
+        assert (refused.returncode, refused.stderr) == (2, said)
+    assert not (tmp_path / "new.db").exists()
+    child = holding(tmp_path / "my run")
+    try:
+        refused = cli("rlmemo.predict", "--policy", "my run", "--db", "new.db")
+        assert "my run is not finished (another command is training it, in" in refused.stderr
+    finally:
+        end(child)
+
+
+def test_refusing_an_unfinished_run_loads_nothing_heavy(tmp_path: Path, repo_root: Path) -> None:
+    begun(tmp_path / "run")
+    code = f"""if True:
+        import sys
+        from env.errors import InputError
+        from rlmemo import benchmark, predict
+        for main, option in ((predict.main, "--policy"), (benchmark.main, "--policies")):
+            try:
+                main([option, {str(tmp_path / "run")!r}])
+            except InputError:
+                print([x for x in ("torch", "transformers", "lightgbm") if x in sys.modules])"""
+    env = {**os.environ, "PYTHONPATH": str(repo_root)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\n"
+
+
 @pytest.mark.slow
 def test_two_trainings_on_one_folder(cli: Cli, tmp_path: Path, repo_root: Path) -> None:
     run = tmp_path / "run"
@@ -97,7 +175,7 @@ def test_two_trainings_on_one_folder(cli: Cli, tmp_path: Path, repo_root: Path) 
         for other in (("--out", "run", "--resume"), ("--resume",), line):
             second = cli("rlmemo.train", *other)
             assert (second.returncode, second.stderr.count("\n")) == (2, 1), second.stderr
-            assert "another command is writing into this run folder" in second.stderr
+            assert "another command is writing into" in second.stderr
         assert {p: p.stat().st_mtime_ns for p in before} == before
     finally:
         first.kill()

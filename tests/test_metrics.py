@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from env.ranking import Ranking
-from rlmemo.evaluation.bootstrap import Draws, session_groups
+from rlmemo.evaluation.bootstrap import Draws, interval_of_a_gap, session_groups
 from rlmemo.evaluation.metrics import (
     BETTER,
     METRICS,
@@ -66,6 +66,31 @@ def test_calibration_of_a_policy_that_is_right_as_often_as_it_says() -> None:
     assert good.size.sum() == len(p)
     sure = Ranking(r.targets, np.ones_like(r.probability), np.zeros_like(r.none))
     assert calibration(sure, answers, draws(len(p), 500)).ece.value == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_error_of_who_is_calibrated_is_not_said_to_be_above_what_was_measured() -> None:
+    """Of few events all of the error is noise, and draws add to it: their percentiles lie too high."""
+    rng = np.random.default_rng(3)
+    held = found = 0
+    for _ in range(20):
+        p = rng.uniform(0.1, 0.9, 200)
+        answers = np.where(rng.uniform(size=len(p)) < p, 1, 0)
+        r = Ranking(np.ones((len(p), 1), np.int32), p[:, None].astype(np.float32), 1 - p.astype(np.float32))
+        ece = calibration(r, answers, draws(len(p), 50)).ece
+        assert 0.0 <= ece.low <= ece.value <= ece.high
+        held += ece.low < 0.02
+        found += ece.value > 0.05
+    assert found > 15
+    assert held > 10, "the truth is 0, and is not shut out"
+
+
+def test_a_gaps_interval_by_hand() -> None:
+    drawn = np.linspace(0.2, 0.4, 41)
+    for value, low, high in ((0.3, 0.205, 0.395), (0.15, 0.0, 0.15), (0.5, 0.5, 0.795)):
+        e = interval_of_a_gap(value, drawn)
+        assert e.low == pytest.approx(low)
+        assert e.high == pytest.approx(high)
+    assert not interval_of_a_gap(0.3, np.full(3, np.nan)).bounded
 
 
 def test_calibration_of_none_and_of_all_that_is_listed() -> None:

@@ -131,7 +131,7 @@ def test_the_result_in_words() -> None:
         "dpo saves 0.090\u00a0s of waiting per open, 13\u00a0% of what a clairvoyant would.",
         "markov1, the best counting rule, saves 0.050\u00a0s, 7\u00a0%.",
     ]
-    for low, luck in ((0.01, "is more than luck"), (-0.01, "may be luck")):
+    for low, luck in ((0.01, "is more than luck"), (-0.01, "cannot be told from luck")):
         difference = ("markov1", Estimate(0.04, low, 0.07))
         found.differences["dpo"] = {"saved_seconds_per_open": difference}
         assert luck in result(found, "dpo")[1]
@@ -139,6 +139,38 @@ def test_the_result_in_words() -> None:
     assert result(found, "dpo", "The trained model")[0].startswith("The trained model saves 0.090")
     assert "the next best counting rule" in result(found, "markov1")[1]
     assert result(found, "mru")[0] == "mru keeps still: it never prewarms, so it saves nothing."
+
+
+def test_the_trees_stand_beside_the_result_and_luck_is_named_for_reward_too() -> None:
+    found = told(dpo=(0.09, 0.13, 0.4), mru=(0.05, 0.07, 0.2), gbdt=(0.08, 0.11, 0.3))
+    saved, reward = Estimate(0.02, 0.01, 0.03), Estimate(0.07, -0.01, 0.15)
+    found.against_gbdt["dpo"] = {
+        "saved_seconds_per_open": ("gbdt", saved),
+        "reward_per_open": ("gbdt", reward),
+    }
+    assert result(found, "dpo")[2] == (
+        "gbdt, decision trees, saves 0.080\u00a0s, 11\u00a0%. The difference, 0.02\u00a0s, is more than luck "
+        "(95\u00a0% interval 0.01 to 0.03\u00a0s). In reward, 0.07, it cannot be told from "
+        "luck (−0.01 to 0.15)."
+    )
+    found.against_gbdt["dpo"]["reward_per_open"] = ("gbdt", saved)
+    assert "In reward" not in result(found, "dpo")[2], "said once where both are the same"
+    assert not any("gbdt, decision" in said for said in result(found, "gbdt")), "not beside itself"
+    untold = Estimate(0.02)
+    found.against_gbdt["dpo"] = {"saved_seconds_per_open": ("gbdt", untold)}
+    found.differences["dpo"] = {"saved_seconds_per_open": ("mru", untold)}
+    said = " ".join(result(found, "dpo"))
+    assert said.count("too few sessions") == 1
+    assert said.endswith("to say whether the differences are luck.")
+
+
+def test_who_plans_without_a_threshold_is_named(evaluation: Evaluation) -> None:
+    own = replace(evaluation.policies["mru"], threshold=float("nan"))
+    found = replace(evaluation, policies={**evaluation.policies, "mru": own})
+    (section,) = [s for s in evaluation_sections(found) if s.title == "What prewarming brought"]
+    chosen, without = section.notes
+    assert chosen.startswith("Thresholds chosen on validation: markov1 ")
+    assert without == "By plans of their own, without a threshold: mru."
 
 
 def test_the_result_of_who_makes_it_worse_and_of_who_stands_alone() -> None:

@@ -109,6 +109,7 @@ def test_sft_continues_exactly(tmp_path: Path) -> None:
     assert (digest, loss) == (whole[0], pytest.approx(whole[1], rel=1e-5)), "all updates count in the loss"
     steps = [r["step"] for r in RunFolder(tmp_path / "cut").logged("sft")]
     assert steps == sorted(set(steps)), "a step is logged once"
+    assert steps[-1] == round(48 // 8 * CONFIG.sft_epochs), "the last one too"
 
 
 @pytest.mark.slow

@@ -461,3 +461,30 @@ def test_the_advice_names_the_encoding(tmp_path: Path, raw: bytes, said: str) ->
     assert said in refusal(tmp_path, head + raw + b"\n")
     # the byte that tells may come later than the first that is not UTF-8
     assert said in refusal(tmp_path, head + b"Caf\xe9\nada,1772438401," + raw + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("ada,1741000000,Mail\nada,1741000100,Maps\n", {}),
+        ("2026-03-02T08:00:00Z;Mail\n2026-03-02T09:00:00Z;Maps\n", {}),
+        ("1741000000123,Mail,2\n", {"columns": "t=time,target=app"}),
+        ("Mail,02.11.2026 08:07\n", {"columns": "t=time,target=app"}),
+    ],
+)
+def test_a_file_without_a_header_is_told_so_and_nothing_else(
+    tmp_path: Path, text: str, options: dict[str, str]
+) -> None:
+    message = refusal(tmp_path, text, **options)
+    assert "line 1: looks like a row, and there is no header; put a line above it" in message
+    assert "user,t,target" in message
+    assert "--columns" not in message
+    assert ("write 2026-03-02 08:00:00" in message) == ("02.11." in text)
+
+
+def test_columns_and_dates_that_are_both_wrong_are_one_error(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "Zeitpunkt;Programm;Dauer\n02.11.2026 08:07;mail;12\n")
+    assert "no column user and no column t and no column target" in message
+    assert "--columns t=HEADER,target=HEADER --user NAME; " in message
+    assert "'02.11.2026 08:07' is no time that can be told for sure: write 2026-03-02 08:00:00" in message
+    assert "told for sure" not in refusal(tmp_path, "Zeitpunkt;Programm\n2026-11-02 08:07;mail\n")

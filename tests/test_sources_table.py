@@ -293,7 +293,7 @@ def test_more_spoiled_rows_than_good_ones_are_refused(tmp_path: Path) -> None:
         ("user,t,target\n", "has a header and no rows"),
         ("user,t,target", "has a header and no rows"),
         ("user,time,app\na,1,b\n", "no column t and no column target; found 'user', 'time', 'app'"),
-        (f"{T},Mail\n", "no column user and no column t and no column target"),
+        (f"{T},Mail\n", "line 1: looks like a row, and there is no header; put a line above it"),
         ("user,t,t,target\na,1,2,b\n", "column 't' stands there twice"),
         (rows('ada,1,"Mail', "ada,2,Maps", 'x"'), "line 8: a quotation mark opened here"),
         (rows('ada,1,"Mail' + "y" * 200_000), "line 8: a quotation mark opened here is never closed"),

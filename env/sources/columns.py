@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from env.errors import InputError
-from env.sources.lines import TableFile
+from env.sources.lines import TableFile, read_rows
 from env.sources.names import clean_name, label, shown
+from env.sources.time_texts import DAY_FIRST, DAY_OR_MONTH, NO_TIME, YEAR_FIRST, ZONE_LETTERS, parse_time
 
 REQUIRED = ("user", "t", "target")
 OPTIONAL = ("kind", "duration", "device", "wave", "private")
 ALIASES = {"label": "target", "incognito": "private", "inprivate": "private"}
 DEFAULT_USER = "me"
+_SECONDS = re.compile(r"\d{9,}(?:\.\d*)?", re.ASCII)  # of unix, and its milliseconds: no header is called so
 _GUESSES = {  # what others call them: only for advice, never read without a person's word
     "user": "user_id userid uid username participant participant_id panelist_id person subject email",
     "t": "timestamp time datetime date date_time when start start_time visit_time visit_date created_at",
@@ -275,6 +278,8 @@ def _find(table: TableFile, name: str, header: str) -> tuple[int, ...]:
         raise InputError(f"{table.path}, line 1: column {header!r} stands there twice; rename one of them")
     if name == "t" and "+" in header:
         return tuple(_find(table, "", part.strip())[0] for part in header.split("+"))
+    if _is_row(table):
+        raise _headless(table)
     raise InputError(
         f"{_place(table)}: no column {header!r} for {name or 't'}; found {_shown(table.header)}; "
         "name one of these with --columns"
@@ -306,6 +311,8 @@ def _check(
     lacking = [c for c in REQUIRED if c not in where and not (c == "user" and user is not None)]
     if not lacking:
         return
+    if _is_row(table):
+        raise _headless(table)
     lower = _lower(table.header)
     wanted = [c for c in lacking if c != "user"]
     guess = {c: next((h for h in _GUESSES[c].split() if h in lower), None) for c in lacking}
@@ -322,7 +329,41 @@ def _check(
     raise InputError(
         f"{_place(table)}: no column {' and no column '.join(lacking)}; found {_shown(table.header)}; "
         f"wanted is a header user,t,target[,kind,duration,device]; or say what is what, with {advice}"
+        f"{_undated(_first_row(table))}"
     )
+
+
+def _is_row(table: TableFile) -> bool:
+    """Whether the first line of a table is a row already: a time stands in it."""
+    return table.rows is None and any(
+        _SECONDS.fullmatch(x) is not None or parse_time(x) not in (NO_TIME, ZONE_LETTERS)
+        for x in table.header
+        if x
+    )
+
+
+def _headless(table: TableFile) -> InputError:
+    return InputError(
+        f"{_place(table)}: looks like a row, and there is no header; put a line above it that says what is "
+        f"what, such as user,t,target (in the order of the columns); found {_shown(table.header)}"
+        f"{_undated(table.header)}"
+    )
+
+
+def _first_row(table: TableFile) -> list[str]:
+    """The fields below the header; none where they cannot be read, which is said later."""
+    if table.rows is not None:
+        return []
+    try:
+        return next(read_rows(table), (0, []))[1]
+    except InputError:
+        return []
+
+
+def _undated(fields: list[str]) -> str:
+    """What to do about a date among the fields that may be misread, so that it is no second error."""
+    told = next((x for x in fields if parse_time(x.strip()) in (DAY_FIRST, DAY_OR_MONTH)), None)
+    return "" if told is None else f"; {_quote(told)} is no time that can be told for sure: {YEAR_FIRST}"
 
 
 def _place(table: TableFile) -> str:

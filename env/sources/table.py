@@ -23,7 +23,7 @@ from env.sources.names import label, shown, target_and_kind
 from env.sources.offsets import Zones
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
-from env.sources.time_texts import DAY_FIRST, DAY_OR_MONTH, DECIMAL_COMMA, SHEET_DAY, ZONE_LETTERS
+from env.sources.time_texts import DAY_FIRST, DAY_OR_MONTH, DECIMAL_COMMA, SHEET_DAY, YEAR_FIRST, ZONE_LETTERS
 from env.timeline import KINDS
 
 NOT_PRIVATE = ("", "0", "false", "no", "n", "f", "off", "none", "null")  # all else means yes
@@ -43,8 +43,8 @@ _HOURS = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)", re.ASCII)
 _WAVE = re.compile(r"(\d{1,4})(?:\.0*)?", re.ASCII)
 # what to do about rows that are dropped for a reason that begins so
 _ADVICE = {
-    DAY_FIRST: "write 2026-03-02 08:00:00 (in a spreadsheet: format the column as YYYY-MM-DD HH:MM:SS)",
-    DAY_OR_MONTH: "write 2026-03-02 08:00:00 (in a spreadsheet: format the column as YYYY-MM-DD HH:MM:SS)",
+    DAY_FIRST: YEAR_FIRST,
+    DAY_OR_MONTH: YEAR_FIRST,
     SHEET_DAY: "format the column as YYYY-MM-DD HH:MM:SS before it is saved as CSV",
     DECIMAL_COMMA: "write 1772438400.25, with a point",
     ZONE_LETTERS: "write the offset, such as 2026-03-02 09:00:00+01:00, or leave it out and give --tz",

@@ -15,6 +15,7 @@ DECIMAL_COMMA = "t has a decimal comma"
 ZONE_LETTERS = "t names its time zone by letters"
 SHEET_DAY = "t is a spreadsheet's number of days"
 DATE_ALONE = "t is a date without a time of day"
+YEAR_FIRST = "write 2026-03-02 08:00:00 (in a spreadsheet: format the column as YYYY-MM-DD HH:MM:SS)"
 
 _COMPACT = re.compile(r"(\d{8})(\d{6})(\.\d+)?\s?(Z|[+-]\d\d:?\d\d)", re.ASCII)
 _IN_BRACKETS = re.compile(r"(.+?)\s*\[([A-Za-z][\w+-]*(?:/[\w+-]+)*)\]", re.ASCII)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from env.ranking import Ranking
-from rlmemo.evaluation.bootstrap import Draws, Estimate, interval
+from rlmemo.evaluation.bootstrap import Draws, Estimate, interval_of_a_gap
 
 METRICS: dict[str, str] = {
     "hr@1": "share of events whose target stood first in the list",
@@ -231,7 +231,8 @@ def reliability(
         gap += np.abs(draws.weights @ np.bincount(group, p[c] - right[c], draws.n_groups))
         total += draws.weights @ np.bincount(group, minlength=draws.n_groups)
     mass = np.bincount(draws.groups[np.asarray(decision)], minlength=draws.n_groups)
-    ece = interval(value, gap / np.maximum(total, 1.0)) if draws.tell(mass) else Estimate(value)
+    drawn = gap / np.maximum(total, 1.0)
+    ece = interval_of_a_gap(value, drawn) if draws.tell(mass) else Estimate(value)
     return Calibration(predicted, observed, size, ece)
 
 

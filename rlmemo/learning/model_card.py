@@ -11,6 +11,7 @@ from rlmemo.runs.stages import STAGES
 
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
+    from rlmemo.learning.kept import Kept
     from rlmemo.learning.prepare import Prepared
 
 METRICS = (
@@ -30,11 +31,13 @@ def model_card(
     evaluation: Evaluation,
     found: dict[str, Any],
     choice: dict[str, Any],
+    kept: Kept,
 ) -> str:
-    """The card's text (Markdown with a YAML head)."""
+    """The card's text (Markdown with a YAML head). kept: which of its adapters the run ended with."""
     config, reward, events = prepared.config, prepared.reward, sum(map(len, prepared.timelines))
     data = "synthetic timelines" if prepared.loaded.synthetic else "recorded timelines"
     policy = config.stages[-1]
+    learned_by = [stage for stage in config.stages if stage != kept.stage or not kept.early]
     head = "\n".join(
         [
             "---",
@@ -42,7 +45,7 @@ def model_card(
             "license: apache-2.0",
             f"base_model: {'rlmemo/embedded' if config.model == 'embedded' else Path(config.model).name}",
             "pipeline_tag: text-generation",
-            "tags: [rlmemo, prewarming, " + config.peft + ", " + ", ".join(config.stages) + "]",
+            "tags: [rlmemo, prewarming, " + config.peft + ", " + ", ".join(learned_by) + "]",
             "---",
         ]
     )
@@ -63,6 +66,7 @@ def model_card(
         v, s = found.get(name, {}), state.get(name, {})
         if v.get("events"):
             made = f", {s['steps']} updates in {s.get('seconds', 0):.0f} s" if "steps" in s else ""
+            made += f" (not kept: {kept.whose})" if name == kept.stage else ""
             stages.append(
                 f"- `{name}`{made}: validation hr@1 {v['hr@1']:.3f}, reward per open "
                 f"{v['threshold']['reward_per_open']:.4f} by threshold, {v['own']['reward_per_open']:.4f} by "
@@ -81,6 +85,9 @@ def model_card(
         for stage in config.stages
         if "nothing" in state.get(stage, {})
     }
+    how = ", then ".join(learned[s] for s in config.stages)
+    for said in kept.said:
+        how += f". {said[0].upper()}{said[1:]}"
     planner = (
         "its own plans, said token by token"
         if choice["planner"] == "own"
@@ -92,7 +99,7 @@ def model_card(
 
 A language model{" that was trained" if config.peft == "none" else "'s adapter"} ({config.adapter_text})
 that plans, after every opened app or page, what to have warm before it is asked for.
-Trained by `python -m rlmemo.train`: {", then ".join(learned[s] for s in config.stages)}.
+Trained by `python -m rlmemo.train`: {how}.
 
 **Data**: {prepared.loaded.name}, {data}, {len(prepared.timelines)} users, {events} events,
 repeats of the same target {"collapsed" if evaluation.collapsed else "kept"}; split {config.split}:

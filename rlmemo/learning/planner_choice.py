@@ -21,9 +21,10 @@ from rlmemo.evaluation.metrics import places
 from rlmemo.learning.approval_choice import minding
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Bar
+from rlmemo.learning.kept import kept
 from rlmemo.learning.model_card import model_card
 from rlmemo.learning.no_signal import NO_SIGNAL, SAME
-from rlmemo.learning.report import training_page
+from rlmemo.learning.report import called, training_page
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.model.hub import is_slots
@@ -72,8 +73,10 @@ def judge(run: Run) -> None:
         display.say(f"validation: {NO_SIGNAL}; a smaller --budget than {config.budget:g} leaves more to gain")
     with display.stage("test, beside the baselines") as bar:
         evaluation = _test(run, stages, planners, bar)
+    came_out = kept(config, run.folder.state(), minding=minds(planner))
+    evaluation.notes[:0] = came_out.said
     write_reports(run, evaluation, found, planner)
-    display.say(f"\n{result_table(evaluation, last)}")
+    display.say(f"\n{result_table(evaluation, last, called(config, came_out))}")
 
 
 def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, LanguagePolicy]:
@@ -130,6 +133,11 @@ def _planner(found: dict[str, Any]) -> Planner:
     return OwnPlans() if found["planner"] == "own" else Threshold(found["threshold"]["theta"])
 
 
+def minds(planner: Planner) -> bool:
+    """Whether what is liked changes what is planned."""
+    return isinstance(planner, Approved) and planner.strength > 0
+
+
 def said(planner: Planner) -> str:
     """How a planner plans, in a few words."""
     inner = planner.inner if isinstance(planner, Approved) else planner
@@ -160,15 +168,21 @@ def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Plann
 def write_reports(run: Run, evaluation: Evaluation, found: dict[str, Any], planner: Planner) -> None:
     """report.html, README.md (the model card) and, last, report.json: where it is, the run is finished."""
     config, state = run.config, run.folder.state()
-    training_page(run.prepared, run.folder, evaluation, found).write(run.path / "report.html")
-    card = model_card(run.prepared, state, evaluation, found, planner.to_json())
+    came_out = kept(config, state, minding=minds(planner))
+    page = training_page(run.prepared, run.folder, evaluation, found, came_out)
+    page.write(run.path / "report.html")
+    card = model_card(run.prepared, state, evaluation, found, planner.to_json(), came_out)
     write_atomic(run.path / "README.md", card)
     report = {
         "method": config.method,
         "policy": config.stages[-1],
         "plans": planner.to_json(),
         "stages": {
-            name: {**state.get(name, {}), "validation": found.get(name, {})}
+            name: {
+                **state.get(name, {}),
+                "validation": found.get(name, {}),
+                **({"kept": came_out.whose} if name == came_out.stage else {}),
+            }
             for name in ("base", *config.stages)
         },
         "preferences": state.get("plans"),

@@ -151,6 +151,7 @@ def score_by_replay(run: Run, one: Round, states: States) -> None:
         found |= {"from_ratings": len(rows) - replayed} if run.feedback else {}
         found["spread"] = max((float(np.ptp(s.rewards)) for s in scored), default=0.0)
         found["reward_by_origin"] = {origin: float(np.mean(r)) for origin, r in by_origin.items()}
+        found["plans_by_origin"] = {origin: len(r) for origin, r in by_origin.items()}
         stage.found = {**found, "best_reward": best}
 
 

@@ -12,15 +12,13 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from env.errors import InputError
 from env.sources.database import is_database
 from rlmemo.learning.config import TrainConfig
+from rlmemo.learning.prepare import Prepared, learned_span
 from rlmemo.store.database import Store, open_store
-
-if TYPE_CHECKING:
-    from rlmemo.learning.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,6 @@ def _row(store: Store, folder: str, config: TrainConfig, settings: dict[str, Any
 def _learned(prepared: Prepared, database: Path) -> dict[str, Any]:
     """From when to when the events lie that are learned from or chosen by (unix seconds), and what of it
     all comes from `database`."""
-    from rlmemo.learning.prepare import learned_span
-
     return {
         **learned_span(prepared.timelines, prepared.split),
         "events_of_this_database": _same(prepared.config.timelines, database),

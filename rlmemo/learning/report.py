@@ -16,36 +16,42 @@ from rlmemo.runs.stages import STAGES, title
 
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
+    from rlmemo.learning.config import TrainConfig
+    from rlmemo.learning.kept import Kept
     from rlmemo.learning.prepare import Prepared
     from rlmemo.runs.folder import RunFolder
 
 
 def training_page(
-    prepared: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any]
+    prepared: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any], kept: Kept
 ) -> Page:
-    """The run's page."""
+    """The run's page. kept: which of its adapters the run ended with."""
     config, state = prepared.config, folder.state()
     last = config.stages[-1]
     after = {name: f"after {title(name)}" for name in config.stages}
+    if kept.stage:
+        after[kept.stage] = "not kept"
+    taught = [STAGES[s].taught for s in config.stages if s != kept.stage or not kept.early]
     return Page(
         title=f"What to have warm next: {prepared.loaded.name}",
         lead=(
-            f"A language model taught by {', then '.join(STAGES[s].taught for s in config.stages)} on "
+            f"A language model taught by {', then '.join(taught)} on "
             f"{prepared.split.counts()['train']:,} opens{_others(evaluation, config.stages)}: "
             f"{where(evaluation)}."
         ),
         badge=badge(evaluation),
         result=[
-            *result(evaluation, last, f"The trained model ({last})"),
+            *result(evaluation, last, called(config, kept)),
+            *(f"{said[0].upper()}{said[1:]}." for said in kept.said),
             *_learned_nothing(config.stages, state),
         ],
         table=first_table(evaluation, last, WORDS | after),
         figure=first_figure(evaluation, last),
-        facts=[*facts(evaluation), *_run_facts(prepared, state)],
+        facts=[*facts(evaluation), *_run_facts(prepared, state, kept)],
         sections=[
             s
             for s in (
-                _stages(config.stages, found),
+                _stages(config.stages, found, kept),
                 _learning(folder, config.shared_stages),
                 _plans(state),
             )
@@ -54,6 +60,12 @@ def training_page(
         + list(evaluation_sections(evaluation, last)),
         command=f"python -m rlmemo.train --config {folder.config_file.name} --out ANOTHER_FOLDER",
     )
+
+
+def called(config: TrainConfig, kept: Kept) -> str:
+    """What the run's policy goes by where its result is told."""
+    last = config.stages[-1]
+    return f"The trained model ({kept.whose if kept.stage == last else last})"
 
 
 def _learned_nothing(stages: tuple[str, ...], state: dict[str, Any]) -> list[str]:
@@ -68,7 +80,7 @@ def _others(evaluation: Evaluation, stages: tuple[str, ...]) -> str:
     return f", beside {n} other {'policy' if n == 1 else 'policies'}" if n else ""
 
 
-def _run_facts(prepared: Prepared, state: dict[str, Any]) -> list[tuple[str, str]]:
+def _run_facts(prepared: Prepared, state: dict[str, Any], kept: Kept) -> list[tuple[str, str]]:
     config = prepared.config
     made = [
         ("base model", config.model),
@@ -84,10 +96,11 @@ def _run_facts(prepared: Prepared, state: dict[str, Any]) -> list[tuple[str, str
             continue
         what = STAGES[stage].counts
         amount = found.get(what, 0)
+        dropped = f"; not better on validation: {kept.whose} is kept" if stage == kept.stage else ""
         made.append(
             (
                 title(stage),
-                f"{amount} {what}, {found.get('steps', 0)} updates, {found.get('seconds', 0):.0f} s",
+                f"{amount} {what}, {found.get('steps', 0)} updates, {found.get('seconds', 0):.0f} s{dropped}",
             )
         )
     return made
@@ -100,7 +113,7 @@ _STAGES_TEXT = (
 )
 
 
-def _stages(stages: tuple[str, ...], found: dict[str, Any]) -> Section | None:
+def _stages(stages: tuple[str, ...], found: dict[str, Any], kept: Kept) -> Section | None:
     rows = []
     for name in ("base", *stages):
         v = found.get(name, {})
@@ -108,7 +121,7 @@ def _stages(stages: tuple[str, ...], found: dict[str, Any]) -> Section | None:
             continue
         rows.append(
             [
-                title(name),
+                f"{title(name)} (not kept: {kept.whose})" if name == kept.stage else title(name),
                 f"{100 * v['hr@1']:.1f} %",
                 f"{100 * v['hr@5']:.1f} %",
                 f"{v['log_loss']:.3f}",
@@ -173,18 +186,21 @@ def _plans(state: dict[str, Any]) -> Section | None:
         "one more": "the plan in charge, and one more of the likeliest",
         "opened": "what was opened next, alone or beside the plan in charge",
     }  # fmt: skip
+    many = found.get("plans_by_origin", {})
     rows = [
-        [names.get(k, k), f"{v:+.4f}"]
+        [names.get(k, k), f"{v:+.4f}", f"{many[k]:,}" if k in many else "–"]
         for k, v in sorted(found["reward_by_origin"].items(), key=lambda kv: -kv[1])
     ]
     text = (
         f"In {found['states']:,} training states, {found['plans']:,} different plans were scored exactly, by "
         f"forking the replay; {found['kept']:,} comparisons were kept. With hindsight the best plan of a "
-        f"state is worth {found['best_reward']:.3f} on average."
+        f"state is worth {found['best_reward']:.3f} more than keeping still, on average over all states. A "
+        "row of the table is the average of one kind of plan, over the states that had such a plan alone: a "
+        "kind that stands only where much can be saved may be worth more than the best plan of another."
     )
     return Section(
         title="Where the preferences come from",
         text=[text],
-        parts=(Table(("plan", "mean reward over keeping still"), rows),),
+        parts=(Table(("plan", "mean reward over keeping still", "of so many plans"), rows),),
         inside="Which kinds of plans were compared, and what they were worth",
     )

@@ -345,6 +345,8 @@ def _watch(lesson: Lesson) -> Any:
             if interrupt.asked and state.global_step < state.max_steps:
                 control.should_training_stop = True
                 control.should_save = True
+            if state.global_step >= state.max_steps:
+                control.should_log = True  # the curves end where learning does
             return control
 
         def on_log(

@@ -24,6 +24,7 @@ from rlmemo.policies.oracle import OraclePolicy
 from rlmemo.policies.planners import NonePolicy, planner_of
 from rlmemo.policies.run import Setup, load_run
 from rlmemo.policies.sb3 import Sb3Policy
+from rlmemo.runs.folder import unfinished
 
 if TYPE_CHECKING:
     from rlmemo.policies.endpoint_options import Asking
@@ -78,6 +79,7 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
     if _is_model(name):
         return untrained(name, asking.shots if asking else 0)
     if folder.is_dir():
+        check_finished([name])
         if not (folder / "adapter").is_dir():
             raise InputError(
                 f"{name}: this folder holds no adapter/, so no run ended here; "
@@ -105,6 +107,14 @@ def setup(name: str, world: Mapping[str, Any] = {}, asking: Asking | None = None
     return Setup(policy, planner_of(policy), WorldOptions(**world))
 
 
+def check_finished(names: Sequence[str]) -> None:
+    """Raises InputError where one of the names is the folder of a run that has not come to its end: said
+    before anything is loaded."""
+    for name in names:
+        if is_run(name) and (why := unfinished(Path(name).expanduser())):
+            raise InputError(why)
+
+
 def is_run(name: str) -> bool:
     """Whether `name` is the folder of a training run, as `make_policy` takes it."""
     folder = Path(name).expanduser()
@@ -125,4 +135,5 @@ def make_policies(names: str | Sequence[str], asking: Asking | None = None) -> l
     wanted = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not wanted:
         raise InputError(f"no policy was named; give some of {', '.join(POLICIES)}, or a run folder")
+    check_finished(wanted)
     return [make_policy(name, asking) for name in wanted]

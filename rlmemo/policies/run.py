@@ -19,6 +19,7 @@ from rlmemo.model.switching import switching
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import Planner, Threshold, choose_threshold, from_json
 from rlmemo.policies.protocol import Policy
+from rlmemo.runs.folder import unfinished
 
 if TYPE_CHECKING:
     from env.judge.case import Case
@@ -55,6 +56,8 @@ class Setup:
 def load_run(folder: str | Path) -> Setup:
     """The policy, planner and world of a run folder. Raises InputError where it holds no finished run."""
     folder = Path(folder)
+    if why := unfinished(folder):
+        raise InputError(why)
     settings, met = _config(folder)
     try:
         file = folder / "adapter" / PLAN

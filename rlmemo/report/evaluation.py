@@ -208,6 +208,9 @@ def _prewarming(evaluation: Evaluation) -> Section:
         if np.isfinite(j.threshold)
     )
     notes = [f"Thresholds chosen on validation: {thresholds}."] if thresholds else []
+    own = [n for n, j in evaluation.policies.items() if n not in BOUNDS and not np.isfinite(j.threshold)]
+    if own:
+        notes.append(f"By plans of their own, without a threshold: {', '.join(own)}.")
     return Section(
         "What prewarming brought",
         [

@@ -115,26 +115,47 @@ def _result(evaluation: Evaluation, of: str, called: str) -> list[str]:
 
 
 def _beside(evaluation: Evaluation, of: str) -> list[str]:
-    """The best counting rule beside `of`, and whether the difference is more than luck."""
-    other = best_counting(evaluation, but=of)
-    if other is None:
-        return []
-    judged = evaluation.policies[other]
-    share = _share(judged)
+    """The best counting rule and the trees beside `of`, and whether the difference is more than luck."""
+    counting = best_counting(evaluation, but=of)
     rule = "the next best counting rule" if of in COUNTING else "the best counting rule"
-    text = f"{other}, {rule}, saves {_seconds(_of(judged, SAVED))}{f', {share}' if share else ''}."
-    _, found = evaluation.differences.get(of, {}).get(SAVED, ("", None))
-    return [text + _luck(found)] if found is not None else [text]
+    others = {counting: (rule, evaluation.differences), "gbdt": (WORDS["gbdt"], evaluation.against_gbdt)}
+    texts: list[str] = []
+    untold = False
+    for other, (what, differences) in others.items():
+        if other is None or other == of or other not in evaluation.policies:
+            continue
+        judged = evaluation.policies[other]
+        share = _share(judged)
+        text = f"{other}, {what}, saves {_seconds(_of(judged, SAVED))}{f', {share}' if share else ''}."
+        found = {m: e for m, (against, e) in differences.get(of, {}).items() if against == other}
+        saved = found.get(SAVED)
+        if saved is not None and saved.bounded:
+            named = any("interval" in one for one in texts)
+            text += _luck(saved, found.get("reward_per_open"), "" if named else "95 % interval ")
+        untold = untold or (saved is not None and not saved.bounded)
+        texts.append(text)
+    if untold:
+        which = "the difference is" if len(texts) == 1 else "the differences are"
+        texts[-1] += f" There are too few sessions to say whether {which} luck."
+    return texts
 
 
-def _luck(difference: Estimate) -> str:
-    if not difference.bounded:
-        return " There are too few sessions to say whether the difference is luck."
-    span = f"(95 % interval {_signed(difference.low)} to {_signed(difference.high)} s)"
-    luck = difference.low <= 0 <= difference.high
-    return (
-        f" The difference, {_signed(difference.value)} s, {'may be' if luck else 'is more than'} luck {span}."
-    )
+def _luck(saved: Estimate, reward: Estimate | None, what: str) -> str:
+    """Whether a difference in seconds saved is luck, and one in reward, where that is another matter. what:
+    stands before its interval."""
+    luck = _verdict(saved)
+    text = f" The difference, {_signed(saved.value)} s, {luck} ({what}{_span(saved)} s)."
+    if reward is None or not reward.bounded or _verdict(reward) == luck:
+        return text
+    return f"{text} In reward, {_signed(reward.value)}, it {_verdict(reward)} ({_span(reward)})."
+
+
+def _verdict(difference: Estimate) -> str:
+    return "cannot be told from luck" if difference.low <= 0 <= difference.high else "is more than luck"
+
+
+def _span(e: Estimate) -> str:
+    return f"{_signed(e.low)} to {_signed(e.high)}"
 
 
 def _named_first(evaluation: Evaluation, of: str) -> list[str]:

@@ -19,9 +19,10 @@ PREWARMING = (
 )  # fmt: skip
 
 
-def result_table(result: Evaluation, of: str = "") -> str:
+def result_table(result: Evaluation, of: str = "", called: str = "") -> str:
     """A row for every policy, what the numbers depend on, and what came out for the policy `of` (left out:
-    the best); where the terminal is too narrow for all the columns, tables one below the other."""
+    the best), under the name `called`; where the terminal is too narrow for all the columns, tables one below
+    the other."""
     kind = "synthetic" if result.synthetic else "recorded"
     wide = max(len(name) for name in [*result.policies, "policy"])
     lines = [
@@ -58,7 +59,7 @@ def result_table(result: Evaluation, of: str = "") -> str:
         ),
         *(wrapped(f"note: {note}", "  ") for note in result.notes),
         "",
-        wrapped(" ".join(in_words(result, of or best_policy(result)))).replace("\u00a0", " "),
+        wrapped(" ".join(in_words(result, of or best_policy(result), called))).replace("\u00a0", " "),
     ]
     return "\n".join(lines)
 

@@ -16,16 +16,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from env.errors import InputError
 from env.private import make_private
 from rlmemo.runs.atomic import PART, _sync_folder, not_written, sha256, write_atomic
-from rlmemo.runs.lock import hold
+from rlmemo.runs.lock import busy, hold
+from rlmemo.runs.stages import stages_of, title
 
 COMPLETE = "complete.json"
 """Written into a checkpoint after everything else: the hashes of its files."""
@@ -185,6 +189,28 @@ class RunFolder:
         write_atomic(self.metrics_file, "".join(json.dumps(r) + "\n" for r in rows))
 
 
+def unfinished(folder: Path) -> str | None:
+    """What is said of a run that has no adapter yet: in which stage its training is or stopped, and how to go
+    on; None for any other folder."""
+    if not (folder / "config.yaml").is_file() or (folder / "adapter").is_dir():
+        return None
+    stage = _stage(folder)
+    if busy(folder):
+        return f"{folder} is not finished (another command is training it, in {stage}); wait for it"
+    again = f"python -m rlmemo.train --out {shlex.quote(str(folder))} --resume"
+    return f"{folder} is not finished (its training stopped in {stage}); go on with: {again}"
+
+
+def _stage(folder: Path) -> str:
+    """The first stage that a run has not finished, in words."""
+    try:
+        method = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["settings"]["method"]
+        left = [stage for stage in stages_of(method) if stage not in RunFolder(folder).state()]
+        return title(left[0]) if left else "its last stage"
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return "a stage that its files do not tell"
+
+
 def new_folder(out: str | None, name: str) -> Path:
     """Where a new run goes: `out`, else the first free of runs/NAME, runs/NAME-2, …
 
@@ -211,16 +237,21 @@ def new_folder(out: str | None, name: str) -> Path:
 
 
 def old_folder(out: str | None) -> Path:
-    """The run that `--resume` continues: `out`, else the run under runs/ that was touched last and is
-    unfinished. Raises InputError where there is none."""
+    """The run that `--resume` continues: `out`, else the run under runs/ that was touched last, is unfinished
+    and that no other command is writing into; which one, and which are passed over, is said then. Raises
+    InputError where there is none."""
     if out is not None:
         path = Path(out)
         if not (path / "config.yaml").is_file():
             raise InputError(f"{path}: holds no run to resume (no config.yaml); start one without --resume")
         return path
     runs = [p.parent for p in Path("runs").glob("*/config.yaml") if not (p.parent / "report.json").exists()]
-    if not runs:
-        raise InputError(
-            "there is no unfinished run under runs/; name one with --out, or start without --resume"
-        )
-    return max(runs, key=lambda p: max(f.stat().st_mtime for f in p.iterdir()))
+    taken = sorted(run for run in runs if busy(run))
+    others = f"another command is writing into {', '.join(map(str, taken))}" if taken else ""
+    free = [run for run in runs if run not in taken]
+    if not free:
+        which = f"other unfinished run under runs/ ({others})" if taken else "unfinished run under runs/"
+        raise InputError(f"there is no {which}; name one with --out, or start without --resume")
+    path = max(free, key=lambda p: max(f.stat().st_mtime for f in p.iterdir()))
+    print(f"resuming {path}{f' ({others})' if taken else ''}", flush=True)
+    return path

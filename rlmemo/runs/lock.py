@@ -59,3 +59,12 @@ def hold(folder: Path) -> Hold | None:
         return None
     held = _holds[stat.st_dev, stat.st_ino] = Hold(handle)
     return held
+
+
+def busy(folder: Path) -> bool:
+    """Whether another command writes into a run folder."""
+    try:
+        hold(folder)
+    except InputError:
+        return True
+    return False
