@@ -63,6 +63,10 @@ OUTCOME_WORDS = {
 """What became of one prewarm, for someone who does not know the words of DESIGN section 2."""
 
 
+LATER = "Whether that was right is told later: another card is about the time right after it."
+"""Said instead of what became of a plan, while telling it would give an answer away."""
+
+
 def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str]:
     """What really happened after a prediction, one fact a line; empty while it is not known. told: no more
     than that, and why."""
@@ -78,7 +82,7 @@ def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str
     else:
         lines.append("Nothing was opened after that.")
     if told is Told.NEXT:
-        return [*lines, "What became of the plan is told once what comes right after it is rated."]
+        return [*lines, LATER]
     results = outcome.get("prewarms") or []
     for pick, result in zip(prediction.plan, results, strict=False):
         if result in OUTCOME_WORDS:

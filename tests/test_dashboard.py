@@ -80,6 +80,16 @@ def test_a_double_click_is_one_vote(browser: Any, start: Callable[..., Server], 
     page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{first}'])")
     page.wait_for_timeout(1500)
     assert server.votes() == [(first, 1)]
+    # Keys in fast use: each is a vote, or it is said that it is none.
+    for gap_ms in (0, 150, 900):
+        before, asked = len(server.votes()), shown(page)
+        page.wait_for_timeout(450)
+        page.keyboard.press("y")
+        page.wait_for_timeout(gap_ms)
+        page.keyboard.press("n")
+        page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{asked}'])")
+        page.wait_for_timeout(1500)
+        assert len(server.votes()) - before + page.get_by_test_id("note").count() == 2
 
 
 def test_the_outcome_is_shown_after_the_vote_only(

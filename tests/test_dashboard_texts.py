@@ -115,11 +115,32 @@ def test_undo_speaks_of_the_card_that_was_taken_back(
     note = page.inner_text("[data-testid=note]")
     assert note == f"Taken back: your no to {second[0]} ({second[1]}). It is asked again above."
     last = page.inner_text("[data-testid=last]")
-    assert last.startswith(f"Your vote before that, on {first[0]} ({first[1]}): You said yes.")
+    assert last.startswith(f"You said yes to {first[0]} ({first[1]}): Chat was opened 2 min later.")
     # With nothing before it, the note stands alone.
     page.get_by_role("button", name="Undo").click()
     page.wait_for_selector("[data-testid=note]:has-text('your yes to')")
     page.wait_for_selector("[data-testid=last]", state="detached", timeout=10_000)
+
+
+@pytest.mark.browser
+def test_a_card_that_was_passed_over_comes_back(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    """After a skip, undo takes back the skip, and no vote; the bar ends where nothing waits any more."""
+    server = start(fill(tmp_path / "a.db", predictions=5))
+    page = new_page(browser)
+    page.goto(server.url)
+    voted = vote(page, 1, key=True)
+    bar = page.get_by_role("progressbar")
+    assert [bar.get_attribute(f"aria-value{x}") for x in ("now", "max")] == ["1", "5"]
+    skipped = shown(page)
+    page.keyboard.press("s")
+    page.wait_for_selector("[data-testid=skipped]")
+    page.keyboard.press("u")
+    page.wait_for_selector(f"[data-testid=card][data-prediction='{skipped}']")
+    assert "Not passed over any more" in page.inner_text("[data-testid=note]")
+    assert vote(page, 0, key=True) == skipped
+    assert server.votes() == [(voted, 1), (skipped, 0)]
 
 
 def test_words_stand_apart(tmp_path: Path, cli: Callable[..., Any]) -> None:
