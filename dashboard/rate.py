@@ -12,7 +12,7 @@ import time
 
 import streamlit as st
 
-from dashboard import jobs, look, words
+from dashboard import jobs, look, own_days, words
 from dashboard.look import e, html
 from dashboard.setting import Started, opened, said
 from env.errors import InputError
@@ -57,9 +57,17 @@ def show(where: Started) -> None:
 
 def _nothing(where: Started) -> None:
     st.title("Rate")
+    if own_days.own(where):
+        look.empty(
+            "Nothing to rate yet",
+            "Let the model that comes with rlmemo predict on your days. It has not learned from them yet.",
+            own_days.command(where),
+        )
+        own_days.offer(where)
+        return
     look.empty(
         "Nothing to rate yet",
-        "Let a policy make predictions on a recording; the synthetic people will do to begin with.",
+        "Bring a recording in (Data and privacy), or let a policy predict on the synthetic people first.",
         f"python -m rlmemo.predict --timelines demo --policy markov1 --db {where.db.name} --n 200",
     )
     _failure()
@@ -78,12 +86,17 @@ def _make_demo(where: Started) -> None:
 
 
 def _all_done(where: Started) -> None:
+    own = own_days.own(where)
+    data = where.db.name if own else "demo"
     look.empty(
         "All rated",
-        "Every prediction has your word. Train on it, or have new ones made.",
-        f"python -m rlmemo.train --feedback {where.db.name}\n"
-        f"python -m rlmemo.predict --timelines demo --policy markov1 --db {where.db.name} --n 200 --seed 1",
+        "Every prediction has your word. Train on it (see Train), or have new ones made.",
+        f"python -m rlmemo.train --timelines {data} --feedback {where.db.name}\n"
+        f"python -m rlmemo.predict --timelines {data} --policy {'base' if own else 'markov1'} "
+        f"--db {where.db.name} --n 200 --seed 1",
     )
+    if own:
+        own_days.offer(where)
 
 
 def _showing(store: Store, where: Started) -> ratings.Showing | None:

@@ -389,7 +389,7 @@ def test_a_recording_is_brought_in(browser: Any, start: Callable[..., Server], t
     server = start(tmp_path / "none.db")
     page = new_page(browser)
     page.goto(f"{server.url}/privacy")
-    rows = "".join(f"me,2026-03-{k + 1:02d}T08:00:00+01:00,mail\n" for k in range(20))
+    rows = "".join(f"me,2026-03-{k + 1:02d}T08:00:00,mail\n" for k in range(20))
     upload = {
         "name": "../<b>mine</b>.csv",
         "mimeType": "text/csv",
@@ -398,8 +398,22 @@ def test_a_recording_is_brought_in(browser: Any, start: Callable[..., Server], t
     page.locator("input[type=file]").set_input_files(upload)
     page.wait_for_timeout(1000)
     page.get_by_role("button", name="Import", exact=False).last.click()
+    # What is wrong is said in the form's words, and the file need not be chosen again.
+    page.wait_for_selector("[data-testid=imported]:has-text('name its time zone with “Time zone”')")
+    page.get_by_label("Time zone").fill("Europe/Berlin")
+    page.get_by_label("Time zone").press("Tab")
+    page.get_by_role("button", name="Import", exact=False).last.click()
     page.wait_for_selector("[data-testid=imported]:has-text('20 rows read')")
+    report = page.inner_text("[data-testid=imported]")
+    assert "uploaded" not in report
+    assert "next:" not in report
     assert server.rows("SELECT COUNT(*) FROM events") == [(20,)]
+    # The way on: predictions on these very days, in the background; here there is nothing to be gained.
+    page.goto(server.url)
+    page.wait_for_selector("text=--timelines none.db --policy base --db none.db")
+    page.get_by_role("button", name="Predict on my days").click()
+    page.wait_for_selector("[data-testid=predicting]")
+    page.wait_for_selector("[data-testid=predicted]:has-text('No new prediction: ')")
 
 
 def test_the_last_week_is_replayed_by_whom_one_likes(

@@ -12,6 +12,7 @@ import pytest
 from dashboard_in_browser import Server, new_page, shown, vote
 from predictions_to_rate import fill
 
+from dashboard import own_days, privacy, train
 from dashboard.plots import Policies, traded
 from dashboard.runs import Value, read_run
 
@@ -141,6 +142,53 @@ def test_a_card_that_was_passed_over_comes_back(
     assert "Not passed over any more" in page.inner_text("[data-testid=note]")
     assert vote(page, 0, key=True) == skipped
     assert server.votes() == [(voted, 1), (skipped, 0)]
+
+
+def test_what_came_of_predictions() -> None:
+    log = "predicting with base, 30 s\n105 new predictions of base in a.db\nrate them: python -m dashboard"
+    assert own_days.result(log) == "105 new predictions to rate on your days: see Rate."
+    none = "0 new predictions of base in a.db\nit kept still at all 9 decisions; to rate that, try --still"
+    assert own_days.result(none).startswith("No new prediction: it kept still at all 9 decisions")
+    assert own_days.result("error: the train part is empty") == "No new prediction: the train part is empty."
+    assert own_days.result("") == "No new prediction: it ended without a word."
+
+
+def test_an_import_speaks_of_the_form() -> None:
+    said = privacy.in_words(
+        "error: a.csv, line 1: no column user; or say what is what, with python -m rlmemo.timelines import "
+        "a.csv --columns t=HEADER --user NAME\nnext: python -m rlmemo.timelines show a.db"
+    )
+    assert said == [
+        "error: a.csv, line 1: no column user; or say what is what, with “Columns”: t=HEADER and “Person”: NAME"
+    ]
+    assert privacy.in_words("name its time zone with --tz (such as --tz Europe/Berlin), or") == [
+        "name its time zone with “Time zone” (such as “Time zone”: Europe/Berlin), or"
+    ]
+
+
+def test_an_estimate_that_says_next_to_nothing_is_not_shown() -> None:
+    def told(value: float, low: float, high: float) -> str:
+        return train._with_interval({"value": value, "ci95": [low, high]})
+
+    assert told(1.0, -0.13, 2.14) == "too little to say"
+    assert told(0.6, 0.2, 0.9) == "too little to say"
+    assert told(0.9, 0.7, 1.1) == "90% (70% to 100%)"
+    few = {
+        "warning": "little support: …",
+        "ratings": 39,
+        "effective": 3.2,
+        "overlap": 0.4,
+        "mean_weight": 0.9,
+    }
+    assert "39 ratings say as much of it as 3 of its own would" in train.support(few)
+    assert "None of the rated plans" in train.support({**few, "overlap": 0.0})
+    assert train.support({**few, "warning": None}) == ""
+
+
+def test_how_far_a_training_is() -> None:
+    assert train.how_far("loading 7.7 s\n  SFT on 64 states: 3 of 12, 30 s, loss 1.2") == 0.25
+    assert train.how_far("  SFT on 64 states: 3 of 12, 30 s\nvalidation: 2 rankings") is None
+    assert train.how_far("") is None
 
 
 def test_words_stand_apart(tmp_path: Path, cli: Callable[..., Any]) -> None:
