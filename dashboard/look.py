@@ -76,7 +76,8 @@ _STYLE = """
   margin-bottom: .25rem;}
 .candidates .name {overflow-wrap: anywhere; font-weight: 600;}
 .candidates .n {font-variant-numeric: tabular-nums;}
-.candidates .step {display: inline-block; font-size: .75rem; padding: .1rem .5rem; font-weight: 400;}
+.candidates .step {display: inline-block; font-size: .75rem; padding: .1rem .5rem; font-weight: 400;
+  vertical-align: middle;}
 .candidates .quiet {font-size: .82rem; margin-top: .25rem;}
 .still {font-size: 1.25rem; padding: .4rem 0; font-weight: 600;}
 .band {border-left: 4px solid var(--ember); border-radius: .5rem; padding: .55rem .85rem; font-size: .92rem;

@@ -172,7 +172,7 @@ def _progress(job: jobs.Job) -> None:
     """What it is at, since when, and, once it says so, how far that is."""
     log = jobs.tail(job)
     far = how_far(log)
-    text = f"{_steps(job, log)}; {count(int(job.minutes), 'minute')} so far."
+    text = f"{_steps(job, log)}; {span(round(60 * job.minutes))} so far."
     html(f'<div class="quiet" data-testid="steps">{e(text, 300)}</div>')
     if far is not None:
         html(
@@ -189,10 +189,8 @@ def how_far(log: str) -> float | None:
 
 def _steps(job: jobs.Job, said: str) -> str:
     """What the log said last, and metrics.jsonl."""
-    lines = said.splitlines()
-    last = (
-        shown(lines[-1].strip(), 160) if lines and not lines[-1].startswith(jobs.ASKED) else "getting ready"
-    )
+    lines = [line for line in said.splitlines() if not line.startswith(jobs.ASKED)]
+    last = shown(lines[-1], 160) if lines else "getting ready"
     log = job.folder / "metrics.jsonl"
     if not log.is_file():
         return last

@@ -49,6 +49,16 @@ def span(seconds: float) -> str:
     return f"{days} day{'s' if days != 1 else ''}"
 
 
+def fine_span(seconds: float) -> str:
+    """A length of time with its smaller unit, for two that are compared: '3 min 12 s', '2 h 5 min'."""
+    whole = round(abs(seconds))
+    if whole < 60:
+        return span(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
 def delay(seconds: float) -> str:
     """When a prewarm starts, counted from the moment: 'right away', 'in 5 min'."""
     return "right away" if seconds <= 0 else f"in {span(seconds)}"

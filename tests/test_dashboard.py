@@ -195,7 +195,9 @@ def test_why_says_what_was_known(browser: Any, start: Callable[..., Server], tmp
     for name, share in json.loads(probabilities).items():
         assert name[:40] in why
         assert f"{share:.1%}" in why
-    page.get_by_role("radio", name="None off by").click()
+    assert "markov1: successors of the current target" in page.inner_text("[data-testid=names]")
+    assert "events are too few for a curve" in page.inner_text("[data-testid=few]")
+    page.get_by_role("radio", name="Odds of new off by").click()
     page.get_by_role("radio", name="None of these").click()
     page.wait_for_timeout(1500)
     assert page.get_by_test_id("stException").count() == 0

@@ -118,7 +118,7 @@ def test_predictions_are_made_once_at_a_time_and_are_no_training(trainer: Path) 
         assert jobs.find(trainer) == []
         with pytest.raises(InputError, match="already"):
             jobs.predict(db, [])
-        assert ["predicting my.db goes on" in line for line in jobs.farewell()] == [True]
+        assert any("predicting my.db goes on" in line for line in jobs.farewell())
         for _ in range(50):
             if "args:" in jobs.tail(job):
                 break
