@@ -277,6 +277,11 @@ def _unskip(where: Started, showing: ratings.Showing) -> None:
 @said
 def _undo(where: Started, last: ratings.Rated) -> None:
     st.session_state["heard"] = True
+    now = ratings.latest(opened(where), where.rater)
+    again = time.monotonic() - st.session_state.get("undone", -1.0) < SOONEST_VOTE_S
+    if again or now is None or now.rating.id != last.rating.id:
+        return  # the key reached the button of the vote before, too, which was just leaving the page
+    st.session_state["undone"] = time.monotonic()
     ratings.withdraw(opened(where), last)
     said = "yes" if last.rating.thumbs else "no"
     st.session_state["note"] = f"Taken back: your {said} to {_which(last.moment)}. It is asked again above."
