@@ -280,7 +280,9 @@ def _undo(where: Started, last: ratings.Rated) -> None:
     now = ratings.latest(opened(where), where.rater)
     again = time.monotonic() - st.session_state.get("undone", -1.0) < SOONEST_VOTE_S
     if again or now is None or now.rating.id != last.rating.id:
-        return  # the key reached the button of the vote before, too, which was just leaving the page
+        # The key reached the button of the vote before, which was just leaving the page.
+        st.session_state.setdefault("note", TOO_QUICK)
+        return
     st.session_state["undone"] = time.monotonic()
     ratings.withdraw(opened(where), last)
     said = "yes" if last.rating.thumbs else "no"
