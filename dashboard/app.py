@@ -19,6 +19,8 @@ def page(module: ModuleType, where: setting.Started) -> Callable[[], None]:
         failed = st.session_state.pop("said", None)
         if failed:
             look.problem(failed)
+        if module is not rate:
+            st.session_state.pop("voted", None)  # to have looked elsewhere is no press that was lost
         try:
             module.show(where)
         except InputError as error:

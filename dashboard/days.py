@@ -104,10 +104,19 @@ def _heat(timeline: Timeline) -> None:
                 sort=list(WEEKDAYS),
                 axis=alt.Axis(labelFlush=False, labelBaseline="middle"),
             ),
-            color=alt.Color("opens:Q", scale=alt.Scale(range=look.ramp()), legend=None),
+            color=alt.condition(
+                "datum.opens > 0",
+                alt.Color(
+                    "opens:Q",
+                    title="opens",
+                    scale=alt.Scale(range=look.ramp()[1:], domainMin=0),
+                    legend=alt.Legend(orient="bottom", tickMinStep=1, format="d", gradientThickness=10),
+                ),
+                alt.value(look.ramp()[0]),
+            ),
             tooltip=["day", "hour", "opens"],
         )
-        .properties(height=230)
+        .properties(height=280)
     )
     look.draw(chart, "Opens by hour and weekday")
 

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ NO_LOCKS = (
 )
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 TAIL_BYTES = 6000
+ASKED = "asked for: "
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _children: dict[str, subprocess.Popen[bytes]] = {}  # kept, so that the ended ones can be reaped
 _questions: set[subprocess.Popen[str]] = set()
@@ -36,18 +38,27 @@ _questions: set[subprocess.Popen[str]] = set()
 
 @dataclass(frozen=True)
 class Job:
-    """A training. state: "running", "finished" (there is a report) or "stopped"."""
+    """A training, or predictions. state: "running", "finished" (a training has a report) or "stopped". asked:
+    what was asked for, in words; "" where that is not known."""
 
     name: str
     folder: Path
     log: Path
     state: str
     pid: int | None
+    asked: str = ""
+
+    @property
+    def minutes(self) -> float:
+        """Since it was started."""
+        began = self.log.with_suffix(".pid")
+        return (time.time() - began.stat().st_mtime) / 60 if began.is_file() else 0.0
 
 
-def start(runs: Path, name: str, arguments: Sequence[str]) -> Job:
+def start(runs: Path, name: str, arguments: Sequence[str], *, asked: str = "") -> Job:
     """Start `python -m rlmemo.train --out runs/NAME ARGUMENTS`. Raises InputError for a name that cannot be
-    a folder's or is taken, and where another training is under way: two would only slow each other."""
+    a folder's or is taken, and where another training is under way: two would only slow each other. asked:
+    the same in words, for who comes back later."""
     if fcntl is None:
         raise InputError(NO_LOCKS)
     if not NAME.fullmatch(name):
@@ -59,12 +70,43 @@ def start(runs: Path, name: str, arguments: Sequence[str]) -> Job:
     if busy:
         raise InputError(f"{busy[0].name} is still under way; wait for it, or stop it")
     runs.mkdir(parents=True, exist_ok=True)
+    return _launch(log, ["rlmemo.train", "--out", str(folder), *arguments], asked)
+
+
+def predict(db: Path, arguments: Sequence[str]) -> Job:
+    """Start `python -m rlmemo.predict --db DB ARGUMENTS`; its log lies beside the database, one at a time.
+    Raises InputError where predictions are being made already."""
+    if fcntl is None:
+        raise InputError(NO_LOCKS)
+    before = predicting(db)
+    if before is not None and before.state == "running":
+        raise InputError("predictions are being made already; wait for them")
+    log = _predictions_log(db)
+    log.unlink(missing_ok=True)
+    return _launch(log, ["rlmemo.predict", "--db", str(db), *arguments], "")
+
+
+def predicting(db: Path) -> Job | None:
+    """The predictions that were last started here for a database; None where none were."""
+    _reap()
+    log = _predictions_log(db)
+    return _job(log) if log.is_file() else None
+
+
+def _predictions_log(db: Path) -> Path:
+    return db.with_name(f"{db.name}.predictions")
+
+
+def _launch(log: Path, line: Sequence[str], asked: str) -> Job:
+    """Start `python -m LINE`, which goes on by itself, with a new log that it locks while it lives."""
     handle = os.open(log, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        if asked:
+            os.write(handle, f"{ASKED}{asked}\n".encode())
         child = subprocess.Popen(
-            [sys.executable, "-m", "rlmemo.train", "--out", str(folder), *arguments],
-            cwd=runs,
+            [sys.executable, "-m", *line],
+            cwd=log.parent,
             stdin=subprocess.DEVNULL,
             stdout=handle,
             stderr=handle,
@@ -73,8 +115,8 @@ def start(runs: Path, name: str, arguments: Sequence[str]) -> Job:
         )
     finally:
         os.close(handle)
-    _children[name] = child
-    write_atomic(runs / f"{name}.pid", str(child.pid))
+    _children[f"{'training' if line[0] == 'rlmemo.train' else 'predicting'} {log.stem}"] = child
+    write_atomic(log.with_suffix(".pid"), str(child.pid))
     return _job(log)
 
 
@@ -122,7 +164,7 @@ def farewell() -> list[str]:
     """What goes on when this dashboard has ended, and how to stop it, one line each."""
     _reap()
     return [
-        f"training {name} goes on without the dashboard; stop it with: kill -INT -{child.pid}"
+        f"{name} goes on without the dashboard; stop it with: kill -INT -{child.pid}"
         for name, child in sorted(_children.items())
     ]
 
@@ -154,7 +196,10 @@ def _job(log: Path) -> Job:
     except (OSError, ValueError):
         pid = None
     state = "running" if _locked(log) else "finished" if (folder / "report.json").is_file() else "stopped"
-    return Job(folder.name, folder, log, state, pid)
+    with log.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline().strip()
+    asked = first.removeprefix(ASKED) if first.startswith(ASKED) else ""
+    return Job(folder.name, folder, log, state, pid, asked)
 
 
 def _locked(log: Path) -> bool:

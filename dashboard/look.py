@@ -55,6 +55,8 @@ _STYLE = """
   text-overflow: ellipsis;}
 .step.now {background: color-mix(in srgb, var(--ember) 22%, transparent); font-weight: 600;
   box-shadow: inset 0 0 0 1.5px var(--ember);}
+.last {display: inline-flex; align-items: center; gap: .3rem; max-width: 100%;}
+.last .step {flex: 0 1 auto; min-width: 0;}
 .gap {flex: 0 0 auto; font-size: .72rem; opacity: .6; white-space: nowrap;}
 .ask {margin: 1rem 0 .35rem; font-size: .875rem; opacity: .75;}
 .pick {display: flex; justify-content: space-between; align-items: baseline; gap: .8rem; padding: .5rem 0;
@@ -74,7 +76,8 @@ _STYLE = """
   margin-bottom: .25rem;}
 .candidates .name {overflow-wrap: anywhere; font-weight: 600;}
 .candidates .n {font-variant-numeric: tabular-nums;}
-.candidates .step {display: inline-block; font-size: .75rem; padding: .1rem .5rem; font-weight: 400;}
+.candidates .step {display: inline-block; font-size: .75rem; padding: .1rem .5rem; font-weight: 400;
+  vertical-align: middle;}
 .candidates .quiet {font-size: .82rem; margin-top: .25rem;}
 .still {font-size: 1.25rem; padding: .4rem 0; font-weight: 600;}
 .band {border-left: 4px solid var(--ember); border-radius: .5rem; padding: .55rem .85rem; font-size: .92rem;
@@ -108,6 +111,12 @@ table.plain td.n, table.plain th.n {text-align: right; font-variant-numeric: tab
   white-space: nowrap;}
 .scroll {overflow-x: auto;}
 :root {--ember: #c95c1b;}
+body:has([data-test-connection-state="PINGING_SERVER"], [data-test-connection-state^="DISCONNECTED"]) {
+  [role="dialog"] :is(h2, h2 + div, h2 + div *) {font-size: 0;}
+  [role="dialog"] h2::after {font-size: 1.4rem; content: "The dashboard has stopped";}
+  [role="dialog"] h2 + div::after {font-size: 1rem; content: "Your votes are stored. Start it again in its "
+    "terminal with python -m dashboard, and open the address that it prints.";}
+}
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] {padding-left: .9rem; padding-right: .9rem; padding-top: 3.6rem;}
   .card {padding: .9rem .95rem 1rem;}
@@ -146,10 +155,13 @@ def strip(steps: Sequence[tuple[float, str]], most: int = 5) -> str:
     for i, (t, target) in enumerate(kept):
         if i:
             parts.append(f'<span class="gap">{e(span(t - kept[i - 1][0]))} →</span>')
-        now = " now" if i == len(kept) - 1 else ""
-        parts.append(f'<span class="step{now}" title="{e(target, 120)}">{e(target)}</span>')
-    if kept:
-        parts.append('<span class="gap">open now</span>')
+        if i < len(kept) - 1:
+            parts.append(f'<span class="step" title="{e(target, 120)}">{e(target)}</span>')
+        else:  # with its label, so that the two never stand on two lines
+            parts.append(
+                f'<span class="last"><span class="step now" title="{e(target, 120)}">{e(target)}</span>'
+                '<span class="gap">open now</span></span>'
+            )
     return f'<div class="strip">{"".join(parts)}</div>'
 
 

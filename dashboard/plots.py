@@ -90,7 +90,13 @@ def trade(policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]
     color = _by_policy([name for name in policies if name in set(table["policy"])], list(policies))
     room = alt.Axis(tickCount=8)
     x = alt.X("waste:Q", title="MB-minutes wasted per open", scale=alt.Scale(domain=[0, most]), axis=room)
-    y = alt.Y("hits:Q", title="hits per open", axis=alt.Axis(format="%"))
+    top = 1.08 * max([h for _, _, h in rows] + [h for _, w, h in points if w <= most], default=0.0) or 1.0
+    y = alt.Y(
+        "hits:Q",
+        title="hits per open",
+        axis=alt.Axis(format="%"),
+        scale=alt.Scale(domain=[0, top], nice=False),
+    )
     layers = [
         alt.Chart(table).mark_circle(size=130, opacity=1)
         .encode(x=x, y=y, color=color, tooltip=["policy", "waste", "hits"])
@@ -98,7 +104,7 @@ def trade(policies: Policies, sweeps: Mapping[str, Mapping[str, Sequence[float]]
     if len(lines):
         layers.insert(
             0,
-            alt.Chart(lines).mark_line(strokeWidth=1.6, opacity=0.6, interpolate="monotone", clip=True)
+            alt.Chart(lines).mark_line(strokeWidth=1.6, opacity=0.6, clip=True)
             .encode(x=x, y=y, color=color, order="waste:Q"),
         )  # fmt: skip
     look.draw(

@@ -14,6 +14,9 @@ from dashboard.plots import Policies
 from dashboard.setting import Started, opened
 from dashboard.words import shown
 from env.judge.world_options import WorldOptions
+from rlmemo.policies.registry import POLICIES
+from rlmemo.report.evaluation import BINS, EVENTS_A_BIN
+from rlmemo.runs.stages import STAGES
 from rlmemo.store import ratings
 from rlmemo.store.database import Store
 from rlmemo.store.waiting import Told, desk
@@ -35,14 +38,21 @@ COLUMNS = {
         "Saved seconds as a share of what a clairvoyant would save",
     ),
     "ece": (
-        "Off by",
+        "Odds off by",
         "{:.1%}",
         "How far a first guess's probability is from how often it is right, on average",
     ),
-    "ece_none": ("None off by", "{:.1%}", "How far the probability is off that it is none of the listed"),
+    "ece_none": (
+        "Odds of new off by",
+        "{:.1%}",
+        "How far the probability is off that it is none of the listed",
+    ),
     "new_auc": ("Foresees the new", "{:.2f}", "How well the probability of none tells new targets; 0.5: not"),
 }
 
+NAMES = {**POLICIES, **{name: stage.what for name, stage in STAGES.items()}}
+"""What each policy does, for whom its name says nothing."""
+LEAST_EVENTS = BINS * EVENTS_A_BIN
 LESS_IS_BETTER = ("waste_rate", "ece", "ece_none")
 KINDS = {"first": "The first guess", "none": "None of these"}
 FIRST_CURVES = ("loss", "reward", "eval_loss", "rewards/margins")
@@ -100,8 +110,14 @@ def _reports(done: dict[str, runs.RunFiles]) -> None:
         best = "least" if metric in LESS_IS_BETTER else "most"
         plots.dots(policies, metric, percent="%" in COLUMNS[metric][1], best=best)
         html(f'<div class="quiet">{e(words.sentence(COLUMNS[metric][2]), 160)}</div>')
+    known = [f"{name}: {NAMES[name]}" for name in dict.fromkeys(n.split(": ")[-1] for n in policies)
+             if name in NAMES]  # fmt: skip
+    if known:
+        html(f'<div class="quiet" data-testid="names">{e(words.sentence("; ".join(known)), 900)}</div>')
     with st.expander("All numbers"):
         _table(policies)
+        meant = "; ".join(f"{COLUMNS[m][0]}: {COLUMNS[m][2][0].lower()}{COLUMNS[m][2][1:]}" for m in offered)
+        html(f'<div class="quiet">{e(words.sentence(meant), 1200)}</div>')
     if sum("hit_rate" in m and "wasted_mb_minutes_per_open" in m for m in policies.values()) > 1:
         st.subheader("Hits against waste")
         plots.trade(policies, together(lambda run: run.sweeps))
@@ -116,7 +132,12 @@ def _reports(done: dict[str, runs.RunFiles]) -> None:
         )
         kind = kind or "first"
         bins = together(lambda run: run.reliability.get(kind, {}))
-        plots.reliability(bins, KINDS[kind], list(policies))
+        few = min(int(done[name].facts.get("n_events") or LEAST_EVENTS) for name in chosen)
+        if few < LEAST_EVENTS:
+            said = f"{words.count(few, 'event')} are too few for a curve, which takes {LEAST_EVENTS:,}"
+            html(f'<div class="quiet" data-testid="few">{e(said)}: its points would be mostly luck.</div>')
+        else:
+            plots.reliability(bins, KINDS[kind], list(policies))
     for name in chosen:
         _curves(done[name])
 
@@ -139,7 +160,8 @@ def _approval(store: Store) -> None:
     for row in ratings.approval(store):
         low, high = runs.wilson(row["up"], row["rated"])
         share = row["up"] / row["rated"]
-        name = shown(f"{row['policy']} ({row['policy_version']})")
+        version = row["policy_version"]
+        name = shown(row["policy"] if version == row["policy"] else f"{row['policy']} ({version})")
         found[name] = {"thumbs up": runs.Value(share, low, high)}
         rows.append([name, f"{row['rated']:,}", f"{share:.0%} ({low:.0%} to {high:.0%})"])
     if rows:
@@ -190,7 +212,7 @@ def _decisions(store: Store, rater: str) -> None:
         f'thought would come next, and what was known then</div><div class="candidates">{rows}</div></div>'
     )
     happened = " ".join(words.outcome_sentences(p, told)) or "What happened next is not known yet."
-    chance = f"This plan was shown with probability {p.propensity:.3f}."
+    chance = f"A few plans are tried at random; the chance that this one was shown was {p.propensity:.1%}."
     if moment.world != WorldOptions():
         chance += f" It was made for {moment.world.in_words()}."
     if not statistics:

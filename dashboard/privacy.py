@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import jobs, look
+from dashboard import jobs, look, own_days
 from dashboard.look import e, html
 from dashboard.setting import Started, opened
 from dashboard.words import count, sentence, shown
 from env.errors import InputError
+from env.sources.clock import EPOCHS
 from env.timeline import zone
 from rlmemo.store import forgetting
 from rlmemo.store.database import Store
@@ -22,6 +24,9 @@ TITLE = "Data and privacy"
 ICON = ":material/lock:"
 
 MOST_TARGETS = 2000
+FILES = ["csv", "tsv", "txt", "json", "jsonl", "gz"]
+FIELDS = {"tz": "Time zone", "columns": "Columns", "user": "Person", "epoch": "Clock"}
+"""Options of the import, and how the form calls them."""
 
 
 def show(where: Started) -> None:
@@ -86,33 +91,60 @@ def _export(store: Store, where: Started) -> None:
 
 
 def _import(where: Started) -> None:
-    """Bring a recording in, by the same command as anywhere else."""
+    """Bring a recording in, by the same command as anywhere else. The form is emptied when it has worked."""
     st.subheader("Bring a recording in")
-    with st.form("import", clear_on_submit=True):
-        file = st.file_uploader("CSV or TSV with columns user, t, target", type=["csv", "tsv", "gz"])
-        tz = st.text_input("Time zone, where the times do not say", placeholder="Europe/Berlin")
+    turn = st.session_state.setdefault("imports", 0)
+    with st.form(f"import-{turn}"):
+        file = st.file_uploader(
+            "CSV or TSV with columns user, t, target; or a known export, JSON too", type=FILES
+        )
+        given = {"tz": st.text_input("Time zone, where the times do not say", placeholder="Europe/Berlin")}
+        with st.expander("Where the columns have other names"):
+            given["columns"] = st.text_input("Columns", placeholder="t=Timestamp,target=URL")
+            given["user"] = st.text_input("Person, where no column says whose it is", placeholder="me")
+            given["epoch"] = st.selectbox("Clock, where times are numbers", ["", *EPOCHS])
         sent = st.form_submit_button("Import", icon=":material/upload:")
     if sent and file is not None:
-        with tempfile.TemporaryDirectory() as folder:
+        name = Path(shown(file.name)).name
+        with tempfile.TemporaryDirectory() as folder, st.spinner(f"Reading {name.replace(':', ' ')} …"):
             # The name comes from the browser; its end says how the file is packed, no more of it is used.
             packed = ".gz" if file.name.lower().endswith(".gz") else ""
-            kind = ".tsv" if file.name.lower().removesuffix(".gz").endswith(".tsv") else ".csv"
-            path = Path(folder) / f"uploaded{kind}{packed}"
+            kind = Path(file.name.lower().removesuffix(".gz")).suffix.removeprefix(".")
+            path = Path(folder) / f"uploaded.{kind if kind in FILES else 'csv'}{packed}"
             path.write_bytes(file.getvalue())
-            zone_given = ["--tz", tz.strip()] if tz.strip() else []
-            name = Path(shown(file.name)).name
-            line = ["import", str(path), "--db", str(where.db), "--name", name, *zone_given]
+            line = ["import", str(path), "--db", str(where.db), "--name", name]
+            for option, value in given.items():
+                line += [f"--{option}", value.strip()] if value.strip() else []
             done = jobs.ask("rlmemo.timelines", line, 600)
-        said = (done.stdout if done.returncode == 0 else done.stderr).replace(str(path), name)
-        st.session_state["imported"] = said.strip().splitlines()[:20]
+        worked = done.returncode == 0
+        said = (done.stdout if worked else done.stderr).replace(str(path), name).replace(path.name, name)
+        said = said.replace(str(where.db), where.db.name)
+        st.session_state["imported"] = (in_words(said), worked)
+        st.session_state["imports"] = turn + int(worked)
         st.rerun()
-    lines = st.session_state.pop("imported", None)
+    elif sent:
+        st.caption("Choose a file first.")
+    lines, worked = st.session_state.pop("imported", ([], True))
     if lines:
-        html(f'<pre class="log" data-testid="imported">{_lines(lines)}</pre>')
+        kind = "log" if worked else "log band"
+        html(f'<pre class="{kind}" data-testid="imported">{_lines(lines)}</pre>')
+    if own_days.own(where):
+        own_days.offer(where)
+
+
+def in_words(said: str) -> list[str]:
+    """What the import said, for who has the form before them: its fields take the place of options, and what
+    is to be typed in a terminal next is left out."""
+    said = re.sub(r"(, )?(with )?python -m rlmemo\.timelines import \S+(?= --)", r"\1with", said)
+    for option, field in FIELDS.items():
+        said = re.sub(rf"(?<!with )(?<!such as )--{option} (?=[^(])", f"and “{field}”: ", said)
+        said = re.sub(rf"--{option} (?=[^(])", f"“{field}”: ", said)
+        said = re.sub(rf"--{option}\b", f"“{field}”", said)
+    return [line for line in said.strip().splitlines() if not line.startswith("next: ")][:20]
 
 
 def _lines(texts: list[str]) -> str:
-    return "\n".join(e(text, 300) for text in texts)
+    return "\n".join(e(text, 1000) for text in texts)
 
 
 def _forget_target(store: Store) -> None:

@@ -12,7 +12,7 @@ import time
 
 import streamlit as st
 
-from dashboard import jobs, look, words
+from dashboard import jobs, look, own_days, words
 from dashboard.look import e, html
 from dashboard.setting import Started, opened, said
 from env.errors import InputError
@@ -23,6 +23,8 @@ TITLE = "Rate"
 ICON = ":material/thumbs_up_down:"
 
 SOONEST_VOTE_S = 0.3  # nobody reads faster; a second click of a double click is that fast
+LATEST_LOST_S = 2.0  # by then the buttons of the card before have left the browser
+TOO_QUICK = "Too quick after the last one: that press was not counted."
 TOLD = "Votes that know the outcome are marked, so that they can be told from the others."
 REASONS = ("wrong thing", "wrong moment", "never this one", "too much at once")
 
@@ -55,9 +57,17 @@ def show(where: Started) -> None:
 
 def _nothing(where: Started) -> None:
     st.title("Rate")
+    if own_days.own(where):
+        look.empty(
+            "Nothing to rate yet",
+            "Let the model that comes with rlmemo predict on your days. It has not learned from them yet.",
+            own_days.command(where),
+        )
+        own_days.offer(where)
+        return
     look.empty(
         "Nothing to rate yet",
-        "Let a policy make predictions on a recording; the synthetic people will do to begin with.",
+        "Bring a recording in (Data and privacy), or let a policy predict on the synthetic people first.",
         f"python -m rlmemo.predict --timelines demo --policy markov1 --db {where.db.name} --n 200",
     )
     _failure()
@@ -76,12 +86,17 @@ def _make_demo(where: Started) -> None:
 
 
 def _all_done(where: Started) -> None:
+    own = own_days.own(where)
+    data = where.db.name if own else "demo"
     look.empty(
         "All rated",
-        "Every prediction has your word. Train on it, or have new ones made.",
-        f"python -m rlmemo.train --feedback {where.db.name}\n"
-        f"python -m rlmemo.predict --timelines demo --policy markov1 --db {where.db.name} --n 200 --seed 1",
+        "Every prediction has your word. Train on it (see Train), or have new ones made.",
+        f"python -m rlmemo.train --timelines {data} --feedback {where.db.name}\n"
+        f"python -m rlmemo.predict --timelines {data} --policy {'base' if own else 'markov1'} "
+        f"--db {where.db.name} --n 200 --seed 1",
     )
+    if own:
+        own_days.offer(where)
 
 
 def _showing(store: Store, where: Started) -> ratings.Showing | None:
@@ -89,22 +104,34 @@ def _showing(store: Store, where: Started) -> ratings.Showing | None:
     showing = ratings.open_showing(store, where.rater) or ratings.show_next(
         store, where.rater, random.random()
     )
-    if showing is not None and st.session_state.get("on_page") != showing.key:
+    heard = st.session_state.pop("heard", False)
+    if showing is None:
+        return None
+    if st.session_state.get("on_page") != showing.key:
         st.session_state["on_page"] = showing.key
         st.session_state["on_page_since"] = time.monotonic()
+    elif not heard and "voted" in st.session_state and _since_shown() < LATEST_LOST_S:
+        # The page is computed again and no button was heard: it was one of the card before, gone meanwhile.
+        st.session_state.setdefault("note", TOO_QUICK)
     return showing
 
 
+def _since_shown() -> float:
+    """Seconds since the card on the page came there."""
+    return time.monotonic() - float(st.session_state.get("on_page_since", 0.0))
+
+
 def _progress(counts: ratings.Sitting, left: int, days: int) -> None:
-    goal = next((g for g in (10, 25, 50, 100, 200) if counts.rated < g), counts.rated + 100)
+    goal = counts.rated + left
     html(
         f'<div class="meta"><span><b>{counts.rated}</b> rated this sitting '
         f'<span class="quiet">({counts.up} yes, {counts.rated - counts.up} no)</span>'
         + (f' <span class="quiet" data-testid="days">· {days} days in a row</span>' if days > 1 else "")
         + "</span>"
         f'<span class="quiet">{left:,} waiting</span></div>'
-        f'<div class="bar" role="progressbar" aria-valuenow="{counts.rated}" aria-valuemax="{goal}">'
-        f'<i style="width:{100 * counts.rated / goal:.0f}%"></i></div>'
+        f'<div class="bar" role="progressbar" aria-label="rated, of what was waiting" '
+        f'aria-valuenow="{counts.rated}" aria-valuemax="{goal}">'
+        f'<i style="width:{100 * counts.rated / max(1, goal):.1f}%"></i></div>'
     )
 
 
@@ -118,10 +145,18 @@ def _last(store: Store, where: Started, last: ratings.Rated | None) -> None:
     note = st.session_state.pop("note", None)
     if note:
         html(f'<div class="band" data-testid="note">{e(note, 300)}</div>')
+    skipped: ratings.Showing | None = st.session_state.get("skipped")
+    if skipped is not None:
+        html(f'<div class="band" data-testid="skipped">Passed over: {e(_which(skipped.moment), 200)}.</div>')
+        with st.container(key="after"):
+            st.button(
+                "Undo", icon=":material/undo:", key=f"undo-{skipped.key}", shortcut="U", type="tertiary",
+                on_click=_unskip, args=(where, skipped),
+            )  # fmt: skip
+        return
     if last is None:
         return
     rating = last.rating
-    said = "You said yes." if rating.thumbs else "You said no."
     told = ratings.tell_after(store, where.rater, last.moment)
     happened = (
         " ".join(words.outcome_sentences(last.moment.prediction, told))
@@ -129,10 +164,9 @@ def _last(store: Store, where: Started, last: ratings.Rated | None) -> None:
     )
     html(
         f'<div class="band {"good" if rating.thumbs else ""}" data-testid="last">'
-        + (f"Your vote before that, on {e(_which(last.moment), 200)}: " if note else "")
-        + f"<b>{said}</b> {e(happened, 400)}"
+        f"<b>You said {'yes' if rating.thumbs else 'no'}</b> to {e(_which(last.moment), 200)}"
         + (f' <span class="quiet">({e(rating.reason)})</span>' if rating.reason else "")
-        + "</div>"
+        + f": {e(happened, 400)}</div>"
     )
     with st.container(horizontal=True, key="after", vertical_alignment="center", gap="small"):
         st.button(
@@ -200,32 +234,56 @@ def _votes(where: Started, showing: ratings.Showing) -> None:
         st.button(
             "Ask me blind again" if told else "Tell me the outcome first",
             icon=":material/visibility_off:" if told else ":material/visibility:", type="tertiary",
-            key=f"tell-{told}", help=TOLD, on_click=st.session_state.update, args=({"told": not told},),
+            key=f"tell-{told}", help=TOLD, on_click=st.session_state.update,
+            args=({"told": not told, "heard": True},),
         )  # fmt: skip
 
 
 def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
-    if time.monotonic() - st.session_state.get("on_page_since", 0.0) < SOONEST_VOTE_S:
+    st.session_state["heard"] = True
+    if _since_shown() < SOONEST_VOTE_S:
+        st.session_state["note"] = TOO_QUICK
         return
+    here = st.session_state.get("voted") == showing.key
+    st.session_state["voted"] = showing.key  # before it is written: two keys at once come at once
     try:
         became = ratings.rate(opened(where), showing, thumbs)
     except (InputError, OSError) as error:
         st.session_state["failed"] = f"Not saved: {words.shown(error, 200)}"
         return
-    if became is ratings.Vote.ALREADY and st.session_state.get("voted") != showing.key:
+    if became is ratings.Vote.ALREADY:
         st.session_state["note"] = (
-            f"{_which(showing.moment)} was rated in another window already; that vote stands."
-        )
-    st.session_state["voted"] = showing.key
+            TOO_QUICK if here
+            else f"{_which(showing.moment)} was rated in another window already; that vote stands."
+        )  # fmt: skip
+    st.session_state.pop("skipped", None)
 
 
 @said
 def _skip(where: Started, showing: ratings.Showing) -> None:
+    st.session_state["heard"] = True
     ratings.skip(opened(where), showing)
+    st.session_state["skipped"] = showing
+
+
+@said
+def _unskip(where: Started, showing: ratings.Showing) -> None:
+    st.session_state["heard"] = True
+    ratings.unskip(opened(where), showing)
+    del st.session_state["skipped"]
+    st.session_state["note"] = f"Not passed over any more: {_which(showing.moment)}. It is asked again above."
 
 
 @said
 def _undo(where: Started, last: ratings.Rated) -> None:
+    st.session_state["heard"] = True
+    now = ratings.latest(opened(where), where.rater)
+    again = time.monotonic() - st.session_state.get("undone", -1.0) < SOONEST_VOTE_S
+    if again or now is None or now.rating.id != last.rating.id:
+        # The key reached the button of the vote before, which was just leaving the page.
+        st.session_state.setdefault("note", TOO_QUICK)
+        return
+    st.session_state["undone"] = time.monotonic()
     ratings.withdraw(opened(where), last)
     said = "yes" if last.rating.thumbs else "no"
     st.session_state["note"] = f"Taken back: your {said} to {_which(last.moment)}. It is asked again above."
@@ -240,4 +298,5 @@ def _which(moment: ratings.Moment) -> str:
 
 @said
 def _because(where: Started, last: ratings.Rated, reason: str) -> None:
+    st.session_state["heard"] = True
     ratings.explain(opened(where), last, reason)

@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard import look, runs
 from dashboard.look import e, html
 from dashboard.setting import Started, opened
-from dashboard.words import moment, sentence, shown, span
+from dashboard.words import fine_span, moment, sentence, shown
 from env.judge.world_options import WorldOptions
 from env.timeline import Timeline
 from rlmemo.evaluation.last_week import Saved, would_have_saved
@@ -129,21 +129,31 @@ def _band(testid: str, text: str) -> None:
 
 def _in_words(saved: Saved) -> str:
     return (
-        f"{saved.opens:,} opens, {_signed(saved.saved_s)} saved of {span(saved.waited_s)} waiting, "
-        f"{saved.hits:,} of {saved.prewarms:,} prewarms ready in time, {saved.wasted:,} for nothing."
+        f"{saved.opens:,} opens, {_signed(saved.saved_s)} saved of {fine_span(saved.waited_s)} waiting, "
+        f"{saved.hits:,} of {saved.prewarms:,} prewarms ready in time, "
+        f"{saved.wasted:,} for nothing{_others(saved)}."
     )
 
 
+def _others(saved: Saved) -> str:
+    """The prewarms that were neither."""
+    others = saved.prewarms - saved.hits - saved.wasted
+    return f"; {others:,} still loading, warm anyway, or not over yet" if others > 0 else ""
+
+
 def _signed(seconds: float) -> str:
-    return f"{'−' if seconds < 0 else ''}{span(seconds)}"
+    return f"{'−' if seconds < 0 else ''}{fine_span(seconds)}"
 
 
 def _tiles(saved: Saved) -> None:
     look.tiles(
         [
-            (_signed(saved.saved_s), f"saved, of {span(saved.waited_s)} waiting, over {saved.opens:,} opens"),
+            (
+                _signed(saved.saved_s),
+                f"saved, of {fine_span(saved.waited_s)} waiting, over {saved.opens:,} opens",
+            ),
             (f"{saved.hits:,}", f"ready in time, of {saved.prewarms:,} prewarms"),
-            (f"{saved.wasted:,}", "for nothing"),
+            (f"{saved.wasted:,}", f"for nothing{_others(saved)}"),
             (f"{saved.wasted_mb_min / 1024 / 60:.1f} GB·h", "memory held for nothing"),
         ]
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 import yaml
@@ -13,7 +16,7 @@ import yaml
 from dashboard import jobs, look, runs
 from dashboard.look import e, html
 from dashboard.setting import Started, opened
-from dashboard.words import count, sentence, shown
+from dashboard.words import count, sentence, shown, span
 from env.errors import InputError
 from rlmemo.runs.stages import STAGES
 from rlmemo.store import forgetting, ratings
@@ -40,8 +43,12 @@ SIZES = {
 }
 ROOMS = (8, 4, 2)
 """Memory in typical targets: where everything fits, there is nothing to learn."""
+FAR = re.compile(r": (\d+) of (\d+), \d+ s")
+"""How a log says how far a stage is (`rlmemo.heartbeat`)."""
 DEMO = "demo (synthetic)"
 ANEW = "nothing: start anew"
+WIDEST = 0.5
+"""The width of an interval beyond which a share is not shown: it would say next to nothing."""
 COMPARED = {
     "hr@1": ("first guess right", "{:.1%}"),
     "hit_rate": ("hits", "{:.1%}"),
@@ -72,7 +79,7 @@ def _rated(where: Started) -> None:
         [
             (f"{rated:,}", "rating that counts" if rated == 1 else "ratings that count"),
             (f"{up / rated:.0%}" if rated else "–", "of them thumbs up"),
-            (f"{forgetting.holdings(opened(where))['events']:,}", "opens to learn from"),
+            (f"{forgetting.holdings(opened(where))['events']:,}", "opens stored"),
         ]
     )
 
@@ -86,6 +93,7 @@ def _form(where: Started) -> None:
         before = st.selectbox("Go on from", [ANEW, *earlier], format_func=shown)
         size = st.selectbox("How much", list(SIZES))
         room = st.selectbox("Memory", ROOMS, format_func=lambda n: f"room for {n} typical targets")
+        st.caption(_usual_time(where))
         # Kept until it is used: another default would be another field, and what was typed would be lost.
         suggested = st.session_state.setdefault("suggested", f"{datetime.now():%Y-%m-%d-%H%M}")
         name = st.text_input("Call it", value=suggested, max_chars=60)
@@ -103,11 +111,28 @@ def _form(where: Started) -> None:
             try:
                 if method == "sft" and before != ANEW:
                     raise InputError("SFT starts anew; to go on from a run, choose another way to learn")
-                jobs.start(where.runs, name.strip(), line)
+                said = [OFFERED[str(method)], f"from {data}", size.lower(), f"room for {room} targets"]
+                said += [f"going on from {before}"] if before != ANEW else []
+                said += ["with the ratings"] if feedback else []
+                jobs.start(where.runs, name.strip(), line, asked=shown("; ".join(said), 300))
                 del st.session_state["suggested"]
             except (InputError, OSError) as error:
                 st.session_state["not_started"] = str(error)
             st.rerun()
+
+
+def _usual_time(where: Started) -> str:
+    """How long a training takes, as far as it is known."""
+    told = (
+        "On two cores, a quick look at one person's 600 opens takes half a minute, the whole thing for the "
+        "synthetic people about 3 minutes."
+    )
+    for job in jobs.find(where.runs):
+        stages = runs.read_json(job.folder / "state.json").values() if job.state == "finished" else []
+        seconds = sum(float(x.get("seconds") or 0.0) for x in stages if isinstance(x, dict))
+        if seconds:
+            return f"{told} {shown(job.name)} took {span(seconds)} here."
+    return told
 
 
 def _watch(where: Started) -> None:
@@ -127,9 +152,10 @@ def _watch(where: Started) -> None:
 def _job(job: jobs.Job, where: Started) -> None:
     said = {"running": "under way", "finished": "finished", "stopped": "stopped before its end"}[job.state]
     html(f'<div class="when" style="margin-top:1rem">{e(job.name)} <span class="quiet">{said}</span></div>')
+    if job.asked:
+        html(f'<div class="quiet" data-testid="asked">{e(sentence(job.asked), 300)}</div>')
     if job.state == "running":
-        steps = _steps(job)
-        html(f'<div class="quiet" data-testid="steps">{e(steps, 200)}</div>')
+        _progress(job)
         _loss(job)
         html(f'<pre class="log">{_log(job, 14)}</pre>')
         st.button("Stop", icon=":material/stop:", key=f"stop-{job.name}", on_click=jobs.stop, args=(job,))
@@ -142,22 +168,44 @@ def _job(job: jobs.Job, where: Started) -> None:
 
 
 def _log(job: jobs.Job, lines: int) -> str:
-    return "\n".join(e(line, 160) for line in jobs.tail(job, lines).splitlines())
+    said = jobs.tail(job, lines).splitlines()
+    return "\n".join(e(line, 160) for line in said if not line.startswith(jobs.ASKED))
 
 
-def _steps(job: jobs.Job) -> str:
-    """What metrics.jsonl said last."""
+def _progress(job: jobs.Job) -> None:
+    """What it is at, since when, and, once it says so, how far that is."""
+    log = jobs.tail(job)
+    far = how_far(log)
+    text = f"{_steps(job, log)}; {span(round(60 * job.minutes))} so far."
+    html(f'<div class="quiet" data-testid="steps">{e(text, 300)}</div>')
+    if far is not None:
+        html(
+            f'<div class="bar" role="progressbar" aria-label="of this stage" aria-valuenow="{100 * far:.0f}" '
+            f'aria-valuemax="100"><i style="width:{100 * far:.0f}%"></i></div>'
+        )
+
+
+def how_far(log: str) -> float | None:
+    """How much of what a log last spoke of is done, 0 to 1; None where its last line does not say."""
+    found = FAR.search(log.splitlines()[-1]) if log else None
+    return min(1.0, float(found[1]) / float(found[2])) if found and float(found[2]) else None
+
+
+def _steps(job: jobs.Job, said: str) -> str:
+    """What the log said last, and metrics.jsonl."""
+    lines = [line for line in said.splitlines() if not line.startswith(jobs.ASKED)]
+    last = shown(lines[-1], 160) if lines else "getting ready"
     log = job.folder / "metrics.jsonl"
     if not log.is_file():
-        return "getting ready"
+        return last
     rows = log.read_text(encoding="utf-8", errors="replace").splitlines()
     for line in reversed(rows):
         try:
             row = json.loads(line)
-            return f"{row['stage']}, step {row['step']} ({count(len(rows), 'line')} logged)"
-        except (ValueError, KeyError, TypeError):
+            return f"{row['stage'].upper()}, step {row['step']}: {last}"
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
-    return "getting ready"
+    return last
 
 
 def _loss(job: jobs.Job) -> None:
@@ -259,7 +307,7 @@ def _approval(job: jobs.Job, where: Started) -> None:
             [called + folder.name, _with_interval(estimate.get("snips")), _with_interval(estimate.get("dr"))]
         )
     look.table(["thumbs up", "where it says something (SNIPS)", "of all moments (DR)"], rows, numeric={1, 2})
-    note = f"Estimated from ratings of other plans. {found[job.folder].get('warning') or ''}"
+    note = f"Estimated from ratings of other plans. {support(found[job.folder])}"
     html(f'<div class="quiet" data-testid="approval">{e(note, 400)}</div>')
 
 
@@ -275,4 +323,25 @@ def _with_interval(node: object) -> str:
     v = runs.read_value(node)
     if v is None:
         return "–"
-    return f"{v.value:.0%} ({v.low:.0%} to {v.high:.0%})" if math.isfinite(v.low) else f"{v.value:.0%} (–)"
+    if not math.isfinite(v.low):
+        return f"{v.value:.0%} (–)"
+    low, high = max(0.0, v.low), min(1.0, v.high)  # an estimate by weights can leave what a share can be
+    if v.high - v.low > WIDEST or not 0.0 <= v.value <= 1.0:
+        return "too little to say"
+    return f"{v.value:.0%} ({low:.0%} to {high:.0%})"
+
+
+def support(found: Mapping[str, Any]) -> str:
+    """What an estimate's ratings say of the run, for who has no terminal at hand. found: the JSON of
+    `python -m rlmemo.feedback evaluate`."""
+    if not found.get("warning"):
+        return ""
+    if not found.get("overlap"):
+        return "None of the rated plans is one that this run would show. Let it predict, and rate that."
+    if float(found.get("mean_weight") or 1.0) < 0.7 and float(found.get("effective") or 0.0) >= 20.0:
+        return "Part of what this run would show was never shown to anybody, so nothing is known of it."
+    return (
+        f"The rated plans are seldom those of this run: {count(int(found.get('ratings') or 0), 'rating')} "
+        f"say as much of it as {float(found.get('effective') or 0.0):.0f} of its own would. Let it predict, "
+        "and rate that."
+    )

@@ -113,4 +113,4 @@ def sentence(k: Known, steps: Sequence[tuple[float, str]]) -> str:
 
 
 def _percent(share: float) -> str:
-    return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+    return "under 1%" if 0 < share < 0.01 else f"{100 * share:.0f}%"

@@ -49,6 +49,16 @@ def span(seconds: float) -> str:
     return f"{days} day{'s' if days != 1 else ''}"
 
 
+def fine_span(seconds: float) -> str:
+    """A length of time with its smaller unit, for two that are compared: '3 min 12 s', '2 h 5 min'."""
+    whole = round(abs(seconds))
+    if whole < 60:
+        return span(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
 def delay(seconds: float) -> str:
     """When a prewarm starts, counted from the moment: 'right away', 'in 5 min'."""
     return "right away" if seconds <= 0 else f"in {span(seconds)}"
@@ -61,6 +71,10 @@ OUTCOME_WORDS = {
     "wasted": "was not needed",
 }
 """What became of one prewarm, for someone who does not know the words of DESIGN section 2."""
+
+
+LATER = "Whether that was right is told later: another card is about the time right after it."
+"""Said instead of what became of a plan, while telling it would give an answer away."""
 
 
 def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str]:
@@ -78,7 +92,7 @@ def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str
     else:
         lines.append("Nothing was opened after that.")
     if told is Told.NEXT:
-        return [*lines, "What became of the plan is told once what comes right after it is rated."]
+        return [*lines, LATER]
     results = outcome.get("prewarms") or []
     for pick, result in zip(prediction.plan, results, strict=False):
         if result in OUTCOME_WORDS:

@@ -203,8 +203,8 @@ def test_why_is_counted_as_the_slate_counts() -> None:
     assert looked > 20
     said = known(np.array([0.0, 60.0, 120.0, 180.0, 240.0]), np.array([0, 1, 0, 1, 0]), 0.0, [1, 7])
     assert sentence(said[1], [(180.0, "Mail"), (240.0, "Chat")]) == (
-        "came after Chat 2 of 2 times; last opened 60 s ago; 40 % of the opens around this time of day; "
-        "40 % of all"
+        "came after Chat 2 of 2 times; last opened 60 s ago; 40% of the opens around this time of day; "
+        "40% of all"
     )
     assert sentence(said[7], []) == "never opened before"
 

@@ -104,6 +104,35 @@ def test_it_outlives_who_started_it(trainer: Path) -> None:
     state_becomes(trainer, "finished")
 
 
+def test_what_was_asked_for_is_kept(trainer: Path) -> None:
+    jobs.start(trainer, "first", [], asked="DPO; a quick look")
+    assert jobs.find(trainer)[0].asked == "DPO; a quick look"
+    assert jobs.find(trainer)[0].minutes < 1
+
+
+def test_predictions_are_made_once_at_a_time_and_are_no_training(trainer: Path) -> None:
+    db = trainer.parent / "my.db"
+    job = jobs.predict(db, ["--policy", "base"])
+    try:
+        assert job.state == "running"
+        assert jobs.find(trainer) == []
+        with pytest.raises(InputError, match="already"):
+            jobs.predict(db, [])
+        assert any("predicting my.db goes on" in line for line in jobs.farewell())
+        for _ in range(50):
+            if "args:" in jobs.tail(job):
+                break
+            time.sleep(0.1)
+        assert f"rlmemo.predict --db {db} --policy base" in jobs.tail(job)
+    finally:
+        jobs.stop(job)
+    for _ in range(100):
+        if (found := jobs.predicting(db)) is not None and found.state != "running":
+            break
+        time.sleep(0.1)
+    jobs.stop(jobs.predict(db, []))  # another one takes its place
+
+
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "-x", "a b", "x" * 99, ".hidden", "a\n"])
 def test_names_that_are_none(trainer: Path, name: str) -> None:
     with pytest.raises(InputError, match="no name"):

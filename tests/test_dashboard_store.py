@@ -48,6 +48,11 @@ def test_every_vote_is_there_after_kill_9(
     os.killpg(server.process.pid, signal.SIGKILL)
     server.process.wait()
     assert server.votes() == given
+    # Streamlit's own words would ask whether one is connected to the internet.
+    page.wait_for_selector("[role=dialog]")
+    said = "e => getComputedStyle(e, '::after').content + getComputedStyle(e).fontSize"
+    assert page.locator("[role=dialog] h2").evaluate(said) == '"The dashboard has stopped"0px'
+    assert "Your votes are stored." in page.locator("[role=dialog] h2 + div").evaluate(said)
     assert server.rows("PRAGMA integrity_check") == [("ok",)]
 
 

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dashboard_in_browser import Server, new_page, shown, vote
 from predictions_to_rate import fill
 
+from dashboard import own_days, privacy, replay, train, words
 from dashboard.plots import Policies, traded
 from dashboard.runs import Value, read_run
+from env.judge.plans import FIELDS
+from rlmemo.evaluation.last_week import Saved
 
 
 def standing(**at: tuple[float, float]) -> Policies:
@@ -115,11 +119,97 @@ def test_undo_speaks_of_the_card_that_was_taken_back(
     note = page.inner_text("[data-testid=note]")
     assert note == f"Taken back: your no to {second[0]} ({second[1]}). It is asked again above."
     last = page.inner_text("[data-testid=last]")
-    assert last.startswith(f"Your vote before that, on {first[0]} ({first[1]}): You said yes.")
+    assert last.startswith(f"You said yes to {first[0]} ({first[1]}): Chat was opened 2 min later.")
     # With nothing before it, the note stands alone.
     page.get_by_role("button", name="Undo").click()
     page.wait_for_selector("[data-testid=note]:has-text('your yes to')")
     page.wait_for_selector("[data-testid=last]", state="detached", timeout=10_000)
+
+
+@pytest.mark.browser
+def test_a_card_that_was_passed_over_comes_back(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    """After a skip, undo takes back the skip, and no vote; the bar ends where nothing waits any more."""
+    server = start(fill(tmp_path / "a.db", predictions=5))
+    page = new_page(browser)
+    page.goto(server.url)
+    voted = vote(page, 1, key=True)
+    bar = page.get_by_role("progressbar")
+    assert [bar.get_attribute(f"aria-value{x}") for x in ("now", "max")] == ["1", "5"]
+    skipped = shown(page)
+    page.keyboard.press("s")
+    page.wait_for_selector("[data-testid=skipped]")
+    page.keyboard.press("u")
+    page.wait_for_selector(f"[data-testid=card][data-prediction='{skipped}']")
+    assert "Not passed over any more" in page.inner_text("[data-testid=note]")
+    assert vote(page, 0, key=True) == skipped
+    assert server.votes() == [(voted, 1), (skipped, 0)]
+
+
+def test_what_came_of_predictions() -> None:
+    log = "predicting with base, 30 s\n105 new predictions of base in a.db\nrate them: python -m dashboard"
+    assert own_days.result(log) == "105 new predictions to rate on your days: see Rate."
+    none = "0 new predictions of base in a.db\nit kept still at all 9 decisions; to rate that, try --still"
+    assert own_days.result(none).startswith("No new prediction: it kept still at all 9 decisions")
+    assert own_days.result("error: the train part is empty") == "No new prediction: the train part is empty."
+    assert own_days.result("") == "No new prediction: it ended without a word."
+
+
+def test_an_import_speaks_of_the_form() -> None:
+    said = privacy.in_words(
+        "error: a.csv, line 1: no column user; or say what is what, with python -m rlmemo.timelines import "
+        "a.csv --columns t=HEADER --user NAME\nnext: python -m rlmemo.timelines show a.db"
+    )
+    assert len(said) == 1
+    assert said[0].endswith("or say what is what, with “Columns”: t=HEADER and “Person”: NAME")
+    assert privacy.in_words("name its time zone with --tz (such as --tz Europe/Berlin), or") == [
+        "name its time zone with “Time zone” (such as “Time zone”: Europe/Berlin), or"
+    ]
+
+
+def test_an_estimate_that_says_next_to_nothing_is_not_shown() -> None:
+    def told(value: float, low: float, high: float) -> str:
+        return train._with_interval({"value": value, "ci95": [low, high]})
+
+    assert told(1.0, -0.13, 2.14) == "too little to say"
+    assert told(0.6, 0.2, 0.9) == "too little to say"
+    assert told(0.9, 0.7, 1.1) == "90% (70% to 100%)"
+    few = {
+        "warning": "little support: …",
+        "ratings": 39,
+        "effective": 3.2,
+        "overlap": 0.4,
+        "mean_weight": 0.9,
+    }
+    assert "39 ratings say as much of it as 3 of its own would" in train.support(few)
+    assert "None of the rated plans" in train.support({**few, "overlap": 0.0})
+    assert train.support({**few, "warning": None}) == ""
+
+
+def test_two_lengths_of_time_can_be_told_apart() -> None:
+    assert [words.fine_span(x) for x in (8, 192.4, 170, 7500)] == [
+        "8 s",
+        "3 min 12 s",
+        "2 min 50 s",
+        "2 h 5 min",
+    ]
+
+
+def test_every_prewarm_of_the_last_week_is_somewhere() -> None:
+    table = np.zeros((184, len(FIELDS)))
+    table[:, FIELDS.index("planned")] = 1
+    table[:86, FIELDS.index("hit")] = 1
+    table[86:179, FIELDS.index("wasted")] = 1
+    saved = Saved("backoff3", np.arange(184.0), table)
+    assert "86 of 184 prewarms ready in time, 93 for nothing; 5 still loading" in replay._in_words(saved)
+    assert replay._others(Saved("backoff3", np.arange(179.0), table[:179])) == ""
+
+
+def test_how_far_a_training_is() -> None:
+    assert train.how_far("loading 7.7 s\n  SFT on 64 states: 3 of 12, 30 s, loss 1.2") == 0.25
+    assert train.how_far("  SFT on 64 states: 3 of 12, 30 s\nvalidation: 2 rankings") is None
+    assert train.how_far("") is None
 
 
 def test_words_stand_apart(tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -67,6 +67,11 @@ def test_a_showing_stays_until_it_is_voted_on_or_skipped(store: Store) -> None:
     ratings.skip(store, showing)
     assert ratings.open_showing(store, "me") is None
     assert ratings.unrated(store, "me") == 11
+    other = next_one(store)
+    ratings.unskip(store, showing)
+    assert ratings.open_showing(store, "me") == showing  # before what was shown since
+    ratings.skip(store, showing)
+    assert ratings.open_showing(store, "me") == other
     for _ in range(11):
         showing_next = next_one(store)
         assert showing_next.moment.id != showing.moment.id

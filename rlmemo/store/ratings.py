@@ -160,7 +160,7 @@ def open_showing(store: Store, rater: str) -> Showing | None:
            AND NOT EXISTS (SELECT 1 FROM ratings WHERE key = s.key)
            AND NOT EXISTS (SELECT 1 FROM latest_ratings AS r
                            WHERE r.prediction_id = s.prediction_id AND r.rater = s.rater)
-           ORDER BY s.id DESC LIMIT 1""",
+           ORDER BY s.shown_at DESC, s.id DESC LIMIT 1""",
         {"rater": clean_name(rater)},
     )
     return None if not rows else _showing(store, rows[0])
@@ -256,6 +256,14 @@ def skip(store: Store, showing: Showing) -> None:
         store.db.execute(
             "UPDATE showings SET skipped_at = ? WHERE key = ? AND skipped_at IS NULL",
             [time.time(), showing.key],
+        )
+
+
+def unskip(store: Store, showing: Showing) -> None:
+    """Take a skip back: the prediction is shown again, before what was shown since."""
+    with store.write():
+        store.db.execute(
+            "UPDATE showings SET skipped_at = NULL, shown_at = ? WHERE key = ?", [time.time(), showing.key]
         )
 
 
