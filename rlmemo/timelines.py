@@ -5,7 +5,7 @@
     python -m rlmemo.timelines show webtrackr --user uNzUWueZw3
     python -m rlmemo.timelines show rlmemo.db --plot week.svg
 
-SOURCE is `demo`, `webtrackr`, `lsapp`, `usagelogger`, a database, or a CSV/TSV(.gz) with columns
+SOURCE is `demo`, `webtrackr`, `gesis`, `lsapp`, `usagelogger`, a database, or a CSV/TSV(.gz) with columns
 user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch.
 What is refused and what is counted: docs/timelines.md.
 """

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from env.errors import InputError
-from env.sources import database, demo, lines, lsapp, table, usagelogger, webtrackr
+from env.sources import database, demo, gesis, lines, lsapp, table, usagelogger, webtrackr
 from env.sources.clock import EPOCHS
 from env.sources.columns import HasUsers
 from env.sources.names import PAGE_SETTINGS
@@ -49,6 +49,12 @@ SOURCES = {
         "real: 5 people's page visits, Feb-Aug 2019 (MIT; downloaded where it is not here)",
         ("webtrackr/testdt_tracking.rda",),
         options=("page",),
+        download=True,
+    ),
+    "gesis": Source(
+        gesis,
+        "real: 10 people's page visits, May-June 2013, hashed (GPL-3.0; downloaded where it is not here)",
+        ("gesis/urls_raw.csv",),
         download=True,
     ),
     "lsapp": Source(

@@ -7,7 +7,6 @@ timestamp (unix seconds), url, device.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from functools import lru_cache
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from env.errors import InputError
 from env.sources.names import NO_HOST, clean_name, page_target
-from env.sources.recordings import data_root
+from env.sources.recordings import published
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
 
@@ -35,32 +34,7 @@ def find() -> Path:
 
     Raises InputError when it is neither here nor to be had, or is not the recording that was published.
     """
-    local = data_root() / "webtrackr" / FILE
-    if local.is_file():
-        try:
-            digest = hashlib.sha256(local.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InputError(f"{local}: cannot be read ({error.strerror})") from error
-        if digest != SHA256:
-            raise InputError(
-                f"{local}: its sha256 {digest[:12]}… is not {SHA256[:12]}…, the published recording's; "
-                "remove the file to have it downloaded again"
-            )
-        return local
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        return Path(
-            pooch.retrieve(
-                URL, known_hash=f"sha256:{SHA256}", fname=f"webtrackr-{FILE}", path=pooch.os_cache("rlmemo")
-            )
-        )
-    except Exception as error:  # pooch lets through whatever requests, the socket or the disk raised
-        raise InputError(
-            f"webtrackr is not in {local.parent} and cannot be downloaded from {URL} "
-            f"({type(error).__name__}); put {FILE} into that folder, or name its parent in RLMEMO_DATA"
-        ) from error
+    return published("webtrackr", FILE, URL, SHA256)
 
 
 @lru_cache(maxsize=2)
