@@ -91,7 +91,8 @@ def begin(s, r, w, residents, i):  # type: ignore[no-untyped-def]
     for x in residents:
         to_front(s.link, x)
         to_front(s.base, x)
-        s.when[x, :] = t
+        for column in range(3):
+            s.when[x, column] = t
         used += r.cost[x, MEMORY]
     s.reg[USED] = used
     s.reg[BASE_USED] = used

@@ -25,6 +25,8 @@ somebody go yet.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -57,7 +59,8 @@ def _saving_per_mb(r, x):  # type: ignore[no-untyped-def]
 def begin(s, r, w):  # type: ignore[no-untyped-def]
     """Before the first event: what belady knows."""
     if r.let_go == BELADY:
-        s.note[: len(w.first_use), 0] = w.first_use
+        for x in range(len(w.first_use)):  # loops, here and below: an array's assignment compiles slowly
+            s.note[x, 0] = w.first_use[x]
 
 
 @njit(cache=True)
@@ -157,7 +160,7 @@ def _kept(s, r, w, x):  # type: ignore[no-untyped-def]
     """What keeping x is worth; the least leaves."""
     if r.let_go == LFU_DECAY:
         j = s.ireg[EVENT]
-        return s.note[x, 0] * _halves(j - s.note[x, 1]) / np.sqrt(j - s.note[x, 2] + 1.0)
+        return s.note[x, 0] * _halves(j - s.note[x, 1]) / math.sqrt(j - s.note[x, 2] + 1.0)
     if r.let_go == GDSF:
         return s.note[x, 0]
     if r.let_go == BELADY:
@@ -194,7 +197,8 @@ def _take(s, r, x):  # type: ignore[no-untyped-def]
     s.queue[older, 1] = newer
     if r.let_go == S3FIFO:
         s.note[len(s.note) - 1, s.queue[x, 2]] -= r.cost[x, MEMORY]
-    s.queue[x, :] = -1
+    for column in range(4):
+        s.queue[x, column] = -1
 
 
 @njit(cache=True)
