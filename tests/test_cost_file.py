@@ -35,7 +35,8 @@ def write(path: Path, **parts: Any) -> str:
 def test_a_file_says_what_targets_kinds_and_others_cost(tmp_path: Path) -> None:
     spec = write(
         tmp_path / "mine.json", source="a stop watch", default={**MAIL, "memory_mb": 300},
-        kinds={"page": {"memory_mb": 90, "cold_s": 1.6, "warm_s": 0.3}}, targets={"mail": {**MAIL, "load_s": 4}},
+        kinds={"page": {"memory_mb": 90, "cold_s": 1.6, "warm_s": 0.3}},
+        targets={"mail": {**MAIL, "load_s": 4}},
     )  # fmt: skip
     model = cost_model(spec)
     assert (model.name, model.source) == ("mine", "a stop watch")
