@@ -65,7 +65,8 @@ def stepper(name: str, steps: int, **given: object) -> Callable[[], float]:
 def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
     """Functions that measure the array path, by name; and what the realistic plans look like."""
     from env.judge.accounting import replay
-    from env.judge.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig
+    from env.judge.cost_presets import cost_model
     from env.judge.effects import plan_effects
     from env.judge.plans import FIELDS, Plans
     from env.slate.slate import FEATURES, build_slates

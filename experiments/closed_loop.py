@@ -130,7 +130,8 @@ class Data:
     """The timelines, their split, and the sessions of the test part."""
 
     def __init__(self, spec: str, people: int, seed: int) -> None:
-        from env.judge.cost import WorldConfig, cost_model
+        from env.judge.cost import WorldConfig
+        from env.judge.cost_presets import cost_model
         from env.sources import load_timelines
         from env.splits import chrono, sessions
 

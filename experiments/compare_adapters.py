@@ -63,7 +63,8 @@ class Bench:
     @classmethod
     def prepare(cls, name: str, seed: int) -> Bench:
         """Load the timelines called `name` and part them in time order."""
-        from env.judge.cost import WorldConfig, cost_model
+        from env.judge.cost import WorldConfig
+        from env.judge.cost_presets import cost_model
         from env.ranking import decisions
         from env.sources import load_timelines
         from env.splits import chrono, sessions

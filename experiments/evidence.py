@@ -292,7 +292,7 @@ def judge(policy: Policy, prepared: Prepared, part: str, reward: str, *, both: b
     (hit, wasted, prewarms, reward per open by threshold), "numbers": theta, hr@1, hr@5, log loss}. A policy
     that plans by itself is asked for its own plans; both: for a threshold on its ranking as well.
     """
-    from env.judge.cost import cost_model
+    from env.judge.cost_presets import cost_model
     from env.judge.plans import FIELDS
     from reward import parse_reward
     from rlmemo.policies.planners import THRESHOLDS, OwnPlans, choose_threshold, planner_of, sweep

@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--costs", default="desktop", help="cost preset")
     given = parser.parse_args()
 
-    from env.judge.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig
+    from env.judge.cost_presets import cost_model
     from env.judge.oracle import bracket
     from env.sources import load_timelines
 

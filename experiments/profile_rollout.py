@@ -15,7 +15,8 @@ import time
 import numpy as np
 
 from env.errors import run_main
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.sources import load_timelines
 from env.splits import chrono
 from reward import parse_reward

@@ -48,7 +48,8 @@ def ways(
     timelines: list[Any], split: Any, seed: int, boosters: int | None, pools: list[float]
 ) -> Iterator[tuple[str, Any]]:
     """(name, how it ranks decisions of a timeline) after learning from the training part."""
-    from env.judge.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig
+    from env.judge.cost_presets import cost_model
     from rlmemo.learning.config import make_config
     from rlmemo.learning.training_data import TrainingData, draw, part_states
     from rlmemo.model.readings import SlotReading

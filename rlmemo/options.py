@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from env.errors import InputError
 from env.judge.cost import PAST_RULES
-from env.judge.world_options import WorldOptions
+from env.judge.world_options import COSTS_HELP, WorldOptions
 
 UNKNOWN = "unrecognized arguments: "
 NUMBERS = {"int": "whole number", "float": "number"}
@@ -148,7 +148,7 @@ class Parser(argparse.ArgumentParser):
 
 
 WORLD_HELP = {
-    "--costs": "cost preset: what memory and waiting cost",
+    "--costs": COSTS_HELP,
     "--budget": "memory for what is warm, in median targets",
     "--picks": "K, prewarms per plan at most",
     "--ttl-s": "seconds after which an unused prewarm goes",

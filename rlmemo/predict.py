@@ -353,7 +353,7 @@ def _key(about: About, user: str, i: int, t: float) -> str:
     """The same prediction has the same key: whose moment, who says it, and how it was asked for."""
     options, usual = about.options, WorldOptions()
     said = [about.source, user, str(i), repr(t), about.policy, about.version, options.part]
-    said += [str(options.seed), str(options.explore), str(options.threshold), about.world.costs]
+    said += [str(options.seed), str(options.explore), str(options.threshold), about.world.costs_identity()]
     for name in (
         "budget",
         "picks",

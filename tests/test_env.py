@@ -17,7 +17,8 @@ import env  # noqa: F401
 from env.errors import InputError
 from env.gym.prewarm import PrewarmEnv
 from env.judge import accounting
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS, Plans
 from env.splits import chrono, sessions
 from env.timeline import Event, Timeline

@@ -13,7 +13,8 @@ import pytest
 
 from env.errors import InputError
 from env.judge.case import Case
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS
 from env.sources import load_timelines
 from env.splits import chrono

@@ -14,7 +14,8 @@ import pytest
 from shared_cases import case
 
 from env.judge.case import Case
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.world_options import WorldOptions
 from env.sources import load_timelines
 from env.splits import chrono

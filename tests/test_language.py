@@ -10,7 +10,8 @@ import pytest
 
 from env.errors import InputError
 from env.judge.case import Case
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.plans import Plans
 from env.slate.slate import SLATE_SIZE, build_slates
 from env.timeline import Event, Timeline, collapse

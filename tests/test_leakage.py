@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from env.judge.case import Case
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.slate.slate import build_slates
 from env.sources import load_timelines
 from env.splits import Split, chrono

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.splits import Split, chrono
 from env.timeline import Event, Timeline
 from reward import parse_reward

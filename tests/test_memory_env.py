@@ -15,7 +15,8 @@ from env.errors import InputError
 from env.gym.memory import MemoryEnv
 from env.gym.stepper import RESIDENT_COLUMNS
 from env.judge import accounting
-from env.judge.cost import LET_GO_RULES, WorldConfig, cost_model
+from env.judge.cost import LET_GO_RULES, WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS, Plans
 
 ID = "rlmemo/Prewarm-v1"

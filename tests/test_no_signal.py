@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.learning.no_signal import no_signal

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.approval.placed_ratings import Placed, place_ratings, rating_weights, read_ratings

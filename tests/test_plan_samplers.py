@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
-from env.judge.cost import cost_model
+from env.judge.cost_presets import cost_model
 from env.judge.plans import Plans
 from env.judge.residency import residency
 from env.slate.slate import SLATE_SIZE

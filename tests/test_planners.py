@@ -13,7 +13,8 @@ import pytest
 from env.errors import InputError
 from env.judge.accounting import replay
 from env.judge.case import Case, cases
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS, HIT, NONE, REDUNDANT, Plans
 from env.ranking import Ranking
 from env.slate.slate import build_slates

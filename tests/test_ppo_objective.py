@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from env.judge.accounting import replay
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.credit import credits
 from env.judge.plans import FIELDS, Plans
 from env.sources import load_timelines

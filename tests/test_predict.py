@@ -118,7 +118,8 @@ def test_propensity_is_the_probability_of_what_is_shown() -> None:
 
 
 def test_what_is_warm_anyway_is_never_tried(tmp_path: Path) -> None:
-    from env.judge.cost import WorldConfig, cost_model
+    from env.judge.cost import WorldConfig
+    from env.judge.cost_presets import cost_model
     from env.sources import load_timelines
     from env.splits import chrono
     from rlmemo.policies.exploring import LISTED, tried, warm_listed

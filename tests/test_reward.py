@@ -9,7 +9,8 @@ import pytest
 from judge_cases import random_case
 
 from env.judge import accounting
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS, Outcomes, Plans
 from env.timeline import Event, Timeline
 from reward import PRESETS, TERMS, Reward, parse_reward, term

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from env.judge.cost import cost_model
+from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS, Plans
 from env.judge.residency import residency
 from env.splits import Split

@@ -15,7 +15,8 @@ import pytest
 
 from env.errors import InputError
 from env.judge.case import Case
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.slate.slate import SLATE_SIZE
 from env.timeline import Event, Timeline, collapse
 from rlmemo.model.hub import Loading, check_model, is_slots, model_sha256

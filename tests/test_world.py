@@ -8,7 +8,8 @@ from judge_cases import random_plans, random_timeline
 
 from env.errors import InputError
 from env.judge import accounting
-from env.judge.cost import PRESETS, Cost, CostModel, Costs, WorldConfig, cost_model
+from env.judge.cost import Cost, CostModel, Costs, WorldConfig
+from env.judge.cost_presets import PRESETS, cost_model, measured_model
 from env.judge.plans import FIELDS, HIT, LATE, REDUNDANT, WASTED, Plans
 from env.timeline import Event, Timeline
 from tests.reference.world import World, replay
@@ -157,10 +158,10 @@ def test_measurements_become_medians() -> None:
         ("Mail", 310.0, 3.2, 0.4),
         ("Chat", 100, 1, 0.2),
     ]
-    model = CostModel.from_measurements(rows)
+    model = measured_model(rows)
     assert model.cost("Mail") == Cost(310.0, 3.2, 0.5)
     assert model.cost("never measured") == Cost(205.0, 2.1, 0.35)
-    assert CostModel.from_measurements([]).cost("x") == PRESETS["desktop"].cost("x")
+    assert measured_model([]).cost("x") == PRESETS["desktop"].cost("x")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_measurements_become_medians() -> None:
 )
 def test_impossible_costs_are_refused(bad: tuple[float, float, float]) -> None:
     with pytest.raises(InputError):
-        CostModel.from_measurements([("x", *bad)])
+        measured_model([("x", *bad)])
     with pytest.raises(InputError):
         Costs(*(np.array([float(v)]) for v in (*bad, 0.0)))  # type: ignore[arg-type]
 

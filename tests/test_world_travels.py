@@ -17,7 +17,8 @@ import pytest
 from dashboard.replay import caption
 from env.judge import accounting
 from env.judge.case import Case
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.plans import OUTCOME_NAMES, Plans
 from env.judge.world_options import WorldOptions
 from env.sources import load_timelines

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from env.judge.cost import WorldConfig, cost_model
+from env.judge.cost import WorldConfig
+from env.judge.cost_presets import cost_model
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.learning.config import TrainConfig

@@ -14,7 +14,8 @@ from env.errors import InputError
 from env.gym import stepper
 from env.gym.render import describe, picture
 from env.gym.tracks import MOMENT_COLUMNS, SLATE_COLUMNS, make_tracks, part_indices, people
-from env.judge.cost import CostModel, WorldConfig, cost_model
+from env.judge.cost import CostModel, WorldConfig
+from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS, N_FIELDS
 from env.slate.slate import SLATE_SIZE
 from env.splits import Split

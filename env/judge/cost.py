@@ -7,8 +7,9 @@ and says which of its numbers is an assumption.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -169,17 +170,27 @@ class WorldConfig:
 
 @dataclass(frozen=True)
 class CostModel:
-    """Costs by target name, else by kind, else `default`; `name` and `source` go into every report."""
+    """Costs by target name, else by kind, else `default`; `name` and `source` go into every report.
+
+    spread: by kind, the lightest and the heaviest of its targets. Where it names a target's kind, the target
+    lies somewhere between the two, in memory and in time apart, on a logarithmic scale; where is drawn from
+    its name alone, so that it costs the same for everybody.
+    """
 
     name: str
     source: str
     default: Cost
     by_kind: Mapping[str, Cost] = field(default_factory=dict)
     by_target: Mapping[str, Cost] = field(default_factory=dict)
+    spread: Mapping[str, tuple[Cost, Cost]] = field(default_factory=dict)
 
     def cost(self, target: str, kind: str = "app") -> Cost:
         """What opening `target` costs."""
-        return self.by_target.get(target) or self.by_kind.get(kind) or self.default
+        if target in self.by_target:
+            return self.by_target[target]
+        if kind in self.spread:
+            return _between(*self.spread[kind], target)
+        return self.by_kind.get(kind) or self.default
 
     def arrays(self, timeline: Timeline) -> Costs:
         """Costs of the timeline's targets, float64 [n_targets] each. A target's kind is that of its
@@ -196,96 +207,16 @@ class CostModel:
             load_s=np.array([c.load for c in rows], dtype=np.float64),
         )
 
-    @classmethod
-    def from_measurements(
-        cls,
-        rows: Iterable[tuple[str, float, float, float]] | Mapping[str, Cost],
-        *,
-        name: str = "measured",
-        source: str = "measured by the user",
-        base: CostModel | str = "desktop",
-    ) -> CostModel:
-        """A cost model from one's own measurements.
 
-        rows: `(target, memory_mb, cold_s, warm_s)`, several rows per target are reduced to their medians
-        (a single slow start then does not decide); or a mapping from target to `Cost`. Targets that were
-        not measured cost the median of those that were; where nothing was measured, what `base` says.
-        Raises InputError for a row that is no possible cost.
-        """
-        fallback = cost_model(base)
-        if isinstance(rows, Mapping):
-            measured = dict(rows)
-        else:
-            samples: dict[str, list[tuple[float, float, float]]] = {}
-            for target, memory_mb, cold_s, warm_s in rows:
-                Cost(memory_mb, cold_s, warm_s)
-                samples.setdefault(target, []).append((memory_mb, cold_s, warm_s))
-            measured = {
-                target: Cost(*(float(x) for x in np.median(np.array(s), axis=0)))
-                for target, s in samples.items()
-            }
-        if not measured:
-            return replace(fallback, name=name, source=f"nothing measured; {fallback.source}")
-        middle = np.median([(c.memory_mb, c.cold_s, c.warm_s) for c in measured.values()], axis=0)
-        return cls(name=name, source=source, default=Cost(*(float(x) for x in middle)), by_target=measured)
+def _between(light: Cost, heavy: Cost, target: str) -> Cost:
+    """A cost between two, by the name of the target."""
+    digest = hashlib.sha256(target.encode()).digest()
+    size, time = (int.from_bytes(digest[k : k + 8], "big") / 2.0**64 for k in (0, 8))
 
+    def at(least: float, most: float, share: float) -> float:
+        return round(least * (most / least) ** share, 4)
 
-def _web_page() -> Cost:
-    return Cost(memory_mb=100.0, cold_s=1.80, warm_s=0.32)
-
-
-DESKTOP = CostModel(
-    name="desktop",
-    source=(
-        "apps: geometric means of the typical ranges that UL publishes for PCMark 10 App Start-up "
-        "(support.benchmarks.ul.com, article 44002160654): cold Writer 3.0-8.0 s, GIMP 4.5-9.1 s, Chromium "
-        "1.3-3.0 s; warm Writer 0.9-1.8, GIMP 1.8-3.2, Chromium 0.17-0.35, Firefox 0.86-1.8 s; memory is an "
-        "assumption"
-    ),
-    default=Cost(memory_mb=400.0, cold_s=4.0, warm_s=1.0),
-    by_kind={
-        "app": Cost(memory_mb=400.0, cold_s=4.0, warm_s=1.0),
-        "page": _web_page(),
-        "file": Cost(memory_mb=200.0, cold_s=4.0, warm_s=1.0),
-    },
-)
-"""A desktop computer. PCMark's "warm start" starts the program again with its files cached, which is slower
-than bringing a running window forward, so the saving (3.0 s) is on the careful side. Memory (400 MB an
-app, 200 MB a document in an app that is shared) is an assumption, not a measurement; pages cost what
-`WEB` says."""
-
-PHONE = CostModel(
-    name="phone",
-    source=(
-        "published Pixel 6a measurement quoted in the project's issue 3: a prewarmed app comes 0.509 s "
-        "sooner; the warm wait (0.2 s) and the memory are assumptions"
-    ),
-    default=Cost(memory_mb=250.0, cold_s=0.709, warm_s=0.2),
-    by_kind={"page": Cost(memory_mb=80.0, cold_s=0.709, warm_s=0.2)},
-)
-"""A phone. Only the difference of cold and warm enters saved seconds, and that is the published number.
-(For comparison: Android vitals call a cold start slow from 5 s on; AppFlow, arXiv 2603.17259, measured
-that 86.6 % of GB-sized apps take more than 1 s: heavy apps gain more than this preset says.)"""
-
-WEB = CostModel(
-    name="web",
-    source=(
-        "75th percentile of Largest Contentful Paint over sites watched by CoreDash: 1.80 s, prerendered "
-        "0.32 s (search.agency/blog/speculation-rules-api-seo); memory is an assumption"
-    ),
-    default=_web_page(),
-)
-"""Web pages, prerendered by the browser. A second source agrees on the size: prerendering took Ray-Ban's
-product pages from 3.03 s to 1.74 s on desktops (web.dev/case-studies/rayban-speculation-rules), a saving of
-1.29 s over all page views. 100 MB a page is an assumption, not a measurement."""
-
-PRESETS = {"desktop": DESKTOP, "phone": PHONE, "web": WEB}
-
-
-def cost_model(spec: CostModel | str) -> CostModel:
-    """A cost model, or the preset of that name. Raises InputError for a name that is no preset."""
-    if isinstance(spec, CostModel):
-        return spec
-    if spec not in PRESETS:
-        raise InputError(f"cost preset {spec!r} is unknown; give one of {', '.join(PRESETS)}")
-    return PRESETS[spec]
+    return Cost(
+        at(light.memory_mb, heavy.memory_mb, size), at(light.cold_s, heavy.cold_s, time),
+        at(light.warm_s, heavy.warm_s, time),
+    )  # fmt: skip

@@ -7,13 +7,16 @@ or estimates with a run uses the run's own.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError
-from env.judge.cost import PAST_RULES, CostModel, Costs, WorldConfig, cost_model
+from env.judge.cost import PAST_RULES, CostModel, Costs, WorldConfig
+from env.judge.cost_presets import PRESETS, cost_model, is_cost_file
 from env.slate.slate import SLATE_SIZE
 from reward import parse_reward
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from env.timeline import Timeline
     from reward import Reward
 
+COSTS_HELP = f"what memory and waiting cost: {', '.join(PRESETS)}, or a cost file (.json)"
 MOST_PICKS = SLATE_SIZE
 """A plan takes each candidate of a slate once, and a ranking lists as many: no policy could fill more.
 (`WorldConfig` takes up to 64: an environment's slate may be larger, and the judge reads any plan.)"""
@@ -30,7 +34,7 @@ MOST_PICKS = SLATE_SIZE
 class WorldOptions:
     """Everything that a stated number depends on, besides the data and its split.
 
-    costs   cost preset: what memory and waiting cost
+    costs   what memory and waiting cost: a preset, or the path of a cost file (`env.judge.cost_file`)
     budget  memory for what is warm, in typical (median) targets
     picks   K, prewarms per plan at most
     ttl_s   seconds after which an unused prewarm goes
@@ -76,8 +80,8 @@ class WorldOptions:
         if self.close_after_s:
             worth += f", closed after {self.close_after_s / 60:g} minutes"
         return (
-            f"memory for {self.budget:g} typical targets, {self.costs} costs, at most {self.picks} prewarms "
-            f"a plan, each for {self.ttl_s / 60:g} minutes{worth}"
+            f"memory for {self.budget:g} typical targets, {Path(self.costs).name} costs, at most "
+            f"{self.picks} prewarms a plan, each for {self.ttl_s / 60:g} minutes{worth}"
         )
 
     def arguments(self) -> list[str]:
@@ -119,6 +123,12 @@ class WorldOptions:
     def cost_model(self) -> CostModel:
         """What the targets cost."""
         return cost_model(self.costs)
+
+    def costs_identity(self) -> str:
+        """The costs, told apart from others of the same path: a preset's name, or what a file holds."""
+        if not is_cost_file(self.costs):
+            return self.costs
+        return "file " + hashlib.sha256(Path(self.costs).read_bytes()).hexdigest()
 
     def costs_of(self, timelines: Sequence[Timeline]) -> list[Costs]:
         """The costs of every timeline's targets."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.judge.case import Case, cases
-from env.judge.cost import cost_model
+from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS, HIT, LATE, NONE, REDUNDANT, WASTED
 from env.judge.world_options import WorldOptions
 from env.ranking import Ranking, decisions

@@ -19,7 +19,7 @@ import yaml
 
 from env.errors import InputError
 from env.judge.cost import PAST_RULES
-from env.judge.world_options import MOST_PICKS, WorldOptions
+from env.judge.world_options import COSTS_HELP, MOST_PICKS, WorldOptions
 from rlmemo.learning.bounds import Bounds
 from rlmemo.model.hub import PROMPTED, Loading
 from rlmemo.policies.registry import COUNTING
@@ -29,7 +29,6 @@ CRITICS = ("hindsight", "state")
 QUANTIZE = ("none", "4bit")
 DTYPES = ("auto", "float32", "bfloat16")
 SPLITS = ("chrono", "wave")
-COSTS = ("desktop", "phone", "web")
 DPO_LOSSES = (
     "sigmoid", "sigmoid_norm", "hinge", "ipo", "robust", "bco_pair", "nca_pair", "sppo_hard", "aot",
     "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
@@ -112,7 +111,7 @@ class TrainConfig:
     seed: int = _setting(0, "decides every random choice", "learning", low=0, high=2**32 - 1)
 
     reward: str = _setting("net_seconds", "preset (net_seconds, memo, device) or TERM=WEIGHT,…", "world")
-    costs: str = _setting("desktop", "cost preset: what memory and waiting cost", "world", COSTS)
+    costs: str = _setting("desktop", COSTS_HELP, "world")
     budget: float = _setting(8.0, "memory for what is warm, in median targets", "world", above=0)
     ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world", low=1)
     let_go: str = _setting(

@@ -11,7 +11,7 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import yaml
 
 from env.errors import InputError
 from env.judge.cost import WorldConfig
+from env.judge.cost_presets import is_cost_file
 from env.private import make_private
 from env.sources import Loaded, load_timelines
 from env.sources.sqlite_files import Kind
@@ -34,7 +35,7 @@ from rlmemo.model.load import reading_for
 from rlmemo.model.readings import Reading
 from rlmemo.policies.registry import POLICIES
 from rlmemo.runs.atomic import write_atomic
-from rlmemo.runs.folder import RunFolder
+from rlmemo.runs.folder import COSTS, RunFolder
 from rlmemo.runs.learned_days import fingerprint
 from rlmemo.runs.lock import Hold, hold
 from rlmemo.runs.stages import ONLINE
@@ -69,6 +70,8 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     Raises InputError for whatever cannot be trained on; nothing is written then.
     """
     held = hold(path) if resume else None
+    if (path / COSTS).exists() and resume:
+        config = replace(config, costs=str(path / COSTS))
     config.world.check()
     reward, world = config.world.worth(), config.world.rules()
     if config.model.startswith("openai:"):
@@ -108,6 +111,8 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
         if folder.config_file.exists():
             raise InputError(f"{path}: another command has begun a run here; choose another --out")
         _write_config(folder, config, met)
+        if is_cost_file(config.costs):
+            write_atomic(path / COSTS, Path(config.costs).read_text(encoding="utf-8"))
     return Prepared(config, loaded, split, reward, world, resume, held)
 
 

@@ -19,7 +19,7 @@ from rlmemo.model.switching import switching
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import Planner, Threshold, choose_threshold, from_json
 from rlmemo.policies.protocol import Policy
-from rlmemo.runs.folder import unfinished
+from rlmemo.runs.folder import COSTS, unfinished
 
 if TYPE_CHECKING:
     from env.judge.case import Case
@@ -70,6 +70,8 @@ def load_run(folder: str | Path) -> Setup:
         loading = replace(loading, learned=int(settings.get("virtual_tokens", 0)))
     if met.get("base_sha256") and met["base_sha256"] != model_sha256(base):
         raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
+    if (folder / COSTS).exists():  # the run's own copy: the file that it was made from may have changed
+        settings["costs"] = str(folder / COSTS)
     planner = from_json(choice, folder / "adapter")
     model = _model(folder, base, loading)
     asked = None if isinstance(planner, Threshold) else planner

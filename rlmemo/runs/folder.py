@@ -4,6 +4,7 @@ Everything is written to a temporary name beside its place, brought to the disk 
 file is there whole or not at all, whenever the process is killed. What a finished stage leaves is named
 in `state.json`; what is not named there is done again.
 
+    costs.json     a copy of the cost file, where there was one
     config.yaml    the settings, and what they met: versions, hashes of the data and of the base model
     metrics.jsonl  one line per logged step: stage, step, what the trainer measured
     state.json     the stages that are finished, and what they found
@@ -90,6 +91,9 @@ def checkpoints_in(folder: Path) -> list[Path]:
 def updates(checkpoint: Path) -> int:
     """After how many updates a checkpoint was written."""
     return int(checkpoint.name.split("-")[-1])
+
+
+COSTS = "costs.json"
 
 
 @dataclass
