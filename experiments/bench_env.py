@@ -4,17 +4,18 @@
 
 Measured in one run, in seconds of one core's time (so that other programs do not count):
 - `env_steps_per_s`: step() of gymnasium.make("rlmemo/Prewarm-v0", disable_env_checker=True) with random
-  actions, resets included;
+  actions, resets included; `memory_env_steps_per_s`: the same of v1, which also lets go;
 - `cartpole_steps_per_s`: the same for CartPole-v1. Actions are drawn beforehand on both sides, because
   drawing one (`action_space.sample()`) costs more than either step;
 - `array_events_per_s`: `env.judge.accounting.replay` over the timelines with realistic plans (up to three
   of the slate's best, each where it followed this target in at least a tenth of the cases, half of them at
   once),
   `array_events_per_s_full`: with three prewarms after every event, `array_events_per_s_still`: with none.
+  `array_events_per_s_let_go`: the realistic plans, each with two of the last eight targets to let go first.
   All include checking the plans and the no-prewarm world; slates are not part of it;
 - `scored_plans_per_s`: `env.judge.effects.plan_effects`, weighed, 8 alternatives at every decision.
 Each is the median of the repeats, taken in turn. `parts_us` says what bounds a step, in microseconds:
-`step` of the bare environment, of that `kernel` (the compiled call with its 26 arguments; `call` is what
+`step` of the bare environment, of that `kernel` (the compiled call with its many arguments; `call` is what
 handing over so many costs for a function that does nothing) and `observation` (the dictionary and its
 copies). The array path's bound shows in still, realistic and full: its time goes into two LRU lists per
 event and, per prewarm, a start, an eviction and an entry in the heap of expiries.
@@ -87,7 +88,9 @@ def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, fl
         )
         costs = cost_model("desktop").arrays(timeline)
         still = Plans.empty(len(timeline))
-        cases.append((timeline, costs, some, Plans(best, delay), still, alternatives))
+        back = np.maximum(np.arange(len(timeline))[:, None] - rng.integers(0, 8, (len(timeline), 2)), 0)
+        managed = Plans(some.target, some.delay, timeline.target[back])
+        cases.append((timeline, costs, some, Plans(best, delay), still, managed, alternatives))
     events = sum(len(case[0]) for case in cases)
 
     def run(which: int) -> Callable[[], float]:
@@ -101,7 +104,7 @@ def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, fl
 
     def score() -> float:
         began = time.thread_time()
-        for timeline, costs, _, _, _, alternatives in cases:
+        for timeline, costs, *_, alternatives in cases:
             plan_effects(timeline, costs, config, np.arange(len(timeline)), alternatives) @ weights
         return 8 * events / (time.thread_time() - began)
 
@@ -110,6 +113,7 @@ def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, fl
         "array_events_per_s": run(2),
         "array_events_per_s_full": run(3),
         "array_events_per_s_still": run(4),
+        "array_events_per_s_let_go": run(5),
         "scored_plans_per_s": score,
     }
     return measures, {"events": events, "prewarms_per_event": round(planned, 3)}
@@ -131,7 +135,7 @@ def parts(spec: str, steps: int = 2000) -> dict[str, float]:
     record, out = np.empty(N_FIELDS), np.empty(3 * world._size + compiled.N_MEMORY, np.float32)
 
     @njit
-    def nothing(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z):  # type: ignore[no-untyped-def]  # noqa: E741
+    def nothing(*given):  # type: ignore[no-untyped-def]
         return 0.0
 
     def given(i: int) -> tuple[object, ...]:
@@ -171,6 +175,7 @@ def main() -> None:
     arrays, plans = array_paths(given.timelines)
     measures = {
         "env_steps_per_s": stepper("rlmemo/Prewarm-v0", given.steps, timelines=given.timelines),
+        "memory_env_steps_per_s": stepper("rlmemo/Prewarm-v1", given.steps, timelines=given.timelines),
         "cartpole_steps_per_s": stepper("CartPole-v1", given.steps),
         **arrays,
     }
@@ -181,9 +186,10 @@ def main() -> None:
         for name, measure in measures.items():
             found[name].append(measure())
     line: dict[str, object] = {name: round(median(values)) for name, values in found.items()}
-    line["env_over_cartpole"] = round(
-        median(found["env_steps_per_s"]) / median(found["cartpole_steps_per_s"]), 3
-    )
+    for name in ("env", "memory_env"):
+        line[f"{name}_over_cartpole"] = round(
+            median(found[f"{name}_steps_per_s"]) / median(found["cartpole_steps_per_s"]), 3
+        )
     line["parts_us"] = parts(given.timelines)
     line |= {"timelines": given.timelines, **plans, "repeats": given.repeats}
     line |= {"python": platform.python_version(), "machine": platform.machine()}

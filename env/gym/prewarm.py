@@ -177,6 +177,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         picks, delays = self.config.max_picks, len(self.config.delays)
         go = [self.residents + 1] * (self.config.max_let_go if self.residents else 0)
         self.action_space = spaces.MultiDiscrete([slate_size + 1, delays] * picks + go)
+        self._says = 2 * picks + len(go)
         flags = spaces.Box(0.0, 1.0, (slate_size,), np.float32)
         self.observation_space = spaces.Dict(  # type: ignore[assignment]
             {
@@ -294,7 +295,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._last = int(track.last[episode])
         self._done = False
         self._total = 0.0
-        self._latest = (np.zeros_like(self.action_space.sample()), np.zeros(N_FIELDS), 0.0)
+        self._latest = (np.zeros(self._says, np.int64), np.zeros(N_FIELDS), 0.0)
         residents = track.residents[track.offsets[episode] : track.offsets[episode + 1]]
         self._walk.enter(int(track.first[episode]), residents)
 

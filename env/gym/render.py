@@ -58,8 +58,8 @@ def describe(env: Rendered) -> str:
         if outcome["saved_s"]:
             came += f", saved {outcome['saved_s']:+.2f} s"
         lines.append("planned    " + (_picks(env, action, i - 1) or "nothing"))
-        if (state.marks >= 0).any():
-            lines.append("let go     " + ", ".join(names[x] for x in state.marks if x >= 0) + " first")
+        if goes := [names[x] for x in state.ireg[judge.MARKS :] if x >= 0]:
+            lines.append("let go     " + ", ".join(goes) + " first")
     lines.append(came)
     used, held = float(state.reg[judge.USED]), float(state.reg[judge.HELD_MB])
     full, hatched = round(_BAR * (used - held) / budget), round(_BAR * held / budget)

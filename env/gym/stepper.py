@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from env.judge import let_go
-from env.judge.accounting import Course, finish, open_base, open_event, plan_prewarm
+from env.judge.accounting import Course, T, finish, open_base, open_event, plan_prewarm
 from env.judge.state import (
     BASE_USED,
     BEGIN,
@@ -19,6 +19,7 @@ from env.judge.state import (
     FOREGROUND,
     HELD_MB,
     IN_FRONT,
+    MARKS,
     MEMORY,
     N_DUE,
     READY,
@@ -50,14 +51,12 @@ def warm_starts(target, cost, budget, delays, starts):  # type: ignore[no-untype
     n_targets = len(cost)
     s = State(
         np.empty((n_targets + 1, 3), np.int64),
-        np.zeros((max(n_targets, 1), 3)),
+        np.zeros((n_targets + 1, 3)),
         np.empty((n_targets + 1, 2), np.int64),
         np.zeros(1),
         np.zeros(1, np.int64),
         np.zeros(4),
-        np.zeros(3, np.int64),
-        np.zeros(0, np.int64),
-        np.zeros((1, 3)),
+        np.zeros(MARKS, np.int64),
         np.zeros((3, 4), np.int64),
     )
     clear(s)
@@ -87,7 +86,7 @@ def warm_starts(target, cost, budget, delays, starts):  # type: ignore[no-untype
 def begin(s, r, w, residents, i):  # type: ignore[no-untyped-def]
     """Put the world into the state after event i: `residents` warm (least recently used first)."""
     clear(s)
-    used, t = 0.0, w.t[i]
+    used, t = 0.0, w.clock[i, T]
     for x in residents:
         to_front(s.link, x)
         to_front(s.base, x)
@@ -99,6 +98,15 @@ def begin(s, r, w, residents, i):  # type: ignore[no-untyped-def]
     s.reg[SETTLED] = t
     s.ireg[FOREGROUND] = w.target[i]
     s.ireg[EVENT] = i
+    # When the others were last in front: when what was opened after them came.
+    unknown = len(residents) - 1
+    for j in range(i - 1, -1, -1):
+        if unknown <= 0:
+            break
+        x = w.target[j]
+        if x != w.target[i] and s.link[x, 0] >= 0 and s.when[x, IN_FRONT] == t:
+            s.when[x, IN_FRONT] = w.clock[j + 1, T]
+            unknown -= 1
 
 
 @njit(cache=True)
@@ -165,32 +173,32 @@ def observe_residents(link, when, ireg, cost, budget, candidates, t, out):  # ty
 
 @njit(cache=True)
 def step(  # type: ignore[no-untyped-def]
-    link, when, base, due_t, due_code, reg, ireg, marks, note, queue,
-    cost, budget, ttl, delays, rule, close_after,
-    book_target, book_outcome, book_mb_s, book_lead,
-    t, target, off, next_use, first_use, known, worth,
-    candidates, weights, place, picks, residents, action, i, first, last, record, out,
+    link, when, base, due_t, due_code, reg, ireg, queue,
+    cost, delays, numbers, book_target, book_outcome, book_mb_s, book_lead,
+    clock, target, candidates, weights, place, action, i, first, last, record, out,
 ):  # fmt: skip
     """Decide `action` after event i and open event i + 1; the episode ends with event `last`.
 
-    action: int64 [2 picks + R]: `picks` pairs of a place in the slate and a delay, then R places among the
-    first `residents` of those that are resident, least recently used first; 0 for nobody. Fills record
-    (float64 [len(FIELDS)]) and out (see `observe`); returns the reward, or NaN for an action outside the
-    action space, which changes nothing.
+    numbers: budget, ttl, let-go rule, close_after, rows of residents; one array, because handing over many
+    numbers takes longer than what is done with them. action: int64 [2 picks + R]: `picks` pairs of a place in
+    the slate and a delay, then R places among the first rows of those that are resident, least recently used
+    first; 0 for nobody. Fills record (float64 [len(FIELDS)]) and out (see `observe`); returns the reward, or
+    NaN for an action outside the action space, which changes nothing.
     """
+    picks = (len(action) - (len(ireg) - MARKS)) // 2
     for k in range(picks):
         if not (0 <= action[2 * k] <= candidates.shape[1] and 0 <= action[2 * k + 1] < len(delays)):
             return np.nan
     for k in range(2 * picks, len(action)):
-        if not 0 <= action[k] <= residents:
+        if not 0 <= action[k] <= numbers[4]:
             return np.nan
-    s = State(link, when, base, due_t, due_code, reg, ireg, marks, note, queue)
-    r = Rules(cost, budget, ttl, delays, rule, close_after)
-    w = Course(t, target, off, next_use, first_use, known, worth)
+    s = State(link, when, base, due_t, due_code, reg, ireg, queue)
+    r = Rules(cost, numbers[0], numbers[1], delays, int(numbers[2]), numbers[3])
+    w = Course(clock, target, cost)  # nobody is told anything here
     book = Ledger(book_target, book_outcome, book_mb_s, book_lead)
     record[:] = 0.0
-    for k in range(len(marks)):
-        marks[k] = _resident(link, action[2 * picks + k])
+    for k in range(len(ireg) - MARKS):
+        ireg[MARKS + k] = _resident(link, action[2 * picks + k])
     for k in range(picks):
         pick = action[2 * k]
         x = -1
@@ -200,14 +208,25 @@ def step(  # type: ignore[no-untyped-def]
         book_target[number] = x
         book_outcome[number] = 0
         if x >= 0:
-            plan_prewarm(s, r, w, book, number, delays[action[2 * k + 1]], t[i], record)
+            plan_prewarm(s, r, book, number, delays[action[2 * k + 1]], clock[i, T], record)
     open_event(s, r, w, book, i + 1, record)
     if i + 1 == last:
         rest = np.zeros(len(record))
         finish(s, r, book, rest)
         record += rest
     observe(
-        link, when, due_code, reg, ireg, cost, budget, book_target, candidates[i + 1], t[i + 1], place, out
+        link,
+        when,
+        due_code,
+        reg,
+        ireg,
+        cost,
+        numbers[0],
+        book_target,
+        candidates[i + 1],
+        clock[i + 1, T],
+        place,
+        out,
     )
     reward = 0.0
     for f in range(len(record)):

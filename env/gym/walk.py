@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from env.gym import stepper
-from env.judge.accounting import course
+from env.judge.accounting import OFF, course
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS
 from env.judge.state import LRU, Ledger, new_state, rules
@@ -37,17 +37,18 @@ class Walk:
         )
         self.place = np.full(len(costs), -1, np.int64)
         self.first = self.i = 0
+        r = self.rules
+        numbers = np.array([r.budget, r.ttl, r.let_go, r.close_after, residents], np.float64)
         # One tuple, so that a step need not gather its arrays again.
         self.fixed = (
-            *self.state, *self.rules, *self.book, *self.course, candidates, weights, self.place,
-            config.max_picks, residents,
+            *self.state, r.cost, r.delays, numbers, *self.book, self.course.clock, self.course.target,
+            candidates, weights, self.place,
         )  # fmt: skip
         # Without these, who is warm can be looked up; with them, the past has to be gone through.
         self._simple = (
-            not residents
-            and self.rules.let_go == LRU
+            self.rules.let_go == LRU
             and not np.isfinite(self.rules.close_after)
-            and not np.isfinite(self.course.off).any()
+            and not np.isfinite(self.course.clock[:, OFF]).any()
         )
 
     def enter(self, i: int, residents: np.ndarray | None = None) -> None:

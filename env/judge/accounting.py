@@ -45,10 +45,13 @@ from env.judge.state import (
     BEGIN,
     COLD,
     EVENT,
+    EXPECTED,
     FOREGROUND,
     HELD_MB,
     IN_FRONT,
     LOAD,
+    LRU,
+    MARKS,
     MEMORY,
     N_DUE,
     READY,
@@ -66,49 +69,46 @@ from env.judge.state import (
 )
 from env.timeline import Timeline
 
+T, OFF, NEXT_USE = 0, 1, 2
+
 
 class Course(NamedTuple):
     """What one timeline does to a world.
 
-    t float64 [n], target int32 [n]: the opens; off float64 [n]: when the machine was switched off between
-    opens j - 1 and j (infinite: it was not). For the let-go rules that need it: next_use float64 [n], when
-    the target of open j is opened next, first_use float64 [T]; known int32 [n, V] and worth float64 [n, V]:
-    the chance of being opened soon, after event j, of V targets.
+    clock float64 [n, 3]: when each target is opened (T), when the machine was switched off since the open
+    before (OFF, infinite: it was not), and when the target is opened next (NEXT_USE, for belady). target
+    int32 [n]. told float64 [n, 2 V]: for expected, V targets (-1: none) and then the chance of each of being
+    opened soon, after event j.
     """
 
-    t: np.ndarray
+    clock: np.ndarray
     target: np.ndarray
-    off: np.ndarray
-    next_use: np.ndarray
-    first_use: np.ndarray
-    known: np.ndarray
-    worth: np.ndarray
+    told: np.ndarray
 
 
 def course(
     timeline: Timeline, config: WorldConfig, worth: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Course:
-    """What `timeline` does to a world of these rules. worth: (known, worth) of a `Course`, for `expected`.
+    """What `timeline` does to a world of these rules. worth: for the let-go rule `expected`, targets int32
+    [n, V] (-1: none) and the chance of each of being opened soon, after each event, float64 [n, V].
 
-    Raises InputError where the rule `expected` is asked for without them.
+    Raises InputError where `expected` is asked for without them.
     """
     t, target = timeline.t, timeline.target
-    n, n_targets = len(t), len(timeline.names)
-    off = np.full(n, np.inf)
-    if n and np.isfinite(config.off_after_s):
+    clock = np.full((len(t), 3), np.inf)
+    clock[:, T] = t
+    if len(t) and np.isfinite(config.off_after_s):
         pause = np.flatnonzero(np.diff(t) > config.off_after_s)
-        off[pause + 1] = t[pause] + config.off_after_s
-    next_use, first_use = np.zeros(0), np.zeros(0)
+        clock[pause + 1, OFF] = t[pause] + config.off_after_s
     if config.let_go == "belady":
-        next_use, first_use = np.full(n, np.inf), np.full(n_targets, np.inf)
-        for j in range(n - 1, -1, -1):
-            next_use[j] = first_use[target[j]]
-            first_use[target[j]] = t[j]
+        after = np.full(len(timeline.names), np.inf)
+        for j in range(len(t) - 1, -1, -1):
+            clock[j, NEXT_USE] = after[target[j]]
+            after[target[j]] = t[j]
     if config.let_go == "expected" and worth is None:
         raise InputError("the let-go rule 'expected' needs to be told what is expected (a fitted ranker)")
-    known, chances = (np.zeros((0, 0), np.int32), np.zeros((0, 0))) if worth is None else worth
-    return Course(t, target, off, next_use, first_use, np.ascontiguousarray(known, np.int32),
-                  np.ascontiguousarray(chances, np.float64))  # fmt: skip
+    told = np.zeros((0, 0)) if worth is None else np.concatenate(worth, axis=1).astype(np.float64)
+    return Course(clock, target, np.ascontiguousarray(told))
 
 
 @njit(cache=True)
@@ -136,10 +136,11 @@ def _leave(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
         _waste(s, r, book, x, t, record)
     s.reg[USED] -= r.cost[x, MEMORY]
     unlink(s.link, x)
-    let_go.left(s, r, x)
+    if r.let_go != LRU:
+        let_go.left(s, r, x)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _leave_base(s, r, x):  # type: ignore[no-untyped-def]
     unlink(s.base, x)
     s.reg[BASE_USED] -= r.cost[x, MEMORY]
@@ -148,8 +149,6 @@ def _leave_base(s, r, x):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _close(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """The user has closed what was not in front for so long. (Nobody waits for it: it may be done late.)"""
-    if r.close_after == np.inf:
-        return
     end = len(s.link) - 1
     front = s.ireg[FOREGROUND]
     x = s.link[end, 1]
@@ -166,9 +165,22 @@ def _close(s, r, book, t, record):  # type: ignore[no-untyped-def]
         x = newer
 
 
+@njit(cache=True, inline="always")
+def _who_leaves(s, r, protected):  # type: ignore[no-untyped-def]
+    """Who leaves now; the usual case without a call, which would cost more than the rest."""
+    if r.let_go == LRU and len(s.ireg) == MARKS:
+        x = s.link[len(s.link) - 1, 1]
+        if x == protected:
+            x = s.link[x, 1]
+    else:
+        x = let_go.next_to_leave(s, r, protected)
+    return x
+
+
 @njit(cache=True)
-def _start(s, r, w, book, x, number, t, record):  # type: ignore[no-untyped-def]
-    _close(s, r, book, t, record)
+def _start(s, r, book, x, number, t, record):  # type: ignore[no-untyped-def]
+    if r.close_after != np.inf:
+        _close(s, r, book, t, record)
     if s.link[x, 0] >= 0:
         book.outcome[number] = REDUNDANT
         record[N_REDUNDANT] += 1.0
@@ -180,9 +192,10 @@ def _start(s, r, w, book, x, number, t, record):  # type: ignore[no-untyped-def]
         record[N_WASTED] += 1.0
         return
     settle(s, t, record)
-    let_go.wanted(s, r, x)
+    if r.let_go != LRU:
+        let_go.wanted(s, r, x)
     while s.reg[USED] + memory > r.budget:
-        _leave(s, r, book, let_go.next_to_leave(s, r, w, front), t, record)
+        _leave(s, r, book, _who_leaves(s, r, front), t, record)
     s.reg[USED] += memory
     s.reg[HELD_MB] += memory
     s.when[x, BEGIN] = t
@@ -190,12 +203,13 @@ def _start(s, r, w, book, x, number, t, record):  # type: ignore[no-untyped-def]
     s.when[x, READY] = ready
     s.link[x, 2] = number
     to_front(s.link, x)
-    let_go.came_in(s, r, x, True)
+    if r.let_go != LRU:
+        let_go.came_in(s, r, x, True)
     push(s, ready + r.ttl, number)
 
 
 @njit(cache=True)
-def advance(s, r, w, book, t, record):  # type: ignore[no-untyped-def]
+def advance(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """What is due at or before t happens."""
     while s.ireg[N_DUE] > 0 and s.due_t[0] <= t:
         when = s.due_t[0]
@@ -203,7 +217,7 @@ def advance(s, r, w, book, t, record):  # type: ignore[no-untyped-def]
         pop(s)
         if code >= START_CODE:
             number = code - START_CODE
-            _start(s, r, w, book, book.target[number], number, when, record)
+            _start(s, r, book, book.target[number], number, when, record)
         else:
             x = book.target[code]
             if s.link[x, 0] >= 0 and s.link[x, 2] == code:
@@ -211,9 +225,9 @@ def advance(s, r, w, book, t, record):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def switch_off(s, r, w, book, t, record):  # type: ignore[no-untyped-def]
+def switch_off(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """The machine is off at t: nothing is resident any more, and what was due is not done."""
-    advance(s, r, w, book, t, record)
+    advance(s, r, book, t, record)
     settle(s, t, record)
     end = len(s.link) - 1
     while s.link[end, 1] != end:
@@ -222,7 +236,7 @@ def switch_off(s, r, w, book, t, record):  # type: ignore[no-untyped-def]
         _leave_base(s, r, s.base[end, 1])
     _cancel(s, book, record)
     s.ireg[FOREGROUND] = -1
-    s.marks[:] = -1
+    s.ireg[MARKS:] = -1
 
 
 @njit(cache=True)
@@ -247,29 +261,30 @@ def open_base(s, r, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
-    """Event j: process what is due, account for the wait of its target, make room."""
-    x, t = w.target[j], w.t[j]
-    if w.off[j] < t:
-        switch_off(s, r, w, book, w.off[j], record)
-    advance(s, r, w, book, t, record)
+def _open(s, r, book, j, x, t, off, next_use, record):  # type: ignore[no-untyped-def]
+    if off < t:
+        switch_off(s, r, book, off, record)
+    advance(s, r, book, t, record)
     settle(s, t, record)
     front = s.ireg[FOREGROUND]
     if front >= 0:
         s.when[front, IN_FRONT] = t
-    _close(s, r, book, t, record)
+    if r.close_after != np.inf:
+        _close(s, r, book, t, record)
     s.ireg[EVENT] = j
     base_warm = open_base(s, r, x)
     base_wait = r.cost[x, WARM] if base_warm else r.cost[x, COLD]
     resident = s.link[x, 0] >= 0
-    let_go.opened(s, r, w, x, j, resident)
+    if r.let_go != LRU:
+        let_go.opened(s, r, x, j, next_use, resident)
     warm = False
     if not resident:
         wait = r.cost[x, COLD]
         record[COLD_OPENS] += 1.0
-        let_go.wanted(s, r, x)
+        if r.let_go != LRU:
+            let_go.wanted(s, r, x)
         while s.reg[USED] + r.cost[x, MEMORY] > r.budget:
-            _leave(s, r, book, let_go.next_to_leave(s, r, w, -1), t, record)
+            _leave(s, r, book, _who_leaves(s, r, -1), t, record)
         s.reg[USED] += r.cost[x, MEMORY]
         s.link[x, 2] = -1
         s.when[x, BEGIN] = t
@@ -299,7 +314,7 @@ def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
             record[KEPT] += 1.0
     s.when[x, READY] = t
     to_front(s.link, x)
-    if not resident:
+    if r.let_go != LRU and not resident:
         let_go.came_in(s, r, x, False)
     s.ireg[FOREGROUND] = x
     record[OPENS] += 1.0
@@ -312,20 +327,28 @@ def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
         record[POLLUTION] += 1.0
 
 
+@njit(cache=True, inline="always")
+def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
+    """Event j: process what is due, account for the wait of its target, make room."""
+    if r.let_go == EXPECTED:
+        let_go.told(s, w.told, j)
+    _open(s, r, book, j, w.target[j], w.clock[j, T], w.clock[j, OFF], w.clock[j, NEXT_USE], record)
+
+
 @njit(cache=True)
 def plan_let_go(s, names):  # type: ignore[no-untyped-def]
     """A decision says who leaves first: `names`, -1 for nobody; they stand until the next decision."""
-    for k in range(len(s.marks)):
-        s.marks[k] = names[k] if k < len(names) else -1
+    for k in range(len(s.ireg) - MARKS):
+        s.ireg[MARKS + k] = names[k] if k < len(names) else -1
 
 
 @njit(cache=True)
-def plan_prewarm(s, r, w, book, number, delay, t, record):  # type: ignore[no-untyped-def]
+def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyped-def]
     """Ask for prewarm `number` (its target stands in the ledger) `delay` seconds after t."""
     record[PLANNED] += 1.0
     start = t + delay
     if start <= t:  # everything due until t has been processed, so it is its turn
-        _start(s, r, w, book, book.target[number], number, t, record)
+        _start(s, r, book, book.target[number], number, t, record)
     else:
         push(s, start, START_CODE + number)
 
@@ -352,10 +375,11 @@ def _replay(s, r, w, book, delay, names, picks, start, stop, table):  # type: ig
         open_event(s, r, w, book, j, record)
         if start - 1 <= j < stop - 1:
             after = table[j + 1]
-            plan_let_go(s, names[j])
+            if len(s.ireg) > MARKS:
+                plan_let_go(s, names[j])
             for number in range(j * picks, (j + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, w, book, number, r.delays[delay[number]], w.t[j], after)
+                    plan_prewarm(s, r, book, number, r.delays[delay[number]], w.clock[j, T], after)
     if stop > start:
         scratch[:] = 0.0
         finish(s, r, book, scratch)

@@ -29,7 +29,7 @@ from numba import njit
 
 from env.errors import InputError
 from env.judge import let_go
-from env.judge.accounting import course, finish, open_event, plan_let_go, plan_prewarm
+from env.judge.accounting import T, course, finish, open_event, plan_let_go, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
 from env.judge.effects import resolved, shared_ledger
 from env.judge.plans import N_FIELDS, Plans
@@ -41,7 +41,7 @@ from env.timeline import Timeline
 def _walk(  # type: ignore[no-untyped-def]
     s, a, b, r, w, book, delay, names, picks, first, last, alt_target, alt_delay, alt_names, half_life, out
 ):
-    n, t = len(w.t), w.t
+    n, t = len(w.target), w.clock[:, T]
     waste, acc = np.zeros(out.shape[2]), np.zeros(out.shape[2])
     alt_picks = alt_target.shape[2]
     own = (last - first) * picks
@@ -70,7 +70,7 @@ def _walk(  # type: ignore[no-untyped-def]
             plan_let_go(b, nobody)
             for k in range(alt_picks):
                 if alt_target[d, m, k] >= 0:
-                    plan_prewarm(a, r, w, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
+                    plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
             for j in range(i, n):
                 # what happens between two events counts as of the first, where a plan is asked for
                 since = t[max(j - 1, i)] - t[i]
@@ -90,7 +90,7 @@ def _walk(  # type: ignore[no-untyped-def]
         plan_let_go(s, names[d])
         for number in range(d * picks, (d + 1) * picks):
             if book.target[number] >= 0:
-                plan_prewarm(s, r, w, book, number, r.delays[delay[number]], t[i], waste)
+                plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
 
 
 def credits(

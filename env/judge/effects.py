@@ -10,6 +10,8 @@ from numba import njit
 from env.errors import InputError
 from env.judge import let_go
 from env.judge.accounting import (
+    OFF,
+    T,
     advance,
     course,
     finish,
@@ -21,7 +23,7 @@ from env.judge.accounting import (
 )
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
-from env.judge.state import Ledger, copy_state, new_state, rules, same
+from env.judge.state import MARKS, Ledger, copy_state, new_state, rules, same
 from env.timeline import Timeline
 
 
@@ -36,7 +38,7 @@ def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, out):  # type: ignore[no-untyped-def]
-    n, t = len(w.t), w.t
+    n, t = len(w.target), w.clock[:, T]
     waste = np.zeros(out.shape[2])
     alt_picks = alt_target.shape[2]
     own = n * picks
@@ -66,7 +68,7 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                 plan_let_go(b, nobody)
                 for k in range(alt_picks):
                     if alt_target[d, m, k] >= 0:
-                        plan_prewarm(a, r, w, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
+                        plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
                 stop = t[i] + horizon
                 converged = False
                 ahead = n
@@ -85,16 +87,16 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                     for number in range(j * picks, (j + 1) * picks):
                         if book.target[number] >= 0 and j < n - 1:
                             seconds = r.delays[delay[number]]
-                            plan_prewarm(a, r, w, book, number, seconds, t[j], acc)
-                            plan_prewarm(b, r, w, book, number, seconds, t[j], waste)
+                            plan_prewarm(a, r, book, number, seconds, t[j], acc)
+                            plan_prewarm(b, r, book, number, seconds, t[j], waste)
                 if not converged:
                     until = min(stop, t[n - 1])
-                    if ahead < n and w.off[ahead] <= until:
-                        switch_off(a, r, w, book, w.off[ahead], acc)
-                        switch_off(b, r, w, book, w.off[ahead], waste)
-                    advance(a, r, w, book, until, acc)
+                    if ahead < n and w.clock[ahead, OFF] <= until:
+                        switch_off(a, r, book, w.clock[ahead, OFF], acc)
+                        switch_off(b, r, book, w.clock[ahead, OFF], waste)
+                    advance(a, r, book, until, acc)
                     settle(a, until, acc)
-                    advance(b, r, w, book, until, waste)
+                    advance(b, r, book, until, waste)
                     settle(b, until, waste)
                     if stop >= t[n - 1]:
                         finish(a, r, book, acc)
@@ -102,10 +104,11 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                 acc -= waste
             d += 1
         if i < n - 1:
-            plan_let_go(s, names[i])
+            if len(s.ireg) > MARKS:
+                plan_let_go(s, names[i])
             for number in range(i * picks, (i + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, w, book, number, r.delays[delay[number]], t[i], waste)
+                    plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
 
 
 def shared_ledger(plans: Plans, more: int) -> Ledger:

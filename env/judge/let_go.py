@@ -9,18 +9,18 @@
     s3fifo     a small queue (a quarter of the budget), a main one, and a list of who left the small one
                (nine tenths of the budget); twice used in the small queue is main (Yang and others, SOSP 2023)
     sieve      one queue by time of coming in, a used bit, and a hand (Zhang and others, NSDI 2024)
-    expected   the least p * (cold - warm seconds) / MB, p: chance of being opened soon, from `Course.worth`
+    expected   the least p * (cold - warm seconds) / MB, p: chance of being opened soon, from `Course.told`
     belady     the one that is opened again last: clairvoyant
 
 Whoever is protected (what is in front, while something is loaded; what is just being opened) never leaves.
 Ties go to the least recently used. `tests.reference.let_go` says the same in plain Python.
 
-Columns of `State.note`: lfu-decay: count, event of that count, event of the last touch; gdsf: H, f, and in
-the last row L; s3fifo: only the last row: MB in the small queue, in the main one, in the list; belady: when
-it is opened next. Columns of `State.queue`: older, newer, which list (0 small, 1 main, 2 those who left the
-small one; 3 none, but it was among those when it was wanted again; -1 none), uses; the last three rows are
-the ends of the lists, and the last row's uses are sieve's hand (-1: none) or whether s3fifo has let
-somebody go yet.
+The three columns NOTE of `State.when`: lfu-decay: count, event of that count, event of the last touch;
+gdsf: H, f, and in the last row L; s3fifo: only the last row: MB in the small queue, in the main one, in the
+list; belady: when it is opened next. Columns of `State.queue`: older, newer, which list (0 small, 1 main, 2
+those who left the small one; 3 none, but it was among those when it was wanted again; -1 none), uses; the
+last three rows are the ends of the lists, and the last row's uses are sieve's hand (-1: none) or whether
+s3fifo has let somebody go yet.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from env.judge.state import (
     BELADY,
     COLD,
     EVENT,
-    EXPECTED,
     GDSF,
     LFU_DECAY,
     LRU,
+    MARKS,
     MEMORY,
+    NOTE,
     S3FIFO,
     SIEVE,
     WARM,
@@ -59,22 +60,36 @@ def _saving_per_mb(r, x):  # type: ignore[no-untyped-def]
 def begin(s, r, w):  # type: ignore[no-untyped-def]
     """Before the first event: what belady knows."""
     if r.let_go == BELADY:
-        for x in range(len(w.first_use)):  # loops, here and below: an array's assignment compiles slowly
-            s.note[x, 0] = w.first_use[x]
+        for x in range(len(s.when)):
+            s.when[x, NOTE] = np.inf
+        for j in range(len(w.target) - 1, -1, -1):
+            s.when[w.target[j], NOTE] = w.clock[j, 0]
 
 
 @njit(cache=True)
-def opened(s, r, w, x, j, resident):  # type: ignore[no-untyped-def]
+def told(s, rows, j):  # type: ignore[no-untyped-def]
+    """What `expected` is told at event j (see `Course.told`), in place of what it was told before."""
+    half = rows.shape[1] // 2
+    for k in range(half):
+        if j > 0 and rows[j - 1, k] >= 0:
+            s.when[int(rows[j - 1, k]), NOTE] = 0.0
+    for k in range(half):
+        if rows[j, k] >= 0:
+            s.when[int(rows[j, k]), NOTE] = rows[j, half + k]
+
+
+@njit(cache=True)
+def opened(s, r, x, j, next_use, resident):  # type: ignore[no-untyped-def]
     """x is opened as event j; it is resident or not."""
     if r.let_go == LFU_DECAY:
-        s.note[x, 0] = s.note[x, 0] * _halves(j - s.note[x, 1]) + 1.0
-        s.note[x, 1] = j
-        s.note[x, 2] = j
+        s.when[x, NOTE] = s.when[x, NOTE] * _halves(j - s.when[x, NOTE + 1]) + 1.0
+        s.when[x, NOTE + 1] = j
+        s.when[x, NOTE + 2] = j
     elif r.let_go == BELADY:
-        s.note[x, 0] = w.next_use[j]
+        s.when[x, NOTE] = next_use
     elif resident and r.let_go == GDSF:
-        s.note[x, 1] += 1.0
-        s.note[x, 0] = s.note[len(s.note) - 1, 0] + s.note[x, 1] * _saving_per_mb(r, x)
+        s.when[x, NOTE + 1] += 1.0
+        s.when[x, NOTE] = s.when[len(s.when) - 1, NOTE] + s.when[x, NOTE + 1] * _saving_per_mb(r, x)
     elif resident and r.let_go == S3FIFO:
         s.queue[x, 3] += 1
     elif resident and r.let_go == SIEVE:
@@ -94,17 +109,17 @@ def came_in(s, r, x, loaded):  # type: ignore[no-untyped-def]
     """x came into memory, for which there was made room before; loaded: early."""
     if r.let_go == LFU_DECAY:
         if loaded:
-            s.note[x, 2] = s.ireg[EVENT]
+            s.when[x, NOTE + 2] = s.ireg[EVENT]
     elif r.let_go == GDSF:
-        s.note[x, 1] = 1.0
-        s.note[x, 0] = s.note[len(s.note) - 1, 0] + _saving_per_mb(r, x)
+        s.when[x, NOTE + 1] = 1.0
+        s.when[x, NOTE] = s.when[len(s.when) - 1, NOTE] + _saving_per_mb(r, x)
     elif r.let_go == SIEVE:
         _append(s, r, x, SMALL)
     elif r.let_go == S3FIFO:
-        end = len(s.note) - 1
+        end = len(s.when) - 1
         if s.queue[x, 2] == BACK:
             _append(s, r, x, MAIN)
-        elif s.queue[len(s.queue) - 1, 3] < 0 and s.note[end, SMALL] >= SMALL_SHARE * r.budget:
+        elif s.queue[len(s.queue) - 1, 3] < 0 and s.when[end, NOTE + SMALL] >= SMALL_SHARE * r.budget:
             _append(s, r, x, MAIN)  # nobody had to go yet, and the small queue is full
         else:
             _append(s, r, x, SMALL)
@@ -122,10 +137,10 @@ def left(s, r, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def next_to_leave(s, r, w, protected):  # type: ignore[no-untyped-def]
+def next_to_leave(s, r, protected):  # type: ignore[no-untyped-def]
     """Who leaves now: a resident other than `protected`, of which there must be one."""
-    for k in range(len(s.marks)):
-        x = s.marks[k]
+    for k in range(MARKS, len(s.ireg)):
+        x = s.ireg[k]
         if x >= 0 and x != protected and s.link[x, 0] >= 0:
             return x
     end = len(s.link) - 1
@@ -141,12 +156,12 @@ def next_to_leave(s, r, w, protected):  # type: ignore[no-untyped-def]
     best, least = x, np.inf
     while x != end:
         if x != protected:
-            kept = _kept(s, r, w, x)
+            kept = _kept(s, r, x)
             if kept < least:
                 best, least = x, kept
         x = s.link[x, 1]
     if r.let_go == GDSF:
-        s.note[len(s.note) - 1, 0] = least
+        s.when[len(s.when) - 1, NOTE] = least
     return best
 
 
@@ -156,21 +171,16 @@ def _halves(opens):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _kept(s, r, w, x):  # type: ignore[no-untyped-def]
+def _kept(s, r, x):  # type: ignore[no-untyped-def]
     """What keeping x is worth; the least leaves."""
     if r.let_go == LFU_DECAY:
         j = s.ireg[EVENT]
-        return s.note[x, 0] * _halves(j - s.note[x, 1]) / math.sqrt(j - s.note[x, 2] + 1.0)
+        return s.when[x, NOTE] * _halves(j - s.when[x, NOTE + 1]) / math.sqrt(j - s.when[x, NOTE + 2] + 1.0)
     if r.let_go == GDSF:
-        return s.note[x, 0]
+        return s.when[x, NOTE]
     if r.let_go == BELADY:
-        return -s.note[x, 0]
-    if r.let_go == EXPECTED:
-        j = s.ireg[EVENT]
-        for k in range(w.known.shape[1]):
-            if w.known[j, k] == x:
-                return w.worth[j, k] * _saving_per_mb(r, x)
-    return 0.0
+        return -s.when[x, NOTE]
+    return s.when[x, NOTE] * _saving_per_mb(r, x)  # expected
 
 
 @njit(cache=True)
@@ -185,7 +195,7 @@ def _append(s, r, x, which):  # type: ignore[no-untyped-def]
     s.queue[x, 2] = which
     s.queue[x, 3] = 0
     if r.let_go == S3FIFO:
-        s.note[len(s.note) - 1, which] += r.cost[x, MEMORY]
+        s.when[len(s.when) - 1, NOTE + which] += r.cost[x, MEMORY]
 
 
 @njit(cache=True)
@@ -196,8 +206,8 @@ def _take(s, r, x):  # type: ignore[no-untyped-def]
     s.queue[newer, 0] = older
     s.queue[older, 1] = newer
     if r.let_go == S3FIFO:
-        s.note[len(s.note) - 1, s.queue[x, 2]] -= r.cost[x, MEMORY]
-    for column in range(4):
+        s.when[len(s.when) - 1, NOTE + s.queue[x, 2]] -= r.cost[x, MEMORY]
+    for column in range(4):  # an array's assignment would compile slowly
         s.queue[x, column] = -1
 
 
@@ -221,12 +231,12 @@ def _sieve(s, protected):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _s3fifo(s, r, protected):  # type: ignore[no-untyped-def]
-    end = len(s.note) - 1
+    end = len(s.when) - 1
     ends = len(s.queue) - 3
     s.queue[ends + LEFT, 3] = 1
     main = s.queue[ends + MAIN, 1]
     alone = main == protected and s.queue[main, 1] == ends + MAIN
-    if s.note[end, MAIN] <= (1.0 - SMALL_SHARE) * r.budget or main >= ends or alone:
+    if s.when[end, NOTE + MAIN] <= (1.0 - SMALL_SHARE) * r.budget or main >= ends or alone:
         while s.queue[ends + SMALL, 1] < ends:
             x = s.queue[ends + SMALL, 1]
             uses = s.queue[x, 3]
@@ -235,7 +245,7 @@ def _s3fifo(s, r, protected):  # type: ignore[no-untyped-def]
                 _append(s, r, x, MAIN)
                 continue
             if r.cost[x, MEMORY] <= LEFT_SHARE * r.budget:
-                while s.note[end, LEFT] + r.cost[x, MEMORY] > LEFT_SHARE * r.budget:
+                while s.when[end, NOTE + LEFT] + r.cost[x, MEMORY] > LEFT_SHARE * r.budget:
                     _take(s, r, s.queue[ends + LEFT, 1])
                 _append(s, r, x, LEFT)
             return x

@@ -120,7 +120,7 @@ def upper_bound(
     base_saves = costs.cold_s[timeline.target[:stop]] - base.base_wait_s[:stop]
     room = np.full(stop, rules.budget)
     room[1:] -= rules.cost[timeline.target[: stop - 1], 0]
-    booted = _booted(accounting.course(timeline, config).off[:stop], timeline.t)
+    booted = _booted(accounting.course(timeline, config).clock[:stop, accounting.OFF], timeline.t)
     options = _options(timeline, costs, config, rules.cost[:, 0], room, base_saves > 0, booted, start, stop)
     # Opens right after an open of the same target are warm in any world: no option, and nothing to gain.
     again = np.zeros(stop, bool)

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from env.judge import let_go
-from env.judge.accounting import course, finish, open_event, plan_prewarm
+from env.judge.accounting import T, course, finish, open_event, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Outcomes
 from env.judge.state import Ledger, copy_state, new_state, rules
@@ -44,7 +44,7 @@ def _sweep(  # type: ignore[no-untyped-def]
                     continue
                 number = d * picks + asked
                 book.target[number] = x
-                plan_prewarm(s, r, w, book, number, delay, w.t[i], table[q, d])
+                plan_prewarm(s, r, book, number, delay, w.clock[i, T], table[q, d])
                 asked += 1
                 if asked == picks:
                     break

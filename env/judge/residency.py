@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from env.judge import let_go
-from env.judge.accounting import course, open_event, plan_let_go, plan_prewarm
+from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
 from env.judge.state import READY, USED, Ledger, new_state, rules
@@ -24,12 +24,12 @@ def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, fre
             for c in range(candidates.shape[1]):
                 x = candidates[i, c]
                 if x >= 0 and s.link[x, 0] >= 0:
-                    warm[i - first, c] = 1 if s.when[x, READY] <= w.t[i] else 2
+                    warm[i - first, c] = 1 if s.when[x, READY] <= w.clock[i, T] else 2
             plan_let_go(s, names[i - first])
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, w, book, number, delay[number], w.t[i], record)
+                    plan_prewarm(s, r, book, number, delay[number], w.clock[i, T], record)
 
 
 def residency(

@@ -6,14 +6,16 @@ on disk.
 
     link    int64 [T+1, 3]    per target: next older, next newer, number of its unused prewarm or -1; the
                               first column is -1 for a target that is not resident; row T is the list's end
-    when    float64 [T, 3]    per target: begin, ready, and when it was last in front, unix seconds
+    when    float64 [T+1, 3]  per target: begin, ready, and when it was last in front, unix seconds; for the
+                              let-go rules that need them three more columns, NOTE on (see `env.judge.let_go`)
     base    int64 [T+1, 2]    the no-prewarm world's list, the same way
     due_t, due_code           binary heap of what is due: time, and START_CODE * (is a start) + number
     reg     float64 [4]       memory used, memory held unused, settled until, base memory used
-    ireg    int64 [3]         foreground target, heap size, index of the event opened last
-    marks   int64 [R]         whom the latest plan lets go first, -1 for nobody
-    note    float64 [T+1, 3]  what the let-go rule knows (see `env.judge.let_go`); one row where it needs none
+    ireg    int64 [3 + R]     foreground target, heap size, index of the event opened last; then whom the
+                              latest plan lets go first, -1 for nobody
     queue   int64 [T+3, 4]    the lists of sieve and s3fifo; three rows for the other rules
+
+Few arrays, and few of them handed on: the compiled code counts references at every call.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 
 START_CODE = 1 << 40
 USED, HELD_MB, SETTLED, BASE_USED = 0, 1, 2, 3
-FOREGROUND, N_DUE, EVENT = 0, 1, 2
+FOREGROUND, N_DUE, EVENT, MARKS = 0, 1, 2, 3
 MEMORY, COLD, WARM, LOAD = 0, 1, 2, 3
-BEGIN, READY, IN_FRONT = 0, 1, 2
+BEGIN, READY, IN_FRONT, NOTE = 0, 1, 2, 3
 LRU, LFU_DECAY, GDSF, S3FIFO, SIEVE, EXPECTED, BELADY = range(len(LET_GO_RULES))
 
 
@@ -43,8 +45,6 @@ class State(NamedTuple):
     due_code: np.ndarray
     reg: np.ndarray
     ireg: np.ndarray
-    marks: np.ndarray
-    note: np.ndarray
     queue: np.ndarray
 
 
@@ -83,18 +83,16 @@ def rules(costs: Costs, config: WorldConfig) -> Rules:
 def new_state(n_targets: int, capacity: int, let_go: int = LRU, marks: int = 0) -> State:
     """An empty world for `n_targets`, with room for `capacity` things due (2 per prewarm) and `marks` targets
     that a plan lets go. let_go: the rule, as in `Rules`."""
-    noted = n_targets if let_go in (LFU_DECAY, GDSF, S3FIFO, BELADY) else 0
+    noted = 3 if let_go in (LFU_DECAY, GDSF, S3FIFO, EXPECTED, BELADY) else 0
     queued = n_targets if let_go in (S3FIFO, SIEVE) else 0
     state = State(
         np.empty((n_targets + 1, 3), np.int64),
-        np.zeros((max(n_targets, 1), 3)),
+        np.zeros((n_targets + 1, 3 + noted)),
         np.empty((n_targets + 1, 2), np.int64),
         np.zeros(max(capacity, 1)),
         np.zeros(max(capacity, 1), np.int64),
         np.zeros(4),
-        np.zeros(3, np.int64),
-        np.empty(marks, np.int64),
-        np.zeros((noted + 1, 3)),
+        np.zeros(MARKS + marks, np.int64),
         np.zeros((queued + 3, 4), np.int64),
     )
     clear(state)
@@ -112,11 +110,9 @@ def clear(s):  # type: ignore[no-untyped-def]
     s.base[end, 0] = end
     s.base[end, 1] = end
     s.reg[:] = 0.0
-    s.ireg[FOREGROUND] = -1
+    s.ireg[:] = -1
     s.ireg[N_DUE] = 0
-    s.ireg[EVENT] = -1
-    s.marks[:] = -1
-    s.note[:] = 0.0
+    s.when[:, NOTE:] = 0.0
     s.queue[:] = -1
     for row in range(len(s.queue) - 3, len(s.queue)):
         s.queue[row, 0] = row
@@ -133,9 +129,8 @@ def copy_state(source, into):  # type: ignore[no-untyped-def]
     into.due_code[:n] = source.due_code[:n]
     into.reg[:] = source.reg
     into.ireg[:] = source.ireg
-    into.marks[:] = source.marks
-    into.note[:] = source.note
-    into.queue[:] = source.queue
+    if len(source.queue) > 3:
+        into.queue[:] = source.queue
 
 
 @njit(cache=True)
@@ -221,11 +216,11 @@ def same(a, b):  # type: ignore[no-untyped-def]
         y = b.link[y, 0]
     if x != y:
         return False
-    for row in range(len(a.note)):
-        for column in range(3):
-            if a.note[row, column] != b.note[row, column]:
+    for column in range(NOTE, a.when.shape[1]):
+        for row in range(len(a.when)):
+            if a.when[row, column] != b.when[row, column]:
                 return False
-    for row in range(len(a.queue)):
+    for row in range(len(a.queue) if len(a.queue) > 3 else 0):
         for column in range(4):
             if a.queue[row, column] != b.queue[row, column]:
                 return False
