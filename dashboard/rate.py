@@ -7,6 +7,7 @@ click or a second window cannot count a vote twice. The page thanks only after t
 
 from __future__ import annotations
 
+import math
 import random
 import time
 
@@ -266,11 +267,21 @@ def _skip(where: Started, showing: ratings.Showing) -> None:
     st.session_state["skipped"] = showing
 
 
+def _undone_just_now() -> bool:
+    """Whether something was taken back a moment ago: one press of U also reaches the button that is just
+    leaving the page, and must not take back what was said before, too."""
+    before = st.session_state.get("undone", -math.inf)
+    st.session_state["undone"] = time.monotonic()
+    return bool(st.session_state["undone"] - before < SOONEST_VOTE_S)
+
+
 @said
 def _unskip(where: Started, showing: ratings.Showing) -> None:
     st.session_state["heard"] = True
+    if _undone_just_now():
+        return
     ratings.unskip(opened(where), showing)
-    del st.session_state["skipped"]
+    st.session_state.pop("skipped", None)
     st.session_state["note"] = f"Not passed over any more: {_which(showing.moment)}. It is asked again above."
 
 
@@ -278,12 +289,9 @@ def _unskip(where: Started, showing: ratings.Showing) -> None:
 def _undo(where: Started, last: ratings.Rated) -> None:
     st.session_state["heard"] = True
     now = ratings.latest(opened(where), where.rater)
-    again = time.monotonic() - st.session_state.get("undone", -1.0) < SOONEST_VOTE_S
-    if again or now is None or now.rating.id != last.rating.id:
-        # The key reached the button of the vote before, which was just leaving the page.
+    if _undone_just_now() or now is None or now.rating.id != last.rating.id:
         st.session_state.setdefault("note", TOO_QUICK)
         return
-    st.session_state["undone"] = time.monotonic()
     ratings.withdraw(opened(where), last)
     said = "yes" if last.rating.thumbs else "no"
     st.session_state["note"] = f"Taken back: your {said} to {_which(last.moment)}. It is asked again above."
