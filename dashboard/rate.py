@@ -23,6 +23,7 @@ from rlmemo.store.database import Store
 TITLE = "Rate"
 ICON = ":material/thumbs_up_down:"
 
+SOONEST_UNDO_S = 0.6
 SOONEST_VOTE_S = 0.3  # nobody reads faster; a second click of a double click is that fast
 LATEST_LOST_S = 2.0  # by then the buttons of the card before have left the browser
 TOO_QUICK = "Too quick after the last one: that press was not counted."
@@ -270,9 +271,7 @@ def _skip(where: Started, showing: ratings.Showing) -> None:
 def _undone_just_now() -> bool:
     """Whether something was taken back a moment ago: one press of U also reaches the button that is just
     leaving the page, and must not take back what was said before, too."""
-    before = st.session_state.get("undone", -math.inf)
-    st.session_state["undone"] = time.monotonic()
-    return bool(st.session_state["undone"] - before < SOONEST_VOTE_S)
+    return bool(time.monotonic() - st.session_state.get("undone", -math.inf) < SOONEST_UNDO_S)
 
 
 @said
@@ -280,6 +279,7 @@ def _unskip(where: Started, showing: ratings.Showing) -> None:
     st.session_state["heard"] = True
     if _undone_just_now():
         return
+    st.session_state["undone"] = time.monotonic()
     ratings.unskip(opened(where), showing)
     st.session_state.pop("skipped", None)
     st.session_state["note"] = f"Not passed over any more: {_which(showing.moment)}. It is asked again above."
@@ -292,6 +292,7 @@ def _undo(where: Started, last: ratings.Rated) -> None:
     if _undone_just_now() or now is None or now.rating.id != last.rating.id:
         st.session_state.setdefault("note", TOO_QUICK)
         return
+    st.session_state["undone"] = time.monotonic()
     ratings.withdraw(opened(where), last)
     said = "yes" if last.rating.thumbs else "no"
     st.session_state["note"] = f"Taken back: your {said} to {_which(last.moment)}. It is asked again above."

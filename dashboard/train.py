@@ -28,19 +28,11 @@ OFFERED = {name: f"{STAGES[name].title}: {STAGES[name].short}" for name in ("dpo
 """The methods to choose from, the usual one first."""
 SIZES = {
     "A quick look": [
-        "--sft-states",
-        "600",
-        "--plan-states",
-        "300",
-        "--dpo-pairs",
-        "300",
-        "--kto-plans",
-        "300",
-        "--ppo-rollouts",
-        "2",
+        "--sft-states", "400", "--plan-states", "200", "--dpo-pairs", "200", "--kto-plans", "200",
+        "--ppo-rollouts", "2",
     ],
     "The whole thing": [],
-}
+}  # fmt: skip
 ROOMS = (8, 4, 2)
 """Memory in typical targets: where everything fits, there is nothing to learn."""
 FAR = re.compile(r": (\d+) of (\d+), \d+ s")

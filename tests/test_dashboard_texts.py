@@ -121,7 +121,7 @@ def test_undo_speaks_of_the_card_that_was_taken_back(
     last = page.inner_text("[data-testid=last]")
     assert last.startswith(f"You said yes to {first[0]} ({first[1]}): Chat was opened 2 min later.")
     # With nothing before it, the note stands alone.
-    page.wait_for_timeout(400)  # a second press of the same key would be "too quick"
+    page.wait_for_timeout(1000)  # a second press of the same key would be "too quick"
     page.get_by_role("button", name="Undo").click()
     page.wait_for_selector("[data-testid=note]:has-text('your yes to')")
     page.wait_for_selector("[data-testid=last]", state="detached", timeout=10_000)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,22 +124,6 @@ def test_every_stop_on_the_way_of_one_event_exists(repo_root: Path) -> None:
         if not (repo_root / file).is_file() or not defines(repo_root / file, name.split("."))
     ]
     assert not gone
-
-
-@pytest.mark.slow
-def test_the_way_is_about_as_long_as_said(repo_root: Path, tmp_path: Path) -> None:
-    """It is gone, in a process of its own; a few files more or less need no new sentence."""
-    text = (repo_root / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    said = re.search(
-        r"(\d+) on the way to a gradient, (\d+) to a thumb, (\d+) from thumbs.*?, (\d+) in all", text
-    )
-    assert said is not None
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.way_of_one_event"], cwd=repo_root, check=True, text=True,
-        capture_output=True, env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=900,
-    )  # fmt: skip
-    found = json.loads(done.stdout.splitlines()[-1]).values()
-    assert [abs(int(x) - y) <= 3 for x, y in zip(said.groups(), found, strict=True)] == [True] * 4, found
 
 
 def test_the_map_has_every_room(repo_root: Path) -> None:

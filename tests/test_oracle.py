@@ -27,7 +27,7 @@ from tests.reference.oracle_exact import exact
 @njit
 def _enumerate(s, r, w, book, delay, names, picks, delays, table):  # type: ignore[no-untyped-def]
     """Replay every plan array there is, one after the other, from scratch; the most seconds saved."""
-    n, n_targets = len(w.t), len(r.cost)
+    n, n_targets = len(w.target), len(r.cost)
     slots = (n - 1) * picks
     base = n_targets * delays + 1
     digits = np.zeros(slots, np.int64)
@@ -83,7 +83,9 @@ def small_case(rng: np.random.Generator) -> tuple[Timeline, Costs, WorldConfig]:
         (4, 2, 2, 2),
         (4, 3, 1, 2),
     ]
-    n, targets, delays, picks = shapes[rng.choice(len(shapes), p=[0.02, 0.03, 0.04, 0.26, 0.26, 0.12, 0.27])]
+    n, targets, delays, picks = shapes[
+        rng.choice(len(shapes), p=[0.008, 0.012, 0.02, 0.28, 0.28, 0.13, 0.27])
+    ]
     length = n if rng.random() < 0.3 else int(rng.integers(2, n + 1))
     timeline = random_timeline(rng, length, targets, float(rng.choice([1.0, 3.0, 30.0])))
     m = len(timeline.names)
@@ -115,7 +117,7 @@ def test_exact_equals_enumeration_and_lies_in_the_bracket(seed: int) -> None:
         assert out.total("saved_s") <= truth + 1e-6
         assert truth <= upper_bound(timeline, costs, config) + 1e-9
         assert truth <= upper_bound(timeline, costs, config, solve=False) + 1e-9
-    assert longest >= 8
+    assert longest >= 6
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 80), targets=st.integers(1, 10))

@@ -261,7 +261,7 @@ def open_base(s, r, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _open(s, r, book, j, x, t, off, next_use, record):  # type: ignore[no-untyped-def]
+def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-untyped-def]
     if off < t:
         switch_off(s, r, book, off, record)
     advance(s, r, book, t, record)
@@ -272,6 +272,8 @@ def _open(s, r, book, j, x, t, off, next_use, record):  # type: ignore[no-untype
     if r.close_after != np.inf:
         _close(s, r, book, t, record)
     s.ireg[EVENT] = j
+    if r.let_go == EXPECTED:
+        let_go.told(s, told, j)
     base_warm = open_base(s, r, x)
     base_wait = r.cost[x, WARM] if base_warm else r.cost[x, COLD]
     resident = s.link[x, 0] >= 0
@@ -330,9 +332,7 @@ def _open(s, r, book, j, x, t, off, next_use, record):  # type: ignore[no-untype
 @njit(cache=True, inline="always")
 def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
     """Event j: process what is due, account for the wait of its target, make room."""
-    if r.let_go == EXPECTED:
-        let_go.told(s, w.told, j)
-    _open(s, r, book, j, w.target[j], w.clock[j, T], w.clock[j, OFF], w.clock[j, NEXT_USE], record)
+    _open(s, r, book, w.told, j, w.target[j], w.clock[j, T], w.clock[j, OFF], w.clock[j, NEXT_USE], record)
 
 
 @njit(cache=True)
