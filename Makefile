@@ -54,7 +54,7 @@ dashboard: $(STAMP)  ## see predictions in the browser and rate them
 # A file of tests stays with one worker, which then compiles, loads and trains for that file once;
 # tests/conftest.py puts the longest first.
 test: $(STAMP)  ## run all tests (the browser's too, where there is a Chromium)
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -47,11 +47,6 @@ def chromium_path() -> str | None:
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker more than there are cores, at most four: some tests wait for a browser or a clock."""
-    return min(4, len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 3)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: a worker keeps a file to its end, and the short ones fill up what is left."""
     place = {name: k for k, name in enumerate(LONGEST)}
