@@ -46,6 +46,15 @@ PRINTED = re.compile(r"^dashboard: (http://\S+)", re.MULTILINE)
 _running: list[Server] = []
 
 
+def any_port() -> int:
+    """A free port of this machine. The first free one from 8501 on, which a dashboard takes by itself, is the
+    same for two that start at once in two workers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Server:
     """A running dashboard. entrance: the address that it printed. cookies: what a browser has that opened
     it; empty where that did not let in."""
@@ -60,9 +69,7 @@ class Server:
         options: Sequence[str] = (),
         runs: Path | None = None,
     ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = any_port()
         self.db, self.url = db, f"http://127.0.0.1:{self.port}"
         self.connections = folder / "connections"
         self.connections.touch()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_in_browser import PAGES, ROOT, Server, new_page, shown
+from dashboard_in_browser import PAGES, ROOT, Server, any_port, new_page, shown
 from predictions_to_rate import fill
 
 UPGRADE = {
@@ -259,7 +259,8 @@ def test_a_browser_is_opened_where_there_is_one(tmp_path: Path) -> None:
     browser.chmod(0o755)
     (tmp_path / "my data").mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "dashboard", "--db", str(tmp_path / "my data" / "a.db")],
+        [sys.executable, "-m", "dashboard", "--db", str(tmp_path / "my data" / "a.db"),
+         "--port", str(any_port())],
         cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "DISPLAY": ":9", "BROWSER": str(browser)},
     )  # fmt: skip

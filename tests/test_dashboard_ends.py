@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_in_browser import ROOT, Server, new_page
+from dashboard_in_browser import ROOT, Server, any_port, new_page
 from predictions_to_rate import fill
 
 SOON_S = 8.0  # the dashboard gives itself three; tests run beside others
@@ -32,7 +32,8 @@ def test_while_it_starts(tmp_path: Path, number: signal.Signals, ignored: bool, 
             signal.signal(each, signal.SIG_IGN if ignored else signal.SIG_DFL)
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "dashboard", "--db", str(tmp_path / "a.db"), "--no-open"],
+        [sys.executable, "-m", "dashboard", "--db", str(tmp_path / "a.db"), "--no-open",
+         "--port", str(any_port())],
         cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=as_in_a_script,
     )  # fmt: skip
@@ -114,7 +115,8 @@ def test_what_holds_it_up_has_seconds() -> None:
 
 def test_after_the_reader_of_its_output_has_gone(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "dashboard", "--db", str(tmp_path / "a.db"), "--no-open"],
+        [sys.executable, "-m", "dashboard", "--db", str(tmp_path / "a.db"), "--no-open",
+         "--port", str(any_port())],
         cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
