@@ -9,13 +9,13 @@ from env.judge import let_go
 from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
-from env.judge.state import READY, USED, Ledger, new_state, rules
+from env.judge.state import MARKS, READY, USED, Ledger, new_state, rules
 from env.timeline import Timeline
 
 
 @njit(cache=True)
-def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, free):  # type: ignore[no-untyped-def]
-    record = np.zeros(N_FIELDS)
+def _walk(s, r, w, book, delay, names, choose, picks, first, last, candidates, warm, free):  # type: ignore[no-untyped-def]
+    record, value = np.zeros(N_FIELDS), np.zeros(len(s.link))
     let_go.begin(s, r, w)
     for i in range(last + 1):
         open_event(s, r, w, book, i, record)
@@ -25,7 +25,12 @@ def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, fre
                 x = candidates[i, c]
                 if x >= 0 and s.link[x, 0] >= 0:
                     warm[i - first, c] = 1 if s.when[x, READY] <= w.clock[i, T] else 2
-            plan_let_go(s, names[i - first])
+            if choose:
+                let_go.name(s, r, w.told, i, value)
+                for k in range(names.shape[1]):
+                    names[i - first, k] = s.ireg[MARKS + k]
+            else:
+                plan_let_go(s, names[i - first])
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
@@ -41,10 +46,12 @@ def residency(
     first: int,
     last: int,
     worth: tuple[np.ndarray, np.ndarray] | None = None,
+    choose: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What is resident right after each of the events first..last, before that event's plan acts.
 
     candidates: int32 [n, size], the slates. plans: of the decisions first..last, [last - first + 1, K].
+    choose: whether who leaves first is chosen on the way, by `worth`, and written into `plans.let_go`.
     Returns (warm int8 [D, size]: 0 cold, 1 warm, 2 loading; free float64 [D], share of the budget).
     """
     rows, picks = plans.target.shape
@@ -57,8 +64,11 @@ def residency(
     state = new_state(len(costs), 2 * size, r.let_go, plans.let_go.shape[1])
     delays = np.asarray(config.delays, np.float64)[plans.delay.ravel()]
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
+    names = np.ascontiguousarray(plans.let_go, np.int32)
     _walk(
-        state, r, course(timeline, config, worth), book, delays, np.ascontiguousarray(plans.let_go, np.int32),
-        picks, first, last, candidates, warm, free,
+        state, r, course(timeline, config, worth), book, delays, names, choose, picks, first, last,
+        candidates, warm, free,
     )  # fmt: skip
+    if choose:
+        plans.let_go[:] = names
     return warm, free

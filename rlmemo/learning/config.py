@@ -117,6 +117,14 @@ class TrainConfig:
     let_go: str = _setting(
         "lru", f"who leaves when room is needed: {', '.join(PAST_RULES)}", "world", PAST_RULES
     )
+    let_go_picks: int = _setting(
+        2,
+        "R, targets that a plan may let go first; 0: who leaves is the rule's to say alone",
+        "world",
+        low=0,
+        high=MOST_PICKS,
+        because=f"a slate has {MOST_PICKS} places",
+    )
     off_after_s: float = _setting(
         0.0, "a pause of more seconds means the machine was switched off; 0: never", "world", low=0
     )
