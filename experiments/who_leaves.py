@@ -1,6 +1,6 @@
 """Classical planners at their best: which ranking, which rule of planning, and who leaves.
 
-    python -m experiments.who_leaves --timelines webtrackr,demo,gesis             # the best pair of each ranking
+    python -m experiments.who_leaves --timelines webtrackr,demo,gesis      # the best pair of each ranking
     python -m experiments.who_leaves --timelines webtrackr,gesis --horizons 3,6,10,15,30,100
 
 Each ranking plans by a threshold on its probability, or on its expected value (probability * seconds saved,
