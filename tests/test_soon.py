@@ -169,7 +169,7 @@ def test_the_shipped_trees_know_strangers() -> None:
     for timeline in load_timelines("demo", weeks=3).timelines[:3]:
         slates, rows = build_slates(timeline, PLACES), np.arange(200, len(timeline) - 1 - SOON)
         targets, chance = base_soon().told(slates, rows)
-        soon = soon_after(timeline.target, targets, rows)[targets >= 0]
+        soon = soon_after(timeline.target, slates.candidates, rows)[targets >= 0]
         order = np.argsort(chance[targets >= 0])
         ranks = np.empty(len(order))
         ranks[order] = np.arange(1, len(order) + 1)
@@ -195,7 +195,7 @@ def test_a_fit_reads_the_training_part_alone(fitted: tuple[Any, list[Timeline], 
         rest = [Event(float(timeline.t[i]), str(rng.choice(timeline.names)), "app")
                 for i in range(cut, len(timeline))]  # fmt: skip
         events = [timeline.event(i) for i in range(cut)] + rest
-        changed.append(Timeline.from_events(timeline.user, events, tz=timeline.tz, collapse=False))
+        changed.append(Timeline.from_events(timeline.user, events, tz=timeline.tz))
     slates = [build_slates(x, PLACES) for x in changed]
     again = fit_soon(slates, [x.target for x in changed], train, seed=0)
     rows = np.arange(60, 80)
