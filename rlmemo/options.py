@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from env.errors import InputError
 from env.judge.cost import PAST_RULES
-from env.judge.world_options import COSTS_HELP, WorldOptions
+from env.judge.world_options import COSTS_HELP, LET_GO_PICKS_HELP, WorldOptions
 
 UNKNOWN = "unrecognized arguments: "
 NUMBERS = {"int": "whole number", "float": "number"}
@@ -154,7 +154,7 @@ WORLD_HELP = {
     "--ttl-s": "seconds after which an unused prewarm goes",
     "--reward": "preset (net_seconds, memo, device) or TERM=WEIGHT,…",
     "--let-go": f"who leaves when room is needed: {', '.join(PAST_RULES)}",
-    "--let-go-picks": "R, targets that a plan may let go first; 0: who leaves is the rule's to say alone",
+    "--let-go-picks": LET_GO_PICKS_HELP,
     "--off-after-s": "a pause of more seconds means the machine was switched off; 0: never",
     "--close-after-s": "seconds out of sight after which the user closes something; 0: never",
 }

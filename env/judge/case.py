@@ -135,17 +135,7 @@ class Case:
         """
         from env.judge.residency import residency
 
-        return residency(
-            self.timeline,
-            candidates,
-            self.costs,
-            self.world,
-            plans,
-            self.start - 1,
-            self.stop - 2,
-            self.worth,
-            names,
-        )
+        return residency(self, candidates, plans, names)
 
 
 def cases(

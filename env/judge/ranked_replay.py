@@ -16,11 +16,10 @@ from numba import njit
 
 from env.judge import let_go
 from env.judge.accounting import T, course, finish, open_event, plan_prewarm
-from env.judge.plans import N_FIELDS, Outcomes, Plans
+from env.judge.plans import N_FIELDS, AnyCase, Outcomes, Plans
 from env.judge.state import MARKS, Ledger, copy_state, new_state, rules
 
 if TYPE_CHECKING:
-    from env.judge.case import Case
     from env.ranking import Ranking
 
 
@@ -62,14 +61,14 @@ def _sweep(  # type: ignore[no-untyped-def]
         table[q, stop - start - 1] += scratch
 
 
-def sweep(case: Case, ranking: Ranking, thresholds: np.ndarray, names: bool = False) -> np.ndarray:
-    """Records of the opens of a case under each threshold: float64 [len(thresholds), len(case), len(FIELDS)].
-    ranking: of its decisions. names: whether plans name who leaves first, by what the case is told."""
+def sweep(case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool = False) -> np.ndarray:
+    """Records of the opens of a case under each threshold, float64 [thresholds, opens, fields]. ranking: of
+    its decisions. names: whether plans name who leaves first, by what the case is told."""
     return _run(case, ranking, np.asarray(thresholds, np.float64), names)[0]
 
 
 def replay_ranked(
-    case: Case, ranking: Ranking, threshold: float, names: bool = False
+    case: AnyCase, ranking: Ranking, threshold: float, names: bool = False
 ) -> tuple[Outcomes, Plans]:
     """Outcomes over the whole timeline (zero outside the case) and the plans of the case's decisions."""
     table, book, named = _run(case, ranking, np.array([threshold]), names)
@@ -86,7 +85,7 @@ def replay_ranked(
 
 
 def _run(
-    case: Case, ranking: Ranking, thresholds: np.ndarray, names: bool
+    case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool
 ) -> tuple[np.ndarray, Ledger, np.ndarray]:
     config, start, stop = case.world, case.start, case.stop
     if not 1 <= start < stop <= len(case.timeline) or len(ranking) != stop - start:

@@ -7,10 +7,8 @@ from numba import njit
 
 from env.judge import let_go
 from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm
-from env.judge.cost import Costs, WorldConfig
-from env.judge.plans import N_FIELDS, Plans
+from env.judge.plans import N_FIELDS, AnyCase, Plans
 from env.judge.state import MARKS, READY, USED, Ledger, new_state, rules
-from env.timeline import Timeline
 
 
 @njit(cache=True)
@@ -38,20 +36,12 @@ def _walk(s, r, w, book, delay, names, choose, picks, first, last, candidates, w
 
 
 def residency(
-    timeline: Timeline,
-    candidates: np.ndarray,
-    costs: Costs,
-    config: WorldConfig,
-    plans: Plans,
-    first: int,
-    last: int,
-    worth: tuple[np.ndarray, np.ndarray] | None = None,
-    choose: bool = False,
+    case: AnyCase, candidates: np.ndarray, plans: Plans, names: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is resident right after each of the events first..last, before that event's plan acts.
+    """What is resident right after each event start-1..stop-2, before that event's plan acts.
 
-    candidates: int32 [n, size], the slates. plans: of the decisions first..last, [last - first + 1, K].
-    choose: whether who leaves first is chosen on the way, by `worth`, and written into `plans.let_go`.
+    candidates: int32 [n, size], the slates. plans: of these decisions, [stop - start, K]. names: whether who
+    leaves first is chosen on the way, by what the case is told, and written into `plans.let_go`.
     Returns (warm int8 [D, size]: 0 cold, 1 warm, 2 loading; free float64 [D], share of the budget).
     """
     rows, picks = plans.target.shape
@@ -60,15 +50,15 @@ def residency(
         np.ascontiguousarray(plans.target, np.int32).ravel(),
         np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan),
     )  # fmt: skip
-    r = rules(costs, config)
-    state = new_state(len(costs), 2 * size, r.let_go, plans.let_go.shape[1])
-    delays = np.asarray(config.delays, np.float64)[plans.delay.ravel()]
+    r = rules(case.costs, case.world)
+    state = new_state(len(case.costs), 2 * size, r.let_go, plans.let_go.shape[1])
+    delays = np.asarray(case.world.delays, np.float64)[plans.delay.ravel()]
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
-    names = np.ascontiguousarray(plans.let_go, np.int32)
+    named = np.ascontiguousarray(plans.let_go, np.int32)
     _walk(
-        state, r, course(timeline, config, worth), book, delays, names, choose, picks, first, last,
-        candidates, warm, free,
+        state, r, course(case.timeline, case.world, case.worth), book, delays, named, names, picks,
+        case.start - 1, case.stop - 2, candidates, warm, free,
     )  # fmt: skip
-    if choose:
-        plans.let_go[:] = names
+    if names:
+        plans.let_go[:] = named
     return warm, free

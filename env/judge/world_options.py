@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reward import Reward
 
 COSTS_HELP = f"what memory and waiting cost: {', '.join(PRESETS)}, or a cost file (.json)"
+LET_GO_PICKS_HELP = "R, targets that a plan may let go first; 0: who leaves is the rule's to say alone"
 MOST_PICKS = SLATE_SIZE
 """A plan takes each candidate of a slate once, and a ranking lists as many: no policy could fill more.
 (`WorldConfig` takes up to 64: an environment's slate may be larger, and the judge reads any plan.)"""

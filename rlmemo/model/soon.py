@@ -77,13 +77,13 @@ def candidate_rows(slates: Slates, rows: np.ndarray) -> np.ndarray:
     return known.reshape(-1, COLUMNS)
 
 
-def soon_after(target: np.ndarray, candidates: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Whether each candidate is among the `SOON` opens after each of the events `rows`: bool [D, size].
+def soon_after(target: np.ndarray, candidates: np.ndarray, rows: np.ndarray, opens: int = SOON) -> np.ndarray:
+    """Whether each candidate is among the next `opens` after each of the events `rows`: bool [D, size].
 
-    target: int32 [n], all of them known; rows must not reach into the last `SOON`.
+    target: int32 [n], all of them known; rows must not reach into the last `opens`.
     """
     found = np.zeros((len(rows), candidates.shape[1]), bool)
-    for ahead in range(1, SOON + 1):
+    for ahead in range(1, opens + 1):
         found |= candidates[rows] == target[rows + ahead, None]
     return found
 
@@ -100,22 +100,28 @@ def fit(rows: np.ndarray, soon: np.ndarray, *, seed: int, rounds: int = ROUNDS) 
 
 
 def fit_soon(
-    slates: Sequence[Slates], targets: Sequence[np.ndarray], train: Sequence[np.ndarray], *, seed: int
+    slates: Sequence[Slates],
+    targets: Sequence[np.ndarray],
+    train: Sequence[np.ndarray],
+    *,
+    seed: int,
+    opens: int = SOON,
 ) -> Soon:
     """Fit on the training decisions of slates; what is opened after the last of them is not looked at. The
     shipped one where there are fewer than MINIMUM_DECISIONS.
 
-    slates, targets (int32 [n], what was opened), train (int64, decisions): per timeline.
+    slates, targets (int32 [n], what was opened), train (int64, decisions): per timeline. opens: how many of
+    the next ones are soon.
     """
     shipped = base_soon()
     known, soon = [], []
     for one, target, decisions in zip(slates, targets, train, strict=True):
         if len(decisions):
-            rows = np.sort(decisions)[: -SOON or None]
-            rows = rows[rows + SOON <= int(decisions.max()) + 1]
+            rows = np.sort(decisions)
+            rows = rows[rows + opens <= int(decisions.max()) + 1]
             filled = one.candidates[rows] >= 0
             known.append(candidate_rows(one, rows)[filled.ravel()])
-            soon.append(soon_after(target, one.candidates, rows)[filled])
+            soon.append(soon_after(target, one.candidates, rows, opens)[filled])
     if sum(len(d) for d in train) < MINIMUM_DECISIONS or not np.concatenate(soon).any():
         return shipped
     rows_ = np.concatenate(known)

@@ -35,8 +35,8 @@ class Setup:
     """What a run folder loads to, and what a policy that has a name is used with.
 
     policy: its own `planner` is None where a run plans by a threshold that it chose, so that a benchmark may
-    choose one for the world that it judges in. planner: what the run chose on its validation part; None where nothing
-    is chosen yet (`by`). world: what a run was trained for.
+    choose one for the world that it judges in. planner: what the run chose on its validation part, or the
+    shipped one; None where nothing is chosen yet (`by`). world: what a run was trained for.
     """
 
     policy: Policy
