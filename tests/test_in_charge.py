@@ -15,7 +15,7 @@ from env.ranking import Ranking
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.evaluation.bootstrap import Draws
-from rlmemo.learning.in_charge import BASE, InCharge, as_shipped, put_in_charge
+from rlmemo.learning.in_charge import BASE, InCharge, as_shipped, honest, put_in_charge
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.planners import Threshold
 from rlmemo.policies.registry import make_policy, setup
@@ -54,6 +54,21 @@ def test_with_little_to_choose_by_the_shipped_one_stays() -> None:
 
 def error_half(before: np.ndarray, after: np.ndarray) -> float:
     return put_in_charge(before, after, draws(8, 7))[1] / 2
+
+
+def test_a_way_is_not_chosen_by_the_session_that_it_is_judged_on() -> None:
+    groups = np.repeat(np.arange(4), 5)
+    still, lucky, steady = np.zeros(20), np.full(20, -0.01), np.full(20, 0.1)
+    lucky[7] = 1.5  # one hit
+    assert honest(np.array([still, lucky]), groups).mean() < 0, "the others would not have chosen it"
+    assert honest(np.array([still, steady]), groups).mean() == pytest.approx(0.1)
+    assert not honest(np.array([still, still + 0.0]), groups).any()
+
+
+def test_few_opens_are_not_surer_than_their_number() -> None:
+    """Two sessions that came out alike draw to the same mean, whichever is drawn."""
+    after = np.tile([0.0, 0.0, 0.0, 1.5], 2)
+    assert put_in_charge(np.zeros(8), after, draws(2, 4))[1] == pytest.approx(after.std() / np.sqrt(8))
 
 
 def test_one_session_says_nothing() -> None:
@@ -208,7 +223,7 @@ def test_page_card_and_dashboard_show_before_and_after(few: Path, monkeypatch: p
     page, card = (few / "report.html").read_text(), (few / "README.md").read_text()
     first = page.split("<details")[0]
     assert "before: shipped model" in first
-    assert "after DPO" in first
+    assert "after SFT" in first
     assert "| base | " in card or "| **base** | " in card
     said = "so the shipped model stays in charge"
     kept = report["in_charge"]["stage"] == BASE
