@@ -44,12 +44,14 @@ def trained(timeline: Timeline, opens: int, preset: str, more: tuple[str, ...], 
     report = folder / "report.json"
     if report.exists():
         return report
-    csv = folder.parent / f"{folder.name}.csv"
-    write_first(timeline, opens, csv)
-    line = [sys.executable, "-m", "rlmemo.train", "--timelines", str(csv), "--tz", timeline.tz]
-    line += [*WORLDS[preset].arguments(), *more, "--policies", "none", "--out", str(folder)]
+    line = [sys.executable, "-m", "rlmemo.train", "--out", str(folder)]
     if (folder / "config.yaml").exists():
         line.append("--resume")
+    else:
+        csv = folder.parent / f"{folder.name}.csv"
+        write_first(timeline, opens, csv)
+        line += ["--timelines", str(csv), "--tz", timeline.tz, *WORLDS[preset].arguments(), *more]
+        line += ["--policies", "none"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"{folder}: {done.stderr.strip().splitlines()[-1]}")
