@@ -111,7 +111,7 @@ repeats of the same target {"collapsed" if evaluation.collapsed else "kept"}; sp
 median targets; at most {config.picks} prewarms per plan. **Seed**: {config.seed}.
 
 It plans by {planner} ({
-        "as shipped" if charge.kept_base else "chosen on validation"
+        f"as the {charge.base} does" if charge.kept_base else "chosen on validation"
     }). Use it with `make_policy("THIS_FOLDER")`, or
 `python -m rlmemo.benchmark --policies THIS_FOLDER`.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from env.judge.world_options import WorldOptions
 from env.ranking import Ranking
 from reward import Reward
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
@@ -74,7 +75,7 @@ def judge(run: Run) -> None:
         charge, planners[BASE] = _in_charge(run, stages, _planner(found[config.stages[-1]]))
         planner = planners[charge.stage]
         write_atomic(run.path / "adapter" / PLAN, json.dumps(plan_json(charge, planner), indent=1) + "\n")
-        bar.note = f"{charge.stage}: {said(planner, charge.stage)}"
+        bar.note = f"{charge.stage}: {said(planner, charge.stage, config.world)}"
     if not any(one["signal"] for one in found.values()):
         display.say(f"validation: {NO_SIGNAL}; a smaller --budget than {config.budget:g} leaves more to gain")
     with display.stage("test, beside the baselines") as bar:
@@ -176,10 +177,13 @@ def minds(planner: Planner) -> bool:
     return isinstance(planner, Approved) and planner.strength > 0
 
 
-def said(planner: Planner, stage: str) -> str:
-    """How the planner of a stage plans, in a few words."""
+def said(planner: Planner, stage: str, world: WorldOptions) -> str:
+    """How the planner of a stage plans in a world, in a few words."""
     inner = planner.inner if isinstance(planner, Approved) else planner
-    tuned = "the shipped threshold" if stage == BASE else "a threshold tuned on validation"
+    tuned = "a threshold tuned on validation"
+    if stage == BASE:
+        shipped = inner == shipped_planner(world)
+        tuned = "the shipped threshold" if shipped else "a threshold tuned on the opens before the test part"
     how = "its own plans" if isinstance(inner, OwnPlans) else f"plans by {tuned}"
     return how + (", minding the ratings" if isinstance(planner, Approved) else "")
 
@@ -192,7 +196,7 @@ def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Plann
         by = planners[stage]
         # by a threshold: the judge chooses it anew, as for every other policy; but the shipped one stands
         asked = None if isinstance(by, Threshold) and stage != BASE else by
-        policies.append(stages[stage].planning(asked, f"{stage}: {said(by, stage)}"))
+        policies.append(stages[stage].planning(asked, f"{stage}: {said(by, stage, config.world)}"))
     setting = Setting(config.world, budgets=(config.budget,), seed=config.seed)
     return evaluate(
         policies,
