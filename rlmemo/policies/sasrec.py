@@ -27,6 +27,7 @@ LENGTH = 50
 DROP = 0.2
 BATCH = 16
 RATE = 1e-3
+BLANK = 0.1
 PASSES = 4
 """How often an epoch goes over the training part: one pass over a few people is a dozen steps."""
 
@@ -36,7 +37,7 @@ class SasRec(nn.Module):
 
     def __init__(self, counts: np.ndarray) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(len(counts), SIZE, padding_idx=0)
+        self.embedding = nn.Embedding(len(counts), SIZE)
         self.place = nn.Parameter(torch.zeros(LENGTH, SIZE))
         self.drop = nn.Dropout(DROP)
         block = nn.TransformerEncoderLayer(
@@ -48,7 +49,6 @@ class SasRec(nn.Module):
                 nn.init.normal_(weight, std=0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
-        nn.init.zeros_(self.embedding.weight[0].detach())
         self.rule = torch.optim.Adam(self.parameters(), lr=RATE)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
@@ -70,18 +70,21 @@ class SasRec(nn.Module):
             windows = [window for window in windows if len(window) > 1]
             for chosen in torch.randperm(len(windows)).split(BATCH):
                 batch = nn.utils.rnn.pad_sequence([windows[k] for k in chosen], batch_first=True)
-                scores = self(batch[:, :-1]) @ self.embedding.weight.T
-                loss = cross_entropy(scores.flatten(0, 1), batch[:, 1:].flatten(), ignore_index=0)
+                read, answer = batch[:, :-1], batch[:, 1:] - 1
+                scores = self(read * (torch.rand(read.shape) >= BLANK)) @ self.embedding.weight[1:].T
+                loss = cross_entropy(scores.flatten(0, 1), answer.flatten(), ignore_index=-1)
                 self.rule.zero_grad()
                 loss.backward()
                 self.rule.step()
 
-    def scores(self, opens: Opens, indices: np.ndarray) -> torch.Tensor:
+    @torch.inference_mode()
+    def scores(self, opens: Opens, indices: np.ndarray) -> np.ndarray:
         """The output after each event, from the last `LENGTH` up to it, times the embeddings."""
         start = np.maximum(indices - LENGTH + 1, 0)
         event = np.minimum(start[:, None] + np.arange(LENGTH), indices[:, None])
         found = self(torch.from_numpy(opens.row[event]))
-        return found[torch.arange(len(indices)), torch.from_numpy(indices - start)] @ self.embedding.weight.T
+        last = found[torch.arange(len(indices)), torch.from_numpy(indices - start)]
+        return np.asarray(last @ self.embedding.weight.T)
 
 
 def policy() -> SequencePolicy:

@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,9 +28,6 @@ from env.splits import Split, sessions
 from env.timeline import Timeline
 from rlmemo.model.scorer import MINIMUM_DECISIONS, log_loss, softmax
 from rlmemo.policies.counting import CountingPolicy, predicted_delays
-
-if TYPE_CHECKING:
-    import torch
 
 EPOCHS, PATIENCE = 60, 5
 """Epochs at most, and how many without a lower log loss on validation end the training. With fewer than 50
@@ -53,14 +50,14 @@ class Opens:
 
 
 class Network(Protocol):
-    """What a ranker brings: a torch module with two methods of its own."""
+    """What a ranker brings: a torch module with these methods."""
 
     def epoch(self, parts: Sequence[Opens]) -> None:
         """Learn from the training parts once."""
         ...
 
-    def scores(self, opens: Opens, indices: np.ndarray) -> torch.Tensor:
-        """float32 [D, rows]: every row after each of the events `indices`, from events 0..i alone."""
+    def scores(self, opens: Opens, indices: np.ndarray) -> np.ndarray:
+        """Of every row after each of the events `indices`, float32 [D, rows], from events 0..i alone."""
         ...
 
 
@@ -71,7 +68,7 @@ class SequencePolicy:
     training part; row 0 is whatever was not).
     """
 
-    def __init__(self, name: str, make: Callable[[np.ndarray], Network]) -> None:
+    def __init__(self, name: str, make: Callable[[np.ndarray], Any]) -> None:
         self.name = name
         self.depth = DEPTH
         self.temperature = 1.0
@@ -79,13 +76,11 @@ class SequencePolicy:
         self.epochs = 0
         self._make = make
         self._row: dict[str, int] = {}
-        self._network: torch.nn.Module | None = None
+        self._network: Any = None
         self._fallback = CountingPolicy("markov1", depth=self.depth)
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
         """Learn from `split.train`; stop early and fit the temperature on `split.validation`."""
-        import torch
-
         self._network, self.note, self.temperature = None, "", 1.0
         rows = sum(len(decisions(part)) for part in split.train)
         if rows < MINIMUM_DECISIONS:
@@ -103,7 +98,7 @@ class SequencePolicy:
         counts = Counter(one.names[k] for one, events in read for k in one.target[events].tolist())
         self._row = {name: k for k, name in enumerate(counts, start=1)}
         parts = [self._opens(one)[events] for one, events in read]
-        held = [(one, decisions(part)) for one, part in zip(timelines, split.validation, strict=True)]
+        held = [(one, decisions(v)) for one, v in zip(timelines, split.validation, strict=True) if len(v)]
         early = sum(len(indices) for _, indices in held) >= 50
         with _repeatable(seed):
             network = self._network = self._make(np.array([0, *counts.values()]))
@@ -130,10 +125,8 @@ class SequencePolicy:
             return self._fallback.rank(timeline, indices)
         if len(indices) == 0:
             return Ranking.empty(0, self.depth)
-        delays = predicted_delays(timeline, indices)
-        chunks = [indices[k : k + 512] for k in range(0, len(indices), 512)]
-        found = Ranking.join([self._answer(timeline, chunk) for chunk in chunks])
-        return Ranking(found.targets, found.probability, found.none, delays)
+        parts = [self._answer(timeline, indices[k : k + 512]) for k in range(0, len(indices), 512)]
+        return replace(Ranking.join(parts), delay_s=predicted_delays(timeline, indices))
 
     def stream(self, timeline: Timeline) -> Stream:
         """One decision after another, each read afresh."""
@@ -141,42 +134,35 @@ class SequencePolicy:
             return self._fallback.stream(timeline)
         return lambda i: self._answer(timeline, np.array([i], dtype=np.int64))
 
-    def _opens(self, timeline: Timeline) -> Opens:
-        row = self._rows(timeline)
-        return Opens(row[timeline.target], sessions(timeline), timeline.t)
-
     def _rows(self, timeline: Timeline) -> np.ndarray:
         return np.array([self._row.get(name, 0) for name in timeline.names], np.int64)
 
+    def _opens(self, timeline: Timeline) -> Opens:
+        return Opens(self._rows(timeline)[timeline.target], sessions(timeline), timeline.t)
+
     def _scores(self, timeline: Timeline, indices: np.ndarray) -> np.ndarray:
         """The network's score of each of this person's targets, float64 [D, names]; -inf for one that cannot
-        come next here: not opened so far, open now, or without a row."""
-        import torch
-
-        row = self._rows(timeline)
+        be listed: not opened so far, open now, or without a row."""
+        row, id_ = self._rows(timeline), np.arange(len(timeline.names))
         # Ids are in order of first opening: what was opened so far is whatever is not above the highest.
         highest = np.maximum.accumulate(timeline.target)[indices]
-        id_ = np.arange(len(row))
         out = (id_ > highest[:, None]) | (id_ == timeline.target[indices][:, None]) | (row == 0)
         assert self._network is not None
-        with torch.inference_mode():
-            found = self._network.scores(self._opens(timeline), indices).numpy()  # type: ignore[operator]
+        found = self._network.scores(self._opens(timeline), indices)
         return np.where(out, -np.inf, found[:, row].astype(np.float64))
 
     def _validate(self, held: Sequence[tuple[Timeline, np.ndarray]]) -> tuple[float, float]:
-        """Log loss of what the network can rank, at the temperature where it is least, and that temperature."""
+        """Log loss of the answers that can be listed at the temperature where it is least, and that."""
         from scipy.optimize import minimize_scalar
 
         asked = []
         for timeline, indices in held:
-            if len(indices):
-                scores, answer = self._scores(timeline, indices), timeline.target[indices + 1]
-                can = np.isfinite(scores[np.arange(len(indices)), answer])
-                asked.append((scores[can], answer[can]))
-        events = max(1, sum(len(answer) for _, answer in asked))
+            scores, answer = self._scores(timeline, indices), timeline.target[indices + 1]
+            can = np.isfinite(scores[np.arange(len(indices)), answer])
+            asked.append((scores[can], answer[can]))
 
         def loss(log_t: float) -> float:
-            return sum(log_loss(s / np.exp(log_t), right) * len(right) for s, right in asked if len(right)) / events
+            return sum(log_loss(s / np.exp(log_t), a) * len(a) for s, a in asked if len(a))
 
         found = minimize_scalar(loss, bounds=(-1.5, 1.5), method="bounded", options={"xatol": 0.01})
         return float(found.fun), float(np.exp(found.x))
@@ -184,36 +170,31 @@ class SequencePolicy:
     def _answer(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
         scores = self._scores(timeline, indices) / self.temperature
         listed = np.isfinite(scores)
-        scores[~listed.any(1)] = 0.0  # nothing to rank: a softmax over nothing, taken out again below
-        new, strange, rest = self._counted(timeline, indices)
-        p = softmax(scores) * listed * (1.0 - new - strange)[:, None] + rest * strange[:, None]
+        scores[~listed.any(1)] = 0.0  # nothing to rank: any softmax will do, as all of it is taken out
+        new, strange = self._counted(timeline, indices)
+        p = softmax(scores) * listed * (1.0 - new[:, None] - strange.sum(1, keepdims=True)) + strange
+        p = np.pad(p, ((0, 0), (0, self.depth)))  # so that there are as many places as are listed
         targets = np.argsort(-p, axis=1, kind="stable")[:, : self.depth]
-        probability = np.take_along_axis(p, targets, axis=1)
-        room = self.depth - targets.shape[1]
-        targets = np.pad(np.where(probability > 0, targets, -1), ((0, 0), (0, room)), constant_values=-1)
-        probability = np.pad(probability, ((0, 0), (0, room))).astype(np.float32)
+        probability = np.take_along_axis(p, targets, axis=1).astype(np.float32)
         none = np.maximum(0.0, 1.0 - probability.sum(1)).astype(np.float32)
-        return Ranking(targets.astype(np.int32), probability, none)
+        return Ranking(np.where(probability > 0, targets, -1).astype(np.int32), probability, none)
 
-    def _counted(self, timeline: Timeline, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """From the last `WINDOW` opens: the share opened for the first time [D], that of targets opened before
-        which have no row [D], and how such targets share in it [D, names]."""
-        target = timeline.target
-        strange = self._rows(timeline)[target] == 0
+    def _counted(self, timeline: Timeline, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the last `WINDOW` opens, the share that were first openings [D]; and the share of targets opened
+        before that have no row, given to those that are not open now by how often and lately [D, names]."""
+        target, decision = timeline.target, np.arange(len(indices))[:, None]
+        rowless = self._rows(timeline)[target] == 0
         first = np.diff(np.maximum.accumulate(target), prepend=-1) > 0
         back = np.arange(WINDOW)
         event = indices[:, None] - back
         past, event = event >= 0, np.maximum(event, 0)
-        # Opens after one that has a row, and after one that has none, are counted apart.
-        alike = past & (event > 0) & (strange[np.maximum(event - 1, 0)] == strange[indices][:, None])
-        weight = past & strange[event] & (target[event] != target[indices][:, None])
-        rest = np.zeros((len(indices), len(timeline.names)))
-        np.add.at(rest, (np.arange(len(indices))[:, None], target[event]), weight / (1.0 + back))
-        total = rest.sum(1)
-        n = alike.sum(1) + 3.0
-        share_new = ((alike & first[event]).sum(1) + 1.0) / n
-        share_strange = (alike & strange[event] & ~first[event]).sum(1) / n * (total > 0)
-        return share_new, share_strange, rest / np.maximum(total, 1e-12)[:, None]
+        events = past.sum(1) + 2.0
+        share = np.zeros((len(indices), len(timeline.names)))
+        others = past & rowless[event] & (target[event] != target[indices][:, None])
+        np.add.at(share, (decision, target[event]), others / (1.0 + back))
+        share /= np.maximum(share.sum(1, keepdims=True), 1e-12)
+        share *= ((past & rowless[event] & ~first[event]).sum(1) / events)[:, None]
+        return ((past & first[event]).sum(1) + 1.0) / events, share
 
 
 @contextmanager
