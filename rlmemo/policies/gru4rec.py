@@ -45,10 +45,9 @@ class Gru4Rec(nn.Module):
         self.gru = nn.GRU(SIZE, SIZE)
         spread = (6 / (rows + SIZE)) ** 0.5
         nn.init.uniform_(self.embedding.weight, -spread, spread)
-        for weight in (self.gru.weight_ih_l0, self.gru.weight_hh_l0):
-            nn.init.uniform_(weight, -((3 / SIZE) ** 0.5), (3 / SIZE) ** 0.5)
-        nn.init.zeros_(self.gru.bias_ih_l0)
-        nn.init.zeros_(self.gru.bias_hh_l0)
+        for weight in self.gru.parameters():
+            edge = (3 / SIZE) ** 0.5 if weight.dim() > 1 else 0.0
+            nn.init.uniform_(weight, -edge, edge)
         self.popularity = torch.from_numpy(counts).float()
         # The authors' rule exactly: an accumulator that starts at their epsilon, and none beside the root.
         self.rule = torch.optim.Adagrad(self.parameters(), lr=RATE, initial_accumulator_value=1e-6, eps=0.0)
