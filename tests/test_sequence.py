@@ -132,7 +132,7 @@ def test_sessions_run_side_by_side() -> None:
     from rlmemo.policies import gru4rec
 
     rows = np.arange(1, 41 * 20 + 1)
-    part = sequence.Opens(rows, np.repeat(np.arange(41), 20), np.arange(len(rows), dtype=float))
+    part = sequence.OpenedRows(rows, np.repeat(np.arange(41), 20), np.arange(len(rows), dtype=float))
     steps = list(gru4rec._side_by_side([part]))
     pairs = [
         (int(x), int(y), bool(new))

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, dropout
 
-from rlmemo.policies.sequence import Opens, SequencePolicy
+from rlmemo.policies.sequence import OpenedRows, SequencePolicy
 
 SIZE = 96
 LANES = 32
@@ -52,7 +52,7 @@ class Gru4Rec(nn.Module):
         # The authors' rule exactly: an accumulator that starts at their epsilon, and none beside the root.
         self.rule = torch.optim.Adagrad(self.parameters(), lr=RATE, initial_accumulator_value=1e-6, eps=0.0)
 
-    def epoch(self, parts: Sequence[Opens]) -> None:
+    def epoch(self, parts: Sequence[OpenedRows]) -> None:
         """Every session once, in order of time."""
         state = torch.zeros(1, LANES, SIZE)
         drawn = self.popularity**ALPHA
@@ -71,7 +71,7 @@ class Gru4Rec(nn.Module):
             self.rule.step()
 
     @torch.inference_mode()
-    def scores(self, opens: Opens, indices: np.ndarray) -> np.ndarray:
+    def scores(self, opens: OpenedRows, indices: np.ndarray) -> np.ndarray:
         """The state after each event, from its session's events so far, times the embeddings."""
         numbers, place = np.unique(opens.session[indices], return_inverse=True)
         starts = np.searchsorted(opens.session, numbers)
@@ -82,7 +82,7 @@ class Gru4Rec(nn.Module):
         return np.asarray(scores)
 
 
-def _side_by_side(parts: Sequence[Opens]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def _side_by_side(parts: Sequence[OpenedRows]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """What is read (int64 [`LANES`]), what is opened next (0 where a lane has run out), and where a session
     starts (bool), step by step. A session goes into the lane that is free first."""
     cuts = [

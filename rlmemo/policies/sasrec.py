@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from rlmemo.policies.sequence import Opens, SequencePolicy
+from rlmemo.policies.sequence import OpenedRows, SequencePolicy
 
 SIZE = 64
 BLOCKS, HEADS = 2, 1
@@ -59,7 +59,7 @@ class SasRec(nn.Module):
         found: torch.Tensor = self.blocks(x, mask=mask, is_causal=True)
         return found
 
-    def epoch(self, parts: Sequence[Opens]) -> None:
+    def epoch(self, parts: Sequence[OpenedRows]) -> None:
         """`PASSES` times over all opens, each time in other windows."""
         for _ in range(PASSES):
             windows = []
@@ -78,7 +78,7 @@ class SasRec(nn.Module):
                 self.rule.step()
 
     @torch.inference_mode()
-    def scores(self, opens: Opens, indices: np.ndarray) -> np.ndarray:
+    def scores(self, opens: OpenedRows, indices: np.ndarray) -> np.ndarray:
         """The output after each event, from the last `LENGTH` up to it, times the embeddings."""
         start = np.maximum(indices - LENGTH + 1, 0)
         event = np.minimum(start[:, None] + np.arange(LENGTH), indices[:, None])

@@ -37,7 +37,7 @@ WINDOW = 200
 
 
 @dataclass(frozen=True)
-class Opens:
+class OpenedRows:
     """A timeline as a network reads it: per event its row (int64 [n], 0 for a target that the training part
     did not have), the number of its session (int64 [n]) and its time (float64 [n])."""
 
@@ -45,18 +45,18 @@ class Opens:
     session: np.ndarray
     t: np.ndarray
 
-    def __getitem__(self, events: slice) -> Opens:
-        return Opens(self.row[events], self.session[events], self.t[events])
+    def __getitem__(self, events: slice) -> OpenedRows:
+        return OpenedRows(self.row[events], self.session[events], self.t[events])
 
 
 class Network(Protocol):
     """What a ranker brings: a torch module with these methods."""
 
-    def epoch(self, parts: Sequence[Opens]) -> None:
+    def epoch(self, parts: Sequence[OpenedRows]) -> None:
         """Learn from the training parts once."""
         ...
 
-    def scores(self, opens: Opens, indices: np.ndarray) -> np.ndarray:
+    def scores(self, opens: OpenedRows, indices: np.ndarray) -> np.ndarray:
         """Of every row after each of the events `indices`, float32 [D, rows], from events 0..i alone."""
         ...
 
@@ -137,8 +137,8 @@ class SequencePolicy:
     def _rows(self, timeline: Timeline) -> np.ndarray:
         return np.array([self._row.get(name, 0) for name in timeline.names], np.int64)
 
-    def _opens(self, timeline: Timeline) -> Opens:
-        return Opens(self._rows(timeline)[timeline.target], sessions(timeline), timeline.t)
+    def _opens(self, timeline: Timeline) -> OpenedRows:
+        return OpenedRows(self._rows(timeline)[timeline.target], sessions(timeline), timeline.t)
 
     def _scores(self, timeline: Timeline, indices: np.ndarray) -> np.ndarray:
         """The network's score of each of this person's targets, float64 [D, names]; -inf for one that cannot
