@@ -25,13 +25,12 @@ from torch.nn.functional import cross_entropy, dropout
 
 from rlmemo.policies.sequence import OpenedRows, SequencePolicy
 
-SIZE = 96
+SIZE = 192
 LANES = 32
 LONGEST = 100
-SAMPLES, ALPHA = 512, 0.5
-DROP_READ, DROP_STATE = 0.2, 0.3
+SAMPLES, ALPHA = 512, 0.75
+DROP_READ, DROP_STATE = 0.5, 0.3
 RATE = 0.05
-BLANK = 0.1
 
 
 class Gru4Rec(nn.Module):
@@ -40,11 +39,12 @@ class Gru4Rec(nn.Module):
     def __init__(self, counts: np.ndarray) -> None:
         super().__init__()
         rows = len(counts)
-        self.embedding = nn.Embedding(rows, SIZE)
+        self.embedding = nn.Embedding(rows, SIZE, padding_idx=0)
         self.bias = nn.Parameter(torch.zeros(rows))
         self.gru = nn.GRU(SIZE, SIZE)
         spread = (6 / (rows + SIZE)) ** 0.5
         nn.init.uniform_(self.embedding.weight, -spread, spread)
+        nn.init.zeros_(self.embedding.weight.data[0])
         for weight in self.gru.parameters():
             edge = (3 / SIZE) ** 0.5 if weight.dim() > 1 else 0.0
             nn.init.uniform_(weight, -edge, edge)
@@ -59,7 +59,7 @@ class Gru4Rec(nn.Module):
         for read, answer, fresh in _side_by_side(parts):
             there = answer > 0
             state = state.detach() * ~fresh[None, :, None]
-            x = dropout(self.embedding(read * (torch.rand(LANES) >= BLANK)), DROP_READ)
+            x = dropout(self.embedding(read), DROP_READ)
             state = dropout(self.gru(x[None], state)[1], DROP_STATE)
             samples = torch.multinomial(drawn, SAMPLES, replacement=True)
             scored = torch.cat([answer[there], samples])

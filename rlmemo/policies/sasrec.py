@@ -27,7 +27,6 @@ LENGTH = 50
 DROP = 0.2
 BATCH = 16
 RATE = 1e-3
-BLANK = 0.1
 PASSES = 4
 """How often an epoch goes over the training part: one pass over a few people is a dozen steps."""
 
@@ -37,7 +36,7 @@ class SasRec(nn.Module):
 
     def __init__(self, counts: np.ndarray) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(len(counts), SIZE)
+        self.embedding = nn.Embedding(len(counts), SIZE, padding_idx=0)
         self.place = nn.Parameter(torch.zeros(LENGTH, SIZE))
         self.drop = nn.Dropout(DROP)
         block = nn.TransformerEncoderLayer(
@@ -49,6 +48,7 @@ class SasRec(nn.Module):
                 nn.init.normal_(weight, std=0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
+        nn.init.zeros_(self.embedding.weight.data[0])
         self.rule = torch.optim.Adam(self.parameters(), lr=RATE)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ class SasRec(nn.Module):
             for chosen in torch.randperm(len(windows)).split(BATCH):
                 batch = nn.utils.rnn.pad_sequence([windows[k] for k in chosen], batch_first=True)
                 read, answer = batch[:, :-1], batch[:, 1:] - 1
-                scores = self(read * (torch.rand(read.shape) >= BLANK)) @ self.embedding.weight[1:].T
+                scores = self(read) @ self.embedding.weight[1:].T
                 loss = cross_entropy(scores.flatten(0, 1), answer.flatten(), ignore_index=-1)
                 self.rule.zero_grad()
                 loss.backward()
