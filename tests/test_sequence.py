@@ -43,7 +43,7 @@ def right(ranking: Ranking, one: Timeline, indices: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_learns_an_order_that_recency_cannot(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequence, "EPOCHS", 12)
+    monkeypatch.setattr(sequence, "EPOCHS", 8)
     one = cycle()
     policy, split = fitted(name, one)
     assert policy.note == ""
@@ -125,6 +125,19 @@ def test_too_little_to_learn_from_falls_back_to_counts_and_says_so(name: str) ->
     expected = CountingPolicy("markov1").rank(one, asked)
     np.testing.assert_array_equal(policy.rank(one, asked).targets, expected.targets)
     np.testing.assert_array_equal(policy.stream(one)(int(asked[0])).targets[0], expected.targets[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_validation_it_learns_for_a_fixed_while(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "EPOCHS", 8)
+    one, policy = cycle(500), make_policy(name)
+    assert isinstance(policy, SequencePolicy)
+    policy.fit([one], Split("all", [np.arange(1, 500)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]))
+    assert (policy.epochs, policy.temperature, policy.note) == (2, 1.0, "")
+    stranger = timeline(["x", "t1", "y"], "v")  # whose names it has but one of
+    found = policy.rank(stranger, np.arange(3))
+    assert [[stranger.names[x] for x in row if x >= 0] for row in found.targets] == [[], [], ["t1"]]
+    assert len(policy.rank(stranger, np.zeros(0, np.int64))) == 0
 
 
 def test_sessions_run_side_by_side() -> None:

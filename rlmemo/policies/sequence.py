@@ -108,6 +108,7 @@ class SequencePolicy:
                 network.epoch(parts)
                 network.eval()
                 if not early:
+                    self.epochs = epoch
                     continue
                 loss, temperature = self._validate(held)
                 if loss < best:
