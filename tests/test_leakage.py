@@ -154,7 +154,7 @@ def test_a_planner_on_the_judge_knows_the_past_alone(endings: tuple[list[Timelin
         stop = len(timeline)
         ranking = policy.rank(timeline, np.arange(99, stop - 1))
         case = Case(timeline, costs, WorldConfig(budget_mb=1600.0), 100, stop)
-        _, picks = case.replay_ranked(ranking, 0.1)
+        picks = case.replay_ranked(ranking, 0.1)[1].target
         chosen.append(named(timeline, picks[: same - 1 - 99]))
     assert any(any(row) for row in chosen[0])
     for other in chosen[1:]:

@@ -34,6 +34,7 @@ from env.judge.state import (
     BELADY,
     COLD,
     EVENT,
+    FOREGROUND,
     GDSF,
     LFU_DECAY,
     LRU,
@@ -163,6 +164,40 @@ def next_to_leave(s, r, protected):  # type: ignore[no-untyped-def]
     if r.let_go == GDSF:
         s.when[len(s.when) - 1, NOTE] = least
     return best
+
+
+@njit(cache=True)
+def name(s, r, told, j, value):  # type: ignore[no-untyped-def]
+    """The decision after event j names who leaves first: those that are least worth keeping (chance of being
+    opened soon * saving per MB), never what is in front. told: as `Course.told`; value: float64, one for each
+    row of the state, all 0."""
+    half = told.shape[1] // 2
+    for k in range(half):
+        if told[j, k] >= 0:
+            value[int(told[j, k])] = told[j, half + k]
+    s.ireg[MARKS:] = -1
+    end = len(s.link) - 1
+    for mark in range(MARKS, len(s.ireg)):
+        best, least = -1, np.inf
+        x = s.link[end, 1]
+        while x != end:
+            if x != s.ireg[FOREGROUND] and not _is_named(s, x, mark):
+                kept = value[x] * _saving_per_mb(r, x)
+                if kept < least:
+                    best, least = x, kept
+            x = s.link[x, 1]
+        s.ireg[mark] = best
+    for k in range(half):
+        if told[j, k] >= 0:
+            value[int(told[j, k])] = 0.0
+
+
+@njit(cache=True)
+def _is_named(s, x, stop):  # type: ignore[no-untyped-def]
+    for k in range(MARKS, stop):  # noqa: SIM110 (compiled)
+        if s.ireg[k] == x:
+            return True
+    return False
 
 
 @njit(cache=True)

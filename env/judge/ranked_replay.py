@@ -2,30 +2,33 @@
 
 What a planner may ask for depends on what is warm, and that depends on what it asked for before; so
 choosing and judging cannot be two passes. The accounting is `env.judge.accounting`'s own functions; this file
-only walks the ranked list after every event, leaves out what is resident (warm or loading), and stops at K.
-Replaying the plans that it chose through `env.judge.accounting.replay` gives the same records bit for bit
-(tested).
+only names who leaves first (where a case is told who is opened soon), walks the ranked list after every
+event, leaves out what is resident (warm or loading), and stops at K. Replaying the plans that it chose
+through `env.judge.accounting.replay` gives the same records bit for bit (tested).
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
 from env.judge import let_go
 from env.judge.accounting import T, course, finish, open_event, plan_prewarm
-from env.judge.cost import Costs, WorldConfig
-from env.judge.plans import N_FIELDS, Outcomes
-from env.judge.state import Ledger, copy_state, new_state, rules
-from env.ranking import Ranking
-from env.timeline import Timeline
+from env.judge.plans import N_FIELDS, AnyCase, Outcomes, Plans
+from env.judge.state import MARKS, Ledger, copy_state, new_state, rules
+
+if TYPE_CHECKING:
+    from env.ranking import Ranking
 
 
 @njit(cache=True)
 def _sweep(  # type: ignore[no-untyped-def]
-    past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, table
+    past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, table, names
 ):
     scratch = np.zeros(table.shape[2])
+    value = np.zeros(len(s.link))
     let_go.begin(past, r, w)
     for j in range(start):
         open_event(past, r, w, book, j, scratch)
@@ -38,6 +41,10 @@ def _sweep(  # type: ignore[no-untyped-def]
         for d in range(stop - start):
             i = start - 1 + d
             asked = 0
+            if names.shape[1] > 0:
+                let_go.name(s, r, w.told, i, value)
+                for k in range(names.shape[1]):
+                    names[d, k] = s.ireg[MARKS + k]
             for k in range(listed.shape[1]):
                 x = listed[d, k]
                 if x < 0 or probability[d, k] < thresholds[q] or s.link[x, 0] >= 0:
@@ -54,71 +61,49 @@ def _sweep(  # type: ignore[no-untyped-def]
         table[q, stop - start - 1] += scratch
 
 
-def sweep(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    ranking: Ranking,
-    thresholds: np.ndarray,
-    *,
-    start: int,
-    stop: int,
-    worth: tuple[np.ndarray, np.ndarray] | None = None,
-) -> np.ndarray:
-    """Records of opens start..stop-1 under each threshold: float64 [len(thresholds), stop - start,
-    len(env.judge.plans.FIELDS)]. ranking: of decisions start-1..stop-2, so start >= 1. worth: see
-    `env.judge.accounting.course`."""
-    table, _ = _run(timeline, costs, config, ranking, np.asarray(thresholds, np.float64), start, stop, worth)
-    return table
+def sweep(case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool = False) -> np.ndarray:
+    """Records of the opens of a case under each threshold, float64 [thresholds, opens, fields]. ranking: of
+    its decisions. names: whether plans name who leaves first, by what the case is told."""
+    return _run(case, ranking, np.asarray(thresholds, np.float64), names)[0]
 
 
 def replay_ranked(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    ranking: Ranking,
-    threshold: float,
-    *,
-    start: int,
-    stop: int,
-    worth: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple[Outcomes, np.ndarray]:
-    """Outcomes over the whole timeline (zero outside the window) and the targets that were prewarmed,
-    int32 [n, K], by decision."""
-    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop, worth)
-    n, k = len(timeline), config.max_picks
+    case: AnyCase, ranking: Ranking, threshold: float, names: bool = False
+) -> tuple[Outcomes, Plans]:
+    """Outcomes over the whole timeline (zero outside the case) and the plans of the case's decisions."""
+    table, book, named = _run(case, ranking, np.array([threshold]), names)
+    n, k, start, stop = len(case.timeline), case.world.max_picks, case.start, case.stop
     records, outcome = np.zeros((n, N_FIELDS)), np.zeros((n, k), np.int8)
-    mb_s, lead, chosen = np.zeros((n, k)), np.full((n, k), np.nan), np.full((n, k), -1, np.int32)
+    mb_s, lead = np.zeros((n, k)), np.full((n, k), np.nan)
     records[start:stop] = table[0]
     rows = slice(start - 1, stop - 1)
     outcome[rows], mb_s[rows] = book.outcome.reshape(-1, k), book.mb_s.reshape(-1, k)
-    lead[rows], chosen[rows] = book.lead.reshape(-1, k), book.target.reshape(-1, k)
-    return Outcomes(records, outcome, mb_s, lead, start, stop), chosen
+    lead[rows] = book.lead.reshape(-1, k)
+    chosen = book.target.reshape(-1, k).astype(np.int32)
+    plans = Plans(chosen, np.zeros(chosen.shape, np.int8), named)
+    return Outcomes(records, outcome, mb_s, lead, start, stop), plans
 
 
 def _run(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    ranking: Ranking,
-    thresholds: np.ndarray,
-    start: int,
-    stop: int,
-    worth: tuple[np.ndarray, np.ndarray] | None,
-) -> tuple[np.ndarray, Ledger]:
-    if not 1 <= start < stop <= len(timeline) or len(ranking) != stop - start:
+    case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool
+) -> tuple[np.ndarray, Ledger, np.ndarray]:
+    config, start, stop = case.world, case.start, case.stop
+    if not 1 <= start < stop <= len(case.timeline) or len(ranking) != stop - start:
         raise ValueError(
-            f"window {start}..{stop} with {len(ranking)} rankings does not fit {len(timeline)} events"
+            f"window {start}..{stop} with {len(ranking)} rankings does not fit {len(case.timeline)} events"
         )
+    if names and case.worth is None:
+        raise ValueError("a case that is told nothing names nobody")
     size = (stop - start) * config.max_picks
     book = Ledger(np.full(size, -1, np.int32), np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan))
-    r = rules(costs, config)
-    past, state = (new_state(len(costs), 2 * size, r.let_go) for _ in range(2))
+    r = rules(case.costs, config)
+    named = np.full((stop - start, config.max_let_go if names else 0), -1, np.int32)
+    past, state = (new_state(len(case.costs), 2 * size, r.let_go, named.shape[1]) for _ in range(2))
     table = np.zeros((len(thresholds), stop - start, N_FIELDS))
     _sweep(
-        past, state, r, course(timeline, config, worth), book,
+        past, state, r, course(case.timeline, config, case.worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
-        thresholds, config.max_picks, float(config.delays[0]), start, stop, table,
+        thresholds, config.max_picks, float(config.delays[0]), start, stop, table, named,
     )  # fmt: skip
-    return table, book
+    return table, book, named

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reward import Reward
 
 COSTS_HELP = f"what memory and waiting cost: {', '.join(PRESETS)}, or a cost file (.json)"
+LET_GO_PICKS_HELP = "R, targets that a plan may let go first; 0: who leaves is the rule's to say alone"
 MOST_PICKS = SLATE_SIZE
 """A plan takes each candidate of a slate once, and a ranking lists as many: no policy could fill more.
 (`WorldConfig` takes up to 64: an environment's slate may be larger, and the judge reads any plan.)"""
@@ -39,6 +40,7 @@ class WorldOptions:
     picks   K, prewarms per plan at most
     ttl_s   seconds after which an unused prewarm goes
     let_go  let-go rule: who leaves when room is needed, of `env.judge.cost.PAST_RULES`
+    let_go_picks  R, targets that a plan may let go first; 0: who leaves is the rule's to say alone
     off_after_s, close_after_s  as in `WorldConfig`; 0: never
     reward  preset or TERM=WEIGHT,…
     """
@@ -49,6 +51,7 @@ class WorldOptions:
     ttl_s: float = 1800.0
     reward: str = "net_seconds"
     let_go: str = "lru"
+    let_go_picks: int = 2
     off_after_s: float = 0.0
     close_after_s: float = 0.0
 
@@ -64,6 +67,7 @@ class WorldOptions:
                 str(given.get("costs", cls.costs)), float(given.get("budget", cls.budget)),
                 int(given.get("picks", cls.picks)), float(given.get("ttl_s", cls.ttl_s)),
                 str(given.get("reward", cls.reward)), str(given.get("let_go", cls.let_go)),
+                int(given.get("let_go_picks", 0)),
                 float(given.get("off_after_s", cls.off_after_s)),
                 float(given.get("close_after_s", cls.close_after_s)),
             )  # fmt: skip
@@ -75,6 +79,8 @@ class WorldOptions:
         worth = "" if self.reward == WorldOptions.reward else f", reward {self.reward}"
         if self.let_go != WorldOptions.let_go:
             worth += f", let go by {self.let_go}"
+        if self.let_go_picks != WorldOptions.let_go_picks:
+            worth += f", at most {self.let_go_picks} let go by a plan"
         if self.off_after_s:
             worth += f", off after {self.off_after_s / 60:g} minutes"
         if self.close_after_s:
@@ -88,7 +94,7 @@ class WorldOptions:
         """The options of a command line that name this world; what is usual is left out."""
         usual = WorldOptions()
         return [
-            f"--{f.name.replace('_', '-')}={value:g}" if isinstance(value, float) else f"--{f.name}={value}"
+            f"--{f.name.replace('_', '-')}={format(value, 'g') if isinstance(value, float) else value}"
             for f in fields(self)
             if (value := getattr(self, f.name)) != getattr(usual, f.name)
         ]
@@ -99,6 +105,8 @@ class WorldOptions:
             raise InputError(
                 f"picks is {self.picks}; a slate has {MOST_PICKS} places, so give 1 to {MOST_PICKS}"
             )
+        if not 0 <= self.let_go_picks <= MOST_PICKS:
+            raise InputError(f"let_go_picks is {self.let_go_picks}; give 0 to {MOST_PICKS}")
         if self.let_go not in PAST_RULES:
             raise InputError(f"let_go is {self.let_go!r}; give one of {', '.join(PAST_RULES)}")
         for name in ("off_after_s", "close_after_s"):
@@ -116,6 +124,7 @@ class WorldOptions:
             max_picks=self.picks,
             ttl_s=self.ttl_s,
             let_go=self.let_go,
+            max_let_go=self.let_go_picks,
             off_after_s=self.off_after_s or math.inf,
             close_after_s=self.close_after_s or math.inf,
         )

@@ -47,6 +47,7 @@ from rlmemo.policies.planners import (
     choose_threshold,
     planner_of,
     sweep,
+    told,
 )
 from rlmemo.policies.protocol import Policy, stream_of
 from rlmemo.policies.registry import COUNTING
@@ -151,6 +152,7 @@ class Evaluation:
                 "max_picks": self.setting.world.picks,
                 "ttl_s": self.setting.world.ttl_s,
                 "let_go": self.setting.world.let_go,
+                "let_go_picks": self.setting.world.let_go_picks,
                 "off_after_s": self.setting.world.off_after_s,
                 "close_after_s": self.setting.world.close_after_s,
                 "reward": self.setting.world.reward,
@@ -329,9 +331,9 @@ class _Run:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # said as the policy's note instead
                     policy.fit(self.timelines, fold, seed=setting.seed)
-            tuning = [] if planner else self._cases(fold.validation)
+            tuning = [] if planner else [told(policy, c) for c in self._cases(fold.validation)]
             tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
-            test, asked = self._cases(fold.test), []
+            test, asked, names = self._cases(fold.test), [], False
             for case in test:
                 started = time.perf_counter()
                 asked.append(policy.rank(case.timeline, case.indices))
@@ -348,9 +350,15 @@ class _Run:
                 best, _ = choose_threshold([c.under(world) for c in tuning], tuned, self.reward)
                 if budget == setting.world.budget:
                     chosen.append(best.theta)
-                found += [c.replay_ranked(r, best.theta)[0] for c, r in zip(here, asked, strict=True)]
+                    names = best.names
+                if best.names:
+                    here = [told(policy, c) for c in here]
+                found += [
+                    c.replay_ranked(r, best.theta, best.names)[0] for c, r in zip(here, asked, strict=True)
+                ]
             if any((r.targets >= 0).any() for r in asked):
-                curve = curve + sweep(test, asked)
+                known = [told(policy, c) for c in test] if names else test
+                curve = curve + sweep(known, asked, names=names)
         ranking = Ranking.join(rankings)
         judged = Judged(policy.name, {}, note=getattr(policy, "note", ""))
         judged.threshold = float(np.median(chosen)) if chosen else float("nan")
