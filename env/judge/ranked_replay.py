@@ -10,8 +10,8 @@ Replaying the plans that it chose through `env.judge.accounting.replay` gives th
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from env.compiled import entry
 from env.judge import let_go
 from env.judge.accounting import T, course, finish, open_event, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
@@ -21,11 +21,10 @@ from env.ranking import Ranking
 from env.timeline import Timeline
 
 
-@njit(cache=True)
+@entry()
 def _sweep(  # type: ignore[no-untyped-def]
-    past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, table
+    past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, scratch, table
 ):
-    scratch = np.zeros(table.shape[2])
     let_go.begin(past, r, w)
     for j in range(start):
         open_event(past, r, w, book, j, scratch)
@@ -51,7 +50,8 @@ def _sweep(  # type: ignore[no-untyped-def]
             open_event(s, r, w, book, i + 1, table[q, d])
         scratch[:] = 0.0
         finish(s, r, book, scratch)
-        table[q, stop - start - 1] += scratch
+        for f in range(len(scratch)):
+            table[q, stop - start - 1, f] += scratch[f]
 
 
 def sweep(
@@ -119,6 +119,7 @@ def _run(
         past, state, r, course(timeline, config, worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
-        thresholds, config.max_picks, float(config.delays[0]), start, stop, table,
+        thresholds, config.max_picks, float(config.delays[0]), start, stop, np.zeros(N_FIELDS),
+        table,
     )  # fmt: skip
     return table, book

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from env.compiled import entry
 from env.judge import let_go
 from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
@@ -13,9 +13,8 @@ from env.judge.state import READY, USED, Ledger, new_state, rules
 from env.timeline import Timeline
 
 
-@njit(cache=True)
-def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, free):  # type: ignore[no-untyped-def]
-    record = np.zeros(N_FIELDS)
+@entry()
+def _walk(s, r, w, book, delay, names, picks, first, last, candidates, record, warm, free):  # type: ignore[no-untyped-def]
     let_go.begin(s, r, w)
     for i in range(last + 1):
         open_event(s, r, w, book, i, record)
@@ -59,6 +58,6 @@ def residency(
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
     _walk(
         state, r, course(timeline, config, worth), book, delays, np.ascontiguousarray(plans.let_go, np.int32),
-        picks, first, last, candidates, warm, free,
+        picks, first, last, candidates, np.zeros(N_FIELDS), warm, free,
     )  # fmt: skip
     return warm, free
