@@ -39,26 +39,11 @@ from env.timeline import Timeline
 
 @entry()
 def _walk(  # type: ignore[no-untyped-def]
-    s,
-    a,
-    b,
-    r,
-    w,
-    book,
-    delay,
-    names,
-    picks,
-    first,
-    last,
-    alt_target,
-    alt_delay,
-    alt_names,
-    half_life,
-    two,
-    out,
-):
+    s, a, b, r, w, book, delay, names, picks, first, last, alt_target, alt_delay, alt_names, half_life,
+    scratch, out,
+):  # fmt: skip
     n, t = len(w.target), w.clock[:, T]
-    acc, waste = two[0], two[1]
+    acc, waste = scratch[0], scratch[1]
     alt_picks = alt_target.shape[2]
     own = (last - first) * picks
     let_go.begin(s, r, w)
