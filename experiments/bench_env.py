@@ -122,8 +122,8 @@ def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, fl
 
 def parts(spec: str, steps: int = 2000) -> dict[str, float]:
     """What a step consists of, microseconds each (best of 7)."""
-    from env.compiled import entry
-    from env.gym import stepper as compiled
+    from env.compiled import compiled
+    from env.gym import stepper as kernel
     from env.gym.memory import MemoryEnv
     from env.judge.plans import N_FIELDS
 
@@ -134,7 +134,7 @@ def parts(spec: str, steps: int = 2000) -> dict[str, float]:
     )
     record, out = np.empty(N_FIELDS), np.empty(world._walk.width, np.float32)
 
-    @entry(cache=False)
+    @compiled
     def nothing(*given):  # type: ignore[no-untyped-def]
         return 0.0
 
@@ -144,7 +144,7 @@ def parts(spec: str, steps: int = 2000) -> dict[str, float]:
 
     work: dict[str, Callable[[int], object]] = {
         "step": lambda i: world.step(actions[i]),
-        "kernel": lambda i: compiled.step(*given(i)),
+        "kernel": lambda i: kernel.step(*given(i)),
         "call": lambda i: nothing(*given(i)),
         "observation": lambda i: world._observation(out),
         "reset": lambda i: world.reset(),

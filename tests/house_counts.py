@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
-COMPILED = ("njit", "entry(", "inner(")  # how a compiled function's decorator begins
+COMPILED = ("njit", "compiled", "inlined")  # how a compiled function's decorator begins
 HEAVY = {
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "lightgbm", "sklearn", "scipy", "numba",
     "streamlit", "matplotlib", "pandas", "rdata", "xarray", "sqlite_utils", "gymnasium", "stable_baselines3",

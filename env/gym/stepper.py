@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from env.compiled import entry, inner
+from env.compiled import compiled
 from env.judge import let_go
 from env.judge.accounting import Course, T, finish, open_base, open_event, plan_prewarm
 from env.judge.state import (
@@ -58,7 +58,7 @@ def warm_starts(target: np.ndarray, r: Rules, starts: np.ndarray) -> tuple[np.nd
     return offsets, out[: offsets[-1]].copy()
 
 
-@entry()
+@compiled
 def _warm_starts(s, r, target, starts, offsets, out):  # type: ignore[no-untyped-def]
     """Fill offsets and out; False where out is too short."""
     end = len(s.base) - 1
@@ -79,7 +79,7 @@ def _warm_starts(s, r, target, starts, offsets, out):  # type: ignore[no-untyped
     return True
 
 
-@entry()
+@compiled
 def begin(fixed, residents, i):  # type: ignore[no-untyped-def]
     """Put the world into the state after event i: `residents` warm (least recently used first)."""
     s, r, w = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2])
@@ -108,7 +108,7 @@ def begin(fixed, residents, i):  # type: ignore[no-untyped-def]
             unknown -= 1
 
 
-@entry()
+@compiled
 def retrace(fixed, i, record):  # type: ignore[no-untyped-def]
     """The state after event i, from the first event on, without prewarms. record: scratch."""
     s, r, w, book = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2]), Ledger(*fixed[3])
@@ -118,7 +118,7 @@ def retrace(fixed, i, record):  # type: ignore[no-untyped-def]
         open_event(s, r, w, book, j, record)
 
 
-@entry()
+@compiled
 def observe(fixed, i, out):  # type: ignore[no-untyped-def]
     """Fill `out` (float32 [`Walk.width`]) with what is seen right after event i: flags of the slate, C each
     (warm, loading, scheduled), then memory (N_MEMORY), the rows of those that are resident, least recently
@@ -128,7 +128,7 @@ def observe(fixed, i, out):  # type: ignore[no-untyped-def]
     _look(s, r, book, candidates[i], seen[i], place, rows, w.clock[i, T], out)
 
 
-@inner()
+@compiled
 def _look(s, r, book, candidates, seen, place, rows, t, out):  # type: ignore[no-untyped-def]
     """place: int64 [n_targets] of scratch, -1 everywhere before and after."""
     n = len(candidates)
@@ -174,7 +174,7 @@ def _look(s, r, book, candidates, seen, place, rows, t, out):  # type: ignore[no
         out[at + k] = seen[k]
 
 
-@entry()
+@compiled
 def step(fixed, action, i, first, last, record, out):  # type: ignore[no-untyped-def]
     """Decide `action` after event i and open event i + 1; the episode ends with event `last`.
 
@@ -218,7 +218,7 @@ def step(fixed, action, i, first, last, record, out):  # type: ignore[no-untyped
     return reward
 
 
-@inner()
+@compiled
 def _resident(link, number):  # type: ignore[no-untyped-def]
     """Resident number 1, 2, ... from the least recently used on; -1 for number 0 or where there is none."""
     if number == 0:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from env.compiled import entry, inner
+from env.compiled import compiled, inlined
 from env.errors import InputError
 from env.judge import let_go
 from env.judge.cost import Costs, WorldConfig
@@ -111,13 +111,13 @@ def course(
     return Course(clock, target, np.ascontiguousarray(told))
 
 
-@inner()
+@compiled
 def settle(s, t, record):  # type: ignore[no-untyped-def]
     record[HELD] += s.reg[HELD_MB] * (t - s.reg[SETTLED])
     s.reg[SETTLED] = t
 
 
-@inner()
+@compiled
 def _waste(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
     mb_s = r.cost[x, MEMORY] * (t - s.when[x, BEGIN])
     number = s.link[x, 2]
@@ -129,7 +129,7 @@ def _waste(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
     s.link[x, 2] = -1
 
 
-@inner()
+@compiled
 def _leave(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
     if s.link[x, 2] >= 0:
         settle(s, t, record)
@@ -140,13 +140,13 @@ def _leave(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
         let_go.left(s, r, x)
 
 
-@inner(inline="always")
+@inlined
 def _leave_base(s, r, x):  # type: ignore[no-untyped-def]
     unlink(s.base, x)
     s.reg[BASE_USED] -= r.cost[x, MEMORY]
 
 
-@inner()
+@compiled
 def _close(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """The user has closed what was not in front for so long. (Nobody waits for it: it may be done late.)"""
     end = len(s.link) - 1
@@ -165,7 +165,7 @@ def _close(s, r, book, t, record):  # type: ignore[no-untyped-def]
         x = newer
 
 
-@inner(inline="always")
+@inlined
 def _who_leaves(s, r, protected):  # type: ignore[no-untyped-def]
     """Who leaves now; the usual case without a call, which would cost more than the rest."""
     if r.let_go == LRU and len(s.ireg) == MARKS:
@@ -177,7 +177,7 @@ def _who_leaves(s, r, protected):  # type: ignore[no-untyped-def]
     return x
 
 
-@inner()
+@compiled
 def _start(s, r, book, x, number, t, record):  # type: ignore[no-untyped-def]
     if r.close_after != np.inf:
         _close(s, r, book, t, record)
@@ -208,7 +208,7 @@ def _start(s, r, book, x, number, t, record):  # type: ignore[no-untyped-def]
     push(s, ready + r.ttl, number)
 
 
-@inner()
+@compiled
 def advance(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """What is due at or before t happens."""
     while s.ireg[N_DUE] > 0 and s.due_t[0] <= t:
@@ -224,7 +224,7 @@ def advance(s, r, book, t, record):  # type: ignore[no-untyped-def]
                 _leave(s, r, book, x, when, record)
 
 
-@inner()
+@compiled
 def switch_off(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """The machine is off at t: nothing is resident any more, and what was due is not done."""
     advance(s, r, book, t, record)
@@ -239,7 +239,7 @@ def switch_off(s, r, book, t, record):  # type: ignore[no-untyped-def]
     s.ireg[MARKS:] = -1
 
 
-@inner()
+@compiled
 def _cancel(s, book, record):  # type: ignore[no-untyped-def]
     for i in range(s.ireg[N_DUE]):
         if s.due_code[i] >= START_CODE:
@@ -248,7 +248,7 @@ def _cancel(s, book, record):  # type: ignore[no-untyped-def]
     s.ireg[N_DUE] = 0
 
 
-@inner()
+@compiled
 def open_base(s, r, x):  # type: ignore[no-untyped-def]
     warm = s.base[x, 0] >= 0
     to_front(s.base, x)
@@ -260,7 +260,7 @@ def open_base(s, r, x):  # type: ignore[no-untyped-def]
     return warm
 
 
-@inner()
+@compiled
 def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-untyped-def]
     if off < t:
         switch_off(s, r, book, off, record)
@@ -329,28 +329,28 @@ def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-
         record[POLLUTION] += 1.0
 
 
-@inner(inline="always")
+@inlined
 def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
     """Event j: process what is due, account for the wait of its target, make room."""
     x = np.int64(w.target[j])  # of one type everywhere, or all is compiled twice
     _open(s, r, book, w.told, j, x, w.clock[j, T], w.clock[j, OFF], w.clock[j, NEXT_USE], record)
 
 
-@inner()
+@compiled
 def plan_let_go(s, names):  # type: ignore[no-untyped-def]
     """A decision says who leaves first: `names`, -1 for nobody; they stand until the next decision."""
     for k in range(len(s.ireg) - MARKS):
         s.ireg[MARKS + k] = names[k] if k < len(names) else -1
 
 
-@inner()
+@compiled
 def plan_nobody(s):  # type: ignore[no-untyped-def]
     """A decision that lets nobody go first."""
     for k in range(MARKS, len(s.ireg)):
         s.ireg[k] = -1
 
 
-@inner()
+@compiled
 def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyped-def]
     """Ask for prewarm `number` (its target stands in the ledger) `delay` seconds after t."""
     record[PLANNED] += 1.0
@@ -361,7 +361,7 @@ def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyp
         push(s, start, START_CODE + number)
 
 
-@inner()
+@compiled
 def finish(s, r, book, record):  # type: ignore[no-untyped-def]
     """The recording ends: what is still unused is wasted."""
     end = len(s.link) - 1
@@ -374,7 +374,7 @@ def finish(s, r, book, record):  # type: ignore[no-untyped-def]
     _cancel(s, book, record)
 
 
-@entry()
+@compiled
 def _replay(s, r, w, book, delay, names, picks, start, stop, table, scratch):  # type: ignore[no-untyped-def]
     let_go.begin(s, r, w)
     for j in range(stop):

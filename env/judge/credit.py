@@ -26,7 +26,7 @@ import math
 
 import numpy as np
 
-from env.compiled import entry
+from env.compiled import compiled
 from env.errors import InputError
 from env.judge import let_go
 from env.judge.accounting import T, course, finish, open_event, plan_let_go, plan_nobody, plan_prewarm
@@ -37,7 +37,7 @@ from env.judge.state import copy_state, new_state, rules, same
 from env.timeline import Timeline
 
 
-@entry()
+@compiled
 def _walk(  # type: ignore[no-untyped-def]
     s, a, b, r, w, book, delay, names, picks, first, last, alt_target, alt_delay, alt_names, half_life,
     scratch, out,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from env.compiled import entry, inner
+from env.compiled import compiled
 from env.errors import InputError
 from env.judge import let_go
 from env.judge.accounting import (
@@ -28,7 +28,7 @@ from env.judge.state import MARKS, Ledger, copy_state, new_state, rules, same
 from env.timeline import Timeline
 
 
-@inner()
+@compiled
 def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
     """Whether it is known of every prewarm from number `own` on what became of it (columns of a ledger)."""
     for number in range(own, len(target)):  # noqa: SIM110 (compiled)
@@ -37,7 +37,7 @@ def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
     return True
 
 
-@entry()
+@compiled
 def _score(  # type: ignore[no-untyped-def]
     s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, waste, out
 ):

@@ -29,7 +29,7 @@ import math
 
 import numpy as np
 
-from env.compiled import inner
+from env.compiled import compiled
 from env.judge.state import (
     BELADY,
     COLD,
@@ -51,12 +51,12 @@ SMALL_SHARE, LEFT_SHARE, USES_FOR_MAIN, MOST_USES = 0.25, 0.9, 2, 3
 SMALL, MAIN, LEFT, BACK = np.arange(4)  # NumPy's integers: for each literal one numba would compile anew
 
 
-@inner()
+@compiled
 def _saving_per_mb(r, x):  # type: ignore[no-untyped-def]
     return (r.cost[x, COLD] - r.cost[x, WARM]) / r.cost[x, MEMORY]
 
 
-@inner()
+@compiled
 def begin(s, r, w):  # type: ignore[no-untyped-def]
     """Before the first event: what belady knows."""
     if r.let_go == BELADY:
@@ -66,7 +66,7 @@ def begin(s, r, w):  # type: ignore[no-untyped-def]
             s.when[w.target[j], NOTE] = w.clock[j, 0]
 
 
-@inner()
+@compiled
 def told(s, rows, j):  # type: ignore[no-untyped-def]
     """What `expected` is told at event j (see `Course.told`), in place of what it was told before."""
     half = rows.shape[1] // 2
@@ -78,7 +78,7 @@ def told(s, rows, j):  # type: ignore[no-untyped-def]
             s.when[int(rows[j, k]), NOTE] = rows[j, half + k]
 
 
-@inner()
+@compiled
 def opened(s, r, x, j, next_use, resident):  # type: ignore[no-untyped-def]
     """x is opened as event j; it is resident or not."""
     if r.let_go == LFU_DECAY:
@@ -96,7 +96,7 @@ def opened(s, r, x, j, next_use, resident):  # type: ignore[no-untyped-def]
         s.queue[x, 3] = 1
 
 
-@inner()
+@compiled
 def wanted(s, r, x):  # type: ignore[no-untyped-def]
     """x is about to come in; room will be made for it."""
     if r.let_go == S3FIFO and s.queue[x, 2] == LEFT:
@@ -104,7 +104,7 @@ def wanted(s, r, x):  # type: ignore[no-untyped-def]
         s.queue[x, 2] = BACK
 
 
-@inner()
+@compiled
 def came_in(s, r, x):  # type: ignore[no-untyped-def]
     """x came into memory, for which there was made room before."""
     if r.let_go == LFU_DECAY:
@@ -124,7 +124,7 @@ def came_in(s, r, x):  # type: ignore[no-untyped-def]
             _append(s, r, x, SMALL)
 
 
-@inner()
+@compiled
 def left(s, r, x):  # type: ignore[no-untyped-def]
     """x is no longer in memory, whatever the reason."""
     if (r.let_go == S3FIFO or r.let_go == SIEVE) and (s.queue[x, 2] == SMALL or s.queue[x, 2] == MAIN):
@@ -135,7 +135,7 @@ def left(s, r, x):  # type: ignore[no-untyped-def]
         _take(s, r, x)
 
 
-@inner()
+@compiled
 def next_to_leave(s, r, protected):  # type: ignore[no-untyped-def]
     """Who leaves now: a resident other than `protected`, of which there must be one."""
     for k in range(MARKS, len(s.ireg)):
@@ -164,12 +164,12 @@ def next_to_leave(s, r, protected):  # type: ignore[no-untyped-def]
     return best
 
 
-@inner()
+@compiled
 def _halves(opens):  # type: ignore[no-untyped-def]
     return HALVES[int(opens)] if opens < len(HALVES) else 0.0
 
 
-@inner()
+@compiled
 def _kept(s, r, x):  # type: ignore[no-untyped-def]
     """What keeping x is worth; the least leaves."""
     if r.let_go == LFU_DECAY:
@@ -182,7 +182,7 @@ def _kept(s, r, x):  # type: ignore[no-untyped-def]
     return s.when[x, NOTE] * _saving_per_mb(r, x)  # expected
 
 
-@inner()
+@compiled
 def _append(s, r, x, which):  # type: ignore[no-untyped-def]
     """x is the newest of a list."""
     end = len(s.queue) - 3 + which
@@ -197,7 +197,7 @@ def _append(s, r, x, which):  # type: ignore[no-untyped-def]
         s.when[len(s.when) - 1, NOTE + which] += r.cost[x, MEMORY]
 
 
-@inner()
+@compiled
 def _take(s, r, x):  # type: ignore[no-untyped-def]
     """x stands in no list any more."""
     older = s.queue[x, 0]
@@ -210,7 +210,7 @@ def _take(s, r, x):  # type: ignore[no-untyped-def]
         s.queue[x, column] = -1
 
 
-@inner()
+@compiled
 def _sieve(s, protected):  # type: ignore[no-untyped-def]
     """The hand goes from old to new, takes the used bit, and stops at who has none."""
     last = len(s.queue) - 1
@@ -228,7 +228,7 @@ def _sieve(s, protected):  # type: ignore[no-untyped-def]
     return x
 
 
-@inner()
+@compiled
 def _s3fifo(s, r, protected):  # type: ignore[no-untyped-def]
     end = len(s.when) - 1
     ends = len(s.queue) - 3

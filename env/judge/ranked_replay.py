@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from env.compiled import entry
+from env.compiled import compiled
 from env.judge import let_go
 from env.judge.accounting import T, course, finish, open_event, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
@@ -21,7 +21,7 @@ from env.ranking import Ranking
 from env.timeline import Timeline
 
 
-@entry()
+@compiled
 def _sweep(  # type: ignore[no-untyped-def]
     past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, scratch, table
 ):

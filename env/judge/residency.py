@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from env.compiled import entry
+from env.compiled import compiled
 from env.judge import let_go
 from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
@@ -13,7 +13,7 @@ from env.judge.state import READY, USED, Ledger, new_state, rules
 from env.timeline import Timeline
 
 
-@entry()
+@compiled
 def _walk(s, r, w, book, delay, names, picks, first, last, candidates, record, warm, free):  # type: ignore[no-untyped-def]
     let_go.begin(s, r, w)
     for i in range(last + 1):

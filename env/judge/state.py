@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from env.compiled import entry, inner
+from env.compiled import compiled
 from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 
 START_CODE = 1 << 40
@@ -99,7 +99,7 @@ def new_state(n_targets: int, capacity: int, let_go: int = LRU, marks: int = 0) 
     return state
 
 
-@entry()
+@compiled
 def clear(s):  # type: ignore[no-untyped-def]
     """Empty the world."""
     end = len(s.link) - 1
@@ -119,7 +119,7 @@ def clear(s):  # type: ignore[no-untyped-def]
         s.queue[row, 1] = row
 
 
-@inner()
+@compiled
 def copy_state(source, into):  # type: ignore[no-untyped-def]
     """Element by element: numba compiles an array's assignment slowly."""
     for row in range(len(source.link)):
@@ -141,7 +141,7 @@ def copy_state(source, into):  # type: ignore[no-untyped-def]
             into.queue[row, column] = source.queue[row, column]
 
 
-@inner()
+@compiled
 def push(s, t, code):  # type: ignore[no-untyped-def]
     """Something more is due."""
     i = s.ireg[N_DUE]
@@ -157,7 +157,7 @@ def push(s, t, code):  # type: ignore[no-untyped-def]
     s.due_code[i] = code
 
 
-@inner()
+@compiled
 def pop(s):  # type: ignore[no-untyped-def]
     """Take out what is due first."""
     n = s.ireg[N_DUE] - 1
@@ -184,7 +184,7 @@ def pop(s):  # type: ignore[no-untyped-def]
     s.due_code[i] = code
 
 
-@inner()
+@compiled
 def to_front(link, x):  # type: ignore[no-untyped-def]
     """Make x the most recently used; x may be new."""
     end = len(link) - 1
@@ -200,7 +200,7 @@ def to_front(link, x):  # type: ignore[no-untyped-def]
     link[end, 0] = x
 
 
-@inner()
+@compiled
 def unlink(link, x):  # type: ignore[no-untyped-def]
     """Take x out of the list."""
     older = link[x, 0]
@@ -210,7 +210,7 @@ def unlink(link, x):  # type: ignore[no-untyped-def]
     link[x, 0] = -1
 
 
-@inner()
+@compiled
 def same(a, b):  # type: ignore[no-untyped-def]
     """Whether two worlds after the same events hold the same targets in the same order, all of them settled,
     and their let-go rules know the same. (Marks are the next decision's affair.)"""

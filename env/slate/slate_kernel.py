@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from env.compiled import entry
+from env.compiled import compiled
 
 # Blend that orders the slate before any model has seen it. Set by hand and not fitted to anything; its own
 # order on webtrackr's validation part is hr@1/3/5 .308/.504/.573 (experiments/LOG.md).
@@ -94,7 +94,7 @@ def new_counts(n: int, orders: int, m: int) -> Counts:
     )
 
 
-@entry()
+@compiled
 def walk(  # type: ignore[no-untyped-def]
     s, t, target, hour, weekday, hour_f, site, ctx, candidates, features, context, answer
 ):
@@ -112,7 +112,7 @@ def walk(  # type: ignore[no-untyped-def]
             answer[i - 1] = place
 
 
-@entry()
+@compiled
 def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_row, g):  # type: ignore[no-untyped-def]
     """Take in event i and write the slate right after it.
 
