@@ -38,7 +38,7 @@ def _enumerate(s, r, w, book, delay, names, picks, delays, table):  # type: igno
             delay[q] = (digits[q] - 1) % delays if digits[q] > 0 else 0
         state.clear(s)
         table[:] = 0.0
-        accounting._replay(s, r, w, book, delay, names, picks, 0, n, table)
+        accounting._replay(s, r, w, book, delay, names, picks, 0, n, table, np.zeros(N_FIELDS))
         saved = table[:, SAVED].sum()
         best = max(best, saved)
         q = 0

@@ -49,6 +49,6 @@ class MemoryEnv(PrewarmEnv):
         self.observation_space = spaces.Dict({**self.observation_space.spaces, "residents": rows})  # type: ignore[assignment, attr-defined]
 
     def _observation(self, out: np.ndarray) -> dict[str, np.ndarray]:
-        rows = np.empty((self.residents, len(RESIDENT_COLUMNS)), np.float32)
-        self._walk.observe_residents(rows)
-        return {**super()._observation(out), "residents": rows}
+        seen = super()._observation(out)
+        seen["residents"] = out[self._parts[4]].reshape(self.residents, -1)
+        return seen

@@ -34,8 +34,6 @@ MOMENT_COLUMNS = (
 class Track:
     """One timeline, ready to be stepped.
 
-    slate   float32 [n, C, len(SLATE_COLUMNS)] and moment float32 [n, len(MOMENT_COLUMNS)]: the parts of
-            the observation that depend on the past alone; read-only, in [-1, 1]
     first   int64 [E]: index of the event before each episode (its first decision); last: its last open
     walk    the world of the episode that is under way
     offsets, residents: who is warm at `first`, least recently used first (see `stepper.warm_starts`)
@@ -43,8 +41,6 @@ class Track:
 
     timeline: Timeline
     candidates: np.ndarray
-    slate: np.ndarray
-    moment: np.ndarray
     rules: state.Rules
     walk: Walk
     first: np.ndarray
@@ -188,18 +184,14 @@ def _track(
         axis=-1,
     )
     slate = np.concatenate([features, np.where(known[..., None], extra, 0.0)], axis=-1).astype(np.float32)
-    slate.flags.writeable = False
-    moment = moment.copy()
-    moment.flags.writeable = False
-    offsets, residents = stepper.warm_starts(timeline.target, rules.cost, rules.budget, rules.delays, first)
+    shown = np.concatenate([slate.reshape(len(slate), -1), moment], axis=1)
+    offsets, residents = stepper.warm_starts(timeline.target, rules, first)
     prewarms = config.max_picks * int((last - first).max())
     return Track(
         timeline=timeline,
         candidates=candidates,
-        slate=slate,
-        moment=moment,
         rules=rules,
-        walk=Walk(timeline, candidates, costs, config, weights, prewarms, rows),
+        walk=Walk(timeline, candidates, costs, config, weights, prewarms, rows, shown),
         first=first,
         last=last,
         offsets=offsets,

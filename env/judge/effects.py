@@ -5,8 +5,8 @@ world of `env.judge.accounting` and following both copies until they are the sam
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.errors import InputError
 from env.judge import let_go
 from env.judge.accounting import (
@@ -17,6 +17,7 @@ from env.judge.accounting import (
     finish,
     open_event,
     plan_let_go,
+    plan_nobody,
     plan_prewarm,
     settle,
     switch_off,
@@ -27,7 +28,7 @@ from env.judge.state import MARKS, Ledger, copy_state, new_state, rules, same
 from env.timeline import Timeline
 
 
-@njit(cache=True)
+@compiled
 def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
     """Whether it is known of every prewarm from number `own` on what became of it (columns of a ledger)."""
     for number in range(own, len(target)):  # noqa: SIM110 (compiled)
@@ -36,14 +37,14 @@ def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True)
-def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, out):  # type: ignore[no-untyped-def]
+@compiled
+def _score(  # type: ignore[no-untyped-def]
+    s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, waste, out
+):
     n, t = len(w.target), w.clock[:, T]
-    waste = np.zeros(out.shape[2])
     alt_picks = alt_target.shape[2]
     own = n * picks
     d = 0
-    nobody = np.zeros(0, names.dtype)
     let_go.begin(s, r, w)
     for i in range(n):
         if d >= len(indices):
@@ -65,7 +66,7 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                 copy_state(s, b)
                 waste[:] = 0.0
                 plan_let_go(a, alt_names[d, m])
-                plan_let_go(b, nobody)
+                plan_nobody(b)
                 for k in range(alt_picks):
                     if alt_target[d, m, k] >= 0:
                         plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
@@ -101,7 +102,8 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                     if stop >= t[n - 1]:
                         finish(a, r, book, acc)
                         finish(b, r, book, waste)
-                acc -= waste
+                for f in range(len(acc)):
+                    acc[f] -= waste[f]
             d += 1
         if i < n - 1:
             if len(s.ireg) > MARKS:
@@ -162,7 +164,7 @@ def plan_effects(
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
     _score(now, done, still, r, course(timeline, config, worth), book, base.delay.reshape(-1), base.let_go,
            picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order], horizon,
-           out)  # fmt: skip
+           np.zeros(N_FIELDS), out)  # fmt: skip
     effects = np.empty_like(out)
     effects[order] = out
     return effects

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.judge import let_go
 from env.judge.accounting import T, course, finish, open_event, plan_prewarm
 from env.judge.plans import N_FIELDS, AnyCase, Outcomes, Plans
@@ -23,12 +23,25 @@ if TYPE_CHECKING:
     from env.ranking import Ranking
 
 
-@njit(cache=True)
+@compiled
 def _sweep(  # type: ignore[no-untyped-def]
-    past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, table, names
+    past,
+    s,
+    r,
+    w,
+    book,
+    listed,
+    probability,
+    thresholds,
+    picks,
+    delay,
+    start,
+    stop,
+    scratch,
+    value,
+    table,
+    names,
 ):
-    scratch = np.zeros(table.shape[2])
-    value = np.zeros(len(s.link))
     let_go.begin(past, r, w)
     for j in range(start):
         open_event(past, r, w, book, j, scratch)
@@ -58,7 +71,8 @@ def _sweep(  # type: ignore[no-untyped-def]
             open_event(s, r, w, book, i + 1, table[q, d])
         scratch[:] = 0.0
         finish(s, r, book, scratch)
-        table[q, stop - start - 1] += scratch
+        for f in range(len(scratch)):
+            table[q, stop - start - 1, f] += scratch[f]
 
 
 def sweep(case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool = False) -> np.ndarray:
@@ -104,6 +118,7 @@ def _run(
         past, state, r, course(case.timeline, config, case.worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
-        thresholds, config.max_picks, float(config.delays[0]), start, stop, table, named,
+        thresholds, config.max_picks, float(config.delays[0]), start, stop, np.zeros(N_FIELDS),
+        np.zeros(len(state.link)), table, named,
     )  # fmt: skip
     return table, book, named
