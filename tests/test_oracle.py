@@ -17,7 +17,8 @@ from env.errors import InputError
 from env.judge import accounting, state
 from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 from env.judge.cost_presets import cost_model
-from env.judge.oracle import bracket, feasible, upper_bound
+from env.judge.oracle import bracket, feasible
+from env.judge.oracle_bound import upper_bound
 from env.judge.plans import N_FIELDS, SAVED, Plans
 from env.timeline import Event, Timeline
 from tests.reference import world

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from env.judge.oracle import feasible, upper_bound
+from env.judge.oracle import feasible
+from env.judge.oracle_bound import upper_bound
 from env.ranking import Ranking
 from env.splits import Split
 from env.timeline import Timeline
