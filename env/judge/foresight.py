@@ -106,9 +106,10 @@ def name_who_leaves(
         after[j] = upcoming[timeline.target[j]]
         upcoming[timeline.target[j]] = j
     r = rules(costs, config)
-    now, fork = (new_state(len(costs), 2 * plans.count(), r.let_go, config.max_let_go) for _ in range(2))
+    capacity = 2 * plans.count()
+    now, fork = (new_state(len(costs), capacity, r.let_go, config.max_let_go) for _ in range(2))
     _walk(
-        now, fork, r, course(timeline, config), shared_ledger(plans, 0), plans.delay.reshape(-1), picks, start,
-        stop, since, costs.cold_s - costs.warm_s, upcoming, after, plans.let_go,
+        now, fork, r, course(timeline, config), shared_ledger(plans, 0), plans.delay.reshape(-1), picks,
+        start, stop, since, costs.cold_s - costs.warm_s, upcoming, after, plans.let_go,
     )  # fmt: skip
     return plans

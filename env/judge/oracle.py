@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from env.judge.cost import Costs, WorldConfig
-from env.judge.oracle_bound import relaxed, start_times, upper_bound
+from env.judge.oracle_bound import Relaxed, relaxed, start_times, upper_bound
 from env.judge.plans import HIT, LATE, SAVED, Outcomes, Plans
 from env.timeline import Timeline
 
@@ -74,10 +74,9 @@ def feasible(
     Not optimal; never better than `upper_bound`, and never worse with let_go than without.
     """
     stop = len(timeline) if stop is None else stop
-    found = _loading(timeline, costs, config, start, stop)
     if let_go and config.max_let_go and stop - max(start, 1) >= 1:
-        return _letting_go(timeline, costs, config, start, stop, *found)
-    return found
+        return _letting_go(timeline, costs, config, start, stop)
+    return _loading(timeline, costs, config, start, stop)
 
 
 def _loading(
@@ -266,52 +265,68 @@ def _neighbours(
 
 
 def _letting_go(
+    timeline: Timeline, costs: Costs, config: WorldConfig, start: int, stop: int
+) -> tuple[Plans, Outcomes]:
+    """A plan that names who leaves, at least as good as the one that does not.
+
+    Two are begun with: what the bound's linear program would load early and keep, and, unless that reaches
+    the bound, the plan that names nobody. In each, who leaves is named by foresight, picks are improved, and
+    so on in turns while it gets better.
+    """
+    given = timeline, costs, config, start, stop
+    program = relaxed(timeline, costs, config, start=start, stop=stop, let_go=True)
+    enough = program.bound_s - 1e-6
+    loaded, wanted = _relaxed_plan(*given, program)
+    best = _named(*given, loaded, wanted, wanted, enough)
+    if best[1].total("saved_s") >= enough:
+        return best
+    other = _loading(*given)
+    none = replace(other[0], let_go=np.full((len(timeline), config.max_let_go), -1, np.int32))
+    named = _named(*given, other[0], _needed(*given, *other, wanted), wanted, enough)
+    return max((none, other[1]), best, named, key=lambda found: found[1].total("saved_s"))
+
+
+def _named(
     timeline: Timeline,
     costs: Costs,
     config: WorldConfig,
     start: int,
     stop: int,
     plans: Plans,
-    outcomes: Outcomes,
+    since: np.ndarray,
+    wanted: np.ndarray,
+    enough: float,
 ) -> tuple[Plans, Outcomes]:
-    """A plan that names who leaves, at least as good as `plans`, which does not.
-
-    Two are begun with: `plans`, and what the bound's linear program would load early and keep. In each, who
-    leaves is named by foresight, picks are improved, and so on in turns while it gets better.
-    """
+    """`plans` with names, both improved in turns until `enough` is saved or nothing gets better."""
     from env.judge.accounting import replay
     from env.judge.foresight import name_who_leaves
 
     given = timeline, costs, config, start, stop
-    loaded, wanted = _relaxed_plan(*given)
-    best = plans, outcomes
-    for plan, since in ((plans, _needed(*given, plans, outcomes, wanted)), (loaded, wanted)):
-        found: tuple[Plans, Outcomes] | None = None
-        for _ in range(_NAMINGS):
-            named = name_who_leaves(timeline, costs, config, plan, since, start=start, stop=stop)
-            result = replay(timeline, costs, config, named, start=start, stop=stop)
-            if found and result.total("saved_s") <= found[1].total("saved_s"):
-                break
-            found = _tidy(*given, *_improved(*given, named, result))
-            plan, since = found[0], _needed(*given, *found, wanted)
-        if found and found[1].total("saved_s") > best[1].total("saved_s"):
-            best = found
-    if not best[0].let_go.shape[1]:
-        best = replace(best[0], let_go=Plans.empty(len(timeline), 1, config.max_let_go).let_go), best[1]
+    best: tuple[Plans, Outcomes] | None = None
+    for _ in range(_NAMINGS):
+        named = name_who_leaves(timeline, costs, config, plans, since, start=start, stop=stop)
+        result = replay(timeline, costs, config, named, start=start, stop=stop)
+        saved = result.total("saved_s")
+        if best and saved <= best[1].total("saved_s"):
+            break
+        best = _tidy(*given, *((named, result) if saved >= enough else _improved(*given, named, result)))
+        if best[1].total("saved_s") >= enough:
+            break
+        plans, since = best[0], _needed(*given, *best, wanted)
+    assert best is not None
     return best
 
 
 def _relaxed_plan(
-    timeline: Timeline, costs: Costs, config: WorldConfig, start: int, stop: int
+    timeline: Timeline, costs: Costs, config: WorldConfig, start: int, stop: int, program: Relaxed
 ) -> tuple[Plans, np.ndarray]:
     """What the linear program of the bound would load early, as far as plans have room for it, and from when
     on it wants each open's target in memory (see `name_who_leaves`)."""
-    found = relaxed(timeline, costs, config, start=start, stop=stop, let_go=True)
     starts, owner = start_times(timeline.t[:stop], config, max(start - 1, 0), stop)
     plans = Plans.empty(len(timeline), config.max_picks)
     since = np.full(stop, np.inf)
-    for j in np.flatnonzero(found.taken >= 0).tolist():
-        x, place = int(timeline.target[j]), int(found.options.start[found.taken[j]])
+    for j in np.flatnonzero(program.taken >= 0).tolist():
+        x, place = int(timeline.target[j]), int(program.options.start[program.taken[j]])
         if place < 0:
             since[j] = -np.inf
             continue

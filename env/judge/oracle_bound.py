@@ -8,19 +8,19 @@ gives j a list of *options*, each with an interval of residency ending at j and 
 compared with a cold open: cold - warm for keeping and for prewarms ready in time, less for late ones. Of the
 prewarms ready in time only the latest start is listed: its interval lies within every other's. Where the
 let-go rule is `lru` and plans name nobody, keeping is possible only where the no-prewarm world keeps x, too:
-targets opened after p are used more recently than x,
-and eviction goes by least recent use (the target in front is the one exception, and nothing that was opened
-is newer than that), so as long as x stays, they all stay; x leaves the no-prewarm world only when x and they
-do not fit together. Where plans name who leaves (let_go), or another rule says it, keeping is listed for every
-open of a target that was opened before, or, where that was before the window, that the world without plans
-holds after the event of the window's first decision. (Nothing stays over an off, so no option begins
-before one. Closes take options away, which are listed all the same: that only loosens the bound.) Options of
+targets opened after p are used more recently than x, and eviction goes by least recent use (the target in
+front is the one exception, and nothing that was opened is newer than that), so as long as x stays, they all
+stay; x leaves the no-prewarm world only when x and they do not fit together. Where plans name who leaves
+(let_go), or another rule says it, keeping is listed for every open of a target that was opened before, or,
+where that was before the window, that the world without plans holds after the event of the window's first
+decision. Nothing stays over an off, so no option begins before one; who was closed was not kept. Options of
 the same target do not overlap. Just before every open k the resident targets fit into the budget together,
 the target in front (x[k-1]) among them; so the memory of the options that cover that moment is at most budget
 - memory[x[k-1]], where intervals do not count while their own target is in front; an option that alone
 exceeds that is impossible. The actual world therefore picks at most one option for every open, within these
-capacities, and saves at most their value. Everything else (eviction order, K, R, what the options cost outside
-these moments) is dropped, which can only raise the maximum; so is integrality, which leaves a linear program.
+capacities, and saves at most their value. Everything else (eviction order, K, R, what the options cost
+outside these moments) is dropped, which can only raise the maximum; so is integrality, which leaves a linear
+program.
 Saved seconds count from the no-prewarm world: subtract what its warm opens save compared with cold ones.
 
 The solver (HiGHS through SciPy) is not trusted with the result: by weak duality, any non-negative prices
@@ -180,7 +180,8 @@ def _options(
             if value > 0:
                 first = _first_point(t, float(starts[lo + group[-1]]), j)
                 rows.append((j, value, float(memory[x]), first, lo + int(group[0])))
-        if not found and kept[j] and p >= booted[j]:
+        closed = p >= 0 and t[p + 1] + config.close_after_s <= t[j]
+        if not found and kept[j] and p >= booted[j] and not closed:
             rows.append((j, worth, float(memory[x]), min(j, max(p + 2, begin + 1)), -1))
     # What does not fit beside a target in front at all cannot fit in part.
     rows = [row for row in rows if row[3] > row[0] or row[2] <= room[row[3] : row[0] + 1].min()]
