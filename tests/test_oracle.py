@@ -81,12 +81,12 @@ def brute_force(timeline: Timeline, costs: Costs, config: WorldConfig) -> float:
 
 # Events, targets, delays, picks (K) and names (R) of a case, and how often it comes.
 ENUMERATED = {
-    (12, 2, 1, 1, 0): 1, (8, 2, 2, 1, 0): 2, (6, 4, 1, 1, 0): 17, (5, 3, 2, 1, 0): 15, (4, 3, 1, 2, 0): 15,
-    (4, 3, 1, 1, 1): 20, (5, 2, 1, 1, 1): 10, (4, 2, 2, 1, 1): 10, (3, 4, 1, 1, 2): 7, (5, 3, 1, 1, 1): 3,
+    (12, 2, 1, 1, 0): 1, (8, 2, 2, 1, 0): 1, (6, 4, 1, 1, 0): 17, (5, 3, 2, 1, 0): 15, (4, 3, 1, 2, 0): 15,
+    (4, 3, 1, 1, 1): 20, (5, 2, 1, 1, 1): 10, (4, 2, 2, 1, 1): 10, (3, 4, 1, 1, 2): 10, (5, 3, 1, 1, 1): 1,
 }  # fmt: skip
 SOLVED = {
-    (12, 4, 1, 1, 1): 15, (12, 3, 1, 1, 2): 20, (8, 3, 2, 1, 1): 15, (8, 4, 1, 1, 2): 20,
-    (7, 3, 1, 2, 1): 10, (12, 4, 1, 1, 0): 10, (9, 3, 2, 1, 0): 10,
+    (12, 3, 1, 1, 1): 8, (12, 2, 2, 1, 1): 12, (12, 3, 1, 1, 0): 5, (8, 4, 1, 1, 1): 20,
+    (8, 3, 1, 1, 2): 20, (7, 4, 1, 1, 2): 15, (7, 3, 2, 1, 1): 10, (7, 3, 1, 2, 1): 10,
 }  # fmt: skip
 PAST_AND_BELADY = [rule for rule in LET_GO_RULES if rule != "expected"]
 
@@ -118,9 +118,9 @@ def small_case(
     return timeline, costs, config
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_exact_equals_enumeration(seed: int) -> None:
-    """10 x 60 random cases of up to 12 events."""
+    """5 x 60 = 300 random cases of up to 12 events."""
     rng = np.random.default_rng(seed)
     for _ in range(60):
         timeline, costs, config = small_case(rng, ENUMERATED)
@@ -151,7 +151,7 @@ def test_exact_lies_in_the_bracket(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 80), targets=st.integers(1, 10))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_policy_exceeds_the_bound(seed: int, n: int, targets: int) -> None:
     """Policies that know the future, at random: prewarm one of the next few, with some delay and noise, or
     whatever is ranked above a threshold; name who leaves at random, or as the clairvoyant does. Half of the
@@ -214,7 +214,7 @@ def test_a_name_saves_what_no_load_can() -> None:
 
 def test_what_was_not_there_when_a_window_begins_was_not_kept_from_before() -> None:
     """Room for two: a is gone when the window begins, and its open comes too soon after to load it."""
-    events = [Event(0, "a"), Event(100, "b"), Event(200, "c"), Event(300, "b"), Event(301, "a")]
+    events = [Event(0, "a"), Event(100, "b"), Event(200, "c"), Event(201, "a")]
     timeline = Timeline.from_events("x", events)
     costs = Costs(*(np.full(3, v) for v in (100.0, 4.0, 1.0, 300.0)))  # type: ignore[arg-type]
     config = WorldConfig(budget_mb=200.0, max_picks=1, delays=(0.0,))
