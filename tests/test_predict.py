@@ -185,7 +185,9 @@ def test_outcomes_by_hand() -> None:
     ranking = Ranking.empty(1)
 
     def outcome(target: list[int], delay: list[int]) -> dict[str, Any]:
-        return Decision(case, 0, ranking, np.array(target), np.array(delay), 1.0, 1.0, 0.0).outcome()
+        return Decision(
+            case, 0, ranking, np.array(target), np.array(delay), np.zeros(0, np.int32), 1.0, 1.0, 0.0
+        ).outcome()
 
     # After A at 0, B in 30 s: ready at 32, opened at 100, cold without it: 2.5 s saved.
     found = outcome([timeline.names.index("B"), -1, -1], [1, 0, 0])
