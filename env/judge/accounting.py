@@ -15,7 +15,7 @@ from numba import njit
 
 from env.errors import InputError
 from env.judge import let_go
-from env.judge.cost import Costs, WorldConfig
+from env.judge.cost import WAKE_S, Costs, WorldConfig
 from env.judge.plans import (
     BASE_COLD,
     BASE_WAIT,
@@ -54,10 +54,12 @@ from env.judge.state import (
     MARKS,
     MEMORY,
     N_DUE,
+    NUMBER,
     READY,
     SETTLED,
     START_CODE,
     USED,
+    WAKE_CODE,
     WARM,
     Ledger,
     new_state,
@@ -69,16 +71,16 @@ from env.judge.state import (
 )
 from env.timeline import Timeline
 
-T, OFF, NEXT_USE = 0, 1, 2
+T, OFF, NEXT_USE, WAKE = 0, 1, 2, 3
 
 
 class Course(NamedTuple):
     """What one timeline does to a world.
 
-    clock float64 [n, 3]: when each target is opened (T), when the machine was switched off since the open
-    before (OFF, infinite: it was not), and when the target is opened next (NEXT_USE, for belady). target
-    int32 [n]. told float64 [n, 2 V]: for expected, V targets (-1: none) and then the chance of each of being
-    opened soon, after event j.
+    clock float64 [n, 4]: when each target is opened (T), when the machine was switched off since the open
+    before (OFF, infinite: it was not), when the target is opened next (NEXT_USE, for belady), and when the
+    person was back after the off (WAKE, infinite: there was none). target int32 [n]. told float64 [n, 2 V]:
+    for expected, V targets (-1: none) and then the chance of each of being opened soon, after event j.
     """
 
     clock: np.ndarray
@@ -95,11 +97,13 @@ def course(
     Raises InputError where `expected` is asked for without them.
     """
     t, target = timeline.t, timeline.target
-    clock = np.full((len(t), 3), np.inf)
+    clock = np.full((len(t), 4), np.inf)
     clock[:, T] = t
     if len(t) and np.isfinite(config.off_after_s):
         pause = np.flatnonzero(np.diff(t) > config.off_after_s)
         clock[pause + 1, OFF] = t[pause] + config.off_after_s
+        back = np.maximum(np.nextafter(clock[pause + 1, OFF], np.inf), t[pause + 1] - WAKE_S)
+        clock[pause + 1, WAKE] = back
     if config.let_go == "belady":
         after = np.full(len(timeline.names), np.inf)
         for j in range(len(t) - 1, -1, -1):
@@ -216,7 +220,7 @@ def advance(s, r, book, t, record):  # type: ignore[no-untyped-def]
         code = s.due_code[0]
         pop(s)
         if code >= START_CODE:
-            number = code - START_CODE
+            number = code & NUMBER
             _start(s, r, book, book.target[number], number, when, record)
         else:
             x = book.target[code]
@@ -241,11 +245,15 @@ def switch_off(s, r, book, t, record):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _cancel(s, book, record):  # type: ignore[no-untyped-def]
-    for i in range(s.ireg[N_DUE]):
-        if s.due_code[i] >= START_CODE:
-            book.outcome[s.due_code[i] - START_CODE] = WASTED
-            record[N_WASTED] += 1.0
+    """What was due is not done; what waits for the wake is due then, like anything else."""
+    n = s.ireg[N_DUE]
     s.ireg[N_DUE] = 0
+    for i in range(n):  # (what is pushed never overtakes what is read)
+        if s.due_code[i] >= WAKE_CODE:
+            push(s, s.due_t[i], s.due_code[i] - WAKE_CODE)
+        elif s.due_code[i] >= START_CODE:
+            book.outcome[s.due_code[i] & NUMBER] = WASTED
+            record[N_WASTED] += 1.0
 
 
 @njit(cache=True)
@@ -353,6 +361,23 @@ def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyp
         push(s, start, START_CODE + number)
 
 
+@njit(cache=True, inline="always")
+def happens(w, code, i):  # type: ignore[no-untyped-def]
+    """Whether what is planned after event i for `code`, a delay as in `Plans`, comes to pass: at a wake only
+    where there is one before the next open."""
+    return code >= 0 or (i + 1 < len(w.target) and w.clock[i + 1, WAKE] != np.inf)
+
+
+@njit(cache=True)
+def plan_pick(s, r, w, book, number, code, i, record):  # type: ignore[no-untyped-def]
+    """Ask after event i for prewarm `number`, at a delay as in `Plans`."""
+    if code >= 0:
+        plan_prewarm(s, r, book, number, r.delays[code], w.clock[i, T], record)
+    elif happens(w, code, i):
+        record[PLANNED] += 1.0
+        push(s, w.clock[i + 1, WAKE] + r.delays[-1 - code], WAKE_CODE + START_CODE + number)
+
+
 @njit(cache=True)
 def finish(s, r, book, record):  # type: ignore[no-untyped-def]
     """The recording ends: what is still unused is wasted."""
@@ -379,7 +404,7 @@ def _replay(s, r, w, book, delay, names, picks, start, stop, table):  # type: ig
                 plan_let_go(s, names[j])
             for number in range(j * picks, (j + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, r.delays[delay[number]], w.clock[j, T], after)
+                    plan_pick(s, r, w, book, number, delay[number], j, after)
     if stop > start:
         scratch[:] = 0.0
         finish(s, r, book, scratch)

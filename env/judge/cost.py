@@ -21,6 +21,8 @@ from env.timeline import KINDS, Timeline
 MOST_MB = 1e12  # beyond it, sums of whole KiB are no longer exact in float64
 TYPICAL_BUDGET = 8.0  # budget in typical (median) targets, when none is given in MB
 LET_GO_RULES = ("lru", "lfu-decay", "gdsf", "s3fifo", "sieve", "expected", "belady")
+WAKE_S = 60.0
+"""How long before the first open after an assumed off the person is back, seconds. An assumption."""
 PAST_RULES = LET_GO_RULES[:5]
 """The let-go rules that know the past alone, and need nobody to tell them more."""
 

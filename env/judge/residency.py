@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from env.judge import let_go
-from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm
+from env.judge.accounting import T, course, open_event, plan_let_go, plan_pick
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
 from env.judge.state import READY, USED, Ledger, new_state, rules
@@ -29,7 +29,7 @@ def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, fre
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, delay[number], w.clock[i, T], record)
+                    plan_pick(s, r, w, book, number, delay[number], i, record)
 
 
 def residency(
@@ -55,7 +55,7 @@ def residency(
     )  # fmt: skip
     r = rules(costs, config)
     state = new_state(len(costs), 2 * size, r.let_go, plans.let_go.shape[1])
-    delays = np.asarray(config.delays, np.float64)[plans.delay.ravel()]
+    delays = np.ascontiguousarray(plans.delay, np.int8).ravel()
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
     _walk(
         state, r, course(timeline, config, worth), book, delays, np.ascontiguousarray(plans.let_go, np.int32),
