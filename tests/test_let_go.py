@@ -77,7 +77,11 @@ def test_what_a_plan_changes_is_the_difference_of_two_replays(rule: str) -> None
         timeline, costs, config, base, worth = case_of(rng, rule, n, 6)
         m, i = len(timeline.names), int(rng.integers(0, n - 1))
         pick = np.array([[rng.integers(-1, m)]], np.int32)
-        other = Plans(pick, rng.choice(np.array([0, -1, -2], np.int8), (1, 1)), rng.integers(-1, m, (1, 2)).astype(np.int32))
+        other = Plans(
+            pick,
+            rng.choice(np.array([0, -1, -2], np.int8), (1, 1)),
+            rng.integers(-1, m, (1, 2)).astype(np.int32),
+        )
         sums = {
             (planned, goes_on): accounting.replay(
                 timeline, costs, config, altered(base, i, other if planned else None, goes_on), worth=worth

@@ -15,7 +15,7 @@ from numba import njit
 
 from env.errors import InputError
 from env.judge import let_go
-from env.judge.cost import WAKE_S, Costs, WorldConfig
+from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import (
     BASE_COLD,
     BASE_WAIT,
@@ -99,11 +99,7 @@ def course(
     t, target = timeline.t, timeline.target
     clock = np.full((len(t), 4), np.inf)
     clock[:, T] = t
-    if len(t) and np.isfinite(config.off_after_s):
-        pause = np.flatnonzero(np.diff(t) > config.off_after_s)
-        clock[pause + 1, OFF] = t[pause] + config.off_after_s
-        back = np.maximum(np.nextafter(clock[pause + 1, OFF], np.inf), t[pause + 1] - WAKE_S)
-        clock[pause + 1, WAKE] = back
+    clock[:, OFF], clock[:, WAKE] = config.offs(timeline)
     if config.let_go == "belady":
         after = np.full(len(timeline.names), np.inf)
         for j in range(len(t) - 1, -1, -1):

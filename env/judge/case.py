@@ -65,6 +65,33 @@ class Case:
         """What was opened, int32 [stop - start]: the answers of the decisions."""
         return self.timeline.target[self.start : self.stop]
 
+    @property
+    def wakes(self) -> np.ndarray:
+        """The decisions after which the machine is switched off before the next open, int64 [W]: the person
+        comes back to an empty memory, and may be planned for."""
+        back = np.isfinite(self.world.offs(self.timeline)[1][self.start : self.stop])
+        return self.indices[back]
+
+    @property
+    def woken(self) -> Timeline:
+        """The timeline, every wake of it looked at when the person is back, and not right after the event
+        before: what a policy ranks for the decisions `wakes`."""
+        back = self.world.offs(self.timeline)[1][1:]
+        now = self.timeline.t.copy()
+        now[:-1] = np.where(np.isfinite(back), back, now[:-1])
+        return replace(self.timeline, now=now)
+
+    def waking(self, ranking: Ranking, threshold: float) -> np.ndarray:
+        """What to load at each wake: the best-ranked targets with probability >= `threshold`, int32
+        [stop - start, K], -1 for nothing. ranking: of the decisions `wakes`, as of `woken`."""
+        most = self.world.max_picks
+        chosen = np.full((len(self), most), -1, np.int32)
+        likely = (ranking.targets >= 0) & (ranking.probability >= threshold)
+        place = np.where(likely, likely.cumsum(axis=1) - 1, most)
+        row, k = np.nonzero(place < most)
+        chosen[self.wakes[row] - (self.start - 1), place[row, k]] = ranking.targets[row, k]
+        return chosen
+
     def under(self, world: WorldConfig) -> Case:
         """The same stretch in another world."""
         return replace(self, world=world)
@@ -80,24 +107,30 @@ class Case:
             self.timeline, self.costs, self.world, whole, start=self.start, stop=self.stop, worth=self.worth
         )
 
-    def replay_ranked(self, ranking: Ranking, threshold: float) -> tuple[Outcomes, np.ndarray]:
+    def replay_ranked(
+        self, ranking: Ranking, threshold: float, waking: np.ndarray | None = None
+    ) -> tuple[Outcomes, np.ndarray]:
         """What prewarming the best-ranked cold targets with probability >= `threshold` comes to, and which
-        they were, int32 [stop - start, K]. ranking: of this case's decisions."""
+        they were, int32 [stop - start, K]. ranking: of this case's decisions. waking: what is loaded at
+        wakes besides, as of `waking`; the outcomes have their columns behind the others."""
         from env.judge.ranked_replay import replay_ranked
 
         outcomes, chosen = replay_ranked(
             self.timeline, self.costs, self.world, ranking, threshold, start=self.start, stop=self.stop,
-            worth=self.worth,
+            worth=self.worth, waking=waking,
         )  # fmt: skip
         return outcomes, chosen[self.indices]
 
-    def sweep(self, ranking: Ranking, thresholds: Sequence[float]) -> np.ndarray:
-        """Records of the opens under each threshold, float64 [len(thresholds), stop - start, len(FIELDS)]."""
+    def sweep(
+        self, ranking: Ranking, thresholds: Sequence[float], waking: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Records of the opens under each threshold, float64 [len(thresholds), stop - start, len(FIELDS)].
+        waking: see `replay_ranked`."""
         from env.judge.ranked_replay import sweep
 
         return sweep(
             self.timeline, self.costs, self.world, ranking, np.asarray(thresholds, np.float64),
-            start=self.start, stop=self.stop, worth=self.worth,
+            start=self.start, stop=self.stop, worth=self.worth, waking=waking,
         )  # fmt: skip
 
     def effects(

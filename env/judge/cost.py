@@ -158,6 +158,17 @@ class WorldConfig:
             values["delays"] = tuple(float(d) for d in values["delays"])
         return cls(**values)
 
+    def offs(self, timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
+        """When the machine was switched off since the event before each, and when the person was back then:
+        float64 [n] each, infinite where it was not. An assumed wake is `WAKE_S` before the event, and right
+        after the off where that would be before it."""
+        t = timeline.t
+        off, wake = np.full((2, len(t)), np.inf)
+        after = np.flatnonzero(np.diff(t) > self.off_after_s) + 1
+        off[after] = t[after - 1] + self.off_after_s
+        wake[after] = np.maximum(np.nextafter(off[after], np.inf), t[after] - WAKE_S)
+        return off, wake
+
     def resolved(self, costs: Costs) -> WorldConfig:
         """The same rules with the budget in MB, rounded down to whole KiB (see `Costs`)."""
         budget = self.budget_targets * costs.typical_mb() if self.budget_mb is None else self.budget_mb

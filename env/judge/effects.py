@@ -140,10 +140,10 @@ def plan_effects(
     For decision `indices[d]` and alternative m, the world is forked after event `indices[d]` (its past
     under `base`, or without prewarms): one copy does `plans[d, m]`, the other keeps still, both follow
     `base` afterwards. The difference of their records is summed until the two copies are the same again,
-    but over no more than `horizon_s` seconds from the event, or from the wake that is planned for (None: the longest delay + the longest load + ttl, by when every
-    prewarm of the plan is resolved; what it evicted may be missed later still, and `math.inf` waits for
-    that). Keeping still is 0 by definition. indices: sorted or not; plans: [D, M, K]. worth: see
-    `env.judge.accounting.course`.
+    but over no more than `horizon_s` seconds from the event, or from the wake that is planned for (None: the
+    longest delay + the longest load + ttl, by when every prewarm of the plan is resolved; what it evicted may
+    be missed later still, and `math.inf` waits for that). Keeping still is 0 by definition. indices: sorted
+    or not; plans: [D, M, K]. worth: see `env.judge.accounting.course`.
     Raises InputError for indices or plans that do not fit.
     """
     n = len(timeline)

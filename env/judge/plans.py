@@ -41,8 +41,8 @@ N_FIELDS = len(FIELDS)
 
 
 def at_wake(delay: int) -> int:
-    """The delay of a prewarm that starts so long after the wake, not after the event: `delay` is an index into
-    `WorldConfig.delays`, and the answer is negative."""
+    """The delay of a prewarm that starts so long after the wake, not after the event. `delay` is an index
+    into `WorldConfig.delays`; the answer is negative."""
     return -1 - delay
 
 

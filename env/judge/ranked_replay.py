@@ -13,18 +13,21 @@ import numpy as np
 from numba import njit
 
 from env.judge import let_go
-from env.judge.accounting import T, course, finish, open_event, plan_prewarm
+from env.judge.accounting import T, course, finish, open_event, plan_pick, plan_prewarm
 from env.judge.cost import Costs, WorldConfig
-from env.judge.plans import N_FIELDS, Outcomes
+from env.judge.plans import N_FIELDS, Outcomes, at_wake
 from env.judge.state import Ledger, copy_state, new_state, rules
 from env.ranking import Ranking
 from env.timeline import Timeline
 
+WAKING = at_wake(0)
+
 
 @njit(cache=True)
 def _sweep(  # type: ignore[no-untyped-def]
-    past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, table
+    past, s, r, w, book, listed, probability, thresholds, waking, picks, delay, start, stop, table
 ):
+    width = picks + waking.shape[1]
     scratch = np.zeros(table.shape[2])
     let_go.begin(past, r, w)
     for j in range(start):
@@ -42,12 +45,17 @@ def _sweep(  # type: ignore[no-untyped-def]
                 x = listed[d, k]
                 if x < 0 or probability[d, k] < thresholds[q] or s.link[x, 0] >= 0:
                     continue
-                number = d * picks + asked
+                number = d * width + asked
                 book.target[number] = x
                 plan_prewarm(s, r, book, number, delay, w.clock[i, T], table[q, d])
                 asked += 1
                 if asked == picks:
                     break
+            for k in range(waking.shape[1]):
+                if waking[d, k] >= 0:
+                    number = d * width + picks + k
+                    book.target[number] = waking[d, k]
+                    plan_pick(s, r, w, book, number, WAKING, i, table[q, d])
             open_event(s, r, w, book, i + 1, table[q, d])
         scratch[:] = 0.0
         finish(s, r, book, scratch)
@@ -64,11 +72,14 @@ def sweep(
     start: int,
     stop: int,
     worth: tuple[np.ndarray, np.ndarray] | None = None,
+    waking: np.ndarray | None = None,
 ) -> np.ndarray:
     """Records of opens start..stop-1 under each threshold: float64 [len(thresholds), stop - start,
     len(env.judge.plans.FIELDS)]. ranking: of decisions start-1..stop-2, so start >= 1. worth: see
-    `env.judge.accounting.course`."""
-    table, _ = _run(timeline, costs, config, ranking, np.asarray(thresholds, np.float64), start, stop, worth)
+    `env.judge.accounting.course`. waking: what is loaded at the wake after each decision, whatever the
+    threshold, int32 [stop - start, W], -1 for nothing (None: W is 0)."""
+    given = np.asarray(thresholds, np.float64)
+    table, _ = _run(timeline, costs, config, ranking, given, start, stop, worth, waking)
     return table
 
 
@@ -82,18 +93,19 @@ def replay_ranked(
     start: int,
     stop: int,
     worth: tuple[np.ndarray, np.ndarray] | None = None,
+    waking: np.ndarray | None = None,
 ) -> tuple[Outcomes, np.ndarray]:
     """Outcomes over the whole timeline (zero outside the window) and the targets that were prewarmed,
-    int32 [n, K], by decision."""
-    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop, worth)
-    n, k = len(timeline), config.max_picks
+    int32 [n, K], by decision. waking: see `sweep`; W columns of the outcomes are of these."""
+    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop, worth, waking)
+    n, k = len(timeline), len(book.target) // (stop - start)
     records, outcome = np.zeros((n, N_FIELDS)), np.zeros((n, k), np.int8)
     mb_s, lead, chosen = np.zeros((n, k)), np.full((n, k), np.nan), np.full((n, k), -1, np.int32)
     records[start:stop] = table[0]
     rows = slice(start - 1, stop - 1)
     outcome[rows], mb_s[rows] = book.outcome.reshape(-1, k), book.mb_s.reshape(-1, k)
     lead[rows], chosen[rows] = book.lead.reshape(-1, k), book.target.reshape(-1, k)
-    return Outcomes(records, outcome, mb_s, lead, start, stop), chosen
+    return Outcomes(records, outcome, mb_s, lead, start, stop), chosen[:, : config.max_picks]
 
 
 def _run(
@@ -105,12 +117,14 @@ def _run(
     start: int,
     stop: int,
     worth: tuple[np.ndarray, np.ndarray] | None,
+    waking: np.ndarray | None,
 ) -> tuple[np.ndarray, Ledger]:
     if not 1 <= start < stop <= len(timeline) or len(ranking) != stop - start:
         raise ValueError(
             f"window {start}..{stop} with {len(ranking)} rankings does not fit {len(timeline)} events"
         )
-    size = (stop - start) * config.max_picks
+    waking = np.full((stop - start, 0), -1, np.int32) if waking is None else waking
+    size = (stop - start) * (config.max_picks + waking.shape[1])
     book = Ledger(np.full(size, -1, np.int32), np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan))
     r = rules(costs, config)
     past, state = (new_state(len(costs), 2 * size, r.let_go) for _ in range(2))
@@ -119,6 +133,7 @@ def _run(
         past, state, r, course(timeline, config, worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
-        thresholds, config.max_picks, float(config.delays[0]), start, stop, table,
+        thresholds, np.ascontiguousarray(waking, np.int32), config.max_picks, float(config.delays[0]),
+        start, stop, table,
     )  # fmt: skip
     return table, book

@@ -17,7 +17,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.judge.case import Case, summed
-from env.judge.plans import FIELDS
+from env.judge.plans import FIELDS, at_wake
 from env.ranking import Ranking
 from env.splits import Split
 from env.timeline import Timeline
@@ -26,7 +26,8 @@ from rlmemo.approval.approval import MODEL, Approval
 from rlmemo.model.readings import slates_of
 from rlmemo.policies.protocol import Planned
 
-THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), 2.0)
+NEVER = 2.0
+THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), NEVER)
 """Grid for theta; the last one is never reached, so keeping still is always among the choices."""
 
 
@@ -46,14 +47,21 @@ class OwnPlans:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Prewarm the best guesses with probability >= theta that are not warm, at once."""
+    """Prewarm the best guesses with probability >= theta that are not warm, at once; and at a wake, when
+    nothing is, the best with probability >= wake."""
 
     theta: float
+    wake: float = NEVER
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
         """The plans for the decisions of `case`. ranking: of these decisions (None: `policy` is asked)."""
         ranking = policy.rank(case.timeline, case.indices) if ranking is None else ranking
-        return at_once(case.replay_ranked(ranking, self.theta)[1])
+        waking = self.waking(case, rank_wakes(policy, case)) if self.wake < NEVER else None
+        return at_once(case.replay_ranked(ranking, self.theta, waking)[1], waking)
+
+    def waking(self, case: Case, wakes: Ranking) -> np.ndarray | None:
+        """What it loads at the wakes of a case, ranked as in `wakes`; None where there are none."""
+        return case.waking(wakes, self.wake) if self.wake < NEVER and len(wakes) else None
 
     def picks(self, row: Ranking, warm: Collection[int], most: int = 3) -> list[int]:
         """The targets for one decision (a ranking of one row), when `warm` is in memory; at most `most`."""
@@ -66,7 +74,8 @@ class Threshold:
 
     def to_json(self) -> dict[str, Any]:
         """As `plan.json` keeps it."""
-        return {"planner": "threshold", "threshold": self.theta}
+        wake = {"wake": self.wake} if self.wake < NEVER else {}
+        return {"planner": "threshold", "threshold": self.theta, **wake}
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,8 @@ def from_json(data: Mapping[str, Any], adapter: Path) -> Planner:
         if not own and data["planner"] != "threshold":
             raise ValueError(f"planner {data['planner']!r}")
         if "strength" not in data:
-            return OwnPlans() if own else Threshold(float(data["threshold"]))
+            at_wakes = float(data.get("wake", Threshold.wake))
+            return OwnPlans() if own else Threshold(float(data["threshold"]), at_wakes)
         threshold, strength = float(data["threshold"]), float(data["strength"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{adapter / 'plan.json'}: is damaged ({error}); train the run again") from None
@@ -138,9 +148,19 @@ def planner_of(policy: Any) -> Planner | None:
     return planner
 
 
-def at_once(target: np.ndarray) -> Planned:
-    """Plans without delays that were chosen for sure. target: int32 [D, K]."""
-    return Planned(target, np.zeros(target.shape, np.int8), np.ones(len(target)))
+def at_once(target: np.ndarray, waking: np.ndarray | None = None) -> Planned:
+    """Plans without delays that were chosen for sure. target: int32 [D, K]; waking: the same for wakes."""
+    delay = np.zeros(target.shape, np.int8)
+    if waking is not None:
+        target = np.concatenate([target, waking], axis=1)
+        delay = np.concatenate([delay, np.full(waking.shape, at_wake(0), np.int8)], axis=1)
+    return Planned(target, delay, np.ones(len(target)))
+
+
+def rank_wakes(policy: Any, case: Case) -> Ranking:
+    """How a policy ranks the wakes of a case."""
+    wakes = case.wakes
+    return policy.rank(case.woken, wakes) if len(wakes) else Ranking.empty(0)  # type: ignore[no-any-return]
 
 
 class NonePolicy:
@@ -180,17 +200,35 @@ def choose_threshold(
     rankings: Sequence[Ranking],
     reward: Reward,
     thresholds: Sequence[float] = THRESHOLDS,
+    wakes: Sequence[Ranking] = (),
 ) -> tuple[Threshold, float]:
     """The threshold with the highest reward over `cases`, and that reward summed over their opens.
 
-    Ties go to the higher one (fewer prewarms). Without a case nothing is known of rewards, and the answer is
-    to keep still.
+    wakes: how each case's wakes are ranked; a threshold of their own is then chosen for them, and the other
+    one anew. Ties go to the higher one (fewer prewarms). Without a case nothing is known of rewards, and the
+    answer is to keep still.
     """
     if not cases:
         return Threshold(float(thresholds[-1])), 0.0
-    rewards = sweep(cases, rankings, thresholds) @ reward.weights(FIELDS)
+    weights = reward.weights(FIELDS)
+    rewards = sweep(cases, rankings, thresholds) @ weights
     best = best_of(rewards)
-    return Threshold(float(thresholds[best])), float(rewards[best])
+    found, worth = Threshold(float(thresholds[best])), float(rewards[best])
+    if not any(len(one) for one in wakes):
+        return found, worth
+
+    def come_to(asked: Sequence[float], wake: float) -> np.ndarray:
+        planner = Threshold(found.theta, wake)
+        at = [planner.waking(c, w) for c, w in zip(cases, wakes, strict=True)]
+        each = [c.sweep(r, asked, x) for c, r, x in zip(cases, rankings, at, strict=True)]
+        rewards: np.ndarray = summed(each) @ weights
+        return rewards
+
+    best = best_of(np.concatenate([come_to([found.theta], float(q)) for q in thresholds]))
+    wake = float(thresholds[best])
+    rewards = come_to(thresholds, wake)
+    best = best_of(rewards)
+    return Threshold(float(thresholds[best]), wake), float(rewards[best])
 
 
 @dataclass(frozen=True)

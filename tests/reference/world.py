@@ -172,7 +172,7 @@ class World:
         return np.array(record)
 
     def plan(self, picks: Iterable[tuple[int, int]], let_go: Sequence[int] = ()) -> list[int]:
-        """Decide, right after an open: `picks` are (target, delay bucket, or `at_wake` of one), `let_go` leave
+        """Decide, right after an open: `picks` are (target, delay bucket or `at_wake` of one), `let_go` leave
         first when room is needed, until the next decision. Returns the prewarms' numbers."""
         self.marks = tuple(let_go)
         numbers = []
