@@ -115,10 +115,7 @@ class Case:
         wakes besides, as of `waking`; the outcomes have their columns behind the others."""
         from env.judge.ranked_replay import replay_ranked
 
-        outcomes, chosen = replay_ranked(
-            self.timeline, self.costs, self.world, ranking, threshold, start=self.start, stop=self.stop,
-            worth=self.worth, waking=waking,
-        )  # fmt: skip
+        outcomes, chosen = replay_ranked(self, ranking, threshold, waking)
         return outcomes, chosen[self.indices]
 
     def sweep(
@@ -128,10 +125,7 @@ class Case:
         waking: see `replay_ranked`."""
         from env.judge.ranked_replay import sweep
 
-        return sweep(
-            self.timeline, self.costs, self.world, ranking, np.asarray(thresholds, np.float64),
-            start=self.start, stop=self.stop, worth=self.worth, waking=waking,
-        )  # fmt: skip
+        return sweep(self, ranking, np.asarray(thresholds), waking)
 
     def effects(
         self, indices: np.ndarray, plans: Plans, base: Plans | None = None, horizon_s: float | None = None

@@ -9,18 +9,40 @@ Replaying the plans that it chose through `env.judge.accounting.replay` gives th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
+
 import numpy as np
 from numba import njit
 
 from env.judge import let_go
 from env.judge.accounting import T, course, finish, open_event, plan_pick, plan_prewarm
-from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Outcomes, at_wake
 from env.judge.state import Ledger, copy_state, new_state, rules
-from env.ranking import Ranking
-from env.timeline import Timeline
+
+if TYPE_CHECKING:
+    from env.judge.cost import Costs, WorldConfig
+    from env.ranking import Ranking
+    from env.timeline import Timeline
 
 WAKING = at_wake(0)
+
+
+class Stretch(Protocol):
+    """What is asked of a case (`env.judge.case.Case`)."""
+
+    @property
+    def timeline(self) -> Timeline: ...
+    @property
+    def costs(self) -> Costs: ...
+    @property
+    def world(self) -> WorldConfig: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+    @property
+    def worth(self) -> tuple[np.ndarray, np.ndarray] | None: ...
+    def __len__(self) -> int: ...
 
 
 @njit(cache=True)
@@ -63,77 +85,50 @@ def _sweep(  # type: ignore[no-untyped-def]
 
 
 def sweep(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    ranking: Ranking,
-    thresholds: np.ndarray,
-    *,
-    start: int,
-    stop: int,
-    worth: tuple[np.ndarray, np.ndarray] | None = None,
-    waking: np.ndarray | None = None,
+    case: Stretch, ranking: Ranking, thresholds: np.ndarray, waking: np.ndarray | None = None
 ) -> np.ndarray:
-    """Records of opens start..stop-1 under each threshold: float64 [len(thresholds), stop - start,
-    len(env.judge.plans.FIELDS)]. ranking: of decisions start-1..stop-2, so start >= 1. worth: see
-    `env.judge.accounting.course`. waking: what is loaded at the wake after each decision, whatever the
-    threshold, int32 [stop - start, W], -1 for nothing (None: W is 0)."""
-    given = np.asarray(thresholds, np.float64)
-    table, _ = _run(timeline, costs, config, ranking, given, start, stop, worth, waking)
-    return table
+    """Records of a case's opens under each threshold: float64 [len(thresholds), stop - start,
+    len(env.judge.plans.FIELDS)]. ranking: of its decisions. waking: what is loaded at the wake after each
+    decision, whatever the threshold, int32 [stop - start, W], -1 for nothing (None: W is 0)."""
+    return _run(case, ranking, np.asarray(thresholds, np.float64), waking)[0]
 
 
 def replay_ranked(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    ranking: Ranking,
-    threshold: float,
-    *,
-    start: int,
-    stop: int,
-    worth: tuple[np.ndarray, np.ndarray] | None = None,
-    waking: np.ndarray | None = None,
+    case: Stretch, ranking: Ranking, threshold: float, waking: np.ndarray | None = None
 ) -> tuple[Outcomes, np.ndarray]:
-    """Outcomes over the whole timeline (zero outside the window) and the targets that were prewarmed,
+    """Outcomes over the whole timeline (zero outside the case) and the targets that were prewarmed,
     int32 [n, K], by decision. waking: see `sweep`; W columns of the outcomes are of these."""
-    table, book = _run(timeline, costs, config, ranking, np.array([threshold]), start, stop, worth, waking)
-    n, k = len(timeline), len(book.target) // (stop - start)
+    table, book = _run(case, ranking, np.array([threshold]), waking)
+    n, k, start, stop = len(case.timeline), len(book.target) // len(case), case.start, case.stop
     records, outcome = np.zeros((n, N_FIELDS)), np.zeros((n, k), np.int8)
     mb_s, lead, chosen = np.zeros((n, k)), np.full((n, k), np.nan), np.full((n, k), -1, np.int32)
     records[start:stop] = table[0]
     rows = slice(start - 1, stop - 1)
     outcome[rows], mb_s[rows] = book.outcome.reshape(-1, k), book.mb_s.reshape(-1, k)
     lead[rows], chosen[rows] = book.lead.reshape(-1, k), book.target.reshape(-1, k)
-    return Outcomes(records, outcome, mb_s, lead, start, stop), chosen[:, : config.max_picks]
+    return Outcomes(records, outcome, mb_s, lead, start, stop), chosen[:, : case.world.max_picks]
 
 
 def _run(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    ranking: Ranking,
-    thresholds: np.ndarray,
-    start: int,
-    stop: int,
-    worth: tuple[np.ndarray, np.ndarray] | None,
-    waking: np.ndarray | None,
+    case: Stretch, ranking: Ranking, thresholds: np.ndarray, waking: np.ndarray | None
 ) -> tuple[np.ndarray, Ledger]:
-    if not 1 <= start < stop <= len(timeline) or len(ranking) != stop - start:
+    timeline, costs, config = case.timeline, case.costs, case.world
+    if not 1 <= case.start < case.stop <= len(timeline) or len(ranking) != len(case):
         raise ValueError(
-            f"window {start}..{stop} with {len(ranking)} rankings does not fit {len(timeline)} events"
+            f"window {case.start}..{case.stop} with {len(ranking)} rankings does not fit {len(timeline)} "
+            "events"
         )
-    waking = np.full((stop - start, 0), -1, np.int32) if waking is None else waking
-    size = (stop - start) * (config.max_picks + waking.shape[1])
+    waking = np.full((len(case), 0), -1, np.int32) if waking is None else waking
+    size = len(case) * (config.max_picks + waking.shape[1])
     book = Ledger(np.full(size, -1, np.int32), np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan))
     r = rules(costs, config)
     past, state = (new_state(len(costs), 2 * size, r.let_go) for _ in range(2))
-    table = np.zeros((len(thresholds), stop - start, N_FIELDS))
+    table = np.zeros((len(thresholds), len(case), N_FIELDS))
     _sweep(
-        past, state, r, course(timeline, config, worth), book,
+        past, state, r, course(timeline, config, case.worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
         thresholds, np.ascontiguousarray(waking, np.int32), config.max_picks, float(config.delays[0]),
-        start, stop, table,
+        case.start, case.stop, table,
     )  # fmt: skip
     return table, book
