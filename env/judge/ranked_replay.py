@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WAKING = at_wake(0)
 
 
-class Stretch(Protocol):
+class ReplayedCase(Protocol):
     """What is asked of a case (`env.judge.case.Case`)."""
 
     @property
@@ -85,7 +85,7 @@ def _sweep(  # type: ignore[no-untyped-def]
 
 
 def sweep(
-    case: Stretch, ranking: Ranking, thresholds: np.ndarray, waking: np.ndarray | None = None
+    case: ReplayedCase, ranking: Ranking, thresholds: np.ndarray, waking: np.ndarray | None = None
 ) -> np.ndarray:
     """Records of a case's opens under each threshold: float64 [len(thresholds), stop - start,
     len(env.judge.plans.FIELDS)]. ranking: of its decisions. waking: what is loaded at the wake after each
@@ -94,7 +94,7 @@ def sweep(
 
 
 def replay_ranked(
-    case: Stretch, ranking: Ranking, threshold: float, waking: np.ndarray | None = None
+    case: ReplayedCase, ranking: Ranking, threshold: float, waking: np.ndarray | None = None
 ) -> tuple[Outcomes, np.ndarray]:
     """Outcomes over the whole timeline (zero outside the case) and the targets that were prewarmed,
     int32 [n, K], by decision. waking: see `sweep`; W columns of the outcomes are of these."""
@@ -110,7 +110,7 @@ def replay_ranked(
 
 
 def _run(
-    case: Stretch, ranking: Ranking, thresholds: np.ndarray, waking: np.ndarray | None
+    case: ReplayedCase, ranking: Ranking, thresholds: np.ndarray, waking: np.ndarray | None
 ) -> tuple[np.ndarray, Ledger]:
     timeline, costs, config = case.timeline, case.costs, case.world
     if not 1 <= case.start < case.stop <= len(timeline) or len(ranking) != len(case):
