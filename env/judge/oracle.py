@@ -17,14 +17,15 @@ and eviction goes by least recent use (the target in front is the one exception,
 is newer than that), so as long as x stays, they all stay; x leaves the no-prewarm world only when x and they
 do not fit together. (Where the let-go rule is another, or plans may let go, that does not hold, and keeping
 is listed for every open of a target that was opened before. Nothing stays over an off, so no option begins
-before one. Closes take options away, which are listed all the same: that only loosens the bound.) Options of
-the same target do not overlap. Just before every open k the resident targets fit into the budget together,
-the target in front (x[k-1]) among them; so the memory of the options that cover that moment is at most budget
-- memory[x[k-1]], where intervals do not count while their own target is in front; an option that alone
-exceeds that is impossible. The actual world therefore picks at most one option for every open, within these
-capacities, and saves at most their value. Everything else (eviction order, K, what the options cost outside
-these moments) is dropped, which can only raise the maximum; so is integrality, which leaves a linear program.
-Saved seconds count from the no-prewarm world: subtract what its warm opens save compared with cold ones.
+before the wake after one; plans may start prewarms there, too, and nobody is in front then. Closes take
+options away, which are listed all the same: that only loosens the bound.) Options of the same target do not
+overlap. Just before every open k the resident targets fit into the budget together, the target in front
+(x[k-1]) among them; so the memory of the options that cover that moment is at most budget - memory[x[k-1]],
+where intervals do not count while their own target is in front; an option that alone exceeds that is
+impossible. The actual world therefore picks at most one option for every open, within these capacities, and
+saves at most their value. Everything else (eviction order, K, what the options cost outside these moments) is
+dropped, which can only raise the maximum; so is integrality, which leaves a linear program. Saved seconds
+count from the no-prewarm world: subtract what its warm opens save compared with cold ones.
 
 The solver (HiGHS through SciPy) is not trusted with the result: by weak duality, any non-negative prices
 L[k] for the capacities give the bound  sum L[k] capacity[k] + sum over j of max(0, max over options of
@@ -120,7 +121,8 @@ def upper_bound(
     base_saves = costs.cold_s[timeline.target[:stop]] - base.base_wait_s[:stop]
     room = np.full(stop, rules.budget)
     room[1:] -= rules.cost[timeline.target[: stop - 1], 0]
-    booted = _booted(accounting.course(timeline, config).clock[:stop, accounting.OFF], timeline.t)
+    booted = _booted(config.offs(timeline)[0][:stop], timeline.t)
+    room[booted[booted > 0]] = rules.budget  # nobody is in front before the first open after an off
     options = _options(timeline, costs, config, rules.cost[:, 0], room, base_saves > 0, booted, start, stop)
     # Opens right after an open of the same target are warm in any world: no option, and nothing to gain.
     again = np.zeros(stop, bool)
@@ -152,16 +154,18 @@ def _options(
     target = timeline.target[:stop]
     begin = max(start - 1, 0)  # the first decision that acts
     previous = _previous(target)
-    starts, after = _grid(t, config, begin, stop)
+    back = config.offs(timeline)[1]
+    starts, after = _and_at_wakes(*_grid(t, config, begin, stop), back[:stop], config, begin)
     rows: list[tuple[int, float, float, int]] = []
     for j in range(max(start, 1), stop):
         x, p = int(target[j]), int(previous[j])
-        if p == j - 1:
+        if p == j - 1 and p >= booted[j]:
             continue
         worth, load = float(costs.cold_s[x] - costs.warm_s[x]), float(costs.load_s[x])
         if worth <= 0:
             continue
-        earliest = max(t[p + 1] if p >= 0 else t[begin], t[begin], t[booted[j]])
+        on = back[booted[j]] if booted[j] else t[begin]  # since when the machine is on
+        earliest = max(t[p + 1] if p >= booted[j] else on, t[begin], on)
         lo = int(np.searchsorted(starts, earliest, side="left"))
         hi = int(np.searchsorted(starts, t[j], side="right"))
         ready = starts[lo:hi] + load
@@ -209,6 +213,19 @@ def _grid(t: np.ndarray, config: WorldConfig, begin: int, stop: int) -> tuple[np
     owner = np.repeat(decisions, len(config.delays))
     order = np.lexsort((owner, starts))
     return starts[order], owner[order]
+
+
+def _and_at_wakes(
+    starts: np.ndarray, after: np.ndarray, back: np.ndarray, config: WorldConfig, begin: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those of `_grid`, and the start times that a plan can ask for at wakes. back: when the person was back
+    before each event, infinite where it was never off."""
+    woken = np.flatnonzero(np.isfinite(back[begin + 1 :])) + begin + 1
+    more = (back[woken][:, None] + np.array(config.delays)[None, :]).reshape(-1)
+    starts = np.concatenate([starts, more])
+    after = np.concatenate([after, np.repeat(woken - 1, len(config.delays))])
+    order = np.lexsort((after, starts))
+    return starts[order], after[order]
 
 
 def _previous(target: np.ndarray) -> np.ndarray:

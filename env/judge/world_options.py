@@ -1,8 +1,8 @@
 """The world of a run, a benchmark, a prediction: what plans are worth, and under which rules.
 
 Every command names it by the same options (`--costs --budget --picks --ttl-s --let-go --off-after-s
---close-after-s --reward`), a run folder keeps it in its `config.yaml`, and whoever predicts, replays, rates
-or estimates with a run uses the run's own.
+--close-after-s --reward`, or `--world` for a preset of some), a run folder keeps it in its `config.yaml`, and
+whoever predicts, replays, rates or estimates with a run uses the run's own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from reward import Reward
 
 COSTS_HELP = f"what memory and waiting cost: {', '.join(PRESETS)}, or a cost file (.json)"
+WORLDS: Mapping[str, Mapping[str, Any]] = {"day": {"off_after_s": 7200.0, "budget": 8.0}}
+"""Presets of rules, by name: some of the options below. `day`: after two hours' pause the machine was off."""
+PRESET_HELP = f"a preset of rules ({', '.join(WORLDS)}); options beside it win"
 MOST_PICKS = SLATE_SIZE
 """A plan takes each candidate of a slate once, and a ranking lists as many: no policy could fill more.
 (`WorldConfig` takes up to 64: an environment's slate may be larger, and the judge reads any plan.)"""
