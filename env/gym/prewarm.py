@@ -38,6 +38,7 @@ class Snapshot:
     done: bool
     total: float
     last: tuple[np.ndarray, np.ndarray, float]
+    woken: bool
 
 
 class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
@@ -270,6 +271,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             done=self._done,
             total=self._total,
             last=self._latest,
+            woken=self._walk.woken,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -277,7 +279,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._enter(snapshot.track, snapshot.episode)
         for array, saved in zip(self._live(), snapshot.arrays, strict=True):
             array[...] = saved
-        self._walk.i = snapshot.index
+        self._walk.i, self._walk.woken = snapshot.index, snapshot.woken
         if snapshot.rng is not None:
             self.np_random.bit_generator.state = snapshot.rng
         self._order = snapshot.order.copy()
@@ -305,9 +307,10 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _observation(self, out: np.ndarray) -> dict[str, np.ndarray]:
         c = self._size
+        slate, moment = self._track.look(self._walk.i, self._walk.woken)
         return {
-            "slate": self._track.slate[self._walk.i].copy(),
-            "moment": self._track.moment[self._walk.i].copy(),
+            "slate": slate.copy(),
+            "moment": moment.copy(),
             "warm": out[:c],
             "loading": out[c : 2 * c],
             "scheduled": out[2 * c : 3 * c],

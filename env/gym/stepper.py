@@ -10,7 +10,17 @@ import numpy as np
 from numba import njit
 
 from env.judge import let_go
-from env.judge.accounting import Course, T, finish, open_base, open_event, plan_prewarm
+from env.judge.accounting import (
+    WAKE,
+    Course,
+    T,
+    finish,
+    open_base,
+    open_event,
+    open_woken,
+    plan_prewarm,
+    sleep,
+)
 from env.judge.state import (
     BASE_USED,
     BEGIN,
@@ -232,6 +242,49 @@ def step(  # type: ignore[no-untyped-def]
     for f in range(len(record)):
         reward += record[f] * weights[f]
     return reward
+
+
+@njit(cache=True)
+def fits(action, places, delays, rows, picks):  # type: ignore[no-untyped-def]
+    """Whether an action lies in the action space; as in `step`."""
+    for k in range(picks):
+        if not (0 <= action[2 * k] <= places and 0 <= action[2 * k + 1] < delays):
+            return False
+    most = action[2 * picks :].max() if len(action) > 2 * picks else 0
+    least = action[2 * picks :].min() if len(action) > 2 * picks else 0
+    return least >= 0 and most <= rows
+
+
+@njit(cache=True)
+def plan_action(s, r, book, candidates, action, picks, number, t, record):  # type: ignore[no-untyped-def]
+    """Decide `action` over the slate `candidates` (int32 [C]) at t; its prewarms are `number` on."""
+    for k in range(len(s.ireg) - MARKS):
+        s.ireg[MARKS + k] = _resident(s.link, action[2 * picks + k])
+    for k in range(picks):
+        pick = action[2 * k]
+        x = candidates[pick - 1] if pick > 0 else -1
+        book.target[number + k] = x
+        book.outcome[number + k] = 0
+        if x >= 0:
+            plan_prewarm(s, r, book, number + k, r.delays[action[2 * k + 1]], t, record)
+
+
+@njit(cache=True)
+def step_to_wake(s, r, w, book, candidates, action, picks, number, i, record):  # type: ignore[no-untyped-def]
+    """Decide `action` after event i, and go on to the wake before event i + 1."""
+    plan_action(s, r, book, candidates, action, picks, number, w.clock[i, T], record)
+    sleep(s, r, w, book, i + 1, record)
+
+
+@njit(cache=True)
+def step_from_wake(s, r, w, book, candidates, action, picks, number, i, last, record):  # type: ignore[no-untyped-def]
+    """Decide `action` at the wake before event i + 1, and open that."""
+    plan_action(s, r, book, candidates, action, picks, number, w.clock[i + 1, WAKE], record)
+    open_woken(s, r, w, book, i + 1, record)
+    if i + 1 == last:
+        rest = np.zeros(len(record))
+        finish(s, r, book, rest)
+        record += rest
 
 
 @njit(cache=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.gym import stepper
-from env.gym.walk import Walk
+from env.gym.walk import WakingWalk, Walk
 from env.judge import state
 from env.judge.cost import CostModel, WorldConfig
 from env.slate.slate import CONTEXT, FEATURES, build_slates
@@ -38,6 +38,7 @@ class Track:
             the observation that depend on the past alone; read-only, in [-1, 1]
     first   int64 [E]: index of the event before each episode (its first decision); last: its last open
     walk    the world of the episode that is under way
+    woken   slate and moment of the wake after each event (None: nobody is asked at wakes)
     offsets, residents: who is warm at `first`, least recently used first (see `stepper.warm_starts`)
     """
 
@@ -51,6 +52,12 @@ class Track:
     last: np.ndarray
     offsets: np.ndarray
     residents: np.ndarray
+    woken: tuple[np.ndarray, np.ndarray] | None = None
+
+    def look(self, i: int, woken: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Slate and moment after event i, or at the wake that follows it."""
+        slate, moment = self.woken if woken and self.woken is not None else (self.slate, self.moment)
+        return slate[i], moment[i]
 
 
 def episodes(timeline: Timeline, kind: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,6 +184,36 @@ def _track(
     (first, last), (candidates, features, moment) = spans, seen
     costs = model.arrays(timeline)
     rules = state.rules(costs, config)
+    slate, moment = _priced(candidates, features, moment, rules)
+    offsets, residents = stepper.warm_starts(timeline.target, rules.cost, rules.budget, rules.delays, first)
+    prewarms = config.max_picks * int((last - first).max())
+    woken = config.woken(timeline)
+    if not rows or woken is timeline:
+        look = None
+        walk = Walk(timeline, candidates, costs, config, weights, prewarms, rows)
+    else:
+        at_wakes, then, when = observations(woken, candidates.shape[1])
+        walk = WakingWalk(timeline, candidates, costs, config, weights, prewarms, rows, at_wakes)
+        look = _priced(at_wakes, then, when, rules)
+    return Track(
+        timeline=timeline,
+        candidates=candidates,
+        slate=slate,
+        moment=moment,
+        rules=rules,
+        walk=walk,
+        first=first,
+        last=last,
+        offsets=offsets,
+        residents=residents,
+        woken=look,
+    )
+
+
+def _priced(
+    candidates: np.ndarray, features: np.ndarray, moment: np.ndarray, rules: state.Rules
+) -> tuple[np.ndarray, np.ndarray]:
+    """The slate with what its candidates cost, float32 [n, C, len(SLATE_COLUMNS)], and the moment."""
     known = candidates >= 0
     where = np.maximum(candidates, 0)
     extra = np.stack(
@@ -191,17 +228,4 @@ def _track(
     slate.flags.writeable = False
     moment = moment.copy()
     moment.flags.writeable = False
-    offsets, residents = stepper.warm_starts(timeline.target, rules.cost, rules.budget, rules.delays, first)
-    prewarms = config.max_picks * int((last - first).max())
-    return Track(
-        timeline=timeline,
-        candidates=candidates,
-        slate=slate,
-        moment=moment,
-        rules=rules,
-        walk=Walk(timeline, candidates, costs, config, weights, prewarms, rows),
-        first=first,
-        last=last,
-        offsets=offsets,
-        residents=residents,
-    )
+    return slate, moment

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from env.gym import stepper
-from env.judge.accounting import OFF, course
+from env.judge.accounting import OFF, WAKE, course
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS
-from env.judge.state import LRU, Ledger, new_state, rules
+from env.judge.state import LRU, MARKS, Ledger, new_state, rules
 from env.timeline import Timeline
 
 
@@ -18,7 +18,7 @@ class Walk:
     candidates: int32 [n, C], what can be picked after each event; weights: float64 [len(FIELDS)], the reward.
     residents: how many of those that are resident an action can let go, R (0: no action does); their number
     is `config.max_let_go`. `i` is the event that was opened last, `first` the one before the episode's first
-    decision.
+    decision; `woken`: whether it stands at the wake that follows event i.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Walk:
         )
         self.place = np.full(len(costs), -1, np.int64)
         self.first = self.i = 0
+        self.woken = False
         r = self.rules
         numbers = np.array([r.budget, r.ttl, r.let_go, r.close_after, residents], np.float64)
         # One tuple, so that a step need not gather its arrays again.
@@ -63,21 +64,38 @@ class Walk:
                 _, residents = stepper.warm_starts(w.target[: i + 1], r.cost, r.budget, r.delays, starts)
             stepper.begin(self.state, r, w, residents, i)
         self.first = self.i = i
+        self.woken = False
+
+    @property
+    def now(self) -> float:
+        """When this moment is, unix seconds."""
+        return float(self.timeline.t[self.i])
+
+    @property
+    def listed(self) -> np.ndarray:
+        """The slate of this moment, int32 [C]."""
+        row: np.ndarray = self.candidates[self.i]
+        return row
+
+    @property
+    def asked(self) -> np.ndarray:
+        """The slate of the moment before, int32 [C]."""
+        row: np.ndarray = self.candidates[self.i - 1]
+        return row
 
     def observe(self, out: np.ndarray) -> None:
         """Fill `out`: warm, loading and scheduled places, then memory (see `stepper.observe`)."""
         s = self.state
         stepper.observe(
             s.link, s.when, s.due_code, s.reg, s.ireg, self.rules.cost, self.rules.budget, self.book.target,
-            self.candidates[self.i], self.timeline.t[self.i], self.place, out,
+            self.listed, self.now, self.place, out,
         )  # fmt: skip
 
     def observe_residents(self, out: np.ndarray) -> None:
         """Fill `out`, float32 [residents, len(RESIDENT_COLUMNS)]; see `stepper.observe_residents`."""
         s = self.state
         stepper.observe_residents(
-            s.link, s.when, s.ireg, self.rules.cost, self.rules.budget, self.candidates[self.i],
-            self.timeline.t[self.i], out,
+            s.link, s.when, s.ireg, self.rules.cost, self.rules.budget, self.listed, self.now, out,
         )  # fmt: skip
 
     def step(self, action: np.ndarray, last: int, record: np.ndarray, out: np.ndarray) -> float:
@@ -86,3 +104,58 @@ class Walk:
         if reward == reward:
             self.i += 1
         return reward
+
+
+class WakingWalk(Walk):
+    """A walk that stops at every wake, too. at_wakes: int32 [n, C], what can be picked at the wake after each
+    event."""
+
+    def __init__(
+        self, timeline: Timeline, candidates: np.ndarray, costs: Costs, config: WorldConfig,
+        weights: np.ndarray, prewarms: int, residents: int, at_wakes: np.ndarray,
+    ) -> None:  # fmt: skip
+        # The prewarms of wakes have the numbers behind those of the events.
+        super().__init__(timeline, candidates, costs, config, weights, 2 * prewarms, residents)
+        self.at_wakes, self.weights, self.residents, self.half = at_wakes, weights, residents, prewarms
+
+    @property
+    def now(self) -> float:
+        """When this moment is, unix seconds."""
+        return float(self.course.clock[self.i + 1, WAKE]) if self.woken else super().now
+
+    @property
+    def listed(self) -> np.ndarray:
+        """The slate of this moment, int32 [C]."""
+        row: np.ndarray = self.at_wakes[self.i] if self.woken else self.candidates[self.i]
+        return row
+
+    @property
+    def asked(self) -> np.ndarray:
+        """The slate of the moment before, int32 [C]."""
+        if self.woken:
+            before = self.candidates[self.i]
+        else:
+            at = self.candidates if self.course.clock[self.i, WAKE] == np.inf else self.at_wakes
+            before = at[self.i - 1]
+        row: np.ndarray = before
+        return row
+
+    def step(self, action: np.ndarray, last: int, record: np.ndarray, out: np.ndarray) -> float:
+        """Do `action`, and go on to the next open, or to the wake before it; see `Walk.step`."""
+        if not self.woken and self.course.clock[self.i + 1, WAKE] == np.inf:
+            return super().step(action, last, record, out)
+        s, r, w, book, i = self.state, self.rules, self.course, self.book, self.i
+        picks = (len(action) - (len(s.ireg) - MARKS)) // 2
+        if not stepper.fits(action, self.candidates.shape[1], len(r.delays), self.residents, picks):
+            return float("nan")
+        record[:] = 0.0
+        number = (i - self.first) * picks
+        if self.woken:
+            number += self.half
+            stepper.step_from_wake(s, r, w, book, self.listed, action, picks, number, i, last, record)
+            self.i += 1
+        else:
+            stepper.step_to_wake(s, r, w, book, self.listed, action, picks, number, i, record)
+        self.woken = not self.woken
+        self.observe(out)
+        return float(record @ self.weights)

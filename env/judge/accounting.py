@@ -333,6 +333,20 @@ def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-
         record[POLLUTION] += 1.0
 
 
+@njit(cache=True)
+def sleep(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
+    """Go on to the wake before event j: the machine was off, and the person is back."""
+    switch_off(s, r, book, w.clock[j, OFF], record)
+    advance(s, r, book, w.clock[j, WAKE], record)
+    settle(s, w.clock[j, WAKE], record)
+
+
+@njit(cache=True)
+def open_woken(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
+    """Event j, after `sleep`: as `open_event`, but the machine is on already."""
+    _open(s, r, book, w.told, j, w.target[j], w.clock[j, T], np.inf, w.clock[j, NEXT_USE], record)
+
+
 @njit(cache=True, inline="always")
 def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
     """Event j: process what is due, account for the wait of its target, make room."""

@@ -74,12 +74,8 @@ class Case:
 
     @property
     def woken(self) -> Timeline:
-        """The timeline, every wake of it looked at when the person is back, and not right after the event
-        before: what a policy ranks for the decisions `wakes`."""
-        back = self.world.offs(self.timeline)[1][1:]
-        now = self.timeline.t.copy()
-        now[:-1] = np.where(np.isfinite(back), back, now[:-1])
-        return replace(self.timeline, now=now)
+        """The timeline as it looks at its wakes: what a policy ranks for the decisions `wakes`."""
+        return self.world.woken(self.timeline)
 
     def waking(self, ranking: Ranking, threshold: float) -> np.ndarray:
         """What to load at each wake: the best-ranked targets with probability >= `threshold`, int32

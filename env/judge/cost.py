@@ -169,6 +169,16 @@ class WorldConfig:
         wake[after] = np.maximum(np.nextafter(off[after], np.inf), t[after] - WAKE_S)
         return off, wake
 
+    def woken(self, timeline: Timeline) -> Timeline:
+        """The timeline, every wake of it looked at when the person is back, and not right after the event
+        before; itself where there is none."""
+        back = self.offs(timeline)[1][1:]
+        if not np.isfinite(back).any():
+            return timeline
+        now = timeline.t.copy()
+        now[:-1] = np.where(np.isfinite(back), back, now[:-1])
+        return replace(timeline, now=now)
+
     def resolved(self, costs: Costs) -> WorldConfig:
         """The same rules with the budget in MB, rounded down to whole KiB (see `Costs`)."""
         budget = self.budget_targets * costs.typical_mb() if self.budget_mb is None else self.budget_mb
