@@ -57,10 +57,16 @@ class MemoryEnv(PrewarmEnv):
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Decide at this moment; the next event comes, or the wake before it."""
-        *rest, info = super().step(action)
-        return *rest, {**info, "wake": self._walk.woken}  # type: ignore[return-value]
+        step = super().step(action)
+        step[4]["wake"] = self._walk.woken
+        return step
 
     def _observation(self, out: np.ndarray) -> dict[str, np.ndarray]:
         rows = np.empty((self.residents, len(RESIDENT_COLUMNS)), np.float32)
         self._walk.observe_residents(rows)
-        return {**super()._observation(out), "residents": rows}
+        seen = super()._observation(out)
+        seen["residents"] = rows
+        if self._walk.woken and self._track.woken is not None:
+            slate, moment = self._track.woken
+            seen["slate"], seen["moment"] = slate[self._walk.i].copy(), moment[self._walk.i].copy()
+        return seen

@@ -307,10 +307,9 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _observation(self, out: np.ndarray) -> dict[str, np.ndarray]:
         c = self._size
-        slate, moment = self._track.look(self._walk.i, self._walk.woken)
         return {
-            "slate": slate.copy(),
-            "moment": moment.copy(),
+            "slate": self._track.slate[self._walk.i].copy(),
+            "moment": self._track.moment[self._walk.i].copy(),
             "warm": out[:c],
             "loading": out[c : 2 * c],
             "scheduled": out[2 * c : 3 * c],

@@ -54,11 +54,6 @@ class Track:
     residents: np.ndarray
     woken: tuple[np.ndarray, np.ndarray] | None = None
 
-    def look(self, i: int, woken: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Slate and moment after event i, or at the wake that follows it."""
-        slate, moment = self.woken if woken and self.woken is not None else (self.slate, self.moment)
-        return slate[i], moment[i]
-
 
 def episodes(timeline: Timeline, kind: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Episodes over the opens `indices` (sorted, > 0): (first decision, last open), int64 [E] each.

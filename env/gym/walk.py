@@ -69,7 +69,8 @@ class Walk:
     @property
     def now(self) -> float:
         """When this moment is, unix seconds."""
-        return float(self.timeline.t[self.i])
+        t: float = self.timeline.t[self.i]
+        return t
 
     @property
     def listed(self) -> np.ndarray:

@@ -379,13 +379,21 @@ def happens(w, code, i):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def plan_at_wake(s, r, w, number, delay, i, record):  # type: ignore[no-untyped-def]
+    """Ask after event i for prewarm `number` at the wake that follows, if one does."""
+    if happens(w, -1, i):
+        record[PLANNED] += 1.0
+        push(s, w.clock[i + 1, WAKE] + r.delays[delay], WAKE_CODE + START_CODE + number)
+
+
+@njit(cache=True, inline="always")
 def plan_pick(s, r, w, book, number, code, i, record):  # type: ignore[no-untyped-def]
-    """Ask after event i for prewarm `number`, at a delay as in `Plans`."""
+    """Ask after event i for prewarm `number`, at a delay as in `Plans`; the usual case without another
+    call."""
     if code >= 0:
         plan_prewarm(s, r, book, number, r.delays[code], w.clock[i, T], record)
-    elif happens(w, code, i):
-        record[PLANNED] += 1.0
-        push(s, w.clock[i + 1, WAKE] + r.delays[-1 - code], WAKE_CODE + START_CODE + number)
+    else:
+        plan_at_wake(s, r, w, number, -1 - code, i, record)
 
 
 @njit(cache=True)
