@@ -218,7 +218,7 @@ def step(  # type: ignore[no-untyped-def]
         book_target[number] = x
         book_outcome[number] = 0
         if x >= 0:
-            plan_prewarm(s, r, book, number, delays[action[2 * k + 1]], clock[i, T], record)
+            plan_prewarm(s, r, book, number, action[2 * k + 1], clock[i, T], np.inf, record)
     open_event(s, r, w, book, i + 1, record)
     if i + 1 == last:
         rest = np.zeros(len(record))
@@ -266,7 +266,7 @@ def plan_action(s, r, book, candidates, action, picks, number, t, record):  # ty
         book.target[number + k] = x
         book.outcome[number + k] = 0
         if x >= 0:
-            plan_prewarm(s, r, book, number + k, r.delays[action[2 * k + 1]], t, record)
+            plan_prewarm(s, r, book, number + k, action[2 * k + 1], t, np.inf, record)
 
 
 @njit(cache=True)

@@ -361,10 +361,16 @@ def plan_let_go(s, names):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyped-def]
-    """Ask for prewarm `number` (its target stands in the ledger) `delay` seconds after t."""
+def plan_prewarm(s, r, book, number, code, t, wake, record):  # type: ignore[no-untyped-def]
+    """Ask at t for prewarm `number` (its target stands in the ledger); code: its delay, as in `Plans`; wake:
+    of `wake_after` (infinite: it would not be asked for then)."""
+    if code < 0:
+        if wake != np.inf:
+            record[PLANNED] += 1.0
+            push(s, wake + r.delays[-1 - code], WAKE_CODE + START_CODE + number)
+        return
     record[PLANNED] += 1.0
-    start = t + delay
+    start = t + r.delays[code]
     if start <= t:  # everything due until t has been processed, so it is its turn
         _start(s, r, book, book.target[number], number, t, record)
     else:
@@ -372,28 +378,9 @@ def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyp
 
 
 @njit(cache=True, inline="always")
-def happens(w, code, i):  # type: ignore[no-untyped-def]
-    """Whether what is planned after event i for `code`, a delay as in `Plans`, comes to pass: at a wake only
-    where there is one before the next open."""
-    return code >= 0 or (i + 1 < len(w.target) and w.clock[i + 1, WAKE] != np.inf)
-
-
-@njit(cache=True)
-def plan_at_wake(s, r, w, number, delay, i, record):  # type: ignore[no-untyped-def]
-    """Ask after event i for prewarm `number` at the wake that follows, if one does."""
-    if happens(w, -1, i):
-        record[PLANNED] += 1.0
-        push(s, w.clock[i + 1, WAKE] + r.delays[delay], WAKE_CODE + START_CODE + number)
-
-
-@njit(cache=True, inline="always")
-def plan_pick(s, r, w, book, number, code, i, record):  # type: ignore[no-untyped-def]
-    """Ask after event i for prewarm `number`, at a delay as in `Plans`; the usual case without another
-    call."""
-    if code >= 0:
-        plan_prewarm(s, r, book, number, r.delays[code], w.clock[i, T], record)
-    else:
-        plan_at_wake(s, r, w, number, -1 - code, i, record)
+def wake_after(w, i):  # type: ignore[no-untyped-def]
+    """When the person is back if the machine is switched off between event i and the next; else infinite."""
+    return w.clock[i + 1, WAKE] if i + 1 < len(w.target) else np.inf
 
 
 @njit(cache=True)
@@ -418,11 +405,12 @@ def _replay(s, r, w, book, delay, names, picks, start, stop, table):  # type: ig
         open_event(s, r, w, book, j, record)
         if start - 1 <= j < stop - 1:
             after = table[j + 1]
+            wake = w.clock[j + 1, WAKE]
             if len(s.ireg) > MARKS:
                 plan_let_go(s, names[j])
             for number in range(j * picks, (j + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_pick(s, r, w, book, number, delay[number], j, after)
+                    plan_prewarm(s, r, book, number, delay[number], w.clock[j, T], wake, after)
     if stop > start:
         scratch[:] = 0.0
         finish(s, r, book, scratch)

@@ -29,7 +29,7 @@ from numba import njit
 
 from env.errors import InputError
 from env.judge import let_go
-from env.judge.accounting import T, course, finish, happens, open_event, plan_let_go, plan_pick
+from env.judge.accounting import T, course, finish, open_event, plan_let_go, plan_prewarm, wake_after
 from env.judge.cost import Costs, WorldConfig
 from env.judge.effects import resolved, shared_ledger
 from env.judge.plans import N_FIELDS, Plans
@@ -51,12 +51,12 @@ def _walk(  # type: ignore[no-untyped-def]
         open_event(s, r, w, book, i, waste)
         if i < first:
             continue
-        d = i - first
+        d, wake = i - first, wake_after(w, i)
         for m in range(alt_target.shape[1]):
             asked = 0
             for k in range(alt_picks):
                 x = alt_target[d, m, k]
-                book.target[own + k] = x if happens(w, alt_delay[d, m, k], i) else -1
+                book.target[own + k] = x if alt_delay[d, m, k] >= 0 or wake != np.inf else -1
                 book.outcome[own + k] = 0
                 asked += book.target[own + k] >= 0
             for k in range(alt_names.shape[2]):
@@ -71,7 +71,7 @@ def _walk(  # type: ignore[no-untyped-def]
             plan_let_go(b, nobody)
             for k in range(alt_picks):
                 if book.target[own + k] >= 0:
-                    plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
+                    plan_prewarm(a, r, book, own + k, alt_delay[d, m, k], t[i], wake, acc)
             for j in range(i, n):
                 # what happens between two events counts as of the first, where a plan is asked for
                 since = t[max(j - 1, i)] - t[i]
@@ -91,7 +91,7 @@ def _walk(  # type: ignore[no-untyped-def]
         plan_let_go(s, names[d])
         for number in range(d * picks, (d + 1) * picks):
             if book.target[number] >= 0:
-                plan_pick(s, r, w, book, number, delay[number], i, waste)
+                plan_prewarm(s, r, book, number, delay[number], t[i], wake, waste)
 
 
 def credits(

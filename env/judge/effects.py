@@ -11,17 +11,16 @@ from env.errors import InputError
 from env.judge import let_go
 from env.judge.accounting import (
     OFF,
-    WAKE,
     T,
     advance,
     course,
     finish,
-    happens,
     open_event,
     plan_let_go,
-    plan_pick,
+    plan_prewarm,
     settle,
     switch_off,
+    wake_after,
 )
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
@@ -56,13 +55,14 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                 acc = out[d, m]
                 asked = 0
                 since = t[i]
+                wake = wake_after(w, i)
                 for k in range(alt_picks):
                     x, code = alt_target[d, m, k], alt_delay[d, m, k]
-                    book.target[own + k] = x if happens(w, code, i) else -1
+                    book.target[own + k] = x if code >= 0 or wake != np.inf else -1
                     book.outcome[own + k] = 0
                     asked += book.target[own + k] >= 0
                     if code < 0 and book.target[own + k] >= 0:
-                        since = w.clock[i + 1, WAKE]
+                        since = wake
                 for k in range(alt_names.shape[2]):
                     asked += alt_names[d, m, k] >= 0
                 if asked == 0:
@@ -74,7 +74,7 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                 plan_let_go(b, nobody)
                 for k in range(alt_picks):
                     if book.target[own + k] >= 0:
-                        plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
+                        plan_prewarm(a, r, book, own + k, alt_delay[d, m, k], t[i], wake, acc)
                 stop = since + horizon
                 converged = False
                 ahead = n
@@ -92,8 +92,9 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                         plan_let_go(b, names[j])
                     for number in range(j * picks, (j + 1) * picks):
                         if book.target[number] >= 0 and j < n - 1:
-                            plan_pick(a, r, w, book, number, delay[number], j, acc)
-                            plan_pick(b, r, w, book, number, delay[number], j, waste)
+                            back = wake_after(w, j)
+                            plan_prewarm(a, r, book, number, delay[number], t[j], back, acc)
+                            plan_prewarm(b, r, book, number, delay[number], t[j], back, waste)
                 if not converged:
                     until = min(stop, t[n - 1])
                     if ahead < n and w.clock[ahead, OFF] <= until:
@@ -113,7 +114,7 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                 plan_let_go(s, names[i])
             for number in range(i * picks, (i + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_pick(s, r, w, book, number, delay[number], i, waste)
+                    plan_prewarm(s, r, book, number, delay[number], t[i], wake_after(w, i), waste)
 
 
 def shared_ledger(plans: Plans, more: int) -> Ledger:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from env.judge import let_go
-from env.judge.accounting import T, course, finish, open_event, plan_pick, plan_prewarm
+from env.judge.accounting import WAKE, T, course, finish, open_event, plan_prewarm
 from env.judge.plans import N_FIELDS, Outcomes, at_wake
 from env.judge.state import Ledger, copy_state, new_state, rules
 
@@ -47,7 +47,7 @@ class ReplayedCase(Protocol):
 
 @njit(cache=True)
 def _sweep(  # type: ignore[no-untyped-def]
-    past, s, r, w, book, listed, probability, thresholds, waking, picks, delay, start, stop, table
+    past, s, r, w, book, listed, probability, thresholds, waking, picks, start, stop, table
 ):
     width = picks + waking.shape[1]
     scratch = np.zeros(table.shape[2])
@@ -62,6 +62,7 @@ def _sweep(  # type: ignore[no-untyped-def]
         book.lead[:] = np.nan
         for d in range(stop - start):
             i = start - 1 + d
+            t, wake = w.clock[i, T], w.clock[i + 1, WAKE]
             asked = 0
             for k in range(listed.shape[1]):
                 x = listed[d, k]
@@ -69,7 +70,7 @@ def _sweep(  # type: ignore[no-untyped-def]
                     continue
                 number = d * width + asked
                 book.target[number] = x
-                plan_prewarm(s, r, book, number, delay, w.clock[i, T], table[q, d])
+                plan_prewarm(s, r, book, number, 0, t, wake, table[q, d])
                 asked += 1
                 if asked == picks:
                     break
@@ -77,7 +78,7 @@ def _sweep(  # type: ignore[no-untyped-def]
                 if waking[d, k] >= 0:
                     number = d * width + picks + k
                     book.target[number] = waking[d, k]
-                    plan_pick(s, r, w, book, number, WAKING, i, table[q, d])
+                    plan_prewarm(s, r, book, number, WAKING, t, wake, table[q, d])
             open_event(s, r, w, book, i + 1, table[q, d])
         scratch[:] = 0.0
         finish(s, r, book, scratch)
@@ -128,7 +129,7 @@ def _run(
         past, state, r, course(timeline, config, case.worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
-        thresholds, np.ascontiguousarray(waking, np.int32), config.max_picks, float(config.delays[0]),
+        thresholds, np.ascontiguousarray(waking, np.int32), config.max_picks,
         case.start, case.stop, table,
     )  # fmt: skip
     return table, book

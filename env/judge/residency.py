@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from env.judge import let_go
-from env.judge.accounting import T, course, open_event, plan_let_go, plan_pick
+from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm, wake_after
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
 from env.judge.state import READY, USED, Ledger, new_state, rules
@@ -29,7 +29,7 @@ def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, fre
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
-                    plan_pick(s, r, w, book, number, delay[number], i, record)
+                    plan_prewarm(s, r, book, number, delay[number], w.clock[i, T], wake_after(w, i), record)
 
 
 def residency(
