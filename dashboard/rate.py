@@ -19,6 +19,7 @@ from dashboard.setting import Started, opened, said
 from env.errors import InputError
 from rlmemo.store import ratings
 from rlmemo.store.database import Store
+from rlmemo.store.records import Prediction
 
 TITLE = "Rate"
 ICON = ":material/thumbs_up_down:"
@@ -201,6 +202,7 @@ def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
             if picks
             else '<div class="ask">It would</div><div class="still">keep still: nothing made ready</div>'
         )
+        + _let_go(p)
         + (
             f'<div class="ask">What happened</div><div data-testid="told">{e(happened, 400)}</div>'
             if told
@@ -214,6 +216,14 @@ def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
         )
         + "</div>"
     )
+
+
+def _let_go(p: Prediction) -> str:
+    """Whom the plan lets go first, and when."""
+    if not p.let_go:
+        return ""
+    names = ", then ".join(f"<b>{e(x)}</b>" for x in p.let_go)
+    return f'<div class="quiet" data-testid="let-go">If room is needed, {names} would go first.</div>'
 
 
 def _votes(where: Started, showing: ratings.Showing) -> None:

@@ -106,7 +106,8 @@ def measure(
     weights = parse_reward("net_seconds").weights(FIELDS)
     columns: dict[str, list[np.ndarray]] = {f.name: [] for f in dataclasses.fields(HeldOut)}
     for case, ranking in asked:
-        found, shown = case.replay_ranked(ranking, threshold)
+        found, plans = case.replay_ranked(ranking, threshold)
+        shown = plans.target
         outcome = found.outcome[case.indices]
         columns["chance"].append(chances(tastes, case.timeline, case.indices, shown))
         columns["hit"].append((outcome == HIT).sum(1))
@@ -121,7 +122,7 @@ def measure(
         by = np.concatenate(columns["wasted_by"], axis=-1).mean(-1)
         same = float(GRID[int(np.argmin(np.abs(by - waste)))])
         for case, ranking in asked:
-            _, shown = case.replay_ranked(ranking, same)
+            shown = case.replay_ranked(ranking, same)[1].target
             columns["at_waste"].append(chances(tastes, case.timeline, case.indices, shown))
     return HeldOut(**{k: np.concatenate(v, axis=-1) for k, v in columns.items()})
 
@@ -223,7 +224,8 @@ def tastes_of(kind: str, data: Data, policy: Any, threshold: float, seed: int) -
 
     tried, hit = [], []
     for case, ranking in asked_of(policy, data, "train"):
-        found, shown = case.replay_ranked(ranking, threshold)
+        found, plans = case.replay_ranked(ranking, threshold)
+        shown = plans.target
         n = len(case.timeline.names)
         tried.append(np.bincount(shown[shown >= 0], minlength=n))
         hit.append(np.bincount(shown[(shown >= 0) & (found.outcome[case.indices] == HIT)], minlength=n))

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from env.errors import InputError
 from env.judge.cost import PAST_RULES
-from env.judge.world_options import COSTS_HELP, PRESET_HELP, WORLDS, WorldOptions
+from env.judge.world_options import COSTS_HELP, LET_GO_PICKS_HELP, PRESET_HELP, WORLDS, WorldOptions
 
 UNKNOWN = "unrecognized arguments: "
 NUMBERS = {"int": "whole number", "float": "number"}
@@ -154,11 +154,18 @@ WORLD_HELP = {
     "--ttl-s": "seconds after which an unused prewarm goes",
     "--reward": "preset (net_seconds, memo, device) or TERM=WEIGHT,…",
     "--let-go": f"who leaves when room is needed: {', '.join(PAST_RULES)}",
+    "--let-go-picks": LET_GO_PICKS_HELP,
     "--off-after-s": "a pause of more seconds means the machine was switched off; 0: never",
     "--close-after-s": "seconds out of sight after which the user closes something; 0: never",
 }
 """The options of the world, the same in every command."""
-METAVAR = {"--ttl-s": "TTL", "--let-go": "RULE", "--off-after-s": "S", "--close-after-s": "S"}
+METAVAR = {
+    "--ttl-s": "TTL",
+    "--let-go": "RULE",
+    "--let-go-picks": "R",
+    "--off-after-s": "S",
+    "--close-after-s": "S",
+}
 QUIET = {"--costs": "--cost", "--ttl-s": "--ttl"}
 """What two of them were called once: still understood, and not shown."""
 
@@ -173,7 +180,7 @@ def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
     )
     group.add_argument("--world", choices=tuple(WORLDS), help=PRESET_HELP)
     usual = WorldOptions()
-    kinds = {"--picks": int, **dict.fromkeys(("--costs", "--reward", "--let-go"), str)}
+    kinds = {"--picks": int, "--let-go-picks": int, **dict.fromkeys(("--costs", "--reward", "--let-go"), str)}
     for option, text in WORLD_HELP.items():
         name = option[2:].replace("-", "_")
         default = getattr(usual, name)
@@ -210,6 +217,7 @@ def world_given(args: argparse.Namespace) -> dict[str, Any]:
             ("budget_targets", "--budget"),
             ("picks", "--picks"),
             ("ttl_s", "--ttl-s"),
+            ("let_go_picks", "--let-go-picks"),
             ("let_go", "--let-go"),
             ("off_after_s", "--off-after-s"),
             ("close_after_s", "--close-after-s"),

@@ -201,7 +201,8 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
             if not options.still and shown is not None:
                 propensity = min(1.0, propensity / shown)  # of what is stored, as only that can be rated
             wanted += 1
-            plan = Decision(case, row, ranking, target, delay, propensity, shown, float(apart[row]))
+            let_go = planned.let_go[row]
+            plan = Decision(case, row, ranking, target, delay, let_go, propensity, shown, float(apart[row]))
             new = _write(about, plan)
             made.new += new
             made.again += 1 - new
@@ -258,14 +259,16 @@ class About:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is shown after one event of a case. target, delay: [K], as in `Plans`; propensity: the probability
-    with which it is shown; shown: see `something_shown`; apart: how far another policy's ranking is."""
+    """What is shown after one event of a case. target, delay: [K], let_go: [R], as in `Plans`; propensity:
+    the probability with which it is shown; shown: see `something_shown`; apart: how far another policy's
+    ranking is."""
 
     case: Case
     row: int
     ranking: Ranking
     target: np.ndarray
     delay: np.ndarray
+    let_go: np.ndarray
     propensity: float
     shown: float | None
     apart: float
@@ -291,8 +294,8 @@ class Decision:
         horizon = timeline.t[i] + max(world.delays) + float(costs.load_s.max(initial=0.0)) + world.ttl_s
         stop = min(len(timeline), int(np.searchsorted(timeline.t, horizon, side="right")) + 1)
         after = replace(self.case, start=i + 1, stop=max(stop, i + 2))
-        plans = Plans.empty(len(after), len(self.target))
-        plans.target[0], plans.delay[0] = self.target, self.delay
+        plans = Plans.empty(len(after), len(self.target), len(self.let_go))
+        plans.target[0], plans.delay[0], plans.let_go[0] = self.target, self.delay, self.let_go
         found, still = after.replay(plans), after.replay(Plans.empty(len(after), len(self.target)))
         picked = [k for k in range(len(self.target)) if self.target[k] >= 0]
         return {
@@ -331,6 +334,7 @@ def _write(about: About, made: Decision) -> int:
             policy_version=about.version,
             state=state_text(steps, timeline.tz),
             plan=plan,
+            let_go=[timeline.names[x] for x in made.let_go if x >= 0],
             probabilities=probability,
             none_probability=min(1.0, max(0.0, none)) if math.isfinite(none) else None,
             propensity=made.propensity,
@@ -366,6 +370,8 @@ def _key(about: About, user: str, i: int, t: float) -> str:
     for name in ("reward", "let_go"):
         if getattr(about.world, name) != getattr(usual, name):
             said.append(f"{name} {getattr(about.world, name)}")
+    if about.world.let_go_picks:  # left out where there are none: older keys are what they were
+        said.append(f"let_go_picks {about.world.let_go_picks}")
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 

@@ -168,7 +168,6 @@ def test_only_valid_places_are_ever_picked(base: tuple[Any, Any]) -> None:
 
 
 def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[Any, Any]) -> None:
-    from env.judge.residency import residency
     from rlmemo.model.readings import reading_of
     from rlmemo.policies.language import LanguagePolicy
 
@@ -182,7 +181,7 @@ def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[A
     slates = reading_of(base[0]).look(made, indices)
     plans = Plans.empty(len(indices), world.max_picks)
     for d, i in enumerate(indices):
-        warm, free = residency(made, slates.candidates, costs, world, plans, 20, len(made) - 2)
+        warm, free = case.memory(slates.candidates, plans)
         said = policy._say(base[0], slates, case, indices[d : d + 1], warm[d : d + 1], free[d : d + 1], 5)
         picked = said.place[0] >= 0
         plans.target[d] = np.where(picked, slates.candidates[i, said.place[0]], -1)
@@ -193,12 +192,13 @@ def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[A
 
 
 def test_residency_without_plans_is_the_no_prewarm_world(base: tuple[Any, Any]) -> None:
-    from env.judge.residency import residency
 
     made = timeline(2, 80)
     costs, world = cost_model("desktop").arrays(made), WorldConfig(budget_targets=4)
     slates = build_slates(made)
-    warm, free = residency(made, slates.candidates, costs, world, Plans.empty(len(made), 3), 0, len(made) - 1)
+    warm, free = Case(made, costs, world, 1, len(made) + 1).memory(
+        slates.candidates, Plans.empty(len(made), 3)
+    )
     recent: list[int] = []
     memory, budget = costs.memory_mb, world.budget(costs)
     for i, x in enumerate(made.target.tolist()):

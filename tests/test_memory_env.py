@@ -12,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from test_env import people
 
 from env.errors import InputError
+from env.gym import stepper
 from env.gym.memory import MemoryEnv
 from env.gym.stepper import RESIDENT_COLUMNS
 from env.judge import accounting
@@ -44,6 +45,40 @@ def test_stable_baselines_learns_on_it_unchanged() -> None:
     given = {"timelines": people(), "config": {"budget_targets": 3.0}}
     vec = make_vec_env(ID, n_envs=2, seed=0, env_kwargs=given)
     PPO("MultiInputPolicy", vec, n_steps=32, batch_size=32, n_epochs=1, seed=0).learn(64)
+
+
+def test_what_was_handed_out_stays_as_it_was_and_is_nobody_elses() -> None:
+    """A caller may keep an observation, or write into it."""
+    walk, twin = make(episode="session"), make(episode="session")
+    walk.action_space.seed(0)
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    seen, info = walk.reset(seed=0)
+    again, _ = twin.reset(seed=0)
+    for _ in range(60):
+        assert all(np.array_equal(seen[key], again[key]) for key in again)
+        kept += [(a, a.copy()) for a in (*seen.values(), info["outcome"])]
+        for a in again.values():
+            a[...] = -1.0
+        action = walk.action_space.sample()
+        seen, _, over, _, info = walk.step(action)
+        again = twin.step(action)[0]
+        if over:
+            kept += [(a, a.copy()) for a in (*seen.values(), info["outcome"])]
+            (seen, info), (again, _) = walk.reset(), twin.reset()
+    assert all(np.array_equal(a, b) for a, b in kept)
+
+
+def test_an_action_of_any_kind_is_stepped_by_one_compiled_function() -> None:
+    """Each other type of array would be compiled anew, for seconds."""
+    walk = make(episode="timeline")
+    walk.reset(seed=0)
+    line = [1, 0, 0, 0, 2, 1, 1, 0]
+    frozen = np.array(line)
+    frozen.flags.writeable = False
+    for action in (frozen, line, np.array(line, np.int32), np.repeat(line, 2)[::2], np.array(line, float)):
+        walk.step(action)  # type: ignore[arg-type]
+        assert walk._latest[0].tolist() == line
+    assert len(stepper.step.signatures) == 1
 
 
 @pytest.mark.parametrize("rule", [x for x in LET_GO_RULES if x != "expected"])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
+from env.judge.case import Case
 from env.judge.cost_presets import cost_model
 from env.judge.plans import Plans
-from env.judge.residency import residency
 from env.slate.slate import SLATE_SIZE
 from reward import parse_reward
 from rlmemo.learning.baselines import Baseline, fit_baselines
@@ -126,9 +126,8 @@ def test_a_baseline_plans_what_it_would_plan_in_charge(baselines: dict[str, Base
     for user, plans in enumerate(own.plans):
         index = np.arange(int(ground.split.train[user].max()))
         past = Plans(plans.target[index], plans.delay[index])
-        warm, _ = residency(
-            ground.timelines[user], plans.target, ground.costs[user], ground.world, past, 0, index[-1]
-        )
+        case = Case(ground.timelines[user], ground.costs[user], ground.world, 1, int(index[-1]) + 2)
+        warm, _ = case.memory(plans.target, past)
         for asked, held_then, row in zip(past.target, warm, one.plans(own, user, index), strict=True):
             wanted, made = asked[(asked >= 0) & (held_then == 0)].tolist(), row[row >= 0].tolist()
             again = int((held_then > 0).sum())

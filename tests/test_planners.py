@@ -30,10 +30,10 @@ from rlmemo.policies.planners import (
     NonePolicy,
     OwnPlans,
     Threshold,
-    at_once,
     choose,
     choose_threshold,
     from_json,
+    planned,
     planner_of,
     rank_wakes,
     sweep,
@@ -69,11 +69,12 @@ def test_a_part_is_a_case_for_every_timeline_that_has_some_of_it() -> None:
 def test_what_was_chosen_replays_to_the_same_records(budget: float, picks: int, threshold: float) -> None:
     config = WorldConfig(budget_targets=budget, max_picks=picks)
     for case, ranking in zip(*some_cases(config), strict=True):
-        outcomes, chosen = case.replay_ranked(ranking, threshold)
+        outcomes, made = case.replay_ranked(ranking, threshold)
+        chosen = made.target
         plans = Plans.empty(len(case.timeline), picks)
         plans.target[case.indices] = chosen
         again = replay(case.timeline, case.costs, config, plans, start=case.start, stop=case.stop)
-        for found in (again, case.replay(at_once(chosen))):
+        for found in (again, case.replay(planned(made))):
             np.testing.assert_array_equal(outcomes.table, found.table)
             np.testing.assert_array_equal(outcomes.outcome, found.outcome)
             np.testing.assert_array_equal(outcomes.lead_s, found.lead_s)
@@ -83,7 +84,7 @@ def test_what_was_chosen_replays_to_the_same_records(budget: float, picks: int, 
 def test_the_compiled_choice_is_the_planner_on_the_readable_world() -> None:
     config = WorldConfig(budget_targets=4)
     (case,), (ranking,) = some_cases(config, 1)
-    _, chosen = case.replay_ranked(ranking, 0.08)
+    chosen = case.replay_ranked(ranking, 0.08)[1].target
     planner = Threshold(0.08)
     world = World(case.costs, config)
     expected = np.full_like(chosen, -1)
@@ -107,7 +108,8 @@ def test_the_compiled_choice_is_the_planner_on_the_readable_world() -> None:
 
 def test_nothing_warm_is_asked_for() -> None:
     for case, ranking in zip(*some_cases(WorldConfig(budget_targets=8)), strict=True):
-        outcomes, chosen = case.replay_ranked(ranking, 0.02)
+        outcomes, plans = case.replay_ranked(ranking, 0.02)
+        chosen = plans.target
         assert ((outcomes.outcome[case.indices] != NONE) == (chosen >= 0)).all()
         # A pick that was warm would be redundant at once and never hold memory.
         assert (outcomes.prewarm_mb_s[outcomes.outcome == REDUNDANT] > 0).all()

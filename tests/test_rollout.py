@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from env.judge.case import Case
 from env.judge.cost_presets import cost_model
 from env.judge.plans import FIELDS, Plans
-from env.judge.residency import residency
 from env.splits import Split
 from env.timeline import Timeline
 from reward import parse_reward
@@ -90,10 +90,8 @@ def test_every_plan_is_made_in_the_world_that_the_plans_before_it_left() -> None
             rows = np.arange(lane * steps + begin, lane * steps + end)
             plans = plans_of(ground, rollout, rows, user, index)
             slates, timeline = ground.slates[user], ground.timelines[user]
-            warm, free = residency(
-                timeline, slates.candidates, ground.costs[user], ground.world, plans, int(index[0]),
-                int(index[-1]),
-            )  # fmt: skip
+            case = Case(timeline, ground.costs[user], ground.world, int(index[0]) + 1, int(index[-1]) + 2)
+            warm, free = case.memory(slates.candidates, plans)
             asked = slots.encode_prompts(slates, timeline.target, index, warm, free)
             np.testing.assert_array_equal(rollout.prompts[rows], asked)
 

@@ -83,7 +83,9 @@ def people(csv: Path) -> dict[str, Timeline]:
 def by_hand(p: Prediction, timeline: Timeline, rules: WorldConfig, costs: str) -> tuple[list[str], float]:
     """What became of each prewarm of a stored plan, and the seconds that it saved, judged anew."""
     i = int(np.flatnonzero(timeline.t == p.t)[-1])
-    plans = Plans.empty(len(timeline), rules.max_picks)
+    plans = Plans.empty(len(timeline), rules.max_picks, rules.max_let_go)
+    for k, name in enumerate(p.let_go):
+        plans.let_go[i, k] = timeline.names.index(name)
     for k, x in enumerate(p.plan):
         plans.target[i, k] = timeline.names.index(x.target)
         plans.delay[i, k] = rules.delays.index(x.delay_s)
@@ -102,7 +104,9 @@ def by_hand(p: Prediction, timeline: Timeline, rules: WorldConfig, costs: str) -
 def test_a_run_folder_loads_to_its_world(trained: tuple[Path, Path]) -> None:
     assert load_run(trained[1]).world == setup(str(trained[1])).world == WORLD
     assert setup(str(trained[1]), {"budget": 2.0}).world == replace(WORLD, budget=2.0)
-    assert WorldOptions.of(json.loads(json.dumps({"costs": "phone", "more": 1}))) == WorldOptions("phone")
+    assert WorldOptions.of(json.loads(json.dumps({"costs": "phone", "more": 1}))) == WorldOptions(
+        "phone", let_go_picks=0
+    ), "a run that names none is of a time when plans let nobody go"
 
 
 def test_what_is_stored_is_what_came_of_it_in_that_world(trained: tuple[Path, Path], rated: Path) -> None:
@@ -237,7 +241,8 @@ def test_one_vocabulary() -> None:
     usual = {f"--{f.name.replace('_', '-')}": f.default for f in fields(WorldOptions)}
     assert set(usual) == set(WORLD_HELP)
     assert set(usual) == {
-        "--costs", "--budget", "--picks", "--ttl-s", "--let-go", "--off-after-s", "--close-after-s",
+        "--costs", "--budget", "--picks", "--ttl-s", "--let-go", "--let-go-picks", "--off-after-s",
+        "--close-after-s",
         "--reward",
     }  # fmt: skip
     for name, parser in PARSERS.items():

@@ -62,11 +62,6 @@ class MemoryEnv(PrewarmEnv):
         return step
 
     def _observation(self, out: np.ndarray) -> dict[str, np.ndarray]:
-        rows = np.empty((self.residents, len(RESIDENT_COLUMNS)), np.float32)
-        self._walk.observe_residents(rows)
         seen = super()._observation(out)
-        seen["residents"] = rows
-        if self._walk.woken and self._track.woken is not None:
-            slate, moment = self._track.woken
-            seen["slate"], seen["moment"] = slate[self._walk.i].copy(), moment[self._walk.i].copy()
+        seen["residents"] = out[self._parts[4]].reshape(self.residents, -1)
         return seen

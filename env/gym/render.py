@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from env.gym import stepper
 from env.judge import state as judge
 from env.judge.plans import FIELDS
 from env.timeline import utc_offsets
@@ -132,7 +131,7 @@ def picture(env: Rendered) -> np.ndarray:
     box(36, 56, front, min(edge + inner, front + inner * held / budget), "held")
 
     size = env._size
-    out = np.empty(3 * size + stepper.N_MEMORY, np.float32)
+    out = np.empty(env._walk.width, np.float32)
     env._walk.observe(out)
     warm, loading, scheduled = out[:size], out[size : 2 * size], out[2 * size : 3 * size]
     opened = np.bincount(track.timeline.target[: i + 1], minlength=len(track.timeline.names))

@@ -34,25 +34,19 @@ MOMENT_COLUMNS = (
 class Track:
     """One timeline, ready to be stepped.
 
-    slate   float32 [n, C, len(SLATE_COLUMNS)] and moment float32 [n, len(MOMENT_COLUMNS)]: the parts of
-            the observation that depend on the past alone; read-only, in [-1, 1]
     first   int64 [E]: index of the event before each episode (its first decision); last: its last open
     walk    the world of the episode that is under way
-    woken   slate and moment of the wake after each event (None: nobody is asked at wakes)
     offsets, residents: who is warm at `first`, least recently used first (see `stepper.warm_starts`)
     """
 
     timeline: Timeline
     candidates: np.ndarray
-    slate: np.ndarray
-    moment: np.ndarray
     rules: state.Rules
     walk: Walk
     first: np.ndarray
     last: np.ndarray
     offsets: np.ndarray
     residents: np.ndarray
-    woken: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def episodes(timeline: Timeline, kind: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,36 +173,32 @@ def _track(
     (first, last), (candidates, features, moment) = spans, seen
     costs = model.arrays(timeline)
     rules = state.rules(costs, config)
-    slate, moment = _priced(candidates, features, moment, rules)
-    offsets, residents = stepper.warm_starts(timeline.target, rules.cost, rules.budget, rules.delays, first)
+    shown = _shown(candidates, features, moment, rules)
+    offsets, residents = stepper.warm_starts(timeline.target, rules, first)
     prewarms = config.max_picks * int((last - first).max())
     woken = config.woken(timeline)
     if not rows or woken is timeline:
-        look = None
-        walk = Walk(timeline, candidates, costs, config, weights, prewarms, rows)
+        walk = Walk(timeline, candidates, costs, config, weights, prewarms, rows, shown)
     else:
-        at_wakes, then, when = observations(woken, candidates.shape[1])
-        walk = WakingWalk(timeline, candidates, costs, config, weights, prewarms, rows, at_wakes)
-        look = _priced(at_wakes, then, when, rules)
+        then = observations(woken, candidates.shape[1])
+        at_wakes = then[0], _shown(*then, rules)
+        walk = WakingWalk(timeline, candidates, costs, config, weights, prewarms, rows, shown, at_wakes)
     return Track(
         timeline=timeline,
         candidates=candidates,
-        slate=slate,
-        moment=moment,
         rules=rules,
         walk=walk,
         first=first,
         last=last,
         offsets=offsets,
         residents=residents,
-        woken=look,
     )
 
 
-def _priced(
+def _shown(
     candidates: np.ndarray, features: np.ndarray, moment: np.ndarray, rules: state.Rules
-) -> tuple[np.ndarray, np.ndarray]:
-    """The slate with what its candidates cost, float32 [n, C, len(SLATE_COLUMNS)], and the moment."""
+) -> np.ndarray:
+    """What is seen beside memory: the slate with what its candidates cost, and the moment, float32 [n, P]."""
     known = candidates >= 0
     where = np.maximum(candidates, 0)
     extra = np.stack(
@@ -220,7 +210,5 @@ def _priced(
         axis=-1,
     )
     slate = np.concatenate([features, np.where(known[..., None], extra, 0.0)], axis=-1).astype(np.float32)
-    slate.flags.writeable = False
-    moment = moment.copy()
-    moment.flags.writeable = False
-    return slate, moment
+    shown: np.ndarray = np.concatenate([slate.reshape(len(slate), -1), moment], axis=1)
+    return shown

@@ -40,8 +40,9 @@ class PlanArrays(Protocol):
 class Case:
     """Opens start..stop-1 of a timeline, with the decisions start-1..stop-2 right before them.
 
-    user: where the timeline stands among those that it came with. worth: what the let-go rule `expected` is
-    told, see `env.judge.accounting.course`.
+    user: where the timeline stands among those that it came with. worth: who is opened soon, as far as one
+    knows, by which plans name who leaves and the let-go rule `expected` goes; see
+    `env.judge.accounting.course`.
     """
 
     timeline: Timeline
@@ -103,25 +104,37 @@ class Case:
             self.timeline, self.costs, self.world, whole, start=self.start, stop=self.stop, worth=self.worth
         )
 
+    def told(self, targets: np.ndarray, chance: np.ndarray) -> Case:
+        """The same stretch, told who is opened soon after each of its decisions: targets int32 [stop - start,
+        V], -1 for none, and the chance of each, float64 [stop - start, V]."""
+        n, width = len(self.timeline), targets.shape[1]
+        listed, told = np.full((n, width), -1, np.int32), np.zeros((n, width))
+        listed[self.indices], told[self.indices] = targets, chance
+        return replace(self, worth=(listed, told))
+
     def replay_ranked(
-        self, ranking: Ranking, threshold: float, waking: np.ndarray | None = None
-    ) -> tuple[Outcomes, np.ndarray]:
-        """What prewarming the best-ranked cold targets with probability >= `threshold` comes to, and which
-        they were, int32 [stop - start, K]. ranking: of this case's decisions. waking: what is loaded at
-        wakes besides, as of `waking`; the outcomes have their columns behind the others."""
+        self, ranking: Ranking, threshold: float, names: bool = False, waking: np.ndarray | None = None
+    ) -> tuple[Outcomes, Plans]:
+        """What prewarming the best-ranked cold targets with probability >= `threshold` comes to, and the
+        plans for the decisions of this case, [stop - start, K]. names: whether they name who leaves first,
+        those that are least worth keeping by what this case is told. waking: what is loaded at wakes besides,
+        as of `waking`, [stop - start, W]; the plans then have K + W picks."""
         from env.judge.ranked_replay import replay_ranked
 
-        outcomes, chosen = replay_ranked(self, ranking, threshold, waking)
-        return outcomes, chosen[self.indices]
+        return replay_ranked(self, ranking, threshold, names, waking)
 
     def sweep(
-        self, ranking: Ranking, thresholds: Sequence[float], waking: np.ndarray | None = None
+        self,
+        ranking: Ranking,
+        thresholds: Sequence[float],
+        names: bool = False,
+        waking: np.ndarray | None = None,
     ) -> np.ndarray:
         """Records of the opens under each threshold, float64 [len(thresholds), stop - start, len(FIELDS)].
-        waking: see `replay_ranked`."""
+        names, waking: see `replay_ranked`."""
         from env.judge.ranked_replay import sweep
 
-        return sweep(self, ranking, np.asarray(thresholds), waking)
+        return sweep(self, ranking, np.asarray(thresholds, np.float64), names, waking)
 
     def effects(
         self, indices: np.ndarray, plans: Plans, base: Plans | None = None, horizon_s: float | None = None
@@ -143,23 +156,17 @@ class Case:
             half_life_s=half_life_s, worth=self.worth,
         )  # fmt: skip
 
-    def memory(self, candidates: np.ndarray, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
+    def memory(
+        self, candidates: np.ndarray, plans: Plans, names: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """What is resident after each decision's event, before its plan acts; see `env.judge.residency`.
 
-        candidates: int32 [n, size] of the whole timeline; plans: [stop - start, K].
+        candidates: int32 [n, size] of the whole timeline; plans: [stop - start, K]. names: whether the walk
+        names who leaves first, by what this case is told, into `plans.let_go`.
         """
         from env.judge.residency import residency
 
-        return residency(
-            self.timeline,
-            candidates,
-            self.costs,
-            self.world,
-            plans,
-            self.start - 1,
-            self.stop - 2,
-            self.worth,
-        )
+        return residency(self, candidates, plans, names)
 
 
 def cases(

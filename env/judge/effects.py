@@ -5,8 +5,8 @@ world of `env.judge.accounting` and following both copies until they are the sam
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.errors import InputError
 from env.judge import let_go
 from env.judge.accounting import (
@@ -17,6 +17,7 @@ from env.judge.accounting import (
     finish,
     open_event,
     plan_let_go,
+    plan_nobody,
     plan_prewarm,
     settle,
     switch_off,
@@ -28,7 +29,7 @@ from env.judge.state import MARKS, Ledger, copy_state, new_state, rules, same
 from env.timeline import Timeline
 
 
-@njit(cache=True)
+@compiled
 def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
     """Whether it is known of every prewarm from number `own` on what became of it (columns of a ledger)."""
     for number in range(own, len(target)):  # noqa: SIM110 (compiled)
@@ -37,14 +38,14 @@ def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True)
-def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, out):  # type: ignore[no-untyped-def]
+@compiled
+def _score(  # type: ignore[no-untyped-def]
+    s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, waste, out
+):
     n, t = len(w.target), w.clock[:, T]
-    waste = np.zeros(out.shape[2])
     alt_picks = alt_target.shape[2]
     own = n * picks
     d = 0
-    nobody = np.zeros(0, names.dtype)
     let_go.begin(s, r, w)
     for i in range(n):
         if d >= len(indices):
@@ -71,10 +72,10 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                 copy_state(s, b)
                 waste[:] = 0.0
                 plan_let_go(a, alt_names[d, m])
-                plan_let_go(b, nobody)
+                plan_nobody(b)
                 for k in range(alt_picks):
                     if book.target[own + k] >= 0:
-                        plan_prewarm(a, r, book, own + k, alt_delay[d, m, k], t[i], wake, acc)
+                        plan_prewarm(a, r, book, own + k, np.int64(alt_delay[d, m, k]), t[i], wake, acc)
                 stop = since + horizon
                 converged = False
                 ahead = n
@@ -92,9 +93,9 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                         plan_let_go(b, names[j])
                     for number in range(j * picks, (j + 1) * picks):
                         if book.target[number] >= 0 and j < n - 1:
-                            back = wake_after(w, j)
-                            plan_prewarm(a, r, book, number, delay[number], t[j], back, acc)
-                            plan_prewarm(b, r, book, number, delay[number], t[j], back, waste)
+                            code, back = np.int64(delay[number]), wake_after(w, j)
+                            plan_prewarm(a, r, book, number, code, t[j], back, acc)
+                            plan_prewarm(b, r, book, number, code, t[j], back, waste)
                 if not converged:
                     until = min(stop, t[n - 1])
                     if ahead < n and w.clock[ahead, OFF] <= until:
@@ -107,14 +108,16 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                     if stop >= t[n - 1]:
                         finish(a, r, book, acc)
                         finish(b, r, book, waste)
-                acc -= waste
+                for f in range(len(acc)):
+                    acc[f] -= waste[f]
             d += 1
         if i < n - 1:
             if len(s.ireg) > MARKS:
                 plan_let_go(s, names[i])
             for number in range(i * picks, (i + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, delay[number], t[i], wake_after(w, i), waste)
+                    code = np.int64(delay[number])
+                    plan_prewarm(s, r, book, number, code, t[i], wake_after(w, i), waste)
 
 
 def shared_ledger(plans: Plans, more: int) -> Ledger:
@@ -168,7 +171,7 @@ def plan_effects(
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
     _score(now, done, still, r, course(timeline, config, worth), book, base.delay.reshape(-1), base.let_go,
            picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order], horizon,
-           out)  # fmt: skip
+           np.zeros(N_FIELDS), out)  # fmt: skip
     effects = np.empty_like(out)
     effects[order] = out
     return effects

@@ -8,10 +8,15 @@ an `Outcomes` column is what was realised in the interval that ends with open j,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from env.errors import InputError
+
+if TYPE_CHECKING:
+    from env.judge.cost import Costs, WorldConfig
+    from env.timeline import Timeline
 
 NONE, HIT, LATE, REDUNDANT, WASTED = 0, 1, 2, 3, 4
 OUTCOME_NAMES = ("none", "hit", "late", "redundant", "wasted")
@@ -38,6 +43,23 @@ FIELDS = (
 N_FIELDS = len(FIELDS)
 (OPENS, BASE_WAIT, WAIT, SAVED, PLANNED, N_HIT, N_LATE, N_REDUNDANT, N_WASTED, POLLUTION, HELD, WASTED_MB_S,
  RATING, COLD_OPENS, BASE_COLD, KEPT) = range(N_FIELDS)  # fmt: skip
+
+
+class AnyCase(Protocol):
+    """Opens start..stop-1 of a timeline in one world: what `env.judge.case.Case` is to the compiled judge."""
+
+    @property
+    def timeline(self) -> Timeline: ...
+    @property
+    def costs(self) -> Costs: ...
+    @property
+    def world(self) -> WorldConfig: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+    @property
+    def worth(self) -> tuple[np.ndarray, np.ndarray] | None: ...
 
 
 def at_wake(delay: int) -> int:

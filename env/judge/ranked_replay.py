@@ -2,55 +2,50 @@
 
 What a planner may ask for depends on what is warm, and that depends on what it asked for before; so
 choosing and judging cannot be two passes. The accounting is `env.judge.accounting`'s own functions; this file
-only walks the ranked list after every event, leaves out what is resident (warm or loading), and stops at K.
-Replaying the plans that it chose through `env.judge.accounting.replay` gives the same records bit for bit
-(tested).
+only names who leaves first (where a case is told who is opened soon), walks the ranked list after every
+event, leaves out what is resident (warm or loading), and stops at K. Replaying the plans that it chose
+through `env.judge.accounting.replay` gives the same records bit for bit (tested).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.judge import let_go
 from env.judge.accounting import WAKE, T, course, finish, open_event, plan_prewarm
-from env.judge.plans import N_FIELDS, Outcomes, at_wake
-from env.judge.state import Ledger, copy_state, new_state, rules
+from env.judge.plans import N_FIELDS, AnyCase, Outcomes, Plans, at_wake
+from env.judge.state import MARKS, Ledger, copy_state, new_state, rules
 
 if TYPE_CHECKING:
-    from env.judge.cost import Costs, WorldConfig
     from env.ranking import Ranking
-    from env.timeline import Timeline
+
 
 WAKING = at_wake(0)
 
 
-class ReplayedCase(Protocol):
-    """What is asked of a case (`env.judge.case.Case`)."""
-
-    @property
-    def timeline(self) -> Timeline: ...
-    @property
-    def costs(self) -> Costs: ...
-    @property
-    def world(self) -> WorldConfig: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def stop(self) -> int: ...
-    @property
-    def worth(self) -> tuple[np.ndarray, np.ndarray] | None: ...
-    def __len__(self) -> int: ...
-
-
-@njit(cache=True)
+@compiled
 def _sweep(  # type: ignore[no-untyped-def]
-    past, s, r, w, book, listed, probability, thresholds, waking, picks, start, stop, table
+    past,
+    s,
+    r,
+    w,
+    book,
+    listed,
+    probability,
+    thresholds,
+    waking,
+    picks,
+    start,
+    stop,
+    scratch,
+    value,
+    table,
+    names,
 ):
     width = picks + waking.shape[1]
-    scratch = np.zeros(table.shape[2])
     let_go.begin(past, r, w)
     for j in range(start):
         open_event(past, r, w, book, j, scratch)
@@ -64,13 +59,17 @@ def _sweep(  # type: ignore[no-untyped-def]
             i = start - 1 + d
             t, wake = w.clock[i, T], w.clock[i + 1, WAKE]
             asked = 0
+            if names.shape[1] > 0:
+                let_go.name(s, r, w.told, i, value)
+                for k in range(names.shape[1]):
+                    names[d, k] = s.ireg[MARKS + k]
             for k in range(listed.shape[1]):
                 x = listed[d, k]
                 if x < 0 or probability[d, k] < thresholds[q] or s.link[x, 0] >= 0:
                     continue
                 number = d * width + asked
                 book.target[number] = x
-                plan_prewarm(s, r, book, number, 0, t, wake, table[q, d])
+                plan_prewarm(s, r, book, number, np.int64(0), t, wake, table[q, d])
                 asked += 1
                 if asked == picks:
                     break
@@ -78,58 +77,75 @@ def _sweep(  # type: ignore[no-untyped-def]
                 if waking[d, k] >= 0:
                     number = d * width + picks + k
                     book.target[number] = waking[d, k]
-                    plan_prewarm(s, r, book, number, WAKING, t, wake, table[q, d])
+                    plan_prewarm(s, r, book, number, np.int64(WAKING), t, wake, table[q, d])
             open_event(s, r, w, book, i + 1, table[q, d])
         scratch[:] = 0.0
         finish(s, r, book, scratch)
-        table[q, stop - start - 1] += scratch
+        for f in range(len(scratch)):
+            table[q, stop - start - 1, f] += scratch[f]
 
 
 def sweep(
-    case: ReplayedCase, ranking: Ranking, thresholds: np.ndarray, waking: np.ndarray | None = None
+    case: AnyCase,
+    ranking: Ranking,
+    thresholds: np.ndarray,
+    names: bool = False,
+    waking: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Records of a case's opens under each threshold: float64 [len(thresholds), stop - start,
-    len(env.judge.plans.FIELDS)]. ranking: of its decisions. waking: what is loaded at the wake after each
-    decision, whatever the threshold, int32 [stop - start, W], -1 for nothing (None: W is 0)."""
-    return _run(case, ranking, np.asarray(thresholds, np.float64), waking)[0]
+    """Records of the opens of a case under each threshold, float64 [thresholds, opens, fields]. ranking: of
+    its decisions. names: whether plans name who leaves first, by what the case is told. waking: what is loaded
+    at the wake after each decision, whatever the threshold, int32 [opens, W], -1 for nothing (None: W is
+    0)."""
+    return _run(case, ranking, np.asarray(thresholds, np.float64), names, waking)[0]
 
 
 def replay_ranked(
-    case: ReplayedCase, ranking: Ranking, threshold: float, waking: np.ndarray | None = None
-) -> tuple[Outcomes, np.ndarray]:
-    """Outcomes over the whole timeline (zero outside the case) and the targets that were prewarmed,
-    int32 [n, K], by decision. waking: see `sweep`; W columns of the outcomes are of these."""
-    table, book = _run(case, ranking, np.array([threshold]), waking)
-    n, k, start, stop = len(case.timeline), len(book.target) // len(case), case.start, case.stop
+    case: AnyCase,
+    ranking: Ranking,
+    threshold: float,
+    names: bool = False,
+    waking: np.ndarray | None = None,
+) -> tuple[Outcomes, Plans]:
+    """Outcomes over the whole timeline (zero outside the case) and the plans of the case's decisions.
+    waking: see `sweep`; its picks stand behind the others."""
+    table, book, named = _run(case, ranking, np.array([threshold]), names, waking)
+    n, start, stop = len(case.timeline), case.start, case.stop
+    k = len(book.target) // (stop - start)
     records, outcome = np.zeros((n, N_FIELDS)), np.zeros((n, k), np.int8)
-    mb_s, lead, chosen = np.zeros((n, k)), np.full((n, k), np.nan), np.full((n, k), -1, np.int32)
+    mb_s, lead = np.zeros((n, k)), np.full((n, k), np.nan)
     records[start:stop] = table[0]
     rows = slice(start - 1, stop - 1)
     outcome[rows], mb_s[rows] = book.outcome.reshape(-1, k), book.mb_s.reshape(-1, k)
-    lead[rows], chosen[rows] = book.lead.reshape(-1, k), book.target.reshape(-1, k)
-    return Outcomes(records, outcome, mb_s, lead, start, stop), chosen[:, : case.world.max_picks]
+    lead[rows] = book.lead.reshape(-1, k)
+    chosen = book.target.reshape(-1, k).astype(np.int32)
+    delay = np.zeros(chosen.shape, np.int8)
+    delay[:, case.world.max_picks :] = WAKING
+    plans = Plans(chosen, delay, named)
+    return Outcomes(records, outcome, mb_s, lead, start, stop), plans
 
 
 def _run(
-    case: ReplayedCase, ranking: Ranking, thresholds: np.ndarray, waking: np.ndarray | None
-) -> tuple[np.ndarray, Ledger]:
-    timeline, costs, config = case.timeline, case.costs, case.world
-    if not 1 <= case.start < case.stop <= len(timeline) or len(ranking) != len(case):
+    case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool, waking: np.ndarray | None
+) -> tuple[np.ndarray, Ledger, np.ndarray]:
+    config, start, stop = case.world, case.start, case.stop
+    if not 1 <= start < stop <= len(case.timeline) or len(ranking) != stop - start:
         raise ValueError(
-            f"window {case.start}..{case.stop} with {len(ranking)} rankings does not fit {len(timeline)} "
-            "events"
+            f"window {start}..{stop} with {len(ranking)} rankings does not fit {len(case.timeline)} events"
         )
-    waking = np.full((len(case), 0), -1, np.int32) if waking is None else waking
-    size = len(case) * (config.max_picks + waking.shape[1])
+    if names and case.worth is None:
+        raise ValueError("a case that is told nothing names nobody")
+    waking = np.full((stop - start, 0), -1, np.int32) if waking is None else waking
+    size = (stop - start) * (config.max_picks + waking.shape[1])
     book = Ledger(np.full(size, -1, np.int32), np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan))
-    r = rules(costs, config)
-    past, state = (new_state(len(costs), 2 * size, r.let_go) for _ in range(2))
-    table = np.zeros((len(thresholds), len(case), N_FIELDS))
+    r = rules(case.costs, config)
+    named = np.full((stop - start, config.max_let_go if names else 0), -1, np.int32)
+    past, state = (new_state(len(case.costs), 2 * size, r.let_go, named.shape[1]) for _ in range(2))
+    table = np.zeros((len(thresholds), stop - start, N_FIELDS))
     _sweep(
-        past, state, r, course(timeline, config, case.worth), book,
+        past, state, r, course(case.timeline, config, case.worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
-        thresholds, np.ascontiguousarray(waking, np.int32), config.max_picks,
-        case.start, case.stop, table,
+        thresholds, np.ascontiguousarray(waking, np.int32), config.max_picks, start, stop, np.zeros(N_FIELDS),
+        np.zeros(len(state.link)), table, named,
     )  # fmt: skip
-    return table, book
+    return table, book, named

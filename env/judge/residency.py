@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.judge import let_go
 from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm, wake_after
-from env.judge.cost import Costs, WorldConfig
-from env.judge.plans import N_FIELDS, Plans
-from env.judge.state import READY, USED, Ledger, new_state, rules
-from env.timeline import Timeline
+from env.judge.plans import N_FIELDS, AnyCase, Plans
+from env.judge.state import MARKS, READY, USED, Ledger, new_state, rules
 
 
-@njit(cache=True)
-def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, free):  # type: ignore[no-untyped-def]
-    record = np.zeros(N_FIELDS)
+@compiled
+def _walk(  # type: ignore[no-untyped-def]
+    s, r, w, book, delay, names, choose, picks, first, last, candidates, record, value, warm, free
+):
     let_go.begin(s, r, w)
     for i in range(last + 1):
         open_event(s, r, w, book, i, record)
@@ -25,26 +24,26 @@ def _walk(s, r, w, book, delay, names, picks, first, last, candidates, warm, fre
                 x = candidates[i, c]
                 if x >= 0 and s.link[x, 0] >= 0:
                     warm[i - first, c] = 1 if s.when[x, READY] <= w.clock[i, T] else 2
-            plan_let_go(s, names[i - first])
+            if choose:
+                let_go.name(s, r, w.told, i, value)
+                for k in range(names.shape[1]):
+                    names[i - first, k] = s.ireg[MARKS + k]
+            else:
+                plan_let_go(s, names[i - first])
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, delay[number], w.clock[i, T], wake_after(w, i), record)
+                    code = np.int64(delay[number])
+                    plan_prewarm(s, r, book, number, code, w.clock[i, T], wake_after(w, i), record)
 
 
 def residency(
-    timeline: Timeline,
-    candidates: np.ndarray,
-    costs: Costs,
-    config: WorldConfig,
-    plans: Plans,
-    first: int,
-    last: int,
-    worth: tuple[np.ndarray, np.ndarray] | None = None,
+    case: AnyCase, candidates: np.ndarray, plans: Plans, names: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is resident right after each of the events first..last, before that event's plan acts.
+    """What is resident right after each event start-1..stop-2, before that event's plan acts.
 
-    candidates: int32 [n, size], the slates. plans: of the decisions first..last, [last - first + 1, K].
+    candidates: int32 [n, size], the slates. plans: of these decisions, [stop - start, K]. names: whether who
+    leaves first is chosen on the way, by what the case is told, and written into `plans.let_go`.
     Returns (warm int8 [D, size]: 0 cold, 1 warm, 2 loading; free float64 [D], share of the budget).
     """
     rows, picks = plans.target.shape
@@ -53,12 +52,15 @@ def residency(
         np.ascontiguousarray(plans.target, np.int32).ravel(),
         np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan),
     )  # fmt: skip
-    r = rules(costs, config)
-    state = new_state(len(costs), 2 * size, r.let_go, plans.let_go.shape[1])
+    r = rules(case.costs, case.world)
+    state = new_state(len(case.costs), 2 * size, r.let_go, plans.let_go.shape[1])
     delays = np.ascontiguousarray(plans.delay, np.int8).ravel()
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
+    named = np.ascontiguousarray(plans.let_go, np.int32)
     _walk(
-        state, r, course(timeline, config, worth), book, delays, np.ascontiguousarray(plans.let_go, np.int32),
-        picks, first, last, candidates, warm, free,
+        state, r, course(case.timeline, case.world, case.worth), book, delays, named, names, picks,
+        case.start - 1, case.stop - 2, candidates, np.zeros(N_FIELDS), np.zeros(len(state.link)), warm, free,
     )  # fmt: skip
+    if names:
+        plans.let_go[:] = named
     return warm, free

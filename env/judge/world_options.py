@@ -1,8 +1,8 @@
 """The world of a run, a benchmark, a prediction: what plans are worth, and under which rules.
 
 Every command names it by the same options (`--costs --budget --picks --ttl-s --let-go --off-after-s
---close-after-s --reward`, or `--world` for a preset of some), a run folder keeps it in its `config.yaml`, and
-whoever predicts, replays, rates or estimates with a run uses the run's own.
+--close-after-s --reward`), a run folder keeps it in its `config.yaml`, and whoever predicts, replays, rates
+or estimates with a run uses the run's own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reward import Reward
 
 COSTS_HELP = f"what memory and waiting cost: {', '.join(PRESETS)}, or a cost file (.json)"
+LET_GO_PICKS_HELP = "R, targets that a plan may let go first; 0: who leaves is the rule's to say alone"
 WORLDS: Mapping[str, Mapping[str, Any]] = {"day": {"off_after_s": 7200.0, "budget": 8.0}}
 """Presets of rules, by name: some of the options below. `day`: after two hours' pause the machine was off."""
 PRESET_HELP = f"a preset of rules ({', '.join(WORLDS)}); options beside it win"
@@ -42,6 +43,7 @@ class WorldOptions:
     picks   K, prewarms per plan at most
     ttl_s   seconds after which an unused prewarm goes
     let_go  let-go rule: who leaves when room is needed, of `env.judge.cost.PAST_RULES`
+    let_go_picks  R, targets that a plan may let go first; 0: who leaves is the rule's to say alone
     off_after_s, close_after_s  as in `WorldConfig`; 0: never
     reward  preset or TERM=WEIGHT,…
     """
@@ -52,6 +54,7 @@ class WorldOptions:
     ttl_s: float = 1800.0
     reward: str = "net_seconds"
     let_go: str = "lru"
+    let_go_picks: int = 2
     off_after_s: float = 0.0
     close_after_s: float = 0.0
 
@@ -67,6 +70,7 @@ class WorldOptions:
                 str(given.get("costs", cls.costs)), float(given.get("budget", cls.budget)),
                 int(given.get("picks", cls.picks)), float(given.get("ttl_s", cls.ttl_s)),
                 str(given.get("reward", cls.reward)), str(given.get("let_go", cls.let_go)),
+                int(given.get("let_go_picks", 0)),
                 float(given.get("off_after_s", cls.off_after_s)),
                 float(given.get("close_after_s", cls.close_after_s)),
             )  # fmt: skip
@@ -78,6 +82,8 @@ class WorldOptions:
         worth = "" if self.reward == WorldOptions.reward else f", reward {self.reward}"
         if self.let_go != WorldOptions.let_go:
             worth += f", let go by {self.let_go}"
+        if self.let_go_picks != WorldOptions.let_go_picks:
+            worth += f", at most {self.let_go_picks} let go by a plan"
         if self.off_after_s:
             worth += f", off after {self.off_after_s / 60:g} minutes"
         if self.close_after_s:
@@ -91,7 +97,7 @@ class WorldOptions:
         """The options of a command line that name this world; what is usual is left out."""
         usual = WorldOptions()
         return [
-            f"--{f.name.replace('_', '-')}={value:g}" if isinstance(value, float) else f"--{f.name}={value}"
+            f"--{f.name.replace('_', '-')}={format(value, 'g') if isinstance(value, float) else value}"
             for f in fields(self)
             if (value := getattr(self, f.name)) != getattr(usual, f.name)
         ]
@@ -102,6 +108,8 @@ class WorldOptions:
             raise InputError(
                 f"picks is {self.picks}; a slate has {MOST_PICKS} places, so give 1 to {MOST_PICKS}"
             )
+        if not 0 <= self.let_go_picks <= MOST_PICKS:
+            raise InputError(f"let_go_picks is {self.let_go_picks}; give 0 to {MOST_PICKS}")
         if self.let_go not in PAST_RULES:
             raise InputError(f"let_go is {self.let_go!r}; give one of {', '.join(PAST_RULES)}")
         for name in ("off_after_s", "close_after_s"):
@@ -119,6 +127,7 @@ class WorldOptions:
             max_picks=self.picks,
             ttl_s=self.ttl_s,
             let_go=self.let_go,
+            max_let_go=self.let_go_picks,
             off_after_s=self.off_after_s or math.inf,
             close_after_s=self.close_after_s or math.inf,
         )

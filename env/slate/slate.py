@@ -131,27 +131,34 @@ def slates_from_columns(
     """`build_slates` on bare columns: t and local float64 [n], target int32 [n], site int32 [n_targets].
     clock: when the moments are looked at, as of `Timeline.now` and `Timeline.local_now` (None: at once)."""
     now, local_now = (t, local) if clock is None else clock
-    contexts = _contexts(t, target, local, site)
-    walk = _compiled()
-    return Slates(
-        *walk(
-            t.astype(np.float64),
-            target.astype(np.int32),
-            (local // 3600 % 24).astype(np.int64),
-            ((local // 86400 + 3) % 7).astype(np.int64),
-            local / 3600 % 24,
-            now.astype(np.float64),
-            (local_now // 3600 % 24).astype(np.int64),
-            ((local_now // 86400 + 3) % 7).astype(np.int64),
-            local_now / 3600 % 24,
-            site,
-            contexts,
-            int(n_targets),
-            int(size),
-            len(FEATURES),
-            len(CONTEXT),
-        )
+    new_counts, walk = _compiled()
+    n = len(t)
+    slates = Slates(
+        np.full((n, size), -1, np.int32),
+        np.zeros((n, size, len(FEATURES)), np.float32),
+        np.zeros((n, len(CONTEXT)), np.float32),
+        np.full(n, -1, np.int32),
     )
+    walk(
+        new_counts(n, ORDERS, int(n_targets)),
+        t.astype(np.float64),
+        target.astype(np.int32),
+        (local // 3600 % 24).astype(np.int64),
+        ((local // 86400 + 3) % 7).astype(np.int64),
+        local / 3600 % 24,
+        now.astype(np.float64),
+        (local_now // 3600 % 24).astype(np.int64),
+        ((local_now // 86400 + 3) % 7).astype(np.int64),
+        local_now / 3600 % 24,
+        site,
+        _contexts(t, target, local, site),
+        np.full(size, -1, np.int32),
+        slates.candidates,
+        slates.features,
+        slates.context,
+        slates.answer,
+    )
+    return slates
 
 
 def _contexts(t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.ndarray) -> np.ndarray:
@@ -182,6 +189,6 @@ def _contexts(t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.nda
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    from env.slate.slate_kernel import walk
+    from env.slate.slate_kernel import new_counts, walk
 
-    return walk
+    return new_counts, walk

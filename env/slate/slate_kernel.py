@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from env.compiled import compiled
 
 # Blend that orders the slate before any model has seen it. Set by hand and not fitted to anything; its own
 # order on webtrackr's validation part is hr@1/3/5 .308/.504/.573 (experiments/LOG.md).
@@ -58,8 +59,7 @@ class Counts(NamedTuple):
     number: np.ndarray  # float64 [8], see NEW_RATE and the like
 
 
-@njit(cache=True)
-def new_counts(n, orders, m):  # type: ignore[no-untyped-def]
+def new_counts(n: int, orders: int, m: int) -> Counts:
     """Nothing seen yet; room for n events and m targets."""
     number = np.zeros(8)
     number[NEW_RATE], number[MISS_RATE], number[PACE] = 0.3, 0.5, 3.0
@@ -94,40 +94,38 @@ def new_counts(n, orders, m):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True)
+@compiled
 def walk(  # type: ignore[no-untyped-def]
-    t, target, hour, weekday, hour_f, now, now_hour, now_weekday, now_hour_f, site, ctx, n_targets, size,
-    n_features, n_context,
+    s, t, target, hour, weekday, hour_f, now, now_hour, now_weekday, now_hour_f, site, ctx, before,
+    candidates, features, context, answer,
 ):  # fmt: skip
-    """See `env.slate.slate.Slates` for what is returned; arguments are columns of one timeline."""
-    n = len(t)
-    candidates = np.full((n, size), -1, np.int32)
-    features = np.zeros((n, size, n_features), np.float32)
-    context = np.zeros((n, n_context), np.float32)
-    answer = np.full(n, -1, np.int32)
-    counts = new_counts(n, ctx.shape[0], n_targets)
-    before = np.full(size, -1, np.int32)  # what is missed counts as of the slate right after the event
-    for i in range(n):
+    """Take in all events and fill the last four, the arrays of an `env.slate.slate.Slates`.
+
+    s: `Counts` of nothing yet. before: int32 [size], all -1. The others are columns of one timeline.
+    """
+    for i in range(len(t)):
         if i > 0:
-            for k in range(size):
+            for k in range(len(before)):
                 if candidates[i - 1, k] == target[i]:
                     answer[i - 1] = k
         take_event(
-            counts, i, t, target, hour[i], weekday[i], hour_f[i], site, ctx, before, candidates[i],
-            features[i], context[i],
+            s, i, t, target, hour[i], weekday[i], hour_f[i], site, ctx, before, candidates[i], features[i],
+            context[i],
         )  # fmt: skip
-        before[:] = candidates[i]
+        for k in range(len(before)):  # what is missed counts as of the slate right after the event
+            before[k] = candidates[i, k]
         if now[i] > t[i]:
-            candidates[i] = -1
-            features[i] = 0.0
+            for k in range(len(before)):
+                candidates[i, k] = -1
+                for f in range(features.shape[2]):
+                    features[i, k, f] = 0.0
             write_slate(
-                counts, i, t, target, now[i], now_hour[i], now_weekday[i], now_hour_f[i], site, ctx,
+                s, i, t, target, now[i], now_hour[i], now_weekday[i], now_hour_f[i], site, ctx,
                 candidates[i], features[i], context[i],
             )  # fmt: skip
-    return candidates, features, context, answer
 
 
-@njit(cache=True)
+@compiled
 def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_row, g):  # type: ignore[no-untyped-def]
     """Take in event i and write the slate right after it.
 
@@ -207,7 +205,7 @@ def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_ro
     return place
 
 
-@njit(cache=True)
+@compiled
 def write_slate(s, i, t, target, now, h, weekday, hour_f, site, ctx, row, f_row, g):  # type: ignore[no-untyped-def]
     """Write what is known at `now` of the events up to i; arguments as of `take_event`, the clock being that
     of `now`."""

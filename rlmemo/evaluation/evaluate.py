@@ -48,6 +48,7 @@ from rlmemo.policies.planners import (
     planner_of,
     rank_wakes,
     sweep,
+    told,
 )
 from rlmemo.policies.protocol import Policy, stream_of
 from rlmemo.policies.registry import COUNTING
@@ -152,6 +153,7 @@ class Evaluation:
                 "max_picks": self.setting.world.picks,
                 "ttl_s": self.setting.world.ttl_s,
                 "let_go": self.setting.world.let_go,
+                "let_go_picks": self.setting.world.let_go_picks,
                 "off_after_s": self.setting.world.off_after_s,
                 "close_after_s": self.setting.world.close_after_s,
                 "reward": self.setting.world.reward,
@@ -330,10 +332,10 @@ class _Run:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # said as the policy's note instead
                     policy.fit(self.timelines, fold, seed=setting.seed)
-            tuning = [] if planner else self._cases(fold.validation)
+            tuning = [] if planner else [told(policy, c) for c in self._cases(fold.validation)]
             tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
             tuned_wakes = [rank_wakes(policy, c) for c in tuning]
-            test, asked, wakes = self._cases(fold.test), [], []
+            test, asked, wakes, names = self._cases(fold.test), [], [], False
             for case in test:
                 started = time.perf_counter()
                 asked.append(policy.rank(case.timeline, case.indices))
@@ -352,12 +354,16 @@ class _Run:
                 best, _ = choose_threshold(worlds, tuned, self.reward, wakes=tuned_wakes)
                 if budget == setting.world.budget:
                     chosen.append(best.theta)
+                    names = best.names
+                if best.names:
+                    here = [told(policy, c) for c in here]
                 found += [
-                    c.replay_ranked(r, best.theta, best.waking(c, w))[0]
+                    c.replay_ranked(r, best.theta, best.names, best.waking(c, w))[0]
                     for c, r, w in zip(here, asked, wakes, strict=True)
                 ]
             if any((r.targets >= 0).any() for r in asked):
-                curve = curve + sweep(test, asked)
+                known = [told(policy, c) for c in test] if names else test
+                curve = curve + sweep(known, asked, names=names)
         ranking = Ranking.join(rankings)
         judged = Judged(policy.name, {}, note=getattr(policy, "note", ""))
         judged.threshold = float(np.median(chosen)) if chosen else float("nan")

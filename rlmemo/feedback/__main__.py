@@ -37,6 +37,8 @@ from rlmemo.feedback.agreement import alpha_estimate, pairwise
 from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of
 from rlmemo.feedback.offpolicy import observed, share
 from rlmemo.heartbeat import Pulse
+from rlmemo.learning.rating_rows import rating_examples, rating_pairs, sayable
+from rlmemo.learning.training_data import TrainingData
 from rlmemo.options import Parser, add_world, seed, world_given, wrapped
 from rlmemo.policies.registry import is_run, setup
 from rlmemo.runs.atomic import write_atomic
@@ -45,7 +47,6 @@ from rlmemo.store.database_file import DEFAULT_DB
 if TYPE_CHECKING:
     from rlmemo.approval.placed_ratings import Found, RatedMoment
     from rlmemo.evaluation.bootstrap import Estimate
-    from rlmemo.learning.training_data import TrainingData
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,8 +130,6 @@ def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData,
     """The data that the ratings are about, in the world that all were shown in (the usual one where there
     are several), and the ratings in it (those of the training part, unless `all_parts`); what is left out is
     said."""
-    from rlmemo.learning.training_data import TrainingData
-
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
@@ -181,8 +180,6 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pairs(args: argparse.Namespace) -> dict[str, Any]:
-    from rlmemo.learning.rating_rows import rating_examples, rating_pairs, sayable
-
     data, found = _placed(args, all_parts=False)
     approval, _ = fit_approval(found.placed, data.timelines, data.plain, seed=args.seed)
     said = sayable(found.placed, data)

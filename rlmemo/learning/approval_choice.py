@@ -22,10 +22,10 @@ from rlmemo.policies.planners import (
     OwnPlans,
     Planner,
     Threshold,
-    at_once,
     best_of,
     counted,
     keep_approved,
+    planned,
     sweep,
 )
 from rlmemo.policies.protocol import Planned
@@ -67,8 +67,8 @@ class _Part:
         return float(expected.sum())
 
     def by_threshold(self, strength: float, threshold: float) -> tuple[Any, Planned]:
-        outcomes, target = self.case.replay_ranked(self.counted(strength), threshold)
-        return outcomes, at_once(target)
+        outcomes, plans = self.case.replay_ranked(self.counted(strength), threshold)
+        return outcomes, planned(plans)
 
     def by_own(self, strength: float, threshold: float) -> tuple[Any, Planned]:
         planned = keep_approved(self.own, self.counted(strength), threshold)

@@ -19,7 +19,7 @@ import yaml
 
 from env.errors import InputError
 from env.judge.cost import PAST_RULES
-from env.judge.world_options import COSTS_HELP, MOST_PICKS, WorldOptions
+from env.judge.world_options import COSTS_HELP, LET_GO_PICKS_HELP, MOST_PICKS, WorldOptions
 from rlmemo.learning.bounds import Bounds
 from rlmemo.model.hub import PROMPTED, Loading
 from rlmemo.policies.registry import COUNTING
@@ -117,6 +117,7 @@ class TrainConfig:
     let_go: str = _setting(
         "lru", f"who leaves when room is needed: {', '.join(PAST_RULES)}", "world", PAST_RULES
     )
+    let_go_picks: int = _setting(2, LET_GO_PICKS_HELP, "world", low=0, high=MOST_PICKS)
     off_after_s: float = _setting(
         0.0, "a pause of more seconds means the machine was switched off; 0: never", "world", low=0
     )

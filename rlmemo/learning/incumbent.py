@@ -42,7 +42,7 @@ def put_in_charge(data: TrainingData, rank: Rank, reward: Reward) -> tuple[Train
     best = best_of(rewards)
     plans = [Plans.empty(len(t), data.world.max_picks) for t in data.timelines]
     for case, ranking in asked:
-        plans[case.user].target[: len(case)] = case.replay_ranked(ranking, THRESHOLDS[best])[1]
+        plans[case.user].target[: len(case)] = case.replay_ranked(ranking, THRESHOLDS[best])[1].target
     found = {"theta": float(THRESHOLDS[best]), "reward_per_open": float(rewards[best]) / max(opens, 1)}
     return replace(data, plans=plans), found
 

@@ -31,7 +31,9 @@ from rlmemo.learning.training import hush_libraries
 from rlmemo.learning.training_data import States, TrainingData, draw, part_states
 from rlmemo.model.adapters import ENCODER
 from rlmemo.model.load import reading_for
+from rlmemo.model.readings import slates_of
 from rlmemo.model.scorer import CrossFitted, base_scorer, fit_scorers, load_scorers, save_scorers
+from rlmemo.model.soon import PLACES, Soon, base_soon, fit_soon, load_soon, save_soon
 from rlmemo.runs.atomic import folder_atomic, sha256
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.stages import ONLINE
@@ -154,11 +156,23 @@ def _scorers(run: Run) -> TrainingData:
                 crossed = CrossFitted(base_scorer(), ())
             with folder_atomic(run.path / "scorer") as part:
                 save_scorers(crossed, part)
+                save_soon(_soon(run, known), part)
             fitted = len(crossed.fold) > 0
             stage.bar.note = "fitted on the training part" if fitted else "the shipped one"
             stage.bar.note += f", by {config.init_adapter}" if known is not None else ""
             stage.found = {"fitted": fitted}
     return data.scored(load_scorers(run.path / "scorer"), wide)
+
+
+def _soon(run: Run, known: Path | None) -> Soon:
+    """Who is opened soon, fitted on the training part; as in the run before, where its scorers are used."""
+    if known is not None:
+        return load_soon(known)
+    if run.config.scorer != "fit":
+        return base_soon()
+    timelines = run.data.timelines
+    slates, targets = [slates_of(x, PLACES) for x in timelines], [x.target for x in timelines]
+    return fit_soon(slates, targets, run.data.train, seed=run.config.seed)
 
 
 def _sft(run: Run, states: States) -> None:

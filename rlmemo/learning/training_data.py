@@ -14,7 +14,6 @@ import numpy as np
 from env.judge.case import Case, cases
 from env.judge.cost import CostModel, Costs, WorldConfig
 from env.judge.plans import Plans
-from env.judge.residency import residency
 from env.ranking import decisions
 from env.slate.slate import Slates
 from env.splits import Split
@@ -130,15 +129,8 @@ def memory_at(data: TrainingData, user: int) -> tuple[np.ndarray, np.ndarray]:
     timeline = data.timelines[user]
     n = len(timeline)
     plans = Plans.empty(n, 1) if data.plans is None else data.plans[user]
-    return residency(
-        timeline,
-        data.slates[user].candidates,
-        data.costs[user],
-        data.world,
-        plans,
-        0,
-        n - 1,
-    )
+    case = Case(timeline, data.costs[user], data.world, 1, n + 1, user)  # the last event's decision, too
+    return case.memory(data.slates[user].candidates, plans)
 
 
 def training_part(data: TrainingData, user: int, last: int = 0) -> Case:

@@ -16,6 +16,7 @@ from rlmemo.model.hub import EMBEDDED, NO_BITSANDBYTES, Loading, check_model, is
 from rlmemo.model.precision import for_reading
 from rlmemo.model.readings import SLOTS, Reading, SlotReading, reading_of
 from rlmemo.model.scorer import load_scorers
+from rlmemo.model.soon import load_soon
 from rlmemo.model.text import TextReading
 
 
@@ -63,7 +64,9 @@ def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) 
 
 
 def with_scorer(model: Any, run: Path) -> Any:
-    """The model, reading the answers of the scorer of a run folder, if it reads any."""
+    """The model with what was fitted beside it in a run folder: who is opened soon, and the scorer whose
+    answers it reads, if it reads any."""
+    model.soon = load_soon(run / "scorer")
     if reading_of(model).kind == "slots":
         model.reading = SlotReading(load_scorers(run / "scorer").final)
     return model

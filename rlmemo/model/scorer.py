@@ -286,18 +286,27 @@ def fit_scorers(slates: Sequence[Slates], train: Sequence[np.ndarray], *, seed: 
     return CrossFitted(Scorer(tuple(final), base), tuple(Scorer(tuple(fold), base) for fold in folds))
 
 
-def load_scorer(path: Path, below: Scorer | None = None) -> Scorer:
-    """What `Scorer.save` wrote. Raises InputError where it cannot be read."""
+def read_boosters(path: Path) -> tuple[Any, ...]:
+    """LightGBM's texts, one after the other, with COLUMNS columns or one more. Raises InputError where they
+    cannot be read."""
     import lightgbm as lgb
 
     try:
         texts = re.split(r"^(?=tree$)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         boosters = tuple(lgb.Booster(model_str=text) for text in texts[1:] or texts)
     except (OSError, ValueError, lgb.basic.LightGBMError) as error:
-        raise InputError(f"{path}: the scorer cannot be read ({error}); train the run again") from None
+        raise InputError(f"{path}: the trees cannot be read ({error}); train the run again") from None
     for booster in boosters:
-        if booster.num_feature() not in (COLUMNS, COLUMNS + (below is not None)):
-            raise InputError(f"{path}: the scorer has {booster.num_feature()} columns; train the run again")
+        if booster.num_feature() not in (COLUMNS, COLUMNS + 1):
+            raise InputError(f"{path}: the trees have {booster.num_feature()} columns; train the run again")
+    return boosters
+
+
+def load_scorer(path: Path, below: Scorer | None = None) -> Scorer:
+    """What `Scorer.save` wrote. Raises InputError where it cannot be read."""
+    boosters = read_boosters(path)
+    if below is None and any(x.num_feature() > COLUMNS for x in boosters):
+        raise InputError(f"{path}: the scorer has a column too many; train the run again")
     return Scorer(boosters, below)
 
 

@@ -21,7 +21,8 @@ from env.slate.slate import Slates, build_slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model.scorer import MINIMUM_DECISIONS, ROUNDS, boost, log_loss, right_places, softmax, table
-from rlmemo.policies.counting import CountingPolicy, PastDelays
+from rlmemo.model.soon import Soon, base_soon, fit_soon
+from rlmemo.policies.counting import CountingPolicy, predicted_delays
 
 SLATE = 32
 """Places of the slate the ranker sees: of webtrackr's 2,856 test targets 73.4 % stand in 32 places, 68.5 %
@@ -38,6 +39,7 @@ class GbdtPolicy:
         self.temperature = 1.0
         self.note = ""
         self._model: Any = None
+        self._soon: Soon = base_soon()
         self._fallback = CountingPolicy("markov1", depth=self.depth)
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
@@ -52,6 +54,8 @@ class GbdtPolicy:
             warnings.warn(self.note, stacklevel=2)
             return
         slates = [build_slates(timeline, self.slate) for timeline in timelines]
+        train = [decisions(part) for part in split.train]
+        self._soon = fit_soon(slates, [t.target for t in timelines], train, seed=seed)
         x, y = _gather(slates, split.train)
         xv, yv = _gather(slates, split.validation)
         early = len(yv) >= 50  # enough to stop early on; otherwise a fixed, small number of rounds
@@ -76,15 +80,11 @@ class GbdtPolicy:
         if len(indices) == 0:
             return Ranking.empty(0, self.depth)
         slates = build_slates(timeline, self.slate)
-        ranking = self._answer(slates, indices)
-        delays, seconds = PastDelays(), np.empty(len(indices), np.float32)
-        seen = -1
-        for row, i in enumerate(indices.tolist()):
-            for k in range(seen + 1, i + 1):
-                delays.see(int(timeline.target[k]), float(timeline.t[k]))
-            seen = i
-            seconds[row] = delays.predicted()
-        return replace(ranking, delay_s=seconds)
+        return replace(self._answer(slates, indices), delay_s=predicted_delays(timeline, indices))
+
+    def soon(self, timeline: Timeline, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The chance of targets to be opened soon, as in `rlmemo.policies.language`."""
+        return self._soon.told(build_slates(timeline, self.slate), indices)
 
     def stream(self, timeline: Timeline) -> Stream:
         """One decision after another; the slates are looked up (building one takes about 25 µs)."""

@@ -17,7 +17,8 @@ from env.slate.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model.ask import SampledPlans, ranked, sample_plans
-from rlmemo.model.readings import reading_of
+from rlmemo.model.readings import reading_of, slates_of
+from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.streaming import follow
 from rlmemo.model.switching import OneModel, Shelved, Switching
 from rlmemo.policies.planners import Planner
@@ -92,6 +93,11 @@ class LanguagePolicy:
         slates = reading_of(model).look(timeline, indices)
         return ranked(model, timeline, slates, indices)
 
+    def soon(self, timeline: Timeline, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The chance of targets to be opened soon, which is what they are kept in memory for; see
+        `rlmemo.model.soon`. (targets int32 [D, V], -1 for none; float64 [D, V])"""
+        return soon_of(self.source.of(timeline.user)).told(slates_of(timeline, PLACES), indices)
+
     def stream(self, timeline: Timeline) -> Stream:
         """One decision after another, each from the event that is new; see `rlmemo.model.streaming`.
         Streams of several users may be asked in turn."""
@@ -110,17 +116,19 @@ class LanguagePolicy:
         A plan depends on what is warm, and that on earlier plans. Instead of one forward pass after the
         other, all decisions are asked at once in the world as far as it is known, the plans are played,
         and whoever saw another world than that is asked again, until nobody did. Decision i is final after
-        at most i rounds, and what comes out is what asking one by one gives.
+        at most i rounds, and what comes out is what asking one by one gives. Where the case is told who is
+        opened soon, the plans name who leaves first.
         """
         model = self.source.of(case.timeline.user)
         how, indices, n, picks = reading_of(model), case.indices, len(case), case.world.max_picks
         slates = how.look(case.timeline, indices)
         candidates = slates.candidates[indices]
-        plans = Plans.empty(n, picks)
+        names = case.worth is not None
+        plans = Plans.empty(n, picks, case.world.max_let_go if names else 0)
         logp = np.zeros(n)
         asked = np.full((n, candidates.shape[1] + 1), np.nan)
         for _ in range(n + 1):
-            warm, free = case.memory(slates.candidates, plans)
+            warm, free = case.memory(slates.candidates, plans, names)
             seen = np.concatenate([warm, how.free_level(free)[:, None]], axis=1).astype(np.float64)
             rows = np.flatnonzero((seen != asked).any(1))
             if not len(rows):
@@ -133,7 +141,7 @@ class LanguagePolicy:
                 plans.target[rows, k] = np.where(picked, candidates[rows, place], -1)
                 plans.delay[rows, k] = np.where(picked, said.delay[:, k], 0)
             logp[rows] = said.logp
-        return Planned(plans.target, plans.delay, np.exp(logp))
+        return Planned(plans.target, plans.delay, np.exp(logp), plans.let_go)
 
     def _say(
         self,

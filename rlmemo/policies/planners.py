@@ -17,7 +17,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.judge.case import Case, summed
-from env.judge.plans import FIELDS, at_wake
+from env.judge.plans import FIELDS, Plans
 from env.ranking import Ranking
 from env.splits import Split
 from env.timeline import Timeline
@@ -31,33 +31,47 @@ THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist()
 """Grid for theta; the last one is never reached, so keeping still is always among the choices."""
 
 
+def told(policy: Any, case: Case) -> Case:
+    """The case, told by the policy who is opened soon; as it is where the policy does not say, or where a
+    plan may name nobody."""
+    if case.world.max_let_go == 0 or not hasattr(policy, "soon"):
+        return case
+    return case.told(*policy.soon(case.timeline, case.indices))
+
+
 @dataclass(frozen=True)
 class OwnPlans:
-    """What the policy itself plans (a language model, the oracle)."""
+    """What the policy itself plans (a language model, the oracle). names: whether the plans name who leaves
+    first, those that are least worth keeping (see `told`)."""
+
+    names: bool = False
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
         """The plans of `policy` for the decisions of `case`."""
-        planned: Planned = policy.plan(case, seed=seed)
+        planned: Planned = policy.plan(told(policy, case) if self.names else case, seed=seed)
         return planned
 
     def to_json(self) -> dict[str, Any]:
         """As `plan.json` keeps it."""
-        return {"planner": "own"}
+        return {"planner": "own", **_names(self.names)}
 
 
 @dataclass(frozen=True)
 class Threshold:
     """Prewarm the best guesses with probability >= theta that are not warm, at once; and at a wake, when
-    nothing is, the best with probability >= wake."""
+    nothing is, the best with probability >= wake. names: as of `OwnPlans`."""
 
     theta: float
+    names: bool = False
     wake: float = NEVER
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
         """The plans for the decisions of `case`. ranking: of these decisions (None: `policy` is asked)."""
         ranking = policy.rank(case.timeline, case.indices) if ranking is None else ranking
         waking = self.waking(case, rank_wakes(policy, case)) if self.wake < NEVER else None
-        return at_once(case.replay_ranked(ranking, self.theta, waking)[1], waking)
+        case = told(policy, case) if self.names else case
+        names = self.names and case.worth is not None
+        return planned(case.replay_ranked(ranking, self.theta, names, waking)[1])
 
     def waking(self, case: Case, wakes: Ranking) -> np.ndarray | None:
         """What it loads at the wakes of a case, ranked as in `wakes`; None where there are none."""
@@ -75,7 +89,11 @@ class Threshold:
     def to_json(self) -> dict[str, Any]:
         """As `plan.json` keeps it."""
         wake = {"wake": self.wake} if self.wake < NEVER else {}
-        return {"planner": "threshold", "threshold": self.theta, **wake}
+        return {"planner": "threshold", "threshold": self.theta, **_names(self.names), **wake}
+
+
+def _names(names: bool) -> dict[str, Any]:
+    return {"names": True} if names else {}
 
 
 @dataclass(frozen=True)
@@ -114,8 +132,8 @@ class Approved:
     def to_json(self) -> dict[str, Any]:
         """As `plan.json` keeps it; the approval model lies beside it."""
         threshold = self.inner.theta if isinstance(self.inner, Threshold) else self.least
-        kind = self.inner.to_json()["planner"]
-        return {"planner": kind, "threshold": threshold, "strength": self.strength, **self.found}
+        inner = self.inner.to_json() | {"threshold": threshold}
+        return {**inner, "strength": self.strength, **self.found}
 
 
 Planner = OwnPlans | Threshold | Approved
@@ -130,14 +148,15 @@ def from_json(data: Mapping[str, Any], adapter: Path) -> Planner:
         own = data["planner"] == "own"
         if not own and data["planner"] != "threshold":
             raise ValueError(f"planner {data['planner']!r}")
+        names = bool(data.get("names", False))
         if "strength" not in data:
-            at_wakes = float(data.get("wake", Threshold.wake))
-            return OwnPlans() if own else Threshold(float(data["threshold"]), at_wakes)
+            at_wakes = float(data.get("wake", NEVER))
+            return OwnPlans(names) if own else Threshold(float(data["threshold"]), names, at_wakes)
         threshold, strength = float(data["threshold"]), float(data["strength"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{adapter / 'plan.json'}: is damaged ({error}); train the run again") from None
-    rest = {k: v for k, v in data.items() if k not in ("planner", "threshold", "strength")}
-    inner = OwnPlans() if own else Threshold(threshold)
+    rest = {k: v for k, v in data.items() if k not in ("planner", "names", "threshold", "strength")}
+    inner = OwnPlans(names) if own else Threshold(threshold, names)
     approval = Approval.load(adapter / MODEL)
     return Approved(inner, approval, strength, threshold if own else 0.0, rest)
 
@@ -148,13 +167,9 @@ def planner_of(policy: Any) -> Planner | None:
     return planner
 
 
-def at_once(target: np.ndarray, waking: np.ndarray | None = None) -> Planned:
-    """Plans without delays that were chosen for sure. target: int32 [D, K]; waking: the same for wakes."""
-    delay = np.zeros(target.shape, np.int8)
-    if waking is not None:
-        target = np.concatenate([target, waking], axis=1)
-        delay = np.concatenate([delay, np.full(waking.shape, at_wake(0), np.int8)], axis=1)
-    return Planned(target, delay, np.ones(len(target)))
+def planned(plans: Plans) -> Planned:
+    """Plans that were chosen for sure."""
+    return Planned(plans.target, plans.delay, np.ones(len(plans)), plans.let_go)
 
 
 def rank_wakes(policy: Any, case: Case) -> Ranking:
@@ -178,7 +193,7 @@ class NonePolicy:
 
     def plan(self, case: Case, *, seed: int = 0) -> Planned:
         """Keeps still."""
-        return at_once(np.full((len(case), case.world.max_picks), -1, np.int32))
+        return planned(Plans.empty(len(case), case.world.max_picks))
 
 
 def best_of(rewards: np.ndarray) -> int:
@@ -187,12 +202,16 @@ def best_of(rewards: np.ndarray) -> int:
 
 
 def sweep(
-    cases: Sequence[Case], rankings: Sequence[Ranking], thresholds: Sequence[float] = THRESHOLDS
+    cases: Sequence[Case],
+    rankings: Sequence[Ranking],
+    thresholds: Sequence[float] = THRESHOLDS,
+    names: bool = False,
 ) -> np.ndarray:
-    """Records summed over all opens of the cases, one row per threshold: float64 [T, len(FIELDS)]."""
+    """Records summed over all opens of the cases, one row per threshold: float64 [T, len(FIELDS)]. names: as
+    of `Case.sweep`."""
     if not cases:
         return np.zeros((len(thresholds), len(FIELDS)))
-    return summed([c.sweep(r, thresholds) for c, r in zip(cases, rankings, strict=True)])
+    return summed([c.sweep(r, thresholds, names) for c, r in zip(cases, rankings, strict=True)])
 
 
 def choose_threshold(
@@ -202,51 +221,76 @@ def choose_threshold(
     thresholds: Sequence[float] = THRESHOLDS,
     wakes: Sequence[Ranking] = (),
 ) -> tuple[Threshold, float]:
-    """The threshold with the highest reward over `cases`, and that reward summed over their opens.
+    """The threshold with the highest reward over `cases`, and that reward summed over their opens; whether
+    who leaves is named is chosen with it, where the cases are `told`.
 
     wakes: how each case's wakes are ranked; a threshold of their own is then chosen for them, and the other
-    one anew. Ties go to the higher one (fewer prewarms). Without a case nothing is known of rewards, and the
-    answer is to keep still.
+    one anew. Ties go to naming nobody, then to the higher threshold (fewer prewarms). Without a case nothing
+    is known of rewards, and the answer is to keep still.
     """
     if not cases:
         return Threshold(float(thresholds[-1])), 0.0
-    weights = reward.weights(FIELDS)
-    rewards = sweep(cases, rankings, thresholds) @ weights
+    names, rewards = _by_threshold(cases, rankings, reward, thresholds)
     best = best_of(rewards)
-    found, worth = Threshold(float(thresholds[best])), float(rewards[best])
-    if not any(len(one) for one in wakes):
-        return found, worth
+    found, worth = Threshold(float(thresholds[best]), names), float(rewards[best])
+    return _with_wakes(found, cases, rankings, reward, wakes) if any(map(len, wakes)) else (found, worth)
+
+
+def _with_wakes(
+    found: Threshold,
+    cases: Sequence[Case],
+    rankings: Sequence[Ranking],
+    reward: Reward,
+    wakes: Sequence[Ranking],
+) -> tuple[Threshold, float]:
+    """A threshold for wakes beside the one that was found, then that one anew; and their reward."""
+    weights = reward.weights(FIELDS)
 
     def come_to(asked: Sequence[float], wake: float) -> np.ndarray:
-        planner = Threshold(found.theta, wake)
-        at = [planner.waking(c, w) for c, w in zip(cases, wakes, strict=True)]
-        each = [c.sweep(r, asked, x) for c, r, x in zip(cases, rankings, at, strict=True)]
+        by = replace(found, wake=wake)
+        at = [by.waking(c, w) for c, w in zip(cases, wakes, strict=True)]
+        each = [c.sweep(r, asked, by.names, x) for c, r, x in zip(cases, rankings, at, strict=True)]
         rewards: np.ndarray = summed(each) @ weights
         return rewards
 
-    best = best_of(np.concatenate([come_to([found.theta], float(q)) for q in thresholds]))
-    wake = float(thresholds[best])
-    rewards = come_to(thresholds, wake)
+    best = best_of(np.concatenate([come_to([found.theta], q) for q in THRESHOLDS]))
+    wake = THRESHOLDS[best]
+    rewards = come_to(THRESHOLDS, wake)
     best = best_of(rewards)
-    return Threshold(float(thresholds[best]), wake), float(rewards[best])
+    return replace(found, theta=THRESHOLDS[best], wake=wake), float(rewards[best])
+
+
+def _by_threshold(
+    cases: Sequence[Case], rankings: Sequence[Ranking], reward: Reward, thresholds: Sequence[float]
+) -> tuple[bool, np.ndarray]:
+    """Rewards summed over the opens of the cases, by threshold, naming who leaves or not, whichever is better
+    at its best."""
+    rewards = sweep(cases, rankings, thresholds) @ reward.weights(FIELDS)
+    if all(case.worth is not None for case in cases):
+        naming = sweep(cases, rankings, thresholds, names=True) @ reward.weights(FIELDS)
+        if naming.max() > rewards.max():
+            return True, naming
+    return False, rewards
 
 
 @dataclass(frozen=True)
 class Choice:
     """What a policy plans best by over some cases, and what that was chosen by: rewards per open.
 
-    by_threshold: float64 [len(THRESHOLDS)]; own: of its own plans, NaN where they were not asked for.
+    by_threshold: float64 [len(THRESHOLDS)], naming who leaves or not (`names`); own: of its own plans, NaN
+    where they were not asked for.
     """
 
     planner: OwnPlans | Threshold
     by_threshold: np.ndarray
+    names: bool
     own: float
 
     @property
     def threshold(self) -> tuple[Threshold, float]:
         """The best threshold, and its reward per open."""
         best = best_of(self.by_threshold)
-        return Threshold(float(THRESHOLDS[best])), float(self.by_threshold[best])
+        return Threshold(float(THRESHOLDS[best]), self.names), float(self.by_threshold[best])
 
 
 def choose(
@@ -259,20 +303,34 @@ def choose(
     seed: int = 0,
 ) -> Choice:
     """What a policy plans best by over `cases` (at least one), which it ranks as in `rankings`: a threshold
-    or, where `own`, its own plans if these earn more. Ties go to the threshold, and to the higher one of
-    two."""
+    or, where `own`, its own plans if these earn more. Ties go to the threshold, to naming nobody, and to the
+    higher one of two."""
+    cases = [told(policy, case) for case in cases]
     opens = sum(len(case) for case in cases)
-    rewards = sweep(cases, rankings) @ reward.weights(FIELDS) / opens
-    worth = own_worth(policy, cases, reward, seed=seed) / opens if own else float("nan")
-    best = best_of(rewards)
-    planner = OwnPlans() if worth > rewards[best] else Threshold(float(THRESHOLDS[best]))
-    return Choice(planner, rewards, worth)
+    names, rewards = _by_threshold(cases, rankings, reward, THRESHOLDS)
+    by_threshold = rewards / opens
+    best = best_of(by_threshold)
+    found = Choice(Threshold(float(THRESHOLDS[best]), names), by_threshold, names, float("nan"))
+    if not own:
+        return found
+    ways = [OwnPlans(), OwnPlans(names=True)] if all(c.worth is not None for c in cases) else [OwnPlans()]
+    worth = [own_worth(policy, cases, reward, way, seed=seed) / opens for way in ways]
+    k = int(np.argmax(worth))
+    planner = ways[k] if worth[k] > by_threshold[best] else found.planner
+    return replace(found, planner=planner, own=worth[k])
 
 
-def own_worth(policy: Any, cases: Sequence[Case], reward: Reward, *, seed: int = 0) -> float:
+def own_worth(
+    policy: Any,
+    cases: Sequence[Case],
+    reward: Reward,
+    way: OwnPlans = OwnPlans(),
+    *,
+    seed: int = 0,
+) -> float:
     """The reward of a policy's own plans, summed over the opens of the cases."""
     weights = reward.weights(FIELDS)
-    return sum(float((c.replay(policy.plan(c, seed=seed)).table @ weights).sum()) for c in cases)
+    return sum(float((c.replay(way.plan(policy, c, seed=seed)).table @ weights).sum()) for c in cases)
 
 
 def log_odds(p: np.ndarray) -> np.ndarray:
@@ -300,4 +358,5 @@ def keep_approved(planned: Planned, counted: Ranking, threshold: float) -> Plann
         same = (counted.targets == target[:, k, None]) & (target[:, k, None] >= 0)
         value = np.where(same, counted.probability, 0.0).sum(1)
         target[same.any(1) & (value < threshold), k] = -1
-    return Planned(target, np.where(target >= 0, planned.delay, 0).astype(np.int8), planned.propensity)
+    delay = np.where(target >= 0, planned.delay, 0).astype(np.int8)
+    return Planned(target, delay, planned.propensity, planned.let_go)

@@ -93,6 +93,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("prewarms per plan", f"at most {s.picks}, at once after the event"),
         ("a prewarm expires", f"{s.ttl_s / 60:g} min after it was ready"),
         ("who leaves when room is needed", s.let_go),
+        ("targets that a plan may let go first", str(s.let_go_picks)),
         ("cost preset", s.costs),
         ("reward", s.reward),
         (

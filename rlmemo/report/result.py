@@ -30,6 +30,8 @@ WORDS = {
     "backoff3": "counts after the last three",
     "omnibox": "the browser's own rule",
     "gbdt": "decision trees",
+    "gru4rec": "recurrent network",
+    "sasrec": "small transformer",
     "base": "model as shipped",
     "sb3": "reinforcement learning",
 }

@@ -247,6 +247,7 @@ class Store:
                 policy_version=prediction.policy_version,
                 state=prediction.state,
                 plan=_json([{"target": p.target, "delay_s": p.delay_s} for p in prediction.plan]),
+                let_go=_json(list(prediction.let_go)),
                 probabilities=_json({k: float(v) for k, v in prediction.probabilities.items()}),
                 none_probability=prediction.none_probability,
                 propensity=float(prediction.propensity),
@@ -484,8 +485,8 @@ def _check_prediction(p: Prediction) -> None:
 def _prediction(row: dict[str, Any]) -> Prediction:
     plan = tuple(Prewarm(**x) for x in json.loads(row["plan"]))
     outcome = None if row["outcome"] is None else json.loads(row["outcome"])
-    probabilities = json.loads(row["probabilities"])
-    return Prediction(**{**row, "plan": plan, "probabilities": probabilities, "outcome": outcome})
+    read = {name: json.loads(row[name]) for name in ("probabilities", "let_go")}
+    return Prediction(**{**row, **read, "plan": plan, "outcome": outcome})
 
 
 def _json(value: object) -> str:

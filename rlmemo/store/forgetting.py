@@ -72,6 +72,7 @@ def forget_target(store: Store, target: str) -> Forgotten:
     """
     mentions = """SELECT p.id FROM predictions AS p LEFT JOIN moments AS m ON m.prediction_id = p.id
         WHERE EXISTS (SELECT 1 FROM json_each(p.plan) WHERE json_extract(value, '$.target') = :target)
+           OR EXISTS (SELECT 1 FROM json_each(p.let_go) WHERE value = :target)
            OR EXISTS (SELECT 1 FROM json_each(p.probabilities) WHERE key = :target)
            OR EXISTS (SELECT 1 FROM json_each(m.steps) WHERE json_extract(value, '$[1]') = :target)
            OR json_extract(p.outcome, '$.next_target') = :target

@@ -53,6 +53,7 @@ class Prediction:
     """What a policy decided after the event at `t` (unix seconds), and later what came of it.
 
     plan              the prewarms that were planned, none or up to K
+    let_go            who leaves first when room is needed, in this order
     probabilities     target → probability that it is opened next
     none_probability  probability that the next open is none of these, or None
     propensity        probability with which the policy chose this plan, in (0, 1]
@@ -70,6 +71,7 @@ class Prediction:
     plan: Sequence[Prewarm]
     probabilities: Mapping[str, float]
     propensity: float
+    let_go: Sequence[str] = ()
     none_probability: float | None = None
     timeline_id: int | None = None
     run_id: int | None = None

@@ -209,4 +209,12 @@ def _sixth(db: Database) -> None:
     _statements(db, "ALTER TABLE moments ADD COLUMN world TEXT CHECK (world IS NULL OR json_valid(world))")
 
 
-MIGRATIONS: list[Callable[[Database], None]] = [_first, _second, _third, _fourth, reduce_targets, _sixth]
+def _seventh(db: Database) -> None:
+    """Whom a plan lets go first, a list of names; nobody in all that was stored before."""
+    column = "let_go TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(let_go))"
+    _statements(db, f"ALTER TABLE predictions ADD COLUMN {column}")
+
+
+MIGRATIONS: list[Callable[[Database], None]] = [
+    _first, _second, _third, _fourth, reduce_targets, _sixth, _seventh,
+]  # fmt: skip
