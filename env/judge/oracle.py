@@ -277,12 +277,12 @@ def _letting_go(
     program = relaxed(timeline, costs, config, start=start, stop=stop, let_go=True)
     enough = program.bound_s - 1e-6
     loaded, wanted = _relaxed_plan(*given, program)
-    best = _named(*given, loaded, wanted, wanted, enough)
+    best = _named(*given, (loaded, wanted), wanted, enough)
     if best[1].total("saved_s") >= enough:
         return best
     other = _loading(*given)
     none = replace(other[0], let_go=np.full((len(timeline), config.max_let_go), -1, np.int32))
-    named = _named(*given, other[0], _needed(*given, *other, wanted), wanted, enough)
+    named = _named(*given, (other[0], _needed(*given, *other, wanted)), wanted, enough)
     return max((none, other[1]), best, named, key=lambda found: found[1].total("saved_s"))
 
 
@@ -292,16 +292,17 @@ def _named(
     config: WorldConfig,
     start: int,
     stop: int,
-    plans: Plans,
-    since: np.ndarray,
+    begun: tuple[Plans, np.ndarray],
     wanted: np.ndarray,
     enough: float,
 ) -> tuple[Plans, Outcomes]:
-    """`plans` with names, both improved in turns until `enough` is saved or nothing gets better."""
+    """Plans (and from when on each open's target has to be there) with names, both
+    improved in turns until `enough` is saved or nothing gets better."""
     from env.judge.accounting import replay
     from env.judge.foresight import name_who_leaves
 
     given = timeline, costs, config, start, stop
+    plans, since = begun
     best: tuple[Plans, Outcomes] | None = None
     for _ in range(_NAMINGS):
         named = name_who_leaves(timeline, costs, config, plans, since, start=start, stop=stop)
