@@ -230,7 +230,7 @@ def step(fixed, action, i, first, last, record, out):  # type: ignore[no-untyped
 
 @compiled
 def observe_wake(fixed, at_wakes, i, out):  # type: ignore[no-untyped-def]
-    """As `observe`, at the wake that follows event i. at_wakes: slates and what is seen then, as of `fixed`."""
+    """As `observe`, at the wake that follows event i. at_wakes: slates and what is seen then."""
     s, r, w, book = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2]), Ledger(*fixed[3])
     candidates, seen = at_wakes
     _, _, place, rows, _, _ = fixed[4]
@@ -271,7 +271,7 @@ def plan_action(s, r, book, candidates, action, number, t, record):  # type: ign
 
 @compiled
 def step_to_wake(fixed, action, number, i, record):  # type: ignore[no-untyped-def]
-    """Decide `action` after event i, and go on to the wake before event i + 1. The prewarms are `number` on."""
+    """Decide `action` after event i, and go on to the wake before event i + 1; as `plan_action`."""
     s, r, w, book = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2]), Ledger(*fixed[3])
     for f in range(len(record)):
         record[f] = 0.0

@@ -97,8 +97,8 @@ class Walk:
 
 
 class WakingWalk(Walk):
-    """A walk that stops at every wake, too. at_wakes: candidates and what is seen, as of `Walk`, at the wake after
-    each event."""
+    """A walk that stops at every wake, too. at_wakes: candidates and what is seen, as of `Walk`, at the wake
+    after each event."""
 
     def __init__(
         self, timeline: Timeline, candidates: np.ndarray, costs: Costs, config: WorldConfig,

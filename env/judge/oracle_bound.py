@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from env.errors import InputError
+from env.judge.case import Case
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import Plans
 from env.timeline import Timeline
@@ -206,8 +207,8 @@ def _there_before(timeline: Timeline, costs: Costs, config: WorldConfig, begin: 
     held = np.ones(len(costs), bool)
     if config.let_go != "expected":  # which would have to be told more
         everything = np.tile(np.arange(len(costs), dtype=np.int32), (begin + 1, 1))
-        still = Plans.empty(1, 1)
-        held = residency(timeline, everything, costs, config, still, begin, begin)[0][0] > 0
+        decision = Case(timeline, costs, config, begin + 1, begin + 2)
+        held = residency(decision, everything, Plans.empty(1, 1))[0][0] > 0
     may: np.ndarray = held[timeline.target[:stop]] | (_previous(timeline.target[:stop]) > begin)
     return may
 

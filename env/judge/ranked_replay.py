@@ -93,9 +93,9 @@ def sweep(
     waking: np.ndarray | None = None,
 ) -> np.ndarray:
     """Records of the opens of a case under each threshold, float64 [thresholds, opens, fields]. ranking: of
-    its decisions. names: whether plans name who leaves first, by what the case is told. waking: what is loaded
-    at the wake after each decision, whatever the threshold, int32 [opens, W], -1 for nothing (None: W is
-    0)."""
+    its decisions. names: whether plans name who leaves first, by what the case is told. waking: what is
+    loaded at the wake after each decision, whatever the threshold, int32 [opens, W], -1 for nothing (None: W
+    is 0)."""
     return _run(case, ranking, np.asarray(thresholds, np.float64), names, waking)[0]
 
 
