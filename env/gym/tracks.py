@@ -182,7 +182,7 @@ def _track(
     else:
         then = observations(woken, candidates.shape[1])
         at_wakes = then[0], _shown(*then, rules)
-        walk = WakingWalk(timeline, candidates, costs, config, weights, prewarms, rows, shown, at_wakes)
+        walk = WakingWalk(timeline, (candidates, shown), at_wakes, costs, config, weights, prewarms, rows)
     return Track(
         timeline=timeline,
         candidates=candidates,

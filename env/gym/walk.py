@@ -97,16 +97,16 @@ class Walk:
 
 
 class WakingWalk(Walk):
-    """A walk that stops at every wake, too. at_wakes: candidates and what is seen, as of `Walk`, at the wake
-    after each event."""
+    """A walk that stops at every wake, too. after, at_wakes: candidates and what is seen, as of `Walk`, after
+    each event and at the wake that follows it."""
 
     def __init__(
-        self, timeline: Timeline, candidates: np.ndarray, costs: Costs, config: WorldConfig,
-        weights: np.ndarray, prewarms: int, residents: int, seen: np.ndarray,
-        at_wakes: tuple[np.ndarray, np.ndarray],
+        self, timeline: Timeline, after: tuple[np.ndarray, np.ndarray],
+        at_wakes: tuple[np.ndarray, np.ndarray], costs: Costs, config: WorldConfig, weights: np.ndarray,
+        prewarms: int, residents: int,
     ) -> None:  # fmt: skip
         # The prewarms of wakes have the numbers behind those of the events.
-        super().__init__(timeline, candidates, costs, config, weights, 2 * prewarms, residents, seen)
+        super().__init__(timeline, after[0], costs, config, weights, 2 * prewarms, residents, after[1])
         self.at_wakes, self.weights, self.half = at_wakes, weights, prewarms
 
     @property
