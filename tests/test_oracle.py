@@ -306,5 +306,5 @@ def test_the_bracket_is_tight_on_the_demo(let_go: bool) -> None:
         for budget in (2.0, 8.0):
             world = WorldConfig(budget_targets=budget)
             both = bracket(timeline, costs, world, start=int(0.8 * len(timeline)), let_go=let_go)
-            assert both.gap < (0.06 if let_go else 0.03)
+            assert both.gap < (0.04 if let_go else 0.03)  # the widest of a person: .038
             assert both.outcomes.total("wasted") <= 0.02 * both.outcomes.total("planned")

@@ -202,13 +202,11 @@ def _options(
 def _there_before(timeline: Timeline, costs: Costs, config: WorldConfig, begin: int, stop: int) -> np.ndarray:
     """bool [stop], whether the target of each open may have been kept over the decision after event `begin`,
     before which no plan acts."""
-    from env.judge.residency import residency
-
     held = np.ones(len(costs), bool)
     if config.let_go != "expected":  # which would have to be told more
         everything = np.tile(np.arange(len(costs), dtype=np.int32), (begin + 1, 1))
-        decision = Case(timeline, costs, config, begin + 1, begin + 2)
-        held = residency(decision, everything, Plans.empty(1, 1))[0][0] > 0
+        still = Plans.empty(1, 1)
+        held = Case(timeline, costs, config, begin + 1, begin + 2).memory(everything, still)[0][0] > 0
     may: np.ndarray = held[timeline.target[:stop]] | (_previous(timeline.target[:stop]) > begin)
     return may
 

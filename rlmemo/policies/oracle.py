@@ -24,14 +24,10 @@ if TYPE_CHECKING:
 
 class OraclePolicy:
     """Plans with `env.judge.oracle.feasible`: what a clairvoyant could really have followed, for saved
-    seconds. let_go: its plans also name who leaves; the benchmark's row does not, nor does the bound that
-    shares are taken of, so that both stay what they were for policies that only load early."""
+    seconds. It names who leaves where plans may (`WorldConfig.max_let_go`)."""
 
     name = "oracle"
     planner = OwnPlans()
-
-    def __init__(self, *, let_go: bool = False) -> None:
-        self.let_go = let_go
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
         """Nothing to learn: it knows."""
@@ -43,19 +39,20 @@ class OraclePolicy:
     def plan(self, case: Case, *, seed: int = 0) -> Planned:
         """The clairvoyant plan for the opens of a case."""
         given = case.timeline, case.costs, case.world
-        plans, _ = feasible(*given, start=case.start, stop=case.stop, let_go=self.let_go)
+        let_go = case.world.max_let_go > 0
+        plans, _ = feasible(*given, start=case.start, stop=case.stop, let_go=let_go)
         rows = case.indices
         return Planned(plans.target[rows], plans.delay[rows], np.ones(len(case)), plans.let_go[rows])
 
 
-def bound_per_open(case: Case, *, let_go: bool = False) -> np.ndarray:
+def bound_per_open(case: Case) -> np.ndarray:
     """The bound on saved seconds, spread over the opens of a case: float64 [stop - start].
 
     It sums to the proven bound of the case. The proof gives no share to single opens, so it is spread
     like the savings of the feasible clairvoyant plan; that only matters for the interval of a ratio, never
-    for its value. let_go: the bound of plans that also name who leaves, which may exceed the other.
+    for its value. Where plans may name who leaves, it is the bound of plans that do.
     """
-    given = case.timeline, case.costs, case.world
+    given, let_go = (case.timeline, case.costs, case.world), case.world.max_let_go > 0
     bound = upper_bound(*given, start=case.start, stop=case.stop, let_go=let_go)
     found = feasible(*given, start=case.start, stop=case.stop, let_go=let_go)[1].saved_s
     saved: np.ndarray = found[case.start : case.stop]
