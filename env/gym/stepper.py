@@ -12,7 +12,6 @@ import numpy as np
 from env.compiled import compiled
 from env.judge import let_go
 from env.judge.accounting import (
-    WAKE,
     Course,
     T,
     finish,
@@ -216,7 +215,7 @@ def step(fixed, action, i, first, last, record, out):  # type: ignore[no-untyped
         book.target[number] = x
         book.outcome[number] = 0
         if x >= 0:
-            plan_prewarm(s, r, book, number, action[2 * k + 1], w.clock[i, T], np.inf, record)
+            plan_prewarm(s, r, book, number, r.delays[action[2 * k + 1]], w.clock[i, T], record)
     open_event(s, r, w, book, i + 1, record)
     if i + 1 == last:
         finish(s, r, book, rest)
@@ -234,7 +233,7 @@ def observe_wake(fixed, at_wakes, i, out):  # type: ignore[no-untyped-def]
     s, r, w, book = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2]), Ledger(*fixed[3])
     candidates, seen = at_wakes
     _, _, place, rows, _, _ = fixed[4]
-    _look(s, r, book, candidates[i], seen[i], place, rows, w.clock[i + 1, WAKE], out)
+    _look(s, r, book, candidates[i], seen[i], place, rows, w.wake[i + 1], out)
 
 
 @compiled
@@ -266,7 +265,7 @@ def plan_action(s, r, book, candidates, action, number, t, record):  # type: ign
         book.target[number + k] = x
         book.outcome[number + k] = 0
         if x >= 0:
-            plan_prewarm(s, r, book, number + k, action[2 * k + 1], t, np.inf, record)
+            plan_prewarm(s, r, book, number + k, r.delays[action[2 * k + 1]], t, record)
 
 
 @compiled
@@ -287,7 +286,7 @@ def step_from_wake(fixed, at_wakes, action, number, i, last, record):  # type: i
     for f in range(len(record)):
         record[f] = 0.0
         rest[f] = 0.0
-    plan_action(s, r, book, at_wakes[0][i], action, number, w.clock[i + 1, WAKE], record)
+    plan_action(s, r, book, at_wakes[0][i], action, number, w.wake[i + 1], record)
     open_woken(s, r, w, book, i + 1, record)
     if i + 1 == last:
         finish(s, r, book, rest)

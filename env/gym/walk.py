@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from env.gym import stepper
-from env.judge.accounting import OFF, WAKE, course
+from env.judge.accounting import OFF, course
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS
 from env.judge.state import LRU, MARKS, Ledger, new_state, rules
@@ -112,7 +112,7 @@ class WakingWalk(Walk):
     @property
     def now(self) -> float:
         """When this moment is, unix seconds."""
-        return float(self.course.clock[self.i + 1, WAKE]) if self.woken else super().now
+        return float(self.course.wake[self.i + 1]) if self.woken else super().now
 
     @property
     def listed(self) -> np.ndarray:
@@ -126,7 +126,7 @@ class WakingWalk(Walk):
         if self.woken:
             before = self.candidates[self.i]
         else:
-            at = self.candidates if self.course.clock[self.i, WAKE] == np.inf else self.at_wakes[0]
+            at = self.candidates if self.course.wake[self.i] == np.inf else self.at_wakes[0]
             before = at[self.i - 1]
         row: np.ndarray = before
         return row
@@ -140,7 +140,7 @@ class WakingWalk(Walk):
 
     def step(self, action: np.ndarray, last: int, record: np.ndarray, out: np.ndarray) -> float:
         """Do `action`, and go on to the next open, or to the wake before it; see `Walk.step`."""
-        if not self.woken and self.course.clock[self.i + 1, WAKE] == np.inf:
+        if not self.woken and self.course.wake[self.i + 1] == np.inf:
             return super().step(action, last, record, out)
         if not stepper.fits(self.fixed, action):
             return float("nan")

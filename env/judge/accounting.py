@@ -71,21 +71,23 @@ from env.judge.state import (
 )
 from env.timeline import Timeline
 
-T, OFF, NEXT_USE, WAKE = 0, 1, 2, 3
+T, OFF, NEXT_USE = 0, 1, 2
 
 
 class Course(NamedTuple):
     """What one timeline does to a world.
 
-    clock float64 [n, 4]: when each target is opened (T), when the machine was switched off since the open
-    before (OFF, infinite: it was not), when the target is opened next (NEXT_USE, for belady), and when the
-    person was back after the off (WAKE, infinite: there was none). target int32 [n]. told float64 [n, 2 V]:
-    for expected, V targets (-1: none) and then the chance of each of being opened soon, after event j.
+    clock float64 [n, 3]: when each target is opened (T), when the machine was switched off since the open
+    before (OFF, infinite: it was not), and when the target is opened next (NEXT_USE, for belady). target
+    int32 [n]. told float64 [n, 2 V]: for expected, V targets (-1: none) and then the chance of each of being
+    opened soon, after event j. wake float64 [n]: when the person was back after the off before each open,
+    infinite where there was none; empty where nothing is ever switched off.
     """
 
     clock: np.ndarray
     target: np.ndarray
     told: np.ndarray
+    wake: np.ndarray
 
 
 def course(
@@ -97,9 +99,10 @@ def course(
     Raises InputError where `expected` is asked for without them.
     """
     t, target = timeline.t, timeline.target
-    clock = np.full((len(t), 4), np.inf)
+    clock, wake = np.full((len(t), 3), np.inf), np.zeros(0)
     clock[:, T] = t
-    clock[:, OFF], clock[:, WAKE] = config.offs(timeline)
+    if np.isfinite(config.off_after_s):
+        clock[:, OFF], wake = config.offs(timeline)
     if config.let_go == "belady":
         after = np.full(len(timeline.names), np.inf)
         for j in range(len(t) - 1, -1, -1):
@@ -108,7 +111,7 @@ def course(
     if config.let_go == "expected" and worth is None:
         raise InputError("the let-go rule 'expected' needs to be told what is expected (a fitted ranker)")
     told = np.zeros((0, 0)) if worth is None else np.concatenate(worth, axis=1).astype(np.float64)
-    return Course(clock, target, np.ascontiguousarray(told))
+    return Course(clock, target, np.ascontiguousarray(told), wake)
 
 
 @compiled
@@ -337,8 +340,8 @@ def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-
 def sleep(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
     """Go on to the wake before event j: the machine was off, and the person is back."""
     switch_off(s, r, book, w.clock[j, OFF], record)
-    advance(s, r, book, w.clock[j, WAKE], record)
-    settle(s, w.clock[j, WAKE], record)
+    advance(s, r, book, w.wake[j], record)
+    settle(s, w.wake[j], record)
 
 
 @inlined
@@ -370,16 +373,10 @@ def plan_nobody(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def plan_prewarm(s, r, book, number, code, t, wake, record):  # type: ignore[no-untyped-def]
-    """Ask at t for prewarm `number` (its target stands in the ledger). code: its delay, as in `Plans`, int64;
-    wake: of `wake_after` (infinite: what waits for a wake is not asked for)."""
-    if code < 0:
-        if wake != np.inf:
-            record[PLANNED] += 1.0
-            push(s, wake + r.delays[-1 - code], WAKE_CODE + START_CODE + number)
-        return
+def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyped-def]
+    """Ask for prewarm `number` (its target stands in the ledger) `delay` seconds after t."""
     record[PLANNED] += 1.0
-    start = t + r.delays[code]
+    start = t + delay
     if start <= t:  # everything due until t has been processed, so it is its turn
         _start(s, r, book, np.int64(book.target[number]), number, t, record)
     else:
@@ -389,7 +386,24 @@ def plan_prewarm(s, r, book, number, code, t, wake, record):  # type: ignore[no-
 @inlined
 def wake_after(w, i):  # type: ignore[no-untyped-def]
     """When the person is back if the machine is switched off between event i and the next; else infinite."""
-    return w.clock[i + 1, WAKE] if i + 1 < len(w.target) else np.inf
+    return w.wake[i + 1] if i + 1 < len(w.wake) else np.inf
+
+
+@compiled
+def plan_at_wake(s, r, number, delay, wake, record):  # type: ignore[no-untyped-def]
+    """Ask for prewarm `number` `delay` seconds after a wake of `wake_after`, if there is one."""
+    if wake != np.inf:
+        record[PLANNED] += 1.0
+        push(s, wake + delay, WAKE_CODE + START_CODE + number)
+
+
+@inlined
+def plan_pick(s, r, w, book, number, code, i, record):  # type: ignore[no-untyped-def]
+    """Ask after event i for prewarm `number`, at a delay as in `Plans`."""
+    if code >= 0:
+        plan_prewarm(s, r, book, number, r.delays[code], w.clock[i, T], record)
+    else:
+        plan_at_wake(s, r, number, r.delays[-1 - code], wake_after(w, i), record)
 
 
 @compiled
@@ -417,8 +431,7 @@ def _replay(s, r, w, book, delay, names, picks, start, stop, table, scratch):  #
                 plan_let_go(s, names[j])
             for number in range(j * picks, (j + 1) * picks):
                 if book.target[number] >= 0:
-                    code = np.int64(delay[number])
-                    plan_prewarm(s, r, book, number, code, w.clock[j, T], w.clock[j + 1, WAKE], after)
+                    plan_pick(s, r, w, book, number, delay[number], j, after)
     if stop > start:
         scratch[:] = 0.0
         finish(s, r, book, scratch)

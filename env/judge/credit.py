@@ -36,7 +36,7 @@ from env.judge.accounting import (
     open_event,
     plan_let_go,
     plan_nobody,
-    plan_prewarm,
+    plan_pick,
     wake_after,
 )
 from env.judge.cost import Costs, WorldConfig
@@ -80,7 +80,7 @@ def _walk(  # type: ignore[no-untyped-def]
             plan_nobody(b)
             for k in range(alt_picks):
                 if book.target[own + k] >= 0:
-                    plan_prewarm(a, r, book, own + k, np.int64(alt_delay[d, m, k]), t[i], wake, acc)
+                    plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
             for j in range(i, n):
                 # what happens between two events counts as of the first, where a plan is asked for
                 since = t[max(j - 1, i)] - t[i]
@@ -102,7 +102,7 @@ def _walk(  # type: ignore[no-untyped-def]
         plan_let_go(s, names[d])
         for number in range(d * picks, (d + 1) * picks):
             if book.target[number] >= 0:
-                plan_prewarm(s, r, book, number, np.int64(delay[number]), t[i], wake, waste)
+                plan_pick(s, r, w, book, number, delay[number], i, waste)
 
 
 def credits(

@@ -18,7 +18,7 @@ from env.judge.accounting import (
     open_event,
     plan_let_go,
     plan_nobody,
-    plan_prewarm,
+    plan_pick,
     settle,
     switch_off,
     wake_after,
@@ -75,7 +75,7 @@ def _score(  # type: ignore[no-untyped-def]
                 plan_nobody(b)
                 for k in range(alt_picks):
                     if book.target[own + k] >= 0:
-                        plan_prewarm(a, r, book, own + k, np.int64(alt_delay[d, m, k]), t[i], wake, acc)
+                        plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
                 stop = since + horizon
                 converged = False
                 ahead = n
@@ -93,9 +93,8 @@ def _score(  # type: ignore[no-untyped-def]
                         plan_let_go(b, names[j])
                     for number in range(j * picks, (j + 1) * picks):
                         if book.target[number] >= 0 and j < n - 1:
-                            code, back = np.int64(delay[number]), wake_after(w, j)
-                            plan_prewarm(a, r, book, number, code, t[j], back, acc)
-                            plan_prewarm(b, r, book, number, code, t[j], back, waste)
+                            plan_pick(a, r, w, book, number, delay[number], j, acc)
+                            plan_pick(b, r, w, book, number, delay[number], j, waste)
                 if not converged:
                     until = min(stop, t[n - 1])
                     if ahead < n and w.clock[ahead, OFF] <= until:
@@ -116,8 +115,7 @@ def _score(  # type: ignore[no-untyped-def]
                 plan_let_go(s, names[i])
             for number in range(i * picks, (i + 1) * picks):
                 if book.target[number] >= 0:
-                    code = np.int64(delay[number])
-                    plan_prewarm(s, r, book, number, code, t[i], wake_after(w, i), waste)
+                    plan_pick(s, r, w, book, number, delay[number], i, waste)
 
 
 def shared_ledger(plans: Plans, more: int) -> Ledger:

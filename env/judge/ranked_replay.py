@@ -15,7 +15,7 @@ import numpy as np
 
 from env.compiled import compiled
 from env.judge import let_go
-from env.judge.accounting import WAKE, T, course, finish, open_event, plan_prewarm
+from env.judge.accounting import T, course, finish, open_event, plan_pick, plan_prewarm
 from env.judge.plans import N_FIELDS, AnyCase, Outcomes, Plans, at_wake
 from env.judge.state import MARKS, Ledger, copy_state, new_state, rules
 
@@ -57,7 +57,6 @@ def _sweep(  # type: ignore[no-untyped-def]
         book.lead[:] = np.nan
         for d in range(stop - start):
             i = start - 1 + d
-            t, wake = w.clock[i, T], w.clock[i + 1, WAKE]
             asked = 0
             if names.shape[1] > 0:
                 let_go.name(s, r, w.told, i, value)
@@ -69,7 +68,7 @@ def _sweep(  # type: ignore[no-untyped-def]
                     continue
                 number = d * width + asked
                 book.target[number] = x
-                plan_prewarm(s, r, book, number, np.int64(0), t, wake, table[q, d])
+                plan_prewarm(s, r, book, number, r.delays[0], w.clock[i, T], table[q, d])
                 asked += 1
                 if asked == picks:
                     break
@@ -77,7 +76,7 @@ def _sweep(  # type: ignore[no-untyped-def]
                 if waking[d, k] >= 0:
                     number = d * width + picks + k
                     book.target[number] = waking[d, k]
-                    plan_prewarm(s, r, book, number, np.int64(WAKING), t, wake, table[q, d])
+                    plan_pick(s, r, w, book, number, WAKING, i, table[q, d])
             open_event(s, r, w, book, i + 1, table[q, d])
         scratch[:] = 0.0
         finish(s, r, book, scratch)

@@ -6,7 +6,7 @@ import numpy as np
 
 from env.compiled import compiled
 from env.judge import let_go
-from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm, wake_after
+from env.judge.accounting import T, course, open_event, plan_let_go, plan_pick
 from env.judge.plans import N_FIELDS, AnyCase, Plans
 from env.judge.state import MARKS, READY, USED, Ledger, new_state, rules
 
@@ -33,8 +33,7 @@ def _walk(  # type: ignore[no-untyped-def]
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
-                    code = np.int64(delay[number])
-                    plan_prewarm(s, r, book, number, code, w.clock[i, T], wake_after(w, i), record)
+                    plan_pick(s, r, w, book, number, delay[number], i, record)
 
 
 def residency(
