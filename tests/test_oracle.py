@@ -20,7 +20,7 @@ from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 from env.judge.cost_presets import cost_model
 from env.judge.oracle import bracket, feasible
 from env.judge.oracle_bound import upper_bound
-from env.judge.plans import N_FIELDS, SAVED, Plans
+from env.judge.plans import N_FIELDS, SAVED, Plans, at_wake
 from env.ranking import Ranking
 from env.timeline import Event, Timeline
 from tests.reference import world
@@ -183,7 +183,12 @@ def test_no_policy_exceeds_the_bound(seed: int, n: int, targets: int) -> None:
     bound_naming = upper_bound(timeline, costs, config, **window, let_go=True)
     assert bound <= bound_naming + 1e-6
     named = rng.integers(-1, len(costs), (n, 2)).astype(np.int32)
-    for tried in (plans, ahead, clever, mixed, replace(free, let_go=Plans.empty(n).let_go)):
+    codes = np.where(rng.random(ahead.delay.shape) < 0.7, at_wake(0), at_wake(len(config.delays) - 1))
+    woken = Plans(
+        np.concatenate([clever.target, ahead.target], axis=1),
+        np.concatenate([clever.delay, codes], axis=1).astype(np.int8),
+    )
+    for tried in (plans, ahead, clever, mixed, woken, replace(free, let_go=Plans.empty(n).let_go)):
         found = accounting.replay(timeline, costs, config, tried, **window)
         assert found.total("saved_s") <= bound + 1e-6
         for names in (named, free.let_go, np.where(rng.random((n, 2)) < 0.2, named, free.let_go)):
@@ -231,6 +236,21 @@ def test_what_a_long_pause_puts_out_of_reach_is_not_in_the_bound() -> None:
     assert upper_bound(timeline, costs, config) == pytest.approx(0.0, abs=1e-6)
     wide = WorldConfig(budget_mb=250.0)
     assert upper_bound(timeline, costs, wide) == pytest.approx(6.0, abs=1e-6)
+
+
+def test_what_can_be_loaded_at_a_wake_is_in_the_bound() -> None:
+    """After the night b is back in time for its open; two of them do not fit beside each other."""
+    events = [Event(0, "a"), Event(10, "b"), Event(40000, "b"), Event(40001, "a")]
+    timeline = Timeline.from_events("x", events)
+    costs = Costs(*(np.full(2, v) for v in (100.0, 4.0, 1.0, 3.0)))  # type: ignore[arg-type]
+    for budget, saved in ((250.0, 9.0), (150.0, 3.0)):
+        config = WorldConfig(budget_mb=budget, off_after_s=7200.0)
+        assert upper_bound(timeline, costs, config) == pytest.approx(saved, abs=1e-6)
+        plans = Plans.empty(4, 2)
+        plans.target[0, 0] = 1
+        plans.target[1], plans.delay[1] = timeline.target[[3, 2]], at_wake(0)
+        out = accounting.replay(timeline, costs, config, plans)
+        assert out.total("saved_s") == saved
 
 
 def test_memory_that_does_not_fit_is_not_in_the_bound() -> None:

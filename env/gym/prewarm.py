@@ -38,6 +38,7 @@ class Snapshot:
     done: bool
     total: float
     last: tuple[np.ndarray, np.ndarray, float]
+    woken: bool
 
 
 class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
@@ -274,6 +275,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             done=self._done,
             total=self._total,
             last=self._latest,
+            woken=self._walk.woken,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -281,7 +283,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._enter(snapshot.track, snapshot.episode)
         for array, saved in zip(self._live(), snapshot.arrays, strict=True):
             array[...] = saved
-        self._walk.i = snapshot.index
+        self._walk.i, self._walk.woken = snapshot.index, snapshot.woken
         if snapshot.rng is not None:
             self.np_random.bit_generator.state = snapshot.rng
         self._order = snapshot.order.copy()

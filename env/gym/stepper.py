@@ -11,7 +11,16 @@ import numpy as np
 
 from env.compiled import compiled
 from env.judge import let_go
-from env.judge.accounting import Course, T, finish, open_base, open_event, plan_prewarm
+from env.judge.accounting import (
+    Course,
+    T,
+    finish,
+    open_base,
+    open_event,
+    open_woken,
+    plan_prewarm,
+    sleep,
+)
 from env.judge.state import (
     BASE_USED,
     BEGIN,
@@ -216,6 +225,73 @@ def step(fixed, action, i, first, last, record, out):  # type: ignore[no-untyped
         reward += record[f] * weights[f]
     _look(s, r, book, candidates[i + 1], seen[i + 1], place, rows, w.clock[i + 1, T], out)
     return reward
+
+
+@compiled
+def observe_wake(fixed, at_wakes, i, out):  # type: ignore[no-untyped-def]
+    """As `observe`, at the wake that follows event i. at_wakes: slates and what is seen then."""
+    s, r, w, book = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2]), Ledger(*fixed[3])
+    candidates, seen = at_wakes
+    _, _, place, rows, _, _ = fixed[4]
+    _look(s, r, book, candidates[i], seen[i], place, rows, w.wake[i + 1], out)
+
+
+@compiled
+def fits(fixed, action):  # type: ignore[no-untyped-def]
+    """Whether an action lies in the action space; as in `step`."""
+    s, r = State(*fixed[0]), Rules(*fixed[1])
+    candidates, _, _, rows, _, _ = fixed[4]
+    picks = (len(action) - (len(s.ireg) - MARKS)) // 2
+    for k in range(picks):
+        if not (0 <= action[2 * k] <= candidates.shape[1] and 0 <= action[2 * k + 1] < len(r.delays)):
+            return False
+    for k in range(2 * picks, len(action)):  # noqa: SIM110 (compiled)
+        if not 0 <= action[k] <= rows:
+            return False
+    return True
+
+
+@compiled
+def plan_action(s, r, book, candidates, action, number, t, record):  # type: ignore[no-untyped-def]
+    """Decide `action` over the slate `candidates` (int32 [C]) at t; its prewarms are `number` on."""
+    picks = (len(action) - (len(s.ireg) - MARKS)) // 2
+    for k in range(len(s.ireg) - MARKS):
+        s.ireg[MARKS + k] = _resident(s.link, action[2 * picks + k])
+    for k in range(picks):
+        pick = action[2 * k]
+        x = -1
+        if pick > 0:
+            x = candidates[pick - 1]
+        book.target[number + k] = x
+        book.outcome[number + k] = 0
+        if x >= 0:
+            plan_prewarm(s, r, book, number + k, r.delays[action[2 * k + 1]], t, record)
+
+
+@compiled
+def step_to_wake(fixed, action, number, i, record):  # type: ignore[no-untyped-def]
+    """Decide `action` after event i, and go on to the wake before event i + 1; as `plan_action`."""
+    s, r, w, book = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2]), Ledger(*fixed[3])
+    for f in range(len(record)):
+        record[f] = 0.0
+    plan_action(s, r, book, fixed[4][0][i], action, number, w.clock[i, T], record)
+    sleep(s, r, w, book, i + 1, record)
+
+
+@compiled
+def step_from_wake(fixed, at_wakes, action, number, i, last, record):  # type: ignore[no-untyped-def]
+    """Decide `action` at the wake before event i + 1, and open that. at_wakes: as of `observe_wake`."""
+    s, r, w, book = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2]), Ledger(*fixed[3])
+    rest = fixed[4][5]
+    for f in range(len(record)):
+        record[f] = 0.0
+        rest[f] = 0.0
+    plan_action(s, r, book, at_wakes[0][i], action, number, w.wake[i + 1], record)
+    open_woken(s, r, w, book, i + 1, record)
+    if i + 1 == last:
+        finish(s, r, book, rest)
+    for f in range(len(record)):
+        record[f] += rest[f]
 
 
 @compiled

@@ -8,7 +8,7 @@ from env.gym import stepper
 from env.judge.accounting import OFF, course
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS
-from env.judge.state import LRU, Ledger, new_state, rules
+from env.judge.state import LRU, MARKS, Ledger, new_state, rules
 from env.timeline import Timeline
 
 
@@ -18,7 +18,8 @@ class Walk:
     candidates: int32 [n, C], what can be picked after each event; weights: float64 [len(FIELDS)], the reward.
     residents: how many rows of those that are resident are seen and can be let go (0: no action does). seen:
     float32 [n, P], what is seen beside memory after each event (None: nothing). `i` is the event that was
-    opened last, `first` the one before the episode's first decision.
+    opened last, `first` the one before the episode's first decision; `woken`: whether it stands at the wake
+    that follows event i.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Walk:
             np.full(prewarms, np.nan),
         )
         self.first = self.i = 0
+        self.woken = False
         seen = np.zeros((len(timeline), 0), np.float32) if seen is None else seen
         more = residents * stepper.N_RESIDENT + seen.shape[1]
         self.width = 3 * candidates.shape[1] + stepper.N_MEMORY + more
@@ -63,6 +65,24 @@ class Walk:
                 _, residents = stepper.warm_starts(self.course.target[: i + 1], self.rules, starts)
             stepper.begin(self.fixed, residents, i)
         self.first = self.i = i
+        self.woken = False
+
+    @property
+    def now(self) -> float:
+        """When this moment is, unix seconds."""
+        return float(self.timeline.t[self.i])
+
+    @property
+    def listed(self) -> np.ndarray:
+        """The slate of this moment, int32 [C]."""
+        row: np.ndarray = self.candidates[self.i]
+        return row
+
+    @property
+    def asked(self) -> np.ndarray:
+        """The slate of the moment before, int32 [C]."""
+        row: np.ndarray = self.candidates[self.i - 1]
+        return row
 
     def observe(self, out: np.ndarray) -> None:
         """Fill `out`, float32 [width]; see `stepper.observe`."""
@@ -74,3 +94,65 @@ class Walk:
         if reward == reward:
             self.i += 1
         return reward
+
+
+class WakingWalk(Walk):
+    """A walk that stops at every wake, too. after, at_wakes: candidates and what is seen, as of `Walk`, after
+    each event and at the wake that follows it."""
+
+    def __init__(
+        self, timeline: Timeline, after: tuple[np.ndarray, np.ndarray],
+        at_wakes: tuple[np.ndarray, np.ndarray], costs: Costs, config: WorldConfig, weights: np.ndarray,
+        prewarms: int, residents: int,
+    ) -> None:  # fmt: skip
+        # The prewarms of wakes have the numbers behind those of the events.
+        super().__init__(timeline, after[0], costs, config, weights, 2 * prewarms, residents, after[1])
+        self.at_wakes, self.weights, self.half = at_wakes, weights, prewarms
+
+    @property
+    def now(self) -> float:
+        """When this moment is, unix seconds."""
+        return float(self.course.wake[self.i + 1]) if self.woken else super().now
+
+    @property
+    def listed(self) -> np.ndarray:
+        """The slate of this moment, int32 [C]."""
+        row: np.ndarray = self.at_wakes[0][self.i] if self.woken else self.candidates[self.i]
+        return row
+
+    @property
+    def asked(self) -> np.ndarray:
+        """The slate of the moment before, int32 [C]."""
+        if self.woken:
+            before = self.candidates[self.i]
+        else:
+            at = self.candidates if self.course.wake[self.i] == np.inf else self.at_wakes[0]
+            before = at[self.i - 1]
+        row: np.ndarray = before
+        return row
+
+    def observe(self, out: np.ndarray) -> None:
+        """Fill `out`, float32 [width]; see `stepper.observe`."""
+        if self.woken:
+            stepper.observe_wake(self.fixed, self.at_wakes, self.i, out)
+        else:
+            super().observe(out)
+
+    def step(self, action: np.ndarray, last: int, record: np.ndarray, out: np.ndarray) -> float:
+        """Do `action`, and go on to the next open, or to the wake before it; see `Walk.step`."""
+        if not self.woken and self.course.wake[self.i + 1] == np.inf:
+            return super().step(action, last, record, out)
+        if not stepper.fits(self.fixed, action):
+            return float("nan")
+        picks = (len(action) - (len(self.state.ireg) - MARKS)) // 2
+        number = (self.i - self.first) * picks
+        if self.woken:
+            stepper.step_from_wake(
+                self.fixed, self.at_wakes, action, self.half + number, self.i, last, record
+            )
+            self.i += 1
+        else:
+            stepper.step_to_wake(self.fixed, action, number, self.i, record)
+        self.woken = not self.woken
+        self.observe(out)
+        return float(record @ self.weights)

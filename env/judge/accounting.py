@@ -54,10 +54,12 @@ from env.judge.state import (
     MARKS,
     MEMORY,
     N_DUE,
+    NUMBER,
     READY,
     SETTLED,
     START_CODE,
     USED,
+    WAKE_CODE,
     WARM,
     Ledger,
     new_state,
@@ -78,12 +80,14 @@ class Course(NamedTuple):
     clock float64 [n, 3]: when each target is opened (T), when the machine was switched off since the open
     before (OFF, infinite: it was not), and when the target is opened next (NEXT_USE, for belady). target
     int32 [n]. told float64 [n, 2 V]: for expected, V targets (-1: none) and then the chance of each of being
-    opened soon, after event j.
+    opened soon, after event j. wake float64 [n]: when the person was back after the off before each open,
+    infinite where there was none; empty where nothing is ever switched off.
     """
 
     clock: np.ndarray
     target: np.ndarray
     told: np.ndarray
+    wake: np.ndarray
 
 
 def course(
@@ -95,11 +99,10 @@ def course(
     Raises InputError where `expected` is asked for without them.
     """
     t, target = timeline.t, timeline.target
-    clock = np.full((len(t), 3), np.inf)
+    clock, wake = np.full((len(t), 3), np.inf), np.zeros(0)
     clock[:, T] = t
-    if len(t) and np.isfinite(config.off_after_s):
-        pause = np.flatnonzero(np.diff(t) > config.off_after_s)
-        clock[pause + 1, OFF] = t[pause] + config.off_after_s
+    if np.isfinite(config.off_after_s):
+        clock[:, OFF], wake = config.offs(timeline)
     if config.let_go == "belady":
         after = np.full(len(timeline.names), np.inf)
         for j in range(len(t) - 1, -1, -1):
@@ -108,7 +111,7 @@ def course(
     if config.let_go == "expected" and worth is None:
         raise InputError("the let-go rule 'expected' needs to be told what is expected (a fitted ranker)")
     told = np.zeros((0, 0)) if worth is None else np.concatenate(worth, axis=1).astype(np.float64)
-    return Course(clock, target, np.ascontiguousarray(told))
+    return Course(clock, target, np.ascontiguousarray(told), wake)
 
 
 @compiled
@@ -216,7 +219,7 @@ def advance(s, r, book, t, record):  # type: ignore[no-untyped-def]
         code = s.due_code[0]
         pop(s)
         if code >= START_CODE:
-            number = code - START_CODE
+            number = code & NUMBER
             _start(s, r, book, np.int64(book.target[number]), number, when, record)
         else:
             x = np.int64(book.target[code])
@@ -241,11 +244,15 @@ def switch_off(s, r, book, t, record):  # type: ignore[no-untyped-def]
 
 @compiled
 def _cancel(s, book, record):  # type: ignore[no-untyped-def]
-    for i in range(s.ireg[N_DUE]):
-        if s.due_code[i] >= START_CODE:
-            book.outcome[s.due_code[i] - START_CODE] = WASTED
-            record[N_WASTED] += 1.0
+    """What was due is not done; what waits for the wake is due then, like anything else."""
+    n = s.ireg[N_DUE]
     s.ireg[N_DUE] = 0
+    for i in range(n):  # (what is pushed never overtakes what is read)
+        if s.due_code[i] >= WAKE_CODE:
+            push(s, s.due_t[i], s.due_code[i] - WAKE_CODE)
+        elif s.due_code[i] >= START_CODE:
+            book.outcome[s.due_code[i] & NUMBER] = WASTED
+            record[N_WASTED] += 1.0
 
 
 @compiled
@@ -329,6 +336,21 @@ def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-
         record[POLLUTION] += 1.0
 
 
+@compiled
+def sleep(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
+    """Go on to the wake before event j: the machine was off, and the person is back."""
+    switch_off(s, r, book, w.clock[j, OFF], record)
+    advance(s, r, book, w.wake[j], record)
+    settle(s, w.wake[j], record)
+
+
+@inlined
+def open_woken(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
+    """Event j, after `sleep`: as `open_event`, but the machine is on already."""
+    x = np.int64(w.target[j])
+    _open(s, r, book, w.told, j, x, w.clock[j, T], np.inf, w.clock[j, NEXT_USE], record)
+
+
 @inlined
 def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
     """Event j: process what is due, account for the wait of its target, make room."""
@@ -361,6 +383,29 @@ def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyp
         push(s, start, START_CODE + number)
 
 
+@inlined
+def wake_after(w, i):  # type: ignore[no-untyped-def]
+    """When the person is back if the machine is switched off between event i and the next; else infinite."""
+    return w.wake[i + 1] if i + 1 < len(w.wake) else np.inf
+
+
+@compiled
+def plan_at_wake(s, r, number, delay, wake, record):  # type: ignore[no-untyped-def]
+    """Ask for prewarm `number` `delay` seconds after a wake of `wake_after`, if there is one."""
+    if wake != np.inf:
+        record[PLANNED] += 1.0
+        push(s, wake + delay, WAKE_CODE + START_CODE + number)
+
+
+@inlined
+def plan_pick(s, r, w, book, number, code, i, record):  # type: ignore[no-untyped-def]
+    """Ask after event i for prewarm `number`, at a delay as in `Plans`."""
+    if code >= 0:
+        plan_prewarm(s, r, book, number, r.delays[code], w.clock[i, T], record)
+    else:
+        plan_at_wake(s, r, number, r.delays[-1 - code], wake_after(w, i), record)
+
+
 @compiled
 def finish(s, r, book, record):  # type: ignore[no-untyped-def]
     """The recording ends: what is still unused is wasted."""
@@ -386,7 +431,7 @@ def _replay(s, r, w, book, delay, names, picks, start, stop, table, scratch):  #
                 plan_let_go(s, names[j])
             for number in range(j * picks, (j + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, r.delays[delay[number]], w.clock[j, T], after)
+                    plan_pick(s, r, w, book, number, delay[number], j, after)
     if stop > start:
         scratch[:] = 0.0
         finish(s, r, book, scratch)

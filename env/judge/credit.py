@@ -29,7 +29,16 @@ import numpy as np
 from env.compiled import compiled
 from env.errors import InputError
 from env.judge import let_go
-from env.judge.accounting import T, course, finish, open_event, plan_let_go, plan_nobody, plan_prewarm
+from env.judge.accounting import (
+    T,
+    course,
+    finish,
+    open_event,
+    plan_let_go,
+    plan_nobody,
+    plan_pick,
+    wake_after,
+)
 from env.judge.cost import Costs, WorldConfig
 from env.judge.effects import resolved, shared_ledger
 from env.judge.plans import N_FIELDS, Plans
@@ -51,13 +60,14 @@ def _walk(  # type: ignore[no-untyped-def]
         open_event(s, r, w, book, i, waste)
         if i < first:
             continue
-        d = i - first
+        d, wake = i - first, wake_after(w, i)
         for m in range(alt_target.shape[1]):
             asked = 0
             for k in range(alt_picks):
-                book.target[own + k] = alt_target[d, m, k]
+                x = alt_target[d, m, k]
+                book.target[own + k] = x if alt_delay[d, m, k] >= 0 or wake != np.inf else -1
                 book.outcome[own + k] = 0
-                asked += alt_target[d, m, k] >= 0
+                asked += book.target[own + k] >= 0
             for k in range(alt_names.shape[2]):
                 asked += alt_names[d, m, k] >= 0
             if asked == 0:
@@ -69,8 +79,8 @@ def _walk(  # type: ignore[no-untyped-def]
             plan_let_go(a, alt_names[d, m])
             plan_nobody(b)
             for k in range(alt_picks):
-                if alt_target[d, m, k] >= 0:
-                    plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
+                if book.target[own + k] >= 0:
+                    plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
             for j in range(i, n):
                 # what happens between two events counts as of the first, where a plan is asked for
                 since = t[max(j - 1, i)] - t[i]
@@ -92,7 +102,7 @@ def _walk(  # type: ignore[no-untyped-def]
         plan_let_go(s, names[d])
         for number in range(d * picks, (d + 1) * picks):
             if book.target[number] >= 0:
-                plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
+                plan_pick(s, r, w, book, number, delay[number], i, waste)
 
 
 def credits(

@@ -18,9 +18,10 @@ from env.judge.accounting import (
     open_event,
     plan_let_go,
     plan_nobody,
-    plan_prewarm,
+    plan_pick,
     settle,
     switch_off,
+    wake_after,
 )
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
@@ -54,10 +55,15 @@ def _score(  # type: ignore[no-untyped-def]
             for m in range(alt_target.shape[1]):
                 acc = out[d, m]
                 asked = 0
+                since = t[i]
+                wake = wake_after(w, i)
                 for k in range(alt_picks):
-                    book.target[own + k] = alt_target[d, m, k]
+                    x, code = alt_target[d, m, k], alt_delay[d, m, k]
+                    book.target[own + k] = x if code >= 0 or wake != np.inf else -1
                     book.outcome[own + k] = 0
-                    asked += alt_target[d, m, k] >= 0
+                    asked += book.target[own + k] >= 0
+                    if code < 0 and book.target[own + k] >= 0:
+                        since = wake
                 for k in range(alt_names.shape[2]):
                     asked += alt_names[d, m, k] >= 0
                 if asked == 0:
@@ -68,9 +74,9 @@ def _score(  # type: ignore[no-untyped-def]
                 plan_let_go(a, alt_names[d, m])
                 plan_nobody(b)
                 for k in range(alt_picks):
-                    if alt_target[d, m, k] >= 0:
-                        plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
-                stop = t[i] + horizon
+                    if book.target[own + k] >= 0:
+                        plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
+                stop = since + horizon
                 converged = False
                 ahead = n
                 for j in range(i + 1, n):
@@ -87,9 +93,8 @@ def _score(  # type: ignore[no-untyped-def]
                         plan_let_go(b, names[j])
                     for number in range(j * picks, (j + 1) * picks):
                         if book.target[number] >= 0 and j < n - 1:
-                            seconds = r.delays[delay[number]]
-                            plan_prewarm(a, r, book, number, seconds, t[j], acc)
-                            plan_prewarm(b, r, book, number, seconds, t[j], waste)
+                            plan_pick(a, r, w, book, number, delay[number], j, acc)
+                            plan_pick(b, r, w, book, number, delay[number], j, waste)
                 if not converged:
                     until = min(stop, t[n - 1])
                     if ahead < n and w.clock[ahead, OFF] <= until:
@@ -110,7 +115,7 @@ def _score(  # type: ignore[no-untyped-def]
                 plan_let_go(s, names[i])
             for number in range(i * picks, (i + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
+                    plan_pick(s, r, w, book, number, delay[number], i, waste)
 
 
 def shared_ledger(plans: Plans, more: int) -> Ledger:
@@ -137,10 +142,10 @@ def plan_effects(
     For decision `indices[d]` and alternative m, the world is forked after event `indices[d]` (its past
     under `base`, or without prewarms): one copy does `plans[d, m]`, the other keeps still, both follow
     `base` afterwards. The difference of their records is summed until the two copies are the same again,
-    but over no more than `horizon_s` seconds (None: the longest delay + the longest load + ttl, by when every
-    prewarm of the plan is resolved; what it evicted may be missed later still, and `math.inf` waits for
-    that). Keeping still is 0 by definition. indices: sorted or not; plans: [D, M, K]. worth: see
-    `env.judge.accounting.course`.
+    but over no more than `horizon_s` seconds from the event, or from the wake that is planned for (None: the
+    longest delay + the longest load + ttl, by when every prewarm of the plan is resolved; what it evicted may
+    be missed later still, and `math.inf` waits for that). Keeping still is 0 by definition. indices: sorted
+    or not; plans: [D, M, K]. worth: see `env.judge.accounting.course`.
     Raises InputError for indices or plans that do not fit.
     """
     n = len(timeline)

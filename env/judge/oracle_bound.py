@@ -13,14 +13,14 @@ front is the one exception, and nothing that was opened is newer than that), so 
 stay; x leaves the no-prewarm world only when x and they do not fit together. Where plans name who leaves
 (let_go), or another rule says it, keeping is listed for every open of a target that was opened before, or,
 where that was before the window, that the world without plans holds after the event of the window's first
-decision. Nothing stays over an off, so no option begins before one; who was closed was not kept. Options of
-the same target do not overlap. Just before every open k the resident targets fit into the budget together,
-the target in front (x[k-1]) among them; so the memory of the options that cover that moment is at most budget
-- memory[x[k-1]], where intervals do not count while their own target is in front; an option that alone
-exceeds that is impossible. The actual world therefore picks at most one option for every open, within these
-capacities, and saves at most their value. Everything else (eviction order, K, R, what the options cost
-outside these moments) is dropped, which can only raise the maximum; so is integrality, which leaves a linear
-program.
+decision. Nothing stays over an off, so no option begins before the wake after one; plans may start prewarms
+there, too, and nobody is in front then. Who was closed was not kept. Options of the same target do not
+overlap. Just before every open k the resident targets fit into the budget together, the target in front
+(x[k-1]) among them; so the memory of the options that cover that moment is at most budget - memory[x[k-1]],
+where intervals do not count while their own target is in front; an option that alone exceeds that is
+impossible. The actual world therefore picks at most one option for every open, within these capacities, and
+saves at most their value. Everything else (eviction order, K, R, what the options cost outside these moments)
+is dropped, which can only raise the maximum; so is integrality, which leaves a linear program.
 Saved seconds count from the no-prewarm world: subtract what its warm opens save compared with cold ones.
 
 The solver (HiGHS through SciPy) is not trusted with the result: by weak duality, any non-negative prices
@@ -47,7 +47,7 @@ _MAX_LATE = 6  # late options listed per open; more are merged into these, each 
 @dataclass(frozen=True)
 class Options:
     """Columns, one row per option: open, value (s), memory (MB), covered points first..open (int), and the
-    place in `start_times` of the prewarm that it takes, -1 for keeping."""
+    place in `start_times` of the prewarm that it takes, -1 for keeping and for what is loaded at a wake."""
 
     open: np.ndarray
     value: np.ndarray
@@ -114,7 +114,8 @@ def relaxed(
     base_saves = costs.cold_s[timeline.target[:stop]] - base.base_wait_s[:stop]
     room = np.full(stop, rules.budget)
     room[1:] -= rules.cost[timeline.target[: stop - 1], 0]
-    booted = _booted(accounting.course(timeline, plain).clock[:stop, accounting.OFF], timeline.t)
+    booted = _booted(config.offs(timeline)[0][:stop], timeline.t)
+    room[booted[booted > 0]] = rules.budget  # nobody is in front before the first open after an off
     kept = base_saves > 0
     if let_go or config.let_go != "lru":
         kept = _there_before(timeline, costs, config, max(start - 1, 0), stop)
@@ -154,16 +155,18 @@ def _options(
     target = timeline.target[:stop]
     begin = max(start - 1, 0)  # the first decision that acts
     previous = _previous(target)
-    starts, after = start_times(t, config, begin, stop)
+    back = config.offs(timeline)[1]
+    starts, after, places = _and_at_wakes(*start_times(t, config, begin, stop), back[:stop], config, begin)
     rows: list[tuple[int, float, float, int, int]] = []
     for j in range(max(start, 1), stop):
         x, p = int(target[j]), int(previous[j])
-        if p == j - 1:
+        if p == j - 1 and p >= booted[j]:
             continue
         worth, load = float(costs.cold_s[x] - costs.warm_s[x]), float(costs.load_s[x])
         if worth <= 0:
             continue
-        earliest = max(t[p + 1] if p >= 0 else t[begin], t[begin], t[booted[j]])
+        on = back[booted[j]] if booted[j] else t[begin]  # since when the machine is on
+        earliest = max(t[p + 1] if p >= booted[j] else on, t[begin], on)
         lo = int(np.searchsorted(starts, earliest, side="left"))
         hi = int(np.searchsorted(starts, t[j], side="right"))
         ready = starts[lo:hi] + load
@@ -173,14 +176,14 @@ def _options(
         found = False
         if len(in_time):
             g = lo + int(in_time[-1])
-            rows.append((j, worth, float(memory[x]), _first_point(t, float(starts[g]), j), g))
+            rows.append((j, worth, float(memory[x]), _first_point(t, float(starts[g]), j), int(places[g])))
             found = True
         late = live[ready[live] > t[j]]
         for group in np.array_split(late, min(_MAX_LATE, len(late))) if len(late) else ():
             value = worth - (float(ready[group[0]]) - float(t[j]))
             if value > 0:
                 first = _first_point(t, float(starts[lo + group[-1]]), j)
-                rows.append((j, value, float(memory[x]), first, lo + int(group[0])))
+                rows.append((j, value, float(memory[x]), first, int(places[lo + group[0]])))
         closed = p >= 0 and t[p + 1] + config.close_after_s <= t[j]
         if not found and kept[j] and p >= booted[j] and not closed:
             rows.append((j, worth, float(memory[x]), min(j, max(p + 2, begin + 1)), -1))
@@ -226,6 +229,21 @@ def start_times(t: np.ndarray, config: WorldConfig, begin: int, stop: int) -> tu
     owner = np.repeat(decisions, len(config.delays))
     order = np.lexsort((owner, starts))
     return starts[order], owner[order]
+
+
+def _and_at_wakes(
+    starts: np.ndarray, after: np.ndarray, back: np.ndarray, config: WorldConfig, begin: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Those of `start_times`, and the start times that a plan can ask for at wakes; with the place of each in
+    `start_times`, -1 for the latter. back: when the person was back before each event, infinite where the
+    machine was never off."""
+    woken = np.flatnonzero(np.isfinite(back[begin + 1 :])) + begin + 1
+    more = (back[woken][:, None] + np.array(config.delays)[None, :]).reshape(-1)
+    places = np.concatenate([np.arange(len(starts)), np.full(len(more), -1)])
+    starts = np.concatenate([starts, more])
+    after = np.concatenate([after, np.repeat(woken - 1, len(config.delays))])
+    order = np.lexsort((after, starts))
+    return starts[order], after[order], places[order]
 
 
 def _previous(target: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from env.compiled import compiled
 from env.judge import let_go
-from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm
+from env.judge.accounting import T, course, open_event, plan_let_go, plan_pick
 from env.judge.plans import N_FIELDS, AnyCase, Plans
 from env.judge.state import MARKS, READY, USED, Ledger, new_state, rules
 
@@ -33,7 +33,7 @@ def _walk(  # type: ignore[no-untyped-def]
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, delay[number], w.clock[i, T], record)
+                    plan_pick(s, r, w, book, number, delay[number], i, record)
 
 
 def residency(
@@ -53,7 +53,7 @@ def residency(
     )  # fmt: skip
     r = rules(case.costs, case.world)
     state = new_state(len(case.costs), 2 * size, r.let_go, plans.let_go.shape[1])
-    delays = np.asarray(case.world.delays, np.float64)[plans.delay.ravel()]
+    delays = np.ascontiguousarray(plans.delay, np.int8).ravel()
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
     named = np.ascontiguousarray(plans.let_go, np.int32)
     _walk(

@@ -9,7 +9,8 @@ on disk.
     when    float64 [T+1, 3]  per target: begin, ready, and when it was last in front, unix seconds; for the
                               let-go rules that need them three more columns, NOTE on (see `env.judge.let_go`)
     base    int64 [T+1, 2]    the no-prewarm world's list, the same way
-    due_t, due_code           binary heap of what is due: time, and START_CODE * (is a start) + number
+    due_t, due_code           binary heap of what is due: time, and START_CODE * (is a start) + number; a
+                              start that waits for a wake has WAKE_CODE besides, until the machine is off
     reg     float64 [4]       memory used, memory held unused, settled until, base memory used
     ireg    int64 [3 + R]     foreground target, heap size, index of the event opened last; then whom the
                               latest plan lets go first, -1 for nobody
@@ -27,7 +28,8 @@ import numpy as np
 from env.compiled import compiled
 from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 
-START_CODE = 1 << 40
+START_CODE, WAKE_CODE = 1 << 40, 1 << 41
+NUMBER = START_CODE - 1  # the bits of a code that are the number
 USED, HELD_MB, SETTLED, BASE_USED = 0, 1, 2, 3
 FOREGROUND, N_DUE, EVENT, MARKS = 0, 1, 2, 3
 MEMORY, COLD, WARM, LOAD = 0, 1, 2, 3
