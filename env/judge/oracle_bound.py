@@ -45,7 +45,7 @@ _MAX_LATE = 6  # late options listed per open; more are merged into these, each 
 
 
 @dataclass(frozen=True)
-class Options:
+class Intervals:
     """Columns, one row per option: open, value (s), memory (MB), covered points first..open (int), and the
     place in `start_times` of the prewarm that it takes, -1 for keeping and for what is loaded at a wake."""
 
@@ -104,7 +104,7 @@ def relaxed(
     stop = n if stop is None else stop
     if not 0 <= start <= stop <= n:
         raise InputError(f"window {start}..{stop} does not fit {n} events")
-    none = Options(*(np.zeros(0, kind) for kind in (np.int64, float, float, np.int64, np.int64)))  # type: ignore[arg-type]
+    none = Intervals(*(np.zeros(0, kind) for kind in (np.int64, float, float, np.int64, np.int64)))  # type: ignore[arg-type]
     if stop - start < 1:
         return Relaxed(0.0, none, np.full(stop, -1, np.int64))
     rules = world_rules(costs, config)
@@ -150,7 +150,7 @@ def _options(
     booted: np.ndarray,
     start: int,
     stop: int,
-) -> Options:
+) -> Intervals:
     t = timeline.t[:stop]
     target = timeline.target[:stop]
     begin = max(start - 1, 0)  # the first decision that acts
@@ -190,7 +190,7 @@ def _options(
     # What does not fit beside a target in front at all cannot fit in part.
     rows = [row for row in rows if row[3] > row[0] or row[2] <= room[row[3] : row[0] + 1].min()]
     columns = list(zip(*rows, strict=True)) if rows else [()] * 5
-    return Options(
+    return Intervals(
         open=np.array(columns[0], np.int64),
         value=np.array(columns[1]),
         memory=np.array(columns[2]),
@@ -256,7 +256,7 @@ def _previous(target: np.ndarray) -> np.ndarray:
     return out
 
 
-def _solved(options: Options, room: np.ndarray, stop: int) -> tuple[np.ndarray, np.ndarray]:
+def _solved(options: Intervals, room: np.ndarray, stop: int) -> tuple[np.ndarray, np.ndarray]:
     """The linear program's shadow prices of the capacities, >= 0, float64 [stop], and how much of each option
     it takes (0 of all where it could not be solved)."""
     from scipy.optimize import linprog
