@@ -61,7 +61,7 @@ class Relaxed:
     """The linear program's answer: the bound (s), and per open the option it would take, -1 for none."""
 
     bound_s: float
-    options: Options
+    options: Intervals
     taken: np.ndarray
 
 
