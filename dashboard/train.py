@@ -218,14 +218,17 @@ def _loss(job: jobs.Job) -> None:
 
 
 def _before_and_after(job: jobs.Job) -> None:
-    """The stages side by side on the validation part; then, where the run went on from another, both on the
-    test part."""
-    stages = runs.read_json(job.folder / "report.json").get("stages")
+    """Who is in charge and why; the stages side by side on the validation part; then before and after on the
+    test part: the model as it came, the run that this one went on from, and this one."""
+    report = runs.read_json(job.folder / "report.json")
+    stages, charge = report.get("stages"), report.get("in_charge")
+    charge = charge if isinstance(charge, dict) else {}
     try:
         rows: list[list[object]] = []
         for name, stage in (stages or {}).items():
             v = stage["validation"]
             best = max(v["own"]["reward_per_open"], v["threshold"]["reward_per_open"])
+            best = charge.get("base_reward_per_open", best) if name == "base" else best
             called = "before" if name == "base" else f"after {name.upper()}"
             called += f" (not kept: {stage['kept']})" if "kept" in stage else ""
             rows.append([called, f"{v['hr@1']:.1%}", f"{v['hr@5']:.1%}", f"{best:.3f}"])
@@ -237,12 +240,14 @@ def _before_and_after(job: jobs.Job) -> None:
     head = ["on validation", "first guess right", "in the first five", "reward per open"]
     look.table(head, rows, numeric={1, 2, 3})
     before = _went_on_from(job)
-    told = [(name, found) for folder in (before, job.folder) if folder and (found := _own(folder))
-            for name in [folder.name]]  # fmt: skip
-    if len(told) == 2:
+    told = [("before: as shipped", runs.read_run(job.folder).policies.get("base", {}))] if charge else []
+    told += [(f"before: {before.name}", _own(before))] if before else []
+    told += [(f"after: {job.name}", _own(job.folder))]
+    told = [(name, found) for name, found in told if found]
+    if len(told) > 1:
         rows = []
         for name, found in told:
-            cells: list[object] = ["before: " + name if name != job.name else "after: " + name]
+            cells: list[object] = [name]
             for metric, (_, write) in COMPARED.items():
                 v = found.get(metric)
                 half = (v.high - v.low) / 2 if v else 0.0

@@ -289,10 +289,12 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     base = ["--timelines", db, "--seed", str(seed), "--policies", ""]
     if not (first / "adapter" / "plan.json").exists():
         train([*base, "--out", str(first), *options(FIRST)])
+    plan = first / "adapter" / PLAN
+    write_atomic(plan, json.dumps(Threshold(1.0).to_json()))  # what it learned is in charge, come what may
     start: Any = load_run(first).policy
     training = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
     theta = _best(asked_of(start, data, "validation"))
-    write_atomic(first / "adapter" / PLAN, json.dumps(Threshold(theta).to_json()))
+    write_atomic(plan, json.dumps(Threshold(theta).to_json()))
     tastes = tastes_of(args.taste, data, start, theta, seed)
     plain = asked_of(start, data, "test")
     before = measure(plain, theta, tastes, data)

@@ -12,6 +12,7 @@ from dashboard import jobs, train
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
 from rlmemo.learning.config import TrainConfig, make_config
 from rlmemo.learning.display import Display
+from rlmemo.learning.in_charge import InCharge
 from rlmemo.learning.kept import kept
 from rlmemo.learning.planner_choice import write_reports
 from rlmemo.learning.prepare import prepare
@@ -109,8 +110,9 @@ def test_every_report_says_it(tmp_path: Path, stage: str, monkeypatch: pytest.Mo
            "planner": "threshold", "signal": True}  # fmt: skip
     evaluation, came_out = judged(prepared), kept(config, folder.state())
     evaluation.notes[:0] = came_out.said
-    write_reports(run, evaluation, dict.fromkeys(("base", "sft", "dpo"), one), Threshold(0.1))
-    shown = result_table(evaluation, "dpo", called(config, came_out))
+    charge = InCharge("dpo", "dpo", 9, 0.1, 0.2, 0.02)
+    write_reports(run, evaluation, dict.fromkeys(("base", "sft", "dpo"), one), Threshold(0.1), charge)
+    shown = result_table(evaluation, "dpo", called(config, came_out, charge))
     page, card = (path / "report.html").read_text(), (path / "README.md").read_text()
     report = json.loads((path / "report.json").read_text())
     tables: list[Any] = []

@@ -40,7 +40,7 @@ def test_a_short_timeline_is_enough(tmp_path: Path, method: str) -> None:
     assert train(given) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     stage = method.split("-")[-1]
-    assert report["policy"] == stage
+    assert report["in_charge"]["learned"] == stage
     found = report["stages"][stage]
     assert found["steps"] > 0
     if stage == "ppo":

@@ -279,7 +279,7 @@ def test_a_run_writes_what_it_promises(whole: tuple[Path, str]) -> None:
     assert {"config.yaml", "metrics.jsonl", "report.json", "report.html", "README.md", "adapter"} <= names
     assert not list(run.glob("checkpoints/*")), "checkpoints go when a stage is finished"
     report: dict[str, Any] = json.loads((run / "report.json").read_text())
-    assert set(report["policies"]) == {"none", "mru", "sft", "dpo"}
+    assert set(report["policies"]) == {"none", "mru", "base", "sft", "dpo"}
     shown = said.split("test, beside the baselines", 1)[1]
     rows = [line.split() for line in shown.splitlines() if line[:3] in ("sft", "dpo")]
     table = {row[0]: row[-1] for row in rows if row[1].startswith("0.")}  # not the sentence below the table

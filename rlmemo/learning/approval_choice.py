@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,7 +91,13 @@ def hits_at(waste: float, wasted: np.ndarray, hit: np.ndarray) -> float:
 
 
 def choose_keeping(
-    model: Any, approval: Approval, data: TrainingData, reward: Reward, keep: float, seed: int
+    model: Any,
+    approval: Approval,
+    data: TrainingData,
+    reward: Reward,
+    keep: float,
+    seed: int,
+    thresholds: Sequence[float] = FINE,
 ) -> Approved | None:
     """The (strength, threshold) whose plans are liked most on validation, at a bounded price; None where
     there is no validation part.
@@ -106,7 +114,7 @@ def choose_keeping(
     best: tuple[float, Approved] | None = None
     least_hits = least_reward = plain_reward = waste = 0.0
     for strength in TRUSTED:
-        total = sweep([p.case for p in parts], [p.counted(strength) for p in parts], FINE) / opens
+        total = sweep([p.case for p in parts], [p.counted(strength) for p in parts], thresholds) / opens
         worth, (hit, wasted) = total @ weights, total[:, columns].T
         if strength == 0.0:
             plain = best_of(worth)
@@ -121,7 +129,7 @@ def choose_keeping(
         for place in reversed(np.flatnonzero(worth >= least_reward - 1e-12).tolist()):
             rated, shown = 0.0, 0
             for part in parts:
-                _, planned = part.by_threshold(strength, FINE[place])
+                _, planned = part.by_threshold(strength, thresholds[place])
                 rated += part.rating(planned, still=False)
                 shown += int((planned.target >= 0).any(1).sum())
             liked = 0.5 + 0.5 * rated / shown if shown else 0.0
@@ -131,16 +139,23 @@ def choose_keeping(
                     "shown_per_open": shown / opens, "hits_at_equal_waste": hits,
                     "hits_at_equal_waste_plain": least_hits, "reward_per_open_plain": plain_reward,
                 }  # fmt: skip
-                inner = Threshold(float(FINE[place]))
+                inner = Threshold(float(thresholds[place]))
                 best = liked, Approved(inner, approval, strength, found={"keep": keep, "validation": found})
     assert best is not None
     return best[1]
 
 
 def choose(
-    model: Any, approval: Approval, data: TrainingData, reward: Reward, thumb: float, seed: int
+    model: Any,
+    approval: Approval,
+    data: TrainingData,
+    reward: Reward,
+    thumb: float,
+    seed: int,
+    at: Threshold | None = None,
 ) -> Approved | None:
-    """The best (planner, strength, threshold) on validation, None where there is no validation part.
+    """The best (planner, strength, threshold) on validation, None where there is no validation part. at: the
+    one planner whose strength alone is chosen.
 
     Best is the reward per open plus `thumb` (seconds per unit of expected rating) times the expected
     rating per open. Ties go to the smaller strength, then to the higher threshold.
@@ -153,6 +168,7 @@ def choose(
     best: tuple[float, Approved] | None = None
     for strength in STRENGTHS:
         ways = [("threshold", x) for x in reversed(THRESHOLDS)] + [("own", x) for x in KEEP]
+        ways = ways if at is None else [("threshold", at.theta)]
         for planner, threshold in ways:
             worth = rated = 0.0
             for part in parts:
@@ -174,6 +190,22 @@ def choose(
                 )
     assert best is not None
     return best[1]
+
+
+def minding_as_shipped(
+    shipped: Threshold, policy: Any, adapter: Path, data: TrainingData, config: TrainConfig, reward: Reward
+) -> Planner:
+    """As `minding`, for the model as it came: how much the ratings count is chosen, its planner is not."""
+    if not (adapter / MODEL).is_file():
+        return shipped
+    approval, keep = Approval.load(adapter / MODEL), config.feedback_keep
+    if keep is not None:
+        only = (shipped.theta,)
+        found = choose_keeping(policy, approval, data, reward, keep, config.seed, only)
+    else:
+        thumb = per_thumb(reward, config.feedback_weight)
+        found = choose(policy, approval, data, reward, thumb, config.seed, shipped)
+    return shipped if found is None else replace(found, inner=shipped)
 
 
 def minding(

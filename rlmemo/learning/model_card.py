@@ -11,6 +11,7 @@ from rlmemo.runs.stages import STAGES
 
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
+    from rlmemo.learning.in_charge import InCharge
     from rlmemo.learning.kept import Kept
     from rlmemo.learning.prepare import Prepared
 
@@ -32,11 +33,13 @@ def model_card(
     found: dict[str, Any],
     choice: dict[str, Any],
     kept: Kept,
+    charge: InCharge,
 ) -> str:
-    """The card's text (Markdown with a YAML head). kept: which of its adapters the run ended with."""
+    """The card's text (Markdown with a YAML head). kept: which of its adapters the run ended with; charge:
+    who is in charge of it."""
     config, reward, events = prepared.config, prepared.reward, sum(map(len, prepared.timelines))
     data = "synthetic timelines" if prepared.loaded.synthetic else "recorded timelines"
-    policy = config.stages[-1]
+    policy = charge.stage
     learned_by = [stage for stage in config.stages if stage != kept.stage or not kept.early]
     head = "\n".join(
         [
@@ -86,7 +89,7 @@ def model_card(
         if "nothing" in state.get(stage, {})
     }
     how = ", then ".join(learned[s] for s in config.stages)
-    for said in kept.said:
+    for said in (*kept.said, *charge.said):
         how += f". {said[0].upper()}{said[1:]}"
     planner = (
         "its own plans, said token by token"
@@ -107,7 +110,9 @@ repeats of the same target {"collapsed" if evaluation.collapsed else "kept"}; sp
 **Reward**: {reward.name} ({reward.spec}); costs: {config.costs}; memory for {config.budget:g}
 median targets; at most {config.picks} prewarms per plan. **Seed**: {config.seed}.
 
-It plans by {planner} (chosen on validation). Use it with `make_policy("THIS_FOLDER")`, or
+It plans by {planner} ({
+        f"as the {charge.base} does" if charge.kept_base else "chosen on validation"
+    }). Use it with `make_policy("THIS_FOLDER")`, or
 `python -m rlmemo.benchmark --policies THIS_FOLDER`.
 
 ## Test part ({evaluation.n_events} events, 95 % intervals by bootstrap over sessions)

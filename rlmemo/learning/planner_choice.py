@@ -3,7 +3,8 @@
 Two ways of planning are read from the same model: its `own` plans, as it says them token by token, and
 plans by `threshold`, that is whatever it ranks above a probability that was tuned on validation. Which of
 the two a stage uses is chosen on validation too, by one rule for all stages, so that the same adapter is
-worth the same in every row. The choice of the run's policy, its last stage, is in `adapter/plan.json`.
+worth the same in every row. Beside what the run learned last stands the model as it came, with the shipped
+planner; who of the two is in charge (`rlmemo.learning.in_charge`), and by what, is in `adapter/plan.json`.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from env.judge.world_options import WorldOptions
 from env.ranking import Ranking
 from reward import Reward
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
 from rlmemo.evaluation.metrics import places
-from rlmemo.learning.approval_choice import minding
+from rlmemo.learning.approval_choice import minding, minding_as_shipped
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Bar
+from rlmemo.learning.in_charge import InCharge, as_shipped, decide
 from rlmemo.learning.kept import kept
 from rlmemo.learning.model_card import model_card
 from rlmemo.learning.no_signal import NO_SIGNAL, SAME
 from rlmemo.learning.report import called, training_page
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import TrainingData
-from rlmemo.model.hub import is_slots
+from rlmemo.model.hub import EMBEDDED, is_slots
 from rlmemo.model.load import load_adapted, load_model, with_scorer
 from rlmemo.model.switching import Shelf, Shelved, switching
 from rlmemo.policies.language import LanguagePolicy
@@ -40,11 +43,15 @@ from rlmemo.policies.planners import (
     choose,
 )
 from rlmemo.policies.registry import make_policies
-from rlmemo.policies.run import PLAN
+from rlmemo.policies.run import BASE, PLAN
+from rlmemo.policies.shipped import shipped_planner
 from rlmemo.report.evaluation import report_data
 from rlmemo.report.terminal import result_table
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
+
+PAST = 2000
+"""Opens before the test part by which the shipped planner is checked: some seconds for the embedded model."""
 
 
 def judge(run: Run) -> None:
@@ -65,18 +72,48 @@ def judge(run: Run) -> None:
             )
             for name in config.stages
         }
-        last = config.stages[-1]
-        planner = planners[last]
-        write_atomic(run.path / "adapter" / PLAN, json.dumps(planner.to_json(), indent=1) + "\n")
-        bar.note = f"{last}: {said(planner)}"
+        charge, planners[BASE] = _in_charge(run, stages, _planner(found[config.stages[-1]]))
+        planner = planners[charge.stage]
+        write_atomic(run.path / "adapter" / PLAN, json.dumps(plan_json(charge, planner), indent=1) + "\n")
+        bar.note = f"{charge.stage}: {said(planner, charge.stage, config.world)}"
     if not any(one["signal"] for one in found.values()):
         display.say(f"validation: {NO_SIGNAL}; a smaller --budget than {config.budget:g} leaves more to gain")
     with display.stage("test, beside the baselines") as bar:
         evaluation = _test(run, stages, planners, bar)
     came_out = kept(config, run.folder.state(), minding=minds(planner))
-    evaluation.notes[:0] = came_out.said
-    write_reports(run, evaluation, found, planner)
-    display.say(f"\n{result_table(evaluation, last, called(config, came_out))}")
+    evaluation.notes[:0] = [*charge.said, *came_out.said]
+    write_reports(run, evaluation, found, planner, charge)
+    display.say(f"\n{result_table(evaluation, charge.stage, called(config, came_out, charge))}")
+
+
+def plan_json(charge: InCharge, planner: Planner) -> dict[str, Any]:
+    """What `adapter/plan.json` holds: the planner, and whose it is where that is not the run's adapter."""
+    return {**planner.to_json(), **({"stage": BASE} if charge.kept_base else {})}
+
+
+def _in_charge(run: Run, stages: dict[str, LanguagePolicy], learned: Planner) -> tuple[InCharge, Planner]:
+    """Who is in charge of the run, and what the model as it came plans by. Who minds the ratings is decided
+    afterwards: both do. learned: the planner of what the run learned, without them."""
+    config, data, base = run.config, run.data, stages[BASE]
+    ours = is_slots(config.model)
+    validation = data.cases(data.split.validation)
+    # A model of a hub answers once or twice a second: the validation part, which it has ranked, has to do.
+    past = data.cases(_past(data)) if ours else validation
+    shipped = as_shipped(base, shipped_planner(config.world), past, run.reward, config.seed)
+    last = config.stages[-1]
+    charge = decide(
+        (last, stages[last], learned), (base, shipped), validation, run.reward, seed=config.seed,
+        called="shipped model" if config.model == EMBEDDED else "untrained model",
+    )  # fmt: skip
+    adapter = run.path / "adapter"
+    return charge, minding_as_shipped(shipped, base, adapter, data, config, run.reward)
+
+
+def _past(data: TrainingData) -> list[np.ndarray]:
+    """Per timeline, the latest events of the training and validation parts, at most PAST of all people."""
+    most = PAST // max(1, len(data.timelines))
+    parts = zip(data.split.train, data.split.validation, strict=True)
+    return [np.concatenate(both)[-max(most, len(both[1])) :] for both in parts]
 
 
 def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, LanguagePolicy]:
@@ -124,13 +161,15 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
         "own": {"reward_per_open": choice.own},
         "threshold": {"reward_per_open": by_threshold, "theta": threshold.theta},
         "planner": choice.planner.to_json()["planner"],
+        "names": choice.planner.names,
         "signal": bool(np.ptp(choice.by_threshold) > SAME or abs(choice.own) > SAME),
     }
 
 
 def _planner(found: dict[str, Any]) -> Planner:
     """What a stage is to plan by, as `validate` found."""
-    return OwnPlans() if found["planner"] == "own" else Threshold(found["threshold"]["theta"])
+    names = bool(found.get("names", False))
+    return OwnPlans(names) if found["planner"] == "own" else Threshold(found["threshold"]["theta"], names)
 
 
 def minds(planner: Planner) -> bool:
@@ -138,21 +177,26 @@ def minds(planner: Planner) -> bool:
     return isinstance(planner, Approved) and planner.strength > 0
 
 
-def said(planner: Planner) -> str:
-    """How a planner plans, in a few words."""
+def said(planner: Planner, stage: str, world: WorldOptions) -> str:
+    """How the planner of a stage plans in a world, in a few words."""
     inner = planner.inner if isinstance(planner, Approved) else planner
-    how = "its own plans" if isinstance(inner, OwnPlans) else "plans by a threshold tuned on validation"
+    tuned = "a threshold tuned on validation"
+    if stage == BASE:
+        shipped = inner == shipped_planner(world)
+        tuned = "the shipped threshold" if shipped else "a threshold tuned on the opens before the test part"
+    how = "its own plans" if isinstance(inner, OwnPlans) else f"plans by {tuned}"
     return how + (", minding the ratings" if isinstance(planner, Approved) else "")
 
 
 def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Planner], bar: Bar) -> Evaluation:
     config = run.config
-    policies: list[Any] = make_policies(config.baselines) if config.baselines else []
-    for stage in config.stages:
+    others = [name for name in config.baselines if name != BASE or config.model != EMBEDDED]
+    policies: list[Any] = make_policies(others) if others else []
+    for stage in (BASE, *config.stages):
         by = planners[stage]
-        # by a threshold: the judge chooses it anew, as for every other policy
-        asked = None if isinstance(by, Threshold) else by
-        policies.append(stages[stage].planning(asked, f"{stage}: {said(by)}"))
+        # by a threshold: the judge chooses it anew, as for every other policy; but the shipped one stands
+        asked = None if isinstance(by, Threshold) and stage != BASE else by
+        policies.append(stages[stage].planning(asked, f"{stage}: {said(by, stage, config.world)}"))
     setting = Setting(config.world, budgets=(config.budget,), seed=config.seed)
     return evaluate(
         policies,
@@ -165,18 +209,21 @@ def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Plann
     )
 
 
-def write_reports(run: Run, evaluation: Evaluation, found: dict[str, Any], planner: Planner) -> None:
+def write_reports(
+    run: Run, evaluation: Evaluation, found: dict[str, Any], planner: Planner, charge: InCharge
+) -> None:
     """report.html, README.md (the model card) and, last, report.json: where it is, the run is finished."""
     config, state = run.config, run.folder.state()
     came_out = kept(config, state, minding=minds(planner))
-    page = training_page(run.prepared, run.folder, evaluation, found, came_out)
+    page = training_page(run.prepared, run.folder, evaluation, found, came_out, charge)
     page.write(run.path / "report.html")
-    card = model_card(run.prepared, state, evaluation, found, planner.to_json(), came_out)
+    card = model_card(run.prepared, state, evaluation, found, planner.to_json(), came_out, charge)
     write_atomic(run.path / "README.md", card)
     report = {
         "method": config.method,
-        "policy": config.stages[-1],
+        "policy": charge.stage,
         "plans": planner.to_json(),
+        "in_charge": charge.to_json(),
         "stages": {
             name: {
                 **state.get(name, {}),

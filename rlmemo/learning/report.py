@@ -8,6 +8,7 @@ import numpy as np
 
 from rlmemo.evaluation.evaluate import BOUNDS
 from rlmemo.learning.no_signal import NO_SIGNAL
+from rlmemo.policies.run import BASE
 from rlmemo.report.evaluation import evaluation_sections, facts
 from rlmemo.report.figures import Axis, Line, Size, curves
 from rlmemo.report.page import Page, Section, Table
@@ -17,18 +18,24 @@ from rlmemo.runs.stages import STAGES, title
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
     from rlmemo.learning.config import TrainConfig
+    from rlmemo.learning.in_charge import InCharge
     from rlmemo.learning.kept import Kept
     from rlmemo.learning.prepare import Prepared
     from rlmemo.runs.folder import RunFolder
 
 
 def training_page(
-    prepared: Prepared, folder: RunFolder, evaluation: Evaluation, found: dict[str, Any], kept: Kept
+    prepared: Prepared,
+    folder: RunFolder,
+    evaluation: Evaluation,
+    found: dict[str, Any],
+    kept: Kept,
+    charge: InCharge,
 ) -> Page:
-    """The run's page. kept: which of its adapters the run ended with."""
+    """The run's page. kept: which of its adapters the run ended with; charge: who is in charge of it."""
     config, state = prepared.config, folder.state()
-    last = config.stages[-1]
-    after = {name: f"after {title(name)}" for name in config.stages}
+    used = charge.stage
+    after = {name: f"after {title(name)}" for name in config.stages} | {BASE: f"before: {charge.base}"}
     if kept.stage:
         after[kept.stage] = "not kept"
     taught = [STAGES[s].taught for s in config.stages if s != kept.stage or not kept.early]
@@ -41,12 +48,13 @@ def training_page(
         ),
         badge=badge(evaluation),
         result=[
-            *result(evaluation, last, called(config, kept)),
+            *(f"{said[0].upper()}{said[1:]}." for said in charge.said),
+            *result(evaluation, used, called(config, kept, charge)),
             *(f"{said[0].upper()}{said[1:]}." for said in kept.said),
             *_learned_nothing(config.stages, state),
         ],
-        table=first_table(evaluation, last, WORDS | after),
-        figure=first_figure(evaluation, last),
+        table=first_table(evaluation, used, WORDS | after),
+        figure=first_figure(evaluation, used),
         facts=[*facts(evaluation), *_run_facts(prepared, state, kept)],
         sections=[
             s
@@ -57,14 +65,16 @@ def training_page(
             )
             if s is not None
         ]
-        + list(evaluation_sections(evaluation, last)),
+        + list(evaluation_sections(evaluation, used)),
         command=f"python -m rlmemo.train --config {folder.config_file.name} --out ANOTHER_FOLDER",
     )
 
 
-def called(config: TrainConfig, kept: Kept) -> str:
+def called(config: TrainConfig, kept: Kept, charge: InCharge) -> str:
     """What the run's policy goes by where its result is told."""
     last = config.stages[-1]
+    if charge.kept_base:
+        return f"The {charge.base}"
     return f"The trained model ({kept.whose if kept.stage == last else last})"
 
 
@@ -76,7 +86,7 @@ def _learned_nothing(stages: tuple[str, ...], state: dict[str, Any]) -> list[str
 
 def _others(evaluation: Evaluation, stages: tuple[str, ...]) -> str:
     """How many policies stand beside the trained ones."""
-    n = len([name for name in evaluation.policies if name not in (*stages, *BOUNDS)])
+    n = len([name for name in evaluation.policies if name not in (*stages, BASE, *BOUNDS)])
     return f", beside {n} other {'policy' if n == 1 else 'policies'}" if n else ""
 
 
@@ -109,7 +119,8 @@ def _run_facts(prepared: Prepared, state: dict[str, Any], kept: Kept) -> list[tu
 _STAGES_TEXT = (
     "Before and after every stage, on the validation part, which no stage has learned from. The threshold is "
     "chosen on the same events, so its reward here is a little too kind; the test part below has the last "
-    "word. Every stage plans by whichever of its two ways does better here."
+    "word. Every stage plans by whichever of its two ways does better here; the model as it came then "
+    "plans by its shipped threshold, as it would for somebody new."
 )
 
 

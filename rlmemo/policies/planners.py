@@ -155,7 +155,8 @@ def from_json(data: Mapping[str, Any], adapter: Path) -> Planner:
         threshold, strength = float(data["threshold"]), float(data["strength"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{adapter / 'plan.json'}: is damaged ({error}); train the run again") from None
-    rest = {k: v for k, v in data.items() if k not in ("planner", "names", "threshold", "strength")}
+    own_words = ("planner", "names", "threshold", "strength", "stage")
+    rest = {k: v for k, v in data.items() if k not in own_words}
     inner = OwnPlans(names) if own else Threshold(threshold, names)
     approval = Approval.load(adapter / MODEL)
     return Approved(inner, approval, strength, threshold if own else 0.0, rest)

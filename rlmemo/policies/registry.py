@@ -24,6 +24,7 @@ from rlmemo.policies.oracle import OraclePolicy
 from rlmemo.policies.planners import NonePolicy, planner_of
 from rlmemo.policies.run import Setup, load_run
 from rlmemo.policies.sb3 import Sb3Policy
+from rlmemo.policies.shipped import shipped_planner
 from rlmemo.runs.folder import unfinished
 
 if TYPE_CHECKING:
@@ -107,14 +108,14 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
 def setup(name: str, world: Mapping[str, Any] = {}, asking: Asking | None = None) -> Setup:
     """The policy called `name`, or a run's folder, ready to be fitted and to plan.
 
-    world: what is to be otherwise than in the run's own world, or in the usual one, by name. Raises
-    InputError as `make_policy` does.
+    world: what is to be otherwise than in the run's own world, or in the usual one, by name. `base` plans by
+    the planner that is shipped with it. Raises InputError as `make_policy` does.
     """
     if is_run(name):
         made = load_run(name)
         return replace(made, world=replace(made.world, **world))
-    policy = make_policy(name, asking)
-    return Setup(policy, planner_of(policy), WorldOptions(**world))
+    policy, rules = make_policy(name, asking), WorldOptions(**world)
+    return Setup(policy, shipped_planner(rules) if name == "base" else planner_of(policy), rules)
 
 
 def check_finished(names: Sequence[str]) -> None:

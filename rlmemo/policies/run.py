@@ -32,15 +32,18 @@ if TYPE_CHECKING:
     from env.judge.case import Case
 
 PLAN = "plan.json"
+BASE = "base"
+"""The stage that `plan.json` names where the model as it came is in charge, without adapter and scorer of the
+run; where it names none, what the run learned is."""
 
 
 @dataclass(frozen=True)
 class Setup:
     """What a run folder loads to, and what a policy that has a name is used with.
 
-    policy: its own `planner` is None where a run plans by a threshold, so that a benchmark may choose one
-    for the world that it judges in. planner: what the run chose on its validation part; None where nothing
-    is chosen yet (`by`). world: what a run was trained for.
+    policy: its own `planner` is None where a run plans by a threshold that it chose, so that a benchmark may
+    choose one for the world that it judges in. planner: what the run chose on its validation part, or the
+    shipped one; None where nothing is chosen yet (`by`). world: what a run was trained for.
     """
 
     policy: Policy
@@ -82,9 +85,18 @@ def load_run(folder: str | Path) -> Setup:
     if (folder / COSTS).exists():  # the run's own copy: the file that it was made from may have changed
         settings["costs"] = str(folder / COSTS)
     planner = from_json(choice, folder / "adapter")
-    model = _model(folder, base, loading)
-    asked = None if isinstance(planner, Threshold) else planner
+    came = _as_it_came(folder, choice)
+    model = load_adapted(base, None, loading) if came else _model(folder, base, loading)
+    # A threshold that validation chose may be chosen anew; the shipped one stays because that chooses badly.
+    asked = None if isinstance(planner, Threshold) and not came else planner
     return Setup(LanguagePolicy(model, folder.name, planner=asked), planner, WorldOptions.of(settings))
+
+
+def _as_it_came(folder: Path, choice: dict[str, Any]) -> bool:
+    """Whether the model as it came is in charge of the run. Raises InputError for anybody else than it."""
+    if choice.get("stage", BASE) != BASE:
+        raise _no_run(folder, ValueError(f"{PLAN} names the stage {choice['stage']!r}"))
+    return "stage" in choice
 
 
 def _model(folder: Path, base: str, loading: Loading) -> Any:
