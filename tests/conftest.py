@@ -153,14 +153,14 @@ def browser(chromium: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def start(warm: Warm, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Starts dashboards on a database; they are stopped at the end. anew: in a Python of their own."""
+def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts dashboards on a database; they are stopped at the end."""
     from dashboard_in_browser import Server
 
     running: list[Server] = []
 
-    def begin(db: Path, *, anew: bool = False, **options: Any) -> Server:
-        running.append(Server(db, tmp_path, None if anew else warm, **options))
+    def begin(db: Path, **options: Any) -> Server:
+        running.append(Server(db, tmp_path, **options))
         return running[-1]
 
     yield begin

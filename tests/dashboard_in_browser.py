@@ -20,8 +20,6 @@ from urllib.parse import urlsplit
 
 import raw_opens
 
-from tests.warm import Warm, start_anew
-
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
@@ -59,13 +57,12 @@ def any_port() -> int:
 
 class Server:
     """A running dashboard. entrance: the address that it printed. cookies: what a browser has that opened
-    it; empty where that did not let in. warm: what is forked; None for a Python of its own."""
+    it; empty where that did not let in."""
 
     def __init__(
         self,
         db: Path,
         folder: Path,
-        warm: Warm | None,
         *,
         address: str = "127.0.0.1",
         token: str = "",
@@ -88,21 +85,20 @@ class Server:
             raw_opens.VARIABLE: str(self.raw_opens),
             "RLMEMO_DASHBOARD_TOKEN": token,
         }
-        self.log = folder / "log"
-        words = (
-            "--db", str(db), "--runs", str(runs or folder / "runs"), "--port", str(self.port), "--no-open",
-            "--address", address, *options,
+        self.log = (folder / "log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dashboard", "--db", str(db), "--runs", str(runs or folder / "runs"),
+             "--port", str(self.port), "--no-open", "--address", address, *options],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
-        self.process = (
-            warm.start("dashboard", *words, cwd=folder, env=environment, log=self.log, first=WATCH)
-            if warm
-            else start_anew(
-                [sys.executable, "-m", "dashboard", *words], cwd=folder, env=environment, log=self.log
-            )
-        )
         self.cookies: list[dict[str, Any]] = []
         for _ in range(900):
-            printed = PRINTED.search(self.log.read_text())
+            printed = PRINTED.search(Path(self.log.name).read_text())
             if printed:
                 self.entrance = printed[1]
                 self._come_in()
@@ -112,7 +108,7 @@ class Server:
                 break
             time.sleep(0.2)
         self.stop()
-        raise AssertionError(f"the dashboard did not start: {self.log.read_text()}")
+        raise AssertionError(f"the dashboard did not start: {Path(self.log.name).read_text()}")
 
     def _come_in(self) -> None:
         """Open the printed address, as a browser does, once the server answers."""
@@ -148,6 +144,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait(20)
+        self.log.close()
 
 
 def new_page(browser: Any, *, width: int = 1100, dark: bool = False, stranger: bool = False) -> Any:

@@ -76,17 +76,6 @@ class Started:
         return self._out.read_text(encoding="utf-8"), self._err.read_text(encoding="utf-8")
 
 
-def start_anew(
-    command: list[str], *, cwd: Path, env: Mapping[str, str], umask: int = -1, log: Path | None = None
-) -> subprocess.Popen[str]:
-    """The same command, in a Python of its own; see `Warm.start`."""
-    return subprocess.Popen(
-        command, cwd=cwd, env=env, umask=umask, text=True, stdin=subprocess.DEVNULL,
-        stdout=log.open("w") if log else subprocess.PIPE,
-        stderr=subprocess.STDOUT if log else subprocess.PIPE, start_new_session=log is not None,
-    )  # fmt: skip
-
-
 class Warm:
     """The process that is forked; it starts with the first command."""
 
@@ -97,12 +86,11 @@ class Warm:
 
     def start(
         self, module: str, *words: str, cwd: Path, env: Mapping[str, str], umask: int = -1,
-        log: Path | None = None, first: str = "",
+        log: Path | None = None,
     ) -> Started | subprocess.Popen[str]:  # fmt: skip
         """`python -m module words` in that folder and environment, stdin empty.
 
-        umask: -1 for this one. log: where to write all that it says; it is in a session of its own then.
-        first: Python that is run before, as a `sitecustomize` would be.
+        umask: -1 for this one. log: where to write all that it says.
         """
         command = [sys.executable, "-m", module, *words]
         if self._process is None:
@@ -112,15 +100,20 @@ class Warm:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             )  # fmt: skip
         if _read_at_import(env) != _read_at_import(self._environment):
-            return start_anew(command, cwd=cwd, env=env, umask=umask, log=log)
+            return subprocess.Popen(
+                command, cwd=cwd, env=env, umask=umask, text=True, stdin=subprocess.DEVNULL,
+                stdout=log.open("w") if log else subprocess.PIPE,
+                stderr=subprocess.STDOUT if log else subprocess.PIPE,
+            )  # fmt: skip
         self._count += 1
         out, err = (log or self._folder / f"{self._count}.{end}" for end in ("out", "err"))
+        for file in (out, err):
+            file.write_text("")  # so that whoever looks at once finds it
         mask = os.umask(0)
         os.umask(mask)
         pid = self.ask(
             module=module, words=words, cwd=str(cwd), env=dict(env), out=str(out), err=str(err),
             umask=mask if umask < 0 else umask, modules=str(self._folder / f"{self._count}.modules"),
-            session=log is not None, first=first,
         )  # fmt: skip
         assert isinstance(pid, int)
         return Started(self, pid, command, out, err)
@@ -161,8 +154,6 @@ def _read_at_import(env: Mapping[str, str]) -> dict[str, str]:
 
 def _command(asked: dict[str, Any]) -> None:
     """In the fork: become that command, and end."""
-    if asked["session"]:
-        os.setsid()
     for number, name, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, asked["out"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND),
@@ -178,20 +169,9 @@ def _command(asked: dict[str, Any]) -> None:
     os.umask(asked["umask"])
     os.chdir(asked["cwd"])
     sys.argv, sys.path[0] = ["-m", *asked["words"]], asked["cwd"]
-    end = os._exit
-
-    def ended(status: int) -> None:  # the dashboard calls it by itself
-        names = [k for k, v in sys.modules.items() if getattr(v, "__spec__", None) and not _runs(k)]
-        Path(asked["modules"]).write_text("\n".join(names))
-        end(status)
-
-    os._exit = ended  # type: ignore[assignment]
     status = 1
     try:
-        if asked["first"]:
-            exec(compile(asked["first"], "sitecustomize", "exec"), {})
-        else:
-            raw_opens.install_from_environment()
+        raw_opens.install_from_environment()
         for name in [asked["module"], *COMMANDS]:  # else runpy says that it is imported already
             if not hasattr(sys.modules.get(name), "__path__"):
                 sys.modules.pop(name, None)
@@ -202,17 +182,14 @@ def _command(asked: dict[str, Any]) -> None:
     except BaseException:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
     finally:
+        names = [k for k, v in sys.modules.items() if getattr(v, "__spec__", None) and "__main__" not in k]
+        Path(asked["modules"]).write_text("\n".join(names))
         with contextlib.suppress(Exception):
             atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
         os._exit(status)
-
-
-def _runs(name: str) -> bool:
-    """Whether that module does something when it is imported, as Streamlit's pages do."""
-    return "__main__" in name or name.partition(".")[0] == "dashboard"
 
 
 def _import(names: list[str], tried: set[str]) -> None:
