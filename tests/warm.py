@@ -31,7 +31,8 @@ from tests import raw_opens
 
 ROOT = Path(__file__).resolve().parents[1]
 READ_AT_IMPORT = (
-    "HF_HOME", "HF_HUB_CACHE", "OMP_", "MKL_", "NUMBA_", "TORCH", "CUDA", "MPL", "LD_", "XDG_", "HOME", "PATH",
+    "HF_HOME", "HF_HUB_CACHE", "OMP_", "MKL_", "NUMBA_", "TORCH", "CUDA", "MPL", "LD_", "XDG_", "HOME",
+    "PATH",
 )  # fmt: skip
 """Variables that libraries read when they are imported; a command for which they differ is started anew."""
 COMMANDS = ("rlmemo.__main__", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict", "rlmemo.timelines")
