@@ -6,6 +6,7 @@ environment, the slate and the policies all walk over it by index; `Event` is th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -46,6 +47,8 @@ class Timeline:
     tz         IANA name of the user's time zone
     tz_known   False when `tz` is a stated default, not something the source recorded
     collapsed  True once consecutive opens of the same target have been dropped
+    now        float64 [n], when the moment after each event is looked at, unix seconds: later than `t` at a
+               wake (None: right after every event)
     """
 
     user: str
@@ -60,6 +63,7 @@ class Timeline:
     tz: str = "UTC"
     tz_known: bool = False
     collapsed: bool = False
+    now: np.ndarray | None = None
 
     @classmethod
     def from_events(
@@ -143,12 +147,25 @@ class Timeline:
             duration=self.duration[keep],
             device=self.device[keep],
             wave=self.wave[keep],
+            now=None if self.now is None else self.now[keep],
         )
+
+    def contents(self) -> bytes:
+        """What tells its events, in their zone, from those of other timelines: a digest."""
+        digest = hashlib.sha256(self.t.tobytes() + self.target.tobytes() + self.tz.encode())
+        digest.update("\0".join(self.names).encode("utf-8", "surrogatepass"))
+        if self.now is not None:
+            digest.update(self.now.tobytes())
+        return digest.digest()
 
     def local(self) -> np.ndarray:
         """Local wall-clock seconds since 1970 of every event, float64 [n]; hour = local // 3600 % 24,
         weekday = (local // 86400 + 3) % 7 with Monday 0."""
         return self.t + utc_offsets(self.t, self.tz)
+
+    def local_now(self) -> np.ndarray:
+        """Local wall-clock seconds of `now`, as of `local`; float64 [n]."""
+        return self.local() if self.now is None else self.now + utc_offsets(self.now, self.tz)
 
 
 def zone(tz: str) -> ZoneInfo:

@@ -14,11 +14,12 @@ Measured in one run, in seconds of one core's time (so that other programs do no
   `array_events_per_s_let_go`: the realistic plans, each with two of the last eight targets to let go first.
   All include checking the plans and the no-prewarm world; slates are not part of it;
 - `scored_plans_per_s`: `env.judge.effects.plan_effects`, weighed, 8 alternatives at every decision.
-Each is the median of the repeats, taken in turn. `parts_us` says what bounds a step, in microseconds:
-`step` of the bare environment, of that `kernel` (the compiled call with its many arguments; `call` is what
-handing over so many costs for a function that does nothing) and `observation` (the dictionary and its
-copies). The array path's bound shows in still, realistic and full: its time goes into two LRU lists per
-event and, per prewarm, a start, an eviction and an entry in the heap of expiries.
+Each is the median of the repeats, taken in turn. `parts_us` says what bounds a step of v1, in microseconds:
+`step` of the bare environment, of that `kernel` (the compiled call; `call` is what handing over a walk's
+tuples costs for a function that does nothing) and `observation` (the dictionary of views); and `reset`, of
+which a session's episode needs one every six steps. The array path's bound shows in still, realistic and
+full: its time goes into two LRU lists per event and, per prewarm, a start, an eviction and an entry in the
+heap of expiries.
 """
 
 from __future__ import annotations
@@ -121,32 +122,32 @@ def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, fl
 
 def parts(spec: str, steps: int = 2000) -> dict[str, float]:
     """What a step consists of, microseconds each (best of 7)."""
-    from numba import njit
-
-    from env.gym import stepper as compiled
-    from env.gym.prewarm import PrewarmEnv
+    from env.compiled import compiled
+    from env.gym import stepper as kernel
+    from env.gym.memory import MemoryEnv
     from env.judge.plans import N_FIELDS
 
-    world = PrewarmEnv(spec, episode="timeline")
+    world = MemoryEnv(spec, episode="timeline")
     steps = min(steps, *(int(track.last[0] - track.first[0]) - 1 for track in world.tracks))
     actions = np.random.default_rng(0).integers(
         0, world.action_space.nvec, (steps, len(world.action_space.nvec))
     )
-    record, out = np.empty(N_FIELDS), np.empty(3 * world._size + compiled.N_MEMORY, np.float32)
+    record, out = np.empty(N_FIELDS), np.empty(world._walk.width, np.float32)
 
-    @njit
+    @compiled
     def nothing(*given):  # type: ignore[no-untyped-def]
         return 0.0
 
     def given(i: int) -> tuple[object, ...]:
         walk = world._walk
-        return (*walk.fixed, actions[i], walk.first + i, walk.first, world._last, record, out)
+        return walk.fixed, actions[i], walk.first + i, walk.first, world._last, record, out
 
     work: dict[str, Callable[[int], object]] = {
         "step": lambda i: world.step(actions[i]),
-        "kernel": lambda i: compiled.step(*given(i)),
+        "kernel": lambda i: kernel.step(*given(i)),
         "call": lambda i: nothing(*given(i)),
         "observation": lambda i: world._observation(out),
+        "reset": lambda i: world.reset(),
     }
     found = {}
     for name, do in work.items():

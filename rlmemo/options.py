@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from env.errors import InputError
 from env.judge.cost import PAST_RULES
-from env.judge.world_options import COSTS_HELP, LET_GO_PICKS_HELP, WorldOptions
+from env.judge.world_options import COSTS_HELP, LET_GO_PICKS_HELP, PRESET_HELP, WORLDS, WorldOptions
 
 UNKNOWN = "unrecognized arguments: "
 NUMBERS = {"int": "whole number", "float": "number"}
@@ -178,6 +178,7 @@ def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
     group = parser.add_argument_group(
         "the world" + (" (left out: that of the run, or the usual one)" if run else "")
     )
+    group.add_argument("--world", choices=tuple(WORLDS), help=PRESET_HELP)
     usual = WorldOptions()
     kinds = {"--picks": int, "--let-go-picks": int, **dict.fromkeys(("--costs", "--reward", "--let-go"), str)}
     for option, text in WORLD_HELP.items():
@@ -185,7 +186,7 @@ def add_world(parser: argparse.ArgumentParser, *, run: bool) -> None:
         default = getattr(usual, name)
         group.add_argument(
             option, dest=name, type=kinds.get(option, float), metavar=METAVAR.get(option, option[2:].upper()),
-            default=None if run else default, help=f"{text} (default: {default})",
+            help=f"{text} (default: {default})",
         )  # fmt: skip
         if option in QUIET:
             group.add_argument(
@@ -206,7 +207,8 @@ def world_given(args: argparse.Namespace) -> dict[str, Any]:
     """The options of the world that were given, by name; what was left out is the run's, or usual. Raises
     InputError for what there is not."""
     asked: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(WorldOptions)}
-    given = {name: value for name, value in asked.items() if value is not None}
+    preset = WORLDS[args.world] if getattr(args, "world", None) else {}
+    given = {**preset, **{name: value for name, value in asked.items() if value is not None}}
     try:
         WorldOptions(**given).check()
     except InputError as error:  # the rules say what they are called inside; here it is an option

@@ -184,7 +184,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
         indices = case.indices
         ranking = policy.rank(timeline, indices)
         apart = disagreement(ranking, other.rank(timeline, indices)) if other else np.zeros(len(indices))
-        planned = planner.plan(policy, case, seed=options.seed, ranking=ranking)
+        planned = planner.plan(policy, case, seed=options.seed, ranking=ranking).right_away()
         warm = warm_listed(case, ranking)
         looked.append(case)
         wanted = 0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
-from env.judge.world_options import WorldOptions
+from env.judge.world_options import PRESET_HELP, WORLDS, WorldOptions
 from env.private import private_files
 from rlmemo.learning.config import (
     OF_THE_ADAPTER,
@@ -78,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
         "--list-adapters", metavar="RUN", help="list the adapters of a run folder, and train nothing"
     )
     groups = {key: made.add_argument_group(title) for key, title in GROUPS.items()}
+    groups["world"].add_argument(
+        "--world", choices=tuple(WORLDS), default=argparse.SUPPRESS, help=PRESET_HELP
+    )
     for setting in settings():
         default = "" if setting.default is None else f" (default: {setting.default})"
         choices = setting.metadata["choices"]
@@ -123,7 +126,7 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
     values = read_yaml(Path(file)) if file else {}
     if file:
         make_config(values, str(file), yaml_lines(Path(file)))
-    values = {**values, **given}
+    values = {**values, **WORLDS.get(given.pop("world", ""), {}), **given}
     config = make_config({**settings_before(values.get("init_adapter")), **values})
     stem = Path(config.timelines).name.split(".")[0] or "run"
     return config, new_folder(out, stem if config.method == "dpo" else f"{stem}-{config.method}"), False

@@ -24,6 +24,8 @@ os.environ.pop(
 import pytest  # noqa: E402
 import raw_opens  # noqa: E402
 
+from tests.warm import Warm  # noqa: E402
+
 if sys.platform == "linux":
     raw_opens.install(raw_opens.found.append)
 
@@ -98,27 +100,41 @@ def no_raw_opens() -> Iterator[None]:
     assert not noticed
 
 
+@pytest.fixture(scope="module")
+def light_trainings() -> Iterator[None]:
+    """Trainings in this process fit few trees, and the figures of their reports are painted but not written
+    as SVG: for files that test neither (`test_scorer`, `test_report`, `test_train_cli`, the tutorial do)."""
+
+    def sketch(out: Any, **_: Any) -> None:
+        out.write('<svg width="1" height="1"></svg>')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlmemo.model.scorer.ROUNDS", 20)
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, out, **more: sketch(out, **more))
+        yield
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Starts commands as forks of a process that has imported what they need."""
+    made = Warm(tmp_path_factory.mktemp("warm"))
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def cli(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    warm: Warm, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """`cli("rlmemo.timelines", "list")` runs `python -m rlmemo.timelines list` in an empty folder."""
+    """`cli("rlmemo.timelines", "list")` is `python -m rlmemo.timelines list` in an empty folder."""
     noticed = tmp_path_factory.mktemp("noticed") / "raw_opens"
-    watching = str(ROOT / "tests" / "watching")
+    watching = str(ROOT / "tests" / "watching")  # for what the command starts in its turn
 
     def run(module: str, *args: str, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([watching, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         more = {"RLMEMO_DATA": str(data_folder()), "COLUMNS": "100", raw_opens.VARIABLE: str(noticed)}
-        return subprocess.run(
-            [sys.executable, "-m", module, *args],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path, **more},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        env = {**os.environ, "PYTHONPATH": path, **more}
+        return warm.run(module, *args, cwd=tmp_path, env=env, timeout=timeout)
 
     yield run
     assert not noticed.exists(), noticed.read_text()

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
+COMPILED = ("njit", "compiled", "inlined")  # how a compiled function's decorator begins
 HEAVY = {
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "lightgbm", "sklearn", "scipy", "numba",
     "streamlit", "matplotlib", "pandas", "rdata", "xarray", "sqlite_utils", "gymnasium", "stable_baselines3",
@@ -134,7 +135,7 @@ class Imports:
 def wide(path: Path, most: int = 8) -> Iterator[str]:
     """Functions with more parameters than `most`, compiled ones left out."""
     for function in functions(path):
-        compiled = any("njit" in ast.unparse(d) for d in function.decorator_list)
+        compiled = any(ast.unparse(d).startswith(COMPILED) for d in function.decorator_list)
         a = function.args
         count = len(a.posonlyargs) + len(a.args) + len(a.kwonlyargs)
         count -= bool(a.args) and a.args[0].arg in ("self", "cls")

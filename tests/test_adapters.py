@@ -30,6 +30,8 @@ from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.user_adapters import kind_of, listing, safe_name, user_adapters, weights_file
 from tests.training_ground import base_of, lesson_of, small_ground
 
+pytestmark = pytest.mark.usefixtures("light_trainings")
+
 KINDS = list(PEFT_KINDS)
 SMALL = {"sft_batch": 8, "dpo_batch": 8, "kto_batch": 8, "lora_rank": 4, "virtual_tokens": 4,
          "checkpoint_steps": 2, "adapter_per_user": False}  # fmt: skip

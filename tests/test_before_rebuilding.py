@@ -61,9 +61,9 @@ def opens() -> list[Timeline]:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_loads_with_its_planner_and_its_world(old: Path, name: str) -> None:
     used = load_run(name)
-    assert used.world == WorldOptions(budget=4.0)
+    assert used.world == WorldOptions(budget=4.0, let_go_picks=0)
     assert setup(name).world == used.world
-    assert setup(name, {"budget": 2.0}).world == WorldOptions(budget=2.0)
+    assert setup(name, {"budget": 2.0}).world == WorldOptions(budget=2.0, let_go_picks=0)
     assert used.policy.name == make_policy(name).name == name
     if name == "run-liked":
         assert isinstance(used.planner, Approved)
@@ -132,9 +132,17 @@ def test_a_run_scores_what_it_scored(old: Path, name: str) -> None:
     expected = json.loads((old / "expected.json").read_text())[name]
     timelines = opens()
     found = evaluate(
-        [make_policy(name)], timelines, chrono(timelines), setting=Setting(WorldOptions(budget=4.0))
+        [make_policy(name)],
+        timelines,
+        chrono(timelines),
+        setting=Setting(WorldOptions(budget=4.0, let_go_picks=0)),
     ).as_json()
-    new = {"let_go": "lru", "off_after_s": 0.0, "close_after_s": 0.0}  # what was always so then
+    new = {
+        "let_go": "lru",
+        "let_go_picks": 0,
+        "off_after_s": 0.0,
+        "close_after_s": 0.0,
+    }  # what was always so then
     assert found["setting"] == {**expected["setting"], **new}
     assert found["n_events"] == expected["n_events"]
     assert found["thresholds"][name] == expected["threshold"]
@@ -180,7 +188,7 @@ def test_the_dashboard_reads_the_database(old: Path) -> None:
         rated = ratings.rated_predictions(store, "me")
         assert len(rated) == RATINGS
         moment = rated[0].moment
-        assert moment.world == WorldOptions()
+        assert moment.world == WorldOptions(let_go_picks=0)
         assert why.of_moment(store, moment, list(moment.prediction.probabilities))
         showing = ratings.show_next(store, "me", 0.5)
         if showing is not None:
@@ -197,7 +205,7 @@ def test_the_last_week_is_replayed(old: Path, name: str) -> None:
     timeline = load_timelines("old.db").timelines[0]
     saved = would_have_saved(timeline, days=1, policy=name)
     assert saved is not None
-    assert saved.world == WorldOptions(budget=4.0)
+    assert saved.world == WorldOptions(budget=4.0, let_go_picks=0)
     with open_store("old.db") as store:
         until = learned_until(Path(name), timeline, store.runs())
     assert until is not None
@@ -225,5 +233,5 @@ def test_train_goes_on_from_an_old_run(old: Path, capsys: pytest.CaptureFixture[
     line = ["--timelines", "old.db", "--init-adapter", "run-dpo", "--out", "next", "--method", "kto"]
     small = ["--plan-states", "16", "--kto-plans", "32", "--lora-rank", "1", "--policies", ""]
     assert train([*line, *small]) == 0
-    assert load_run("next").world == WorldOptions(budget=4.0)
+    assert load_run("next").world == WorldOptions(budget=4.0, let_go_picks=0)
     assert json.loads((old / "next" / "state.json").read_text())["sft"]["steps"] == 0

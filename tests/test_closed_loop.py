@@ -69,6 +69,7 @@ def test_it_rates_as_many_as_asked_by_its_taste(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("light_trainings")
 def test_two_rounds_of_ratings_teach_the_planner_what_is_disliked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

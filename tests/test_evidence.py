@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from rlmemo.evaluation.bootstrap import Draws
 from rlmemo.learning.config import make_config
 from tests.test_train_cli import SMALL, write_csv
 from tests.tiny_base import write_tiny_base
+from tests.warm import Warm
 
 
 def write_spec(folder: Path, **given: Any) -> Path:
@@ -103,7 +103,7 @@ def test_nothing_is_copied_from_an_unfinished_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_from_the_runs_to_the_table(tmp_path: Path) -> None:
+def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole evidence, tiny: learned, judged on both parts, tabled; the second time nothing is done."""
     small = {k.removeprefix("--").replace("-", "_"): v for k, v in zip(SMALL[::2], SMALL[1::2], strict=True)}
     small.pop("policies")
@@ -121,9 +121,12 @@ def test_from_the_runs_to_the_table(tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = ["--config", str(path), "--out", str(out), "--part", "test", "--jobs", "2"]
     asked += ["--docs", str(tmp_path / "results.md")]
-    command = [sys.executable, "-m", "experiments.evidence", *asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr + "".join(p.read_text() for p in out.glob("log*"))
+
+    def start(command: list[str], *, stdout: TextIO, env: dict[str, str], **_: object) -> Any:
+        return warm.start(command[2], *command[3:], cwd=tmp_path, env=env, log=Path(stdout.name))
+
+    monkeypatch.setattr("experiments.evidence.subprocess", SimpleNamespace(Popen=start, STDOUT=None))
+    assert main(asked) == 0, "".join(p.read_text() for p in out.glob("log*"))
     result = json.loads((out / "evidence-test.json").read_text())
     rows = result["timelines"][str(csv)]["rows"]
     assert {"sft, own", "sft, threshold", "dpo", "dpo last", "none", "oracle"} <= set(rows)

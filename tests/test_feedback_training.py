@@ -38,6 +38,8 @@ from rlmemo.store.ratings import rate, show_next
 from rlmemo.train import main as train
 from tests.tiny_base import write_tiny_base
 
+pytestmark = pytest.mark.usefixtures("light_trainings")
+
 UNWANTED = "app7"
 TINY = (
     "--sft-states", "64", "--sft-batch", "16", "--plan-states", "30", "--plan-samples", "1",

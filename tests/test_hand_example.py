@@ -11,14 +11,21 @@ import pytest
 import env  # noqa: F401
 from env.judge import accounting
 from env.judge.cost import Cost, CostModel
-from env.judge.plans import FIELDS, LATE, WASTED
+from env.judge.plans import FIELDS, HIT, LATE, WASTED
 from tests.reference import world
-from tests.reference.example import hand_example, let_go_example, let_go_table, table
+from tests.reference.example import (
+    hand_example,
+    let_go_example,
+    let_go_table,
+    table,
+    wake_example,
+    wake_table,
+)
 
 
 def test_the_docs_print_what_the_code_prints(repo_root: Path) -> None:
     page = (repo_root / "docs" / "accounting.md").read_text(encoding="utf-8")
-    for part in (*table().strip().split("\n\n"), let_go_table().strip()):
+    for part in (*table().strip().split("\n\n"), let_go_table().strip(), wake_table().strip()):
         assert part in page
 
 
@@ -67,6 +74,17 @@ def test_the_numbers_with_a_let_go_worked_by_hand(replay) -> None:  # type: igno
     assert out.saved_s.tolist() == [0, 0, 0, 3, 0]
     assert out.kept.tolist() == [0, 0, 0, 1, 0]
     assert (out.total("cold"), out.total("base_cold"), out.total("pollution")) == (3, 4, 0)
+
+
+@pytest.mark.parametrize("replay", [world.replay, accounting.replay])
+def test_the_numbers_with_a_wake_worked_by_hand(replay) -> None:  # type: ignore[no-untyped-def]
+    timeline, costs, config, plans = wake_example()
+    out = replay(timeline, costs, config, plans)
+    assert out.base_wait_s.tolist() == [4, 4, 4, 4]
+    assert out.wait_s.tolist() == [4, 4, 1, 1]
+    assert out.held_mb_s.tolist() == [0, 0, 48000, 800]
+    assert out.outcome[1].tolist() == [HIT, HIT]
+    assert out.lead_s[1].tolist() == [60.0, 62.0]
 
 
 def test_the_environment_lets_go_to_the_same_numbers() -> None:

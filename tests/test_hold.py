@@ -17,6 +17,7 @@ from rlmemo.runs.folder import RunFolder, old_folder
 from rlmemo.runs.lock import hold
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
+from tests.warm import Warm
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = (
@@ -152,18 +153,12 @@ def test_refusing_an_unfinished_run_loads_nothing_heavy(tmp_path: Path, repo_roo
 
 
 @pytest.mark.slow
-def test_two_trainings_on_one_folder(cli: Cli, tmp_path: Path, repo_root: Path) -> None:
+def test_two_trainings_on_one_folder(cli: Cli, warm: Warm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     base = write_tiny_base(tmp_path / "base")
     csv = str(write_csv(tmp_path / "two.csv"))
     line = ("--timelines", csv, "--tz", "UTC", "--model", str(base), *SMALL, "--out", "run")
-    first = subprocess.Popen(
-        [sys.executable, "-m", "rlmemo.train", *line],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    first = warm.start("rlmemo.train", *line, cwd=tmp_path, env=os.environ)
     try:
         until = time.monotonic() + 120
         while not (run / "config.yaml").exists() and time.monotonic() < until:

@@ -7,6 +7,7 @@ part must be identical, for every policy in the registry that does not know the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import pytest
 from env.judge.case import Case
 from env.judge.cost import WorldConfig
 from env.judge.cost_presets import cost_model
-from env.slate.slate import build_slates
+from env.slate.slate import CONTEXT, FEATURES, build_slates
 from env.sources import load_timelines
 from env.splits import Split, chrono
 from env.timeline import Event, Timeline, collapse
+from rlmemo.policies import sequence
 from rlmemo.policies.protocol import stream_of
 from rlmemo.policies.registry import POLICIES, make_policy
 
@@ -82,7 +84,10 @@ def test_slates_know_the_past_alone(endings: tuple[list[Timeline], int]) -> None
 
 
 @pytest.mark.parametrize("name", sorted(set(POLICIES) - CLAIRVOYANT - SLOW))
-def test_rankings_know_the_past_alone(name: str, endings: tuple[list[Timeline], int]) -> None:
+def test_rankings_know_the_past_alone(
+    name: str, endings: tuple[list[Timeline], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence, "EPOCHS", 2)  # a network that has learned little must not look ahead either
     timelines, same = endings
     policy = make_policy(name)
     others = load_timelines("demo", weeks=2).timelines[1:3]
@@ -180,3 +185,50 @@ def test_the_language_policy_knows_the_past_alone(
 
     timelines, same = endings
     check(LanguagePolicy(load_model()[0], temperature=temperature), timelines[:3], same)
+
+
+def test_a_wake_knows_the_past_and_its_own_clock_alone(endings: tuple[list[Timeline], int]) -> None:
+    """Looked at two hours after every event, whatever comes later, the moments are the same; and they are
+    others than right after the event."""
+    timelines, same = endings
+    later = [replace(x, now=x.t + 7200.0) for x in timelines]
+    slates = [build_slates(x) for x in later]
+    for other in slates[1:]:
+        np.testing.assert_array_equal(other.candidates[:same], slates[0].candidates[:same])
+        np.testing.assert_array_equal(other.features[:same], slates[0].features[:same])
+        np.testing.assert_array_equal(other.context[:same], slates[0].context[:same])
+    at_once = build_slates(timelines[0])
+    hour = CONTEXT.index("hour")
+    moved = (slates[0].context[:same, hour] - at_once.context[:same, hour]) % 24.0
+    np.testing.assert_allclose(moved, 2.0, atol=1e-4)
+    # What is counted is what the event left; the clock alone has moved.
+    counted = [FEATURES.index(x) for x in ("share1", "frequency", "log_events_ago")]
+    places = (slates[0].candidates == at_once.candidates).all(axis=1)[:same]
+    assert places.any()
+    np.testing.assert_array_equal(
+        slates[0].features[:same][places][:, :, counted], at_once.features[:same][places][:, :, counted]
+    )
+    # Whoever looks at one wake does not change the next moments.
+    once = timelines[0].t.copy()
+    once[100] += 7200.0
+    one = build_slates(replace(timelines[0], now=once))
+    np.testing.assert_array_equal(one.features[101:], at_once.features[101:])
+    np.testing.assert_array_equal(one.features[100], slates[0].features[100])
+
+
+@pytest.mark.parametrize("name", ["markov1", "gbdt", "base"])
+def test_rankings_at_a_wake_know_the_past_alone(name: str, endings: tuple[list[Timeline], int]) -> None:
+    timelines, same = endings
+    policy = make_policy(name)
+    others = load_timelines("demo", weeks=2).timelines[1:3]
+    policy.fit(others, chrono(others), seed=0)
+    indices = np.arange(200, same, 5)
+    at_once = policy.rank(timelines[0], indices)
+    woken = [replace(x, now=x.t + 30000.0) for x in timelines]
+    first = policy.rank(woken[0], indices)
+    for other in woken[1:]:
+        ranking = policy.rank(other, indices)
+        assert named(other, ranking.targets) == named(woken[0], first.targets)
+        np.testing.assert_allclose(ranking.probability, first.probability, rtol=1e-5, atol=1e-7)
+    # A count has no clock; the others say something else in the morning than at night.
+    assert np.array_equal(first.probability, at_once.probability) == (name == "markov1")

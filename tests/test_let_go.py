@@ -15,7 +15,7 @@ from env.judge import accounting
 from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 from env.judge.credit import credits
 from env.judge.effects import plan_effects
-from env.judge.plans import FIELDS, N_FIELDS, Plans
+from env.judge.plans import FIELDS, N_FIELDS, Plans, at_wake
 from env.timeline import Event, Timeline
 from tests.reference import world
 
@@ -38,7 +38,8 @@ def case_of(
     if rule == "expected":
         known = np.array([rng.permutation(m)[: max(1, m // 2)] for _ in range(n)], np.int32)
         worth = (known, rng.random(known.shape).round(1))
-    return timeline, costs, config, Plans(plans.target, plans.delay, named), worth
+    delay = np.where(rng.random(plans.delay.shape) < 0.3, at_wake(plans.delay), plans.delay)
+    return timeline, costs, config, Plans(plans.target, delay, named), worth
 
 
 @pytest.mark.parametrize("rule", LET_GO_RULES)
@@ -62,7 +63,7 @@ def altered(base: Plans, i: int, first: Plans | None, goes_on: bool) -> Plans:
         whole.target[rows], whole.delay[rows] = base.target[rows], base.delay[rows]
         whole.let_go[rows, : base.let_go.shape[1]] = base.let_go[rows]
     if first is not None:
-        whole.target[i, 0] = first.target[0, 0]
+        whole.target[i, 0], whole.delay[i, 0] = first.target[0, 0], first.delay[0, 0]
         whole.let_go[i, :2] = first.let_go[0]
     return whole
 
@@ -76,7 +77,11 @@ def test_what_a_plan_changes_is_the_difference_of_two_replays(rule: str) -> None
         timeline, costs, config, base, worth = case_of(rng, rule, n, 6)
         m, i = len(timeline.names), int(rng.integers(0, n - 1))
         pick = np.array([[rng.integers(-1, m)]], np.int32)
-        other = Plans(pick, np.zeros((1, 1), np.int8), rng.integers(-1, m, (1, 2)).astype(np.int32))
+        other = Plans(
+            pick,
+            rng.choice(np.array([0, -1, -2], np.int8), (1, 1)),
+            rng.integers(-1, m, (1, 2)).astype(np.int32),
+        )
         sums = {
             (planned, goes_on): accounting.replay(
                 timeline, costs, config, altered(base, i, other if planned else None, goes_on), worth=worth
@@ -96,6 +101,7 @@ def test_what_a_plan_changes_is_the_difference_of_two_replays(rule: str) -> None
             np.full((i + 1, 1, 2), -1, np.int32),
         )  # fmt: skip
         alternatives.target[i, 0], alternatives.let_go[i, 0] = other.target[0], other.let_go[0]
+        alternatives.delay[i, 0] = other.delay[0]
         credited = credits(timeline, costs, config, rows, alternatives, first=0, worth=worth)[i, 0]
         assert credited == pytest.approx(sums[True, False] - sums[False, False], abs=1e-6)
 
@@ -170,6 +176,32 @@ def test_after_an_off_nothing_is_resident_and_what_was_due_is_wasted() -> None:
     on = accounting.replay(timeline, costs, replace(config, off_after_s=math.inf), plans)
     assert on.cold.tolist() == [1, 1, 0, 0]
     assert on.redundant.tolist() == [0, 0, 1, 0]
+
+
+def test_what_is_planned_for_the_wake_is_loaded_when_the_person_is_back() -> None:
+    """a, b; then off after half an hour; back a minute before the next open, a."""
+    timeline = Timeline.from_events(
+        "x", [Event(0.0, "a"), Event(60.0, "b"), Event(9000.0, "a"), Event(9060.0, "b")]
+    )
+    one = np.ones(2)
+    costs, config = Costs(one, 4 * one, one, 3 * one), WorldConfig(budget_mb=9.0, off_after_s=1800.0)
+    plans = Plans.empty(4, 2)
+    plans.target[1], plans.delay[1] = [0, 1], [at_wake(0), at_wake(1)]  # at 8,940 s, and half a minute later
+    plans.target[2], plans.delay[2] = [0, -1], [at_wake(0), 0]  # no off follows: it never happens
+    out = accounting.replay(timeline, costs, config, plans)
+    assert out.planned.tolist() == [0, 0, 2, 0]
+    assert out.hit.tolist() == [0, 0, 1, 1]
+    assert (out.prewarm_mb_s[1, 0], out.lead_s[1, 0], out.lead_s[1, 1]) == (60.0, 60.0, 90.0)
+    never = accounting.replay(timeline, costs, replace(config, off_after_s=math.inf), plans)
+    assert never.total("planned") == 0
+    assert not never.outcome.any()
+    # A pause a little longer than it takes to switch off: the wake is right after the off, which it survives.
+    short = Timeline.from_events("x", [Event(0.0, "a"), Event(1810.0, "b")])
+    plans = Plans.empty(2, 1)
+    plans.target[0], plans.delay[0] = 1, at_wake(0)
+    out = accounting.replay(short, costs, config, plans)
+    assert out.hit.tolist() == [0, 1]
+    assert out.lead_s[0, 0] == pytest.approx(10.0)
 
 
 def test_the_user_closes_what_was_not_in_front_for_so_long_in_both_worlds() -> None:

@@ -22,6 +22,8 @@ from tests.test_feedback_training import TINY, rate_everything, write_csv
 from tests.test_preference_rounds import go
 from tests.tiny_base import write_tiny_base
 
+pytestmark = pytest.mark.usefixtures("light_trainings")
+
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 WEIGHTS = "adapter_model.safetensors"
 SMALL = (

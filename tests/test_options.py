@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,9 @@ import pytest
 from env.errors import InputError
 from rlmemo.__main__ import COMMANDS
 from rlmemo.options import Parser, wrapped
+from tests.warm import Warm
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 COMMANDS_OF = {"rlmemo.timelines": ("list", "import", "show"),
                "rlmemo.feedback": ("show", "pairs", "evaluate", "approval")}  # fmt: skip
@@ -44,17 +47,19 @@ BAD = [
 ]
 
 
-def run(module: str, *words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    house = str(Path(__file__).parents[1])
-    return subprocess.run(
-        [sys.executable, "-m", module, *words], cwd=cwd, capture_output=True, text=True, timeout=120,
-        stdin=subprocess.DEVNULL, check=False, env={**os.environ, "PYTHONPATH": house, **more},
-    )  # fmt: skip
+@pytest.fixture
+def run(warm: Warm, tmp_path: Path) -> Run:
+    """`run("rlmemo.train", "--help", COLUMNS="60")` in an empty folder."""
+
+    def run(module: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return warm.run(module, *words, cwd=tmp_path, env={**os.environ, **more})
+
+    return run
 
 
 @pytest.mark.parametrize(("module", "words", "says"), BAD)
-def test_a_bad_option_is_one_line(module: str, words: list[str], says: str, tmp_path: Path) -> None:
-    done = run(module, *words, cwd=tmp_path)
+def test_a_bad_option_is_one_line(run: Run, module: str, words: list[str], says: str, tmp_path: Path) -> None:
+    done = run(module, *words)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -86,11 +91,9 @@ def test_a_bad_setting_in_a_file_is_named_with_its_line(tmp_path: Path, text: st
 
 
 @pytest.mark.parametrize("module", EVERY)
-def test_help_fits_sixty_columns(module: str, tmp_path: Path) -> None:
+def test_help_fits_sixty_columns(run: Run, module: str) -> None:
     for words in ([], *([command] for command in COMMANDS_OF.get(module, ()))):
-        narrow, wide = (
-            run(module, *words, "--help", cwd=tmp_path, COLUMNS=columns).stdout for columns in ("60", "200")
-        )
+        narrow, wide = (run(module, *words, "--help", COLUMNS=columns).stdout for columns in ("60", "200"))
         assert [x for x in narrow.splitlines() if len(x) > 60 and " " in x.strip()] == []
         said = "".join(narrow.replace("\\\n", "").split())
         for option in (x for x in wide.split() if x.startswith("--")):

@@ -236,6 +236,7 @@ def test_bad_values_are_one_clear_error() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("light_trainings")
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_a_run_goes_on_with_the_plans_that_it_stored(tmp_path: Path, method: str) -> None:
     """Both options on; begun again after its plans were scored, and again after all was lost but SFT."""

@@ -15,7 +15,7 @@ from env.judge.accounting import replay
 from env.judge.case import Case, cases
 from env.judge.cost import WorldConfig
 from env.judge.cost_presets import cost_model
-from env.judge.plans import FIELDS, HIT, NONE, REDUNDANT, Plans
+from env.judge.plans import FIELDS, HIT, NONE, REDUNDANT, Plans, at_wake
 from env.ranking import Ranking
 from env.slate.slate import build_slates
 from env.sources import load_timelines
@@ -25,6 +25,7 @@ from reward import parse_reward
 from rlmemo.policies.counting import CountingPolicy
 from rlmemo.policies.oracle import OraclePolicy, bound_per_open
 from rlmemo.policies.planners import (
+    NEVER,
     THRESHOLDS,
     NonePolicy,
     OwnPlans,
@@ -34,6 +35,7 @@ from rlmemo.policies.planners import (
     from_json,
     planned,
     planner_of,
+    rank_wakes,
     sweep,
 )
 from rlmemo.policies.protocol import Planned, Policy
@@ -267,3 +269,39 @@ def test_sb3_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     with pytest.raises(InputError, match=r"pip install 'rlmemo\[sb3\]'"):
         make_policy("sb3")
+
+
+def test_a_threshold_of_its_own_says_what_is_loaded_at_a_wake(tmp_path: Path) -> None:
+    """What is planned for wakes is what the judge's loop did there, and is only ever asked for at wakes."""
+    reward = parse_reward(None)
+    found, rankings = some_cases(WorldConfig(off_after_s=7200.0))
+    policy = make_policy("markov1")
+    wakes = [rank_wakes(policy, c) for c in found]
+    assert [len(w) for w in wakes] == [
+        int((np.diff(c.timeline.t)[c.indices] > 7200.0).sum()) for c in found
+    ], "a wake follows every pause that long"
+    without, worth = choose_threshold(found, rankings, reward)
+    planner, more = choose_threshold(found, rankings, reward, wakes=wakes)
+    assert without.wake == NEVER
+    assert planner.wake < NEVER
+    assert more > worth
+    for case, ranking, at in zip(found, rankings, wakes, strict=True):
+        planned = planner.plan(policy, case)
+        k = case.world.max_picks
+        asked = planned.target[:, k:] >= 0
+        assert set(case.indices[asked.any(1)]) <= set(case.wakes)
+        assert (planned.delay[:, k:] == at_wake(0)).all()
+        assert (at.probability[at.targets >= 0] >= planner.wake).any()
+        outcomes, plans = case.replay_ranked(ranking, planner.theta, waking=planner.waking(case, at))
+        np.testing.assert_array_equal(planned.target, plans.target)
+        np.testing.assert_array_equal(planned.delay, plans.delay)
+        played = case.replay(planned)
+        assert played.table.tobytes() == outcomes.table.tobytes()
+        assert played.outcome.tobytes() == outcomes.outcome.tobytes()
+        assert np.nan_to_num(played.lead_s).tobytes() == np.nan_to_num(outcomes.lead_s).tobytes()
+        # Nothing comes of it in a world in which machines stay on.
+        always = case.under(WorldConfig())
+        assert not len(always.wakes)
+        assert planner.plan(policy, always).target.shape[1] == k
+    assert from_json(json.loads(json.dumps(planner.to_json())), tmp_path) == planner
+    assert "wake" not in without.to_json()

@@ -13,6 +13,8 @@ from rlmemo.train import main as train
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
 
+pytestmark = pytest.mark.usefixtures("light_trainings")
+
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -238,18 +238,28 @@ def test_the_odds_of_all_plans_sum_to_one(tmp_path: Path) -> None:
     assert float(entropy.min()) >= -1e-6
 
 
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Any]]:
+    """(folder with the base and the run `whole`, its adapter's SHA-256, what it found)."""
+    folder = tmp_path_factory.mktemp("whole")
+    whole, _, found = run(folder / "whole", folder / "base", config())
+    return folder, whole, found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 8, 13])
-def test_it_continues_exactly(tmp_path: Path, stop: int) -> None:
+def test_it_continues_exactly(
+    left_alone: tuple[Path, str, dict[str, Any]], tmp_path: Path, stop: int
+) -> None:
     """Stopped within a rollout, at its end, and in the pass after: the same adapter, the same log."""
-    base = tmp_path / "base"
-    whole, _, found = run(tmp_path / "whole", base, config())
+    folder, whole, found = left_alone
+    base = folder / "base"
     with pytest.raises(Stopped):
         run(tmp_path / "cut", base, config(), stop)
     again, _, cut = run(tmp_path / "cut", base, config())
     assert again == whole
     assert cut["best_validation"] == found["best_validation"]
-    logs = [RunFolder(tmp_path / name).logged("ppo") for name in ("whole", "cut")]
+    logs = [RunFolder(path).logged("ppo") for path in (folder / "whole", tmp_path / "cut")]
     assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]]
     found_again = [[row["explained_variance"] for row in log if "explained_variance" in row] for log in logs]
     assert found_again[0][-1] == found_again[1][-1]

@@ -19,6 +19,7 @@ from env.timeline import Event, Timeline, collapse
 from rlmemo.policies.exploring import explored
 from rlmemo.predict import Decision, Options, predict, state_text
 from rlmemo.store.database import Store, open_store
+from rlmemo.store.forgetting import forget_target
 from rlmemo.store.ratings import moment
 
 DAY = 86400.0
@@ -185,7 +186,9 @@ def test_outcomes_by_hand() -> None:
     ranking = Ranking.empty(1)
 
     def outcome(target: list[int], delay: list[int]) -> dict[str, Any]:
-        return Decision(case, 0, ranking, np.array(target), np.array(delay), 1.0, 1.0, 0.0).outcome()
+        return Decision(
+            case, 0, ranking, np.array(target), np.array(delay), np.zeros(0, np.int32), 1.0, 1.0, 0.0
+        ).outcome()
 
     # After A at 0, B in 30 s: ready at 32, opened at 100, cold without it: 2.5 s saved.
     found = outcome([timeline.names.index("B"), -1, -1], [1, 0, 0])
@@ -232,3 +235,26 @@ def test_the_command_line(cli: Callable[..., subprocess.CompletedProcess[str]], 
         done = cli("rlmemo.predict", "--db", "y.db", *arguments)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
+
+
+def test_who_leaves_first_is_stored_and_can_be_forgotten(tmp_path: Path) -> None:
+    """Twenty routine apps and room for eight: the trees know that what was just used comes last."""
+    with open_store(tmp_path / "a.db") as store:
+        predict(store, str(recording(tmp_path / "a.csv")), "gbdt", Options(n=12, still=True), tz="UTC")
+        rows = store.predictions()
+        named = [p for p in rows if p.let_go]
+        assert len(named) > 6
+        for p in named:
+            assert len(p.let_go) <= 2
+            assert not {x.target for x in p.plan} & set(p.let_go)
+            opened = [name for _, name in moment(store, p.id or 0).steps]
+            assert opened[-1] not in p.let_go, "what is in front never leaves"
+        said = named[0]
+        silent = {
+            x for p in rows for x in (*p.probabilities, *(s for _, s in moment(store, p.id or 0).steps))
+        }
+        only = next((x for p in named for x in p.let_go if x not in silent), said.let_go[0])
+        mentioning = {p.id for p in rows if only in p.let_go}
+        forget_target(store, only)
+        assert not mentioning & {p.id for p in store.predictions()}
+        assert only not in json.dumps([p.let_go for p in store.predictions()])

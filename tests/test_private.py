@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from env.private import make_private
 from tests.predictions_to_rate import fill
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
+from tests.warm import Warm
 
 SMALL = (
     "--sft-states", "32", "--sft-batch", "8", "--plan-states", "24", "--plan-samples", "1", "--dpo-pairs",
@@ -21,14 +21,16 @@ SMALL = (
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 
 
-def command(module: str, *words: str, cwd: Path, public: int = 0o022) -> str:
+@pytest.fixture
+def command(warm: Warm) -> Callable[..., str]:
     """Run a command under a umask that lets everybody read."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *words], cwd=cwd, capture_output=True, text=True, timeout=400,
-        check=False, umask=public, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+    def run(module: str, *words: str, cwd: Path, public: int = 0o022) -> str:
+        done = warm.run(module, *words, cwd=cwd, env=os.environ, umask=public, timeout=400)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 def readable(folder: Path) -> list[str]:
@@ -42,7 +44,7 @@ def readable(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_run_folder_and_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_run_folder_and_all_that_is_in_it(command: Callable[..., str], tmp_path: Path) -> None:
     base = write_tiny_base(tmp_path / "base", hidden=16, layers=1)
     csv = write_csv(tmp_path / "two.csv", 160)
     run = tmp_path / "run"
@@ -63,7 +65,7 @@ def test_a_run_folder_and_all_that_is_in_it(tmp_path: Path) -> None:
     assert readable(run) == []
 
 
-def test_plots_reports_and_what_was_rated(tmp_path: Path) -> None:
+def test_plots_reports_and_what_was_rated(command: Callable[..., str], tmp_path: Path) -> None:
     csv = write_csv(tmp_path / "two.csv", 160)
     out = tmp_path / "out"
     out.mkdir(mode=0o755)

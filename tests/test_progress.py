@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from rlmemo import benchmark, heartbeat
 from rlmemo.learning.display import Display
 from tests.test_train_cli import write_csv
+from tests.warm import Warm
 
 
 @pytest.fixture
@@ -60,21 +59,18 @@ def test_a_stage_of_a_training_in_a_pipe(quick: None, capsys: pytest.CaptureFixt
     assert lines[-1].startswith("SFT ")
 
 
-def test_reports_fit_sixty_columns(tmp_path: Path) -> None:
+def test_reports_fit_sixty_columns(warm: Warm, tmp_path: Path) -> None:
     """Words and numbers stay whole: the same ones are there as in a wide terminal."""
     csv = str(write_csv(tmp_path / "two.csv", 160))
     asked = {
         "rlmemo.benchmark": ["--timelines", csv, "--policies", "none,mru,markov1", "--draws", "20"],
         "rlmemo.timelines": ["show", csv, "--tz", "Europe/Berlin", "--plot", "none"],
     }
-    house = str(Path(__file__).parents[1])
     for module, words in asked.items():
         said = {}
         for width in ("60", "200"):
-            done = subprocess.run(
-                [sys.executable, "-m", module, *words], cwd=tmp_path, capture_output=True, text=True,
-                timeout=300, check=True, env={**os.environ, "PYTHONPATH": house, "COLUMNS": width},
-            )  # fmt: skip
+            done = warm.run(module, *words, cwd=tmp_path, env={**os.environ, "COLUMNS": width})
+            assert done.returncode == 0, done.stderr
             said[width] = done.stdout
         assert [x for x in said["60"].splitlines() if len(x.rstrip()) > 60 and " " in x.strip()] == []
         numbers = r"[+-]?\d[\d.,]*|[█▇▆▅▄▃▂▁]{4,}"

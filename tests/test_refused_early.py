@@ -17,6 +17,8 @@ from rlmemo.model.adapters import reading
 from tests.test_text_prompt import plain, timeline
 from tests.tiny_text_model import write_text_model
 
+pytestmark = pytest.mark.usefixtures("light_trainings")
+
 SMALL = {"method": "ppo", "ppo_lanes": 4, "ppo_steps": 8}
 CASES = [
     ({**SMALL, "ppo_batch": 32, "ppo_epochs": 1}, "ppo_batch 32 is all of a rollout of 4 x 8"),

@@ -214,8 +214,8 @@ def test_of_many_policies_the_first_screen_has_those_that_matter() -> None:
 @pytest.mark.parametrize(
     ("columns", "headers"),
     [
-        (80, [["hr@1", "hr@3", "hr@5", "mrr@5", "hits", "wasted", "saved", "s", "oracle", "reward"]]),
-        (60, [["hr@1", "hr@3", "hr@5", "mrr@5"], ["hits", "wasted", "saved", "s", "oracle", "reward"]]),
+        (80, [["hr@1", "hr@5", "mrr@5", "hits", "kept", "wasted", "saved", "s", "oracle", "reward"]]),
+        (60, [["hr@1", "hr@5", "mrr@5"], ["hits", "kept", "wasted", "saved", "s", "oracle", "reward"]]),
     ],
 )
 def test_the_terminal_has_room_for_the_table_and_says_the_result(

@@ -99,13 +99,20 @@ def prefer(method: str, folder: Path, base: Path, adapter: Path, stop: int = 0) 
     return save_adapter(model, run.path / method, "embedded"), found["loss"]
 
 
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, float]]:
+    """A folder with the tiny base and a run of SFT that was left alone, and what `sft` said of it."""
+    folder = tmp_path_factory.mktemp("learned")
+    return folder, sft(folder / "whole", folder / "base")
+
+
 @pytest.mark.slow
-def test_sft_continues_exactly(tmp_path: Path) -> None:
-    whole = sft(tmp_path / "whole", tmp_path / "base")
+def test_sft_continues_exactly(learned: tuple[Path, tuple[str, float]], tmp_path: Path) -> None:
+    base, whole = learned[0] / "base", learned[1]
     with pytest.raises(Stopped):
-        sft(tmp_path / "cut", tmp_path / "base", stop=3)
+        sft(tmp_path / "cut", base, stop=3)
     assert not (tmp_path / "cut" / "sft").exists(), "an unfinished stage leaves no adapter"
-    digest, loss = sft(tmp_path / "cut", tmp_path / "base")
+    digest, loss = sft(tmp_path / "cut", base)
     assert (digest, loss) == (whole[0], pytest.approx(whole[1], rel=1e-5)), "all updates count in the loss"
     steps = [r["step"] for r in RunFolder(tmp_path / "cut").logged("sft")]
     assert steps == sorted(set(steps)), "a step is logged once"
@@ -114,16 +121,16 @@ def test_sft_continues_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "kto"])
-def test_preferences_continue_exactly(tmp_path: Path, method: str) -> None:
-    base = tmp_path / "base"
-    sft(tmp_path / "sft", base)
-    adapter = tmp_path / "sft" / "sft"
+def test_preferences_continue_exactly(
+    learned: tuple[Path, tuple[str, float]], tmp_path: Path, method: str
+) -> None:
+    base, adapter = learned[0] / "base", learned[0] / "whole" / "sft"
     whole = prefer(method, tmp_path / "whole", base, adapter)
     with pytest.raises(Stopped):
         prefer(method, tmp_path / "cut", base, adapter, stop=3)
     digest, loss = prefer(method, tmp_path / "cut", base, adapter)
     assert (digest, loss) == (whole[0], pytest.approx(whole[1], rel=1e-5))
-    assert digest != sft(tmp_path / "again", base)[0], "it learned something"
+    assert digest != learned[1][0], "it learned something"
     saved = sorted(p.name for p in (tmp_path / "whole" / method).iterdir())
     assert saved == ["adapter_config.json", "adapter_model.safetensors"], "the reference is not saved"
 

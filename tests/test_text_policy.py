@@ -24,6 +24,8 @@ from rlmemo.model.text_prompt import answer_text
 from tests.test_text_prompt import HOSTILE, plain, timeline
 from tests.tiny_text_model import write_text_model
 
+pytestmark = pytest.mark.usefixtures("light_trainings")
+
 KINDS = [("qwen3", True), ("qwen3", False), ("llama", True)]
 SHORT = Loading(history=4)
 

@@ -27,6 +27,7 @@ from rlmemo.runs.stages import METHODS
 from rlmemo.store.database import open_store
 from rlmemo.train import parser, read_command_line
 from tests.tiny_base import write_tiny_base
+from tests.warm import Warm
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 SMALL = (
@@ -314,22 +315,13 @@ def test_kto_runs(cli: Cli, tmp_path: Path, ground: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_kill_lose_nothing(
-    cli: Cli, tmp_path: Path, whole: tuple[Path, str], repo_root: Path
-) -> None:
+def test_ctrl_c_and_kill_lose_nothing(cli: Cli, warm: Warm, tmp_path: Path, whole: tuple[Path, str]) -> None:
     """Ctrl-C within SFT, `kill -9` within DPO: the adapters are those of a run with the same settings
     (taken from its config.yaml) that was left alone."""
     settings_ = str(whole[0] / "config.yaml")
 
     def start_and_stop(stage: str, step: int, how: signal.Signals, *arguments: str) -> tuple[int, str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rlmemo.train", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(repo_root)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = warm.start("rlmemo.train", *arguments, cwd=tmp_path, env=os.environ)
         log = tmp_path / "cut" / "metrics.jsonl"
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and process.poll() is None:

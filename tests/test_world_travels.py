@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dashboard.replay import caption
+from env.errors import InputError
 from env.judge import accounting
 from env.judge.case import Case
 from env.judge.cost import WorldConfig
@@ -273,3 +274,24 @@ def test_training_understands_the_old_names_too(tmp_path: Path) -> None:
     old = train.read_command_line(["--cost", "web", "--ttl", "60", "--out", out])
     assert old == train.read_command_line(["--costs", "web", "--ttl-s", "60", "--out", out])
     assert (old[0].costs, old[0].ttl_s) == ("web", 60.0)
+
+
+@pytest.mark.parametrize("name", ["benchmark", "predict", "evaluate"])
+def test_a_preset_names_rules_and_options_beside_it_win(name: str) -> None:
+    needed = ["--policy", "mru"] if name == "evaluate" else []
+    day = world_given(PARSERS[name].parse_args([*needed, "--world", "day"]))
+    assert day == {"off_after_s": 7200.0, "budget": 8.0}
+    other = PARSERS[name].parse_args([*needed, "--world", "day", "--off-after-s", "60", "--picks", "2"])
+    assert world_given(other) == {"off_after_s": 60.0, "budget": 8.0, "picks": 2}
+    with pytest.raises(InputError, match="night"):
+        PARSERS[name].parse_args([*needed, "--world", "night"])
+
+
+def test_a_run_is_trained_in_a_preset_and_keeps_its_rules(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("off_after_s: 60\npicks: 2\n", encoding="utf-8")
+    config, *_ = train.read_command_line(
+        ["--world", "day", "--budget", "4", "--config", str(file), "--out", str(tmp_path / "run")]
+    )
+    assert config.world == WorldOptions(off_after_s=7200.0, budget=4.0, picks=2)
+    assert "world" not in config.as_dict()

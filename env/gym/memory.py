@@ -35,10 +35,17 @@ class MemoryEnv(PrewarmEnv):
     share of the budget; cold minus warm seconds / 10; log(1 + seconds since it was in front or loaded) / 20;
     its place in the slate, counted from 1, / C (0: it is not in the slate).
 
-    Reward, episodes, info, arguments, fork and restore are those of v0.
+    ## Wakes
+    Where `config` switches machines off, the agent is asked twice between two opens with a night in between:
+    right after the first, and at the wake, when the person is back and nothing is opened yet. The second
+    observation has its own slate and moment, by the wake's clock; everything is cold, nobody is in front, no
+    row of `residents` is filled. The step that leads to it has a record without an open; `info["wake"]` says
+    so. Delays count from the wake.
+
+    Reward, episodes, arguments, fork and restore are those of v0; so is the rest of info.
 
     ## Version history
-    * v1: R let-go choices and a row per resident.
+    * v1: R let-go choices and a row per resident; steps at wakes.
     """
 
     residents: ClassVar[int] = 12
@@ -48,7 +55,13 @@ class MemoryEnv(PrewarmEnv):
         rows = spaces.Box(-1.0, 1.0, (self.residents, len(RESIDENT_COLUMNS)), np.float32)
         self.observation_space = spaces.Dict({**self.observation_space.spaces, "residents": rows})  # type: ignore[assignment, attr-defined]
 
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Decide at this moment; the next event comes, or the wake before it."""
+        step = super().step(action)
+        step[4]["wake"] = self._walk.woken
+        return step
+
     def _observation(self, out: np.ndarray) -> dict[str, np.ndarray]:
-        rows = np.empty((self.residents, len(RESIDENT_COLUMNS)), np.float32)
-        self._walk.observe_residents(rows)
-        return {**super()._observation(out), "residents": rows}
+        seen = super()._observation(out)
+        seen["residents"] = out[self._parts[4]].reshape(self.residents, -1)
+        return seen

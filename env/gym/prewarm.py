@@ -38,6 +38,7 @@ class Snapshot:
     done: bool
     total: float
     last: tuple[np.ndarray, np.ndarray, float]
+    woken: bool
 
 
 class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
@@ -177,7 +178,6 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         picks, delays = self.config.max_picks, len(self.config.delays)
         go = [self.residents + 1] * (self.config.max_let_go if self.residents else 0)
         self.action_space = spaces.MultiDiscrete([slate_size + 1, delays] * picks + go)
-        self._says = 2 * picks + len(go)
         flags = spaces.Box(0.0, 1.0, (slate_size,), np.float32)
         self.observation_space = spaces.Dict(  # type: ignore[assignment]
             {
@@ -190,6 +190,12 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             }
         )
         self._size = slate_size
+        lengths = [slate_size] * 3 + [stepper.N_MEMORY, self.residents * stepper.N_RESIDENT]
+        lengths += [slate_size * len(SLATE_COLUMNS), len(MOMENT_COLUMNS)]
+        ends = np.cumsum(lengths).tolist()
+        self._parts = tuple(slice(end - n, end) for n, end in zip(lengths, ends, strict=True))
+        self._said = self.action_space.shape
+        self._nothing = (np.zeros(self._said, np.int64), np.zeros(N_FIELDS), 0.0)
         self._order = np.zeros(0, np.int64)
         self._position = 0
         self._done = True
@@ -212,10 +218,10 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
                 n = len(self.episodes)
                 self._order = self.np_random.permutation(n) if self.shuffle else np.arange(n)
                 self._position = 0
-            track, episode = self.episodes[self._order[self._position]]
+            user, number = self.episodes[self._order[self._position]].tolist()
             self._position += 1
-            self._enter(int(track), int(episode))
-        out = np.empty(3 * self._size + stepper.N_MEMORY, np.float32)
+            self._enter(user, number)
+        out = np.empty(self._walk.width, np.float32)
         self._walk.observe(out)
         if self.render_mode == "human":
             self._print()
@@ -225,21 +231,20 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         """Decide after the current event; the next event comes."""
         if self._done:
             raise InputError("the episode is over; call reset()")
-        action = np.asarray(action, dtype=np.int64)
-        if action.shape != self.action_space.shape:
-            raise InputError(f"action has shape {action.shape}; expected {self.action_space.shape}")
-        out = np.empty(3 * self._size + 3, np.float32)
-        record = np.empty(N_FIELDS)
-        reward = self._walk.step(action, self._last, record, out)
+        action = np.array(action, dtype=np.int64)  # a copy: one type of array is compiled for
+        if action.shape != self._said:
+            raise InputError(f"action has shape {action.shape}; expected {self._said}")
+        walk = self._walk
+        out, record = np.empty(walk.width, np.float32), np.empty(N_FIELDS)
+        reward = walk.step(action, self._last, record, out)
         if reward != reward:
             raise InputError(f"action {action.tolist()} is not in {self.action_space}")
         self._total += reward
         self._latest = (action, record, reward)
-        self._done = self._walk.i >= self._last
+        self._done = walk.i >= self._last
         if self.render_mode == "human":
             self._print()
-        info = {"outcome": record, "event": self._walk.i}
-        return self._observation(out), reward, self._done, False, info
+        return self._observation(out), reward, self._done, False, {"outcome": record, "event": walk.i}
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
         """This moment as text ("ansi") or as a picture ("rgb_array"); "human" has printed it already."""
@@ -270,6 +275,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             done=self._done,
             total=self._total,
             last=self._latest,
+            woken=self._walk.woken,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -277,7 +283,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._enter(snapshot.track, snapshot.episode)
         for array, saved in zip(self._live(), snapshot.arrays, strict=True):
             array[...] = saved
-        self._walk.i = snapshot.index
+        self._walk.i, self._walk.woken = snapshot.index, snapshot.woken
         if snapshot.rng is not None:
             self.np_random.bit_generator.state = snapshot.rng
         self._order = snapshot.order.copy()
@@ -295,7 +301,7 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._last = int(track.last[episode])
         self._done = False
         self._total = 0.0
-        self._latest = (np.zeros(self._says, np.int64), np.zeros(N_FIELDS), 0.0)
+        self._latest = self._nothing
         residents = track.residents[track.offsets[episode] : track.offsets[episode + 1]]
         self._walk.enter(int(track.first[episode]), residents)
 
@@ -304,14 +310,15 @@ class PrewarmEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return (*self._walk.state, *self._walk.book)
 
     def _observation(self, out: np.ndarray) -> dict[str, np.ndarray]:
-        c = self._size
+        """`out`, as `Walk.observe` filled it, in its parts; nobody else has it."""
+        warm, loading, scheduled, memory, _, slate, moment = self._parts
         return {
-            "slate": self._track.slate[self._walk.i].copy(),
-            "moment": self._track.moment[self._walk.i].copy(),
-            "warm": out[:c],
-            "loading": out[c : 2 * c],
-            "scheduled": out[2 * c : 3 * c],
-            "memory": out[3 * c :],
+            "slate": out[slate].reshape(self._size, -1),
+            "moment": out[moment],
+            "warm": out[warm],
+            "loading": out[loading],
+            "scheduled": out[scheduled],
+            "memory": out[memory],
         }
 
     def _asked(self, options: Mapping[str, Any]) -> tuple[int, int]:

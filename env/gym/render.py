@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from env.gym import stepper
 from env.judge import state as judge
 from env.judge.plans import FIELDS
+from env.timeline import utc_offsets
 
 if TYPE_CHECKING:
     from env.gym.tracks import Track
@@ -45,19 +45,23 @@ def describe(env: Rendered) -> str:
     track, i = env._track, env._walk.i
     timeline, state, budget = track.timeline, track.walk.state, track.rules.budget
     action, record, reward = env._latest
-    names, now = timeline.names, float(timeline.t[i])
+    names, now = timeline.names, env._walk.now
     outcome = dict(zip(FIELDS, record.tolist(), strict=True))
-    local = datetime(1970, 1, 1) + timedelta(seconds=float(timeline.local()[i]))
+    offset = float(utc_offsets(np.array([now]), timeline.tz)[0])
+    local = datetime(1970, 1, 1) + timedelta(seconds=now + offset)
     steps = f"step {i - env._walk.first} of {env._last - env._walk.first}"
     lines = [f"── {local:%a %Y-%m-%d %H:%M:%S}  user {timeline.user}  {steps}"]
     came = f"opened     {names[timeline.target[i]]}"
-    if i > env._walk.first:
+    if env._walk.woken:
+        came = "back       the machine was off, and nothing is opened yet"
+        lines.append("planned    " + (_picks(env, action) or "nothing"))
+    elif i > env._walk.first:
         gap = _span(now - float(timeline.t[i - 1]))
         how = _how(outcome, float(track.rules.cost[timeline.target[i], judge.WARM]))
         came += f"  after {gap}: {how}, waited {outcome['wait_s']:.2f} s"
         if outcome["saved_s"]:
             came += f", saved {outcome['saved_s']:+.2f} s"
-        lines.append("planned    " + (_picks(env, action, i - 1) or "nothing"))
+        lines.append("planned    " + (_picks(env, action) or "nothing"))
         if goes := [names[x] for x in state.ireg[judge.MARKS :] if x >= 0]:
             lines.append("let go     " + ", ".join(goes) + " first")
     lines.append(came)
@@ -81,16 +85,16 @@ def describe(env: Rendered) -> str:
     if loading:
         lines.append("loading    " + ", ".join(loading))
     due = sorted(
-        (float(state.due_t[k]), int(state.due_code[k]) - judge.START_CODE)
+        (float(state.due_t[k]), int(state.due_code[k]) & judge.NUMBER)
         for k in range(int(state.ireg[judge.N_DUE]))
         if state.due_code[k] >= judge.START_CODE
     )
     if due:
         text = ", ".join(f"{names[track.walk.book.target[n]]} in {_span(at - now)}" for at, n in due)
         lines.append("scheduled  " + text)
-    slate = [names[c] for c in track.candidates[i] if c >= 0]
+    slate = [names[c] for c in env._walk.listed if c >= 0]
     lines.append("slate      " + (" ".join(f"{k + 1}:{name}" for k, name in enumerate(slate)) or "empty"))
-    if i > env._walk.first:
+    if i > env._walk.first or env._walk.woken:
         lines.append(f"reward     {reward:+.3f}   episode {env._total:+.3f}")
     return "\n".join(lines) + "\n"
 
@@ -115,7 +119,7 @@ def picture(env: Rendered) -> np.ndarray:
 
     edge, inner = 8, width - 16
     action, record, reward = env._latest
-    if i > env._walk.first:
+    if i > env._walk.first and not env._walk.woken:
         outcome = dict(zip(FIELDS, record.tolist(), strict=True))
         how = _how(outcome, float(track.rules.cost[track.timeline.target[i], judge.WARM]))
         known = {"hit": "hit", "late": "late", "warm": "open warm", "cold": "open cold"}
@@ -127,13 +131,16 @@ def picture(env: Rendered) -> np.ndarray:
     box(36, 56, front, min(edge + inner, front + inner * held / budget), "held")
 
     size = env._size
-    out = np.empty(3 * size + stepper.N_MEMORY, np.float32)
+    out = np.empty(env._walk.width, np.float32)
     env._walk.observe(out)
     warm, loading, scheduled = out[:size], out[size : 2 * size], out[2 * size : 3 * size]
     opened = np.bincount(track.timeline.target[: i + 1], minlength=len(track.timeline.names))
-    asked = {int(track.candidates[i - 1, p - 1]) for p in action[::2].tolist() if p and i > env._walk.first}
+    begun = i > env._walk.first or env._walk.woken
+    asked = {
+        int(env._walk.asked[p - 1]) for p in action[: 2 * env.config.max_picks : 2].tolist() if p and begun
+    }
     pitch = (height - 64 - 32) / size
-    for k, target in enumerate(track.candidates[i].tolist()):
+    for k, target in enumerate(env._walk.listed.tolist()):
         if target < 0:
             continue
         top, bottom = 64 + round(k * pitch), 64 + max(round(k * pitch) + 1, round((k + 1) * pitch) - 2)
@@ -160,12 +167,12 @@ def _how(outcome: dict[str, float], warm_s: float) -> str:
     return "warm" if outcome["wait_s"] <= warm_s else "cold"
 
 
-def _picks(env: Rendered, action: np.ndarray, i: int) -> str:
+def _picks(env: Rendered, action: np.ndarray) -> str:
     track = env._track
     said = []
     for k in range(env.config.max_picks):
         place, bucket = int(action[2 * k]), int(action[2 * k + 1])
-        target = int(track.candidates[i, place - 1]) if place else -1
+        target = int(env._walk.asked[place - 1]) if place else -1
         if target >= 0:
             delay = env.config.delays[bucket]
             said.append(f"{track.timeline.names[target]} {'now' if not delay else 'in ' + _span(delay)}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.gym import stepper
-from env.gym.walk import Walk
+from env.gym.walk import WakingWalk, Walk
 from env.judge import state
 from env.judge.cost import CostModel, WorldConfig
 from env.slate.slate import CONTEXT, FEATURES, build_slates
@@ -34,8 +34,6 @@ MOMENT_COLUMNS = (
 class Track:
     """One timeline, ready to be stepped.
 
-    slate   float32 [n, C, len(SLATE_COLUMNS)] and moment float32 [n, len(MOMENT_COLUMNS)]: the parts of
-            the observation that depend on the past alone; read-only, in [-1, 1]
     first   int64 [E]: index of the event before each episode (its first decision); last: its last open
     walk    the world of the episode that is under way
     offsets, residents: who is warm at `first`, least recently used first (see `stepper.warm_starts`)
@@ -43,8 +41,6 @@ class Track:
 
     timeline: Timeline
     candidates: np.ndarray
-    slate: np.ndarray
-    moment: np.ndarray
     rules: state.Rules
     walk: Walk
     first: np.ndarray
@@ -177,6 +173,32 @@ def _track(
     (first, last), (candidates, features, moment) = spans, seen
     costs = model.arrays(timeline)
     rules = state.rules(costs, config)
+    shown = _shown(candidates, features, moment, rules)
+    offsets, residents = stepper.warm_starts(timeline.target, rules, first)
+    prewarms = config.max_picks * int((last - first).max())
+    woken = config.woken(timeline)
+    if not rows or woken is timeline:
+        walk = Walk(timeline, candidates, costs, config, weights, prewarms, rows, shown)
+    else:
+        then = observations(woken, candidates.shape[1])
+        at_wakes = then[0], _shown(*then, rules)
+        walk = WakingWalk(timeline, (candidates, shown), at_wakes, costs, config, weights, prewarms, rows)
+    return Track(
+        timeline=timeline,
+        candidates=candidates,
+        rules=rules,
+        walk=walk,
+        first=first,
+        last=last,
+        offsets=offsets,
+        residents=residents,
+    )
+
+
+def _shown(
+    candidates: np.ndarray, features: np.ndarray, moment: np.ndarray, rules: state.Rules
+) -> np.ndarray:
+    """What is seen beside memory: the slate with what its candidates cost, and the moment, float32 [n, P]."""
     known = candidates >= 0
     where = np.maximum(candidates, 0)
     extra = np.stack(
@@ -188,20 +210,5 @@ def _track(
         axis=-1,
     )
     slate = np.concatenate([features, np.where(known[..., None], extra, 0.0)], axis=-1).astype(np.float32)
-    slate.flags.writeable = False
-    moment = moment.copy()
-    moment.flags.writeable = False
-    offsets, residents = stepper.warm_starts(timeline.target, rules.cost, rules.budget, rules.delays, first)
-    prewarms = config.max_picks * int((last - first).max())
-    return Track(
-        timeline=timeline,
-        candidates=candidates,
-        slate=slate,
-        moment=moment,
-        rules=rules,
-        walk=Walk(timeline, candidates, costs, config, weights, prewarms, rows),
-        first=first,
-        last=last,
-        offsets=offsets,
-        residents=residents,
-    )
+    shown: np.ndarray = np.concatenate([slate.reshape(len(slate), -1), moment], axis=1)
+    return shown

@@ -8,7 +8,7 @@ from env.gym import stepper
 from env.judge.accounting import OFF, course
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS
-from env.judge.state import LRU, Ledger, new_state, rules
+from env.judge.state import LRU, MARKS, Ledger, new_state, rules
 from env.timeline import Timeline
 
 
@@ -16,14 +16,15 @@ class Walk:
     """The judge's own state over one timeline, with room for `prewarms` of an episode.
 
     candidates: int32 [n, C], what can be picked after each event; weights: float64 [len(FIELDS)], the reward.
-    residents: how many of those that are resident an action can let go, R (0: no action does); their number
-    is `config.max_let_go`. `i` is the event that was opened last, `first` the one before the episode's first
-    decision.
+    residents: how many rows of those that are resident are seen and can be let go (0: no action does). seen:
+    float32 [n, P], what is seen beside memory after each event (None: nothing). `i` is the event that was
+    opened last, `first` the one before the episode's first decision; `woken`: whether it stands at the wake
+    that follows event i.
     """
 
     def __init__(
         self, timeline: Timeline, candidates: np.ndarray, costs: Costs, config: WorldConfig,
-        weights: np.ndarray, prewarms: int, residents: int = 0,
+        weights: np.ndarray, prewarms: int, residents: int = 0, seen: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         self.timeline, self.candidates = timeline, candidates
         self.rules, self.course = rules(costs, config), course(timeline, config)
@@ -35,14 +36,16 @@ class Walk:
             np.zeros(prewarms),
             np.full(prewarms, np.nan),
         )
-        self.place = np.full(len(costs), -1, np.int64)
         self.first = self.i = 0
-        r = self.rules
-        numbers = np.array([r.budget, r.ttl, r.let_go, r.close_after, residents], np.float64)
+        self.woken = False
+        seen = np.zeros((len(timeline), 0), np.float32) if seen is None else seen
+        more = residents * stepper.N_RESIDENT + seen.shape[1]
+        self.width = 3 * candidates.shape[1] + stepper.N_MEMORY + more
+        place = np.full(len(costs), -1, np.int64)
         # One tuple, so that a step need not gather its arrays again.
         self.fixed = (
-            *self.state, r.cost, r.delays, numbers, *self.book, self.course.clock, self.course.target,
-            candidates, weights, self.place,
+            tuple(self.state), tuple(self.rules), tuple(self.course), tuple(self.book),
+            (candidates, seen, place, residents, weights, np.zeros(N_FIELDS)),
         )  # fmt: skip
         # Without these, who is warm can be looked up; with them, the past has to be gone through.
         self._simple = (
@@ -54,35 +57,102 @@ class Walk:
     def enter(self, i: int, residents: np.ndarray | None = None) -> None:
         """Stand right after event i. residents: who is warm then, least recently used first (None: whom the
         events until then left so, without prewarms)."""
-        r, w = self.rules, self.course
         if not self._simple:
-            stepper.retrace(self.state, r, w, self.book, i, np.zeros(N_FIELDS))
+            stepper.retrace(self.fixed, i, np.zeros(N_FIELDS))
         else:
             if residents is None:
                 starts = np.array([i], np.int64)
-                _, residents = stepper.warm_starts(w.target[: i + 1], r.cost, r.budget, r.delays, starts)
-            stepper.begin(self.state, r, w, residents, i)
+                _, residents = stepper.warm_starts(self.course.target[: i + 1], self.rules, starts)
+            stepper.begin(self.fixed, residents, i)
         self.first = self.i = i
+        self.woken = False
+
+    @property
+    def now(self) -> float:
+        """When this moment is, unix seconds."""
+        return float(self.timeline.t[self.i])
+
+    @property
+    def listed(self) -> np.ndarray:
+        """The slate of this moment, int32 [C]."""
+        row: np.ndarray = self.candidates[self.i]
+        return row
+
+    @property
+    def asked(self) -> np.ndarray:
+        """The slate of the moment before, int32 [C]."""
+        row: np.ndarray = self.candidates[self.i - 1]
+        return row
 
     def observe(self, out: np.ndarray) -> None:
-        """Fill `out`: warm, loading and scheduled places, then memory (see `stepper.observe`)."""
-        s = self.state
-        stepper.observe(
-            s.link, s.when, s.due_code, s.reg, s.ireg, self.rules.cost, self.rules.budget, self.book.target,
-            self.candidates[self.i], self.timeline.t[self.i], self.place, out,
-        )  # fmt: skip
-
-    def observe_residents(self, out: np.ndarray) -> None:
-        """Fill `out`, float32 [residents, len(RESIDENT_COLUMNS)]; see `stepper.observe_residents`."""
-        s = self.state
-        stepper.observe_residents(
-            s.link, s.when, s.ireg, self.rules.cost, self.rules.budget, self.candidates[self.i],
-            self.timeline.t[self.i], out,
-        )  # fmt: skip
+        """Fill `out`, float32 [width]; see `stepper.observe`."""
+        stepper.observe(self.fixed, self.i, out)
 
     def step(self, action: np.ndarray, last: int, record: np.ndarray, out: np.ndarray) -> float:
         """Do `action` (int64 [2 K + R]) and open the next event; see `stepper.step`, also for NaN."""
-        reward: float = stepper.step(*self.fixed, action, self.i, self.first, last, record, out)
+        reward: float = stepper.step(self.fixed, action, self.i, self.first, last, record, out)
         if reward == reward:
             self.i += 1
         return reward
+
+
+class WakingWalk(Walk):
+    """A walk that stops at every wake, too. after, at_wakes: candidates and what is seen, as of `Walk`, after
+    each event and at the wake that follows it."""
+
+    def __init__(
+        self, timeline: Timeline, after: tuple[np.ndarray, np.ndarray],
+        at_wakes: tuple[np.ndarray, np.ndarray], costs: Costs, config: WorldConfig, weights: np.ndarray,
+        prewarms: int, residents: int,
+    ) -> None:  # fmt: skip
+        # The prewarms of wakes have the numbers behind those of the events.
+        super().__init__(timeline, after[0], costs, config, weights, 2 * prewarms, residents, after[1])
+        self.at_wakes, self.weights, self.half = at_wakes, weights, prewarms
+
+    @property
+    def now(self) -> float:
+        """When this moment is, unix seconds."""
+        return float(self.course.wake[self.i + 1]) if self.woken else super().now
+
+    @property
+    def listed(self) -> np.ndarray:
+        """The slate of this moment, int32 [C]."""
+        row: np.ndarray = self.at_wakes[0][self.i] if self.woken else self.candidates[self.i]
+        return row
+
+    @property
+    def asked(self) -> np.ndarray:
+        """The slate of the moment before, int32 [C]."""
+        if self.woken:
+            before = self.candidates[self.i]
+        else:
+            at = self.candidates if self.course.wake[self.i] == np.inf else self.at_wakes[0]
+            before = at[self.i - 1]
+        row: np.ndarray = before
+        return row
+
+    def observe(self, out: np.ndarray) -> None:
+        """Fill `out`, float32 [width]; see `stepper.observe`."""
+        if self.woken:
+            stepper.observe_wake(self.fixed, self.at_wakes, self.i, out)
+        else:
+            super().observe(out)
+
+    def step(self, action: np.ndarray, last: int, record: np.ndarray, out: np.ndarray) -> float:
+        """Do `action`, and go on to the next open, or to the wake before it; see `Walk.step`."""
+        if not self.woken and self.course.wake[self.i + 1] == np.inf:
+            return super().step(action, last, record, out)
+        if not stepper.fits(self.fixed, action):
+            return float("nan")
+        picks = (len(action) - (len(self.state.ireg) - MARKS)) // 2
+        number = (self.i - self.first) * picks
+        if self.woken:
+            stepper.step_from_wake(
+                self.fixed, self.at_wakes, action, self.half + number, self.i, last, record
+            )
+            self.i += 1
+        else:
+            stepper.step_to_wake(self.fixed, action, number, self.i, record)
+        self.woken = not self.woken
+        self.observe(out)
+        return float(record @ self.weights)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled, inlined
 from env.errors import InputError
 from env.judge import let_go
 from env.judge.cost import Costs, WorldConfig
@@ -54,10 +54,12 @@ from env.judge.state import (
     MARKS,
     MEMORY,
     N_DUE,
+    NUMBER,
     READY,
     SETTLED,
     START_CODE,
     USED,
+    WAKE_CODE,
     WARM,
     Ledger,
     new_state,
@@ -78,12 +80,14 @@ class Course(NamedTuple):
     clock float64 [n, 3]: when each target is opened (T), when the machine was switched off since the open
     before (OFF, infinite: it was not), and when the target is opened next (NEXT_USE, for belady). target
     int32 [n]. told float64 [n, 2 V]: for expected, V targets (-1: none) and then the chance of each of being
-    opened soon, after event j.
+    opened soon, after event j. wake float64 [n]: when the person was back after the off before each open,
+    infinite where there was none; empty where nothing is ever switched off.
     """
 
     clock: np.ndarray
     target: np.ndarray
     told: np.ndarray
+    wake: np.ndarray
 
 
 def course(
@@ -95,11 +99,10 @@ def course(
     Raises InputError where `expected` is asked for without them.
     """
     t, target = timeline.t, timeline.target
-    clock = np.full((len(t), 3), np.inf)
+    clock, wake = np.full((len(t), 3), np.inf), np.zeros(0)
     clock[:, T] = t
-    if len(t) and np.isfinite(config.off_after_s):
-        pause = np.flatnonzero(np.diff(t) > config.off_after_s)
-        clock[pause + 1, OFF] = t[pause] + config.off_after_s
+    if np.isfinite(config.off_after_s):
+        clock[:, OFF], wake = config.offs(timeline)
     if config.let_go == "belady":
         after = np.full(len(timeline.names), np.inf)
         for j in range(len(t) - 1, -1, -1):
@@ -108,16 +111,16 @@ def course(
     if config.let_go == "expected" and worth is None:
         raise InputError("the let-go rule 'expected' needs to be told what is expected (a fitted ranker)")
     told = np.zeros((0, 0)) if worth is None else np.concatenate(worth, axis=1).astype(np.float64)
-    return Course(clock, target, np.ascontiguousarray(told))
+    return Course(clock, target, np.ascontiguousarray(told), wake)
 
 
-@njit(cache=True)
+@compiled
 def settle(s, t, record):  # type: ignore[no-untyped-def]
     record[HELD] += s.reg[HELD_MB] * (t - s.reg[SETTLED])
     s.reg[SETTLED] = t
 
 
-@njit(cache=True)
+@compiled
 def _waste(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
     mb_s = r.cost[x, MEMORY] * (t - s.when[x, BEGIN])
     number = s.link[x, 2]
@@ -129,7 +132,7 @@ def _waste(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
     s.link[x, 2] = -1
 
 
-@njit(cache=True)
+@compiled
 def _leave(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
     if s.link[x, 2] >= 0:
         settle(s, t, record)
@@ -140,13 +143,13 @@ def _leave(s, r, book, x, t, record):  # type: ignore[no-untyped-def]
         let_go.left(s, r, x)
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _leave_base(s, r, x):  # type: ignore[no-untyped-def]
     unlink(s.base, x)
     s.reg[BASE_USED] -= r.cost[x, MEMORY]
 
 
-@njit(cache=True)
+@compiled
 def _close(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """The user has closed what was not in front for so long. (Nobody waits for it: it may be done late.)"""
     end = len(s.link) - 1
@@ -165,7 +168,7 @@ def _close(s, r, book, t, record):  # type: ignore[no-untyped-def]
         x = newer
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _who_leaves(s, r, protected):  # type: ignore[no-untyped-def]
     """Who leaves now; the usual case without a call, which would cost more than the rest."""
     if r.let_go == LRU and len(s.ireg) == MARKS:
@@ -177,7 +180,7 @@ def _who_leaves(s, r, protected):  # type: ignore[no-untyped-def]
     return x
 
 
-@njit(cache=True)
+@compiled
 def _start(s, r, book, x, number, t, record):  # type: ignore[no-untyped-def]
     if r.close_after != np.inf:
         _close(s, r, book, t, record)
@@ -204,11 +207,11 @@ def _start(s, r, book, x, number, t, record):  # type: ignore[no-untyped-def]
     s.link[x, 2] = number
     to_front(s.link, x)
     if r.let_go != LRU:
-        let_go.came_in(s, r, x, True)
+        let_go.came_in(s, r, x)
     push(s, ready + r.ttl, number)
 
 
-@njit(cache=True)
+@compiled
 def advance(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """What is due at or before t happens."""
     while s.ireg[N_DUE] > 0 and s.due_t[0] <= t:
@@ -216,15 +219,15 @@ def advance(s, r, book, t, record):  # type: ignore[no-untyped-def]
         code = s.due_code[0]
         pop(s)
         if code >= START_CODE:
-            number = code - START_CODE
-            _start(s, r, book, book.target[number], number, when, record)
+            number = code & NUMBER
+            _start(s, r, book, np.int64(book.target[number]), number, when, record)
         else:
-            x = book.target[code]
+            x = np.int64(book.target[code])
             if s.link[x, 0] >= 0 and s.link[x, 2] == code:
                 _leave(s, r, book, x, when, record)
 
 
-@njit(cache=True)
+@compiled
 def switch_off(s, r, book, t, record):  # type: ignore[no-untyped-def]
     """The machine is off at t: nothing is resident any more, and what was due is not done."""
     advance(s, r, book, t, record)
@@ -239,16 +242,20 @@ def switch_off(s, r, book, t, record):  # type: ignore[no-untyped-def]
     s.ireg[MARKS:] = -1
 
 
-@njit(cache=True)
+@compiled
 def _cancel(s, book, record):  # type: ignore[no-untyped-def]
-    for i in range(s.ireg[N_DUE]):
-        if s.due_code[i] >= START_CODE:
-            book.outcome[s.due_code[i] - START_CODE] = WASTED
-            record[N_WASTED] += 1.0
+    """What was due is not done; what waits for the wake is due then, like anything else."""
+    n = s.ireg[N_DUE]
     s.ireg[N_DUE] = 0
+    for i in range(n):  # (what is pushed never overtakes what is read)
+        if s.due_code[i] >= WAKE_CODE:
+            push(s, s.due_t[i], s.due_code[i] - WAKE_CODE)
+        elif s.due_code[i] >= START_CODE:
+            book.outcome[s.due_code[i] & NUMBER] = WASTED
+            record[N_WASTED] += 1.0
 
 
-@njit(cache=True)
+@compiled
 def open_base(s, r, x):  # type: ignore[no-untyped-def]
     warm = s.base[x, 0] >= 0
     to_front(s.base, x)
@@ -260,7 +267,7 @@ def open_base(s, r, x):  # type: ignore[no-untyped-def]
     return warm
 
 
-@njit(cache=True)
+@compiled
 def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-untyped-def]
     if off < t:
         switch_off(s, r, book, off, record)
@@ -286,7 +293,7 @@ def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-
         if r.let_go != LRU:
             let_go.wanted(s, r, x)
         while s.reg[USED] + r.cost[x, MEMORY] > r.budget:
-            _leave(s, r, book, _who_leaves(s, r, -1), t, record)
+            _leave(s, r, book, _who_leaves(s, r, np.int64(-1)), t, record)
         s.reg[USED] += r.cost[x, MEMORY]
         s.link[x, 2] = -1
         s.when[x, BEGIN] = t
@@ -317,7 +324,7 @@ def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-
     s.when[x, READY] = t
     to_front(s.link, x)
     if r.let_go != LRU and not resident:
-        let_go.came_in(s, r, x, False)
+        let_go.came_in(s, r, x)
     s.ireg[FOREGROUND] = x
     record[OPENS] += 1.0
     record[BASE_WAIT] += base_wait
@@ -329,31 +336,77 @@ def _open(s, r, book, told, j, x, t, off, next_use, record):  # type: ignore[no-
         record[POLLUTION] += 1.0
 
 
-@njit(cache=True, inline="always")
+@compiled
+def sleep(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
+    """Go on to the wake before event j: the machine was off, and the person is back."""
+    switch_off(s, r, book, w.clock[j, OFF], record)
+    advance(s, r, book, w.wake[j], record)
+    settle(s, w.wake[j], record)
+
+
+@inlined
+def open_woken(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
+    """Event j, after `sleep`: as `open_event`, but the machine is on already."""
+    x = np.int64(w.target[j])
+    _open(s, r, book, w.told, j, x, w.clock[j, T], np.inf, w.clock[j, NEXT_USE], record)
+
+
+@inlined
 def open_event(s, r, w, book, j, record):  # type: ignore[no-untyped-def]
     """Event j: process what is due, account for the wait of its target, make room."""
-    _open(s, r, book, w.told, j, w.target[j], w.clock[j, T], w.clock[j, OFF], w.clock[j, NEXT_USE], record)
+    x = np.int64(w.target[j])  # of one type everywhere, or all is compiled twice
+    _open(s, r, book, w.told, j, x, w.clock[j, T], w.clock[j, OFF], w.clock[j, NEXT_USE], record)
 
 
-@njit(cache=True)
+@compiled
 def plan_let_go(s, names):  # type: ignore[no-untyped-def]
     """A decision says who leaves first: `names`, -1 for nobody; they stand until the next decision."""
     for k in range(len(s.ireg) - MARKS):
         s.ireg[MARKS + k] = names[k] if k < len(names) else -1
 
 
-@njit(cache=True)
+@compiled
+def plan_nobody(s):  # type: ignore[no-untyped-def]
+    """A decision that lets nobody go first."""
+    for k in range(MARKS, len(s.ireg)):
+        s.ireg[k] = -1
+
+
+@compiled
 def plan_prewarm(s, r, book, number, delay, t, record):  # type: ignore[no-untyped-def]
     """Ask for prewarm `number` (its target stands in the ledger) `delay` seconds after t."""
     record[PLANNED] += 1.0
     start = t + delay
     if start <= t:  # everything due until t has been processed, so it is its turn
-        _start(s, r, book, book.target[number], number, t, record)
+        _start(s, r, book, np.int64(book.target[number]), number, t, record)
     else:
         push(s, start, START_CODE + number)
 
 
-@njit(cache=True)
+@inlined
+def wake_after(w, i):  # type: ignore[no-untyped-def]
+    """When the person is back if the machine is switched off between event i and the next; else infinite."""
+    return w.wake[i + 1] if i + 1 < len(w.wake) else np.inf
+
+
+@compiled
+def plan_at_wake(s, r, number, delay, wake, record):  # type: ignore[no-untyped-def]
+    """Ask for prewarm `number` `delay` seconds after a wake of `wake_after`, if there is one."""
+    if wake != np.inf:
+        record[PLANNED] += 1.0
+        push(s, wake + delay, WAKE_CODE + START_CODE + number)
+
+
+@inlined
+def plan_pick(s, r, w, book, number, code, i, record):  # type: ignore[no-untyped-def]
+    """Ask after event i for prewarm `number`, at a delay as in `Plans`."""
+    if code >= 0:
+        plan_prewarm(s, r, book, number, r.delays[code], w.clock[i, T], record)
+    else:
+        plan_at_wake(s, r, number, r.delays[-1 - code], wake_after(w, i), record)
+
+
+@compiled
 def finish(s, r, book, record):  # type: ignore[no-untyped-def]
     """The recording ends: what is still unused is wasted."""
     end = len(s.link) - 1
@@ -366,9 +419,8 @@ def finish(s, r, book, record):  # type: ignore[no-untyped-def]
     _cancel(s, book, record)
 
 
-@njit(cache=True)
-def _replay(s, r, w, book, delay, names, picks, start, stop, table):  # type: ignore[no-untyped-def]
-    scratch = np.zeros(table.shape[1])
+@compiled
+def _replay(s, r, w, book, delay, names, picks, start, stop, table, scratch):  # type: ignore[no-untyped-def]
     let_go.begin(s, r, w)
     for j in range(stop):
         record = table[j] if j >= start else scratch
@@ -379,11 +431,12 @@ def _replay(s, r, w, book, delay, names, picks, start, stop, table):  # type: ig
                 plan_let_go(s, names[j])
             for number in range(j * picks, (j + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, r.delays[delay[number]], w.clock[j, T], after)
+                    plan_pick(s, r, w, book, number, delay[number], j, after)
     if stop > start:
         scratch[:] = 0.0
         finish(s, r, book, scratch)
-        table[stop - 1] += scratch
+        for f in range(len(scratch)):
+            table[stop - 1, f] += scratch[f]
 
 
 def replay(
@@ -416,5 +469,5 @@ def replay(
     r = rules(costs, config)
     state = new_state(len(costs), 2 * plans.count(), r.let_go, plans.let_go.shape[1])
     _replay(state, r, course(timeline, config, worth), book, plans.delay.reshape(-1), plans.let_go,
-            shape[1], start, stop, table)  # fmt: skip
+            shape[1], start, stop, table, np.zeros(N_FIELDS))  # fmt: skip
     return Outcomes(table, outcome, mb_s, lead, start, stop)

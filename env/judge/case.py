@@ -66,6 +66,29 @@ class Case:
         """What was opened, int32 [stop - start]: the answers of the decisions."""
         return self.timeline.target[self.start : self.stop]
 
+    @property
+    def wakes(self) -> np.ndarray:
+        """The decisions after which the machine is switched off before the next open, int64 [W]: the person
+        comes back to an empty memory, and may be planned for."""
+        back = np.isfinite(self.world.offs(self.timeline)[1][self.start : self.stop])
+        return self.indices[back]
+
+    @property
+    def woken(self) -> Timeline:
+        """The timeline as it looks at its wakes: what a policy ranks for the decisions `wakes`."""
+        return self.world.woken(self.timeline)
+
+    def waking(self, ranking: Ranking, threshold: float) -> np.ndarray:
+        """What to load at each wake: the best-ranked targets with probability >= `threshold`, int32
+        [stop - start, K], -1 for nothing. ranking: of the decisions `wakes`, as of `woken`."""
+        most = self.world.max_picks
+        chosen = np.full((len(self), most), -1, np.int32)
+        likely = (ranking.targets >= 0) & (ranking.probability >= threshold)
+        place = np.where(likely, likely.cumsum(axis=1) - 1, most)
+        row, k = np.nonzero(place < most)
+        chosen[self.wakes[row] - (self.start - 1), place[row, k]] = ranking.targets[row, k]
+        return chosen
+
     def under(self, world: WorldConfig) -> Case:
         """The same stretch in another world."""
         return replace(self, world=world)
@@ -90,20 +113,28 @@ class Case:
         return replace(self, worth=(listed, told))
 
     def replay_ranked(
-        self, ranking: Ranking, threshold: float, names: bool = False
+        self, ranking: Ranking, threshold: float, names: bool = False, waking: np.ndarray | None = None
     ) -> tuple[Outcomes, Plans]:
         """What prewarming the best-ranked cold targets with probability >= `threshold` comes to, and the
         plans for the decisions of this case, [stop - start, K]. names: whether they name who leaves first,
-        those that are least worth keeping by what this case is told."""
+        those that are least worth keeping by what this case is told. waking: what is loaded at wakes besides,
+        as of `waking`, [stop - start, W]; the plans then have K + W picks."""
         from env.judge.ranked_replay import replay_ranked
 
-        return replay_ranked(self, ranking, threshold, names)
+        return replay_ranked(self, ranking, threshold, names, waking)
 
-    def sweep(self, ranking: Ranking, thresholds: Sequence[float], names: bool = False) -> np.ndarray:
-        """Records of the opens under each threshold, float64 [len(thresholds), stop - start, len(FIELDS)]."""
+    def sweep(
+        self,
+        ranking: Ranking,
+        thresholds: Sequence[float],
+        names: bool = False,
+        waking: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Records of the opens under each threshold, float64 [len(thresholds), stop - start, len(FIELDS)].
+        names, waking: see `replay_ranked`."""
         from env.judge.ranked_replay import sweep
 
-        return sweep(self, ranking, np.asarray(thresholds, np.float64), names)
+        return sweep(self, ranking, np.asarray(thresholds, np.float64), names, waking)
 
     def effects(
         self, indices: np.ndarray, plans: Plans, base: Plans | None = None, horizon_s: float | None = None

@@ -21,6 +21,8 @@ from env.timeline import KINDS, Timeline
 MOST_MB = 1e12  # beyond it, sums of whole KiB are no longer exact in float64
 TYPICAL_BUDGET = 8.0  # budget in typical (median) targets, when none is given in MB
 LET_GO_RULES = ("lru", "lfu-decay", "gdsf", "s3fifo", "sieve", "expected", "belady")
+WAKE_S = 60.0
+"""How long before the first open after an assumed off the person is back, seconds. An assumption."""
 PAST_RULES = LET_GO_RULES[:5]
 """The let-go rules that know the past alone, and need nobody to tell them more."""
 
@@ -155,6 +157,27 @@ class WorldConfig:
         if "delays" in values:
             values["delays"] = tuple(float(d) for d in values["delays"])
         return cls(**values)
+
+    def offs(self, timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
+        """When the machine was switched off since the event before each, and when the person was back then:
+        float64 [n] each, infinite where it was not. An assumed wake is `WAKE_S` before the event, and right
+        after the off where that would be before it."""
+        t = timeline.t
+        off, wake = np.full((2, len(t)), np.inf)
+        after = np.flatnonzero(np.diff(t) > self.off_after_s) + 1
+        off[after] = t[after - 1] + self.off_after_s
+        wake[after] = np.maximum(np.nextafter(off[after], np.inf), t[after] - WAKE_S)
+        return off, wake
+
+    def woken(self, timeline: Timeline) -> Timeline:
+        """The timeline, every wake of it looked at when the person is back, and not right after the event
+        before; itself where there is none."""
+        back = self.offs(timeline)[1][1:]
+        if not np.isfinite(back).any():
+            return timeline
+        now = timeline.t.copy()
+        now[:-1] = np.where(np.isfinite(back), back, now[:-1])
+        return replace(timeline, now=now)
 
     def resolved(self, costs: Costs) -> WorldConfig:
         """The same rules with the budget in MB, rounded down to whole KiB (see `Costs`)."""

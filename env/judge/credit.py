@@ -25,11 +25,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.errors import InputError
 from env.judge import let_go
-from env.judge.accounting import T, course, finish, open_event, plan_let_go, plan_prewarm
+from env.judge.accounting import (
+    T,
+    course,
+    finish,
+    open_event,
+    plan_let_go,
+    plan_nobody,
+    plan_pick,
+    wake_after,
+)
 from env.judge.cost import Costs, WorldConfig
 from env.judge.effects import resolved, shared_ledger
 from env.judge.plans import N_FIELDS, Plans
@@ -37,27 +46,28 @@ from env.judge.state import copy_state, new_state, rules, same
 from env.timeline import Timeline
 
 
-@njit(cache=True)
+@compiled
 def _walk(  # type: ignore[no-untyped-def]
-    s, a, b, r, w, book, delay, names, picks, first, last, alt_target, alt_delay, alt_names, half_life, out
-):
+    s, a, b, r, w, book, delay, names, picks, first, last, alt_target, alt_delay, alt_names, half_life,
+    scratch, out,
+):  # fmt: skip
     n, t = len(w.target), w.clock[:, T]
-    waste, acc = np.zeros(out.shape[2]), np.zeros(out.shape[2])
+    acc, waste = scratch[0], scratch[1]
     alt_picks = alt_target.shape[2]
     own = (last - first) * picks
-    nobody = np.zeros(0, names.dtype)
     let_go.begin(s, r, w)
     for i in range(last):
         open_event(s, r, w, book, i, waste)
         if i < first:
             continue
-        d = i - first
+        d, wake = i - first, wake_after(w, i)
         for m in range(alt_target.shape[1]):
             asked = 0
             for k in range(alt_picks):
-                book.target[own + k] = alt_target[d, m, k]
+                x = alt_target[d, m, k]
+                book.target[own + k] = x if alt_delay[d, m, k] >= 0 or wake != np.inf else -1
                 book.outcome[own + k] = 0
-                asked += alt_target[d, m, k] >= 0
+                asked += book.target[own + k] >= 0
             for k in range(alt_names.shape[2]):
                 asked += alt_names[d, m, k] >= 0
             if asked == 0:
@@ -67,22 +77,24 @@ def _walk(  # type: ignore[no-untyped-def]
             acc[:] = 0.0
             waste[:] = 0.0
             plan_let_go(a, alt_names[d, m])
-            plan_let_go(b, nobody)
+            plan_nobody(b)
             for k in range(alt_picks):
-                if alt_target[d, m, k] >= 0:
-                    plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
+                if book.target[own + k] >= 0:
+                    plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
             for j in range(i, n):
                 # what happens between two events counts as of the first, where a plan is asked for
                 since = t[max(j - 1, i)] - t[i]
                 if j > i:
                     open_event(a, r, w, book, j, acc)
                     open_event(b, r, w, book, j, waste)
-                    plan_let_go(a, nobody)
-                    plan_let_go(b, nobody)
+                    plan_nobody(a)
+                    plan_nobody(b)
                 if j == n - 1:
                     finish(a, r, book, acc)
                     finish(b, r, book, waste)
-                out[d, m] += 0.5 ** (since / half_life) * (acc - waste)
+                share = 0.5 ** (since / half_life)
+                for f in range(len(acc)):
+                    out[d, m, f] += share * (acc[f] - waste[f])
                 acc[:] = 0.0
                 waste[:] = 0.0
                 if j > i and resolved(book.target, book.outcome, own) and same(a, b):
@@ -90,7 +102,7 @@ def _walk(  # type: ignore[no-untyped-def]
         plan_let_go(s, names[d])
         for number in range(d * picks, (d + 1) * picks):
             if book.target[number] >= 0:
-                plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
+                plan_pick(s, r, w, book, number, delay[number], i, waste)
 
 
 def credits(
@@ -127,6 +139,7 @@ def credits(
     out = np.zeros((steps, several.target.shape[1], N_FIELDS))
     _walk(
         now, done, undone, r, course(timeline, config, worth), book, plans.delay.reshape(-1), plans.let_go,
-        picks, first, first + steps, several.target, several.delay, several.let_go, half_life_s, out,
+        picks, first, first + steps, several.target, several.delay, several.let_go, half_life_s,
+        np.zeros((2, N_FIELDS)), out,
     )  # fmt: skip
     return out

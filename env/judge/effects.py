@@ -5,8 +5,8 @@ world of `env.judge.accounting` and following both copies until they are the sam
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.errors import InputError
 from env.judge import let_go
 from env.judge.accounting import (
@@ -17,9 +17,11 @@ from env.judge.accounting import (
     finish,
     open_event,
     plan_let_go,
-    plan_prewarm,
+    plan_nobody,
+    plan_pick,
     settle,
     switch_off,
+    wake_after,
 )
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS, Plans
@@ -27,7 +29,7 @@ from env.judge.state import MARKS, Ledger, copy_state, new_state, rules, same
 from env.timeline import Timeline
 
 
-@njit(cache=True)
+@compiled
 def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
     """Whether it is known of every prewarm from number `own` on what became of it (columns of a ledger)."""
     for number in range(own, len(target)):  # noqa: SIM110 (compiled)
@@ -36,14 +38,14 @@ def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True)
-def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, out):  # type: ignore[no-untyped-def]
+@compiled
+def _score(  # type: ignore[no-untyped-def]
+    s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, waste, out
+):
     n, t = len(w.target), w.clock[:, T]
-    waste = np.zeros(out.shape[2])
     alt_picks = alt_target.shape[2]
     own = n * picks
     d = 0
-    nobody = np.zeros(0, names.dtype)
     let_go.begin(s, r, w)
     for i in range(n):
         if d >= len(indices):
@@ -53,10 +55,15 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
             for m in range(alt_target.shape[1]):
                 acc = out[d, m]
                 asked = 0
+                since = t[i]
+                wake = wake_after(w, i)
                 for k in range(alt_picks):
-                    book.target[own + k] = alt_target[d, m, k]
+                    x, code = alt_target[d, m, k], alt_delay[d, m, k]
+                    book.target[own + k] = x if code >= 0 or wake != np.inf else -1
                     book.outcome[own + k] = 0
-                    asked += alt_target[d, m, k] >= 0
+                    asked += book.target[own + k] >= 0
+                    if code < 0 and book.target[own + k] >= 0:
+                        since = wake
                 for k in range(alt_names.shape[2]):
                     asked += alt_names[d, m, k] >= 0
                 if asked == 0:
@@ -65,11 +72,11 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                 copy_state(s, b)
                 waste[:] = 0.0
                 plan_let_go(a, alt_names[d, m])
-                plan_let_go(b, nobody)
+                plan_nobody(b)
                 for k in range(alt_picks):
-                    if alt_target[d, m, k] >= 0:
-                        plan_prewarm(a, r, book, own + k, r.delays[alt_delay[d, m, k]], t[i], acc)
-                stop = t[i] + horizon
+                    if book.target[own + k] >= 0:
+                        plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
+                stop = since + horizon
                 converged = False
                 ahead = n
                 for j in range(i + 1, n):
@@ -86,9 +93,8 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                         plan_let_go(b, names[j])
                     for number in range(j * picks, (j + 1) * picks):
                         if book.target[number] >= 0 and j < n - 1:
-                            seconds = r.delays[delay[number]]
-                            plan_prewarm(a, r, book, number, seconds, t[j], acc)
-                            plan_prewarm(b, r, book, number, seconds, t[j], waste)
+                            plan_pick(a, r, w, book, number, delay[number], j, acc)
+                            plan_pick(b, r, w, book, number, delay[number], j, waste)
                 if not converged:
                     until = min(stop, t[n - 1])
                     if ahead < n and w.clock[ahead, OFF] <= until:
@@ -101,14 +107,15 @@ def _score(s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_
                     if stop >= t[n - 1]:
                         finish(a, r, book, acc)
                         finish(b, r, book, waste)
-                acc -= waste
+                for f in range(len(acc)):
+                    acc[f] -= waste[f]
             d += 1
         if i < n - 1:
             if len(s.ireg) > MARKS:
                 plan_let_go(s, names[i])
             for number in range(i * picks, (i + 1) * picks):
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, r.delays[delay[number]], t[i], waste)
+                    plan_pick(s, r, w, book, number, delay[number], i, waste)
 
 
 def shared_ledger(plans: Plans, more: int) -> Ledger:
@@ -135,10 +142,10 @@ def plan_effects(
     For decision `indices[d]` and alternative m, the world is forked after event `indices[d]` (its past
     under `base`, or without prewarms): one copy does `plans[d, m]`, the other keeps still, both follow
     `base` afterwards. The difference of their records is summed until the two copies are the same again,
-    but over no more than `horizon_s` seconds (None: the longest delay + the longest load + ttl, by when every
-    prewarm of the plan is resolved; what it evicted may be missed later still, and `math.inf` waits for
-    that). Keeping still is 0 by definition. indices: sorted or not; plans: [D, M, K]. worth: see
-    `env.judge.accounting.course`.
+    but over no more than `horizon_s` seconds from the event, or from the wake that is planned for (None: the
+    longest delay + the longest load + ttl, by when every prewarm of the plan is resolved; what it evicted may
+    be missed later still, and `math.inf` waits for that). Keeping still is 0 by definition. indices: sorted
+    or not; plans: [D, M, K]. worth: see `env.judge.accounting.course`.
     Raises InputError for indices or plans that do not fit.
     """
     n = len(timeline)
@@ -162,7 +169,7 @@ def plan_effects(
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
     _score(now, done, still, r, course(timeline, config, worth), book, base.delay.reshape(-1), base.let_go,
            picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order], horizon,
-           out)  # fmt: skip
+           np.zeros(N_FIELDS), out)  # fmt: skip
     effects = np.empty_like(out)
     effects[order] = out
     return effects

@@ -28,8 +28,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.judge.state import (
     BELADY,
     COLD,
@@ -49,15 +49,15 @@ from env.judge.state import (
 HALF_LIFE = 200.0  # opens; chosen on the first four fifths of webtrackr and demo
 HALVES = 0.5 ** (np.arange(8192) / HALF_LIFE)  # a table, so that every implementation has the same bits
 SMALL_SHARE, LEFT_SHARE, USES_FOR_MAIN, MOST_USES = 0.25, 0.9, 2, 3
-SMALL, MAIN, LEFT, BACK = 0, 1, 2, 3
+SMALL, MAIN, LEFT, BACK = np.arange(4)  # NumPy's integers: for each literal one numba would compile anew
 
 
-@njit(cache=True)
+@compiled
 def _saving_per_mb(r, x):  # type: ignore[no-untyped-def]
     return (r.cost[x, COLD] - r.cost[x, WARM]) / r.cost[x, MEMORY]
 
 
-@njit(cache=True)
+@compiled
 def begin(s, r, w):  # type: ignore[no-untyped-def]
     """Before the first event: what belady knows."""
     if r.let_go == BELADY:
@@ -67,7 +67,7 @@ def begin(s, r, w):  # type: ignore[no-untyped-def]
             s.when[w.target[j], NOTE] = w.clock[j, 0]
 
 
-@njit(cache=True)
+@compiled
 def told(s, rows, j):  # type: ignore[no-untyped-def]
     """What `expected` is told at event j (see `Course.told`), in place of what it was told before."""
     half = rows.shape[1] // 2
@@ -79,7 +79,7 @@ def told(s, rows, j):  # type: ignore[no-untyped-def]
             s.when[int(rows[j, k]), NOTE] = rows[j, half + k]
 
 
-@njit(cache=True)
+@compiled
 def opened(s, r, x, j, next_use, resident):  # type: ignore[no-untyped-def]
     """x is opened as event j; it is resident or not."""
     if r.let_go == LFU_DECAY:
@@ -97,7 +97,7 @@ def opened(s, r, x, j, next_use, resident):  # type: ignore[no-untyped-def]
         s.queue[x, 3] = 1
 
 
-@njit(cache=True)
+@compiled
 def wanted(s, r, x):  # type: ignore[no-untyped-def]
     """x is about to come in; room will be made for it."""
     if r.let_go == S3FIFO and s.queue[x, 2] == LEFT:
@@ -105,12 +105,11 @@ def wanted(s, r, x):  # type: ignore[no-untyped-def]
         s.queue[x, 2] = BACK
 
 
-@njit(cache=True)
-def came_in(s, r, x, loaded):  # type: ignore[no-untyped-def]
-    """x came into memory, for which there was made room before; loaded: early."""
+@compiled
+def came_in(s, r, x):  # type: ignore[no-untyped-def]
+    """x came into memory, for which there was made room before."""
     if r.let_go == LFU_DECAY:
-        if loaded:
-            s.when[x, NOTE + 2] = s.ireg[EVENT]
+        s.when[x, NOTE + 2] = s.ireg[EVENT]
     elif r.let_go == GDSF:
         s.when[x, NOTE + 1] = 1.0
         s.when[x, NOTE] = s.when[len(s.when) - 1, NOTE] + _saving_per_mb(r, x)
@@ -126,7 +125,7 @@ def came_in(s, r, x, loaded):  # type: ignore[no-untyped-def]
             _append(s, r, x, SMALL)
 
 
-@njit(cache=True)
+@compiled
 def left(s, r, x):  # type: ignore[no-untyped-def]
     """x is no longer in memory, whatever the reason."""
     if (r.let_go == S3FIFO or r.let_go == SIEVE) and (s.queue[x, 2] == SMALL or s.queue[x, 2] == MAIN):
@@ -137,7 +136,7 @@ def left(s, r, x):  # type: ignore[no-untyped-def]
         _take(s, r, x)
 
 
-@njit(cache=True)
+@compiled
 def next_to_leave(s, r, protected):  # type: ignore[no-untyped-def]
     """Who leaves now: a resident other than `protected`, of which there must be one."""
     for k in range(MARKS, len(s.ireg)):
@@ -166,7 +165,7 @@ def next_to_leave(s, r, protected):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True)
+@compiled
 def name(s, r, told, j, value):  # type: ignore[no-untyped-def]
     """The decision after event j names who leaves first: those that are least worth keeping (chance of being
     opened soon * saving per MB), never what is in front. told: as `Course.told`; value: float64, one for each
@@ -175,7 +174,8 @@ def name(s, r, told, j, value):  # type: ignore[no-untyped-def]
     for k in range(half):
         if told[j, k] >= 0:
             value[int(told[j, k])] = told[j, half + k]
-    s.ireg[MARKS:] = -1
+    for mark in range(MARKS, len(s.ireg)):
+        s.ireg[mark] = -1
     end = len(s.link) - 1
     for mark in range(MARKS, len(s.ireg)):
         best, least = -1, np.inf
@@ -192,7 +192,7 @@ def name(s, r, told, j, value):  # type: ignore[no-untyped-def]
             value[int(told[j, k])] = 0.0
 
 
-@njit(cache=True)
+@compiled
 def _is_named(s, x, stop):  # type: ignore[no-untyped-def]
     for k in range(MARKS, stop):  # noqa: SIM110 (compiled)
         if s.ireg[k] == x:
@@ -200,12 +200,12 @@ def _is_named(s, x, stop):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(cache=True)
+@compiled
 def _halves(opens):  # type: ignore[no-untyped-def]
     return HALVES[int(opens)] if opens < len(HALVES) else 0.0
 
 
-@njit(cache=True)
+@compiled
 def _kept(s, r, x):  # type: ignore[no-untyped-def]
     """What keeping x is worth; the least leaves."""
     if r.let_go == LFU_DECAY:
@@ -218,7 +218,7 @@ def _kept(s, r, x):  # type: ignore[no-untyped-def]
     return s.when[x, NOTE] * _saving_per_mb(r, x)  # expected
 
 
-@njit(cache=True)
+@compiled
 def _append(s, r, x, which):  # type: ignore[no-untyped-def]
     """x is the newest of a list."""
     end = len(s.queue) - 3 + which
@@ -233,7 +233,7 @@ def _append(s, r, x, which):  # type: ignore[no-untyped-def]
         s.when[len(s.when) - 1, NOTE + which] += r.cost[x, MEMORY]
 
 
-@njit(cache=True)
+@compiled
 def _take(s, r, x):  # type: ignore[no-untyped-def]
     """x stands in no list any more."""
     older = s.queue[x, 0]
@@ -246,7 +246,7 @@ def _take(s, r, x):  # type: ignore[no-untyped-def]
         s.queue[x, column] = -1
 
 
-@njit(cache=True)
+@compiled
 def _sieve(s, protected):  # type: ignore[no-untyped-def]
     """The hand goes from old to new, takes the used bit, and stops at who has none."""
     last = len(s.queue) - 1
@@ -264,7 +264,7 @@ def _sieve(s, protected):  # type: ignore[no-untyped-def]
     return x
 
 
-@njit(cache=True)
+@compiled
 def _s3fifo(s, r, protected):  # type: ignore[no-untyped-def]
     end = len(s.when) - 1
     ends = len(s.queue) - 3

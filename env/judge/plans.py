@@ -62,12 +62,20 @@ class AnyCase(Protocol):
     def worth(self) -> tuple[np.ndarray, np.ndarray] | None: ...
 
 
+def at_wake(delay: int) -> int:
+    """The delay of a prewarm that starts so long after the wake, not after the event. `delay` is an index
+    into `WorldConfig.delays`; the answer is negative."""
+    return -1 - delay
+
+
 @dataclass(frozen=True)
 class Plans:
     """What was decided after every event.
 
     target  int32 [..., K], target ids of the timeline, -1 for no pick; any order, gaps allowed
-    delay   int8 [..., K], index into `WorldConfig.delays`; ignored where target is -1
+    delay   int8 [..., K], index into `WorldConfig.delays`: so long after the event; `at_wake(index)`: so long
+            after the wake, if the machine is switched off before the next open, and else never. Ignored where
+            target is -1
     let_go  int32 [..., R], who leaves first when room is needed, in this order, until the next decision; -1
             for nobody, and who is not resident is passed over. None: R is 0
 
@@ -107,8 +115,8 @@ class Plans:
             if named.size and not (named.min() >= -1 and named.max() < n_targets):
                 raise InputError(f"plans name a target outside -1..{n_targets - 1}")
         used = delay[target >= 0]
-        if used.size and not (used.min() >= 0 and used.max() < n_delays):
-            raise InputError(f"plans name a delay outside 0..{n_delays - 1}")
+        if used.size and not (used.min() >= at_wake(n_delays - 1) and used.max() < n_delays):
+            raise InputError(f"plans name a delay outside {at_wake(n_delays - 1)}..{n_delays - 1}")
         return Plans(target, delay, let_go)
 
     def __len__(self) -> int:

@@ -12,23 +12,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.judge import let_go
-from env.judge.accounting import T, course, finish, open_event, plan_prewarm
-from env.judge.plans import N_FIELDS, AnyCase, Outcomes, Plans
+from env.judge.accounting import T, course, finish, open_event, plan_pick, plan_prewarm
+from env.judge.plans import N_FIELDS, AnyCase, Outcomes, Plans, at_wake
 from env.judge.state import MARKS, Ledger, copy_state, new_state, rules
 
 if TYPE_CHECKING:
     from env.ranking import Ranking
 
 
-@njit(cache=True)
+WAKING = at_wake(0)
+
+
+@compiled
 def _sweep(  # type: ignore[no-untyped-def]
-    past, s, r, w, book, listed, probability, thresholds, picks, delay, start, stop, table, names
+    past,
+    s,
+    r,
+    w,
+    book,
+    listed,
+    probability,
+    thresholds,
+    waking,
+    picks,
+    start,
+    stop,
+    scratch,
+    value,
+    table,
+    names,
 ):
-    scratch = np.zeros(table.shape[2])
-    value = np.zeros(len(s.link))
+    width = picks + waking.shape[1]
     let_go.begin(past, r, w)
     for j in range(start):
         open_event(past, r, w, book, j, scratch)
@@ -49,30 +66,50 @@ def _sweep(  # type: ignore[no-untyped-def]
                 x = listed[d, k]
                 if x < 0 or probability[d, k] < thresholds[q] or s.link[x, 0] >= 0:
                     continue
-                number = d * picks + asked
+                number = d * width + asked
                 book.target[number] = x
-                plan_prewarm(s, r, book, number, delay, w.clock[i, T], table[q, d])
+                plan_prewarm(s, r, book, number, r.delays[0], w.clock[i, T], table[q, d])
                 asked += 1
                 if asked == picks:
                     break
+            for k in range(waking.shape[1]):
+                if waking[d, k] >= 0:
+                    number = d * width + picks + k
+                    book.target[number] = waking[d, k]
+                    plan_pick(s, r, w, book, number, WAKING, i, table[q, d])
             open_event(s, r, w, book, i + 1, table[q, d])
         scratch[:] = 0.0
         finish(s, r, book, scratch)
-        table[q, stop - start - 1] += scratch
+        for f in range(len(scratch)):
+            table[q, stop - start - 1, f] += scratch[f]
 
 
-def sweep(case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool = False) -> np.ndarray:
+def sweep(
+    case: AnyCase,
+    ranking: Ranking,
+    thresholds: np.ndarray,
+    names: bool = False,
+    waking: np.ndarray | None = None,
+) -> np.ndarray:
     """Records of the opens of a case under each threshold, float64 [thresholds, opens, fields]. ranking: of
-    its decisions. names: whether plans name who leaves first, by what the case is told."""
-    return _run(case, ranking, np.asarray(thresholds, np.float64), names)[0]
+    its decisions. names: whether plans name who leaves first, by what the case is told. waking: what is
+    loaded at the wake after each decision, whatever the threshold, int32 [opens, W], -1 for nothing (None: W
+    is 0)."""
+    return _run(case, ranking, np.asarray(thresholds, np.float64), names, waking)[0]
 
 
 def replay_ranked(
-    case: AnyCase, ranking: Ranking, threshold: float, names: bool = False
+    case: AnyCase,
+    ranking: Ranking,
+    threshold: float,
+    names: bool = False,
+    waking: np.ndarray | None = None,
 ) -> tuple[Outcomes, Plans]:
-    """Outcomes over the whole timeline (zero outside the case) and the plans of the case's decisions."""
-    table, book, named = _run(case, ranking, np.array([threshold]), names)
-    n, k, start, stop = len(case.timeline), case.world.max_picks, case.start, case.stop
+    """Outcomes over the whole timeline (zero outside the case) and the plans of the case's decisions.
+    waking: see `sweep`; its picks stand behind the others."""
+    table, book, named = _run(case, ranking, np.array([threshold]), names, waking)
+    n, start, stop = len(case.timeline), case.start, case.stop
+    k = len(book.target) // (stop - start)
     records, outcome = np.zeros((n, N_FIELDS)), np.zeros((n, k), np.int8)
     mb_s, lead = np.zeros((n, k)), np.full((n, k), np.nan)
     records[start:stop] = table[0]
@@ -80,12 +117,14 @@ def replay_ranked(
     outcome[rows], mb_s[rows] = book.outcome.reshape(-1, k), book.mb_s.reshape(-1, k)
     lead[rows] = book.lead.reshape(-1, k)
     chosen = book.target.reshape(-1, k).astype(np.int32)
-    plans = Plans(chosen, np.zeros(chosen.shape, np.int8), named)
+    delay = np.zeros(chosen.shape, np.int8)
+    delay[:, case.world.max_picks :] = WAKING
+    plans = Plans(chosen, delay, named)
     return Outcomes(records, outcome, mb_s, lead, start, stop), plans
 
 
 def _run(
-    case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool
+    case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool, waking: np.ndarray | None
 ) -> tuple[np.ndarray, Ledger, np.ndarray]:
     config, start, stop = case.world, case.start, case.stop
     if not 1 <= start < stop <= len(case.timeline) or len(ranking) != stop - start:
@@ -94,7 +133,8 @@ def _run(
         )
     if names and case.worth is None:
         raise ValueError("a case that is told nothing names nobody")
-    size = (stop - start) * config.max_picks
+    waking = np.full((stop - start, 0), -1, np.int32) if waking is None else waking
+    size = (stop - start) * (config.max_picks + waking.shape[1])
     book = Ledger(np.full(size, -1, np.int32), np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan))
     r = rules(case.costs, config)
     named = np.full((stop - start, config.max_let_go if names else 0), -1, np.int32)
@@ -104,6 +144,7 @@ def _run(
         past, state, r, course(case.timeline, config, case.worth), book,
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
-        thresholds, config.max_picks, float(config.delays[0]), start, stop, table, named,
+        thresholds, np.ascontiguousarray(waking, np.int32), config.max_picks, start, stop, np.zeros(N_FIELDS),
+        np.zeros(len(state.link)), table, named,
     )  # fmt: skip
     return table, book, named

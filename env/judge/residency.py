@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.judge import let_go
-from env.judge.accounting import T, course, open_event, plan_let_go, plan_prewarm
+from env.judge.accounting import T, course, open_event, plan_let_go, plan_pick
 from env.judge.plans import N_FIELDS, AnyCase, Plans
 from env.judge.state import MARKS, READY, USED, Ledger, new_state, rules
 
 
-@njit(cache=True)
-def _walk(s, r, w, book, delay, names, choose, picks, first, last, candidates, warm, free):  # type: ignore[no-untyped-def]
-    record, value = np.zeros(N_FIELDS), np.zeros(len(s.link))
+@compiled
+def _walk(  # type: ignore[no-untyped-def]
+    s, r, w, book, delay, names, choose, picks, first, last, candidates, record, value, warm, free
+):
     let_go.begin(s, r, w)
     for i in range(last + 1):
         open_event(s, r, w, book, i, record)
@@ -32,7 +33,7 @@ def _walk(s, r, w, book, delay, names, choose, picks, first, last, candidates, w
             for k in range(picks):
                 number = (i - first) * picks + k
                 if book.target[number] >= 0:
-                    plan_prewarm(s, r, book, number, delay[number], w.clock[i, T], record)
+                    plan_pick(s, r, w, book, number, delay[number], i, record)
 
 
 def residency(
@@ -52,12 +53,12 @@ def residency(
     )  # fmt: skip
     r = rules(case.costs, case.world)
     state = new_state(len(case.costs), 2 * size, r.let_go, plans.let_go.shape[1])
-    delays = np.asarray(case.world.delays, np.float64)[plans.delay.ravel()]
+    delays = np.ascontiguousarray(plans.delay, np.int8).ravel()
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
     named = np.ascontiguousarray(plans.let_go, np.int32)
     _walk(
         state, r, course(case.timeline, case.world, case.worth), book, delays, named, names, picks,
-        case.start - 1, case.stop - 2, candidates, warm, free,
+        case.start - 1, case.stop - 2, candidates, np.zeros(N_FIELDS), np.zeros(len(state.link)), warm, free,
     )  # fmt: skip
     if names:
         plans.let_go[:] = named

@@ -9,7 +9,8 @@ on disk.
     when    float64 [T+1, 3]  per target: begin, ready, and when it was last in front, unix seconds; for the
                               let-go rules that need them three more columns, NOTE on (see `env.judge.let_go`)
     base    int64 [T+1, 2]    the no-prewarm world's list, the same way
-    due_t, due_code           binary heap of what is due: time, and START_CODE * (is a start) + number
+    due_t, due_code           binary heap of what is due: time, and START_CODE * (is a start) + number; a
+                              start that waits for a wake has WAKE_CODE besides, until the machine is off
     reg     float64 [4]       memory used, memory held unused, settled until, base memory used
     ireg    int64 [3 + R]     foreground target, heap size, index of the event opened last; then whom the
                               latest plan lets go first, -1 for nobody
@@ -23,11 +24,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from env.compiled import compiled
 from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 
-START_CODE = 1 << 40
+START_CODE, WAKE_CODE = 1 << 40, 1 << 41
+NUMBER = START_CODE - 1  # the bits of a code that are the number
 USED, HELD_MB, SETTLED, BASE_USED = 0, 1, 2, 3
 FOREGROUND, N_DUE, EVENT, MARKS = 0, 1, 2, 3
 MEMORY, COLD, WARM, LOAD = 0, 1, 2, 3
@@ -99,7 +101,7 @@ def new_state(n_targets: int, capacity: int, let_go: int = LRU, marks: int = 0) 
     return state
 
 
-@njit(cache=True)
+@compiled
 def clear(s):  # type: ignore[no-untyped-def]
     """Empty the world."""
     end = len(s.link) - 1
@@ -119,21 +121,29 @@ def clear(s):  # type: ignore[no-untyped-def]
         s.queue[row, 1] = row
 
 
-@njit(cache=True)
+@compiled
 def copy_state(source, into):  # type: ignore[no-untyped-def]
-    into.link[:] = source.link
-    into.when[:] = source.when
-    into.base[:] = source.base
-    n = source.ireg[N_DUE]
-    into.due_t[:n] = source.due_t[:n]
-    into.due_code[:n] = source.due_code[:n]
-    into.reg[:] = source.reg
-    into.ireg[:] = source.ireg
-    if len(source.queue) > 3:
-        into.queue[:] = source.queue
+    """Element by element: numba compiles an array's assignment slowly."""
+    for row in range(len(source.link)):
+        for column in range(3):
+            into.link[row, column] = source.link[row, column]
+        for column in range(2):
+            into.base[row, column] = source.base[row, column]
+        for column in range(source.when.shape[1]):
+            into.when[row, column] = source.when[row, column]
+    for i in range(source.ireg[N_DUE]):
+        into.due_t[i] = source.due_t[i]
+        into.due_code[i] = source.due_code[i]
+    for i in range(len(source.reg)):
+        into.reg[i] = source.reg[i]
+    for i in range(len(source.ireg)):
+        into.ireg[i] = source.ireg[i]
+    for row in range(len(source.queue) if len(source.queue) > 3 else 0):
+        for column in range(4):
+            into.queue[row, column] = source.queue[row, column]
 
 
-@njit(cache=True)
+@compiled
 def push(s, t, code):  # type: ignore[no-untyped-def]
     """Something more is due."""
     i = s.ireg[N_DUE]
@@ -149,7 +159,7 @@ def push(s, t, code):  # type: ignore[no-untyped-def]
     s.due_code[i] = code
 
 
-@njit(cache=True)
+@compiled
 def pop(s):  # type: ignore[no-untyped-def]
     """Take out what is due first."""
     n = s.ireg[N_DUE] - 1
@@ -176,7 +186,7 @@ def pop(s):  # type: ignore[no-untyped-def]
     s.due_code[i] = code
 
 
-@njit(cache=True)
+@compiled
 def to_front(link, x):  # type: ignore[no-untyped-def]
     """Make x the most recently used; x may be new."""
     end = len(link) - 1
@@ -192,7 +202,7 @@ def to_front(link, x):  # type: ignore[no-untyped-def]
     link[end, 0] = x
 
 
-@njit(cache=True)
+@compiled
 def unlink(link, x):  # type: ignore[no-untyped-def]
     """Take x out of the list."""
     older = link[x, 0]
@@ -202,7 +212,7 @@ def unlink(link, x):  # type: ignore[no-untyped-def]
     link[x, 0] = -1
 
 
-@njit(cache=True)
+@compiled
 def same(a, b):  # type: ignore[no-untyped-def]
     """Whether two worlds after the same events hold the same targets in the same order, all of them settled,
     and their let-go rules know the same. (Marks are the next decision's affair.)"""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 COSTS_HELP = f"what memory and waiting cost: {', '.join(PRESETS)}, or a cost file (.json)"
 LET_GO_PICKS_HELP = "R, targets that a plan may let go first; 0: who leaves is the rule's to say alone"
+WORLDS: Mapping[str, Mapping[str, Any]] = {"day": {"off_after_s": 7200.0, "budget": 8.0}}
+"""Presets of rules, by name: some of the options below. `day`: after two hours' pause the machine was off."""
+PRESET_HELP = f"a preset of rules ({', '.join(WORLDS)}); options beside it win"
 MOST_PICKS = SLATE_SIZE
 """A plan takes each candidate of a slate once, and a ranking lists as many: no policy could fill more.
 (`WorldConfig` takes up to 64: an environment's slate may be larger, and the judge reads any plan.)"""

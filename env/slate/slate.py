@@ -50,7 +50,7 @@ FEATURES: tuple[str, ...] = (
     "start_share",  # share of the session starts (a gap of 30 min before)
 )
 CONTEXT: tuple[str, ...] = (
-    "log_gap",  # log(1 + seconds between the previous event and this one)
+    "log_gap",  # log(1 + seconds between the previous event and this one; at a wake, since this one)
     "hour",  # local hour of day, 0..24
     "weekday",  # local weekday, Monday 0
     "new_rate",  # share of recent events that were never seen before, halving every 50 events
@@ -114,35 +114,51 @@ def build_slates(timeline: Timeline, size: int = SLATE_SIZE) -> Slates:
     """Slates for every event of `timeline`, from the past alone; see `Slates`.
 
     Time O(events x targets), memory O(events x size). Deterministic. Meant for collapsed timelines
-    (the current target never stands in its own slate).
+    (the current target never stands in its own slate). Where the timeline has `now`, a moment knows the
+    same events and reads the later clock: hours, parts of the week, seconds ago.
     """
     local = timeline.local()
+    clock = None if timeline.now is None else (timeline.now, timeline.local_now())
     return slates_from_columns(
-        timeline.t, timeline.target, local, site_ids(timeline), len(timeline.names), size
+        timeline.t, timeline.target, local, site_ids(timeline), len(timeline.names), size, clock
     )
 
 
 def slates_from_columns(
-    t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.ndarray, n_targets: int, size: int
-) -> Slates:
-    """`build_slates` on bare columns: t and local float64 [n], target int32 [n], site int32 [n_targets]."""
-    contexts = _contexts(t, target, local, site)
-    walk = _compiled()
-    return Slates(
-        *walk(
-            t.astype(np.float64),
-            target.astype(np.int32),
-            (local // 3600 % 24).astype(np.int64),
-            ((local // 86400 + 3) % 7).astype(np.int64),
-            local / 3600 % 24,
-            site,
-            contexts,
-            int(n_targets),
-            int(size),
-            len(FEATURES),
-            len(CONTEXT),
-        )
+    t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.ndarray, n_targets: int, size: int,
+    clock: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Slates:  # fmt: skip
+    """`build_slates` on bare columns: t and local float64 [n], target int32 [n], site int32 [n_targets].
+    clock: when the moments are looked at, as of `Timeline.now` and `Timeline.local_now` (None: at once)."""
+    now, local_now = (t, local) if clock is None else clock
+    new_counts, walk = _compiled()
+    n = len(t)
+    slates = Slates(
+        np.full((n, size), -1, np.int32),
+        np.zeros((n, size, len(FEATURES)), np.float32),
+        np.zeros((n, len(CONTEXT)), np.float32),
+        np.full(n, -1, np.int32),
     )
+    walk(
+        new_counts(n, ORDERS, int(n_targets)),
+        t.astype(np.float64),
+        target.astype(np.int32),
+        (local // 3600 % 24).astype(np.int64),
+        ((local // 86400 + 3) % 7).astype(np.int64),
+        local / 3600 % 24,
+        now.astype(np.float64),
+        (local_now // 3600 % 24).astype(np.int64),
+        ((local_now // 86400 + 3) % 7).astype(np.int64),
+        local_now / 3600 % 24,
+        site,
+        _contexts(t, target, local, site),
+        np.full(size, -1, np.int32),
+        slates.candidates,
+        slates.features,
+        slates.context,
+        slates.answer,
+    )
+    return slates
 
 
 def _contexts(t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.ndarray) -> np.ndarray:
@@ -173,6 +189,6 @@ def _contexts(t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.nda
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    from env.slate.slate_kernel import walk
+    from env.slate.slate_kernel import new_counts, walk
 
-    return walk
+    return new_counts, walk

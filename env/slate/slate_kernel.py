@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from env.compiled import compiled
 
 # Blend that orders the slate before any model has seen it. Set by hand and not fitted to anything; its own
 # order on webtrackr's validation part is hr@1/3/5 .308/.504/.573 (experiments/LOG.md).
@@ -58,8 +59,7 @@ class Counts(NamedTuple):
     number: np.ndarray  # float64 [8], see NEW_RATE and the like
 
 
-@njit(cache=True)
-def new_counts(n, orders, m):  # type: ignore[no-untyped-def]
+def new_counts(n: int, orders: int, m: int) -> Counts:
     """Nothing seen yet; room for n events and m targets."""
     number = np.zeros(8)
     number[NEW_RATE], number[MISS_RATE], number[PACE] = 0.3, 0.5, 3.0
@@ -94,27 +94,38 @@ def new_counts(n, orders, m):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True)
-def walk(t, target, hour, weekday, hour_f, site, ctx, n_targets, size, n_features, n_context):  # type: ignore[no-untyped-def]
-    """See `env.slate.slate.Slates` for what is returned; arguments are columns of one timeline."""
-    n = len(t)
-    candidates = np.full((n, size), -1, np.int32)
-    features = np.zeros((n, size, n_features), np.float32)
-    context = np.zeros((n, n_context), np.float32)
-    answer = np.full(n, -1, np.int32)
-    counts = new_counts(n, ctx.shape[0], n_targets)
-    for i in range(n):
-        before = max(i - 1, 0)
-        place = take_event(
-            counts, i, t, target, hour[i], weekday[i], hour_f[i], site, ctx,
-            candidates[before], candidates[i], features[i], context[i],
-        )  # fmt: skip
+@compiled
+def walk(  # type: ignore[no-untyped-def]
+    s, t, target, hour, weekday, hour_f, now, now_hour, now_weekday, now_hour_f, site, ctx, before,
+    candidates, features, context, answer,
+):  # fmt: skip
+    """Take in all events and fill the last four, the arrays of an `env.slate.slate.Slates`.
+
+    s: `Counts` of nothing yet. before: int32 [size], all -1. The others are columns of one timeline.
+    """
+    for i in range(len(t)):
         if i > 0:
-            answer[i - 1] = place
-    return candidates, features, context, answer
+            for k in range(len(before)):
+                if candidates[i - 1, k] == target[i]:
+                    answer[i - 1] = k
+        take_event(
+            s, i, t, target, hour[i], weekday[i], hour_f[i], site, ctx, before, candidates[i], features[i],
+            context[i],
+        )  # fmt: skip
+        for k in range(len(before)):  # what is missed counts as of the slate right after the event
+            before[k] = candidates[i, k]
+        if now[i] > t[i]:
+            for k in range(len(before)):
+                candidates[i, k] = -1
+                for f in range(features.shape[2]):
+                    features[i, k, f] = 0.0
+            write_slate(
+                s, i, t, target, now[i], now_hour[i], now_weekday[i], now_hour_f[i], site, ctx,
+                candidates[i], features[i], context[i],
+            )  # fmt: skip
 
 
-@njit(cache=True)
+@compiled
 def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_row, g):  # type: ignore[no-untyped-def]
     """Take in event i and write the slate right after it.
 
@@ -129,7 +140,7 @@ def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_ro
     used, last3, count, left, last_i = s.used, s.last3, s.opened, s.left, s.last_i
     first_t, last_t, fast, slow = s.first_t, s.last_t, s.fast, s.slow
     by_hour, hour_total, by_part, part_total = s.by_hour, s.hour_total, s.by_part, s.part_total
-    starts, n_o, faded, seen, score, number = s.starts, s.n_o, s.faded, s.seen, s.score, s.number
+    starts, seen, number = s.starts, s.seen, s.number
     orders, size = ctx.shape[0], len(row)
     place = -1
     c = target[i]
@@ -190,6 +201,26 @@ def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_ro
         number[STARTS_TOTAL] += 1.0
         number[SESSION] = 0.0
     number[SESSION] += 1.0
+    write_slate(s, i, t, target, t[i], h, weekday, hour_f, site, ctx, row, f_row, g)
+    return place
+
+
+@compiled
+def write_slate(s, i, t, target, now, h, weekday, hour_f, site, ctx, row, f_row, g):  # type: ignore[no-untyped-def]
+    """Write what is known at `now` of the events up to i; arguments as of `take_event`, the clock being that
+    of `now`."""
+    head, total, faded_total, e_next = s.head, s.total, s.faded_total, s.e_next
+    e_target, e_count, e_faded, e_seen = s.e_target, s.e_count, s.e_faded, s.e_seen
+    last3, count, left, last_i = s.last3, s.opened, s.left, s.last_i
+    first_t, last_t, fast, slow = s.first_t, s.last_t, s.fast, s.slow
+    by_hour, hour_total, by_part, part_total = s.by_hour, s.hour_total, s.by_part, s.part_total
+    starts, n_o, faded, seen, score, number = s.starts, s.n_o, s.faded, s.seen, s.score, s.number
+    orders, size = ctx.shape[0], len(row)
+    c = target[i]
+    gap = t[i] - t[i - 1] if i > 0 else SESSION_GAP
+    if now > t[i]:
+        gap = now - t[i]
+    part = 1 if weekday >= 5 else 0
     n_seen = int(number[N_SEEN])
     fast_total, slow_total, starts_total = number[FAST_TOTAL], number[SLOW_TOTAL], number[STARTS_TOTAL]
 
@@ -282,10 +313,10 @@ def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_ro
         f[17] = (by_hour[y, h0] + by_hour[y, h] + by_hour[y, h2]) / (hours + 5.0)
         f[18] = by_part[y, part] / (part_total[part] + 5.0)
         f[19] = np.log1p(float(ago))
-        f[20] = np.log1p(max(0.0, t[i] - last_t[y]))
+        f[20] = np.log1p(max(0.0, now - last_t[y]))
         if count[y] > 1.0 and last_t[y] > first_t[y]:
             mean = (last_t[y] - first_t[y]) / (count[y] - 1.0)
-            f[21] = min(4.0, max(-4.0, np.log((t[i] - last_t[y] + 1.0) / (mean + 1.0))))
+            f[21] = min(4.0, max(-4.0, np.log((now - last_t[y] + 1.0) / (mean + 1.0))))
         f[22] = 1.0 if site[y] == site[c] else 0.0
         f[23] = starts[y] / (starts_total + 3.0)
     for o in range(orders):
@@ -307,4 +338,3 @@ def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_ro
     g[9] = 1.0 if i > 1 and target[i - 2] == c else 0.0
     g[10] = np.log1p(number[SESSION])
     g[11] = number[PACE]
-    return place

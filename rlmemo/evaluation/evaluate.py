@@ -46,6 +46,7 @@ from rlmemo.policies.planners import (
     THRESHOLDS,
     choose_threshold,
     planner_of,
+    rank_wakes,
     sweep,
     told,
 )
@@ -333,10 +334,12 @@ class _Run:
                     policy.fit(self.timelines, fold, seed=setting.seed)
             tuning = [] if planner else [told(policy, c) for c in self._cases(fold.validation)]
             tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
-            test, asked, names = self._cases(fold.test), [], False
+            tuned_wakes = [rank_wakes(policy, c) for c in tuning]
+            test, asked, wakes, names = self._cases(fold.test), [], [], False
             for case in test:
                 started = time.perf_counter()
                 asked.append(policy.rank(case.timeline, case.indices))
+                wakes.append(Ranking.empty(0) if planner else rank_wakes(policy, case))
                 seconds += time.perf_counter() - started
                 if not latency:
                     latency = self._latency(policy, case)
@@ -347,14 +350,16 @@ class _Run:
                 if planner:
                     found += [c.replay(planner.plan(policy, c, seed=setting.seed)) for c in here]
                     continue
-                best, _ = choose_threshold([c.under(world) for c in tuning], tuned, self.reward)
+                worlds = [c.under(world) for c in tuning]
+                best, _ = choose_threshold(worlds, tuned, self.reward, wakes=tuned_wakes)
                 if budget == setting.world.budget:
                     chosen.append(best.theta)
                     names = best.names
                 if best.names:
                     here = [told(policy, c) for c in here]
                 found += [
-                    c.replay_ranked(r, best.theta, best.names)[0] for c, r in zip(here, asked, strict=True)
+                    c.replay_ranked(r, best.theta, best.names, best.waking(c, w))[0]
+                    for c, r, w in zip(here, asked, wakes, strict=True)
                 ]
             if any((r.targets >= 0).any() for r in asked):
                 known = [told(policy, c) for c in test] if names else test

@@ -58,7 +58,7 @@ def shown_by(
         last = max(placed[k].index for k in rows)
         case = Case(timelines[user], costs[user], rules, first + 1, last + 2, user)
         ranking = used.policy.rank(case.timeline, case.indices)
-        planned = planner.plan(used.policy, case, seed=seed, ranking=ranking)
+        planned = planner.plan(used.policy, case, seed=seed, ranking=ranking).right_away()
         warm = warm_listed(case, ranking)
         for k in rows:
             p, row = placed[k], placed[k].index - first

@@ -7,7 +7,6 @@ and does not know which of the two it is.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,9 +90,7 @@ _TIMELINES: dict[tuple[str, int, bytes], Timeline] = {}
 
 def slates_of(timeline: Timeline, size: int = slots.SLATE_SIZE) -> Slates:
     """The timeline's slates, computed once per timeline (recognised by its contents)."""
-    digest = hashlib.sha256(timeline.t.tobytes() + timeline.target.tobytes() + timeline.tz.encode())
-    digest.update("\0".join(timeline.names).encode("utf-8", "surrogatepass"))
-    key = (timeline.user, len(timeline), digest.digest())
+    key = (timeline.user, len(timeline), timeline.contents())
     _TIMELINES[key] = timeline
     made = _slates(key, size)
     _TIMELINES.pop(key, None)

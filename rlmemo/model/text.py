@@ -9,7 +9,6 @@ Which tokens the letters, digits and `none` are is found out, and checked, on th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -208,9 +207,7 @@ class TextReading:
         }
 
     def _tell(self, timeline: Timeline, slates: Slates) -> _Told:
-        digest = hashlib.sha256(timeline.t.tobytes() + timeline.target.tobytes() + timeline.tz.encode())
-        digest.update("\0".join(timeline.names).encode("utf-8", "surrogatepass"))
-        key = digest.digest()
+        key = timeline.contents()
         if key not in self.told:
             if len(self.told) >= 32:
                 self.told.pop(next(iter(self.told)))

@@ -200,7 +200,7 @@ class TextTimeline:
     def of(cls, timeline: Timeline, slates: Slates, keep: int = KEEP) -> TextTimeline:
         """slates: of `timeline`, with at most `len(LETTERS)` places."""
         shown = shown_names(timeline.names)
-        return cls(timeline, slates, shown, event_lines(timeline, shown), timeline.local(), keep)
+        return cls(timeline, slates, shown, event_lines(timeline, shown), timeline.local_now(), keep)
 
     def question(self, i: int, warm: np.ndarray | None = None, free: float = 1.0) -> str:
         """See `question_text`."""

@@ -183,6 +183,18 @@ class PastDelays:
         return gaps[len(gaps) // 2] if gaps else float("nan")
 
 
+def predicted_delays(timeline: Timeline, indices: np.ndarray) -> np.ndarray:
+    """What `PastDelays` predicts at decisions `indices` (increasing), float32 [D]."""
+    delays, seconds = PastDelays(), np.empty(len(indices), np.float32)
+    seen = -1
+    for row, i in enumerate(indices.tolist()):
+        for k in range(seen + 1, i + 1):
+            delays.see(int(timeline.target[k]), float(timeline.t[k]))
+        seen = i
+        seconds[row] = delays.predicted()
+    return seconds
+
+
 class CountingPolicy:
     """A policy made of online counts; `name` says which (see `STATES`)."""
 

@@ -229,9 +229,7 @@ class EndpointPolicy:
         )
 
     def _text(self, timeline: Timeline) -> TextTimeline:
-        digest = hashlib.sha256(timeline.t.tobytes() + timeline.target.tobytes() + timeline.tz.encode())
-        digest.update("\0".join(timeline.names).encode("utf-8", "surrogatepass"))
-        key = (timeline.user, len(timeline), digest.digest())
+        key = (timeline.user, len(timeline), timeline.contents())
         if key not in self._texts:
             while len(self._texts) >= KEPT_TIMELINES:
                 self._texts.pop(next(iter(self._texts)))

@@ -22,7 +22,7 @@ from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model.scorer import MINIMUM_DECISIONS, ROUNDS, boost, log_loss, right_places, softmax, table
 from rlmemo.model.soon import Soon, base_soon, fit_soon
-from rlmemo.policies.counting import CountingPolicy, PastDelays
+from rlmemo.policies.counting import CountingPolicy, predicted_delays
 
 SLATE = 32
 """Places of the slate the ranker sees: of webtrackr's 2,856 test targets 73.4 % stand in 32 places, 68.5 %
@@ -80,15 +80,7 @@ class GbdtPolicy:
         if len(indices) == 0:
             return Ranking.empty(0, self.depth)
         slates = build_slates(timeline, self.slate)
-        ranking = self._answer(slates, indices)
-        delays, seconds = PastDelays(), np.empty(len(indices), np.float32)
-        seen = -1
-        for row, i in enumerate(indices.tolist()):
-            for k in range(seen + 1, i + 1):
-                delays.see(int(timeline.target[k]), float(timeline.t[k]))
-            seen = i
-            seconds[row] = delays.predicted()
-        return replace(ranking, delay_s=seconds)
+        return replace(self._answer(slates, indices), delay_s=predicted_delays(timeline, indices))
 
     def soon(self, timeline: Timeline, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The chance of targets to be opened soon, as in `rlmemo.policies.language`."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from env.judge.oracle import feasible, upper_bound
+from env.judge.oracle import feasible
+from env.judge.oracle_bound import upper_bound
 from env.ranking import Ranking
 from env.splits import Split
 from env.timeline import Timeline
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 class OraclePolicy:
     """Plans with `env.judge.oracle.feasible`: what a clairvoyant could really have followed, for saved
-    seconds."""
+    seconds. It names who leaves where plans may (`WorldConfig.max_let_go`)."""
 
     name = "oracle"
     planner = OwnPlans()
@@ -37,8 +38,11 @@ class OraclePolicy:
 
     def plan(self, case: Case, *, seed: int = 0) -> Planned:
         """The clairvoyant plan for the opens of a case."""
-        plans, _ = feasible(case.timeline, case.costs, case.world, start=case.start, stop=case.stop)
-        return Planned(plans.target[case.indices], plans.delay[case.indices], np.ones(len(case)))
+        given = case.timeline, case.costs, case.world
+        let_go = case.world.max_let_go > 0
+        plans, _ = feasible(*given, start=case.start, stop=case.stop, let_go=let_go)
+        rows = case.indices
+        return Planned(plans.target[rows], plans.delay[rows], np.ones(len(case)), plans.let_go[rows])
 
 
 def bound_per_open(case: Case) -> np.ndarray:
@@ -46,11 +50,11 @@ def bound_per_open(case: Case) -> np.ndarray:
 
     It sums to the proven bound of the case. The proof gives no share to single opens, so it is spread
     like the savings of the feasible clairvoyant plan; that only matters for the interval of a ratio, never
-    for its value.
+    for its value. Where plans may name who leaves, it is the bound of plans that do.
     """
-    given = case.timeline, case.costs, case.world
-    bound = upper_bound(*given, start=case.start, stop=case.stop)
-    found = feasible(*given, start=case.start, stop=case.stop)[1].saved_s
+    given, let_go = (case.timeline, case.costs, case.world), case.world.max_let_go > 0
+    bound = upper_bound(*given, start=case.start, stop=case.stop, let_go=let_go)
+    found = feasible(*given, start=case.start, stop=case.stop, let_go=let_go)[1].saved_s
     saved: np.ndarray = found[case.start : case.stop]
     total = float(saved.sum())
     return saved * (bound / total) if total > 0 else np.full(len(case), bound / max(1, len(case)))

@@ -26,7 +26,8 @@ from rlmemo.approval.approval import MODEL, Approval
 from rlmemo.model.readings import slates_of
 from rlmemo.policies.protocol import Planned
 
-THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), 2.0)
+NEVER = 2.0
+THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), NEVER)
 """Grid for theta; the last one is never reached, so keeping still is always among the choices."""
 
 
@@ -57,17 +58,24 @@ class OwnPlans:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Prewarm the best guesses with probability >= theta that are not warm, at once. names: as of
-    `OwnPlans`."""
+    """Prewarm the best guesses with probability >= theta that are not warm, at once; and at a wake, when
+    nothing is, the best with probability >= wake. names: as of `OwnPlans`."""
 
     theta: float
     names: bool = False
+    wake: float = NEVER
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
         """The plans for the decisions of `case`. ranking: of these decisions (None: `policy` is asked)."""
         ranking = policy.rank(case.timeline, case.indices) if ranking is None else ranking
+        waking = self.waking(case, rank_wakes(policy, case)) if self.wake < NEVER else None
         case = told(policy, case) if self.names else case
-        return planned(case.replay_ranked(ranking, self.theta, self.names and case.worth is not None)[1])
+        names = self.names and case.worth is not None
+        return planned(case.replay_ranked(ranking, self.theta, names, waking)[1])
+
+    def waking(self, case: Case, wakes: Ranking) -> np.ndarray | None:
+        """What it loads at the wakes of a case, ranked as in `wakes`; None where there are none."""
+        return case.waking(wakes, self.wake) if self.wake < NEVER and len(wakes) else None
 
     def picks(self, row: Ranking, warm: Collection[int], most: int = 3) -> list[int]:
         """The targets for one decision (a ranking of one row), when `warm` is in memory; at most `most`."""
@@ -80,7 +88,8 @@ class Threshold:
 
     def to_json(self) -> dict[str, Any]:
         """As `plan.json` keeps it."""
-        return {"planner": "threshold", "threshold": self.theta, **_names(self.names)}
+        wake = {"wake": self.wake} if self.wake < NEVER else {}
+        return {"planner": "threshold", "threshold": self.theta, **_names(self.names), **wake}
 
 
 def _names(names: bool) -> dict[str, Any]:
@@ -141,7 +150,8 @@ def from_json(data: Mapping[str, Any], adapter: Path) -> Planner:
             raise ValueError(f"planner {data['planner']!r}")
         names = bool(data.get("names", False))
         if "strength" not in data:
-            return OwnPlans(names) if own else Threshold(float(data["threshold"]), names)
+            at_wakes = float(data.get("wake", NEVER))
+            return OwnPlans(names) if own else Threshold(float(data["threshold"]), names, at_wakes)
         threshold, strength = float(data["threshold"]), float(data["strength"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{adapter / 'plan.json'}: is damaged ({error}); train the run again") from None
@@ -161,6 +171,12 @@ def planner_of(policy: Any) -> Planner | None:
 def planned(plans: Plans) -> Planned:
     """Plans that were chosen for sure."""
     return Planned(plans.target, plans.delay, np.ones(len(plans)), plans.let_go)
+
+
+def rank_wakes(policy: Any, case: Case) -> Ranking:
+    """How a policy ranks the wakes of a case."""
+    wakes = case.wakes
+    return policy.rank(case.woken, wakes) if len(wakes) else Ranking.empty(0)  # type: ignore[no-any-return]
 
 
 class NonePolicy:
@@ -204,18 +220,45 @@ def choose_threshold(
     rankings: Sequence[Ranking],
     reward: Reward,
     thresholds: Sequence[float] = THRESHOLDS,
+    wakes: Sequence[Ranking] = (),
 ) -> tuple[Threshold, float]:
     """The threshold with the highest reward over `cases`, and that reward summed over their opens; whether
     who leaves is named is chosen with it, where the cases are `told`.
 
-    Ties go to naming nobody, then to the higher threshold (fewer prewarms). Without a case nothing is known
-    of rewards, and the answer is to keep still.
+    wakes: how each case's wakes are ranked; a threshold of their own is then chosen for them, and the other
+    one anew. Ties go to naming nobody, then to the higher threshold (fewer prewarms). Without a case nothing
+    is known of rewards, and the answer is to keep still.
     """
     if not cases:
         return Threshold(float(thresholds[-1])), 0.0
     names, rewards = _by_threshold(cases, rankings, reward, thresholds)
     best = best_of(rewards)
-    return Threshold(float(thresholds[best]), names), float(rewards[best])
+    found, worth = Threshold(float(thresholds[best]), names), float(rewards[best])
+    return _with_wakes(found, cases, rankings, reward, wakes) if any(map(len, wakes)) else (found, worth)
+
+
+def _with_wakes(
+    found: Threshold,
+    cases: Sequence[Case],
+    rankings: Sequence[Ranking],
+    reward: Reward,
+    wakes: Sequence[Ranking],
+) -> tuple[Threshold, float]:
+    """A threshold for wakes beside the one that was found, then that one anew; and their reward."""
+    weights = reward.weights(FIELDS)
+
+    def come_to(asked: Sequence[float], wake: float) -> np.ndarray:
+        by = replace(found, wake=wake)
+        at = [by.waking(c, w) for c, w in zip(cases, wakes, strict=True)]
+        each = [c.sweep(r, asked, by.names, x) for c, r, x in zip(cases, rankings, at, strict=True)]
+        rewards: np.ndarray = summed(each) @ weights
+        return rewards
+
+    best = best_of(np.concatenate([come_to([found.theta], q) for q in THRESHOLDS]))
+    wake = THRESHOLDS[best]
+    rewards = come_to(THRESHOLDS, wake)
+    best = best_of(rewards)
+    return replace(found, theta=THRESHOLDS[best], wake=wake), float(rewards[best])
 
 
 def _by_threshold(

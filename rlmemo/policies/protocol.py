@@ -8,7 +8,7 @@ later, and it predicts event i + 1. Classical baselines, language models and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -63,7 +63,7 @@ def stream_of(policy: Policy, timeline: Timeline) -> Stream:
 class Planned:
     """What a planning policy answers for D decisions.
 
-    target  int32 [D, K], -1 for no pick; delay int8 [D, K], index into `WorldConfig.delays`;
+    target  int32 [D, K], -1 for no pick; delay int8 [D, K], as in `env.judge.plans.Plans`;
     propensity float64 [D], probability with which the policy chose that plan (1 where it never samples);
     let_go int32 [D, R], who leaves first, as in `env.judge.plans.Plans` (None: R is 0)
     """
@@ -76,3 +76,8 @@ class Planned:
     def __post_init__(self) -> None:
         if self.let_go is None:
             object.__setattr__(self, "let_go", np.full((len(self.target), 0), -1, np.int32))
+
+    def right_away(self) -> Planned:
+        """Without what waits for a wake: that is not shown to a person, who is asked right after an event."""
+        now = (self.delay >= 0).all(axis=0)
+        return replace(self, target=self.target[:, now], delay=self.delay[:, now])

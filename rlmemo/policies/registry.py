@@ -40,6 +40,8 @@ POLICIES: dict[str, str] = {
     "backoff3": "successors of the last three targets, then two, then one, then the most frequent",
     "omnibox": "the browser's confidence rule: hits / (hits + misses) per (current target, candidate)",
     "gbdt": "gradient-boosted ranker over the slate",
+    "gru4rec": "recurrent network over the opens of a session (GRU4Rec)",
+    "sasrec": "causal transformer over the last 50 opens (SASRec)",
     "base": "the embedded language model as it is shipped, never trained on a recording",
     "sb3": "Stable-Baselines3 PPO on rlmemo/Prewarm-v0 (needs the extra: pip install 'rlmemo[sb3]')",
     "oracle": "clairvoyant plan under the same memory and load times",
@@ -65,6 +67,14 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
         return NonePolicy()
     if name == "gbdt":
         return GbdtPolicy()
+    if name == "gru4rec":
+        from rlmemo.policies import gru4rec
+
+        return gru4rec.policy()
+    if name == "sasrec":
+        from rlmemo.policies import sasrec
+
+        return sasrec.policy()
     if name == "base":
         return LanguagePolicy(load_adapted(EMBEDDED, None), "base")
     if name == "oracle":

@@ -17,7 +17,14 @@ from rlmemo.model.hub import EMBEDDED, PROMPTED, Loading, model_sha256
 from rlmemo.model.load import load_adapted, load_model, with_scorer
 from rlmemo.model.switching import switching
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import Planner, Threshold, choose_threshold, from_json, told
+from rlmemo.policies.planners import (
+    Planner,
+    Threshold,
+    choose_threshold,
+    from_json,
+    rank_wakes,
+    told,
+)
 from rlmemo.policies.protocol import Policy
 from rlmemo.runs.folder import COSTS, unfinished
 
@@ -48,7 +55,9 @@ class Setup:
         if self.planner is not None:
             return self.planner
         rankings = [self.policy.rank(c.timeline, c.indices) for c in cases]
-        return choose_threshold([told(self.policy, c) for c in cases], rankings, self.world.worth())[0]
+        wakes = [rank_wakes(self.policy, c) for c in cases]
+        known = [told(self.policy, c) for c in cases]
+        return choose_threshold(known, rankings, self.world.worth(), wakes=wakes)[0]
 
     def planning_by(self, threshold: float | None, cases: Sequence[Case]) -> Planner:
         """The same, with a threshold that was asked for; it has no say where the policy plans by itself."""

@@ -32,6 +32,8 @@ KNOWN_COLORS = {
     "backoff3": "#b07cc6",
     "omnibox": "#c98a1b",
     "gbdt": "#12a07a",
+    "gru4rec": "#c2649a",
+    "sasrec": "#5d7f3f",
     "sb3": "#7a6ff0",
     "oracle": INK,
 }

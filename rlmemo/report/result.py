@@ -18,9 +18,10 @@ MOST = 6
 """As many rows as the table of the first screen has room for on a phone."""
 SAVED = "saved_seconds_per_open"
 COLUMNS = (
-    ("hit_rate", "hits\nper open", "{:.1%}"), ("waste_rate", "wasted\nper prewarm", "{:.0%}"),
+    ("hit_rate", "hits", "{:.1%}"), ("kept_rate", "kept", "{:.1%}"),
+    ("waste_rate", "wasted\nper prewarm", "{:.0%}"),
     (SAVED, "saved\nper open", "{:.3f} s"), ("reward_per_open", "reward\nper open", "{:.3f}"),
-    ("hr@1", "hr@1\nper open", "{:.0%}"),
+    ("hr@1", "hr@1", "{:.0%}"),
 )  # fmt: skip
 """Metric, title, and how it is written: short, as the sections have all digits."""
 WORDS = {
@@ -30,13 +31,16 @@ WORDS = {
     "backoff3": "counts after the last three",
     "omnibox": "the browser's own rule",
     "gbdt": "decision trees",
+    "gru4rec": "recurrent network",
+    "sasrec": "small transformer",
     "base": "model as shipped",
     "sb3": "reinforcement learning",
 }
 """What a policy goes by, in as few words as fit below its name."""
 AS_COUNTS = "counts: too few events"
 TERMS = (
-    "Prewarm: load ahead of time. Hits: opens that were fast only because of it. Wasted: prewarms that "
+    "Prewarm: load ahead of time. Hits: opens that were fast only because of it. Kept: opens that were fast "
+    "only because another was let go instead. Wasted: prewarms that "
     "nobody needed. Saved: seconds of waiting, per open. Reward per open: {reward}. hr@1: how often the "
     "first guess was what was opened next."
 )

@@ -95,7 +95,7 @@ pre { overflow-x: auto; background: var(--bg); border: 1px solid var(--line); bo
   .result { padding-left: .6rem; margin-bottom: .6rem; } .result p { font-size: .87rem;
   line-height: 1.4; }
   .result p:first-child { font-size: 1.02rem; line-height: 1.3; }
-  .shown table { font-size: .8rem; } .shown th, .shown td { padding: .16rem .3rem; }
+  .shown table { font-size: .76rem; } .shown th, .shown td { padding: .16rem .2rem; }
   .shown th:first-child { padding-left: 0; background: none; } .shown thead th { min-width: 0;
   line-height: 1.25; }
   .shown caption { font-size: .72rem; line-height: 1.35; padding-top: .25rem; }

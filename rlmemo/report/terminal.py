@@ -12,10 +12,10 @@ from rlmemo.report.result import result as in_words
 if TYPE_CHECKING:
     from rlmemo.evaluation.evaluate import Evaluation
 
-RANKING = (("hr@1", "hr@1", 5), ("hr@3", "hr@3", 5), ("hr@5", "hr@5", 5), ("mrr@5", "mrr@5", 5))
+RANKING = (("hr@1", "hr@1", 5), ("hr@5", "hr@5", 5), ("mrr@5", "mrr@5", 5))
 PREWARMING = (
-    ("hit_rate", "hits", 6), ("waste_rate", "wasted", 7), ("saved_seconds_per_open", "saved s", 7),
-    ("oracle_share", "oracle", 7), ("reward_per_open", "reward", 6),
+    ("hit_rate", "hits", 6), ("kept_rate", "kept", 6), ("waste_rate", "wasted", 7),
+    ("saved_seconds_per_open", "saved s", 7), ("oracle_share", "oracle", 7), ("reward_per_open", "reward", 6),
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def result_table(result: Evaluation, of: str = "", called: str = "") -> str:
                 e = judged.metrics.get(metric)
                 if e is None or e.value != e.value:
                     text = "–"
-                elif metric in ("hit_rate", "waste_rate", "oracle_share"):
+                elif metric in ("hit_rate", "kept_rate", "waste_rate", "oracle_share"):
                     text = f"{100 * e.value:.1f} %"
                 else:
                     text = f"{e.value:.3f}"
@@ -50,8 +50,9 @@ def result_table(result: Evaluation, of: str = "", called: str = "") -> str:
     setting = result.setting
     lines += [
         wrapped(
-            "hr@1: how often the first guess was right; hits and saved seconds per open, wasted per prewarm; "
-            "oracle: share of what a clairvoyant would save"
+            "hr@1: how often the first guess was right; hits: opens that were ready because they were loaded "
+            "early; kept: because another was let go instead; wasted per prewarm; oracle: share of what a "
+            "clairvoyant would save"
         ),
         wrapped(
             f"budget {setting.world.budget:g} typical targets, at most {setting.world.picks} prewarms, "

@@ -1,4 +1,4 @@
-"""The hand-worked examples of docs/accounting.md: five events, two prewarms; five events, one let-go.
+"""The hand-worked examples of docs/accounting.md: two prewarms; one let-go; a night and a wake.
 
     python -m tests.reference.example        # prints the table that stands in the docs
 
@@ -8,16 +8,19 @@ the same numbers.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from env.errors import run_main
 from env.judge.cost import Costs, WorldConfig
-from env.judge.plans import OUTCOME_NAMES, Plans
+from env.judge.plans import OUTCOME_NAMES, Plans, at_wake
 from env.timeline import Event, Timeline
 from rlmemo.options import Parser
 from tests.reference.world import replay
 
 LET_GO_COLUMNS = ("base_wait_s", "wait_s", "saved_s", "cold", "base_cold", "kept", "pollution")
+WAKE_COLUMNS = ("base_wait_s", "wait_s", "saved_s", "planned", "hit", "held_mb_s")
 COLUMNS = (
     "base_wait_s", "wait_s", "saved_s", "hit", "late", "redundant", "wasted", "pollution", "held_mb_s",
     "wasted_mb_s",
@@ -51,19 +54,40 @@ def let_go_example() -> tuple[Timeline, Costs, WorldConfig, Plans]:
     return timeline, costs, config, plans
 
 
+def wake_example() -> tuple[Timeline, Costs, WorldConfig, Plans]:
+    """The same apps and room, off after two hours; after event 1 mail and the editor are asked for at the
+    wake."""
+    _, costs, config, _ = hand_example()
+    opens = [(0.0, "mail"), (10.0, "editor"), (30000.0, "mail"), (30002.0, "editor")]
+    timeline = Timeline.from_events("example", [Event(t, target) for t, target in opens])
+    two = Costs(costs.memory_mb[:2], costs.cold_s[:2], costs.warm_s[:2], costs.load_s[:2])
+    plans = Plans.empty(len(timeline), 2)
+    plans.target[1], plans.delay[1] = [0, 1], at_wake(0)
+    return timeline, two, replace(config, off_after_s=7200.0), plans
+
+
 def let_go_table() -> str:
-    """Its outcome as the Markdown table of the docs."""
-    timeline, costs, config, plans = let_go_example()
+    """The outcome of `let_go_example` as the Markdown table of the docs."""
+    return _outcome_table(let_go_example(), LET_GO_COLUMNS)
+
+
+def wake_table() -> str:
+    """The outcome of `wake_example` as the Markdown table of the docs."""
+    return _outcome_table(wake_example(), WAKE_COLUMNS)
+
+
+def _outcome_table(example: tuple[Timeline, Costs, WorldConfig, Plans], columns: tuple[str, ...]) -> str:
+    timeline, costs, config, plans = example
     outcomes = replay(timeline, costs, config, plans)
     lines = [
-        "| " + " | ".join(["event", "t", "opened", *LET_GO_COLUMNS]) + " |",
-        "|" + "---|" * (3 + len(LET_GO_COLUMNS)),
+        "| " + " | ".join(["event", "t", "opened", *columns]) + " |",
+        "|" + "---|" * (3 + len(columns)),
     ]
     for j, event in enumerate(timeline):
         row = [str(j), f"{event.t:g}", event.target]
-        row += [f"{getattr(outcomes, name)[j]:g}" for name in LET_GO_COLUMNS]
+        row += [f"{getattr(outcomes, name)[j]:g}" for name in columns]
         lines.append("| " + " | ".join(row) + " |")
-    total = [f"{outcomes.total(name):g}" for name in LET_GO_COLUMNS]
+    total = [f"{outcomes.total(name):g}" for name in columns]
     return "\n".join([*lines, "| " + " | ".join(["sum", "", "", *total]) + " |"]) + "\n"
 
 
@@ -100,7 +124,7 @@ def table() -> str:
 def main() -> None:
     """Print the tables."""
     Parser(prog="python -m tests.reference.example", description=__doc__.split("\n")[0]).parse_args()
-    print(table(), let_go_table(), sep="\n", end="")
+    print(table(), let_go_table(), wake_table(), sep="\n", end="")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
-from env.judge.cost import Costs, WorldConfig
+from env.judge.cost import WAKE_S, Costs, WorldConfig
 from env.judge.plans import (
     BASE_COLD,
     BASE_WAIT,
@@ -93,6 +93,7 @@ class World:
         self.foreground = -1
         self.opened_at = 0.0
         self.due: list[tuple[float, int, int, int]] = []  # (time, EXPIRE or START, prewarm, target)
+        self.waiting: list[tuple[float, int, int]] = []  # for the wake: (seconds after it, prewarm, target)
         self.prewarms = 0
         self.outcome: list[int] = []  # per prewarm, by number
         self.prewarm_mb_s: list[float] = []
@@ -107,6 +108,7 @@ class World:
         other.rule = self.rule.fork()
         other.in_front = self.in_front.copy()
         other.due = self.due.copy()
+        other.waiting = self.waiting.copy()
         other.outcome = self.outcome.copy()
         other.prewarm_mb_s = self.prewarm_mb_s.copy()
         other.lead_s = self.lead_s.copy()
@@ -122,7 +124,10 @@ class World:
     def open(self, target: int, t: float) -> np.ndarray:
         """The user opens `target` at `t`; returns the record of the interval since the last open."""
         if self.foreground >= 0 and t - self.opened_at > self.config.off_after_s:
-            self._switch_off(self.opened_at + self.config.off_after_s)
+            off = self.opened_at + self.config.off_after_s
+            self._switch_off(off)
+            self._wake(max(math.nextafter(off, math.inf), t - WAKE_S))
+        self.waiting = []
         self._advance(t)
         self._settle(t)
         if self.foreground >= 0:
@@ -167,8 +172,8 @@ class World:
         return np.array(record)
 
     def plan(self, picks: Iterable[tuple[int, int]], let_go: Sequence[int] = ()) -> list[int]:
-        """Decide, right after an open: `picks` are (target, delay bucket), `let_go` leave first when room is
-        needed, until the next decision. Returns the prewarms' numbers."""
+        """Decide, right after an open: `picks` are (target, delay bucket or `at_wake` of one), `let_go` leave
+        first when room is needed, until the next decision. Returns the prewarms' numbers."""
         self.marks = tuple(let_go)
         numbers = []
         for target, bucket in picks:
@@ -177,8 +182,11 @@ class World:
             self.outcome.append(NONE)
             self.prewarm_mb_s.append(0.0)
             self.lead_s.append(float("nan"))
-            self.record[PLANNED] += 1.0
             numbers.append(number)
+            if bucket < 0:
+                self.waiting.append((self.config.delays[-1 - bucket], number, target))
+                continue
+            self.record[PLANNED] += 1.0
             start = self.settled + self.config.delays[bucket]
             heapq.heappush(self.due, (start, START, number, target))
         self._advance(self.settled)
@@ -226,6 +234,12 @@ class World:
         self._cancel()
         self.foreground = -1
         self.marks = ()
+
+    def _wake(self, t: float) -> None:
+        """The person is back: what was planned for that is asked for now."""
+        for seconds, number, target in self.waiting:
+            self.record[PLANNED] += 1.0
+            heapq.heappush(self.due, (t + seconds, START, number, target))
 
     def _close(self, t: float) -> None:
         """The user has closed what was not in front for so long."""
