@@ -111,11 +111,11 @@ PAGES = (_days, _policies, _train, _privacy, _again)
 # many at once
 
 
-def write_for(path: Path, number: int, rater: str, begin: Any, stop: Any, told: Path) -> None:
+def write_for(path: Path, number: int, rater: str, begin: Any, stop: Any, told: Path, pause: float) -> None:
     """One writer: rates what it is shown, takes votes back, adds reasons, predictions and events, and opens
     the file anew now and then; notes on `told` what was acknowledged and how long that took.
 
-    begin: a barrier that it waits at; stop: an event that ends it.
+    begin: a barrier that it waits at; stop: an event that ends it; pause: seconds between writes, on average.
     """
     rng = random.Random(number)
     done = 0
@@ -136,7 +136,7 @@ def write_for(path: Path, number: int, rater: str, begin: Any, stop: Any, told: 
                         _one_write(store, number, rater, rng, done, tell)
                         done += 1
                         tell(seconds=time.perf_counter() - began)
-                        time.sleep(rng.uniform(0.0, 2 * PAUSE_S))
+                        time.sleep(rng.uniform(0.0, 2 * pause))
             except Exception as error:
                 tell(error=f"{type(error).__name__}: {error}")
 
@@ -170,7 +170,7 @@ def _one_write(store: Store, number: int, rater: str, rng: random.Random, done: 
         tell(rated=[showing.moment.id, rater])
 
 
-def crowd(minutes: float, writers: int = 8, trainings: bool = True) -> dict[str, Any]:
+def crowd(minutes: float, writers: int = 8, trainings: bool = True, pause: float = PAUSE_S) -> dict[str, Any]:
     """Writers and a trainer on one database, for `minutes` and until the training under way then is done;
     what was promised and what came of it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +182,7 @@ def crowd(minutes: float, writers: int = 8, trainings: bool = True) -> dict[str,
         context = multiprocessing.get_context("spawn")
         begin, stop = context.Barrier(writers + 1), context.Event()
         crew = [
-            context.Process(target=write_for, args=(path, k, raters[k], begin, stop, told[k]))
+            context.Process(target=write_for, args=(path, k, raters[k], begin, stop, told[k], pause))
             for k in range(writers)
         ]
         for one in crew:

@@ -17,13 +17,14 @@ from tests.warm import Warm
 def test_eight_writers_and_a_trainer_on_one_database(
     warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten seconds, or until one real training (read from the database, noted in it) is done."""
+    """Ten seconds, or until one real training (read from the database, noted in it) is done; with pauses of
+    0.1 s, not 0.02: else the writers leave the training little of two cores."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return warm.run(command[2], *command[3:], cwd=tmp_path, env=os.environ)
 
     monkeypatch.setattr("experiments.durability.subprocess", SimpleNamespace(run=run))
-    found = crowd(minutes=1 / 6)
+    found = crowd(minutes=1 / 6, pause=0.1)
     assert found["errors"] == []
     assert found["trainings_failed"] == []
     assert found["acknowledged"] > 100, found

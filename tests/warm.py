@@ -221,19 +221,19 @@ def _serve() -> None:
     running: dict[int, Path] = {}
     tried: set[str] = set()
     for line in sys.stdin:
-        asked = json.loads(line)
+        asked, learned = json.loads(line), None
         if "poll" in asked:
             ended, answer = os.waitpid(asked["poll"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(answer) if ended else None
-            modules = running.pop(ended) if ended else None
-            if modules is not None and modules.exists():
-                _import(modules.read_text().splitlines(), tried)
+            learned = running.pop(ended) if ended else None
         else:
             answer = os.fork()
             if answer == 0:
                 _command(asked)
             running[answer] = Path(asked["modules"])
         print(json.dumps(answer), file=answers, flush=True)
+        if learned is not None and learned.exists():  # whoever asks next waits for it
+            _import(learned.read_text().splitlines(), tried)
 
 
 if __name__ == "__main__":
