@@ -108,6 +108,12 @@ def _showing(store: Store, where: Started) -> ratings.Showing | None:
         store, where.rater, random.random()
     )
     heard = st.session_state.pop("heard", False)
+    if heard:
+        # Buttons of another turn are other buttons: a press that reached one which was just leaving the page
+        # is not heard, however late it comes.
+        st.session_state["turn"] = _turn() + 1
+    elif st.session_state.get("note_shown"):
+        st.session_state.setdefault("note", st.session_state["note_shown"])
     if showing is None:
         return None
     if st.session_state.get("on_page") != showing.key:
@@ -117,6 +123,11 @@ def _showing(store: Store, where: Started) -> ratings.Showing | None:
         # The page is computed again and no button was heard: it was one of the card before, gone meanwhile.
         st.session_state.setdefault("note", TOO_QUICK)
     return showing
+
+
+def _turn() -> int:
+    """How many presses were heard in this window."""
+    return int(st.session_state.get("turn", 0))
 
 
 def _since_shown() -> float:
@@ -145,7 +156,7 @@ def _failure() -> None:
 
 
 def _last(store: Store, where: Started, last: ratings.Rated | None) -> None:
-    note = st.session_state.pop("note", None)
+    note = st.session_state["note_shown"] = st.session_state.pop("note", None)
     if note:
         html(f'<div class="band" data-testid="note">{e(note, 300)}</div>')
     skipped: ratings.Showing | None = st.session_state.get("skipped")
@@ -153,8 +164,8 @@ def _last(store: Store, where: Started, last: ratings.Rated | None) -> None:
         html(f'<div class="band" data-testid="skipped">Passed over: {e(_which(skipped.moment), 200)}.</div>')
         with st.container(key="after"):
             st.button(
-                "Undo", icon=":material/undo:", key=f"undo-{skipped.key}", shortcut="U", type="tertiary",
-                on_click=_unskip, args=(where, skipped),
+                "Undo", icon=":material/undo:", key=f"undo-{skipped.key}-{_turn()}", shortcut="U",
+                type="tertiary", on_click=_unskip, args=(where, skipped),
             )  # fmt: skip
         return
     if last is None:
@@ -173,7 +184,7 @@ def _last(store: Store, where: Started, last: ratings.Rated | None) -> None:
     )
     with st.container(horizontal=True, key="after", vertical_alignment="center", gap="small"):
         st.button(
-            "Undo", icon=":material/undo:", key=f"undo-{rating.id}", shortcut="U", type="tertiary",
+            "Undo", icon=":material/undo:", key=f"undo-{rating.id}-{_turn()}", shortcut="U", type="tertiary",
             on_click=_undo, args=(where, last),
         )  # fmt: skip
         if not rating.thumbs:

@@ -31,7 +31,7 @@ from env.timeline import KINDS, Timeline
 from experiments.personas import persona
 from rlmemo.options import Parser
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import Threshold, best_of, told
+from rlmemo.policies.planners import NEVER, Threshold, best_of, rank_wakes, told
 from rlmemo.policies.registry import make_policy
 from rlmemo.policies.shipped import DAY, TODAY, shipped_planner
 from rlmemo.runs.atomic import write_atomic
@@ -39,6 +39,7 @@ from rlmemo.runs.atomic import write_atomic
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_SEED = 60_000_000
 WORLDS = {TODAY: WorldOptions(), DAY: WorldOptions(off_after_s=7200.0)}
+WAKES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45, NEVER)
 GRID = (*np.linspace(0.02, 0.6, 59).round(3).tolist(), 2.0)
 KINDS_OF = ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))
 """Shares of apps and pages among a persona's targets."""
@@ -77,7 +78,8 @@ def of_recording(name: str) -> Iterator[tuple[Timeline, int, int]]:
 
 
 class Found:
-    """Rewards per open of one preset: by person, naming who leaves or not, by threshold."""
+    """Rewards per open of one preset: by person, naming who leaves or not, by threshold at wakes (the last
+    alone where there are none), by threshold."""
 
     def __init__(self, world: WorldOptions) -> None:
         self.world, self.weights = world, world.worth().weights(FIELDS)
@@ -87,22 +89,27 @@ class Found:
         """One more person."""
         costs = self.world.cost_model().arrays(made)
         case = told(policy, Case(made, costs, self.world.rules(), start, stop))
-        ways = [case.sweep(ranking, GRID, names) for names in (False, True)]
-        self.rewards.append(np.array([(way @ self.weights).mean(1) for way in ways]))
+        wakes = rank_wakes(policy, case)
+        at = [case.waking(wakes, q) if len(wakes) and q < NEVER else None for q in WAKES]
+        ways = [[case.sweep(ranking, GRID, names, w) for w in at] for names in (False, True)]
+        self.rewards.append(np.array([[(x @ self.weights).mean(1) for x in way] for way in ways]))
 
     def best(self) -> tuple[Threshold, str]:
         """The planner, and what it is worth in words."""
         by_person = np.array(self.rewards)
         names = bool(by_person[:, 1].mean(0).max() > by_person[:, 0].mean(0).max())
-        by = by_person[:, int(names)]
+        by_wake = by_person[:, int(names)].mean(0).max(1)
+        wake = int(np.flatnonzero(by_wake >= by_wake.max() - NEAR).max())
+        by = by_person[:, int(names), wake]
         mean = by.mean(0)
         top, at = best_of(mean), int(np.flatnonzero(mean >= mean.max() - NEAR).max())
         said = (
             f"best {GRID[top]:g} ({mean[top]:+.4f}), taken {GRID[at]:g} ({mean[at]:+.4f}, "
-            f"{(by[:, at] < 0).mean():.0%} of {len(by)} people below zero), naming {names} "
+            f"{(by[:, at] < 0).mean():.0%} of {len(by)} people below zero), naming {names}, at wakes "
+            f"{WAKES[wake]:g} ({', '.join(f'{q:g} {r:+.4f}' for q, r in zip(WAKES, by_wake, strict=True))}) "
             f"(otherwise {by_person[:, int(not names)].mean(0).max():+.4f} at most)"
         )
-        return Threshold(float(GRID[at]), names), said
+        return Threshold(float(GRID[at]), names, WAKES[wake]), said
 
 
 def judged(people: Iterator[tuple[Timeline, int, int]]) -> dict[str, Found]:
@@ -129,7 +136,8 @@ def main() -> None:
             for preset, found in judged(of_recording(name)).items():
                 planner = shipped_planner(WORLDS[preset])
                 at = int(np.argmin(np.abs(np.array(GRID) - planner.theta)))
-                mine = np.array(found.rewards)[:, int(planner.names), at]
+                wake = int(np.argmin(np.abs(np.array(WAKES) - planner.wake)))
+                mine = np.array(found.rewards)[:, int(planner.names), wake, at]
                 print(f"{name}, {preset}: shipped {mine.mean():+.4f}, {(mine < 0).sum()} people below zero, "
                       f"worst {mine.min():+.4f}; {found.best()[1]}")  # fmt: skip
         return
@@ -138,7 +146,7 @@ def main() -> None:
         planner, said = found.best()
         chosen[preset] = planner.to_json()
         print(f"{preset}: {said}")
-        mean = np.array(found.rewards).mean(0)
+        mean = np.array(found.rewards).mean(0)[:, WAKES.index(planner.wake)]
         for k in range(0, len(GRID), 2):
             print(f"  {GRID[k]:.2f}  {mean[0, k]:+.4f}  {mean[1, k]:+.4f}")
     write_atomic(args.out, json.dumps(chosen, indent=1) + "\n")

@@ -164,14 +164,29 @@ def shown(page: Any) -> int:
     return int(page.get_by_test_id("card").get_attribute("data-prediction"))
 
 
+def press(page: Any, key: str, wanted: str) -> None:
+    """Press a key until what is wanted is on the page: a key that comes while the page is drawn anew is not
+    heard, and a person presses it again."""
+    from playwright.sync_api import TimeoutError
+
+    for _ in range(4):
+        page.keyboard.press(key)
+        try:
+            page.wait_for_selector(wanted, timeout=20_000)
+        except TimeoutError:
+            continue
+        return
+
+
 def vote(page: Any, thumbs: int, *, key: bool) -> int:
     """Vote on what is shown, by key or by click, and wait for the thanks; returns the prediction."""
     before = shown(page)
     page.wait_for_timeout(450)  # a vote within the first moments is taken for a double click
+    other = f"[data-testid=card]:not([data-prediction='{before}'])"
     if key:
-        page.keyboard.press("y" if thumbs else "n")
+        press(page, "y" if thumbs else "n", other)
     else:
         page.get_by_role("button", name="Yes, good" if thumbs else "No, not this").click()
-    page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{before}'])")
+    page.wait_for_selector(other)
     page.wait_for_selector(f"[data-testid=last]:has-text('You said {'yes' if thumbs else 'no'}')")
     return before

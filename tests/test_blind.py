@@ -171,6 +171,7 @@ def test_a_store_from_before_knows_what_was_told_and_from_how_many(tmp_path: Pat
             for table, columns in (
                 ("moments", ("stills", "shown", "since", "world")),
                 ("showings", ("pool", "told_until")),
+                ("predictions", ("let_go",)),
             ):
                 for column in columns:
                     store.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")

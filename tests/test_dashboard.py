@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dashboard_in_browser import PAGES, Server, new_page, shown, vote
+from dashboard_in_browser import PAGES, Server, new_page, press, shown, vote
 from predictions_to_rate import HOSTILE, START, fill
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -48,8 +48,7 @@ def test_ten_by_click_and_by_key_undo_reload_and_a_second_window(
 
     # Undo by key: the last vote does not count any more, the row is kept, and it is asked again.
     page.wait_for_selector("[data-testid=last]")
-    page.keyboard.press("u")
-    page.wait_for_selector(f"[data-testid=card][data-prediction='{given[-1][0]}']")
+    press(page, "u", f"[data-testid=card][data-prediction='{given[-1][0]}']")
     assert server.votes() == given[:-1]
     assert server.rows("SELECT COUNT(*) FROM ratings") == [(10,)]
     given[-1] = (vote(page, 1 - given[-1][1], key=False), 1 - given[-1][1])
@@ -227,10 +226,9 @@ def test_skipping_is_no_vote_and_the_last_one_ends_it(
     page.goto(server.url)
     skipped = shown(page)
     page.get_by_role("button", name="Can't say").wait_for()
-    page.keyboard.press("s")
-    page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{skipped}'])")
+    press(page, "s", f"[data-testid=card]:not([data-prediction='{skipped}'])")
     page.wait_for_timeout(450)
-    page.keyboard.press("n")
+    press(page, "n", "text=All rated")
     page.wait_for_selector("text=All rated")
     assert [v[1] for v in server.votes()] == [0]
     assert server.votes()[0][0] != skipped

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dashboard_in_browser import Server, new_page, shown, vote
+from dashboard_in_browser import Server, new_page, press, shown, vote
 from predictions_to_rate import fill
 
 from dashboard import own_days, privacy, replay, train, words
@@ -114,8 +114,7 @@ def test_undo_speaks_of_the_card_that_was_taken_back(
     vote(page, 1, key=True)
     second, number = (when(), picks()), shown(page)
     vote(page, 0, key=True)
-    page.keyboard.press("u")
-    page.wait_for_selector(f"[data-testid=card][data-prediction='{number}']")
+    press(page, "u", f"[data-testid=card][data-prediction='{number}']")
     note = page.inner_text("[data-testid=note]")
     assert note == f"Taken back: your no to {second[0]} ({second[1]}). It is asked again above."
     last = page.inner_text("[data-testid=last]")
@@ -139,10 +138,8 @@ def test_a_card_that_was_passed_over_comes_back(
     bar = page.get_by_role("progressbar")
     assert [bar.get_attribute(f"aria-value{x}") for x in ("now", "max")] == ["1", "5"]
     skipped = shown(page)
-    page.keyboard.press("s")
-    page.wait_for_selector("[data-testid=skipped]")
-    page.keyboard.press("u")
-    page.wait_for_selector(f"[data-testid=card][data-prediction='{skipped}']")
+    press(page, "s", "[data-testid=skipped]")
+    press(page, "u", f"[data-testid=card][data-prediction='{skipped}']")
     assert "Not passed over any more" in page.inner_text("[data-testid=note]")
     assert vote(page, 0, key=True) == skipped
     assert server.votes() == [(voted, 1), (skipped, 0)]
@@ -247,8 +244,7 @@ def test_sentences_end(browser: Any, start: Callable[..., Server], tmp_path: Pat
     page = new_page(browser)
     page.goto(server.url)
     vote(page, 0, key=True)
-    page.keyboard.press("u")
-    page.get_by_test_id("note").wait_for()
+    press(page, "u", "[data-testid=note]")
     vote(page, 0, key=True)
     seen = 0
     for name in ("", "days", "policies", "train", "privacy"):

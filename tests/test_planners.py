@@ -285,6 +285,9 @@ def test_a_threshold_of_its_own_says_what_is_loaded_at_a_wake(tmp_path: Path) ->
     assert without.wake == NEVER
     assert planner.wake < NEVER
     assert more > worth
+    chosen = choose(policy, found, rankings, reward)
+    assert chosen.planner == planner == chosen.threshold[0]
+    assert chosen.threshold[1] * sum(map(len, found)) == pytest.approx(more)
     for case, ranking, at in zip(found, rankings, wakes, strict=True):
         planned = planner.plan(policy, case)
         k = case.world.max_picks

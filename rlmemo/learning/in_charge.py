@@ -26,6 +26,7 @@ from rlmemo.policies.planners import (
     Planner,
     Threshold,
     choose_threshold,
+    rank_wakes,
     told,
 )
 from rlmemo.policies.run import BASE
@@ -115,7 +116,8 @@ def as_shipped(
     if rewards(policy, shipped, cases, reward, seed).sum() >= 0.0:
         return shipped
     rankings = [policy.rank(case.timeline, case.indices) for case in cases]
-    return choose_threshold([told(policy, case) for case in cases], rankings, reward)[0]
+    wakes = [rank_wakes(policy, case) for case in cases]
+    return choose_threshold([told(policy, case) for case in cases], rankings, reward, wakes=wakes)[0]
 
 
 def decide(
@@ -149,7 +151,8 @@ def _ways(policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, 
     for case in (told(policy, case) for case in cases):
         ranking = policy.rank(case.timeline, case.indices)
         naming = (False, True) if case.worth is not None else (False,)
-        found = [case.sweep(ranking, THRESHOLDS, names)[::-1] @ weights for names in naming]
+        waking = planner.waking(case, rank_wakes(policy, case)) if isinstance(planner, Threshold) else None
+        found = [case.sweep(ranking, THRESHOLDS, names, waking)[::-1] @ weights for names in naming]
         by_case.append(np.concatenate(found))
     ways = np.concatenate(by_case, axis=1)
     if isinstance(planner, OwnPlans):

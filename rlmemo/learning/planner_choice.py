@@ -143,7 +143,7 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
     parts = data.cases(data.split.validation)
     if not parts:
         nothing = {"reward_per_open": 0.0}
-        by = {**nothing, "theta": THRESHOLDS[-1]}
+        by = {**nothing, "theta": THRESHOLDS[-1], "wake": THRESHOLDS[-1]}
         return {"events": 0, "own": nothing, "threshold": by, "planner": "threshold", "signal": False}
     rankings = [policy.rank(case.timeline, case.indices) for case in parts]
     ranking, opened = Ranking.join(rankings), np.concatenate([case.opened for case in parts])
@@ -159,7 +159,7 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
         "hr@5": float(((place >= 0) & (place < 5)).mean()),
         "log_loss": float(-np.log(np.maximum(given, 1e-6)).mean()),
         "own": {"reward_per_open": choice.own},
-        "threshold": {"reward_per_open": by_threshold, "theta": threshold.theta},
+        "threshold": {"reward_per_open": by_threshold, "theta": threshold.theta, "wake": threshold.wake},
         "planner": choice.planner.to_json()["planner"],
         "names": choice.planner.names,
         "signal": bool(np.ptp(choice.by_threshold) > SAME or abs(choice.own) > SAME),
@@ -168,8 +168,8 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
 
 def _planner(found: dict[str, Any]) -> Planner:
     """What a stage is to plan by, as `validate` found."""
-    names = bool(found.get("names", False))
-    return OwnPlans(names) if found["planner"] == "own" else Threshold(found["threshold"]["theta"], names)
+    names, by = bool(found.get("names", False)), found["threshold"]
+    return OwnPlans(names) if found["planner"] == "own" else Threshold(by["theta"], names, by["wake"])
 
 
 def minds(planner: Planner) -> bool:

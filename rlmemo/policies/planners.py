@@ -232,9 +232,10 @@ def choose_threshold(
     if not cases:
         return Threshold(float(thresholds[-1])), 0.0
     names, rewards = _by_threshold(cases, rankings, reward, thresholds)
-    best = best_of(rewards)
-    found, worth = Threshold(float(thresholds[best]), names), float(rewards[best])
-    return _with_wakes(found, cases, rankings, reward, wakes) if any(map(len, wakes)) else (found, worth)
+    found = Threshold(float(thresholds[best_of(rewards)]), names)
+    if any(map(len, wakes)):
+        found, rewards = _with_wakes(found, cases, rankings, reward, wakes)
+    return found, float(rewards.max())
 
 
 def _with_wakes(
@@ -243,8 +244,9 @@ def _with_wakes(
     rankings: Sequence[Ranking],
     reward: Reward,
     wakes: Sequence[Ranking],
-) -> tuple[Threshold, float]:
-    """A threshold for wakes beside the one that was found, then that one anew; and their reward."""
+) -> tuple[Threshold, np.ndarray]:
+    """A threshold for wakes beside the one that was found, then that one anew; and the rewards with it, by
+    threshold."""
     weights = reward.weights(FIELDS)
 
     def come_to(asked: Sequence[float], wake: float) -> np.ndarray:
@@ -257,8 +259,7 @@ def _with_wakes(
     best = best_of(np.concatenate([come_to([found.theta], q) for q in THRESHOLDS]))
     wake = THRESHOLDS[best]
     rewards = come_to(THRESHOLDS, wake)
-    best = best_of(rewards)
-    return replace(found, theta=THRESHOLDS[best], wake=wake), float(rewards[best])
+    return replace(found, theta=THRESHOLDS[best_of(rewards)], wake=wake), rewards
 
 
 def _by_threshold(
@@ -278,20 +279,19 @@ def _by_threshold(
 class Choice:
     """What a policy plans best by over some cases, and what that was chosen by: rewards per open.
 
-    by_threshold: float64 [len(THRESHOLDS)], naming who leaves or not (`names`); own: of its own plans, NaN
-    where they were not asked for.
+    best: the best threshold; by_threshold: float64 [len(THRESHOLDS)], of others beside it; own: of the
+    policy's own plans, NaN where they were not asked for.
     """
 
     planner: OwnPlans | Threshold
+    best: Threshold
     by_threshold: np.ndarray
-    names: bool
     own: float
 
     @property
     def threshold(self) -> tuple[Threshold, float]:
         """The best threshold, and its reward per open."""
-        best = best_of(self.by_threshold)
-        return Threshold(float(THRESHOLDS[best]), self.names), float(self.by_threshold[best])
+        return self.best, float(self.by_threshold.max())
 
 
 def choose(
@@ -309,15 +309,17 @@ def choose(
     cases = [told(policy, case) for case in cases]
     opens = sum(len(case) for case in cases)
     names, rewards = _by_threshold(cases, rankings, reward, THRESHOLDS)
-    by_threshold = rewards / opens
-    best = best_of(by_threshold)
-    found = Choice(Threshold(float(THRESHOLDS[best]), names), by_threshold, names, float("nan"))
+    best = Threshold(float(THRESHOLDS[best_of(rewards)]), names)
+    wakes = [rank_wakes(policy, case) for case in cases]
+    if any(map(len, wakes)):
+        best, rewards = _with_wakes(best, cases, rankings, reward, wakes)
+    found = Choice(best, best, rewards / opens, float("nan"))
     if not own:
         return found
     ways = [OwnPlans(), OwnPlans(names=True)] if all(c.worth is not None for c in cases) else [OwnPlans()]
     worth = [own_worth(policy, cases, reward, way, seed=seed) / opens for way in ways]
     k = int(np.argmax(worth))
-    planner = ways[k] if worth[k] > by_threshold[best] else found.planner
+    planner = ways[k] if worth[k] > found.by_threshold.max() else best
     return replace(found, planner=planner, own=worth[k])
 
 

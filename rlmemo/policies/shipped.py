@@ -15,7 +15,7 @@ from typing import Any
 
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
-from rlmemo.policies.planners import Threshold
+from rlmemo.policies.planners import NEVER, Threshold
 
 FILE = "planner.json"
 TODAY, DAY = "today", "day"
@@ -42,4 +42,5 @@ def shipped_planner(world: WorldOptions, file: Path | None = None) -> Threshold:
 def _planner(said: Mapping[str, Any]) -> Threshold:
     if said["planner"] != "threshold" or not 0.0 <= float(said["threshold"]) <= 2.0:
         raise ValueError(f"no threshold from 0 to 2 in {dict(said)}")
-    return Threshold(float(said["threshold"]), bool(said.get("names", False)))
+    wake = float(said.get("wake", NEVER))
+    return Threshold(float(said["threshold"]), bool(said.get("names", False)), wake)
