@@ -194,28 +194,13 @@ def step(fixed, action, i, first, last, record, out):  # type: ignore[no-untyped
     """
     s, r, w, book = State(*fixed[0]), Rules(*fixed[1]), Course(*fixed[2]), Ledger(*fixed[3])
     candidates, seen, place, rows, weights, rest = fixed[4]
-    picks = (len(action) - (len(s.ireg) - MARKS)) // 2
-    for k in range(picks):
-        if not (0 <= action[2 * k] <= candidates.shape[1] and 0 <= action[2 * k + 1] < len(r.delays)):
-            return np.nan
-    for k in range(2 * picks, len(action)):
-        if not 0 <= action[k] <= rows:
-            return np.nan
+    if not fits(fixed, action):
+        return np.nan
     for f in range(len(record)):
         record[f] = 0.0
         rest[f] = 0.0
-    for k in range(len(s.ireg) - MARKS):
-        s.ireg[MARKS + k] = _resident(s.link, action[2 * picks + k])
-    for k in range(picks):
-        pick = action[2 * k]
-        x = -1
-        if pick > 0:
-            x = candidates[i, pick - 1]
-        number = (i - first) * picks + k
-        book.target[number] = x
-        book.outcome[number] = 0
-        if x >= 0:
-            plan_prewarm(s, r, book, number, r.delays[action[2 * k + 1]], w.clock[i, T], record)
+    number = (i - first) * ((len(action) - (len(s.ireg) - MARKS)) // 2)
+    plan_action(s, r, book, candidates[i], action, number, w.clock[i, T], record)
     open_event(s, r, w, book, i + 1, record)
     if i + 1 == last:
         finish(s, r, book, rest)
@@ -238,7 +223,7 @@ def observe_wake(fixed, at_wakes, i, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def fits(fixed, action):  # type: ignore[no-untyped-def]
-    """Whether an action lies in the action space; as in `step`."""
+    """Whether an action lies in the action space."""
     s, r = State(*fixed[0]), Rules(*fixed[1])
     candidates, _, _, rows, _, _ = fixed[4]
     picks = (len(action) - (len(s.ireg) - MARKS)) // 2
