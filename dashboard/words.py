@@ -95,7 +95,9 @@ def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str
         return [*lines, LATER]
     results = outcome.get("prewarms") or []
     for pick, result in zip(prediction.plan, results, strict=False):
-        if result in OUTCOME_WORDS:
+        if result == "wasted" and pick.target == outcome.get("next_target"):
+            lines.append(f"{shown(pick.target)} was no longer ready by then.")
+        elif result in OUTCOME_WORDS:
             lines.append(f"{shown(pick.target)} {OUTCOME_WORDS[result]}.")
     saved = outcome.get("saved_s")
     if saved is not None and abs(saved) >= 0.05:

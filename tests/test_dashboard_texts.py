@@ -18,6 +18,7 @@ from dashboard.plots import Policies, traded
 from dashboard.runs import Value, read_run
 from env.judge.plans import FIELDS
 from rlmemo.evaluation.last_week import Saved
+from rlmemo.store.records import Prediction, Prewarm
 
 
 def standing(**at: tuple[float, float]) -> Policies:
@@ -143,6 +144,16 @@ def test_a_card_that_was_passed_over_comes_back(
     assert "Not passed over any more" in page.inner_text("[data-testid=note]")
     assert vote(page, 0, key=True) == skipped
     assert server.votes() == [(voted, 1), (skipped, 0)]
+
+
+def test_what_was_opened_after_all_is_not_called_not_needed() -> None:
+    plan = (Prewarm("music"), Prewarm("news"))
+    outcome = {"next_target": "music", "next_t": 2280.0, "prewarms": ["wasted", "wasted"], "saved_s": 0.0}
+    moment = Prediction("ada", 0.0, "base", "1", "", plan, {}, 1.0, outcome=outcome)
+    assert words.outcome_sentences(moment)[1:] == [
+        "music was no longer ready by then.",
+        "news was not needed.",
+    ]
 
 
 def test_what_came_of_predictions() -> None:
