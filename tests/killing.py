@@ -11,6 +11,7 @@ removing, making folders), or given in seconds, and the end is a real SIGKILL. N
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -66,8 +67,9 @@ class Forge:
     def _ask(self, asked: dict[str, Any]) -> Ended:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended; below it is said how
+            self.process.stdin.write(json.dumps(asked) + "\n")
+            self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith(ANSWERS):
                 return Ended(**json.loads(line[len(ANSWERS) :]))
@@ -76,7 +78,8 @@ class Forge:
     def close(self) -> None:
         """End the process."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait(30)
 
 
@@ -123,6 +126,7 @@ def _warm_up(arguments: Sequence[str]) -> Ended:
 def _fork(request: dict[str, Any], log: Path) -> Ended:
     counter = log.with_suffix(".touched")
     counter.unlink(missing_ok=True)
+    log.write_bytes(b"")  # it may be killed before it opens it
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
