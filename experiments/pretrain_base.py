@@ -1,10 +1,10 @@
 """Pre-train the embedded base model on synthetic personas, from nothing.
 
 A Qwen3-architecture causal language model over the tokens of `rlmemo.model.slots` learns, from
-moments of invented people only, four things in one forward pass: at `<plan>` which letter of the slate
+moments of invented people only, five things in one forward pass: at `<plan>` which letter of the slate
 is opened next (or `<end>`: none of them), after the letter which delay bucket, at `<when>` how long it
-will take, and, as an auxiliary task that makes the pointing learnable, at the end of every candidate
-whether it is the one. No recording is read.
+will take, at `<leave>` who of memory is not opened soon and may leave, and, as an auxiliary task that makes
+the pointing learnable, at the end of every candidate whether it is the one. No recording is read.
 
     python -m experiments.pretrain_base --out /tmp/base --minutes 8 --size small      # on a GPU
     python -m experiments.pretrain_base --out /tmp/base --minutes 60 --size tiny      # on two cores
@@ -39,7 +39,7 @@ SIZES = {  # hidden, layers, heads, intermediate
     "large": (256, 6, 8, 768),
 }
 HELD_OUT = 2_000_000_000  # persona seeds from here on are for evaluation
-LABELS = 5  # columns after the prompt: letter, delay | letter label, delay label, when label
+LABELS = 6  # columns after the prompt: letter, delay | labels: letter, delay, when, who may leave (bits)
 
 
 def informed(score: np.ndarray, answer: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -61,8 +61,9 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
     """Encoded decisions of one persona, int16 [m, PROMPT_LENGTH + LABELS]; read with the answer of a scorer
     that is `informed` by up to `most`.
 
-    Columns: the prompt, the answer's two tokens as input, then the label tokens at `<plan>` (a letter or
-    END), after the letter (a delay, or PAD) and at `<when>`.
+    Columns: the prompt (in every other one somebody is named), the answer's two tokens as input, then the
+    label tokens at `<plan>` (a letter or END), after the letter (a delay, or PAD) and at `<when>`; last, bit
+    by bit, which of the residents are the right ones to name.
     """
     from env.slate.slate import slates_from_columns
     from experiments.personas import persona
@@ -81,20 +82,74 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
     if most > 0:
         score = informed(score, right_places(wide, rows), float(rng.uniform(0.0, most)), rng)
     slates = shortlist(wide.at(rows), score)
-    ago = slates.features[:, :, 19]
-    rank = ago.argsort(1).argsort(1)  # order of last use within the slate, a stand-in for the LRU
-    held = rng.integers(0, 10, (len(rows), 1))
-    warm = ((rank < held) & (slates.candidates >= 0)).astype(np.int8)
+    held, levels, mask = remember(t, target, local, site, v, rows, rng)
+    warm = ((slates.candidates[:, :, None] == held[:, None, :]).any(2) & (slates.candidates >= 0)).astype(
+        np.int8
+    )
     warm[(rng.random(warm.shape) < 0.02) & (warm > 0)] = 2
     free = rng.choice([0.0, 0.0, 0.1, 0.4, 1.0], len(rows))
-    prompts = r.encode_prompts(slates, target, rows, warm, free, here=np.arange(len(rows)))
+    prompts = r.encode_prompts(slates, target, rows, warm, free, here=np.arange(len(rows)), residents=levels)
+    name(prompts, mask, rng)
     gap = t[rows + 1] - t[rows]
     answer = slates.answer
     known = answer >= 0
     letter = np.where(known, r.LETTER_IDS[answer], r.END_ID)
     delay = np.where(known, r.DELAY_IDS[r.delay_bucket(gap)], 0)
     when = r.WHEN_IDS[r.when_bucket(gap)]
-    return np.concatenate([prompts, np.stack([letter, delay, letter, delay, when], 1)], 1).astype(np.int16)
+    labels = np.stack([letter, delay, letter, delay, when, mask @ (1 << np.arange(mask.shape[1]))], 1)
+    return np.concatenate([prompts, labels], 1).astype(np.int16)
+
+
+def remember(
+    t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.ndarray, v: int, rows: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Something that may be in memory at each of the decisions `rows`: by how lately it was opened, by how
+    soon it may be wanted, or by both, as somebody who manages it would have it.
+
+    (held int32 [m, V], targets, -1 where it is not; levels int64 [m, LISTED] of those that are listed; and
+    which of them are right to name, bool: not among the next `SOON` opens, or else the one that is opened
+    last.)
+    """
+    from env.slate.slate import slates_from_columns
+    from rlmemo.model.residents import LISTED, Residents
+    from rlmemo.model.soon import PLACES, SOON, base_soon
+
+    n, m = len(target), len(rows)
+    known = Residents.of(slates_from_columns(t, target, local, site, v, PLACES), rows, base_soon())
+    ago = np.where(known.targets >= 0, known.ago, np.inf)
+    chance = np.where(known.targets >= 0, known.chance, -1.0)
+    by_time, by_chance = ago.argsort(1).argsort(1), (-chance).argsort(1).argsort(1)
+    share = np.where(known.targets >= 0, rng.choice([0.0, 0.3, 0.7], (m, 1)), 0.0)
+    room = np.where(rng.random((m, 1)) < 0.5, rng.integers(6, 10, (m, 1)), rng.integers(0, 14, (m, 1)))
+    order = ((1 - share) * by_time + share * by_chance + rng.random((m, PLACES))).argsort(1).argsort(1)
+    there = (order < room) & (known.targets >= 0)
+    held = np.where(there, known.targets, -1)
+    size = np.exp(rng.normal(0.0, rng.choice([0.0, 0.0, 0.7]), v))  # what keeping a target saves per MB
+    worth = np.where(there, known.chance * size[np.maximum(known.targets, 0)], np.inf)
+    first = worth.argsort(1, kind="stable")[:, :LISTED]
+    listed = np.take_along_axis(held, first, 1).astype(np.int64)
+    wait = np.full(listed.shape, SOON + 1)
+    for ahead in range(SOON, 0, -1):
+        opened = target[np.minimum(rows + ahead, n - 1)]
+        wait = np.where(listed == opened[:, None], ahead, wait)
+    filled = listed >= 0
+    wait = np.where(filled, wait, 0)
+    latest = wait.max(1, keepdims=True)
+    mask = filled & (wait == latest)  # all that are not soon; if all are, the last of them
+    return held, known.levels(np.arange(m), listed), mask
+
+
+def name(prompts: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
+    """Name up to two right ones in every other prompt, so that what follows is learned after names as
+    well."""
+    from rlmemo.model import slots as r
+
+    order = np.where(mask, rng.random(mask.shape), 2.0).argsort(1, kind="stable")
+    some = rng.random(len(mask)) < 0.5
+    for k in range(r.NAMED):
+        chosen = some & (mask.sum(1) > k)
+        prompts[chosen, r.LEAVE_AT + 1 + k] = r.RESIDENT_IDS[order[chosen, k]]
 
 
 def held_out_rows() -> np.ndarray:
@@ -147,6 +202,9 @@ def make_model(size: str) -> Any:
         for letter in r.LETTERS:
             for state in r.STATES:
                 weight[r.ID[f"{letter}:{state}"]] += weight[r.ID[letter]]
+        for resident in r.RESIDENTS:
+            for level, odds in enumerate(resident_odds()):
+                weight[r.ID[f"{resident}:{level}"]] += weight[r.ID[resident]] + 0.05 * float(odds) * direction
     return model
 
 
@@ -156,6 +214,16 @@ def q_odds() -> np.ndarray:
 
     step = ODDS_EDGES[1] - ODDS_EDGES[0]
     return (np.append(ODDS_EDGES, ODDS_EDGES[-1] + step) - step / 2).astype(np.float32)
+
+
+def resident_odds() -> np.ndarray:
+    """What each level of a resident says of its being opened soon: log-odds, float64."""
+    from rlmemo.model.residents import AGO_EDGES, ODDS_EDGES
+
+    middle = np.concatenate(
+        [ODDS_EDGES[:1] - 0.5, (ODDS_EDGES[1:] + ODDS_EDGES[:-1]) / 2, ODDS_EDGES[-1:] + 0.5]
+    )
+    return np.repeat(middle, len(AGO_EDGES) + 1)
 
 
 def start_from(model: Any, folder: Path) -> int:
@@ -208,28 +276,52 @@ def save(model: Any, out: Path) -> None:
 
 
 def losses(model: Any, batch: Any) -> tuple[Any, Any]:
-    """Total loss, and (letter, delay, when, aux) losses detached; batch int64 [B, PROMPT_LENGTH + LABELS]."""
+    """Total loss, and (letter, delay, when, aux, leave) losses detached; batch int64 [B, PROMPT_LENGTH +
+    LABELS]."""
     import torch
     from torch.nn.functional import cross_entropy
 
     from rlmemo.model import slots as r
 
-    length = r.PROMPT_LENGTH
+    length, slate = r.PROMPT_LENGTH, len(r.CANDIDATE_ENDS)
     hidden = model.model(input_ids=batch[:, : length + 1], use_cache=False).last_hidden_state
-    places = torch.tensor([*r.CANDIDATE_ENDS.tolist(), length - 2, length - 1, length], device=batch.device)
+    asked = [r.WHEN_AT, *range(r.LEAVE_AT, r.LEAVE_AT + r.NAMED), r.PLAN_AT, length]
+    places = torch.tensor([*r.CANDIDATE_ENDS.tolist(), *asked], device=batch.device)
     logits = model.lm_head(hidden[:, places]).float()
-    slate = len(r.CANDIDATE_ENDS)
-    letter, delay, when = batch[:, -3], batch[:, -2], batch[:, -1]
+    letter, delay, when, bits = batch[:, -4], batch[:, -3], batch[:, -2], batch[:, -1]
     candidate = torch.arange(slate, device=batch.device)[None] + r.LETTER_IDS[0]
     yes = candidate == letter[:, None]
     yes_no = logits[:, :slate][:, :, [r.ID[r.NO], r.ID[r.YES]]]
     aux = cross_entropy(yes_no.flatten(0, 1), yes.flatten().long())
-    l_letter = cross_entropy(logits[:, slate + 1], letter)
     l_when = cross_entropy(logits[:, slate], when)
-    l_delay = cross_entropy(logits[:, slate + 2], delay, ignore_index=0)
-    return l_letter + 0.3 * l_delay + 0.3 * l_when + 1.0 * aux, torch.stack(
-        [l_letter, l_delay, l_when, aux]
-    ).detach()
+    l_letter = cross_entropy(logits[:, -2], letter)
+    l_delay = cross_entropy(logits[:, -1], delay, ignore_index=0)
+    l_leave = leaving(logits[:, slate + 1 : -2], batch[:, r.LEAVE_AT + 1 : r.PLAN_AT], bits)
+    parts = torch.stack([l_letter, l_delay, l_when, aux, l_leave])
+    return l_letter + 0.3 * l_delay + 0.3 * l_when + 1.0 * aux + 0.3 * l_leave, parts.detach()
+
+
+def leaving(logits: Any, named: Any, bits: Any) -> Any:
+    """Cross-entropy of who is named: any of those that are right and not named yet, nobody where there is
+    none. logits [B, NAMED, vocabulary]; named int64 [B, NAMED], what was said; bits int64 [B], who is right.
+    What comes after nobody is not learned."""
+    import torch
+
+    from rlmemo.model import slots as r
+
+    device = logits.device
+    ids = torch.from_numpy(np.append(r.RESIDENT_IDS, r.NOBODY_ID)).to(device)
+    right = (bits[:, None] >> torch.arange(len(r.RESIDENT_IDS), device=device)) & 1
+    total = logits.new_zeros(())
+    counts = torch.ones(len(bits), dtype=torch.bool, device=device)
+    for k in range(r.NAMED):
+        share = torch.cat([right, (right.sum(1, keepdim=True) == 0).long()], 1).float()
+        share = share / share.sum(1, keepdim=True)
+        found = -(share * logits[:, k].log_softmax(-1)[:, ids]).sum(1)
+        total = total + (found * counts).sum() / counts.sum().clamp(min=1)
+        right = right * (ids[None, :-1] != named[:, k, None])
+        counts = counts & (named[:, k] != r.NOBODY_ID)
+    return total / r.NAMED
 
 
 def evaluate(model: Any, rows: np.ndarray, device: str) -> dict[str, float]:
@@ -238,16 +330,24 @@ def evaluate(model: Any, rows: np.ndarray, device: str) -> dict[str, float]:
 
     from rlmemo.model import slots as r
 
-    ranks, own, total, parts = [], [], 0, torch.zeros(4, dtype=torch.float64)
+    ranks, own, total, parts = [], [], 0, torch.zeros(5, dtype=torch.float64)
+    leaves: dict[str, list[np.ndarray]] = {"named_soon": [], "first_soon": []}
     body = getattr(model, "_orig_mod", model)
     with torch.no_grad():
         for start in range(0, len(rows), 2048):
             batch = torch.from_numpy(rows[start : start + 2048].astype(np.int64)).to(device)
             hidden = body.model(input_ids=batch[:, : r.PROMPT_LENGTH], use_cache=False).last_hidden_state
-            logits = body.lm_head(hidden[:, -1]).float()
+            logits = body.lm_head(hidden[:, r.PLAN_AT]).float()
+            leave = body.lm_head(hidden[:, r.LEAVE_AT]).float()[
+                :, torch.from_numpy(r.RESIDENT_IDS).to(device)
+            ]
+            there = batch[:, torch.from_numpy(r.MEMORY_AT).to(device)] != r.ID[r.NO_RESIDENT]
+            chosen, some = leave.masked_fill(~there, -1e9).argmax(1), there.sum(1) > 1
+            leaves["named_soon"].append(1 - ((batch[:, -1] >> chosen) & 1)[some].cpu().numpy())
+            leaves["first_soon"].append(1 - (batch[:, -1] & 1)[some].cpu().numpy())
             score = logits[:, torch.from_numpy(r.LETTER_IDS).to(device)]
-            answer = batch[:, -3] - int(r.LETTER_IDS[0])
-            known = batch[:, -3] != r.END_ID
+            answer = batch[:, -4] - int(r.LETTER_IDS[0])
+            known = batch[:, -4] != r.END_ID
             right = score.gather(1, answer.clamp(0, r.SLATE_SIZE - 1)[:, None])
             rank = torch.where(known, (score > right).sum(1), 99)
             ranks.append(rank.cpu().numpy())
@@ -257,7 +357,8 @@ def evaluate(model: Any, rows: np.ndarray, device: str) -> dict[str, float]:
     rank, own_rank = np.concatenate(ranks), np.concatenate(own)
     result = {f"hr@{k}": float((rank < k).mean()) for k in (1, 3, 5)}
     result |= {f"slate_hr@{k}": float((own_rank < k).mean()) for k in (1, 3, 5)}
-    names = ("loss_letter", "loss_delay", "loss_when", "loss_aux")
+    result |= {k: float(np.concatenate(v).mean()) for k, v in leaves.items()}
+    names = ("loss_letter", "loss_delay", "loss_when", "loss_aux", "loss_leave")
     return result | {k: float(v) for k, v in zip(names, parts / total, strict=True)}
 
 
@@ -313,7 +414,7 @@ def main() -> None:
     pool = torch.zeros((args.pool, held_out.shape[1]), dtype=torch.int16, device=device)
     filled = at = seen = step = logged = 0
     start = time.time()
-    last_log, mean = start, torch.zeros(4, device=device)
+    last_log, mean = start, torch.zeros(5, device=device)
     while True:
         elapsed = time.time() - start
         progress = elapsed / (60 * args.minutes)
@@ -350,7 +451,7 @@ def main() -> None:
                 flush=True,
             )  # fmt: skip
             save(raw, args.out)  # so that a killed run leaves something
-            last_log, logged, mean = time.time(), step, torch.zeros(4, device=device)
+            last_log, logged, mean = time.time(), step, torch.zeros(5, device=device)
     for w in workers:
         w.terminate()
     raw.eval()

@@ -181,7 +181,7 @@ def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[A
     slates = reading_of(base[0]).look(made, indices)
     plans = Plans.empty(len(indices), world.max_picks)
     for d, i in enumerate(indices):
-        warm, free = case.memory(slates.candidates, plans)
+        warm, free, _ = case.memory(slates.candidates, plans)
         said = policy._say(base[0], slates, case, indices[d : d + 1], warm[d : d + 1], free[d : d + 1], 5)
         picked = said.place[0] >= 0
         plans.target[d] = np.where(picked, slates.candidates[i, said.place[0]], -1)
@@ -196,7 +196,7 @@ def test_residency_without_plans_is_the_no_prewarm_world(base: tuple[Any, Any]) 
     made = timeline(2, 80)
     costs, world = cost_model("desktop").arrays(made), WorldConfig(budget_targets=4)
     slates = build_slates(made)
-    warm, free = Case(made, costs, world, 1, len(made) + 1).memory(
+    warm, free, _ = Case(made, costs, world, 1, len(made) + 1).memory(
         slates.candidates, Plans.empty(len(made), 3)
     )
     recent: list[int] = []

@@ -123,7 +123,7 @@ def opened_and_cold(n: int) -> list[tuple[int, TrainingData, TrainingData]]:
         return TrainingData.prepare(timelines, old.split, cost_model("desktop"), world)
 
     here = ground(old.timelines[:1])
-    warm, answer = memory_at(here, 0)[0], here.slates[0].answer
+    warm, answer = memory_at(here, 0).warm, here.slates[0].answer
     cold = [i for i in range(150, 400) if answer[i] >= 0 and warm[i, answer[i]] == 0]
     made = []
     for cut in cold[:: max(1, len(cold) // n)][:n]:

@@ -38,7 +38,7 @@ def proposed(states: States, samples: int = 3) -> list[dict[Any, str]]:
     plans: list[dict[Any, str]] = [{} for _ in range(len(states))]
     for user, rows in states.by_user():
         slates, index = ground.slates[user], states.index[rows]
-        warm, _ = memory_at(ground, user)
+        warm = memory_at(ground, user).warm
         first = np.random.default_rng(1).normal(size=(len(rows), slates.candidates.shape[1] + 1))
         found = propose(
             first, slates.candidates[index], warm[index], RandomSampler(2),
@@ -71,7 +71,7 @@ def test_keeping_still_is_always_there_and_worth_nothing(scored: list[ScoredPlan
 def test_warm_and_empty_places_are_not_picked(states: States, scored: list[ScoredPlans]) -> None:
     ground = small_ground()
     for s in scored:
-        warm, _ = memory_at(ground, s.user)
+        warm = memory_at(ground, s.user).warm
         for place, _ in (pick for plan in s.plans for pick in plan):
             assert ground.slates[s.user].candidates[s.index, place] >= 0
             assert not warm[s.index, place]
@@ -180,8 +180,8 @@ def test_who_is_in_charge_plans_the_training_part_and_nothing_else() -> None:
         last = int(ground.split.train[user].max())
         assert (plans.target[:last] >= 0).any()
         assert (plans.target[last:] == -1).all()
-        warm, _ = memory_at(ground, user)
-        still, _ = memory_at(small_ground(), user)
+        warm = memory_at(ground, user).warm
+        still = memory_at(small_ground(), user).warm
         assert (warm[:last] != still[:last]).any(), "its prewarms are seen to be there"
         for index in np.flatnonzero((plans.target >= 0).any(1)):
             slate = ground.slates[user].candidates[index]
@@ -196,7 +196,7 @@ def test_scores_are_taken_in_the_world_of_who_is_in_charge(states: States) -> No
     assert ground.plans is not None
     plans: list[dict[Any, str]] = []
     for user, index in zip(asked.user, asked.index, strict=True):
-        cold = (ground.slates[user].candidates[index] >= 0) & (memory_at(ground, user)[0][index] == 0)
+        cold = (ground.slates[user].candidates[index] >= 0) & (memory_at(ground, user).warm[index] == 0)
         plans.append({(): "none", ((int(cold.argmax()), 0),): "top"})
     for s in score(ground, asked, plans, REWARD, 3):
         case = training_part(ground, s.user)

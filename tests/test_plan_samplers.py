@@ -127,7 +127,7 @@ def test_a_baseline_plans_what_it_would_plan_in_charge(baselines: dict[str, Base
         index = np.arange(int(ground.split.train[user].max()))
         past = Plans(plans.target[index], plans.delay[index])
         case = Case(ground.timelines[user], ground.costs[user], ground.world, 1, int(index[-1]) + 2)
-        warm, _ = case.memory(plans.target, past)
+        warm, _, _ = case.memory(plans.target, past)
         for asked, held_then, row in zip(past.target, warm, one.plans(own, user, index), strict=True):
             wanted, made = asked[(asked >= 0) & (held_then == 0)].tolist(), row[row >= 0].tolist()
             again = int((held_then > 0).sum())
@@ -207,7 +207,7 @@ def test_the_plans_of_a_state_are_those_before_and_the_baselines(
         assert list(b.items())[: len(a)] == list(a.items())
         assert len(odds[row]) == len(b)
         user, index = int(states.user[row]), int(states.index[row])
-        slate, warm = ground.slates[user].candidates[index], memory_at(ground, user)[0][index]
+        slate, warm = ground.slates[user].candidates[index], memory_at(ground, user).warm[index]
         for plan, origin in list(b.items())[len(a) :]:
             added.add(origin)
             wanted = baselines[origin].plans(ground, user, np.array([index]))[0]

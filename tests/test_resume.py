@@ -63,7 +63,7 @@ def preferences() -> tuple[np.ndarray, list[Pair], list[KtoExample]]:
     for user, rows in states.by_user():
         slates = ground.slates[user]
         index = states.index[rows]
-        warm, _ = memory_at(ground, user)
+        warm = memory_at(ground, user).warm
         size = slates.candidates.shape[1]
         first = np.tile(np.linspace(0.0, -5.0, size + 1), (len(rows), 1))
         found = propose(

@@ -91,7 +91,7 @@ def test_every_plan_is_made_in_the_world_that_the_plans_before_it_left() -> None
             plans = plans_of(ground, rollout, rows, user, index)
             slates, timeline = ground.slates[user], ground.timelines[user]
             case = Case(timeline, ground.costs[user], ground.world, int(index[0]) + 1, int(index[-1]) + 2)
-            warm, free = case.memory(slates.candidates, plans)
+            warm, free, _ = case.memory(slates.candidates, plans)
             asked = slots.encode_prompts(slates, timeline.target, index, warm, free)
             np.testing.assert_array_equal(rollout.prompts[rows], asked)
 

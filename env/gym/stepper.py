@@ -7,6 +7,8 @@ numba takes twice as long to look at a named one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from env.compiled import compiled
@@ -291,3 +293,25 @@ def _resident(link, number):  # type: ignore[no-untyped-def]
             return -1
         x = link[x, 1]
     return -1 if x == end else x
+
+
+def rows_of(fixed: tuple[Any, ...], targets: np.ndarray) -> np.ndarray:
+    """Where targets (int64 [N]) stand among the first rows of those that are resident, least recently used
+    first: from 1, 0 for who does not."""
+    found = np.zeros(len(targets), np.int64)
+    link, rows = State(*fixed[0]).link, fixed[4][3]
+    _rows_of(link, rows, targets, found)
+    return found
+
+
+@compiled
+def _rows_of(link, rows, targets, found):  # type: ignore[no-untyped-def]
+    end = len(link) - 1
+    x = link[end, 1]
+    for row in range(rows):
+        if x == end:
+            break
+        for k in range(len(targets)):
+            if targets[k] == x:
+                found[k] = row + 1
+        x = link[x, 1]

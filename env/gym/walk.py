@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from env.gym import stepper
+from env.judge import let_go
 from env.judge.accounting import OFF, course
 from env.judge.cost import Costs, WorldConfig
 from env.judge.plans import N_FIELDS
@@ -17,7 +18,8 @@ class Walk:
 
     candidates: int32 [n, C], what can be picked after each event; weights: float64 [len(FIELDS)], the reward.
     residents: how many rows of those that are resident are seen and can be let go (0: no action does). seen:
-    float32 [n, P], what is seen beside memory after each event (None: nothing). `i` is the event that was
+    float32 [n, P], what is seen beside memory after each event (None: nothing). worth: see
+    `env.judge.accounting.course`. `i` is the event that was
     opened last, `first` the one before the episode's first decision; `woken`: whether it stands at the wake
     that follows event i.
     """
@@ -25,9 +27,10 @@ class Walk:
     def __init__(
         self, timeline: Timeline, candidates: np.ndarray, costs: Costs, config: WorldConfig,
         weights: np.ndarray, prewarms: int, residents: int = 0, seen: np.ndarray | None = None,
+        worth: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         self.timeline, self.candidates = timeline, candidates
-        self.rules, self.course = rules(costs, config), course(timeline, config)
+        self.rules, self.course = rules(costs, config), course(timeline, config, worth)
         marks = config.max_let_go if residents else 0
         self.state = new_state(len(costs), 2 * prewarms, self.rules.let_go, marks)
         self.book = Ledger(
@@ -83,6 +86,17 @@ class Walk:
         """The slate of the moment before, int32 [C]."""
         row: np.ndarray = self.candidates[self.i - 1]
         return row
+
+    def least_worth(self, found: np.ndarray) -> None:
+        """Fill `found`, int64 [N], with the residents that are least worth keeping, by the worth that was
+        given; see `env.judge.let_go.least_worth`."""
+        s, told = self.state, self.course.told
+        let_go.least_worth(s, self.rules, told, self.i, np.zeros(len(s.link)), found)
+
+    def rows_of(self, targets: np.ndarray) -> np.ndarray:
+        """Where targets stand among the rows of those that are resident, from 1; 0 for who is not, or is
+        -1."""
+        return stepper.rows_of(self.fixed, np.asarray(targets, np.int64))
 
     def observe(self, out: np.ndarray) -> None:
         """Fill `out`, float32 [width]; see `stepper.observe`."""

@@ -113,12 +113,17 @@ class Case:
         return replace(self, worth=(listed, told))
 
     def replay_ranked(
-        self, ranking: Ranking, threshold: float, names: bool = False, waking: np.ndarray | None = None
+        self,
+        ranking: Ranking,
+        threshold: float,
+        names: bool | np.ndarray = False,
+        waking: np.ndarray | None = None,
     ) -> tuple[Outcomes, Plans]:
         """What prewarming the best-ranked cold targets with probability >= `threshold` comes to, and the
         plans for the decisions of this case, [stop - start, K]. names: whether they name who leaves first,
-        those that are least worth keeping by what this case is told. waking: what is loaded at wakes besides,
-        as of `waking`, [stop - start, W]; the plans then have K + W picks."""
+        those that are least worth keeping by what this case is told, or who does, int32 [stop - start, R].
+        waking: what is loaded at wakes besides, as of `waking`, [stop - start, W]; the plans then have K + W
+        picks."""
         from env.judge.ranked_replay import replay_ranked
 
         return replay_ranked(self, ranking, threshold, names, waking)
@@ -157,16 +162,17 @@ class Case:
         )  # fmt: skip
 
     def memory(
-        self, candidates: np.ndarray, plans: Plans, names: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, candidates: np.ndarray, plans: Plans, names: bool = False, residents: int = 0
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What is resident after each decision's event, before its plan acts; see `env.judge.residency`.
 
         candidates: int32 [n, size] of the whole timeline; plans: [stop - start, K]. names: whether the walk
-        names who leaves first, by what this case is told, into `plans.let_go`.
+        names who leaves first, by what this case is told, into `plans.let_go`. residents: how many are
+        listed.
         """
         from env.judge.residency import residency
 
-        return residency(self, candidates, plans, names)
+        return residency(self, candidates, plans, names, residents)
 
 
 def cases(

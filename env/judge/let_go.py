@@ -167,35 +167,43 @@ def next_to_leave(s, r, protected):  # type: ignore[no-untyped-def]
 
 @compiled
 def name(s, r, told, j, value):  # type: ignore[no-untyped-def]
-    """The decision after event j names who leaves first: those that are least worth keeping (chance of being
-    opened soon * saving per MB), never what is in front. told: as `Course.told`; value: float64, one for each
-    row of the state, all 0."""
+    """The decision after event j names who leaves first: as many as may be named of `least_worth`."""
+    least_worth(s, r, told, j, value, s.ireg[MARKS:])
+
+
+@compiled
+def least_worth(s, r, told, j, value, found):  # type: ignore[no-untyped-def]
+    """Fill found int64 [R] with the residents that are least worth keeping (chance of being opened soon *
+    saving per MB), the least first, -1 where there are no more; never what is in front. told: as
+    `Course.told`; value: float64, one for each row of the state, all 0."""
     half = told.shape[1] // 2
     for k in range(half):
         if told[j, k] >= 0:
             value[int(told[j, k])] = told[j, half + k]
-    for mark in range(MARKS, len(s.ireg)):
-        s.ireg[mark] = -1
+    for place in range(len(found)):
+        found[place] = -1
     end = len(s.link) - 1
-    for mark in range(MARKS, len(s.ireg)):
+    for place in range(len(found)):
         best, least = -1, np.inf
         x = s.link[end, 1]
         while x != end:
-            if x != s.ireg[FOREGROUND] and not _is_named(s, x, mark):
+            if x != s.ireg[FOREGROUND] and not _is_among(x, found, place):
                 kept = value[x] * _saving_per_mb(r, x)
                 if kept < least:
                     best, least = x, kept
             x = s.link[x, 1]
-        s.ireg[mark] = best
+        if best < 0:
+            break
+        found[place] = best
     for k in range(half):
         if told[j, k] >= 0:
             value[int(told[j, k])] = 0.0
 
 
 @compiled
-def _is_named(s, x, stop):  # type: ignore[no-untyped-def]
-    for k in range(MARKS, stop):  # noqa: SIM110 (compiled)
-        if s.ireg[k] == x:
+def _is_among(x, found, stop):  # type: ignore[no-untyped-def]
+    for k in range(stop):  # noqa: SIM110 (compiled)
+        if found[k] == x:
             return True
     return False
 

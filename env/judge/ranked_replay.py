@@ -15,7 +15,7 @@ import numpy as np
 
 from env.compiled import compiled
 from env.judge import let_go
-from env.judge.accounting import T, course, finish, open_event, plan_pick, plan_prewarm
+from env.judge.accounting import T, course, finish, open_event, plan_let_go, plan_pick, plan_prewarm
 from env.judge.plans import N_FIELDS, AnyCase, Outcomes, Plans, at_wake
 from env.judge.state import MARKS, Ledger, copy_state, new_state, rules
 
@@ -44,6 +44,7 @@ def _sweep(  # type: ignore[no-untyped-def]
     value,
     table,
     names,
+    choose,
 ):
     width = picks + waking.shape[1]
     let_go.begin(past, r, w)
@@ -58,7 +59,9 @@ def _sweep(  # type: ignore[no-untyped-def]
         for d in range(stop - start):
             i = start - 1 + d
             asked = 0
-            if names.shape[1] > 0:
+            if not choose:
+                plan_let_go(s, names[d])
+            elif names.shape[1] > 0:
                 let_go.name(s, r, w.told, i, value)
                 for k in range(names.shape[1]):
                     names[d, k] = s.ireg[MARKS + k]
@@ -102,11 +105,12 @@ def replay_ranked(
     case: AnyCase,
     ranking: Ranking,
     threshold: float,
-    names: bool = False,
+    names: bool | np.ndarray = False,
     waking: np.ndarray | None = None,
 ) -> tuple[Outcomes, Plans]:
     """Outcomes over the whole timeline (zero outside the case) and the plans of the case's decisions.
-    waking: see `sweep`; its picks stand behind the others."""
+    names: as of `sweep`, or who leaves first after each decision, int32 [opens, R]. waking: see `sweep`; its
+    picks stand behind the others."""
     table, book, named = _run(case, ranking, np.array([threshold]), names, waking)
     n, start, stop = len(case.timeline), case.start, case.stop
     k = len(book.target) // (stop - start)
@@ -124,20 +128,28 @@ def replay_ranked(
 
 
 def _run(
-    case: AnyCase, ranking: Ranking, thresholds: np.ndarray, names: bool, waking: np.ndarray | None
+    case: AnyCase,
+    ranking: Ranking,
+    thresholds: np.ndarray,
+    names: bool | np.ndarray,
+    waking: np.ndarray | None,
 ) -> tuple[np.ndarray, Ledger, np.ndarray]:
     config, start, stop = case.world, case.start, case.stop
     if not 1 <= start < stop <= len(case.timeline) or len(ranking) != stop - start:
         raise ValueError(
             f"window {start}..{stop} with {len(ranking)} rankings does not fit {len(case.timeline)} events"
         )
-    if names and case.worth is None:
+    choose = isinstance(names, bool)
+    if choose and names and case.worth is None:
         raise ValueError("a case that is told nothing names nobody")
     waking = np.full((stop - start, 0), -1, np.int32) if waking is None else waking
     size = (stop - start) * (config.max_picks + waking.shape[1])
     book = Ledger(np.full(size, -1, np.int32), np.zeros(size, np.int8), np.zeros(size), np.full(size, np.nan))
     r = rules(case.costs, config)
-    named = np.full((stop - start, config.max_let_go if names else 0), -1, np.int32)
+    if isinstance(names, bool):
+        named = np.full((stop - start, config.max_let_go if names else 0), -1, np.int32)
+    else:
+        named = np.ascontiguousarray(names, np.int32)
     past, state = (new_state(len(case.costs), 2 * size, r.let_go, named.shape[1]) for _ in range(2))
     table = np.zeros((len(thresholds), stop - start, N_FIELDS))
     _sweep(
@@ -145,6 +157,6 @@ def _run(
         np.ascontiguousarray(ranking.targets, np.int32),
         np.ascontiguousarray(ranking.probability, np.float64),
         thresholds, np.ascontiguousarray(waking, np.int32), config.max_picks, start, stop, np.zeros(N_FIELDS),
-        np.zeros(len(state.link)), table, named,
+        np.zeros(len(state.link)), table, named, choose,
     )  # fmt: skip
     return table, book, named

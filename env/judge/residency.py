@@ -13,7 +13,7 @@ from env.judge.state import MARKS, READY, USED, Ledger, new_state, rules
 
 @compiled
 def _walk(  # type: ignore[no-untyped-def]
-    s, r, w, book, delay, names, choose, picks, first, last, candidates, record, value, warm, free
+    s, r, w, book, delay, names, choose, picks, first, last, candidates, record, value, warm, free, listed
 ):
     let_go.begin(s, r, w)
     for i in range(last + 1):
@@ -24,6 +24,8 @@ def _walk(  # type: ignore[no-untyped-def]
                 x = candidates[i, c]
                 if x >= 0 and s.link[x, 0] >= 0:
                     warm[i - first, c] = 1 if s.when[x, READY] <= w.clock[i, T] else 2
+            if listed.shape[1] > 0:
+                let_go.least_worth(s, r, w.told, i, value, listed[i - first])
             if choose:
                 let_go.name(s, r, w.told, i, value)
                 for k in range(names.shape[1]):
@@ -37,13 +39,15 @@ def _walk(  # type: ignore[no-untyped-def]
 
 
 def residency(
-    case: AnyCase, candidates: np.ndarray, plans: Plans, names: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+    case: AnyCase, candidates: np.ndarray, plans: Plans, names: bool = False, list_: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What is resident right after each event start-1..stop-2, before that event's plan acts.
 
     candidates: int32 [n, size], the slates. plans: of these decisions, [stop - start, K]. names: whether who
-    leaves first is chosen on the way, by what the case is told, and written into `plans.let_go`.
-    Returns (warm int8 [D, size]: 0 cold, 1 warm, 2 loading; free float64 [D], share of the budget).
+    leaves first is chosen on the way, by what the case is told, and written into `plans.let_go`. list_: how
+    many residents are listed.
+    Returns (warm int8 [D, size]: 0 cold, 1 warm, 2 loading; free float64 [D], share of the budget; the
+    residents that are least worth keeping by what the case is told, int64 [D, list_], -1 for no more).
     """
     rows, picks = plans.target.shape
     size = rows * picks
@@ -56,10 +60,12 @@ def residency(
     delays = np.ascontiguousarray(plans.delay, np.int8).ravel()
     warm, free = np.zeros((rows, candidates.shape[1]), np.int8), np.zeros(rows)
     named = np.ascontiguousarray(plans.let_go, np.int32)
+    listed = np.full((rows, list_), -1, np.int64)
     _walk(
         state, r, course(case.timeline, case.world, case.worth), book, delays, named, names, picks,
         case.start - 1, case.stop - 2, candidates, np.zeros(N_FIELDS), np.zeros(len(state.link)), warm, free,
+        listed,
     )  # fmt: skip
     if names:
         plans.let_go[:] = named
-    return warm, free
+    return warm, free, listed

@@ -41,10 +41,11 @@ class Baseline:
         as it is then: targets int32 [D, P], at most K of them a row, -1 elsewhere."""
         case, ranking = training_part(data, user), self.rankings[user]
         n = len(case)
-        now = Plans.empty(n, 1)
+        now = Plans.empty(n, 1, data.names)
         if data.plans is not None:
-            now = Plans(data.plans[user].target[:n], data.plans[user].delay[:n])
-        warm, _ = case.memory(ranking.targets, now)
+            plans = data.plans[user]
+            now = Plans(plans.target[:n], plans.delay[:n], plans.let_go[:n])
+        warm, _, _ = case.memory(ranking.targets, now, data.names > 0 and data.plans is None)
         sure = ranking.probability.astype(np.float64) >= self.theta  # as the judge compares them
         wanted = sure & (ranking.targets >= 0) & (warm == 0)
         wanted &= wanted.cumsum(axis=1) <= case.world.max_picks

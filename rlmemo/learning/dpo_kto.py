@@ -24,15 +24,23 @@ def with_adapter(model: Any, path: Path) -> Any:
     return adapters.trainable(model, path)
 
 
-def plan_text(plan: Picks, reads: Reading = SLOTS) -> str:
-    """A plan as TRL gets it: a space, then its tokens."""
-    return " " + reads.text(reads.plan_ids(plan))
+def plan_text(plan: Picks, reads: Reading = SLOTS, naming: bool = False) -> str:
+    """A plan as TRL gets it: a space, then its tokens. naming: with who leaves first."""
+    return " " + reads.text(reads.plan_ids(plan, naming))
 
 
-def run_dpo(lesson: Lesson, prompts: np.ndarray, rows: list[Pair]) -> tuple[Any, dict[str, Any]]:
+def prompt_text(prompt: np.ndarray, reads: Reading = SLOTS, naming: bool = False) -> str:
+    """What a plan is said after, as TRL gets it. naming: it begins with who leaves first."""
+    return reads.text(prompt[: -reads.named - 1] if naming else prompt)
+
+
+def run_dpo(
+    lesson: Lesson, prompts: np.ndarray, rows: list[Pair], naming: bool = False
+) -> tuple[Any, dict[str, Any]]:
     """Train the adapter on pairs of plans; (peft model, {"steps", "loss", "pairs"}).
 
-    prompts: int64 [S, L], indexed by `Pair.row`.
+    prompts: int64 [S, L], indexed by `Pair.row`. naming: whether plans say who leaves first; those of ratings
+    never do.
     """
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -54,9 +62,9 @@ def run_dpo(lesson: Lesson, prompts: np.ndarray, rows: list[Pair]) -> tuple[Any,
         args=arguments_,
         train_dataset=Dataset.from_dict(
             {
-                "prompt": [reads.text(prompts[r.row]) for r in rows],
-                "chosen": [plan_text(r.chosen, reads) for r in rows],
-                "rejected": [plan_text(r.rejected, reads) for r in rows],
+                "prompt": [prompt_text(prompts[r.row], reads, naming and not r.source) for r in rows],
+                "chosen": [plan_text(r.chosen, reads, naming and not r.source) for r in rows],
+                "rejected": [plan_text(r.rejected, reads, naming and not r.source) for r in rows],
             }
         ),
         processing_class=tokenizer,
@@ -66,8 +74,11 @@ def run_dpo(lesson: Lesson, prompts: np.ndarray, rows: list[Pair]) -> tuple[Any,
     return trainer.model, {**found, "pairs": len(rows)}
 
 
-def run_kto(lesson: Lesson, prompts: np.ndarray, rows: list[KtoExample]) -> tuple[Any, dict[str, Any]]:
-    """Train the adapter on single plans, good or bad; (peft model, {"steps", "loss", "plans"}).
+def run_kto(
+    lesson: Lesson, prompts: np.ndarray, rows: list[KtoExample], naming: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """Train the adapter on single plans, good or bad; (peft model, {"steps", "loss", "plans"}). naming: as of
+    `run_dpo`.
 
     The weights of the two kinds are set so that each counts as much as the other.
     """
@@ -94,8 +105,8 @@ def run_kto(lesson: Lesson, prompts: np.ndarray, rows: list[KtoExample]) -> tupl
         args=arguments_,
         train_dataset=Dataset.from_dict(
             {
-                "prompt": [reads.text(prompts[r.row]) for r in rows],
-                "completion": [plan_text(r.plan, reads) for r in rows],
+                "prompt": [prompt_text(prompts[r.row], reads, naming and not r.source) for r in rows],
+                "completion": [plan_text(r.plan, reads, naming and not r.source) for r in rows],
                 "label": [r.good for r in rows],
             }
         ),

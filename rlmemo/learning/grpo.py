@@ -15,9 +15,10 @@ import torch
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.grammar import pickable, plan_log_probs
+from rlmemo.learning.dpo_kto import prompt_text
+from rlmemo.learning.grammar import naming_tokens, pickable, plan_log_probs
 from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
-from rlmemo.learning.pairs import Picks, ScoredPlans
+from rlmemo.learning.pairs import Picks, ScoredPlans, picked
 from rlmemo.learning.training import Lesson, arguments, check_weights, hush_libraries, train
 from rlmemo.learning.training_data import States, TrainingData, prompts
 from rlmemo.model import slots
@@ -28,6 +29,7 @@ class _Masked:
     """What both trainers need: plans are sampled, and looked at, under their mask."""
 
     picks: int
+    names: int
     draws: int
     lesson: Lesson
     accelerator: Any
@@ -45,8 +47,12 @@ class _Masked:
         # of weights that are no numbers no plan can be drawn: what has gone astray is said before that
         check_weights(model, self.lesson, self.state.global_step, self.lesson.config.group_lr)
         inner = model.get_base_model()
-        said = sample_plans(inner, asked, pickable(asked), self.picks, self.temperature, rng)
-        plans = [slots.plan_ids(_picks(p, d)) for p, d in zip(said.place, said.delay, strict=True)]
+        names = self.names
+        if names:  # TRL's prompts end where a plan begins
+            rest = np.array([*[slots.NOBODY_ID] * slots.NAMED, slots.PLAN_ID])
+            asked = np.concatenate([asked, np.tile(rest, (len(asked), 1))], axis=1)
+        said = sample_plans(inner, asked, pickable(asked), self.picks, self.temperature, rng, names=names)
+        plans = [slots.plan_ids(plan, names > 0) for plan in said.plans()]
         return (plans, None) if isinstance(self, GRPOTrainer) else plans
 
     def _get_per_token_logps_and_entropies(
@@ -55,7 +61,9 @@ class _Masked:
     ) -> tuple[Any, Any, Any]:  # fmt: skip
         model = self.accelerator.unwrap_model(model)
         parts = [
-            plan_log_probs(model, ids[:, :-logits_to_keep], ids[:, -logits_to_keep:], self.picks)
+            plan_log_probs(
+                model, ids[:, :-logits_to_keep], ids[:, -logits_to_keep:], self.picks, names=self.names
+            )
             for ids in input_ids.split(batch_size or len(input_ids))
         ]
         said, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -98,21 +106,23 @@ def run_groups(
     tokenizer.padding_side = "left"
     states = chosen_states(config, states)
     shown = prompts(data, states)
-    rows = Dataset.from_dict({"prompt": [slots.text_of(p) for p in shown], "state": list(range(len(states)))})
+    rows = Dataset.from_dict(
+        {"prompt": [prompt_text(p, naming=data.names > 0) for p in shown], "state": list(range(len(states)))}
+    )
 
     met: dict[str, Any] = {"plans": 0, "spread": 0.0, "picked": False}
 
     def worth(completion_ids: list[list[int]], state: list[int], **_: Any) -> list[float | None]:
         """What each plan adds over keeping still, by forking the replay."""
         plans: list[dict[Picks, str]] = [{} for _ in range(len(states))]
-        said = [tuple(slots.decode_plan(list(ids))) for ids in completion_ids]
+        said = [tuple(sorted(slots.decode_plan(list(ids), data.names > 0))) for ids in completion_ids]
         for row, plan in zip(state, said, strict=True):
             plans[row][plan] = "sampled"
         asked = np.array(sorted(set(state)))
         made = scored(states[asked], [plans[row] for row in asked])
         met["plans"] += len(said)
         met["spread"] = max(met["spread"], *(float(np.ptp(one.rewards)) for one in made))
-        met["picked"] |= any(said)
+        met["picked"] |= any(map(picked, said))
         found = {
             (int(row), plan): float(value)
             for row, one in zip(asked, made, strict=True)
@@ -124,7 +134,7 @@ def run_groups(
     del given["max_length"]
     given |= {
         "num_generations": config.group_plans,
-        "max_completion_length": 2 * config.picks + 1,
+        "max_completion_length": 2 * config.picks + 1 + naming_tokens(data.names),
         "temperature": 1.0,
         "beta": config.group_beta,
         "disable_dropout": True,
@@ -135,7 +145,7 @@ def run_groups(
         settings: Any = GRPOConfig(**given, scale_rewards="none", loss_type="luspo")
     else:
         kind, settings = MaskedRLOO, RLOOConfig(**given)
-    kind.picks, kind.draws, kind.lesson = config.picks, config.seed, lesson
+    kind.picks, kind.names, kind.draws, kind.lesson = config.picks, data.names, config.seed, lesson
     trainer = kind(
         model=trainable(model, lesson.saved), args=settings, reward_funcs=worth, train_dataset=rows,
         processing_class=tokenizer,
@@ -146,7 +156,3 @@ def run_groups(
         cold = bool(pickable(shown).any())
         raise NoSignal(no_signal(met["plans"], data, cold=cold, picked=met["picked"]))
     return trainer.model, {**found, "states": len(states), "plans": len(states) * config.group_plans}
-
-
-def _picks(place: np.ndarray, delay: np.ndarray) -> list[tuple[int, int]]:
-    return [(int(p), int(d)) for p, d in zip(place, delay, strict=True) if p >= 0]

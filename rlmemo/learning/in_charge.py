@@ -21,6 +21,8 @@ from env.splits import sessions
 from reward import Reward
 from rlmemo.evaluation.bootstrap import Draws, session_groups
 from rlmemo.policies.planners import (
+    NOBODY,
+    SAID,
     THRESHOLDS,
     OwnPlans,
     Planner,
@@ -144,8 +146,8 @@ def decide(
 
 def _ways(policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, seed: int) -> np.ndarray:
     """Rewards of every open by every way of planning that was to choose from, float64 [W, n]: thresholds,
-    those that name nobody and the higher ones first; its own plans only where they were chosen, as they take
-    long to ask for."""
+    those that name nobody and the higher ones first; its own plans, and whom it names, only where they were
+    chosen, as they take long to ask for."""
     weights = reward.weights(FIELDS)
     by_case = []
     for case in (told(policy, case) for case in cases):
@@ -155,7 +157,7 @@ def _ways(policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, 
         found = [case.sweep(ranking, THRESHOLDS, names, waking)[::-1] @ weights for names in naming]
         by_case.append(np.concatenate(found))
     ways = np.concatenate(by_case, axis=1)
-    if isinstance(planner, OwnPlans):
+    if isinstance(planner, OwnPlans) or getattr(planner, "names", NOBODY) == SAID:
         ways = np.vstack([ways, rewards(policy, planner, cases, reward, seed)])
     return ways
 

@@ -36,15 +36,17 @@ def put_in_charge(data: TrainingData, rank: Rank, reward: Reward) -> tuple[Train
         if len(case) > 0:
             asked.append((case, rank(user, case.indices)))
     opens = sum(len(case) for case, _ in asked)
-    rewards = np.zeros(len(THRESHOLDS))
+    rewards, names = np.zeros(len(THRESHOLDS)), data.names > 0
     for case, ranking in asked:
-        rewards += sweep([case], [ranking]) @ reward.weights(FIELDS)
+        rewards += sweep([case], [ranking], names=names) @ reward.weights(FIELDS)
     best = best_of(rewards)
-    plans = [Plans.empty(len(t), data.world.max_picks) for t in data.timelines]
+    plans = [Plans.empty(len(t), data.world.max_picks, data.names) for t in data.timelines]
     for case, ranking in asked:
-        plans[case.user].target[: len(case)] = case.replay_ranked(ranking, THRESHOLDS[best])[1].target
-    found = {"theta": float(THRESHOLDS[best]), "reward_per_open": float(rewards[best]) / max(opens, 1)}
-    return replace(data, plans=plans), found
+        found = case.replay_ranked(ranking, THRESHOLDS[best], names)[1]
+        plans[case.user].target[: len(case)] = found.target
+        plans[case.user].let_go[: len(case)] = found.let_go[:, : data.names]
+    theta = {"theta": float(THRESHOLDS[best]), "reward_per_open": float(rewards[best]) / max(opens, 1)}
+    return replace(data, plans=plans), theta
 
 
 def ranked_by(model: Any, data: TrainingData) -> Rank:
@@ -61,6 +63,8 @@ def save_incumbent(data: TrainingData, path: Path) -> None:
     """Write the plans of the incumbent, whole or not at all."""
     assert data.plans is not None
     arrays: dict[str, Any] = {str(user): plans.target for user, plans in enumerate(data.plans)}
+    if data.names:
+        arrays |= {f"{user} let go": plans.let_go for user, plans in enumerate(data.plans)}
     with file_atomic(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -74,7 +78,8 @@ def load_incumbent(data: TrainingData, path: Path) -> TrainingData:
                 target = np.asarray(arrays[str(user)], np.int32)
                 if target.ndim != 2 or len(target) != len(timeline):
                     raise ValueError(f"user {user}: plans of shape {target.shape}")
-                plans.append(Plans(target, np.zeros(target.shape, np.int8)))
+                let_go = np.asarray(arrays[f"{user} let go"], np.int32) if data.names else None
+                plans.append(Plans(target, np.zeros(target.shape, np.int8), let_go))  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
             f"{path}: is damaged ({error}); delete it and `plans` in state.json, and run with --resume"

@@ -161,7 +161,8 @@ def _scorers(run: Run) -> TrainingData:
             stage.bar.note = "fitted on the training part" if fitted else "the shipped one"
             stage.bar.note += f", by {config.init_adapter}" if known is not None else ""
             stage.found = {"fitted": fitted}
-    return data.scored(load_scorers(run.path / "scorer"), wide)
+    scored = data.scored(load_scorers(run.path / "scorer"), wide)
+    return scored.knowing(load_soon(run.path / "scorer"))
 
 
 def _soon(run: Run, known: Path | None) -> Soon:

@@ -13,8 +13,9 @@ from rlmemo.learning.run import Run, UnderWay
 from rlmemo.learning.training_data import States
 from rlmemo.model.readings import SlotReading
 from rlmemo.model.scorer import load_scorers
+from rlmemo.model.soon import load_soon
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import own_worth
+from rlmemo.policies.planners import NOBODY, SAID, OwnPlans, own_worth
 
 MOST_PASSES = 20  # over a small training part; more would only learn it by heart
 
@@ -68,8 +69,10 @@ class Validation:
         self.reward, self.seed = run.reward, run.config.seed
         # The scorer that the run's policy reads, fitted on its whole training part.
         self.reading = SlotReading(load_scorers(run.path / "scorer").final)
+        self.soon = load_soon(run.path / "scorer")
+        self.way = OwnPlans(SAID if run.data.names else NOBODY)
 
     def __call__(self, model: Any) -> float:
-        model.reading = self.reading
-        worth = own_worth(LanguagePolicy(model), self.cases, self.reward, seed=self.seed)
+        model.reading, model.soon = self.reading, self.soon
+        worth = own_worth(LanguagePolicy(model), self.cases, self.reward, self.way, seed=self.seed)
         return worth / max(sum(len(case) for case in self.cases), 1)

@@ -26,12 +26,13 @@ import numpy as np
 from env.errors import InputError
 from env.judge.plans import FIELDS, Plans
 from reward import Reward
-from rlmemo.learning.training_data import States, TrainingData, training_part
+from rlmemo.learning.training_data import States, TrainingData, memory_at, training_part
 from rlmemo.model import slots
 from rlmemo.runs.atomic import write_atomic
 
 Picks = tuple[tuple[int, int], ...]
-"""A plan as the model says it: (place in the slate, delay bucket), sorted."""
+"""A plan as the model says it: (place in the slate, delay bucket), sorted. Who leaves first stands before
+those, as (-1 - place among the residents, turn)."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,28 @@ LATER = 0.2
 def plan_odds(first: np.ndarray, valid: np.ndarray, plans: Sequence[Picks]) -> np.ndarray:
     """How likely the model is to say each plan of one state, about: float64 [len(plans)].
 
-    first: [size + 1], log-probability of each place as first pick, last column none; valid: bool [size].
+    first: [size + 1], log-probability of each place as first pick, last column none; valid: bool [size]. Who
+    leaves first is not asked for.
     """
     p = np.exp(first.astype(np.float64))
     p[:-1] *= valid
     p /= max(float(p.sum()), 1e-12)
     return np.array(
         [
-            np.prod([p[place] * (LATER if delay else 1.0) for place, delay in plan]) if plan else p[-1]
-            for plan in plans
+            np.prod([p[place] * (LATER if delay else 1.0) for place, delay in picks]) if picks else p[-1]
+            for picks in map(picked, plans)
         ]
     )
+
+
+def picked(plan: Picks) -> Picks:
+    """What a plan loads."""
+    return tuple(x for x in plan if x[0] >= 0)
+
+
+def named(plan: Picks) -> Picks:
+    """Whom a plan names to leave first."""
+    return tuple(x for x in plan if x[0] < 0)
 
 
 Sampler = Callable[[np.ndarray, bool], list[Picks]]
@@ -113,6 +125,7 @@ def propose(
     samples: int,
     charge: Sequence[Sequence[int]] | None = None,
     baselines: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    leave: Sequence[Leave] | None = None,
 ) -> list[dict[Picks, str]]:
     """The different plans of D states, each with the first way in which it came up (its origin).
 
@@ -124,7 +137,9 @@ def propose(
     Greedy and sampled plans are the model's; `top` are its 1..K likeliest places at once; `delayed` its
     likeliest place at later delays; `slate` is the slate's own order, which no model has touched.
     charge: per state the places that the policy in charge picks; its plan with one pick less and with one
-    more of the likeliest. baselines: by name of a classical policy, the places that it picks.
+    more of the likeliest. baselines: by name of a classical policy, the places that it picks. leave: per
+    state who may be named (None: nobody); every plan names whom the model names, and with the picks of its
+    greedy plan others are named, and nobody.
     """
     valid = (candidates >= 0) & (np.asarray(warm) == 0)
     plans: list[dict[Picks, str]] = [{(): "none"} for _ in range(len(candidates))]
@@ -159,7 +174,30 @@ def propose(
                 _at_once(plan, [*now, place], "one more")
         for name, places in (baselines or {}).items():
             _at_once(plan, [p for p in places[row] if valid[row, p]], name)
-    return plans
+    return plans if leave is None else [_naming(p, x) for p, x in zip(plans, leave, strict=True)]
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Who may be named at a state, as orders of residents: whom the model names, and the others by how they
+    came up (their origin)."""
+
+    greedy: tuple[int, ...]
+    others: Mapping[tuple[int, ...], str]
+
+
+def _naming(plans: dict[Picks, str], leave: Leave) -> dict[Picks, str]:
+    """The plans with whom they name."""
+
+    def order(residents: Sequence[int]) -> Picks:
+        return tuple((-1 - x, turn) for turn, x in enumerate(residents))
+
+    made = {tuple(sorted((*order(leave.greedy), *plan))): origin for plan, origin in plans.items()}
+    charge = "in charge" if "in charge" in plans.values() else "greedy"
+    for plan in [p for p, origin in plans.items() if origin in ("none", charge)]:
+        for residents, origin in leave.others.items():
+            made.setdefault(tuple(sorted((*order(residents), *plan))), origin)
+    return made
 
 
 def _at_once(plans: dict[Picks, str], places: Sequence[int], origin: str) -> None:
@@ -190,16 +228,21 @@ def score(
         base = None
         if data.plans is not None:
             now = data.plans[user]
-            base = Plans(now.target[: len(case.timeline)], now.delay[: len(case.timeline)])
+            n = len(case.timeline)
+            base = Plans(now.target[:n], now.delay[:n], now.let_go[:n])
         target = np.full((len(rows), most, picks), -1, np.int32)
         delay = np.zeros((len(rows), most, picks), np.int8)
+        let_go = np.full((len(rows), most, data.names), -1, np.int32)
+        listed = memory_at(data, user).listed
         for d, row in enumerate(rows):
             slate = data.slates[user].candidates[states.index[row]]
             for m, plan in enumerate(plans[row]):
-                for k, (place, bucket) in enumerate(plan[:picks]):
+                for k, (place, bucket) in enumerate(picked(plan)[:picks]):
                     target[d, m, k] = slate[place]
                     delay[d, m, k] = bucket
-        values = case.effects(states.index[rows], Plans(target, delay), base, math.inf) @ weights
+                for resident, turn in named(plan):
+                    let_go[d, m, turn] = listed[states.index[row], -1 - resident]
+        values = case.effects(states.index[rows], Plans(target, delay, let_go), base, math.inf) @ weights
         for d, row in enumerate(rows):
             made = plans[row]
             scored[row] = ScoredPlans(

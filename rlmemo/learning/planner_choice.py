@@ -35,6 +35,8 @@ from rlmemo.model.load import load_adapted, load_model, with_scorer
 from rlmemo.model.switching import Shelf, Shelved, switching
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import (
+    NOBODY,
+    SAID,
     THRESHOLDS,
     Approved,
     OwnPlans,
@@ -159,7 +161,11 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
         "hr@5": float(((place >= 0) & (place < 5)).mean()),
         "log_loss": float(-np.log(np.maximum(given, 1e-6)).mean()),
         "own": {"reward_per_open": choice.own},
-        "threshold": {"reward_per_open": by_threshold, "theta": threshold.theta, "wake": threshold.wake},
+        "threshold": {
+            "reward_per_open": max(by_threshold, choice.named),
+            "theta": threshold.theta,
+            "wake": threshold.wake,
+        },
         "planner": choice.planner.to_json()["planner"],
         "names": choice.planner.names,
         "signal": bool(np.ptp(choice.by_threshold) > SAME or abs(choice.own) > SAME),
@@ -168,7 +174,7 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
 
 def _planner(found: dict[str, Any]) -> Planner:
     """What a stage is to plan by, as `validate` found."""
-    names, by = bool(found.get("names", False)), found["threshold"]
+    names, by = str(found.get("names", NOBODY)), found["threshold"]
     return OwnPlans(names) if found["planner"] == "own" else Threshold(by["theta"], names, by["wake"])
 
 
@@ -195,7 +201,9 @@ def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Plann
     for stage in (BASE, *config.stages):
         by = planners[stage]
         # by a threshold: the judge chooses it anew, as for every other policy; but the shipped one stands
-        asked = None if isinstance(by, Threshold) and stage != BASE else by
+        # and one under which the model says who leaves
+        anew = isinstance(by, Threshold) and stage != BASE and by.names != SAID
+        asked = None if anew else by
         policies.append(stages[stage].planning(asked, f"{stage}: {said(by, stage, config.world)}"))
     setting = Setting(config.world, budgets=(config.budget,), seed=config.seed)
     return evaluate(

@@ -29,7 +29,7 @@ import trl
 from trl import GRPOConfig, GRPOTrainer
 
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.grammar import pickable, plan_log_probs
+from rlmemo.learning.grammar import naming_tokens, pickable, plan_log_probs
 from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.rollout import AHEAD, Field, Rollout
 from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
@@ -100,12 +100,11 @@ class EpisodeTrainer(GRPOTrainer):
         if number == 0:
             self.warm_up(model)
         self.played = played = self.play(model, number)
-        plans = [
-            slots.plan_ids([(int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0])
-            for places, delays in zip(played.place, played.delay, strict=True)
-        ]
+        naming = self.field.names > 0
+        said = SampledPlans(played.place, played.delay, played.logp, None, played.named if naming else None)
+        plans = [slots.plan_ids(plan, naming) for plan in said.plans()]
         return {
-            "prompt_ids": played.prompts.tolist(),
+            "prompt_ids": played.prompts[:, : slots.LEAVE_AT + 1 if naming else None].tolist(),
             "completion_ids": plans,
             "logprobs": None,
             "credit": played.reward.tolist(),
@@ -118,7 +117,7 @@ class EpisodeTrainer(GRPOTrainer):
         moments = self.field.draw(c.ppo_lanes, c.ppo_steps, c.ppo_episode, rng)
 
         def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
-            return sample_plans(model, prompts, free, c.picks, 1.0, rng)
+            return sample_plans(model, prompts, free, c.picks, 1.0, rng, names=self.field.names)
 
         return self.field.play(moments, c.picks, say)
 
@@ -194,7 +193,12 @@ class EpisodeTrainer(GRPOTrainer):
         model = self.accelerator.unwrap_model(model)
         parts = [
             plan_log_probs(
-                model, ids[:, :-logits_to_keep], ids[:, -logits_to_keep:], self.config.picks, self.temperature
+                model,
+                ids[:, :-logits_to_keep],
+                ids[:, -logits_to_keep:],
+                self.config.picks,
+                self.temperature,
+                self.field.names,
             )
             for ids in input_ids.split(batch_size or len(input_ids))
         ]
@@ -336,8 +340,8 @@ def check_trl() -> None:
             )
 
 
-def ppo_arguments(lesson: Lesson) -> Any:
-    """TRL's settings for `EpisodeTrainer`."""
+def ppo_arguments(lesson: Lesson, names: int = 0) -> Any:
+    """TRL's settings for `EpisodeTrainer`. names: residents that a plan may name."""
     config = lesson.config
     decisions = config.ppo_lanes * config.ppo_steps
     given = arguments(lesson, decisions * config.ppo_rollouts)
@@ -349,7 +353,7 @@ def ppo_arguments(lesson: Lesson) -> Any:
         generation_batch_size=decisions,
         num_generations=2,
         num_iterations=config.ppo_epochs,
-        max_completion_length=2 * config.picks + 1,
+        max_completion_length=2 * config.picks + 1 + naming_tokens(names),
         temperature=1.0,
         epsilon=config.ppo_clip,
         beta=KL_WEIGHT,
@@ -367,7 +371,7 @@ def run_ppo(lesson: Lesson, field: Field, judge: Judge) -> tuple[Any, dict[str, 
     hush_libraries()
     config, (model, tokenizer) = lesson.config, lesson.base()
     tokenizer.padding_side = "left"
-    args = ppo_arguments(lesson)
+    args = ppo_arguments(lesson, field.names)
     trainer = EpisodeTrainer(config, field, judge, trainable(model, lesson.saved), tokenizer, args)
     found = train(trainer, lesson)
     trainer.take_best()

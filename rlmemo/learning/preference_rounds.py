@@ -25,6 +25,7 @@ from rlmemo.learning.incumbent import load_incumbent, put_in_charge, ranked_by, 
 from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.pairs import (
     KtoExample,
+    Leave,
     Pair,
     Picks,
     Sampler,
@@ -41,13 +42,14 @@ from rlmemo.learning.planner_choice import validate
 from rlmemo.learning.rating_feedback import joined, preference_rows, with_ratings
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import States, TrainingData, memory_at, prompts
-from rlmemo.model.ask import plan_logprobs, sample_plans
+from rlmemo.model.ask import read, sample_plans
 from rlmemo.model.load import load_adapted
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.stages import STAGES
 
 BATCH = 256  # prompts per forward pass outside training
+SWAPS, DRAWS = 5, 2  # who is named otherwise, in plans to compare
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,7 @@ def propose_plans(
         def sample(valid: np.ndarray, greedy: bool) -> list[Picks]:
             hot = 0.0 if greedy else config.temperature
             said = sample_plans(model, asked, valid, config.picks, hot, rng, top_p=config.plan_top_p)
-            return [
-                tuple((int(p), int(d)) for p, d in zip(places, delays, strict=True) if p >= 0)
-                for places, delays in zip(said.place, said.delay, strict=True)
-            ]
+            return said.plans()
 
         return sample
 
@@ -232,14 +231,16 @@ def propose_plans(
     done = 0
     for user, rows in states.by_user():
         slates = data.slates[user]
-        warm, _ = memory_at(data, user)
+        held = memory_at(data, user)
+        warm = held.warm
         planned = {b.name: b.plans(data, user, states.index[rows]) for b in baselines}
         begun = 0
         for part in np.array_split(rows, -(-len(rows) // BATCH)):
             index = states.index[part]
             now = None if data.plans is None else data.plans[user].target[index]
             candidates = slates.candidates[index]
-            first = plan_logprobs(model, asked[part])
+            answer = read(model, asked[part])
+            first = answer.first
             valid = (candidates >= 0) & (warm[index] == 0)
             found = propose(
                 first, candidates, warm[index], sampler(asked[part]),
@@ -249,6 +250,7 @@ def propose_plans(
                     name: _places(candidates, targets[begun : begun + len(part)])
                     for name, targets in planned.items()
                 },
+                leave=_leaves(data, answer.leave, held.listed[index], [config.seed, 12, int(part[0])]),
             )  # fmt: skip
             begun += len(part)
             for k, (row, plan) in enumerate(zip(part, found, strict=True)):
@@ -257,6 +259,32 @@ def propose_plans(
             done += len(part)
             progress(done, len(states))
     return made, odds
+
+
+def _leaves(
+    data: TrainingData, said: np.ndarray | None, listed: np.ndarray, seed: Sequence[int]
+) -> list[Leave] | None:
+    """Who may be named at D states (None: nobody). said: float32 [D, LISTED + 1], as of `FirstPick.leave`.
+
+    Beside whom the model names: those least worth keeping, nobody, each of the first few with the model's own
+    first, and two draws of the model.
+    """
+    if data.names == 0 or said is None:
+        return None
+    rng, made = np.random.default_rng(seed), []
+    for log_p, residents in zip(said, listed, strict=True):
+        n = int((residents >= 0).sum())
+        log_p = log_p[:n].astype(np.float64)
+        greedy = tuple(np.argsort(-log_p, kind="stable")[: data.names].tolist())
+        others: dict[tuple[int, ...], str] = {tuple(range(min(n, data.names))): "least worth"}
+        others.setdefault((), "nobody")
+        for swap in range(min(n, SWAPS)):
+            others.setdefault((swap, *greedy)[: data.names] if swap not in greedy else (swap,), "swap")
+        for _ in range(DRAWS):
+            drawn = np.argsort(-(log_p + rng.gumbel(size=n)), kind="stable")[: data.names]
+            others.setdefault(tuple(drawn.tolist()), "drawn")
+        made.append(Leave(greedy, others))
+    return made
 
 
 def _places(candidates: np.ndarray, target: np.ndarray) -> list[list[int]]:
@@ -279,7 +307,8 @@ def train_round(run: Run, one: Round, states: States) -> None:
         if not rows or (method == "kto" and len({r.good for r in rows}) < 2):
             raise NoSignal(_nothing(run.data, one, run.folder.state()[one.plans], rows))
         learn: Any = run_dpo if method == "dpo" else run_kto
-        run.save(stage, *learn(run.lesson(stage, one.config), prompts(run.data, states), rows))
+        asked = prompts(run.data, states)
+        run.save(stage, *learn(run.lesson(stage, one.config), asked, rows, run.data.names > 0))
 
 
 def keep_best(run: Run) -> None:

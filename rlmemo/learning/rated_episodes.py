@@ -8,7 +8,7 @@ import numpy as np
 
 from reward import Reward
 from rlmemo.learning.rating_feedback import Feedback
-from rlmemo.learning.rollout import Field, Moments
+from rlmemo.learning.rollout import Field, Moments, Said
 from rlmemo.learning.training_data import TrainingData
 
 
@@ -21,11 +21,10 @@ class RatedField(Field):
         super().__init__(data, reward, half_life_s)
         self.feedback = feedback
 
-    def credit(
-        self, moments: Moments, place: np.ndarray, delay: np.ndarray, first_pick: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def credit(self, moments: Moments, said: Said, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Field.credit`. A place that the policy would hardly pick stays at 0."""
-        reward, ahead = super().credit(moments, place, delay, first_pick)
+        reward, ahead = super().credit(moments, said, first_pick)
+        place, delay = said.place, said.delay
         approval, thumb = self.feedback.approval, self.feedback.per_thumb
         if approval is None:
             return reward, ahead

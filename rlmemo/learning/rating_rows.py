@@ -21,7 +21,7 @@ import numpy as np
 from rlmemo.approval.approval import Approval
 from rlmemo.approval.features import NIGHT
 from rlmemo.approval.placed_ratings import Placed
-from rlmemo.learning.pairs import KtoExample, Pair, Picks
+from rlmemo.learning.pairs import KtoExample, Pair, Picks, picked
 from rlmemo.learning.training_data import States, TrainingData, memory_at
 
 
@@ -45,7 +45,7 @@ def sayable(placed: Sequence[Placed], data: TrainingData) -> list[Sayable]:
     """The ratings whose plan stands in its moment's slate and is not warm already."""
     _, rows = states_of(placed)
     delays = np.asarray(data.world.delays)
-    warm_of = {u: memory_at(data, u)[0] for u in sorted({p.user for p in placed})}
+    warm_of = {u: memory_at(data, u).warm for u in sorted({p.user for p in placed})}
     found = []
     for p, row in zip(placed, rows.tolist(), strict=True):
         slate, warm = data.slates[p.user].candidates[p.index], warm_of[p.user][p.index]
@@ -68,7 +68,7 @@ def expected_of(
     most = max(1, max(len(p) for p in plans))
     target, delay = np.full((len(plans), most), -1, np.int32), np.zeros((len(plans), most))
     for r, plan in enumerate(plans):
-        for k, (place, bucket) in enumerate(plan):
+        for k, (place, bucket) in enumerate(picked(plan)):
             target[r, k] = data.slates[user].candidates[index[r], place]
             delay[r, k] = data.world.delays[bucket]
     return approval.expected(data.timelines[user], data.plain[user], np.asarray(index), target, delay)
@@ -97,7 +97,7 @@ def rating_pairs(
     """
     found: list[Pair] = []
     likes = _by_likeness(said, data)
-    warm_of = {u: memory_at(data, u)[0] for u in sorted({s.placed.user for s in said})}
+    warm_of = {u: memory_at(data, u).warm for u in sorted({s.placed.user for s in said})}
     for s in said:
         p = s.placed
         slate = data.slates[p.user].candidates[p.index]

@@ -29,12 +29,15 @@ from reward import Reward
 from rlmemo.learning.grammar import pickable
 from rlmemo.learning.training_data import TrainingData, training_part
 from rlmemo.model import slots
-from rlmemo.model.ask import SampledPlans
+from rlmemo.model.ask import SampledPlans, whom
+from rlmemo.model.residents import LISTED
 
 SIZE = slots.SLATE_SIZE
 NEVER = -1  # as an episode's last open: what it leaves unused is resolved by `env.judge.credit`, later
 DYNAMIC = 3 * SIZE + stepper.N_MEMORY + SIZE + 1 + 3  # memory, what the policy thinks, clock of the episode
 AHEAD = SIZE + 1  # what each place would have been worth, and their mean under the policy
+ROWS = 16
+"""Residents that the critic sees and of which some can be named, where a plan names any."""
 Say = Callable[[np.ndarray, np.ndarray], SampledPlans]
 """(prompts int64 [B, PROMPT_LENGTH], pickable bool [B, SIZE]) -> a plan for each, with `first`."""
 
@@ -57,15 +60,17 @@ class Moments:
 class Rollout:
     """D = lanes * steps decisions, flat, lane by lane.
 
-    prompts int64 [D, PROMPT_LENGTH]; place, delay int64 [D, K] (-1: no pick); logp float64 [D]; reward
-    float64 [D], credited to the decision; features float32 [D, F], what the critic sees, of which the last
-    AHEAD columns know what came next: what each place, at once, would have been worth, and their mean under
-    the policy; gap_s float64 [D], seconds until the next event; last bool [D], the episode ends here.
+    prompts int64 [D, PROMPT_LENGTH]; place, delay int64 [D, K] (-1: no pick); named int64 [D, R], places of
+    the residents that leave first (-1: nobody); logp float64 [D]; reward float64 [D], credited to the
+    decision; features float32 [D, F], what the critic sees, of which the last AHEAD columns know what came
+    next: what each place, at once, would have been worth, and their mean under the policy; gap_s float64 [D],
+    seconds until the next event; last bool [D], the episode ends here.
     """
 
     prompts: np.ndarray
     place: np.ndarray
     delay: np.ndarray
+    named: np.ndarray
     logp: np.ndarray
     features: np.ndarray
     reward: np.ndarray
@@ -74,6 +79,16 @@ class Rollout:
 
     def __len__(self) -> int:
         return len(self.reward)
+
+
+@dataclass(frozen=True)
+class Said:
+    """The plans of a rollout: place, delay int64 [lanes, steps, K], -1 for no pick; let_go int64 [lanes,
+    steps, R], the targets that leave first, -1 for nobody."""
+
+    place: np.ndarray
+    delay: np.ndarray
+    let_go: np.ndarray
 
 
 class Field:
@@ -88,7 +103,11 @@ class Field:
         for user in self.users:
             self.cases[user] = training_part(data, user)
             self.still[user] = _static(data, user)
-        self.features = next(iter(self.still.values())).shape[1] + DYNAMIC + AHEAD if self.users else 0
+        self.names = data.names
+        self.rows = ROWS if self.names else 0
+        self.seen = 3 * SIZE + stepper.N_MEMORY + self.rows * stepper.N_RESIDENT
+        dynamic = DYNAMIC + self.rows * stepper.N_RESIDENT + AHEAD
+        self.features = next(iter(self.still.values())).shape[1] + dynamic if self.users else 0
 
     @cached_property
     def starts(self) -> dict[int, tuple[int, int]]:
@@ -119,13 +138,16 @@ class Field:
         lanes, steps = moments.user.shape
         prompts = self.prompts(moments)
         worlds: dict[int, Walk] = {}  # of the episode that a lane is in
-        record, scrap = np.zeros(N_FIELDS), np.zeros(3 * SIZE + stepper.N_MEMORY, np.float32)
+        record, scrap = np.zeros(N_FIELDS), np.zeros(self.seen, np.float32)
+        named = np.full((lanes, steps, self.names), -1, np.int64)
+        let_go = np.full((lanes, steps, self.names), -1, np.int64)
+        listed = np.full((lanes, LISTED), -1, np.int64)
         place = np.full((lanes, steps, picks), -1, np.int64)
         delay = np.zeros((lanes, steps, picks), np.int64)
         logp = np.zeros((lanes, steps))
         features = np.zeros((lanes, steps, self.features), np.float32)
         first_pick = np.zeros((lanes, steps, SIZE + 1))
-        out = np.zeros((lanes, 3 * SIZE + stepper.N_MEMORY), np.float32)
+        out = np.zeros((lanes, self.seen), np.float32)
         left = _decisions_left(moments.last)
         for k in range(steps):
             for lane in range(lanes):
@@ -133,11 +155,18 @@ class Field:
                     user, index = int(moments.user[lane, k]), int(moments.index[lane, k])
                     worlds[lane] = self.world(user, index, steps * picks)
                 worlds[lane].observe(out[lane])
+                if self.names:
+                    worlds[lane].least_worth(listed[lane])
+            if self.names:
+                prompts[:, k, slots.MEMORY_AT] = self.memory(moments, k, listed)
             show_memory(prompts[:, k], out[:, :SIZE] + 2 * out[:, SIZE : 2 * SIZE], out[:, 3 * SIZE])
             said = say(prompts[:, k], pickable(prompts[:, k]))
             place[:, k], delay[:, k], logp[:, k], first_pick[:, k] = (
                 said.place, said.delay, said.logp, said.first
             )  # fmt: skip
+            if said.named is not None:
+                named[:, k] = said.named
+                let_go[:, k] = whom(listed, said.named)
             for lane, world in worlds.items():
                 still = self.still[moments.user[lane, k]][world.i]
                 clock = (world.i - world.first, left[lane, k])
@@ -146,8 +175,10 @@ class Field:
                     [out[lane], first_pick[lane, k], np.log1p(clock) / 6.0, [min(left[lane, k], 64) / 64.0]]
                 )
                 action = np.stack([place[lane, k] + 1, delay[lane, k]], axis=1).reshape(-1)
+                if self.names:
+                    action = np.concatenate([action, world.rows_of(let_go[lane, k])])
                 world.step(action, NEVER, record, scrap)
-        reward, features[:, :, -AHEAD:-1] = self.credit(moments, place, delay, first_pick)
+        reward, features[:, :, -AHEAD:-1] = self.credit(moments, Said(place, delay, let_go), first_pick)
         features[:, :, -1] = (features[:, :, -AHEAD:-1] * first_pick[:, :, :SIZE]).sum(2)
         times = {u: self.data.timelines[u].t for u in self.users}
         gap = np.array(
@@ -161,6 +192,7 @@ class Field:
             prompts=prompts.reshape(flat, -1),
             place=place.reshape(flat, picks),
             delay=delay.reshape(flat, picks),
+            named=named.reshape(flat, self.names),
             logp=logp.reshape(flat),
             features=features.reshape(flat, -1),
             reward=reward.reshape(flat),
@@ -172,9 +204,22 @@ class Field:
         """A user's world right after event `index`, with the memory that the history before left."""
         candidates = np.ascontiguousarray(self.data.slates[user].candidates, np.int32)
         case = self.cases[user]
-        walk = Walk(case.timeline, candidates, case.costs, case.world, self.weights, prewarms)
+        walk = Walk(
+            case.timeline, candidates, case.costs, case.world, self.weights, prewarms, self.rows,
+            worth=case.worth,
+        )  # fmt: skip
         walk.enter(index)
         return walk
+
+    def memory(self, moments: Moments, k: int, listed: np.ndarray) -> np.ndarray:
+        """The tokens of the residents at step k of every lane, int64 [lanes, LISTED]. listed: their
+        targets."""
+        assert self.data.residents is not None
+        levels = np.full(listed.shape, -1)
+        for user in np.unique(moments.user[:, k]):
+            at = moments.user[:, k] == user
+            levels[at] = self.data.residents[user].levels(moments.index[at, k], listed[at])
+        return slots.memory_ids(levels)
 
     def prompts(self, moments: Moments) -> np.ndarray:
         """Prompts of all moments with memory empty, int64 [lanes, steps, PROMPT_LENGTH]."""
@@ -185,15 +230,14 @@ class Field:
             out[at] = slots.encode_prompts(slates, timeline.target, moments.index[at])
         return out
 
-    def credit(
-        self, moments: Moments, place: np.ndarray, delay: np.ndarray, first_pick: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def credit(self, moments: Moments, said: Said, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(credit of every plan, float64 [lanes, steps]; what each place alone, at once, would have been
         worth there, float64 [lanes, steps, SIZE], 0 where the policy would hardly have picked it).
 
         The second depends on the state and on what the user did next, not on the plan that was drawn: it
         may be in a baseline, because the user's future does not depend on plans.
         """
+        place, delay = said.place, said.delay
         lanes, steps, picks = place.shape
         reward, ahead = np.zeros((lanes, steps)), np.zeros((lanes, steps, SIZE))
         for lane in range(lanes):
@@ -212,8 +256,13 @@ class Field:
                 several[:, 1:, 0] = np.where(p > 1e-3, candidates, -1)
                 later = np.zeros(several.shape, np.int8)
                 later[:, 0] = when
+                names = said.let_go[lane, rows].astype(np.int32)
+                nobody = np.full((end - begin, 1 + SIZE, self.names), -1, np.int32)
+                nobody[:, 0] = names
                 episode = replace(self.cases[user], start=first + 1, stop=first + int(end - begin) + 1)
-                made = episode.credits(Plans(target, when), Plans(several, later), self.half_life_s)
+                made = episode.credits(
+                    Plans(target, when, names), Plans(several, later, nobody), self.half_life_s
+                )
                 made = made @ self.weights
                 reward[lane, rows] = made[:, 0]
                 ahead[lane, rows] = made[:, 1:]

@@ -25,7 +25,7 @@ def run_sft(lesson: Lesson, data: TrainingData, states: States) -> tuple[Any, di
 
     hush_libraries()
     config, (model, tokenizer) = lesson.config, lesson.base()
-    _, inputs, labels = sft_examples(data, states)
+    _, inputs, labels = sft_examples(data, states, config.seed)
     steps = math.ceil(-(-len(states) // config.sft_batch) * config.sft_epochs)
     how = reading_of(model).arguments(config.sft_batch)
     if lesson.adapter is None:

@@ -20,7 +20,9 @@ from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model import slots
 from rlmemo.model.readings import SLOTS, Reading, join, slates_of
+from rlmemo.model.residents import LISTED, Residents
 from rlmemo.model.scorer import WIDE, CrossFitted
+from rlmemo.model.soon import PLACES, SOON, Soon
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class TrainingData:
     """Timelines with everything that training looks up in them, in the timelines' order.
 
     plans: of the policy that is in charge (`rlmemo.learning.incumbent`), [n, K] per timeline, all at once;
-    None: nobody prewarms.
+    None: nobody prewarms. residents: who may be in memory after each event, per timeline; None: a plan names
+    nobody, and nobody is read of.
     """
 
     timelines: list[Timeline]
@@ -38,6 +41,7 @@ class TrainingData:
     split: Split
     reading: Reading = SLOTS
     plans: list[Plans] | None = None
+    residents: list[Residents] | None = None
 
     @classmethod
     def prepare(
@@ -75,6 +79,22 @@ class TrainingData:
     def wide(self) -> list[Slates]:
         """The slates from which scorers choose what a model reads (slots only)."""
         return [slates_of(x, WIDE) for x in self.timelines]
+
+    def knowing(self, soon: Soon) -> TrainingData:
+        """The same with who may be in memory, as far as plans may name somebody and the model that learns
+        says whom."""
+        if self.world.max_let_go == 0 or self.reading.named == 0:
+            return self
+        rows = [np.arange(len(x)) for x in self.timelines]
+        known = [
+            Residents.of(slates_of(x, PLACES), at, soon) for x, at in zip(self.timelines, rows, strict=True)
+        ]
+        return replace(self, residents=known)
+
+    @property
+    def names(self) -> int:
+        """Residents that a plan may name."""
+        return min(self.world.max_let_go, self.reading.named) if self.residents is not None else 0
 
     def scored(self, crossed: CrossFitted, wide: Sequence[Slates] | None = None) -> TrainingData:
         """The same with what the scorers choose from the wide slates (None: made here), and their answers."""
@@ -122,15 +142,32 @@ def draw(states: States, first: int, second: int, seed: int) -> tuple[States, St
     return states[np.sort(a)], states[np.sort(b)]
 
 
-def memory_at(data: TrainingData, user: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the world holds right after each event of one user, under the plans of whoever is in charge:
-    (warm int8 [n, size], 1 where that candidate is resident, 2 where it is loading; free float64 [n], share
-    of the memory budget that is free)."""
+@dataclass(frozen=True)
+class Memory:
+    """What the world holds right after each event of one user: warm int8 [n, size], 1 where that candidate is
+    resident, 2 where it is loading; free float64 [n], share of the memory budget; listed int64 [n, LISTED],
+    the residents that are least worth keeping, -1 for no more, and levels of them, as a model reads them
+    (None: nobody is read of)."""
+
+    warm: np.ndarray
+    free: np.ndarray
+    listed: np.ndarray
+    levels: np.ndarray | None
+
+
+def memory_at(data: TrainingData, user: int) -> Memory:
+    """What the world holds under the plans of whoever is in charge; where nobody is, nothing is loaded early,
+    and those leave first that are least worth keeping."""
     timeline = data.timelines[user]
     n = len(timeline)
-    plans = Plans.empty(n, 1) if data.plans is None else data.plans[user]
+    plans = Plans.empty(n, 1, data.names) if data.plans is None else data.plans[user]
     case = Case(timeline, data.costs[user], data.world, 1, n + 1, user)  # the last event's decision, too
-    return case.memory(data.slates[user].candidates, plans)
+    if data.residents is None:
+        return Memory(*case.memory(data.slates[user].candidates, plans), None)
+    known = data.residents[user]
+    case = replace(case, worth=known.told)
+    found = case.memory(data.slates[user].candidates, plans, data.plans is None, LISTED)
+    return Memory(*found, known.levels(np.arange(n), found[2]))
 
 
 def training_part(data: TrainingData, user: int, last: int = 0) -> Case:
@@ -141,7 +178,11 @@ def training_part(data: TrainingData, user: int, last: int = 0) -> Case:
     part = data.timelines[user].take(np.arange(last + 1))
     c, n = data.costs[user], len(part.names)
     costs = Costs(c.memory_mb[:n], c.cold_s[:n], c.warm_s[:n], c.load_s[:n])
-    return Case(part, costs, data.world.resolved(c), 1, len(part), user)
+    worth = None
+    if data.residents is not None:
+        targets, chance = data.residents[user].told
+        worth = targets[: len(part)], chance[: len(part)]
+    return Case(part, costs, data.world.resolved(c), 1, len(part), user, worth)
 
 
 def prompts(data: TrainingData, states: States, *, cold: np.ndarray | None = None) -> np.ndarray:
@@ -153,12 +194,13 @@ def prompts(data: TrainingData, states: States, *, cold: np.ndarray | None = Non
     made = []
     for user, rows in states.by_user():
         timeline, slates = data.timelines[user], data.slates[user]
-        warm, free = memory_at(data, user)
+        held = memory_at(data, user)
         empty = np.zeros(len(rows), bool) if cold is None else cold[rows]
         for some, bare in ((rows[~empty], False), (rows[empty], True)):
             index = states.index[some]
             if len(some):
-                now = () if bare else (warm[index], free[index])
+                levels = None if held.levels is None else held.levels[index]
+                now = () if bare else (held.warm[index], held.free[index], levels)
                 made.append((some, data.reading.prompts(timeline, slates, index, *now)))
     return join(made, len(states))
 
@@ -168,11 +210,28 @@ class Answers:
     """What was right: place int64 [S] in the slate of the target opened next, -1 where it is not listed;
     delay int64 [S], the earliest delay bucket at which a prewarm would still have been warm at that opening
     (too early costs a little memory, too late costs the hit), or the last one, where the opening is further
-    away than that and the time to live; when int64 [S], bucket of the time until that opening."""
+    away than that and the time to live; when int64 [S], bucket of the time until that opening; leave bool [S,
+    LISTED], which of the residents may leave: those that are not among the next `SOON` opens of the training
+    part, or else the one that is opened last (None: nobody is read of)."""
 
     place: np.ndarray
     delay: np.ndarray
     when: np.ndarray
+    leave: np.ndarray | None = None
+
+
+def may_leave(target: np.ndarray, index: np.ndarray, listed: np.ndarray, last: int) -> np.ndarray:
+    """See `Answers.leave`. target: int32 [n], what was opened; index: int64 [D], decisions; listed: int64 [D,
+    LISTED]; last: the last event that may be looked at."""
+    wait = np.full(listed.shape, SOON + 1)
+    for ahead in range(SOON, 0, -1):
+        at = index + ahead
+        opened = np.where(at <= last, target[np.minimum(at, last)], -2)
+        wait = np.where(listed == opened[:, None], ahead, wait)
+    filled = listed >= 0
+    wait = np.where(filled, wait, 0)
+    right: np.ndarray = filled & (wait == wait.max(1, keepdims=True))
+    return right
 
 
 def answers(data: TrainingData, states: States) -> Answers:
@@ -180,8 +239,12 @@ def answers(data: TrainingData, states: States) -> Answers:
     place = np.full(len(states), -1, np.int64)
     delay = np.zeros(len(states), np.int64)
     when = np.zeros(len(states), np.int64)
+    leave = None if data.residents is None else np.zeros((len(states), LISTED), bool)
     for user, rows in states.by_user():
         timeline, index = data.timelines[user], states.index[rows]
+        if leave is not None:
+            last = max(int(data.split.train[user].max(initial=0)), int(index.max()) + 1)
+            leave[rows] = may_leave(timeline.target, index, memory_at(data, user).listed[index], last)
         gap = timeline.t[index + 1] - timeline.t[index]
         load = data.costs[user].load_s[timeline.target[index + 1]]
         place[rows] = data.slates[user].answer[index]
@@ -191,29 +254,42 @@ def answers(data: TrainingData, states: States) -> Answers:
         )
         delay[rows] = np.where(warm.any(1), warm.argmax(1), len(data.world.delays) - 1)
         when[rows] = slots.when_bucket(gap)
-    return Answers(place, delay, when)
+    return Answers(place, delay, when, leave)
 
 
-def sft_examples(data: TrainingData, states: States) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
+def sft_examples(
+    data: TrainingData, states: States, seed: int = 0
+) -> tuple[np.ndarray, list[list[int]], list[list[int]]]:
     """What SFT reads: (prompts int64 [S, L], input ids, labels), the last two ragged.
 
-    Every other state is shown with memory empty, as a ranking sees it, the others with what the no-prewarm
-    world holds, as a plan sees it. The answer is the next target in time, or the empty plan where the slate
+    Every other state is shown with memory empty, as a ranking sees it, the others with what the world holds,
+    as a plan sees it. The answer is the next target in time, or the empty plan where the slate
     does not hold it: what to keep still about is left to the preferences. (Saying "empty" also where the
     next target is warm already makes the model so shy that DPO finds no plan of its own to learn from.)
-    In our own reading, the label at `<plan>` asks the token before it, `<when>`, for the time until the next
-    opening.
+    In our own reading, the label at `<leave>` asks the token before it, `<when>`, for the time until the next
+    opening; and who leaves first is learned where memory is shown, of those that may the one that is drawn.
     """
     how = data.reading
     cold = np.arange(len(states)) % 2 == 1
     made = prompts(data, states, cold=cold)
     right = answers(data, states)
     needed = right.place >= 0
+    rng = np.random.default_rng([seed, 11])
     inputs, labels = [], []
     for row, padded in enumerate(made):
         prompt = padded[padded >= 0].tolist()
-        plan = how.plan_ids([(int(right.place[row]), int(right.delay[row]))] if needed[row] else [])
-        when = -100 if how.when is None else int(how.when[right.when[row]])
+        picks = [(int(right.place[row]), int(right.delay[row]))] if needed[row] else []
+        leave: list[int] = []
+        if right.leave is not None and not cold[row]:
+            leave = rng.permutation(np.flatnonzero(right.leave[row]))[: data.names].tolist()
+        plan = how.plan_ids([*picks, *((-1 - int(x), turn) for turn, x in enumerate(leave))], bool(leave))
+        begin = len(prompt) - 1  # where the picks begin
+        if leave:  # they are said before that, where the prompt has nobody
+            prompt = prompt[: begin - how.named]
+        label = [-100] * len(prompt) + plan
+        label[begin] = -100
+        if how.when is not None:
+            label[begin - how.named - 1] = int(how.when[right.when[row]])
         inputs.append(prompt + plan)
-        labels.append([-100] * (len(prompt) - 1) + [when] + plan)
+        labels.append(label)
     return made, inputs, labels

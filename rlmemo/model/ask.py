@@ -8,6 +8,7 @@ letter), so the probability that is logged as propensity is exactly the probabil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from env.timeline import Timeline
 from rlmemo.model import slots
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.forward import batches, begin
-from rlmemo.model.readings import reading_of
+from rlmemo.model.readings import Reading, reading_of
 from rlmemo.model.scorer import Scored
 
 POOL = 2 / 3
@@ -36,36 +37,43 @@ WHEN_S = np.sqrt(np.array([0.7, *slots.WHEN_EDGES_S]) * np.array([*slots.WHEN_ED
 class FirstPick:
     """What the model says of D moments. first float32 [D, size + 1]: log-probability of each place as the
     first pick, last column none; when float32 [D, len(WHEN)]: log-probability of the time until the next
-    opening (None where the model's reading has no view of it)."""
+    opening; leave float32 [D, LISTED + 1]: of each resident to be named first, last column nobody (None
+    where the model's reading has no view of it)."""
 
     first: np.ndarray
     when: np.ndarray | None
+    leave: np.ndarray | None = None
 
 
 def read(
     model: Any, prompts: np.ndarray, batch: int | None = None, reader: Reader | None = None
 ) -> FirstPick:
-    """One forward pass over prompts int64 [D, L] of the model's reading; the head is evaluated at two places
-    only. batch: prompts at a time (None: as the reading says). reader: of the same model, which remembers
-    what it has read (None: a new one, where the model's prompts begin alike)."""
+    """One forward pass over prompts int64 [D, L] of the model's reading; the head is evaluated at a few
+    places only. batch: prompts at a time (None: as the reading says). reader: of the same model, which
+    remembers what it has read (None: a new one, where the model's prompts begin alike)."""
     import torch
 
     how = reading_of(model)
-    asked = [np.append(how.letters, how.nothing)] + ([] if how.when is None else [how.when])
-    found: list[list[np.ndarray]] = [[np.zeros((0, len(tokens)), np.float32)] for tokens in asked]
+    asked = [(0, np.append(how.letters, how.nothing))]  # so many tokens before the last one
+    if how.named:
+        asked.append((how.named + 1, np.append(how.residents, how.nobody)))
+    if how.when is not None:
+        asked.append((how.named + 2, how.when))
+    last = 1 + max(back for back, _ in asked)
+    found: list[list[np.ndarray]] = [[np.zeros((0, len(tokens)), np.float32)] for _, tokens in asked]
     if reader is None and how.shares and can_branch(model):
         reader = Reader(model)
     with torch.inference_mode():
         for rows in batches(prompts, batch or how.batch, how.shares):
             if reader is not None:
-                logits = reader.read(prompts[rows], len(asked))
+                logits = reader.read(prompts[rows], last)
             else:
-                logits = begin(model, prompts[rows], last=len(asked), share=how.shares).logits
-            for back, (tokens, said) in enumerate(zip(asked, found, strict=True)):
+                logits = begin(model, prompts[rows], last=last, share=how.shares).logits
+            for (back, tokens), said in zip(asked, found, strict=True):
                 some = logits[:, -1 - back, torch.from_numpy(tokens).to(logits.device)]
                 said.append(some.log_softmax(-1).cpu().numpy())
-    both = [np.concatenate(x) for x in found]
-    return FirstPick(both[0], both[1] if how.when is not None else None)
+    said_ = [np.concatenate(x) for x in found]
+    return FirstPick(said_[0], said_[-1] if how.when is not None else None, said_[1] if how.named else None)
 
 
 def plan_logprobs(model: Any, prompts: np.ndarray) -> np.ndarray:
@@ -77,17 +85,46 @@ def plan_logprobs(model: Any, prompts: np.ndarray) -> np.ndarray:
 class SampledPlans:
     """Plans over slates. place int64 [D, K], -1 for no pick; delay int64 [D, K]; logp float64 [D], natural
     log of the probability of having sampled this plan under the mask (0 where greedy); first float64
-    [D, size + 1], probability under the mask of each place as first pick, last none (None: not kept)."""
+    [D, size + 1], probability under the mask of each place as first pick, last none (None: not kept); named
+    int64 [D, R], which of the residents that a prompt lists leave first, -1 for nobody (None: not asked)."""
 
     place: np.ndarray
     delay: np.ndarray
     logp: np.ndarray
     first: np.ndarray | None = None
+    named: np.ndarray | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[SampledPlans]) -> SampledPlans:
+        """One after the other; without `first`."""
+        named = [x.named for x in parts if x.named is not None]
+        return cls(
+            np.concatenate([x.place for x in parts]), np.concatenate([x.delay for x in parts]),
+            np.concatenate([x.logp for x in parts]), None, np.concatenate(named) if named else None,
+        )  # fmt: skip
+
+    def plans(self) -> list[tuple[tuple[int, int], ...]]:
+        """As `Reading.plan_ids` takes them, sorted."""
+        made = []
+        for d in range(len(self.place)):
+            picks = [(int(p), int(x)) for p, x in zip(self.place[d], self.delay[d], strict=True) if p >= 0]
+            if self.named is not None:
+                picks += [
+                    (-1 - int(resident), turn) for turn, resident in enumerate(self.named[d]) if resident >= 0
+                ]
+            made.append(tuple(sorted(picks)))
+        return made
 
     @property
     def propensity(self) -> np.ndarray:
         """Probability with which each plan was chosen, float64 [D]."""
         return np.exp(self.logp)
+
+
+def whom(listed: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """The targets of residents that are listed (int64 [D, LISTED]) and named by their place, int64 [D, R]."""
+    found = np.take_along_axis(listed, np.maximum(named, 0), axis=1)
+    return np.where(named >= 0, found, -1)
 
 
 def sample_plans(
@@ -99,6 +136,7 @@ def sample_plans(
     rng: np.random.Generator,
     reader: Reader | None = None,
     top_p: float = 1.0,
+    names: int = 0,
 ) -> SampledPlans:
     """A plan for each prompt; only places that are `valid` (bool [D, size]) are ever picked.
 
@@ -106,16 +144,19 @@ def sample_plans(
     the likeliest ones under the mask that together have that share (Holtzman et al. 2020); `logp` and
     `first` are then of what is left. The key-value cache of the prompt is kept, so a plan of k picks costs
     one pass over the prompt and 2 k tokens more, for those that go on. reader: see `read`; prompts are then
-    read one by one.
+    read one by one. names: how many of the residents that the prompts list may be named to leave first,
+    before anything is picked; as far as the model's reading says who leaves.
     """
     n, size = valid.shape
     place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
     logp, first = np.zeros(n), np.zeros((n, size + 1))
     how = reading_of(model)
+    names = min(names, how.named)
+    named = np.full((n, names), -1, np.int64)
     for rows in batches(prompts, 1 if reader else how.batch, how.shares):
-        said = SampledPlans(place[rows], delay[rows], logp[rows], first[rows])
+        said = SampledPlans(place[rows], delay[rows], logp[rows], first[rows], named[rows])
         _sample(model, prompts[rows], valid[rows], said, temperature, rng, reader, top_p)
-    return SampledPlans(place, delay, logp, first)
+    return SampledPlans(place, delay, logp, first, named if names else None)
 
 
 def _sample(
@@ -137,7 +178,11 @@ def _sample(
     free = valid.copy()
     noise = rng.random((place.shape[1], 2, len(prompts)))  # drawn at once: who stops early changes no other
     with torch.inference_mode():
-        going: Any = reader.begin(prompts) if reader else begin(model, prompts, cache=True, share=how.shares)
+        naming = said.named is not None and said.named.shape[1] > 0
+        asked = prompts[:, : -how.named - 1] if naming else prompts
+        going: Any = reader.begin(asked) if reader else begin(model, asked, cache=True, share=how.shares)
+        if naming:
+            _name(going, prompts, said, how, temperature, rng, top_p)
         for k in range(place.shape[1]):
             letters = np.append(how.letters, how.end if k else how.nothing)
             logits = going.logits[:, -1].cpu().numpy()
@@ -168,6 +213,36 @@ def _sample(
             free &= np.arange(size)[None] > chosen[:, None]  # a plan is written in slate order
             if k + 1 < place.shape[1]:
                 going.more(how.delays[when])
+
+
+def _name(
+    going: Any,
+    prompts: np.ndarray,
+    said: SampledPlans,
+    how: Reading,
+    temperature: float,
+    rng: np.random.Generator,
+    top_p: float,
+) -> None:
+    """Say who leaves first, and go on to where the picks begin. going: it has read up to that question."""
+    assert said.named is not None
+    rows, most = np.arange(len(prompts)), said.named.shape[1]
+    free = how.memory(prompts)
+    noise = rng.random((most, len(prompts)))
+    tokens = np.append(how.residents, how.nobody)
+    ended = np.zeros(len(prompts), bool)
+    for k in range(how.named):
+        chosen = np.full(len(prompts), len(how.residents))
+        if k < most:
+            allowed = np.concatenate([free & ~ended[:, None], np.ones((len(prompts), 1), bool)], axis=1)
+            logits = going.logits[:, -1].cpu().numpy()[:, tokens]
+            chosen, lp = _draw(logits, allowed, temperature, noise[k], top_p)
+            said.logp[:] += lp
+            ended |= chosen == len(how.residents)
+            said.named[:, k] = np.where(ended, -1, chosen)
+            free[rows[~ended], chosen[~ended]] = False
+        going.more(tokens[chosen])
+    going.more(np.ascontiguousarray(prompts[:, -1]))
 
 
 def _draw(

@@ -25,8 +25,11 @@ class Reading(Protocol):
 
     letters int64 [size] and delays int64 [len(DELAYS_S)]: tokens of a place and of a delay bucket.
     nothing: the token that begins the answer "none of these"; end: the token that ends a plan of picks.
-    when: int64 [len(WHEN)], tokens of the time until the next opening, asked at the last token but one of a
-    prompt; None where the reading has no view of it.
+    named: residents that a plan may name; their tokens, or as many of `nobody`, stand before the last token
+    of a prompt, which begins the picks, and are asked for at the token before them. 0 where the reading says
+    nothing of who leaves. residents: int64 [LISTED], tokens of those that a prompt lists.
+    when: int64 [len(WHEN)], tokens of the time until the next opening, asked at the token before those;
+    None where the reading has no view of it.
     batch: prompts in one forward pass; shares: whether prompts begin alike (`rlmemo.model.forward`).
     """
 
@@ -40,6 +43,12 @@ class Reading(Protocol):
     def nothing(self) -> int: ...
     @property
     def end(self) -> int: ...
+    @property
+    def named(self) -> int: ...
+    @property
+    def residents(self) -> np.ndarray: ...
+    @property
+    def nobody(self) -> int: ...
     @property
     def when(self) -> np.ndarray | None: ...
     @property
@@ -58,17 +67,23 @@ class Reading(Protocol):
         rows: np.ndarray,
         warm: np.ndarray | None = None,
         free: np.ndarray | None = None,
+        residents: np.ndarray | None = None,
     ) -> np.ndarray:
         """Prompts of the decisions `rows`, int64 [D, L], -1 to the left where one is shorter; see
         `rlmemo.model.slots.encode_prompts`."""
+        ...
+
+    def memory(self, prompts: np.ndarray) -> np.ndarray:
+        """Which places of those that leave first are filled, read off the prompts: bool [D, LISTED]."""
         ...
 
     def free_level(self, free: np.ndarray) -> np.ndarray:
         """What a prompt tells of the free share of memory, int64 [D]."""
         ...
 
-    def plan_ids(self, picks: Sequence[tuple[int, int]]) -> list[int]:
-        """Tokens of a plan of (place, delay bucket) pairs, with its end."""
+    def plan_ids(self, picks: Sequence[tuple[int, int]], naming: bool = False) -> list[int]:
+        """Tokens of a plan of (place, delay bucket) pairs, with its end. naming: and before them of who
+        leaves first, see `rlmemo.model.slots.plan_ids`."""
         ...
 
     def text(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -134,6 +149,9 @@ class SlotReading:
     delays = slots.DELAY_IDS
     nothing = slots.END_ID
     end = slots.END_ID
+    named = slots.NAMED
+    residents = slots.RESIDENT_IDS
+    nobody = slots.NOBODY_ID
     when: np.ndarray | None = slots.WHEN_IDS
     batch = 256
     shares = False
@@ -161,14 +179,18 @@ class SlotReading:
         rows: np.ndarray,
         warm: np.ndarray | None = None,
         free: np.ndarray | None = None,
+        residents: np.ndarray | None = None,
     ) -> np.ndarray:
-        return slots.encode_prompts(slates, timeline.target, rows, warm, free)
+        return slots.encode_prompts(slates, timeline.target, rows, warm, free, residents=residents)
+
+    def memory(self, prompts: np.ndarray) -> np.ndarray:
+        return slots.listed(prompts)
 
     def free_level(self, free: np.ndarray) -> np.ndarray:
         return slots.free_level(free)
 
-    def plan_ids(self, picks: Sequence[tuple[int, int]]) -> list[int]:
-        return slots.plan_ids(list(picks))
+    def plan_ids(self, picks: Sequence[tuple[int, int]], naming: bool = False) -> list[int]:
+        return slots.plan_ids(picks, naming)
 
     def text(self, ids: Sequence[int] | np.ndarray) -> str:
         return slots.text_of(np.asarray(ids))

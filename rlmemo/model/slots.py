@@ -1,7 +1,10 @@
 """How the embedded language model reads a moment: a fixed-length sequence of tokens, a plan as its answer.
 
-    <bos> h4.0 g3.0 ... e:A e:= e:?  s190 q62 A:cold s4 q31 B:warm ...  <when> <plan>     A d1 C d0 <end>
-    |---- the moment ----| |--history-| |------- the slate -------|    |--query--|     |- answer -|
+    <bos> h4.0 g3.0 ... e:A e:= e:?  s190 q62 A:cold s4 q31 B:warm ...  R0:9 R1:14 ... <when> <leave> ...
+    |---- the moment ----| |--history-| |------- the slate -------|     |--- memory --| |--- queries ---|
+
+    ... R1 R0 <plan> A d1 C d0 <end>
+        |------- the answer -------|
 
 What is known of a candidate (`env.slate.slate`) becomes two tokens, so that a whole history of thousands of
 events is read in one forward pass over `PROMPT_LENGTH` tokens: `s`, the kind of candidate it is (its leaf
@@ -18,12 +21,14 @@ alone. The text form is the tokens joined by spaces, which our WordLevel tokeniz
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 
 from env.slate.slate import CONTEXT, SLATE_SIZE, Slates
 from rlmemo.model.codebook import LEAVES, load_codebook
+from rlmemo.model.residents import LEVELS, LISTED
 from rlmemo.model.scorer import Scored, base_scorer
 
 DELAYS_S = (0.0, 30.0, 300.0, 1800.0)
@@ -55,6 +60,10 @@ LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:SLATE_SIZE])
 DELAYS = tuple(f"d{i}" for i in range(len(DELAYS_S)))
 WHEN = tuple(f"in{i}" for i in range(len(WHEN_EDGES_S) + 1))
 PAD, BOS, END, ASK_WHEN, ASK_PLAN, YES, NO = "<pad>", "<bos>", "<end>", "<when>", "<plan>", "<yes>", "<no>"
+ASK_LEAVE, NOBODY, NO_RESIDENT = "<leave>", "R-", "R-:"
+NAMED = 2
+"""Residents that a plan may name."""
+RESIDENTS = tuple(f"R{i}" for i in range(LISTED))
 _EVENTS = ("e:-", "e:?", "e:=", *(f"e:{x}" for x in LETTERS))
 
 
@@ -73,16 +82,24 @@ _SHOWN = tuple(f"{letter}:{state}" for letter in LETTERS for state in STATES)
 VOCABULARY: tuple[str, ...] = (
     PAD, BOS, END, ASK_WHEN, ASK_PLAN, YES, NO, *LETTERS, *DELAYS, *WHEN, *_EVENTS, *_SHOWN, *_EMPTY,
     *(x for names in _MOMENT_NAMES for x in names), *(x for names in _STAT_NAMES for x in names),
+    ASK_LEAVE, NOBODY, *RESIDENTS, NO_RESIDENT,
+    *(f"{x}:{level}" for x in RESIDENTS for level in range(LEVELS)),
 )  # fmt: skip
 ID = {token: i for i, token in enumerate(VOCABULARY)}
 LETTER_IDS = np.array([ID[x] for x in LETTERS])
 DELAY_IDS = np.array([ID[x] for x in DELAYS])
 WHEN_IDS = np.array([ID[x] for x in WHEN])
 END_ID = ID[END]
+RESIDENT_IDS = np.array([ID[x] for x in RESIDENTS])
+NOBODY_ID, PLAN_ID = ID[NOBODY], ID[ASK_PLAN]
 
 _PER_CANDIDATE = len(_EMPTY) + 1
 _SLATE_START = 1 + len(_MOMENT) + HISTORY
-PROMPT_LENGTH = _SLATE_START + SLATE_SIZE * _PER_CANDIDATE + 2
+_MEMORY_START = _SLATE_START + SLATE_SIZE * _PER_CANDIDATE
+PROMPT_LENGTH = _MEMORY_START + LISTED + 2 + NAMED + 1
+WHEN_AT, LEAVE_AT, PLAN_AT = PROMPT_LENGTH - NAMED - 3, PROMPT_LENGTH - NAMED - 2, PROMPT_LENGTH - 1
+"""Places of `<when>`, `<leave>` and `<plan>`."""
+MEMORY_AT = _MEMORY_START + np.arange(LISTED)
 # Places of the letters of the candidates: pre-training also asks there "is it this one?".
 CANDIDATE_ENDS = _SLATE_START + np.arange(1, SLATE_SIZE + 1) * _PER_CANDIDATE - 1
 
@@ -94,6 +111,7 @@ def encode_prompts(
     warm: np.ndarray | None = None,
     free: np.ndarray | None = None,
     here: np.ndarray | None = None,
+    residents: np.ndarray | None = None,
 ) -> np.ndarray:
     """Prompts of the decisions `rows` of one timeline, int64 [D, PROMPT_LENGTH].
 
@@ -101,7 +119,8 @@ def encode_prompts(
     asked. target: its target column, int32 [n] (only entries up to each row are read). rows: int64 [D].
     here: the rows of `slates` in which the decisions stand, int64 [D] (None: as in the timeline). warm:
     [D, SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all cold). free: share of the memory budget that is
-    free, [D] (None: full).
+    free, [D] (None: full). residents: levels of those in memory, int64 [D, LISTED], -1 for nobody, as of
+    `rlmemo.model.residents` (None: nobody).
     Raises ValueError when the slates have another size.
     """
     if slates.candidates.shape[1] != SLATE_SIZE:
@@ -134,7 +153,7 @@ def encode_prompts(
         token = np.where(opened == current, ID["e:="], token)
         out[:, len(_MOMENT) + back] = np.where(known, token, ID["e:-"])
 
-    block = out[:, _SLATE_START:-2].reshape(n, SLATE_SIZE, _PER_CANDIDATE)
+    block = out[:, _SLATE_START:_MEMORY_START].reshape(n, SLATE_SIZE, _PER_CANDIDATE)
     empty = candidates < 0
     leaf = load_codebook().tokens(statistics(slates, here)).reshape(n, SLATE_SIZE)
     level = np.searchsorted(ODDS_EDGES, odds[:, :-1], side="right")
@@ -142,9 +161,23 @@ def encode_prompts(
         block[:, :, place] = np.where(empty, ID[_EMPTY[place]], ID[_STAT_NAMES[place][0]] + tokens)
     state = np.zeros((n, SLATE_SIZE), np.int64) if warm is None else np.asarray(warm, dtype=np.int64)
     block[:, :, -1] = ID[_SHOWN[0]] + len(STATES) * np.arange(SLATE_SIZE) + state
-    out[:, _SLATE_START:-2] = block.reshape(n, -1)
-    out[:, -2], out[:, -1] = ID[ASK_WHEN], ID[ASK_PLAN]
+    out[:, _SLATE_START:_MEMORY_START] = block.reshape(n, -1)
+    out[:, MEMORY_AT] = memory_ids(np.full((n, LISTED), -1) if residents is None else residents)
+    out[:, WHEN_AT], out[:, LEAVE_AT], out[:, PLAN_AT] = ID[ASK_WHEN], ID[ASK_LEAVE], ID[ASK_PLAN]
+    out[:, LEAVE_AT + 1 : PLAN_AT] = NOBODY_ID
     return out
+
+
+def memory_ids(residents: np.ndarray) -> np.ndarray:
+    """The tokens of residents, int64 [D, LISTED]; residents: their levels, see `encode_prompts`."""
+    shown = ID[f"{RESIDENTS[0]}:0"] + LEVELS * np.arange(LISTED) + residents
+    return np.where(residents >= 0, shown, ID[NO_RESIDENT])
+
+
+def listed(prompts: np.ndarray) -> np.ndarray:
+    """Which residents prompts list, bool [D, LISTED]: those that a plan may name."""
+    found: np.ndarray = prompts[:, MEMORY_AT] != ID[NO_RESIDENT]
+    return found
 
 
 def log_odds(log_p: np.ndarray) -> np.ndarray:
@@ -165,26 +198,44 @@ def free_level(free: np.ndarray) -> np.ndarray:
     return dict(_MOMENT_EDGES[-1])["free"].searchsorted(np.asarray(free), side="right")
 
 
-def plan_ids(picks: list[tuple[int, int]]) -> list[int]:
+def plan_ids(picks: Sequence[tuple[int, int]], naming: bool = False) -> list[int]:
     """Tokens of a plan: (place in the slate, delay bucket) pairs in slate order, then END. A plan is a
-    set, so it is always written in the order of the slate: one plan, one sequence."""
+    set, so it is always written in the order of the slate: one plan, one sequence.
+
+    naming: the tokens behind `<leave>`: who leaves first, given as (-1 - resident, turn), `<plan>`, and
+    those.
+    """
     ids: list[int] = []
+    if naming:
+        order = [-1 - resident for resident, turn in sorted(picks, key=lambda x: x[1]) if resident < 0]
+        ids = [*RESIDENT_IDS[order].tolist(), *[NOBODY_ID] * (NAMED - len(order)), ID[ASK_PLAN]]
     for place, delay in sorted(picks):
-        ids += [int(LETTER_IDS[place]), int(DELAY_IDS[delay])]
+        if place >= 0:
+            ids += [int(LETTER_IDS[place]), int(DELAY_IDS[delay])]
     return [*ids, END_ID]
 
 
-def decode_plan(ids: list[int]) -> list[tuple[int, int]]:
-    """The picks that `plan_ids` wrote. Raises ValueError for anything that is not a valid plan."""
+def decode_plan(ids: Sequence[int], naming: bool = False) -> list[tuple[int, int]]:
+    """The picks that `plan_ids` wrote, and before them who leaves first where it was `naming`. Raises
+    ValueError for anything that is not a valid plan."""
     picks: list[tuple[int, int]] = []
     rest = list(ids)
+    if naming:
+        said = [int(x) - int(RESIDENT_IDS[0]) for x in rest[:NAMED] if x != NOBODY_ID]
+        if (
+            rest[NAMED] != ID[ASK_PLAN]
+            or any(not 0 <= x < LISTED for x in said)
+            or len(set(said)) < len(said)
+        ):
+            raise ValueError(f"not a plan: {text_of(list(ids))}")
+        picks, rest = [(-1 - x, turn) for turn, x in enumerate(said)], rest[NAMED + 1 :]
     while rest and rest[0] != END_ID:
         if len(rest) < 2 or rest[0] not in LETTER_IDS or rest[1] not in DELAY_IDS:
-            raise ValueError(f"not a plan: {text_of(ids)}")
+            raise ValueError(f"not a plan: {text_of(list(ids))}")
         picks.append((int(rest[0] - LETTER_IDS[0]), int(rest[1] - DELAY_IDS[0])))
         rest = rest[2:]
     if not rest or len({p for p, _ in picks}) != len(picks):
-        raise ValueError(f"not a plan: {text_of(ids)}")
+        raise ValueError(f"not a plan: {text_of(list(ids))}")
     return picks
 
 

@@ -74,6 +74,9 @@ class TextReading:
     on_gpu: bool = False
     micro_batch: int = 0
     kind: str = "text"
+    named: int = 0
+    residents: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    nobody: int = 0
     when: np.ndarray | None = None
     shares: bool = True
     told: dict[Any, _Told] = field(default_factory=dict, repr=False, compare=False)
@@ -139,9 +142,10 @@ class TextReading:
         rows: np.ndarray,
         warm: np.ndarray | None = None,
         free: np.ndarray | None = None,
+        residents: np.ndarray | None = None,
     ) -> np.ndarray:
-        """See `Reading.prompts`. Where a prompt would be longer than the model's context, the oldest events
-        are left out, a few at a time; the question is never cut."""
+        """See `Reading.prompts`; nothing is read of residents. Where a prompt would be longer than the
+        model's context, the oldest events are left out, a few at a time; the question is never cut."""
         told = self._tell(timeline, slates)
         rows = np.asarray(rows, np.int64)
         asked = [
@@ -179,11 +183,14 @@ class TextReading:
         """Tokens of an event's line, or of a question: text that holds names, in which nothing is special."""
         return list(self._encode([line])[0])
 
+    def memory(self, prompts: np.ndarray) -> np.ndarray:
+        return np.zeros((len(prompts), 0), bool)
+
     def free_level(self, free: np.ndarray) -> np.ndarray:
         """What a prompt tells of the free share of memory, int64 [D]."""
         return np.array([free_tenths(x) for x in np.asarray(free)], np.int64)
 
-    def plan_ids(self, picks: Sequence[tuple[int, int]]) -> list[int]:
+    def plan_ids(self, picks: Sequence[tuple[int, int]], naming: bool = False) -> list[int]:
         """Tokens of a plan of (place, delay bucket) pairs, with its end."""
         if not picks:
             return [*self.none, self.end]

@@ -24,7 +24,7 @@ def warm_listed(case: Case, ranking: Ranking) -> np.ndarray:
     listed = np.full((len(case.timeline), LISTED), -1, np.int32)
     depth = min(LISTED, ranking.targets.shape[1])
     listed[case.indices, :depth] = ranking.targets[:, :depth]
-    warm, _ = case.memory(listed, Plans.empty(len(case)))
+    warm, _, _ = case.memory(listed, Plans.empty(len(case)))
     found: np.ndarray = warm > 0
     return found
 

@@ -99,10 +99,11 @@ class FewShotReading(TextReading):
         rows: np.ndarray,
         warm: np.ndarray | None = None,
         free: np.ndarray | None = None,
+        residents: np.ndarray | None = None,
     ) -> np.ndarray:
         """See `TextReading.prompts`."""
         try:
-            return super().prompts(timeline, slates, rows, warm, free)
+            return super().prompts(timeline, slates, rows, warm, free, residents)
         except InputError as error:
             raise InputError(f"{error}, or fewer --shots than {self.examples.shots}") from None
 

@@ -13,11 +13,11 @@ import numpy as np
 from env.judge.case import Case
 from env.judge.plans import Plans
 from env.ranking import Ranking, Stream
-from env.slate.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.model.ask import SampledPlans, ranked, sample_plans
+from rlmemo.model.ask import SampledPlans, ranked, read, sample_plans, whom
 from rlmemo.model.readings import reading_of, slates_of
+from rlmemo.model.residents import LISTED, Residents
 from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.streaming import follow
 from rlmemo.model.switching import OneModel, Shelved, Switching
@@ -109,65 +109,135 @@ class LanguagePolicy:
 
         return one
 
-    def plan(self, case: Case, *, seed: int = 0) -> Planned:
-        """The model's own plans for the decisions of a case, each made in the world that the plans before
-        it have left.
+    @property
+    def names(self) -> bool:
+        """Whether the model says who leaves first."""
+        return reading_of(self.model).named > 0
 
-        A plan depends on what is warm, and that on earlier plans. Instead of one forward pass after the
-        other, all decisions are asked at once in the world as far as it is known, the plans are played,
-        and whoever saw another world than that is asked again, until nobody did. Decision i is final after
-        at most i rounds, and what comes out is what asking one by one gives. Where the case is told who is
-        opened soon, the plans name who leaves first.
+    def plan(self, case: Case, *, seed: int = 0, naming: bool = False) -> Planned:
+        """The model's own plans for the decisions of a case, each made in the world that the plans before
+        it have left; see `_settled`. Where the case is told who is opened soon, they name who leaves first:
+        those that are least worth keeping or, `naming`, whom the model says.
         """
-        model = self.source.of(case.timeline.user)
-        how, indices, n, picks = reading_of(model), case.indices, len(case), case.world.max_picks
-        slates = how.look(case.timeline, indices)
-        candidates = slates.candidates[indices]
-        names = case.worth is not None
-        plans = Plans.empty(n, picks, case.world.max_let_go if names else 0)
+        asked = _Asked(self, case, naming)
+        n, picks, temperature = len(case), case.world.max_picks, self.temperature
+        chosen = case.worth is not None and not naming
+        plans = Plans.empty(n, picks, case.world.max_let_go if case.worth is not None else 0)
         logp = np.zeros(n)
-        asked = np.full((n, candidates.shape[1] + 1), np.nan)
-        for _ in range(n + 1):
-            warm, free = case.memory(slates.candidates, plans, names)
-            seen = np.concatenate([warm, how.free_level(free)[:, None]], axis=1).astype(np.float64)
-            rows = np.flatnonzero((seen != asked).any(1))
-            if not len(rows):
-                break
-            asked[rows] = seen[rows]
-            said = self._say(model, slates, case, indices[rows], warm[rows], free[rows], seed)
+
+        def walk() -> Memory:
+            return case.memory(asked.slates.candidates, plans, chosen, LISTED if naming else 0)
+
+        def say(rows: np.ndarray, memory: Memory) -> None:
+            prompts, valid = asked.prompts(rows, memory)
+            names = plans.let_go.shape[1] if naming else 0
+            said = _say(asked.model, prompts, valid, picks, names, temperature, seed, asked.indices[rows])
+            candidates = asked.slates.candidates[asked.indices[rows]]
             for k in range(picks):
                 picked = said.place[:, k] >= 0
                 place = np.maximum(said.place[:, k], 0)
-                plans.target[rows, k] = np.where(picked, candidates[rows, place], -1)
+                plans.target[rows, k] = np.where(
+                    picked, np.take_along_axis(candidates, place[:, None], 1)[:, 0], -1
+                )
                 plans.delay[rows, k] = np.where(picked, said.delay[:, k], 0)
+            if said.named is not None:
+                plans.let_go[rows, : said.named.shape[1]] = whom(memory[2][rows], said.named)
             logp[rows] = said.logp
+
+        asked.settle(walk, say)
         return Planned(plans.target, plans.delay, np.exp(logp), plans.let_go)
 
-    def _say(
-        self,
-        model: Any,
-        slates: Slates,
-        case: Case,
-        indices: np.ndarray,
-        warm: np.ndarray,
-        free: np.ndarray,
-        seed: int,
-    ) -> SampledPlans:
-        prompts = reading_of(model).prompts(case.timeline, slates, indices, warm, free)
-        valid = (slates.candidates[indices] >= 0) & (warm == 0)
-        picks = case.world.max_picks
-        if self.temperature <= 0:
-            return sample_plans(model, prompts, valid, picks, 0.0, np.random.default_rng(seed))
-        # One generator a decision: what is drawn must not depend on which others are asked again.
-        made = [
-            sample_plans(
-                model, prompts[j : j + 1], valid[j : j + 1], picks, self.temperature,
-                np.random.default_rng([seed, int(i)]),
-            )
-            for j, i in enumerate(indices)
-        ]  # fmt: skip
-        return SampledPlans(
-            np.concatenate([m.place for m in made]),
-            np.concatenate([m.delay for m in made]),
-            np.concatenate([m.logp for m in made]),
+    def naming(
+        self, case: Case, ranking: Ranking, threshold: float, waking: np.ndarray | None = None
+    ) -> Plans:
+        """Plans by a threshold, in which the model says who leaves first. case: told who is opened soon."""
+        asked = _Asked(self, case, True)
+        named = np.full((len(case), case.world.max_let_go), -1, np.int32)
+
+        def walk() -> Memory:
+            plans = case.replay_ranked(ranking, threshold, named, waking)[1]
+            return case.memory(asked.slates.candidates, plans, residents=LISTED)
+
+        def say(rows: np.ndarray, memory: Memory) -> None:
+            prompts, _ = asked.prompts(rows, memory)
+            leave = read(asked.model, prompts).leave
+            assert leave is not None
+            filled = np.concatenate([memory[2][rows] >= 0, np.ones((len(rows), 1), bool)], axis=1)
+            order = np.argsort(-np.where(filled, leave, -np.inf), axis=1, kind="stable")
+            most = min(named.shape[1], reading_of(asked.model).named)
+            first = order[:, :most]
+            said = np.where((first == LISTED).cumsum(1) > 0, -1, first)  # nobody after nobody
+            named[rows, :most] = whom(memory[2][rows], said)
+
+        asked.settle(walk, say)
+        return case.replay_ranked(ranking, threshold, named, waking)[1]
+
+
+Memory = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""What is in memory at each decision of a case, as of `Case.memory`."""
+
+
+class _Asked:
+    """A model that is asked about the decisions of a case in a world that depends on its answers."""
+
+    def __init__(self, policy: LanguagePolicy, case: Case, residents: bool) -> None:
+        self.model = policy.source.of(case.timeline.user)
+        self.how = reading_of(self.model)
+        self.case, self.indices = case, case.indices
+        self.slates = self.how.look(case.timeline, case.indices)
+        self._residents = None
+        if residents:
+            wide = slates_of(case.timeline, PLACES)
+            self._residents = Residents.of(wide, case.indices, soon_of(self.model))
+
+    def prompts(self, rows: np.ndarray, memory: Memory) -> tuple[np.ndarray, np.ndarray]:
+        """(prompts, which candidates may be picked bool [D, size]) of some of the decisions."""
+        warm, free, listed = memory
+        levels = None if self._residents is None else self._residents.levels(rows, listed[rows])
+        at = self.indices[rows]
+        made = self.how.prompts(self.case.timeline, self.slates, at, warm[rows], free[rows], levels)
+        return made, (self.slates.candidates[at] >= 0) & (warm[rows] == 0)
+
+    def settle(self, walk: Callable[[], Memory], say: Callable[[np.ndarray, Memory], None]) -> None:
+        """Ask until nobody saw another world than the one that the answers make.
+
+        A plan depends on what is in memory, and that on earlier plans. Instead of one forward pass after the
+        other, all decisions are asked at once in the world as far as it is known, the plans are played,
+        and whoever saw another world than that is asked again. Decision i is final after at most i rounds,
+        and what comes out is what asking one by one gives.
+        """
+        asked: np.ndarray | None = None
+        for _ in range(len(self.indices) + 1):
+            memory = walk()
+            warm, free, listed = memory
+            seen = np.concatenate([warm, self.how.free_level(free)[:, None], listed], axis=1)
+            rows = np.arange(len(seen)) if asked is None else np.flatnonzero((seen != asked).any(1))
+            if not len(rows):
+                break
+            asked = seen
+            say(rows, memory)
+
+
+def _say(
+    model: Any,
+    prompts: np.ndarray,
+    valid: np.ndarray,
+    picks: int,
+    names: int,
+    temperature: float,
+    seed: int,
+    indices: np.ndarray,
+) -> SampledPlans:
+    """Plans for the decisions `indices`."""
+    if temperature <= 0:
+        rng = np.random.default_rng(seed)
+        return sample_plans(model, prompts, valid, picks, 0.0, rng, names=names)
+    # One generator a decision: what is drawn must not depend on which others are asked again.
+    made = [
+        sample_plans(
+            model, prompts[j : j + 1], valid[j : j + 1], picks, temperature,
+            np.random.default_rng([seed, int(i)]), names=names,
         )
+        for j, i in enumerate(indices)
+    ]  # fmt: skip
+    return SampledPlans.join(made)

@@ -27,6 +27,9 @@ from rlmemo.model.readings import slates_of
 from rlmemo.policies.protocol import Planned
 
 NEVER = 2.0
+NOBODY, SOON, SAID = "", "soon", "model"
+"""Who says whom a plan names to leave first: nobody is named; those least worth keeping by who is opened soon
+(`told`); the language model, which reads of them and of the moment."""
 THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), NEVER)
 """Grid for theta; the last one is never reached, so keeping still is always among the choices."""
 
@@ -42,12 +45,15 @@ def told(policy: Any, case: Case) -> Case:
 @dataclass(frozen=True)
 class OwnPlans:
     """What the policy itself plans (a language model, the oracle). names: whether the plans name who leaves
-    first, those that are least worth keeping (see `told`)."""
+    first, and who says it (NOBODY, SOON, SAID)."""
 
-    names: bool = False
+    names: str = NOBODY
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
         """The plans of `policy` for the decisions of `case`."""
+        if self.names == SAID:
+            own: Planned = policy.plan(told(policy, case), seed=seed, naming=True)
+            return own
         planned: Planned = policy.plan(told(policy, case) if self.names else case, seed=seed)
         return planned
 
@@ -62,7 +68,7 @@ class Threshold:
     nothing is, the best with probability >= wake. names: as of `OwnPlans`."""
 
     theta: float
-    names: bool = False
+    names: str = NOBODY
     wake: float = NEVER
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
@@ -70,7 +76,9 @@ class Threshold:
         ranking = policy.rank(case.timeline, case.indices) if ranking is None else ranking
         waking = self.waking(case, rank_wakes(policy, case)) if self.wake < NEVER else None
         case = told(policy, case) if self.names else case
-        names = self.names and case.worth is not None
+        if self.names == SAID and case.worth is not None:
+            return planned(policy.naming(case, ranking, self.theta, waking))
+        names = self.names != NOBODY and case.worth is not None
         return planned(case.replay_ranked(ranking, self.theta, names, waking)[1])
 
     def waking(self, case: Case, wakes: Ranking) -> np.ndarray | None:
@@ -92,8 +100,17 @@ class Threshold:
         return {"planner": "threshold", "threshold": self.theta, **_names(self.names), **wake}
 
 
-def _names(names: bool) -> dict[str, Any]:
-    return {"names": True} if names else {}
+def _names(names: str) -> dict[str, Any]:
+    return {"names": names} if names else {}
+
+
+def who_names(data: Mapping[str, Any]) -> str:
+    """Who names, as a planner's JSON says it; where only the one way was known, it is true. Raises
+    ValueError."""
+    names = data.get("names", NOBODY)
+    if names not in (NOBODY, SOON, SAID, True, False):
+        raise ValueError(f"names {names!r}")
+    return str(names) if isinstance(names, str) else SOON if names else NOBODY
 
 
 @dataclass(frozen=True)
@@ -148,7 +165,7 @@ def from_json(data: Mapping[str, Any], adapter: Path) -> Planner:
         own = data["planner"] == "own"
         if not own and data["planner"] != "threshold":
             raise ValueError(f"planner {data['planner']!r}")
-        names = bool(data.get("names", False))
+        names = who_names(data)
         if "strength" not in data:
             at_wakes = float(data.get("wake", NEVER))
             return OwnPlans(names) if own else Threshold(float(data["threshold"]), names, at_wakes)
@@ -232,7 +249,7 @@ def choose_threshold(
     if not cases:
         return Threshold(float(thresholds[-1])), 0.0
     names, rewards = _by_threshold(cases, rankings, reward, thresholds)
-    found = Threshold(float(thresholds[best_of(rewards)]), names)
+    found = Threshold(float(thresholds[best_of(rewards)]), SOON if names else NOBODY)
     if any(map(len, wakes)):
         found, rewards = _with_wakes(found, cases, rankings, reward, wakes)
     return found, float(rewards.max())
@@ -252,7 +269,7 @@ def _with_wakes(
     def come_to(asked: Sequence[float], wake: float) -> np.ndarray:
         by = replace(found, wake=wake)
         at = [by.waking(c, w) for c, w in zip(cases, wakes, strict=True)]
-        each = [c.sweep(r, asked, by.names, x) for c, r, x in zip(cases, rankings, at, strict=True)]
+        each = [c.sweep(r, asked, by.names != NOBODY, x) for c, r, x in zip(cases, rankings, at, strict=True)]
         rewards: np.ndarray = summed(each) @ weights
         return rewards
 
@@ -280,13 +297,15 @@ class Choice:
     """What a policy plans best by over some cases, and what that was chosen by: rewards per open.
 
     best: the best threshold; by_threshold: float64 [len(THRESHOLDS)], of others beside it; own: of the
-    policy's own plans, NaN where they were not asked for.
+    policy's own plans, NaN where they were not asked for; named: of the best threshold where the model says
+    who leaves, if that is better.
     """
 
     planner: OwnPlans | Threshold
     best: Threshold
     by_threshold: np.ndarray
     own: float
+    named: float = float("-inf")
 
     @property
     def threshold(self) -> tuple[Threshold, float]:
@@ -309,18 +328,43 @@ def choose(
     cases = [told(policy, case) for case in cases]
     opens = sum(len(case) for case in cases)
     names, rewards = _by_threshold(cases, rankings, reward, THRESHOLDS)
-    best = Threshold(float(THRESHOLDS[best_of(rewards)]), names)
+    best = Threshold(float(THRESHOLDS[best_of(rewards)]), SOON if names else NOBODY)
     wakes = [rank_wakes(policy, case) for case in cases]
     if any(map(len, wakes)):
         best, rewards = _with_wakes(best, cases, rankings, reward, wakes)
+    is_told = all(c.worth is not None for c in cases)
+    says = is_told and can_name(policy)
     found = Choice(best, best, rewards / opens, float("nan"))
+    if says:  # at the same threshold: to ask the model takes as long as all of the above
+        way = replace(best, names=SAID)
+        named = _worth(policy, cases, rankings, reward, way, seed)
+        if named > rewards.max():
+            found = replace(found, planner=way, named=named / opens)
     if not own:
         return found
-    ways = [OwnPlans(), OwnPlans(names=True)] if all(c.worth is not None for c in cases) else [OwnPlans()]
+    ways = [OwnPlans(), *([OwnPlans(SAID if says else SOON)] if is_told else [])]
     worth = [own_worth(policy, cases, reward, way, seed=seed) / opens for way in ways]
     k = int(np.argmax(worth))
-    planner = ways[k] if worth[k] > found.by_threshold.max() else best
+    before = max(float(found.by_threshold.max()), found.named)
+    planner = ways[k] if worth[k] > before else found.planner
     return replace(found, planner=planner, own=worth[k])
+
+
+def can_name(policy: Any) -> bool:
+    """Whether a policy's model says who leaves first."""
+    return bool(getattr(policy, "names", False))
+
+
+def _worth(
+    policy: Any, cases: Sequence[Case], rankings: Sequence[Ranking], reward: Reward, way: Threshold, seed: int
+) -> float:
+    """The reward of planning by a threshold, summed over the opens of the cases."""
+    weights = reward.weights(FIELDS)
+    each = [
+        c.replay(way.plan(policy, c, seed=seed, ranking=r)).table
+        for c, r in zip(cases, rankings, strict=True)
+    ]
+    return float(sum((table @ weights).sum() for table in each))
 
 
 def own_worth(

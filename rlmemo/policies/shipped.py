@@ -15,7 +15,7 @@ from typing import Any
 
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
-from rlmemo.policies.planners import NEVER, Threshold
+from rlmemo.policies.planners import NEVER, Threshold, who_names
 
 FILE = "planner.json"
 TODAY, DAY = "today", "day"
@@ -43,4 +43,4 @@ def _planner(said: Mapping[str, Any]) -> Threshold:
     if said["planner"] != "threshold" or not 0.0 <= float(said["threshold"]) <= 2.0:
         raise ValueError(f"no threshold from 0 to 2 in {dict(said)}")
     wake = float(said.get("wake", NEVER))
-    return Threshold(float(said["threshold"]), bool(said.get("names", False)), wake)
+    return Threshold(float(said["threshold"]), who_names(said), wake)
