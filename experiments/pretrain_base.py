@@ -39,7 +39,9 @@ SIZES = {  # hidden, layers, heads, intermediate
     "large": (256, 6, 8, 768),
 }
 HELD_OUT = 2_000_000_000  # persona seeds from here on are for evaluation
-LABELS = 6  # columns after the prompt: letter, delay | labels: letter, delay, when, who may leave (bits)
+LABELS = (
+    7  # columns after the prompt: letter, delay | labels: letter, delay, when, who leaves (bits), and then
+)
 
 
 def informed(score: np.ndarray, answer: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -63,7 +65,7 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
 
     Columns: the prompt (in every other one somebody is named), the answer's two tokens as input, then the
     label tokens at `<plan>` (a letter or END), after the letter (a delay, or PAD) and at `<when>`; last, bit
-    by bit, which of the residents are the right ones to name.
+    by bit, which of the residents are the right ones to name first, and next.
     """
     from env.slate.slate import slates_from_columns
     from experiments.personas import persona
@@ -82,22 +84,22 @@ def invent(seed: int, *, every_row: bool = False, most: float = 0.0) -> np.ndarr
     if most > 0:
         score = informed(score, right_places(wide, rows), float(rng.uniform(0.0, most)), rng)
     slates = shortlist(wide.at(rows), score)
-    held, levels, mask = remember(t, target, local, site, v, rows, rng)
+    held, levels, wait = remember(t, target, local, site, v, rows, rng)
     warm = ((slates.candidates[:, :, None] == held[:, None, :]).any(2) & (slates.candidates >= 0)).astype(
         np.int8
     )
     warm[(rng.random(warm.shape) < 0.02) & (warm > 0)] = 2
     free = rng.choice([0.0, 0.0, 0.1, 0.4, 1.0], len(rows))
     prompts = r.encode_prompts(slates, target, rows, warm, free, here=np.arange(len(rows)), residents=levels)
-    name(prompts, mask, rng)
+    leave = name(prompts, wait, rng)
     gap = t[rows + 1] - t[rows]
     answer = slates.answer
     known = answer >= 0
     letter = np.where(known, r.LETTER_IDS[answer], r.END_ID)
     delay = np.where(known, r.DELAY_IDS[r.delay_bucket(gap)], 0)
     when = r.WHEN_IDS[r.when_bucket(gap)]
-    labels = np.stack([letter, delay, letter, delay, when, mask @ (1 << np.arange(mask.shape[1]))], 1)
-    return np.concatenate([prompts, labels], 1).astype(np.int16)
+    labels = np.stack([letter, delay, letter, delay, when], 1)
+    return np.concatenate([prompts, labels, leave], 1).astype(np.int16)
 
 
 def remember(
@@ -112,10 +114,11 @@ def remember(
     last.)
     """
     from env.slate.slate import slates_from_columns
+    from rlmemo.learning.who_leaves import opens_until
     from rlmemo.model.residents import LISTED, Residents
-    from rlmemo.model.soon import PLACES, SOON, base_soon
+    from rlmemo.model.soon import PLACES, base_soon
 
-    n, m = len(target), len(rows)
+    m = len(rows)
     known = Residents.of(slates_from_columns(t, target, local, site, v, PLACES), rows, base_soon())
     ago = np.where(known.targets >= 0, known.ago, np.inf)
     chance = np.where(known.targets >= 0, known.chance, -1.0)
@@ -129,27 +132,24 @@ def remember(
     worth = np.where(there, known.chance * size[np.maximum(known.targets, 0)], np.inf)
     first = worth.argsort(1, kind="stable")[:, :LISTED]
     listed = np.take_along_axis(held, first, 1).astype(np.int64)
-    wait = np.full(listed.shape, SOON + 1)
-    for ahead in range(SOON, 0, -1):
-        opened = target[np.minimum(rows + ahead, n - 1)]
-        wait = np.where(listed == opened[:, None], ahead, wait)
-    filled = listed >= 0
-    wait = np.where(filled, wait, 0)
-    latest = wait.max(1, keepdims=True)
-    mask = filled & (wait == latest)  # all that are not soon; if all are, the last of them
-    return held, known.levels(np.arange(m), listed), mask
+    wait = opens_until(target, rows, listed)
+    scale = np.where(listed >= 0, size[np.maximum(listed, 0)], 1.0)
+    return held, known.levels(np.arange(m), listed), np.where(listed >= 0, wait / scale, -1.0)
 
 
-def name(prompts: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Name up to two right ones in every other prompt, so that what follows is learned after names as
-    well."""
+def name(prompts: np.ndarray, wait: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Who is right to be named first, and next, bit by bit: int64 [m, NAMED]; and name them in every other
+    prompt, so that what follows is learned after names as well. wait: see `rlmemo.learning.who_leaves`."""
+    from rlmemo.learning.who_leaves import leaving
     from rlmemo.model import slots as r
 
-    order = np.where(mask, rng.random(mask.shape), 2.0).argsort(1, kind="stable")
-    some = rng.random(len(mask)) < 0.5
-    for k in range(r.NAMED):
-        chosen = some & (mask.sum(1) > k)
-        prompts[chosen, r.LEAVE_AT + 1 + k] = r.RESIDENT_IDS[order[chosen, k]]
+    right, chosen = leaving(wait, r.NAMED, rng)
+    some = rng.random(len(wait)) < 0.5
+    for turn in range(r.NAMED):
+        named = some & (chosen[:, turn] >= 0)
+        prompts[named, r.LEAVE_AT + 1 + turn] = r.RESIDENT_IDS[chosen[named, turn]]
+    bits: np.ndarray = right @ (1 << np.arange(wait.shape[1]))
+    return bits
 
 
 def held_out_rows() -> np.ndarray:
@@ -288,7 +288,7 @@ def losses(model: Any, batch: Any) -> tuple[Any, Any]:
     asked = [r.WHEN_AT, *range(r.LEAVE_AT, r.LEAVE_AT + r.NAMED), r.PLAN_AT, length]
     places = torch.tensor([*r.CANDIDATE_ENDS.tolist(), *asked], device=batch.device)
     logits = model.lm_head(hidden[:, places]).float()
-    letter, delay, when, bits = batch[:, -4], batch[:, -3], batch[:, -2], batch[:, -1]
+    letter, delay, when = batch[:, -2 - r.NAMED - 1], batch[:, -2 - r.NAMED], batch[:, -1 - r.NAMED]
     candidate = torch.arange(slate, device=batch.device)[None] + r.LETTER_IDS[0]
     yes = candidate == letter[:, None]
     yes_no = logits[:, :slate][:, :, [r.ID[r.NO], r.ID[r.YES]]]
@@ -296,12 +296,14 @@ def losses(model: Any, batch: Any) -> tuple[Any, Any]:
     l_when = cross_entropy(logits[:, slate], when)
     l_letter = cross_entropy(logits[:, -2], letter)
     l_delay = cross_entropy(logits[:, -1], delay, ignore_index=0)
-    l_leave = leaving(logits[:, slate + 1 : -2], batch[:, r.LEAVE_AT + 1 : r.PLAN_AT], bits)
+    l_leave = leave_loss(
+        logits[:, slate + 1 : -2], batch[:, r.LEAVE_AT + 1 : r.PLAN_AT], batch[:, -r.NAMED :]
+    )
     parts = torch.stack([l_letter, l_delay, l_when, aux, l_leave])
     return l_letter + 0.3 * l_delay + 0.3 * l_when + 1.0 * aux + 0.3 * l_leave, parts.detach()
 
 
-def leaving(logits: Any, named: Any, bits: Any) -> Any:
+def leave_loss(logits: Any, named: Any, bits: Any) -> Any:
     """Cross-entropy of who is named: any of those that are right and not named yet, nobody where there is
     none. logits [B, NAMED, vocabulary]; named int64 [B, NAMED], what was said; bits int64 [B], who is right.
     What comes after nobody is not learned."""
@@ -311,15 +313,14 @@ def leaving(logits: Any, named: Any, bits: Any) -> Any:
 
     device = logits.device
     ids = torch.from_numpy(np.append(r.RESIDENT_IDS, r.NOBODY_ID)).to(device)
-    right = (bits[:, None] >> torch.arange(len(r.RESIDENT_IDS), device=device)) & 1
     total = logits.new_zeros(())
     counts = torch.ones(len(bits), dtype=torch.bool, device=device)
     for k in range(r.NAMED):
+        right = (bits[:, k, None] >> torch.arange(len(r.RESIDENT_IDS), device=device)) & 1
         share = torch.cat([right, (right.sum(1, keepdim=True) == 0).long()], 1).float()
         share = share / share.sum(1, keepdim=True)
         found = -(share * logits[:, k].log_softmax(-1)[:, ids]).sum(1)
         total = total + (found * counts).sum() / counts.sum().clamp(min=1)
-        right = right * (ids[None, :-1] != named[:, k, None])
         counts = counts & (named[:, k] != r.NOBODY_ID)
     return total / r.NAMED
 
@@ -343,11 +344,11 @@ def evaluate(model: Any, rows: np.ndarray, device: str) -> dict[str, float]:
             ]
             there = batch[:, torch.from_numpy(r.MEMORY_AT).to(device)] != r.ID[r.NO_RESIDENT]
             chosen, some = leave.masked_fill(~there, -1e9).argmax(1), there.sum(1) > 1
-            leaves["named_soon"].append(1 - ((batch[:, -1] >> chosen) & 1)[some].cpu().numpy())
-            leaves["first_soon"].append(1 - (batch[:, -1] & 1)[some].cpu().numpy())
+            leaves["named_soon"].append(1 - ((batch[:, -r.NAMED] >> chosen) & 1)[some].cpu().numpy())
+            leaves["first_soon"].append(1 - (batch[:, -r.NAMED] & 1)[some].cpu().numpy())
             score = logits[:, torch.from_numpy(r.LETTER_IDS).to(device)]
-            answer = batch[:, -4] - int(r.LETTER_IDS[0])
-            known = batch[:, -4] != r.END_ID
+            answer = batch[:, -2 - r.NAMED - 1] - int(r.LETTER_IDS[0])
+            known = batch[:, -2 - r.NAMED - 1] != r.END_ID
             right = score.gather(1, answer.clamp(0, r.SLATE_SIZE - 1)[:, None])
             rank = torch.where(known, (score > right).sum(1), 99)
             ranks.append(rank.cpu().numpy())

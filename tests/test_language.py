@@ -169,7 +169,7 @@ def test_only_valid_places_are_ever_picked(base: tuple[Any, Any]) -> None:
 
 def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[Any, Any]) -> None:
     from rlmemo.model.readings import reading_of
-    from rlmemo.policies.language import LanguagePolicy
+    from rlmemo.policies.language import LanguagePolicy, _say
 
     made = timeline(8, 90)
     costs, world = cost_model("desktop").arrays(made), WorldConfig(budget_targets=3)
@@ -182,7 +182,10 @@ def test_planning_all_at_once_gives_what_planning_one_by_one_gives(base: tuple[A
     plans = Plans.empty(len(indices), world.max_picks)
     for d, i in enumerate(indices):
         warm, free, _ = case.memory(slates.candidates, plans)
-        said = policy._say(base[0], slates, case, indices[d : d + 1], warm[d : d + 1], free[d : d + 1], 5)
+        row = indices[d : d + 1]
+        asked = reading_of(base[0]).prompts(made, slates, row, warm[d : d + 1], free[d : d + 1])
+        valid = (slates.candidates[row] >= 0) & (warm[d : d + 1] == 0)
+        said = _say(base[0], asked, valid, world.max_picks, 0, 1.5, 5, row)
         picked = said.place[0] >= 0
         plans.target[d] = np.where(picked, slates.candidates[i, said.place[0]], -1)
         plans.delay[d] = np.where(picked, said.delay[0], 0)

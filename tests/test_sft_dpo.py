@@ -40,8 +40,9 @@ def test_sft_learns_from_the_answer_alone() -> None:
     for row in range(len(states)):
         length = slots.PROMPT_LENGTH
         assert inputs[row][:length] == made[row].tolist()
-        assert labels[row][: length - 1] == [-100] * (length - 1)
-        assert labels[row][length - 1] == slots.WHEN_IDS[right.when[row]], "asked of <when>, one token before"
+        asked = labels[row][slots.LEAVE_AT]
+        assert asked == slots.WHEN_IDS[right.when[row]], "asked of <when>, one token before"
+        assert [x for k, x in enumerate(labels[row][:length]) if k != slots.LEAVE_AT] == [-100] * (length - 1)
         assert labels[row][length:] == inputs[row][length:]
         place = int(right.place[row])
         expected = [(place, int(right.delay[row]))] if place >= 0 else []

@@ -225,15 +225,11 @@ def score(
     most = max((len(p) for p in plans), default=1)
     for user, rows in states.by_user():
         case = training_part(data, user, int(states.index[rows].max()) + 1)
-        base = None
-        if data.plans is not None:
-            now = data.plans[user]
-            n = len(case.timeline)
-            base = Plans(now.target[:n], now.delay[:n], now.let_go[:n])
+        held, n = memory_at(data, user), len(case.timeline)
+        base = Plans(held.plans.target[:n], held.plans.delay[:n], held.plans.let_go[:n])
         target = np.full((len(rows), most, picks), -1, np.int32)
         delay = np.zeros((len(rows), most, picks), np.int8)
         let_go = np.full((len(rows), most, data.names), -1, np.int32)
-        listed = memory_at(data, user).listed
         for d, row in enumerate(rows):
             slate = data.slates[user].candidates[states.index[row]]
             for m, plan in enumerate(plans[row]):
@@ -241,7 +237,7 @@ def score(
                     target[d, m, k] = slate[place]
                     delay[d, m, k] = bucket
                 for resident, turn in named(plan):
-                    let_go[d, m, turn] = listed[states.index[row], -1 - resident]
+                    let_go[d, m, turn] = held.listed[states.index[row], -1 - resident]
         values = case.effects(states.index[rows], Plans(target, delay, let_go), base, math.inf) @ weights
         for d, row in enumerate(rows):
             made = plans[row]

@@ -18,11 +18,12 @@ from env.ranking import decisions
 from env.slate.slate import Slates
 from env.splits import Split
 from env.timeline import Timeline
+from rlmemo.learning.who_leaves import leaving, opens_until
 from rlmemo.model import slots
 from rlmemo.model.readings import SLOTS, Reading, join, slates_of
 from rlmemo.model.residents import LISTED, Residents
 from rlmemo.model.scorer import WIDE, CrossFitted
-from rlmemo.model.soon import PLACES, SOON, Soon
+from rlmemo.model.soon import PLACES, Soon
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,12 @@ def draw(states: States, first: int, second: int, seed: int) -> tuple[States, St
 
 @dataclass(frozen=True)
 class Memory:
-    """What the world holds right after each event of one user: warm int8 [n, size], 1 where that candidate is
-    resident, 2 where it is loading; free float64 [n], share of the memory budget; listed int64 [n, LISTED],
-    the residents that are least worth keeping, -1 for no more, and levels of them, as a model reads them
-    (None: nobody is read of)."""
+    """What the world holds right after each event of one user, under plans [n, K]: warm int8 [n, size], 1
+    where that candidate is resident, 2 where it is loading; free float64 [n], share of the memory budget;
+    listed int64 [n, LISTED], the residents that are least worth keeping, -1 for no more, and levels of them,
+    as a model reads them (None: nobody is read of)."""
 
+    plans: Plans
     warm: np.ndarray
     free: np.ndarray
     listed: np.ndarray
@@ -163,11 +165,11 @@ def memory_at(data: TrainingData, user: int) -> Memory:
     plans = Plans.empty(n, 1, data.names) if data.plans is None else data.plans[user]
     case = Case(timeline, data.costs[user], data.world, 1, n + 1, user)  # the last event's decision, too
     if data.residents is None:
-        return Memory(*case.memory(data.slates[user].candidates, plans), None)
+        return Memory(plans, *case.memory(data.slates[user].candidates, plans), None)
     known = data.residents[user]
     case = replace(case, worth=known.told)
     found = case.memory(data.slates[user].candidates, plans, data.plans is None, LISTED)
-    return Memory(*found, known.levels(np.arange(n), found[2]))
+    return Memory(plans, *found, known.levels(np.arange(n), found[2]))
 
 
 def training_part(data: TrainingData, user: int, last: int = 0) -> Case:
@@ -210,28 +212,14 @@ class Answers:
     """What was right: place int64 [S] in the slate of the target opened next, -1 where it is not listed;
     delay int64 [S], the earliest delay bucket at which a prewarm would still have been warm at that opening
     (too early costs a little memory, too late costs the hit), or the last one, where the opening is further
-    away than that and the time to live; when int64 [S], bucket of the time until that opening; leave bool [S,
-    LISTED], which of the residents may leave: those that are not among the next `SOON` opens of the training
-    part, or else the one that is opened last (None: nobody is read of)."""
+    away than that and the time to live; when int64 [S], bucket of the time until that opening; wait float64
+    [S, LISTED], opens of the training part until each resident is opened, by what keeping it saves per MB
+    (None: nobody is read of)."""
 
     place: np.ndarray
     delay: np.ndarray
     when: np.ndarray
-    leave: np.ndarray | None = None
-
-
-def may_leave(target: np.ndarray, index: np.ndarray, listed: np.ndarray, last: int) -> np.ndarray:
-    """See `Answers.leave`. target: int32 [n], what was opened; index: int64 [D], decisions; listed: int64 [D,
-    LISTED]; last: the last event that may be looked at."""
-    wait = np.full(listed.shape, SOON + 1)
-    for ahead in range(SOON, 0, -1):
-        at = index + ahead
-        opened = np.where(at <= last, target[np.minimum(at, last)], -2)
-        wait = np.where(listed == opened[:, None], ahead, wait)
-    filled = listed >= 0
-    wait = np.where(filled, wait, 0)
-    right: np.ndarray = filled & (wait == wait.max(1, keepdims=True))
-    return right
+    wait: np.ndarray | None = None
 
 
 def answers(data: TrainingData, states: States) -> Answers:
@@ -239,12 +227,11 @@ def answers(data: TrainingData, states: States) -> Answers:
     place = np.full(len(states), -1, np.int64)
     delay = np.zeros(len(states), np.int64)
     when = np.zeros(len(states), np.int64)
-    leave = None if data.residents is None else np.zeros((len(states), LISTED), bool)
+    wait = None if data.residents is None else np.zeros((len(states), LISTED))
     for user, rows in states.by_user():
         timeline, index = data.timelines[user], states.index[rows]
-        if leave is not None:
-            last = max(int(data.split.train[user].max(initial=0)), int(index.max()) + 1)
-            leave[rows] = may_leave(timeline.target, index, memory_at(data, user).listed[index], last)
+        if wait is not None:
+            wait[rows] = _wait(data, user, index)
         gap = timeline.t[index + 1] - timeline.t[index]
         load = data.costs[user].load_s[timeline.target[index + 1]]
         place[rows] = data.slates[user].answer[index]
@@ -254,7 +241,15 @@ def answers(data: TrainingData, states: States) -> Answers:
         )
         delay[rows] = np.where(warm.any(1), warm.argmax(1), len(data.world.delays) - 1)
         when[rows] = slots.when_bucket(gap)
-    return Answers(place, delay, when, leave)
+    return Answers(place, delay, when, wait)
+
+
+def _wait(data: TrainingData, user: int, index: np.ndarray) -> np.ndarray:
+    """See `Answers.wait`; of one user's decisions."""
+    listed, costs = memory_at(data, user).listed[index], data.costs[user]
+    known = data.timelines[user].target[: max(int(data.split.train[user].max()), int(index.max()) + 1) + 1]
+    saving = ((costs.cold_s - costs.warm_s) / costs.memory_mb)[np.maximum(listed, 0)]
+    return np.where(listed >= 0, opens_until(known, index, listed) / np.maximum(saving, 1e-12), -1.0)
 
 
 def sft_examples(
@@ -267,7 +262,7 @@ def sft_examples(
     does not hold it: what to keep still about is left to the preferences. (Saying "empty" also where the
     next target is warm already makes the model so shy that DPO finds no plan of its own to learn from.)
     In our own reading, the label at `<leave>` asks the token before it, `<when>`, for the time until the next
-    opening; and who leaves first is learned where memory is shown, of those that may the one that is drawn.
+    opening; and who leaves first is learned where memory is shown (`rlmemo.learning.who_leaves`).
     """
     how = data.reading
     cold = np.arange(len(states)) % 2 == 1
@@ -275,13 +270,12 @@ def sft_examples(
     right = answers(data, states)
     needed = right.place >= 0
     rng = np.random.default_rng([seed, 11])
+    named = None if right.wait is None else leaving(right.wait, data.names, rng)[1]
     inputs, labels = [], []
     for row, padded in enumerate(made):
         prompt = padded[padded >= 0].tolist()
         picks = [(int(right.place[row]), int(right.delay[row]))] if needed[row] else []
-        leave: list[int] = []
-        if right.leave is not None and not cold[row]:
-            leave = rng.permutation(np.flatnonzero(right.leave[row]))[: data.names].tolist()
+        leave = [] if named is None or cold[row] else named[row][named[row] >= 0].tolist()
         plan = how.plan_ids([*picks, *((-1 - int(x), turn) for turn, x in enumerate(leave))], bool(leave))
         begin = len(prompt) - 1  # where the picks begin
         if leave:  # they are said before that, where the prompt has nobody

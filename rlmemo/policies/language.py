@@ -177,6 +177,10 @@ Memory = tuple[np.ndarray, np.ndarray, np.ndarray]
 """What is in memory at each decision of a case, as of `Case.memory`."""
 
 
+WINDOW = 16
+"""Decisions that are asked at once, where plans name who leaves."""
+
+
 class _Asked:
     """A model that is asked about the decisions of a case in a world that depends on its answers."""
 
@@ -202,19 +206,23 @@ class _Asked:
         """Ask until nobody saw another world than the one that the answers make.
 
         A plan depends on what is in memory, and that on earlier plans. Instead of one forward pass after the
-        other, all decisions are asked at once in the world as far as it is known, the plans are played,
-        and whoever saw another world than that is asked again. Decision i is final after at most i rounds,
+        other, decisions are asked at once in the world as far as it is known, the plans are played, and
+        whoever saw another world than that is asked again. Who leaves changes the world of many decisions, so
+        only the next `WINDOW` are asked then. Decision i is final after at most i rounds,
         and what comes out is what asking one by one gives.
         """
         asked: np.ndarray | None = None
-        for _ in range(len(self.indices) + 1):
+        most = len(self.indices) if self._residents is None else WINDOW
+        while True:
             memory = walk()
             warm, free, listed = memory
             seen = np.concatenate([warm, self.how.free_level(free)[:, None], listed], axis=1)
-            rows = np.arange(len(seen)) if asked is None else np.flatnonzero((seen != asked).any(1))
+            asked = np.full(seen.shape, -9) if asked is None else asked
+            rows = np.flatnonzero((seen != asked).any(1))
             if not len(rows):
-                break
-            asked = seen
+                return
+            rows = rows[rows < rows[0] + most]
+            asked[rows] = seen[rows]
             say(rows, memory)
 
 
