@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
+from rlmemo.learning.who_leaves import leaving, opens_until
 from rlmemo.options import Parser
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -114,7 +115,6 @@ def remember(
     last.)
     """
     from env.slate.slate import slates_from_columns
-    from rlmemo.learning.who_leaves import opens_until
     from rlmemo.model.residents import LISTED, Residents
     from rlmemo.model.soon import PLACES, base_soon
 
@@ -140,7 +140,6 @@ def remember(
 def name(prompts: np.ndarray, wait: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Who is right to be named first, and next, bit by bit: int64 [m, NAMED]; and name them in every other
     prompt, so that what follows is learned after names as well. wait: see `rlmemo.learning.who_leaves`."""
-    from rlmemo.learning.who_leaves import leaving
     from rlmemo.model import slots as r
 
     right, chosen = leaving(wait, r.NAMED, rng)

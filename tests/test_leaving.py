@@ -15,7 +15,15 @@ from rlmemo.learning.dpo_kto import plan_text, prompt_text
 from rlmemo.learning.grammar import plan_log_probs
 from rlmemo.learning.pairs import Leave, propose, score
 from rlmemo.learning.rollout import Field
-from rlmemo.learning.training_data import TrainingData, answers, memory_at, part_states, prompts, sft_examples
+from rlmemo.learning.training_data import (
+    TrainingData,
+    answers,
+    memory_at,
+    part_states,
+    prompts,
+    sft_examples,
+    training_part,
+)
 from rlmemo.learning.who_leaves import MOST, leaving, opens_until
 from rlmemo.model import slots
 from rlmemo.model.ask import SampledPlans, read, sample_plans, whom
@@ -23,8 +31,8 @@ from rlmemo.model.readings import reading_of, slates_of
 from rlmemo.model.residents import AGO_EDGES, LISTED, ODDS_EDGES, Residents
 from rlmemo.model.soon import PLACES, base_soon
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import SAID, SOON, OwnPlans, Threshold, told
-from tests.reference.world import replay
+from rlmemo.policies.planners import BY_MODEL, BY_SOON, OwnPlans, Threshold, told
+from tests.reference.world import World
 from tests.training_ground import RandomSampler, small_ground
 
 REWARD = parse_reward("net_seconds")
@@ -185,47 +193,56 @@ def test_preferences_are_asked_before_who_leaves() -> None:
     assert prompt_text(prompt) + plan_text(((4, 1),)) == slots.text_of(prompt) + " E d1 <end>"
 
 
+def readable(
+    case: Case, said: dict[int, tuple[list[tuple[int, int]], list[int]]], begin: int = 0
+) -> np.ndarray:
+    """Records of the whole timeline in plain Python: float64 [n, FIELDS]. said: by decision, (target, delay)
+    pairs and who leaves first; at every other decision from `begin` on those leave first that are least worth
+    keeping, and nothing is loaded."""
+    assert case.worth is not None
+    world, timeline = World(case.costs, case.world), case.timeline
+    per_mb = (case.costs.cold_s - case.costs.warm_s) / np.array(world.memory)
+    records = []
+    for j in range(len(timeline)):
+        records.append(world.open(int(timeline.target[j]), float(timeline.t[j])))
+        knows = dict(zip(case.worth[0][j].tolist(), case.worth[1][j].tolist(), strict=True))
+        worth = [(knows.get(x, 0.0) * per_mb[x], k, x) for k, x in enumerate(world.resident)
+                 if x != world.foreground]  # fmt: skip
+        least = [x for _, _, x in sorted(worth)[:2]] if j >= begin else []
+        if j < len(timeline) - 1:
+            world.plan(*said.get(j, ([], least)))
+    records[-1] = records[-1] + world.finish()
+    return np.array(records)
+
+
 def test_a_name_is_worth_what_the_readable_world_says(ground: TrainingData) -> None:
     states = part_states(ground.split.train)
     states = states[np.flatnonzero(states.user == 0)[60:400:40]]
     held = memory_at(ground, 0)
-    others = {(): "nobody", (3,): "swap", (2, 1): "drawn"}
+    others = {(): "nobody", (3,): "swap", (2, 1): "drawn", (0, 1): "least worth"}
     slates = ground.slates[0].candidates[states.index]
     made = propose(
         np.zeros((len(states), 13)), slates, held.warm[states.index], RandomSampler(1), picks=3, samples=1,
-        leave=[Leave((0, 1), others)] * len(states),
+        leave=[Leave((1, 0), others)] * len(states),
     )  # fmt: skip
     for plans in made:
-        assert ((-4, 0),) in plans
-        assert ((-3, 0), (-2, 1)) in plans
-        assert () in plans
+        assert {(), ((-4, 0),), ((-3, 0), (-2, 1)), ((-2, 0), (-1, 1))} <= set(plans)
     found = score(ground, states, made, REWARD, 3)
-    part = ground.timelines[0].take(np.arange(int(ground.split.train[0].max()) + 1))
-    c, n = ground.costs[0], len(part.names)
-    costs = type(c)(c.memory_mb[:n], c.cold_s[:n], c.warm_s[:n], c.load_s[:n])
+    case = training_part(ground, 0)
+    still = readable(case, {}) @ REWARD.weights(FIELDS)
     differ = 0
     for s in found:
-        base = Plans(*(np.array(x[: len(part)]) for x in (
-            np.repeat(held.plans.target, 3, axis=1), np.repeat(held.plans.delay, 3, axis=1), held.plans.let_go,
-        )))  # fmt: skip
-        base.let_go[s.index] = -1
-        world = ground.world.resolved(ground.costs[0])
-        still = replay(part, costs, world, base).table
-        for plan in (
-            p for p, origin in zip(s.plans, s.origins, strict=True) if origin in ("swap", "drawn", "none")
-        ):
-            if any(place >= 0 for place, _ in plan):
-                continue
-            base.let_go[s.index] = -1
-            for resident, turn in plan:
-                base.let_go[s.index, turn] = held.listed[s.index, -1 - resident]
-            effect = (replay(part, costs, world, base).table - still).sum(0) @ REWARD.weights(FIELDS)
-            assert s.rewards[s.plans.index(plan)] == pytest.approx(effect, abs=1e-6)
-            differ += abs(effect) > 1e-9
-    assert differ > 3
+        assert s.rewards[s.plans.index(((-2, 1), (-1, 0)))] == 0.0, "keeping still names those"
+        for plan in s.plans[:: max(1, len(s.plans) // 6)]:
+            picks = [(int(ground.slates[0].candidates[s.index, p]), d) for p, d in plan if p >= 0]
+            names = [int(held.listed[s.index, -1 - r]) for r, _ in sorted(plan, key=lambda x: x[1]) if r < 0]
+            effect = readable(case, {s.index: (picks, names)}) @ REWARD.weights(FIELDS) - still
+            assert s.rewards[s.plans.index(plan)] == pytest.approx(effect.sum(), abs=1e-6)
+            differ += abs(effect.sum()) > 1e-9
+    assert differ > 10
 
 
-@pytest.mark.parametrize("way", [Threshold(0.05, SAID), OwnPlans(SAID)])
+@pytest.mark.parametrize("way", [Threshold(0.05, BY_MODEL), OwnPlans(BY_MODEL)])
 def test_naming_all_at_once_is_naming_one_by_one(ground: TrainingData, model: Any, way: Any) -> None:
     policy = LanguagePolicy(model)
     case = replace(
@@ -266,7 +283,7 @@ def test_naming_all_at_once_is_naming_one_by_one(ground: TrainingData, model: An
         plans.let_go[d] = whom(listed[d : d + 1], said.named)[0]
     np.testing.assert_array_equal(found.let_go, plans.let_go)
     np.testing.assert_array_equal(found.target, plans.target)
-    soon = Threshold(0.05, SOON).plan(policy, case)
+    soon = Threshold(0.05, BY_SOON).plan(policy, case)
     assert (soon.let_go != found.let_go).any(), "it says something of its own"
 
 
@@ -281,12 +298,16 @@ def test_an_episode_is_credited_with_who_leaves(ground: TrainingData) -> None:
             chosen = rng.permutation(np.flatnonzero(there))[:2]
             named[row, : len(chosen)] = chosen
         first = np.full((n, 13), 1 / 13)
-        return SampledPlans(np.full((n, 3), -1), np.zeros((n, 3), np.int64), np.zeros(n), first, named)
+        place = np.full((n, 3), -1)
+        for row in np.flatnonzero(free.any(1))[::3]:
+            place[row, 0] = np.flatnonzero(free[row])[0]
+        return SampledPlans(place, np.zeros((n, 3), np.int64), np.zeros(n), first, named)
 
     moments = field.draw(3, 30, 30, np.random.default_rng(1))
     rollout = field.play(moments, 3, say)
     assert (rollout.named >= 0).any()
-    assert np.ptp(rollout.reward) > 0, "nothing is loaded early, and still who leaves counts"
+    still = (rollout.place < 0).all(1)
+    assert np.ptp(rollout.reward[still]) > 0, "where nothing is loaded early, who leaves counts"
     for lane in range(3):
         user, first = int(moments.user[lane, 0]), int(moments.index[lane, 0])
         case, rows = field.cases[user], slice(30 * lane, 30 * lane + 30)
@@ -303,9 +324,16 @@ def test_an_episode_is_credited_with_who_leaves(ground: TrainingData) -> None:
             shown = rollout.prompts[30 * lane + d, slots.MEMORY_AT]
             levels = known.levels(np.array([i]), listed[None])
             np.testing.assert_array_equal(shown, slots.memory_ids(levels)[0])
+            place = rollout.place[30 * lane + d]
+            slate = ground.slates[user].candidates[i]
+            whole.target[i] = np.where(place >= 0, slate[np.maximum(place, 0)], -1)
             whole.let_go[i] = whom(listed[None], rollout.named[30 * lane + d][None])[0]
-        last = len(case.timeline) - 1
-        everything = Case(case.timeline, case.costs, case.world, first + 1, last + 1, user, case.worth)
-        one = Plans(*(x[first:last] for x in (whole.target, whole.delay, whole.let_go)))
-        found = everything.replay(one).table.sum(0) @ field.weights
-        assert rollout.reward[rows].sum() == pytest.approx(found, abs=1e-6)
+        said = {
+            i: (
+                [(int(x), int(d)) for x, d in zip(whole.target[i], whole.delay[i], strict=True) if x >= 0],
+                [int(x) for x in whole.let_go[i] if x >= 0],
+            )
+            for i in range(first, first + 30)
+        }
+        found = readable(case, said, first) - readable(case, {}, first)
+        assert rollout.reward[rows].sum() == pytest.approx(found.sum(0) @ field.weights, abs=1e-6)

@@ -32,7 +32,7 @@ from rlmemo.model.soon import (
     soon_of,
 )
 from rlmemo.policies.counting import CountingPolicy
-from rlmemo.policies.planners import SOON, OwnPlans, Threshold, choose, choose_threshold, from_json, told
+from rlmemo.policies.planners import BY_SOON, OwnPlans, Threshold, choose, choose_threshold, from_json, told
 from tests.reference.world import World
 
 REWARD = parse_reward("net_seconds")
@@ -131,7 +131,7 @@ def test_naming_is_chosen_where_it_earns_more_and_kept_in_the_plan_file(tmp_path
     assert knowing.threshold[1] * sum(map(len, found)) > least + 5.0
     wrong = choose(Wrong("markov1"), found, rankings, REWARD)
     assert wrong.planner == plain
-    for planner in (knowing.planner, plain, OwnPlans(SOON), OwnPlans()):
+    for planner in (knowing.planner, plain, OwnPlans(BY_SOON), OwnPlans()):
         assert from_json(planner.to_json(), tmp_path) == planner
     # What is planned by it is what it was chosen by.
     made = [
@@ -234,12 +234,12 @@ def test_own_plans_name_who_leaves_as_if_made_one_by_one() -> None:
     costs = cost_model("desktop").arrays(timeline)
     case = Case(timeline, costs, WorldConfig(budget_targets=3), 61, 110)
     policy = LanguagePolicy(load_model()[0], temperature=1.5)
-    planned = OwnPlans(SOON).plan(policy, case, seed=5)
+    planned = OwnPlans(BY_SOON).plan(policy, case, seed=5)
     assert (planned.target >= 0).any()
     assert (planned.let_go >= 0).any()
     assert OwnPlans().plan(policy, case, seed=5).let_go.shape[1] == 0
     # Up to a decision nothing depends on what comes after it.
     shorter = replace(case, stop=90)
-    earlier = OwnPlans(SOON).plan(policy, shorter, seed=5)
+    earlier = OwnPlans(BY_SOON).plan(policy, shorter, seed=5)
     np.testing.assert_array_equal(earlier.let_go, planned.let_go[: len(shorter)])
     np.testing.assert_array_equal(earlier.target, planned.target[: len(shorter)])

@@ -142,23 +142,31 @@ class Case:
         return sweep(self, ranking, np.asarray(thresholds, np.float64), names, waking)
 
     def effects(
-        self, indices: np.ndarray, plans: Plans, base: Plans | None = None, horizon_s: float | None = None
+        self,
+        indices: np.ndarray,
+        plans: Plans,
+        base: Plans | None = None,
+        horizon_s: float | None = None,
+        naming: int = 0,
     ) -> np.ndarray:
         """What alternative plans change at `indices`; see `env.judge.effects.plan_effects`."""
         from env.judge.effects import plan_effects
 
         return plan_effects(
-            self.timeline, self.costs, self.world, indices, plans, base, horizon_s, worth=self.worth
-        )
+            self.timeline, self.costs, self.world, indices, plans, base, horizon_s, worth=self.worth,
+            naming=naming,
+        )  # fmt: skip
 
-    def credits(self, plans: Plans, alternatives: Plans, half_life_s: float = math.inf) -> np.ndarray:
+    def credits(
+        self, plans: Plans, alternatives: Plans, half_life_s: float = math.inf, naming: int = 0
+    ) -> np.ndarray:
         """What each alternative plan would have added at each decision of this case, played as an episode;
         see `env.judge.credit.credits`."""
         from env.judge.credit import credits
 
         return credits(
             self.timeline, self.costs, self.world, plans, alternatives, first=self.start - 1,
-            half_life_s=half_life_s, worth=self.worth,
+            half_life_s=half_life_s, worth=self.worth, naming=naming,
         )  # fmt: skip
 
     def memory(

@@ -48,8 +48,8 @@ from env.timeline import Timeline
 
 @compiled
 def _walk(  # type: ignore[no-untyped-def]
-    s, a, b, r, w, book, delay, names, picks, first, last, alt_target, alt_delay, alt_names, half_life,
-    scratch, out,
+    s, a, b, r, w, book, delay, names, naming, picks, first, last, alt_target, alt_delay, alt_names,
+    half_life, scratch, value, out,
 ):  # fmt: skip
     n, t = len(w.target), w.clock[:, T]
     acc, waste = scratch[0], scratch[1]
@@ -70,14 +70,17 @@ def _walk(  # type: ignore[no-untyped-def]
                 asked += book.target[own + k] >= 0
             for k in range(alt_names.shape[2]):
                 asked += alt_names[d, m, k] >= 0
-            if asked == 0:
+            if asked == 0 and not naming:
                 continue
             copy_state(s, a)
             copy_state(s, b)
             acc[:] = 0.0
             waste[:] = 0.0
             plan_let_go(a, alt_names[d, m])
-            plan_nobody(b)
+            if naming:
+                let_go.name(b, r, w.told, i, value)
+            else:
+                plan_nobody(b)
             for k in range(alt_picks):
                 if book.target[own + k] >= 0:
                     plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
@@ -87,8 +90,12 @@ def _walk(  # type: ignore[no-untyped-def]
                 if j > i:
                     open_event(a, r, w, book, j, acc)
                     open_event(b, r, w, book, j, waste)
-                    plan_nobody(a)
-                    plan_nobody(b)
+                    if naming:
+                        let_go.name(a, r, w.told, j, value)
+                        let_go.name(b, r, w.told, j, value)
+                    else:
+                        plan_nobody(a)
+                        plan_nobody(b)
                 if j == n - 1:
                     finish(a, r, book, acc)
                     finish(b, r, book, waste)
@@ -115,6 +122,7 @@ def credits(
     first: int,
     half_life_s: float = math.inf,
     worth: tuple[np.ndarray, np.ndarray] | None = None,
+    naming: int = 0,
 ) -> np.ndarray:
     """What each alternative plan would have added at each decision of an episode: float64 [D, M, FIELDS].
 
@@ -122,7 +130,8 @@ def credits(
     prewarms. alternatives: [D, M, K]; put the plans themselves among them to have their credits. At decision
     i the world's past is what `plans` made of it, and after i nothing more is asked for. half_life_s: what
     comes that many seconds after the decision counts half; infinite: all counts the same. worth: see
-    `env.judge.accounting.course`.
+    `env.judge.accounting.course`. naming: keeping still names so many all the same: those that are least
+    worth keeping, in each world its own.
     Raises InputError for plans or a window that do not fit.
     """
     n, steps = len(timeline), len(plans)
@@ -134,12 +143,12 @@ def credits(
     several = alternatives.checked((steps, alternatives.target.shape[1]), len(costs), len(config.delays))
     picks, more = plans.target.shape[1], several.target.shape[2]
     book = shared_ledger(plans, more)
-    r, marks = rules(costs, config), max(plans.let_go.shape[1], several.let_go.shape[2])
+    r, marks = rules(costs, config), max(naming, plans.let_go.shape[1], several.let_go.shape[2])
     now, done, undone = (new_state(len(costs), 2 * len(book.target), r.let_go, marks) for _ in range(3))
     out = np.zeros((steps, several.target.shape[1], N_FIELDS))
     _walk(
         now, done, undone, r, course(timeline, config, worth), book, plans.delay.reshape(-1), plans.let_go,
-        picks, first, first + steps, several.target, several.delay, several.let_go, half_life_s,
-        np.zeros((2, N_FIELDS)), out,
+        naming > 0, picks, first, first + steps, several.target, several.delay, several.let_go, half_life_s,
+        np.zeros((2, N_FIELDS)), np.zeros(len(now.link)), out,
     )  # fmt: skip
     return out

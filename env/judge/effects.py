@@ -40,7 +40,24 @@ def resolved(target, outcome, own):  # type: ignore[no-untyped-def]
 
 @compiled
 def _score(  # type: ignore[no-untyped-def]
-    s, a, b, r, w, book, delay, names, picks, alt_target, alt_delay, alt_names, indices, horizon, waste, out
+    s,
+    a,
+    b,
+    r,
+    w,
+    book,
+    delay,
+    names,
+    naming,
+    picks,
+    alt_target,
+    alt_delay,
+    alt_names,
+    indices,
+    horizon,
+    waste,
+    value,
+    out,
 ):
     n, t = len(w.target), w.clock[:, T]
     alt_picks = alt_target.shape[2]
@@ -66,13 +83,16 @@ def _score(  # type: ignore[no-untyped-def]
                         since = wake
                 for k in range(alt_names.shape[2]):
                     asked += alt_names[d, m, k] >= 0
-                if asked == 0:
+                if asked == 0 and not naming:
                     continue
                 copy_state(s, a)
                 copy_state(s, b)
                 waste[:] = 0.0
                 plan_let_go(a, alt_names[d, m])
-                plan_nobody(b)
+                if naming:
+                    let_go.name(b, r, w.told, i, value)
+                else:
+                    plan_nobody(b)
                 for k in range(alt_picks):
                     if book.target[own + k] >= 0:
                         plan_pick(a, r, w, book, own + k, alt_delay[d, m, k], i, acc)
@@ -88,7 +108,10 @@ def _score(  # type: ignore[no-untyped-def]
                     if resolved(book.target, book.outcome, own) and same(a, b):
                         converged = True
                         break
-                    if j < n - 1:
+                    if j < n - 1 and naming:
+                        let_go.name(a, r, w.told, j, value)
+                        let_go.name(b, r, w.told, j, value)
+                    elif j < n - 1:
                         plan_let_go(a, names[j])
                         plan_let_go(b, names[j])
                     for number in range(j * picks, (j + 1) * picks):
@@ -111,7 +134,9 @@ def _score(  # type: ignore[no-untyped-def]
                     acc[f] -= waste[f]
             d += 1
         if i < n - 1:
-            if len(s.ireg) > MARKS:
+            if naming:
+                let_go.name(s, r, w.told, i, value)
+            elif len(s.ireg) > MARKS:
                 plan_let_go(s, names[i])
             for number in range(i * picks, (i + 1) * picks):
                 if book.target[number] >= 0:
@@ -136,6 +161,7 @@ def plan_effects(
     horizon_s: float | None = None,
     *,
     worth: tuple[np.ndarray, np.ndarray] | None = None,
+    naming: int = 0,
 ) -> np.ndarray:
     """What each alternative plan changes: float64 [D, M, len(FIELDS)], in the units of the fields.
 
@@ -145,7 +171,9 @@ def plan_effects(
     but over no more than `horizon_s` seconds from the event, or from the wake that is planned for (None: the
     longest delay + the longest load + ttl, by when every prewarm of the plan is resolved; what it evicted may
     be missed later still, and `math.inf` waits for that). Keeping still is 0 by definition. indices: sorted
-    or not; plans: [D, M, K]. worth: see `env.judge.accounting.course`.
+    or not; plans: [D, M, K]. worth: see `env.judge.accounting.course`. naming: who keeps still names so many,
+    those that are least worth keeping by that, and so does everybody before and after, in each world those of
+    its own, in place of whom `base` names (a name that was right in one world is none of another's).
     Raises InputError for indices or plans that do not fit.
     """
     n = len(timeline)
@@ -162,14 +190,14 @@ def plan_effects(
     book = shared_ledger(base, alt_picks)
     capacity = 2 * (base.count() + alt_picks)
     r = rules(costs, config)
-    marks = max(base.let_go.shape[1], plans.let_go.shape[2])
+    marks = naming if naming else max(base.let_go.shape[1], plans.let_go.shape[2])
     now, done, still = (new_state(len(costs), capacity, r.let_go, marks) for _ in range(3))
     horizon = max(config.delays) + (float(costs.load_s.max()) if len(costs) else 0.0) + config.ttl_s
     horizon = horizon if horizon_s is None else float(horizon_s)
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
     _score(now, done, still, r, course(timeline, config, worth), book, base.delay.reshape(-1), base.let_go,
-           picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order], horizon,
-           np.zeros(N_FIELDS), out)  # fmt: skip
+           naming > 0, picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order],
+           horizon, np.zeros(N_FIELDS), np.zeros(len(now.link)), out)  # fmt: skip
     effects = np.empty_like(out)
     effects[order] = out
     return effects

@@ -43,7 +43,7 @@ from rlmemo.evaluation.metrics import (
 )
 from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import (
-    NOBODY,
+    BY_NOBODY,
     THRESHOLDS,
     choose_threshold,
     planner_of,
@@ -355,11 +355,11 @@ class _Run:
                 best, _ = choose_threshold(worlds, tuned, self.reward, wakes=tuned_wakes)
                 if budget == setting.world.budget:
                     chosen.append(best.theta)
-                    names = best.names != NOBODY
-                if best.names != NOBODY:
+                    names = best.names != BY_NOBODY
+                if best.names != BY_NOBODY:
                     here = [told(policy, c) for c in here]
                 found += [
-                    c.replay_ranked(r, best.theta, best.names != NOBODY, best.waking(c, w))[0]
+                    c.replay_ranked(r, best.theta, best.names != BY_NOBODY, best.waking(c, w))[0]
                     for c, r, w in zip(here, asked, wakes, strict=True)
                 ]
             if any((r.targets >= 0).any() for r in asked):

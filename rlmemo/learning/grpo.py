@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from rlmemo.learning.adapters import trainable
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.dpo_kto import prompt_text
 from rlmemo.learning.grammar import naming_tokens, pickable, plan_log_probs
@@ -98,8 +99,6 @@ def run_groups(
     (peft model, what was found). Raises NoSignal where no two plans of a state differed in what they were
     worth."""
     from datasets import Dataset
-
-    from rlmemo.learning.adapters import trainable
 
     hush_libraries()
     config, (model, tokenizer) = lesson.config, lesson.base()

@@ -21,8 +21,8 @@ from env.splits import sessions
 from reward import Reward
 from rlmemo.evaluation.bootstrap import Draws, session_groups
 from rlmemo.policies.planners import (
-    NOBODY,
-    SAID,
+    BY_MODEL,
+    BY_NOBODY,
     THRESHOLDS,
     OwnPlans,
     Planner,
@@ -157,7 +157,7 @@ def _ways(policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, 
         found = [case.sweep(ranking, THRESHOLDS, names, waking)[::-1] @ weights for names in naming]
         by_case.append(np.concatenate(found))
     ways = np.concatenate(by_case, axis=1)
-    if isinstance(planner, OwnPlans) or getattr(planner, "names", NOBODY) == SAID:
+    if isinstance(planner, OwnPlans) or getattr(planner, "names", BY_NOBODY) == BY_MODEL:
         ways = np.vstack([ways, rewards(policy, planner, cases, reward, seed)])
     return ways
 

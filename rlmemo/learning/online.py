@@ -15,7 +15,7 @@ from rlmemo.model.readings import SlotReading
 from rlmemo.model.scorer import load_scorers
 from rlmemo.model.soon import load_soon
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import NOBODY, SAID, OwnPlans, own_worth
+from rlmemo.policies.planners import BY_MODEL, BY_NOBODY, OwnPlans, own_worth
 
 MOST_PASSES = 20  # over a small training part; more would only learn it by heart
 
@@ -70,7 +70,7 @@ class Validation:
         # The scorer that the run's policy reads, fitted on its whole training part.
         self.reading = SlotReading(load_scorers(run.path / "scorer").final)
         self.soon = load_soon(run.path / "scorer")
-        self.way = OwnPlans(SAID if run.data.names else NOBODY)
+        self.way = OwnPlans(BY_MODEL if run.data.names else BY_NOBODY)
 
     def __call__(self, model: Any) -> float:
         model.reading, model.soon = self.reading, self.soon

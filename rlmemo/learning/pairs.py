@@ -213,7 +213,7 @@ def score(
     odds: list[np.ndarray] | None = None,
 ) -> list[ScoredPlans]:
     """The reward that each plan adds over keeping still at its state, in the data's world: whoever is in
-    charge planned before and plans afterwards.
+    charge planned before and plans afterwards, and those leave first that are least worth keeping then.
 
     Followed until the world is as if nothing had been done: a target that was evicted for a prewarm is
     often missed hours later, and that can cost more than the prewarm itself. Each timeline is cut after
@@ -226,7 +226,7 @@ def score(
     for user, rows in states.by_user():
         case = training_part(data, user, int(states.index[rows].max()) + 1)
         held, n = memory_at(data, user), len(case.timeline)
-        base = Plans(held.plans.target[:n], held.plans.delay[:n], held.plans.let_go[:n])
+        base = Plans(held.plans.target[:n], held.plans.delay[:n])
         target = np.full((len(rows), most, picks), -1, np.int32)
         delay = np.zeros((len(rows), most, picks), np.int8)
         let_go = np.full((len(rows), most, data.names), -1, np.int32)
@@ -238,7 +238,8 @@ def score(
                     delay[d, m, k] = bucket
                 for resident, turn in named(plan):
                     let_go[d, m, turn] = held.listed[states.index[row], -1 - resident]
-        values = case.effects(states.index[rows], Plans(target, delay, let_go), base, math.inf) @ weights
+        made_ = Plans(target, delay, let_go)
+        values = case.effects(states.index[rows], made_, base, math.inf, data.names) @ weights
         for d, row in enumerate(rows):
             made = plans[row]
             scored[row] = ScoredPlans(

@@ -35,8 +35,8 @@ from rlmemo.model.load import load_adapted, load_model, with_scorer
 from rlmemo.model.switching import Shelf, Shelved, switching
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import (
-    NOBODY,
-    SAID,
+    BY_MODEL,
+    BY_NOBODY,
     THRESHOLDS,
     Approved,
     OwnPlans,
@@ -174,7 +174,7 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
 
 def _planner(found: dict[str, Any]) -> Planner:
     """What a stage is to plan by, as `validate` found."""
-    names, by = str(found.get("names", NOBODY)), found["threshold"]
+    names, by = str(found.get("names", BY_NOBODY)), found["threshold"]
     return OwnPlans(names) if found["planner"] == "own" else Threshold(by["theta"], names, by["wake"])
 
 
@@ -202,7 +202,7 @@ def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Plann
         by = planners[stage]
         # by a threshold: the judge chooses it anew, as for every other policy; but the shipped one stands
         # and one under which the model says who leaves
-        anew = isinstance(by, Threshold) and stage != BASE and by.names != SAID
+        anew = isinstance(by, Threshold) and stage != BASE and by.names != BY_MODEL
         asked = None if anew else by
         policies.append(stages[stage].planning(asked, f"{stage}: {said(by, stage, config.world)}"))
     setting = Setting(config.world, budgets=(config.budget,), seed=config.seed)

@@ -261,7 +261,7 @@ class Field:
                 nobody[:, 0] = names
                 episode = replace(self.cases[user], start=first + 1, stop=first + int(end - begin) + 1)
                 made = episode.credits(
-                    Plans(target, when, names), Plans(several, later, nobody), self.half_life_s
+                    Plans(target, when, names), Plans(several, later, nobody), self.half_life_s, self.names
                 )
                 made = made @ self.weights
                 reward[lane, rows] = made[:, 0]

@@ -144,7 +144,7 @@ def draw(states: States, first: int, second: int, seed: int) -> tuple[States, St
 
 
 @dataclass(frozen=True)
-class Memory:
+class Held:
     """What the world holds right after each event of one user, under plans [n, K]: warm int8 [n, size], 1
     where that candidate is resident, 2 where it is loading; free float64 [n], share of the memory budget;
     listed int64 [n, LISTED], the residents that are least worth keeping, -1 for no more, and levels of them,
@@ -157,7 +157,7 @@ class Memory:
     levels: np.ndarray | None
 
 
-def memory_at(data: TrainingData, user: int) -> Memory:
+def memory_at(data: TrainingData, user: int) -> Held:
     """What the world holds under the plans of whoever is in charge; where nobody is, nothing is loaded early,
     and those leave first that are least worth keeping."""
     timeline = data.timelines[user]
@@ -165,11 +165,11 @@ def memory_at(data: TrainingData, user: int) -> Memory:
     plans = Plans.empty(n, 1, data.names) if data.plans is None else data.plans[user]
     case = Case(timeline, data.costs[user], data.world, 1, n + 1, user)  # the last event's decision, too
     if data.residents is None:
-        return Memory(plans, *case.memory(data.slates[user].candidates, plans), None)
+        return Held(plans, *case.memory(data.slates[user].candidates, plans), None)
     known = data.residents[user]
     case = replace(case, worth=known.told)
     found = case.memory(data.slates[user].candidates, plans, data.plans is None, LISTED)
-    return Memory(plans, *found, known.levels(np.arange(n), found[2]))
+    return Held(plans, *found, known.levels(np.arange(n), found[2]))
 
 
 def training_part(data: TrainingData, user: int, last: int = 0) -> Case:

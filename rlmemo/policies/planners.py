@@ -27,7 +27,7 @@ from rlmemo.model.readings import slates_of
 from rlmemo.policies.protocol import Planned
 
 NEVER = 2.0
-NOBODY, SOON, SAID = "", "soon", "model"
+BY_NOBODY, BY_SOON, BY_MODEL = "", "soon", "model"
 """Who says whom a plan names to leave first: nobody is named; those least worth keeping by who is opened soon
 (`told`); the language model, which reads of them and of the moment."""
 THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist(), NEVER)
@@ -45,13 +45,13 @@ def told(policy: Any, case: Case) -> Case:
 @dataclass(frozen=True)
 class OwnPlans:
     """What the policy itself plans (a language model, the oracle). names: whether the plans name who leaves
-    first, and who says it (NOBODY, SOON, SAID)."""
+    first, and who says it (BY_NOBODY, BY_SOON, BY_MODEL)."""
 
-    names: str = NOBODY
+    names: str = BY_NOBODY
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
         """The plans of `policy` for the decisions of `case`."""
-        if self.names == SAID:
+        if self.names == BY_MODEL:
             own: Planned = policy.plan(told(policy, case), seed=seed, naming=True)
             return own
         planned: Planned = policy.plan(told(policy, case) if self.names else case, seed=seed)
@@ -68,7 +68,7 @@ class Threshold:
     nothing is, the best with probability >= wake. names: as of `OwnPlans`."""
 
     theta: float
-    names: str = NOBODY
+    names: str = BY_NOBODY
     wake: float = NEVER
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
@@ -76,9 +76,9 @@ class Threshold:
         ranking = policy.rank(case.timeline, case.indices) if ranking is None else ranking
         waking = self.waking(case, rank_wakes(policy, case)) if self.wake < NEVER else None
         case = told(policy, case) if self.names else case
-        if self.names == SAID and case.worth is not None:
+        if self.names == BY_MODEL and case.worth is not None:
             return planned(policy.naming(case, ranking, self.theta, waking))
-        names = self.names != NOBODY and case.worth is not None
+        names = self.names != BY_NOBODY and case.worth is not None
         return planned(case.replay_ranked(ranking, self.theta, names, waking)[1])
 
     def waking(self, case: Case, wakes: Ranking) -> np.ndarray | None:
@@ -107,10 +107,10 @@ def _names(names: str) -> dict[str, Any]:
 def who_names(data: Mapping[str, Any]) -> str:
     """Who names, as a planner's JSON says it; where only the one way was known, it is true. Raises
     ValueError."""
-    names = data.get("names", NOBODY)
-    if names not in (NOBODY, SOON, SAID, True, False):
+    names = data.get("names", BY_NOBODY)
+    if names not in (BY_NOBODY, BY_SOON, BY_MODEL, True, False):
         raise ValueError(f"names {names!r}")
-    return str(names) if isinstance(names, str) else SOON if names else NOBODY
+    return str(names) if isinstance(names, str) else BY_SOON if names else BY_NOBODY
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def choose_threshold(
     if not cases:
         return Threshold(float(thresholds[-1])), 0.0
     names, rewards = _by_threshold(cases, rankings, reward, thresholds)
-    found = Threshold(float(thresholds[best_of(rewards)]), SOON if names else NOBODY)
+    found = Threshold(float(thresholds[best_of(rewards)]), BY_SOON if names else BY_NOBODY)
     if any(map(len, wakes)):
         found, rewards = _with_wakes(found, cases, rankings, reward, wakes)
     return found, float(rewards.max())
@@ -269,7 +269,9 @@ def _with_wakes(
     def come_to(asked: Sequence[float], wake: float) -> np.ndarray:
         by = replace(found, wake=wake)
         at = [by.waking(c, w) for c, w in zip(cases, wakes, strict=True)]
-        each = [c.sweep(r, asked, by.names != NOBODY, x) for c, r, x in zip(cases, rankings, at, strict=True)]
+        each = [
+            c.sweep(r, asked, by.names != BY_NOBODY, x) for c, r, x in zip(cases, rankings, at, strict=True)
+        ]
         rewards: np.ndarray = summed(each) @ weights
         return rewards
 
@@ -328,7 +330,7 @@ def choose(
     cases = [told(policy, case) for case in cases]
     opens = sum(len(case) for case in cases)
     names, rewards = _by_threshold(cases, rankings, reward, THRESHOLDS)
-    best = Threshold(float(THRESHOLDS[best_of(rewards)]), SOON if names else NOBODY)
+    best = Threshold(float(THRESHOLDS[best_of(rewards)]), BY_SOON if names else BY_NOBODY)
     wakes = [rank_wakes(policy, case) for case in cases]
     if any(map(len, wakes)):
         best, rewards = _with_wakes(best, cases, rankings, reward, wakes)
@@ -336,13 +338,13 @@ def choose(
     says = is_told and can_name(policy)
     found = Choice(best, best, rewards / opens, float("nan"))
     if says:  # at the same threshold: to ask the model takes as long as all of the above
-        way = replace(best, names=SAID)
+        way = replace(best, names=BY_MODEL)
         named = _worth(policy, cases, rankings, reward, way, seed)
         if named > rewards.max():
             found = replace(found, planner=way, named=named / opens)
     if not own:
         return found
-    ways = [OwnPlans(), *([OwnPlans(SAID if says else SOON)] if is_told else [])]
+    ways = [OwnPlans(), *([OwnPlans(BY_MODEL if says else BY_SOON)] if is_told else [])]
     worth = [own_worth(policy, cases, reward, way, seed=seed) / opens for way in ways]
     k = int(np.argmax(worth))
     before = max(float(found.by_threshold.max()), found.named)
