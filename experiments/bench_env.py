@@ -67,9 +67,9 @@ def stepper(name: str, steps: int, **given: object) -> Callable[[], float]:
 def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, float]]:
     """Functions that measure the array path, by name; and what the realistic plans look like."""
     from env.judge.accounting import replay
+    from env.judge.case import Case
     from env.judge.cost import WorldConfig
     from env.judge.cost_presets import cost_model
-    from env.judge.effects import plan_effects
     from env.judge.plans import FIELDS, Plans
     from env.slate.slate import FEATURES, build_slates
     from env.sources import load_timelines
@@ -106,7 +106,8 @@ def array_paths(spec: str) -> tuple[dict[str, Callable[[], float]], dict[str, fl
     def score() -> float:
         began = time.thread_time()
         for timeline, costs, *_, alternatives in cases:
-            plan_effects(timeline, costs, config, np.arange(len(timeline)), alternatives) @ weights
+            whole = Case(timeline, costs, config, 1, len(timeline))
+            whole.effects(np.arange(len(timeline)), alternatives) @ weights
         return 8 * events / (time.thread_time() - began)
 
     planned = sum(case[2].count() for case in cases) / events

@@ -7,6 +7,7 @@ import pytest
 
 from env.errors import InputError
 from env.judge.accounting import replay
+from env.judge.case import Case
 from env.judge.cost import Costs, WorldConfig
 from env.judge.credit import credits
 from env.judge.plans import FIELDS, WASTED, Plans
@@ -32,7 +33,9 @@ def test_credits_sum_to_the_accounting(budget: float, first: int, steps: int) ->
     world = WorldConfig(budget_targets=budget)
     made = random_plans(ground.slates[0].candidates[first : first + steps], rng)
     found = credits(
-        timeline, costs, world, made, Plans(made.target[:, None], made.delay[:, None]), first=first
+        Case(timeline, costs, world, first + 1, len(timeline)),
+        made,
+        Plans(made.target[:, None], made.delay[:, None]),
     )[:, 0]
     whole = Plans.empty(len(timeline), 3)
     whole.target[first : first + steps], whole.delay[first : first + steps] = made.target, made.delay
@@ -53,8 +56,8 @@ def test_what_comes_later_is_credited_to_its_cause() -> None:
     target[0, 0] = names.index("b")
     plans = Plans(target, np.zeros((3, 1), np.int8))
     found = credits(
-        timeline, costs, WorldConfig(budget_mb=1000.0), plans, Plans(target[:, None], plans.delay[:, None]),
-        first=0,
+        Case(timeline, costs, WorldConfig(budget_mb=1000.0), 1, 4), plans,
+        Plans(target[:, None], plans.delay[:, None]),
     )[:, 0]  # fmt: skip
     assert found[:, FIELDS.index("hit")].tolist() == [1.0, 0.0, 0.0]
     assert found[:, FIELDS.index("saved_s")].tolist() == [3.0, 0.0, 0.0]
@@ -67,8 +70,8 @@ def test_asking_twice_is_charged_to_the_second() -> None:
     costs = Costs(*(np.full(3, x) for x in (100.0, 4.0, 1.0, 3.0)))
     plans = Plans(np.full((2, 1), b, np.int32), np.zeros((2, 1), np.int8))
     found = credits(
-        timeline, costs, WorldConfig(budget_mb=1000.0), plans,
-        Plans(plans.target[:, None], plans.delay[:, None]), first=0,
+        Case(timeline, costs, WorldConfig(budget_mb=1000.0), 1, 3), plans,
+        Plans(plans.target[:, None], plans.delay[:, None]),
     )[:, 0]  # fmt: skip
     assert found[:, FIELDS.index("hit")].tolist() == [1.0, 0.0]
     assert found[:, FIELDS.index("redundant")].tolist() == [0.0, 1.0]
@@ -82,8 +85,8 @@ def test_alternatives_stand_in_the_world_that_the_plans_made() -> None:
     made = random_plans(ground.slates[1].candidates[first : first + steps], rng)
     other = random_plans(ground.slates[1].candidates[first : first + steps], rng)
     found = credits(
-        timeline, costs, world, made,
-        Plans(np.stack([made.target, other.target], 1), np.stack([made.delay, other.delay], 1)), first=first,
+        Case(timeline, costs, world, first + 1, len(timeline)), made,
+        Plans(np.stack([made.target, other.target], 1), np.stack([made.delay, other.delay], 1)),
     )  # fmt: skip
     i = 17
     records = []
@@ -98,9 +101,9 @@ def test_alternatives_stand_in_the_world_that_the_plans_made() -> None:
 
 def test_plans_that_do_not_fit_are_refused() -> None:
     ground = small_ground()
-    plans = Plans.empty(10, 3)
+    plans, n = Plans.empty(10, 3), len(ground.timelines[0])
     with pytest.raises(InputError, match="do not fit"):
         credits(
-            ground.timelines[0], ground.costs[0], ground.world, plans,
-            Plans(plans.target[:, None], plans.delay[:, None]), first=len(ground.timelines[0]) - 5,
+            Case(ground.timelines[0], ground.costs[0], ground.world, n - 4, n), plans,
+            Plans(plans.target[:, None], plans.delay[:, None]),
         )  # fmt: skip

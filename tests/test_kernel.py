@@ -8,6 +8,7 @@ from judge_cases import random_case, random_costs, random_plans, random_timeline
 
 from env.errors import InputError
 from env.judge import accounting, effects
+from env.judge.case import Case
 from env.judge.cost import WorldConfig
 from env.judge.plans import NONE, Outcomes, Plans
 from tests.reference import world
@@ -67,8 +68,8 @@ def test_plans_that_do_not_fit_are_refused() -> None:
         with pytest.raises(InputError):
             accounting.replay(timeline, costs, config, bad)
     with pytest.raises(InputError, match="indices"):
-        effects.plan_effects(timeline, costs, config, np.array([99]), Plans.empty(1).__class__(
-            plans.target[None, :1], plans.delay[None, :1]))  # fmt: skip
+        case = Case(timeline, costs, config, 1, len(timeline))
+        effects.plan_effects(case, np.array([99]), Plans(plans.target[None, :1], plans.delay[None, :1]))
 
 
 def test_plan_effects_equal_two_replays() -> None:
@@ -81,7 +82,9 @@ def test_plan_effects_equal_two_replays() -> None:
         m = len(timeline.names)
         indices = rng.integers(0, n - 1, 5)
         alternatives = random_plans(rng, (5, 3, 2), m, 3, 0.7)
-        found = effects.plan_effects(timeline, costs, config, indices, alternatives, base)
+        found = effects.plan_effects(
+            Case(timeline, costs, config, 1, len(timeline)), indices, alternatives, base
+        )
         for d, i in enumerate(indices):
             for a in range(3):
                 totals = []
@@ -104,10 +107,13 @@ def test_effects_of_keeping_still_are_zero_and_order_does_not_matter() -> None:
     indices = rng.permutation(49)[:20]
     plans = random_plans(rng, (20, 4, 2), len(timeline.names), 3, 0.5)
     plans.target[:, 0] = -1
-    found = effects.plan_effects(timeline, costs, config, indices, plans, base)
+    found = effects.plan_effects(Case(timeline, costs, config, 1, len(timeline)), indices, plans, base)
     assert not found[:, 0].any()
     order = np.argsort(indices)
     again = effects.plan_effects(
-        timeline, costs, config, indices[order], Plans(plans.target[order], plans.delay[order]), base
+        Case(timeline, costs, config, 1, 50),
+        indices[order],
+        Plans(plans.target[order], plans.delay[order]),
+        base,
     )
     assert np.array_equal(again, found[order])

@@ -13,7 +13,7 @@ from env.judge.plans import FIELDS, Plans
 from reward import parse_reward
 from rlmemo.learning.dpo_kto import plan_text, prompt_text
 from rlmemo.learning.grammar import plan_log_probs
-from rlmemo.learning.pairs import Leave, propose, score
+from rlmemo.learning.pairs import Leave, naming, propose, score
 from rlmemo.learning.rollout import Field
 from rlmemo.learning.training_data import (
     TrainingData,
@@ -221,10 +221,10 @@ def test_a_name_is_worth_what_the_readable_world_says(ground: TrainingData) -> N
     held = memory_at(ground, 0)
     others = {(): "nobody", (3,): "swap", (2, 1): "drawn", (0, 1): "least worth"}
     slates = ground.slates[0].candidates[states.index]
-    made = propose(
-        np.zeros((len(states), 13)), slates, held.warm[states.index], RandomSampler(1), picks=3, samples=1,
-        leave=[Leave((1, 0), others)] * len(states),
-    )  # fmt: skip
+    picked = propose(
+        np.zeros((len(states), 13)), slates, held.warm[states.index], RandomSampler(1), picks=3, samples=1
+    )
+    made = [naming(plans, Leave((1, 0), others)) for plans in picked]
     for plans in made:
         assert {(), ((-4, 0),), ((-3, 0), (-2, 1)), ((-2, 0), (-1, 1))} <= set(plans)
     found = score(ground, states, made, REWARD, 3)

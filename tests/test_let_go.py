@@ -12,6 +12,7 @@ from test_kernel import same
 
 from env.errors import InputError
 from env.judge import accounting
+from env.judge.case import Case
 from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
 from env.judge.credit import credits
 from env.judge.effects import plan_effects
@@ -90,9 +91,8 @@ def test_what_a_plan_changes_is_the_difference_of_two_replays(rule: str) -> None
             for goes_on in (True, False)
         }
         several = Plans(other.target[None], other.delay[None], other.let_go[None])
-        found = plan_effects(
-            timeline, costs, config, np.array([i]), several, base, math.inf, worth=worth
-        )[0, 0]  # fmt: skip
+        whole = Case(timeline, costs, config, 1, len(timeline), worth=worth)
+        found = plan_effects(whole, np.array([i]), several, base, math.inf)[0, 0]
         assert found == pytest.approx(sums[True, True] - sums[False, True], abs=1e-6)
 
         rows = Plans(base.target[: i + 1], base.delay[: i + 1], base.let_go[: i + 1])
@@ -102,7 +102,7 @@ def test_what_a_plan_changes_is_the_difference_of_two_replays(rule: str) -> None
         )  # fmt: skip
         alternatives.target[i, 0], alternatives.let_go[i, 0] = other.target[0], other.let_go[0]
         alternatives.delay[i, 0] = other.delay[0]
-        credited = credits(timeline, costs, config, rows, alternatives, first=0, worth=worth)[i, 0]
+        credited = credits(Case(timeline, costs, config, 1, i + 2, worth=worth), rows, alternatives)[i, 0]
         assert credited == pytest.approx(sums[True, False] - sums[False, False], abs=1e-6)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from env.judge.accounting import replay
+from env.judge.case import Case
 from env.judge.cost import WorldConfig
 from env.judge.cost_presets import cost_model
 from env.judge.credit import credits
@@ -96,8 +97,8 @@ def test_two_plans_stand_in_the_order_of_the_true_reward(
         plans = random_plans(candidates, rng)
         true.append(float((records(ground, user, world, plans, first) @ WEIGHTS).sum()))
         found = credits(
-            ground.timelines[user], ground.costs[user], world, plans,
-            Plans(plans.target[:, None], plans.delay[:, None]), first=first,
+            Case(ground.timelines[user], ground.costs[user], world, first + 1, first + 2), plans,
+            Plans(plans.target[:, None], plans.delay[:, None]),
         )[:, 0]  # fmt: skip
         ours.append(objective(found @ WEIGHTS, gap, math.inf))
     assert ours[0] - ours[1] == pytest.approx(true[0] - true[1], abs=1e-6)
@@ -118,8 +119,8 @@ def test_with_a_discount_the_shaped_return_is_the_discounted_return_less_the_pot
     world, t = WorldConfig(budget_targets=3.0), ground.timelines[user].t
     plans = random_plans(ground.slates[user].candidates[first : first + steps], rng)
     found = credits(
-        ground.timelines[user], ground.costs[user], world, plans,
-        Plans(plans.target[:, None], plans.delay[:, None]), first=first, half_life_s=half_life,
+        Case(ground.timelines[user], ground.costs[user], world, first + 1, first + 2), plans,
+        Plans(plans.target[:, None], plans.delay[:, None]), half_life,
     )[:, 0]  # fmt: skip
     of_clock = 0.5 ** ((t[first:-1] - t[first]) / half_life)
     done, potential = (

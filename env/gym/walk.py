@@ -18,8 +18,7 @@ class Walk:
 
     candidates: int32 [n, C], what can be picked after each event; weights: float64 [len(FIELDS)], the reward.
     residents: how many rows of those that are resident are seen and can be let go (0: no action does). seen:
-    float32 [n, P], what is seen beside memory after each event (None: nothing). worth: see
-    `env.judge.accounting.course`. `i` is the event that was
+    float32 [n, P], what is seen beside memory after each event (None: nothing). `i` is the event that was
     opened last, `first` the one before the episode's first decision; `woken`: whether it stands at the wake
     that follows event i.
     """
@@ -27,10 +26,9 @@ class Walk:
     def __init__(
         self, timeline: Timeline, candidates: np.ndarray, costs: Costs, config: WorldConfig,
         weights: np.ndarray, prewarms: int, residents: int = 0, seen: np.ndarray | None = None,
-        worth: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:  # fmt: skip
         self.timeline, self.candidates = timeline, candidates
-        self.rules, self.course = rules(costs, config), course(timeline, config, worth)
+        self.rules, self.course = rules(costs, config), course(timeline, config)
         marks = config.max_let_go if residents else 0
         self.state = new_state(len(costs), 2 * prewarms, self.rules.let_go, marks)
         self.book = Ledger(
@@ -87,10 +85,10 @@ class Walk:
         row: np.ndarray = self.candidates[self.i - 1]
         return row
 
-    def least_worth(self, found: np.ndarray) -> None:
-        """Fill `found`, int64 [N], with the residents that are least worth keeping, by the worth that was
-        given; see `env.judge.let_go.least_worth`."""
-        s, told = self.state, self.course.told
+    def least_worth(self, told: np.ndarray, found: np.ndarray) -> None:
+        """Fill `found`, int64 [N], with the residents that are least worth keeping; see
+        `env.judge.let_go.least_worth`, also for told."""
+        s = self.state
         let_go.least_worth(s, self.rules, told, self.i, np.zeros(len(s.link)), found)
 
     def rows_of(self, targets: np.ndarray) -> np.ndarray:

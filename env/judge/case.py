@@ -152,10 +152,7 @@ class Case:
         """What alternative plans change at `indices`; see `env.judge.effects.plan_effects`."""
         from env.judge.effects import plan_effects
 
-        return plan_effects(
-            self.timeline, self.costs, self.world, indices, plans, base, horizon_s, worth=self.worth,
-            naming=naming,
-        )  # fmt: skip
+        return plan_effects(self, indices, plans, base, horizon_s, naming)
 
     def credits(
         self, plans: Plans, alternatives: Plans, half_life_s: float = math.inf, naming: int = 0
@@ -164,10 +161,7 @@ class Case:
         see `env.judge.credit.credits`."""
         from env.judge.credit import credits
 
-        return credits(
-            self.timeline, self.costs, self.world, plans, alternatives, first=self.start - 1,
-            half_life_s=half_life_s, worth=self.worth, naming=naming,
-        )  # fmt: skip
+        return credits(self, plans, alternatives, half_life_s, naming)
 
     def memory(
         self, candidates: np.ndarray, plans: Plans, names: bool = False, residents: int = 0

@@ -39,11 +39,9 @@ from env.judge.accounting import (
     plan_pick,
     wake_after,
 )
-from env.judge.cost import Costs, WorldConfig
 from env.judge.effects import resolved, shared_ledger
-from env.judge.plans import N_FIELDS, Plans
+from env.judge.plans import N_FIELDS, AnyCase, Plans
 from env.judge.state import copy_state, new_state, rules, same
-from env.timeline import Timeline
 
 
 @compiled
@@ -113,27 +111,19 @@ def _walk(  # type: ignore[no-untyped-def]
 
 
 def credits(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
-    plans: Plans,
-    alternatives: Plans,
-    *,
-    first: int,
-    half_life_s: float = math.inf,
-    worth: tuple[np.ndarray, np.ndarray] | None = None,
-    naming: int = 0,
+    case: AnyCase, plans: Plans, alternatives: Plans, half_life_s: float = math.inf, naming: int = 0
 ) -> np.ndarray:
     """What each alternative plan would have added at each decision of an episode: float64 [D, M, FIELDS].
 
-    plans: [D, K], the plans that were made after the events first..first + D - 1, in a world without earlier
-    prewarms. alternatives: [D, M, K]; put the plans themselves among them to have their credits. At decision
-    i the world's past is what `plans` made of it, and after i nothing more is asked for. half_life_s: what
-    comes that many seconds after the decision counts half; infinite: all counts the same. worth: see
-    `env.judge.accounting.course`. naming: keeping still names so many all the same: those that are least
-    worth keeping, in each world its own.
-    Raises InputError for plans or a window that do not fit.
+    plans: [D, K], the plans that were made from the case's first decision on, in a world without earlier
+    prewarms; what follows them is the rest of its timeline. alternatives: [D, M, K]; put the plans themselves
+    among them to have their credits. At decision i the world's past is what `plans` made of it, and after i
+    nothing more is asked for. half_life_s: what comes that many seconds after the decision counts half;
+    infinite: all counts the same. naming: keeping still names so many all the same: those that are least
+    worth keeping by what the case is told, in each world its own. Raises InputError for plans or a window
+    that do not fit.
     """
+    timeline, costs, config, first = case.timeline, case.costs, case.world, case.start - 1
     n, steps = len(timeline), len(plans)
     if not (first >= 0 and first + steps <= n):
         raise InputError(f"{steps} plans from event {first} on do not fit {n} events")
@@ -147,7 +137,8 @@ def credits(
     now, done, undone = (new_state(len(costs), 2 * len(book.target), r.let_go, marks) for _ in range(3))
     out = np.zeros((steps, several.target.shape[1], N_FIELDS))
     _walk(
-        now, done, undone, r, course(timeline, config, worth), book, plans.delay.reshape(-1), plans.let_go,
+        now, done, undone, r, course(timeline, config, case.worth), book, plans.delay.reshape(-1),
+        plans.let_go,
         naming > 0, picks, first, first + steps, several.target, several.delay, several.let_go, half_life_s,
         np.zeros((2, N_FIELDS)), np.zeros(len(now.link)), out,
     )  # fmt: skip

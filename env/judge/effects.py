@@ -23,10 +23,8 @@ from env.judge.accounting import (
     switch_off,
     wake_after,
 )
-from env.judge.cost import Costs, WorldConfig
-from env.judge.plans import N_FIELDS, Plans
+from env.judge.plans import N_FIELDS, AnyCase, Plans
 from env.judge.state import MARKS, Ledger, copy_state, new_state, rules, same
-from env.timeline import Timeline
 
 
 @compiled
@@ -152,30 +150,27 @@ def shared_ledger(plans: Plans, more: int) -> Ledger:
 
 
 def plan_effects(
-    timeline: Timeline,
-    costs: Costs,
-    config: WorldConfig,
+    case: AnyCase,
     indices: np.ndarray,
     plans: Plans,
     base: Plans | None = None,
     horizon_s: float | None = None,
-    *,
-    worth: tuple[np.ndarray, np.ndarray] | None = None,
     naming: int = 0,
 ) -> np.ndarray:
     """What each alternative plan changes: float64 [D, M, len(FIELDS)], in the units of the fields.
 
-    For decision `indices[d]` and alternative m, the world is forked after event `indices[d]` (its past
-    under `base`, or without prewarms): one copy does `plans[d, m]`, the other keeps still, both follow
-    `base` afterwards. The difference of their records is summed until the two copies are the same again,
-    but over no more than `horizon_s` seconds from the event, or from the wake that is planned for (None: the
-    longest delay + the longest load + ttl, by when every prewarm of the plan is resolved; what it evicted may
-    be missed later still, and `math.inf` waits for that). Keeping still is 0 by definition. indices: sorted
-    or not; plans: [D, M, K]. worth: see `env.judge.accounting.course`. naming: who keeps still names so many,
-    those that are least worth keeping by that, and so does everybody before and after, in each world those of
-    its own, in place of whom `base` names (a name that was right in one world is none of another's).
-    Raises InputError for indices or plans that do not fit.
+    Of the whole timeline of the case. For decision `indices[d]` and alternative m, the world is forked after
+    event `indices[d]` (its past under `base`, or without prewarms): one copy does `plans[d, m]`, the other
+    keeps still, both follow `base` afterwards. The difference of their records is summed until the two copies
+    are the same again, but over no more than `horizon_s` seconds from the event, or from the wake that is
+    planned for (None: the longest delay + the longest load + ttl, by when every prewarm of the plan is
+    resolved; what it evicted may be missed later still, and `math.inf` waits for that). Keeping still is 0 by
+    definition. indices: sorted or not; plans: [D, M, K]. naming: who keeps still names so many,
+    those that are least worth keeping by what the case is told, and so does everybody before and after, in
+    each world those of its own, in place of whom `base` names (a name that was right in one world is none of
+    another's). Raises InputError for indices or plans that do not fit.
     """
+    timeline, costs, config = case.timeline, case.costs, case.world
     n = len(timeline)
     indices = np.asarray(indices, dtype=np.int64)
     if indices.size and not (indices.min() >= 0 and indices.max() < n):
@@ -195,8 +190,8 @@ def plan_effects(
     horizon = max(config.delays) + (float(costs.load_s.max()) if len(costs) else 0.0) + config.ttl_s
     horizon = horizon if horizon_s is None else float(horizon_s)
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
-    _score(now, done, still, r, course(timeline, config, worth), book, base.delay.reshape(-1), base.let_go,
-           naming > 0, picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order],
+    _score(now, done, still, r, course(timeline, config, case.worth), book, base.delay.reshape(-1),
+           base.let_go, naming > 0, picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order],
            horizon, np.zeros(N_FIELDS), np.zeros(len(now.link)), out)  # fmt: skip
     effects = np.empty_like(out)
     effects[order] = out

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from env.judge.case import Case
 from env.judge.cost import Costs, WorldConfig
 from env.judge.oracle_bound import Relaxed, relaxed, start_times, upper_bound
 from env.judge.plans import HIT, LATE, SAVED, Outcomes, Plans
@@ -193,7 +194,8 @@ def _improved(
         if not len(where):
             break
         base = Plans(plans.target[:stop], plans.delay[:stop], plans.let_go[:stop])
-        saved = plan_effects(clipped, own, config, where, choices, base, math.inf)[:, :, SAVED]
+        whole = Case(clipped, own, config, 1, len(clipped))
+        saved = plan_effects(whole, where, choices, base, math.inf)[:, :, SAVED]
         choice = np.argmax(saved, axis=1)
         gain = saved[np.arange(len(where)), choice] - saved[:, 0]
         better = np.flatnonzero(gain > 1e-9)

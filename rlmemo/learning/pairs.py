@@ -125,7 +125,6 @@ def propose(
     samples: int,
     charge: Sequence[Sequence[int]] | None = None,
     baselines: Mapping[str, Sequence[Sequence[int]]] | None = None,
-    leave: Sequence[Leave] | None = None,
 ) -> list[dict[Picks, str]]:
     """The different plans of D states, each with the first way in which it came up (its origin).
 
@@ -137,9 +136,7 @@ def propose(
     Greedy and sampled plans are the model's; `top` are its 1..K likeliest places at once; `delayed` its
     likeliest place at later delays; `slate` is the slate's own order, which no model has touched.
     charge: per state the places that the policy in charge picks; its plan with one pick less and with one
-    more of the likeliest. baselines: by name of a classical policy, the places that it picks. leave: per
-    state who may be named (None: nobody); every plan names whom the model names, and with the picks of its
-    greedy plan others are named, and nobody.
+    more of the likeliest. baselines: by name of a classical policy, the places that it picks.
     """
     valid = (candidates >= 0) & (np.asarray(warm) == 0)
     plans: list[dict[Picks, str]] = [{(): "none"} for _ in range(len(candidates))]
@@ -174,7 +171,7 @@ def propose(
                 _at_once(plan, [*now, place], "one more")
         for name, places in (baselines or {}).items():
             _at_once(plan, [p for p in places[row] if valid[row, p]], name)
-    return plans if leave is None else [_naming(p, x) for p, x in zip(plans, leave, strict=True)]
+    return plans
 
 
 @dataclass(frozen=True)
@@ -186,8 +183,11 @@ class Leave:
     others: Mapping[tuple[int, ...], str]
 
 
-def _naming(plans: dict[Picks, str], leave: Leave) -> dict[Picks, str]:
-    """The plans with whom they name."""
+def naming(plans: dict[Picks, str], leave: Leave) -> dict[Picks, str]:
+    """The plans of a state with whom they name, each with its origin: every one names whom the model names,
+    and with the picks of whoever is in charge (of its greedy plan where nobody is), and with none, others are
+    named.
+    """
 
     def order(residents: Sequence[int]) -> Picks:
         return tuple((-1 - x, turn) for turn, x in enumerate(residents))

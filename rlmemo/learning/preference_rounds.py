@@ -31,6 +31,7 @@ from rlmemo.learning.pairs import (
     Sampler,
     ScoredPlans,
     kto_examples,
+    naming,
     pairs,
     plan_odds,
     propose,
@@ -250,8 +251,11 @@ def propose_plans(
                     name: _places(candidates, targets[begun : begun + len(part)])
                     for name, targets in planned.items()
                 },
-                leave=_leaves(data, answer.leave, held.listed[index], [config.seed, 12, int(part[0])]),
             )  # fmt: skip
+            seed = [config.seed, 12, int(part[0])]
+            leave = _leaves(data, answer.leave, held.listed[index], seed)
+            if leave is not None:
+                found = [naming(p, x) for p, x in zip(found, leave, strict=True)]
             begun += len(part)
             for k, (row, plan) in enumerate(zip(part, found, strict=True)):
                 made[row] = plan

@@ -104,6 +104,8 @@ class Field:
             self.cases[user] = training_part(data, user)
             self.still[user] = _static(data, user)
         self.names = data.names
+        known = data.residents or []
+        self.told = [np.ascontiguousarray(np.concatenate(x.told, axis=1), np.float64) for x in known]
         self.rows = ROWS if self.names else 0
         self.seen = 3 * SIZE + stepper.N_MEMORY + self.rows * stepper.N_RESIDENT
         dynamic = DYNAMIC + self.rows * stepper.N_RESIDENT + AHEAD
@@ -156,7 +158,7 @@ class Field:
                     worlds[lane] = self.world(user, index, steps * picks)
                 worlds[lane].observe(out[lane])
                 if self.names:
-                    worlds[lane].least_worth(listed[lane])
+                    worlds[lane].least_worth(self.told[int(moments.user[lane, k])], listed[lane])
             if self.names:
                 prompts[:, k, slots.MEMORY_AT] = self.memory(moments, k, listed)
             show_memory(prompts[:, k], out[:, :SIZE] + 2 * out[:, SIZE : 2 * SIZE], out[:, 3 * SIZE])
@@ -204,10 +206,7 @@ class Field:
         """A user's world right after event `index`, with the memory that the history before left."""
         candidates = np.ascontiguousarray(self.data.slates[user].candidates, np.int32)
         case = self.cases[user]
-        walk = Walk(
-            case.timeline, candidates, case.costs, case.world, self.weights, prewarms, self.rows,
-            worth=case.worth,
-        )  # fmt: skip
+        walk = Walk(case.timeline, candidates, case.costs, case.world, self.weights, prewarms, self.rows)
         walk.enter(index)
         return walk
 

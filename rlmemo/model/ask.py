@@ -134,7 +134,6 @@ def sample_plans(
     max_picks: int,
     temperature: float,
     rng: np.random.Generator,
-    reader: Reader | None = None,
     top_p: float = 1.0,
     names: int = 0,
 ) -> SampledPlans:
@@ -143,9 +142,9 @@ def sample_plans(
     temperature 0 takes the likeliest token at every step. top_p below 1 draws each token from its nucleus,
     the likeliest ones under the mask that together have that share (Holtzman et al. 2020); `logp` and
     `first` are then of what is left. The key-value cache of the prompt is kept, so a plan of k picks costs
-    one pass over the prompt and 2 k tokens more, for those that go on. reader: see `read`; prompts are then
-    read one by one. names: how many of the residents that the prompts list may be named to leave first,
-    before anything is picked; as far as the model's reading says who leaves.
+    one pass over the prompt and 2 k tokens more, for those that go on. names: how many of the residents that
+    the prompts list may be named to leave first, before anything is picked; as far as the model's reading
+    says who leaves.
     """
     n, size = valid.shape
     place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
@@ -153,10 +152,26 @@ def sample_plans(
     how = reading_of(model)
     names = min(names, how.named)
     named = np.full((n, names), -1, np.int64)
-    for rows in batches(prompts, 1 if reader else how.batch, how.shares):
+    for rows in batches(prompts, how.batch, how.shares):
         said = SampledPlans(place[rows], delay[rows], logp[rows], first[rows], named[rows])
-        _sample(model, prompts[rows], valid[rows], said, temperature, rng, reader, top_p)
+        _sample(model, prompts[rows], valid[rows], said, temperature, rng, None, top_p)
     return SampledPlans(place, delay, logp, first, named if names else None)
+
+
+def plan_on(
+    reader: Reader,
+    prompt: np.ndarray,
+    valid: np.ndarray,
+    max_picks: int,
+    temperature: float,
+    rng: np.random.Generator,
+) -> SampledPlans:
+    """As `sample_plans`, of one prompt, int64 [1, L], by a reader that remembers what it has read."""
+    nothing = np.full((1, max_picks), -1, np.int64)
+    first = np.zeros((1, valid.shape[1] + 1))
+    said = SampledPlans(nothing, np.zeros_like(nothing), np.zeros(1), first)
+    _sample(reader.model, prompt, valid, said, temperature, rng, reader, 1.0)
+    return said
 
 
 def _sample(

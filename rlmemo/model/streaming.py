@@ -24,7 +24,7 @@ from env.slate.slate import SLATE_SIZE, Slates, site_key
 from env.slate.slate_stream import SlateStream
 from env.timeline import KINDS, Timeline, utc_offsets
 from rlmemo.model import slots
-from rlmemo.model.ask import SampledPlans, ranked, ranking, read, sample_plans
+from rlmemo.model.ask import SampledPlans, plan_on, ranked, ranking, read, sample_plans
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.scorer import WIDE, Scored, shortlist_of
@@ -120,7 +120,9 @@ class Following:
         valid = (self._look().candidates >= 0) & (warm[None] == 0)
         rng = np.random.default_rng(0) if rng is None else rng
         prompt = self.prompt(warm, free)
-        return sample_plans(self.model, prompt, valid, max_picks, temperature, rng, reader=self._reader)
+        if self._reader is not None:
+            return plan_on(self._reader, prompt, valid, max_picks, temperature, rng)
+        return sample_plans(self.model, prompt, valid, max_picks, temperature, rng)
 
     @property
     def slate(self) -> np.ndarray:
