@@ -101,7 +101,7 @@ def course(
     t, target = timeline.t, timeline.target
     clock, wake = np.full((len(t), 3), np.inf), np.zeros(0)
     clock[:, T] = t
-    if np.isfinite(config.off_after_s):
+    if np.isfinite(config.off_after_s) or len(timeline.offs) or len(timeline.wakes):
         clock[:, OFF], wake = config.offs(timeline)
     if config.let_go == "belady":
         after = np.full(len(timeline.names), np.inf)
