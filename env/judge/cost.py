@@ -25,6 +25,8 @@ WAKE_S = 60.0
 """How long before the first open after an assumed off the person is back, seconds. An assumption."""
 PAST_RULES = LET_GO_RULES[:5]
 """The let-go rules that know the past alone, and need nobody to tell them more."""
+EXPECTED = "expected"
+"""The let-go rule that a policy has to feed: it goes by who is opened soon."""
 
 
 @dataclass(frozen=True)
