@@ -149,13 +149,14 @@ class Timeline:
 
     def take(self, keep: np.ndarray) -> Timeline:
         """The timeline restricted to `keep` (bool [n] or sorted int indices), names re-indexed by
-        first appearance."""
-        old = self.target[keep]
+        first appearance; of offs and wakes those between the first and the last of these events."""
+        old, t = self.target[keep], self.t[keep]
+        first_t, last_t = (t[0], t[-1]) if len(t) else (np.inf, -np.inf)
         first: dict[int, int] = {}
         new = np.array([first.setdefault(int(x), len(first)) for x in old], dtype=np.int32)
         return replace(
             self,
-            t=self.t[keep],
+            t=t,
             target=new,
             names=tuple(self.names[i] for i in first),
             kind=self.kind[keep],
@@ -163,6 +164,8 @@ class Timeline:
             device=self.device[keep],
             wave=self.wave[keep],
             now=None if self.now is None else self.now[keep],
+            offs=self.offs[(self.offs >= first_t) & (self.offs < last_t)],
+            wakes=self.wakes[(self.wakes > first_t) & (self.wakes <= last_t)],
         )
 
     def contents(self) -> bytes:
@@ -231,4 +234,4 @@ def collapse(timeline: Timeline) -> Timeline:
     keep = timeline.rested()
     keep[0] = True
     keep[1:] |= timeline.target[1:] != timeline.target[:-1]
-    return replace(timeline.take(keep), collapsed=True)
+    return replace(timeline.take(keep), collapsed=True, offs=timeline.offs, wakes=timeline.wakes)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from judge_cases import random_case, random_timeline
+from judge_cases import random_case, random_timeline, with_switches
 from test_kernel import same
 from test_let_go import case_of
 
@@ -33,17 +33,6 @@ COSTS = Costs(ONE, 4 * ONE, ONE, 3 * ONE)
 
 def day(**switched: list[float]) -> Timeline:
     return Timeline.from_events("x", DAY, **switched)  # type: ignore[arg-type]
-
-
-def with_switches(rng: np.random.Generator, timeline: Timeline) -> Timeline:
-    """Offs and wakes at random, some at the time of an event, some before the first and after the last."""
-    n = len(timeline)
-    first, last = (float(timeline.t[0]), float(timeline.t[-1])) if n else (0.0, 0.0)
-    told = []
-    for _ in range(2):
-        at = rng.uniform(first - 50.0, last + 50.0, int(rng.integers(0, 2 + n // 2)))
-        told.append(np.unique(np.where(rng.random(len(at)) < 0.3, rng.choice(timeline.t, len(at)), at)))
-    return replace(timeline, offs=told[0], wakes=told[1])
 
 
 @given(seed=st.integers(0, 2**32 - 1), rule=st.sampled_from(LET_GO_RULES), n=st.integers(1, 70))
@@ -121,7 +110,10 @@ def test_offs_outside_change_nothing_and_a_part_keeps_those_within() -> None:
         plain = accounting.replay(timeline, costs, config, plans)
         assert same(plain, accounting.replay(around, costs, config, plans))
         switched, config = with_switches(rng, timeline), replace(config, off_after_s=300.0)
-        whole, cut = config.offs(switched), config.offs(switched.take(np.arange(20)))
+        part = switched.take(np.arange(20))
+        assert not len(part.offs) or part.offs[-1] < part.t[-1], "of what comes later it knows nothing"
+        assert not len(part.wakes) or part.wakes[-1] <= part.t[-1]
+        whole, cut = config.offs(switched), config.offs(part)
         assert np.array_equal(np.array(whole)[:, :20], np.array(cut))
 
 
@@ -131,6 +123,8 @@ def test_what_is_opened_after_a_recorded_off_is_no_repeat() -> None:
     night = collapse(Timeline.from_events("x", opens, offs=[100.0], wakes=[8000.0]))
     assert night.t.tolist() == [0.0, 60.0, 9000.0]
     assert (night.offs.tolist(), night.wakes.tolist()) == ([100.0], [8000.0])
+    late = collapse(Timeline.from_events("x", opens, offs=[9999.0]))
+    assert late.offs.tolist() == [9999.0], "of all that is recorded"
     out = accounting.replay(night, COSTS, WorldConfig(budget_mb=9.0), Plans.empty(3))
     assert out.base_cold.tolist() == [1, 1, 1]
     # At the wake it may come next; right after the event, and after an assumed off, it may not.

@@ -45,7 +45,7 @@ def test_a_csv_says_when_the_machine_was_off(tmp_path: Path) -> None:
     assert (report.rows_read, report.kept, report.collapsed, report.offs, report.wakes) == (9, 4, 1, 2, 1)
     assert dict(report.dropped) == {"off or wake of somebody who opens nothing": 1}
     assert balanced(found)
-    assert "  switched off 2 times, back once, as recorded" in report.lines()
+    assert "switched off 2 times and back once: nothing is in memory" in report.notes[-1]
     assert not any("laptop" in line for line in report.lines())
 
 
@@ -91,12 +91,12 @@ def test_the_store_keeps_them_and_gives_them_back(tmp_path: Path, capsys: pytest
     source.write_text(NIGHT, encoding="utf-8")
     assert timelines.main(["import", str(source), "--db", db]) == 0
     out = capsys.readouterr().out
-    assert "switched off 2 times, back once" in out
+    assert "switched off 2 times and back once" in out
     assert "3 offs and wakes written" in out
     (ada,) = load_timelines(db).timelines
     assert (ada.offs.tolist(), ada.wakes.tolist(), len(ada)) == (OFFS, WAKES, 4)
     assert timelines.main(["show", db, "--plot", "none"]) == 0
-    assert "switched off 2 times, back once" in capsys.readouterr().out
+    assert "switched off 2 times and back once" in capsys.readouterr().out
     # The same again adds nothing; one more night of the same person does, though nothing else is new.
     assert timelines.main(["import", str(source), "--db", db, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["written"]["switches"] == 0

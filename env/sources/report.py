@@ -66,8 +66,6 @@ class ImportReport:
         out = [head]
         if self.first_day:
             out.append(f"  from {self.first_day} to {self.last_day} (local dates)")
-        if self.offs or self.wakes:
-            out.append(f"  switched off {_times(self.offs)}, back {_times(self.wakes)}, as recorded")
         for label, counts in (("dropped", self.dropped), ("changed", self.changed)):
             for reason, count in counts.most_common():
                 where = f" (first: {self.first[reason]})" if reason in self.first else ""
@@ -91,10 +89,6 @@ class ImportReport:
             "first": dict(self.first),
             "notes": list(self.notes),
         }
-
-
-def _times(n: int) -> str:
-    return "once" if n == 1 else f"{n:,} times"
 
 
 @dataclass(frozen=True)

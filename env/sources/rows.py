@@ -157,6 +157,11 @@ def finish(
     report.kept = sum(len(x) for x in timelines)
     report.collapsed = before - report.kept
     report.offs, report.wakes = sum(len(x.offs) for x in timelines), sum(len(x.wakes) for x in timelines)
+    if report.offs or report.wakes:
+        report.notes.append(
+            f"as recorded, machines were switched off {_times(report.offs)} and back {_times(report.wakes)}: "
+            "nothing is in memory afterwards"
+        )
     report.users = len(timelines)
     spans = [x.t[[0, -1]] + utc_offsets(x.t[[0, -1]], x.tz) for x in timelines if len(x)]
     if spans:
@@ -165,6 +170,10 @@ def finish(
             for s in (min(s.min() for s in spans), max(s.max() for s in spans))
         )
     return Loaded(name=name, timelines=timelines, report=report, synthetic=synthetic)
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n:,} times"
 
 
 def newest_first(t: np.ndarray) -> bool:
