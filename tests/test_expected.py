@@ -17,6 +17,7 @@ from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo import benchmark, predict, train
 from rlmemo.evaluation.evaluate import Setting, evaluate
+from rlmemo.feedback import __main__ as feedback
 from rlmemo.policies.counting import CountingPolicy
 from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import Threshold, choose_threshold, fed, told
@@ -90,3 +91,11 @@ def test_predictions_are_made_and_judged_in_that_world(tmp_path: Path) -> None:
         options = predict.Options(n=12, world=world, threshold=0.1)
         assert predict.predict(store, str(tmp_path / "a.db"), "gbdt", options) > 0
         assert all(p.outcome is not None and p.plan for p in store.predictions())
+        for k, p in enumerate(store.predictions()):
+            store.rate(p.id or 0, "me", k % 2)
+    for command in ("pairs", "approval"):
+        assert feedback.main([command, "--db", str(tmp_path / "a.db")]) == 0
+    rated = ["evaluate", "--db", str(tmp_path / "a.db")]
+    assert feedback.main([*rated, "--policy", "gbdt"]) == 0
+    with pytest.raises(InputError, match="markov1 cannot say"):
+        feedback.main([*rated, "--policy", "markov1"])
