@@ -67,8 +67,8 @@ def test_plans_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(InputError):
             accounting.replay(timeline, costs, config, bad)
+    case = Case(timeline, costs, config, 1, len(timeline))
     with pytest.raises(InputError, match="indices"):
-        case = Case(timeline, costs, config, 1, len(timeline))
         effects.plan_effects(case, np.array([99]), Plans(plans.target[None, :1], plans.delay[None, :1]))
 
 

@@ -191,8 +191,8 @@ def plan_effects(
     horizon = horizon if horizon_s is None else float(horizon_s)
     out = np.zeros((len(indices), plans.target.shape[1], N_FIELDS))
     _score(now, done, still, r, course(timeline, config, case.worth), book, base.delay.reshape(-1),
-           base.let_go, naming > 0, picks, plans.target[order], plans.delay[order], plans.let_go[order], indices[order],
-           horizon, np.zeros(N_FIELDS), np.zeros(len(now.link)), out)  # fmt: skip
+           base.let_go, naming > 0, picks, plans.target[order], plans.delay[order], plans.let_go[order],
+           indices[order], horizon, np.zeros(N_FIELDS), np.zeros(len(now.link)), out)  # fmt: skip
     effects = np.empty_like(out)
     effects[order] = out
     return effects

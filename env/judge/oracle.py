@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from env.judge.case import Case
+from env.judge.case import cases
 from env.judge.cost import Costs, WorldConfig
 from env.judge.oracle_bound import Relaxed, relaxed, start_times, upper_bound
 from env.judge.plans import HIT, LATE, SAVED, Outcomes, Plans
@@ -194,7 +194,7 @@ def _improved(
         if not len(where):
             break
         base = Plans(plans.target[:stop], plans.delay[:stop], plans.let_go[:stop])
-        whole = Case(clipped, own, config, 1, len(clipped))
+        (whole,) = cases([clipped], [own], config, [np.arange(1, len(clipped))])
         saved = plan_effects(whole, where, choices, base, math.inf)[:, :, SAVED]
         choice = np.argmax(saved, axis=1)
         gain = saved[np.arange(len(where)), choice] - saved[:, 0]
