@@ -31,7 +31,7 @@ from env.timeline import KINDS, Timeline
 from experiments.personas import persona
 from rlmemo.options import Parser
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import NEVER, Threshold, best_of, rank_wakes, told
+from rlmemo.policies.planners import BY_NOBODY, BY_SOON, NEVER, Threshold, best_of, rank_wakes, told
 from rlmemo.policies.registry import make_policy
 from rlmemo.policies.shipped import DAY, TODAY, shipped_planner
 from rlmemo.runs.atomic import write_atomic
@@ -109,7 +109,7 @@ class Found:
             f"{WAKES[wake]:g} ({', '.join(f'{q:g} {r:+.4f}' for q, r in zip(WAKES, by_wake, strict=True))}) "
             f"(otherwise {by_person[:, int(not names)].mean(0).max():+.4f} at most)"
         )
-        return Threshold(float(GRID[at]), names, WAKES[wake]), said
+        return Threshold(float(GRID[at]), BY_SOON if names else BY_NOBODY, WAKES[wake]), said
 
 
 def judged(people: Iterator[tuple[Timeline, int, int]]) -> dict[str, Found]:
@@ -137,7 +137,7 @@ def main() -> None:
                 planner = shipped_planner(WORLDS[preset])
                 at = int(np.argmin(np.abs(np.array(GRID) - planner.theta)))
                 wake = int(np.argmin(np.abs(np.array(WAKES) - planner.wake)))
-                mine = np.array(found.rewards)[:, int(planner.names), wake, at]
+                mine = np.array(found.rewards)[:, int(planner.names != BY_NOBODY), wake, at]
                 print(f"{name}, {preset}: shipped {mine.mean():+.4f}, {(mine < 0).sum()} people below zero, "
                       f"worst {mine.min():+.4f}; {found.best()[1]}")  # fmt: skip
         return

@@ -68,7 +68,7 @@ class Validation:
         self.cases = run.data.cases(run.data.split.validation)
         self.reward, self.seed = run.reward, run.config.seed
         # The scorer that the run's policy reads, fitted on its whole training part.
-        self.reading = SlotReading(load_scorers(run.path / "scorer").final)
+        self.reading = SlotReading(load_scorers(run.path / "scorer").final, run.data.reading.named > 0)
         self.soon = load_soon(run.path / "scorer")
         self.way = OwnPlans(BY_MODEL if run.data.names else BY_NOBODY)
 

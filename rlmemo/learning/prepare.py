@@ -70,6 +70,7 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     Raises InputError for whatever cannot be trained on; nothing is written then.
     """
     held = hold(path) if resume else None
+    config = _on_its_base(config, path if resume else config.init_adapter)
     if (path / COSTS).exists() and resume:
         config = replace(config, costs=str(path / COSTS))
     config.world.check()
@@ -114,6 +115,22 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
         if is_cost_file(config.costs):
             write_atomic(path / COSTS, Path(config.costs).read_text(encoding="utf-8"))
     return Prepared(config, loaded, split, reward, world, resume, held)
+
+
+def _on_its_base(config: TrainConfig, run: Path | str | None) -> TrainConfig:
+    """The settings with the base that a run met under the name `embedded`: going on from it means that
+    one."""
+    if run is None or config.model != hub.EMBEDDED:
+        return config
+    return replace(config, model=hub.embedded_as(_met(Path(run) / "config.yaml").get("base_sha256")))
+
+
+def _met(file: Path) -> dict[str, Any]:
+    """What a run met when it began; nothing where the file does not say."""
+    try:
+        return dict((yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("met") or {})
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return {}
 
 
 def check_model_settings(config: TrainConfig) -> Reading | None:
@@ -178,8 +195,8 @@ def check_before(config: TrainConfig) -> None:
             "a finished run"
         )
     then = read_yaml(run / "config.yaml")
-    model = then.get("model", "embedded")
-    if model != config.model:
+    model = then.get("model", hub.EMBEDDED)
+    if model != config.model and not (model == hub.EMBEDDED and config.model in hub.SHIPPED):
         raise InputError(
             f"--init-adapter {run}: was trained on --model {model}, not on {config.model}; give that model"
         )
@@ -297,7 +314,7 @@ def _write_config(folder: RunFolder, config: TrainConfig, met: dict[str, Any]) -
 
 def _check_same(folder: RunFolder, met: dict[str, Any]) -> None:
     """A resumed run must stand on the same data and the same base model."""
-    before = (yaml.safe_load(folder.config_file.read_text(encoding="utf-8")) or {}).get("met") or {}
+    before = _met(folder.config_file)
     was, now = (before.get("timelines") or {}).get("sha256"), met["timelines"]["sha256"]
     if was and was != now:
         raise InputError(

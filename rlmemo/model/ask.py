@@ -58,7 +58,7 @@ def read(
     if how.named:
         asked.append((how.named + 1, np.append(how.residents, how.nobody)))
     if how.when is not None:
-        asked.append((how.named + 2, how.when))
+        asked.append((how.named + 2 if how.named else 1, how.when))
     last = 1 + max(back for back, _ in asked)
     found: list[list[np.ndarray]] = [[np.zeros((0, len(tokens)), np.float32)] for _, tokens in asked]
     if reader is None and how.shares and can_branch(model):

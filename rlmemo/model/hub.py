@@ -15,11 +15,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from env.errors import InputError
-from rlmemo.model.slots import ID
+from rlmemo.model.slots import ID, PLAIN_TOKENS
 from rlmemo.model.text_prompt import KEEP
 from rlmemo.runs.atomic import sha256
 
 EMBEDDED = "embedded"
+SHIPPED = {EMBEDDED: "", "embedded-1": "first"}
+"""Base models that the package has, and where: the one that is meant today, and one of before, with which the
+runs that were trained on it go on."""
 PROMPTED = ("prefix", "p-tuning", "prompt")
 """Kinds of adapters (`--peft`) that put learned tokens before a prompt."""
 NO_BITSANDBYTES = (
@@ -47,8 +50,8 @@ class Loading:
 
 def model_folder(name: str) -> Path:
     """Where the model `name` lies; nothing is downloaded, and a name that is nowhere comes back as a path."""
-    if name == EMBEDDED:
-        return Path(str(files("rlmemo.base")))
+    if name in SHIPPED:
+        return Path(str(files("rlmemo.base"))) / SHIPPED[name]
     path = Path(name).expanduser()
     if path.is_dir() or not _HUB_NAME.fullmatch(name):
         return path
@@ -63,7 +66,7 @@ def check_model(name: str, *, download: bool = True) -> None:
 
     Raises InputError, in one line, for what is no model.
     """
-    if name == EMBEDDED:
+    if name in SHIPPED:
         return
     if not name.strip():
         raise InputError("--model is empty; give `embedded` or a folder in hub format")
@@ -120,12 +123,28 @@ def too_few_rows(tokens: int, rows: int) -> str:
 
 def is_slots(name: str) -> bool:
     """Whether the model `name` reads our own tokens: its vocabulary is that of `rlmemo.model.slots`."""
+    return _has(name, PLAIN_TOKENS)
+
+
+def reads_memory(name: str) -> bool:
+    """Whether a model of our own tokens reads who is in memory, and says who leaves."""
+    return _has(name, len(ID))
+
+
+def _has(name: str, tokens: int) -> bool:
+    """Whether a vocabulary begins with so many tokens of ours."""
     try:
         raw = json.loads((model_folder(name) / "tokenizer.json").read_text(encoding="utf-8"))
         vocabulary = raw["model"]["vocab"]
-        return all(vocabulary.get(token) == i for token, i in ID.items())
+        return all(vocabulary.get(token) == i for token, i in ID.items() if i < tokens)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def embedded_as(digest: str | None) -> str:
+    """What the shipped base is called that a run met as `embedded`, by its `model_sha256`; `embedded` where
+    it is none of them."""
+    return next((name for name in SHIPPED if digest and model_sha256(name) == digest), EMBEDDED)
 
 
 READ_BY = ("codebook.json", "scorer.txt")

@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from env.errors import InputError
-from rlmemo.model.hub import EMBEDDED, NO_BITSANDBYTES, Loading, check_model, is_slots, model_folder
+from rlmemo.model.hub import (
+    EMBEDDED,
+    NO_BITSANDBYTES,
+    Loading,
+    check_model,
+    is_slots,
+    model_folder,
+    reads_memory,
+)
 from rlmemo.model.precision import for_reading
-from rlmemo.model.readings import SLOTS, Reading, SlotReading, reading_of
+from rlmemo.model.readings import PLAIN_SLOTS, SLOTS, Reading, SlotReading, reading_of
 from rlmemo.model.scorer import load_scorers
 from rlmemo.model.soon import load_soon
 from rlmemo.model.text import TextReading
@@ -35,6 +43,7 @@ def load_model(name: str = EMBEDDED, loading: Loading = Loading()) -> tuple[Any,
 
     # transformers 5.23 asks itself for a property that it has deprecated.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    model: Any
     path = model_folder(name)
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # a bar for reading less than a megabyte
@@ -48,6 +57,7 @@ def load_model(name: str = EMBEDDED, loading: Loading = Loading()) -> tuple[Any,
     finally:
         if shown:
             logging.enable_progress_bar()
+    model.reading = reading_for(name, loading)
     return model.eval(), tokenizer
 
 
@@ -68,7 +78,8 @@ def with_scorer(model: Any, run: Path) -> Any:
     answers it reads, if it reads any."""
     model.soon = load_soon(run / "scorer")
     if reading_of(model).kind == "slots":
-        model.reading = SlotReading(load_scorers(run / "scorer").final)
+        memory = reading_of(model).named > 0
+        model.reading = SlotReading(load_scorers(run / "scorer").final, memory)
     return model
 
 
@@ -139,7 +150,7 @@ def four_bits(on_gpu: bool) -> Any:
 def reading_for(name: str, loading: Loading) -> Reading:
     """How the model `name` reads a moment, without loading its weights."""
     if is_slots(name):
-        return SLOTS
+        return SLOTS if reads_memory(name) else PLAIN_SLOTS
     import torch
     from transformers import AutoConfig, AutoTokenizer
 

@@ -138,18 +138,21 @@ class _Looked:
 
 class SlotReading:
     """The embedded model's reading: `rlmemo.model.slots`. scorer: whose answers it reads (None: the
-    shipped one's)."""
+    shipped one's). memory: whether it reads who is in memory, and says who leaves; the first base did not."""
 
-    def __init__(self, scorer: Scorer | None = None) -> None:
+    def __init__(self, scorer: Scorer | None = None, memory: bool = True) -> None:
         self.scorer = scorer
+        self.named = slots.NAMED if memory else 0
         self._looked: list[_Looked] = []
+
+    def __deepcopy__(self, memo: Any) -> SlotReading:
+        return self  # what it has looked at is nobody's to change
 
     kind = "slots"
     letters = slots.LETTER_IDS
     delays = slots.DELAY_IDS
     nothing = slots.END_ID
     end = slots.END_ID
-    named = slots.NAMED
     residents = slots.RESIDENT_IDS
     nobody = slots.NOBODY_ID
     when: np.ndarray | None = slots.WHEN_IDS
@@ -181,7 +184,8 @@ class SlotReading:
         free: np.ndarray | None = None,
         residents: np.ndarray | None = None,
     ) -> np.ndarray:
-        return slots.encode_prompts(slates, timeline.target, rows, warm, free, residents=residents)
+        made = slots.encode_prompts(slates, timeline.target, rows, warm, free, residents=residents)
+        return made if self.named else slots.plain(made)
 
     def memory(self, prompts: np.ndarray) -> np.ndarray:
         return slots.listed(prompts)
@@ -199,7 +203,7 @@ class SlotReading:
         return {}
 
 
-SLOTS = SlotReading()
+SLOTS, PLAIN_SLOTS = SlotReading(), SlotReading(memory=False)
 
 
 def reading_of(model: Any) -> Reading:

@@ -100,6 +100,8 @@ PROMPT_LENGTH = _MEMORY_START + LISTED + 2 + NAMED + 1
 WHEN_AT, LEAVE_AT, PLAN_AT = PROMPT_LENGTH - NAMED - 3, PROMPT_LENGTH - NAMED - 2, PROMPT_LENGTH - 1
 """Places of `<when>`, `<leave>` and `<plan>`."""
 MEMORY_AT = _MEMORY_START + np.arange(LISTED)
+PLAIN_TOKENS = ID[ASK_LEAVE]
+"""Tokens of a vocabulary in which nothing is said of memory: the first base's."""
 # Places of the letters of the candidates: pre-training also asks there "is it this one?".
 CANDIDATE_ENDS = _SLATE_START + np.arange(1, SLATE_SIZE + 1) * _PER_CANDIDATE - 1
 
@@ -166,6 +168,11 @@ def encode_prompts(
     out[:, WHEN_AT], out[:, LEAVE_AT], out[:, PLAN_AT] = ID[ASK_WHEN], ID[ASK_LEAVE], ID[ASK_PLAN]
     out[:, LEAVE_AT + 1 : PLAN_AT] = NOBODY_ID
     return out
+
+
+def plain(prompts: np.ndarray) -> np.ndarray:
+    """Prompts without what is in memory and who leaves: what the first base was trained on."""
+    return np.delete(prompts, [*MEMORY_AT, *range(LEAVE_AT, PLAN_AT)], axis=1)
 
 
 def memory_ids(residents: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import yaml
 
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
-from rlmemo.model.hub import EMBEDDED, PROMPTED, Loading, model_sha256
+from rlmemo.model.hub import EMBEDDED, PROMPTED, Loading, embedded_as, model_sha256
 from rlmemo.model.load import load_adapted, load_model, with_scorer
 from rlmemo.model.switching import switching
 from rlmemo.policies.language import LanguagePolicy
@@ -77,6 +77,7 @@ def load_run(folder: str | Path) -> Setup:
     except (OSError, ValueError) as error:
         raise _no_run(folder, error) from None
     base = str(settings.get("model", EMBEDDED))
+    base = embedded_as(met.get("base_sha256")) if base == EMBEDDED else base
     loading = Loading(**{f.name: settings[f.name] for f in fields(Loading) if f.name in settings})
     if settings.get("peft") in PROMPTED:
         loading = replace(loading, learned=int(settings.get("virtual_tokens", 0)))
