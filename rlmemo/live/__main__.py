@@ -29,7 +29,7 @@ from rlmemo.live import doctor, lock, machine, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, executor
 from rlmemo.live.clock import clock_of
-from rlmemo.live.loop import Loop
+from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import setup
@@ -81,7 +81,8 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--tz", help="IANA time zone (default: as before, or this machine's)")
     start.add_argument("--background", action="store_true",
                        help=f"go on without this terminal; what it says goes into {LOG}")  # fmt: skip
-    start.add_argument("--clock", help=argparse.SUPPRESS)
+    for name, kind in (("--clock", str), ("--late-s", float)):  # for replays of a recorded day
+        start.add_argument(name, type=kind, help=argparse.SUPPRESS)
 
 
 def start(args: argparse.Namespace) -> int:
@@ -102,7 +103,16 @@ def start(args: argparse.Namespace) -> int:
         minding, began = _minding(ledger, args, clock.now())
         reader = BucketReader(server, since=began - args.days * 86400.0)
         booted = machine.booted() if args.clock is None else None
-        loop = Loop(ledger, reader, minding, acts, clock, began, booted)
+        loop = Loop(
+            ledger,
+            reader,
+            minding,
+            acts,
+            clock,
+            began,
+            booted,
+            LATE_S if args.late_s is None else args.late_s,
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.stop.set())
         loop.say(f"recording into {db} from {server}; {args.policy} plans, act {args.act}; stop with Ctrl-C")

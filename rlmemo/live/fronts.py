@@ -97,6 +97,8 @@ class Fronts:
         present = [r.end for r in news.grown.values() if r.kind != WEB]
         offs = _gaps([x for x in fresh if x.of != WEB], max(present, default=None), booted)
         windows = news.told_until(WINDOW)
+        if windows is None and self.window is not None:
+            windows = self.window.end
         line = sorted([*self.waiting, *fresh], key=lambda x: x.t)
         seen: list[Seen] = []
         for k, one in enumerate(line):
@@ -107,7 +109,7 @@ class Fronts:
             if one.of == AFK:
                 offs += self._presence(one)
             else:
-                seen += self._front(one)
+                seen += self._front(one, alone=windows is None)
         self.waiting = []
         return seen, offs
 
@@ -126,11 +128,12 @@ class Fronts:
             data["last"], data["away"], [Said(**x) for x in data["waiting"]],
         )  # fmt: skip
 
-    def _front(self, one: Said) -> Sequence[Seen]:
-        """What a row of a window or a page has opened: nothing or one."""
+    def _front(self, one: Said, *, alone: bool) -> Sequence[Seen]:
+        """What a row of a window or a page has opened: nothing or one. alone: nobody watches windows."""
         if one.of == WEB:
             self.tabs[one.browser] = one
-            if self.window is not None and self._extension(self.window.browser, one.t) is not one:
+            front = "" if self.window is None else self.window.browser
+            if not alone and self._extension(front, one.t) is not one:
                 return ()
             shown = one
         else:

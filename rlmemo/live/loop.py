@@ -49,7 +49,8 @@ class ActStep:
 @dataclass
 class Loop:
     """One recording, going on. began: what was opened before is a past, and nothing is decided after it;
-    booted: when the machine was started; say: where a line for the person goes; stop: ends it."""
+    booted: when the machine was started; late_s: see `LATE_S`; say: where a line for the person goes; stop:
+    ends it."""
 
     ledger: LiveLedger
     reader: BucketReader
@@ -58,6 +59,7 @@ class Loop:
     clock: Waiting
     began: float
     booted: float | None = None
+    late_s: float = LATE_S
     say: Callable[[str], None] = _to_stderr
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -158,7 +160,7 @@ class Loop:
         """What is to be done of a plan, unless it comes too late."""
         t, plan = row.event.t, thought.plan
         self._loaded.pop(row.event.target, None)
-        if plan.made_at - t > LATE_S:
+        if plan.made_at - t > self.late_s:
             return
         for place, target in enumerate(thought.gone):
             self._loaded.pop(target, None)
