@@ -1,12 +1,12 @@
 """A recorded day, told to a real aw-server at many times its speed, with live recording it and being killed.
 
-    python -m experiments.live_day                                  # no kills: plans against offline replay
-    python -m experiments.live_day --kills 100 --speed 200          # kill -9, a hundred times
-    python -m experiments.live_day --timelines gesis --user 3 --policy runs/first
+    python -m experiments.live_day                        # no kills: plans against offline replay
+    python -m experiments.live_day --kills 100 --speed 200
+    python -m experiments.live_day --timelines gesis --user 3 --memory-mb 800    # more goes to live
 
 Needs aw-server (experiments/aw_server.py). Prints one JSON line: `lost` and `doubled` events, `differ` (plans
-that are not those of offline replay), `unjudged` (prewarms whose outcome is not offline's), `twice` (steps done
-more often than they were begun), all of which have to be 0, and RSS by the hour of the virtual clock.
+that are not those of offline replay), `unjudged` (prewarms whose outcome is not offline's), `twice` (steps
+done more often than they were begun), all of which have to be 0, and RSS by the hour of the virtual clock.
 """
 
 from __future__ import annotations
@@ -131,14 +131,15 @@ class Played:
 
 def play(
     server: Server, day: Timeline, folder: Path, *, policy: str = "base", speed: float = 1000.0,
-    kills: int = 0, seed: int = 0,
+    kills: int = 0, seed: int = 0, given: Sequence[str] = (),
 ) -> Played:  # fmt: skip
-    """Tell a day to the server while live records into `folder`, and kill live so often in between."""
+    """Tell a day to the server while live records into `folder`, and kill live so often in between. given:
+    more options of live's."""
     rng, db = random.Random(seed), folder / "live.db"
     person = Person(Watchers(server), day)
     acts = folder / "acts"
     act = f"sh -c 'echo \"$1\" >> {acts}' sh {{target}}"
-    more = ("--act", "command", "--load-command", act, "--late-s", "1e9") if kills else ()
+    more = [*given, *(("--act", "command", "--load-command", act, "--late-s", "1e9") if kills else ())]
     # it has begun before the day does, however long it takes to start here
     recorder = Recorder(
         db, server.port, FastClock(float(day.t[0]) - 1e5, 1.0, time.time()), policy, more=more
@@ -206,7 +207,7 @@ def compare(played: Played, day: Timeline, policy: str = "base") -> dict[str, An
         "acts": sum(done.values()),
         "twice": sum((done - begun).values()),
     }
-    minding = Minding(setup(policy), "me", "UTC", settings["budget_mb"], "offline")
+    minding = Minding(setup(policy), "me", "UTC", settings["budget_mb"], "offline", settings["threshold"])
     found |= _plans(rows, day, minding)
     took = sorted(1000.0 * r["took_s"] for r in late)
     found["thought_ms"] = {q: round(took[int(q / 100 * (len(took) - 1))], 2) for q in (50, 95)}
@@ -242,21 +243,16 @@ def main() -> None:
     p.add_argument("--speed", type=float, default=1000.0)
     p.add_argument("--kills", type=int, default=0)
     p.add_argument("--seed", type=int, default=0)
-    args = p.parse_args()
+    args, given = p.parse_known_args()
     day = a_day(load_timelines(args.timelines).timelines[args.user], args.day)
     with tempfile.TemporaryDirectory() as folder:
         (home := Path(folder) / "aw").mkdir()
         server = Server(home)
         try:
             played = play(
-                server,
-                day,
-                Path(folder),
-                policy=args.policy,
-                speed=args.speed,
-                kills=args.kills,
-                seed=args.seed,
-            )
+                server, day, Path(folder), policy=args.policy, speed=args.speed, kills=args.kills,
+                seed=args.seed, given=given,
+            )  # fmt: skip
             print(json.dumps(compare(played, day, args.policy)))
         finally:
             server.stop()
