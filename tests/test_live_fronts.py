@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from fake_watch import A, FakeServer, P, T, W
 
 from env.errors import InputError
 from rlmemo.live.activitywatch import (
@@ -15,16 +16,12 @@ from rlmemo.live.activitywatch import (
     WINDOW,
     ActivityWatch,
     Away,
-    Bucket,
     BucketReader,
     BucketRow,
     News,
 )
 from rlmemo.live.fronts import GAP_S, GRACE_S, Fronts
 from rlmemo.store.live_ledger import Off, Seen
-
-W, P, A = "aw-watcher-window_box", "aw-watcher-web-firefox_box", "aw-watcher-afk_box"
-T = 1.7e9
 
 
 def window(t: float, app: str, end: float | None = None) -> BucketRow:
@@ -153,24 +150,6 @@ def test_being_away_and_silence_are_offs() -> None:
     assert offs == [Off(T + 190, T + after, "gap")]
     _, offs = Fronts().take(News((window(after, "Mail"),), grown), T + after, booted=T + after - 5)
     assert offs == [Off(T + 190, T + after, "shutdown")]
-
-
-class FakeServer(ActivityWatch):
-    """Answers from lists of rows, as aw-server does: what began before `start` is cut off."""
-
-    def __init__(self, created: str = "1") -> None:
-        super().__init__()
-        self.held: dict[str, list[BucketRow]] = {W: [], P: [], A: []}
-        self.created = created
-
-    def buckets(self) -> list[Bucket]:
-        kinds = {W: WINDOW, P: WEB, A: AFK}
-        return [Bucket(name, kinds[name], "box", self.created) for name in self.held]
-
-    def rows(self, bucket: Bucket, start: float | None) -> list[BucketRow]:
-        start = -1e9 if start is None else start
-        found = [r for r in self.held[bucket.name] if r.end >= start]
-        return [BucketRow(r.bucket, r.kind, r.id, max(r.t, start), r.end, r.data) for r in found]
 
 
 def test_a_reader_gives_every_row_once_however_often_it_begins_anew() -> None:

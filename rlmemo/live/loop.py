@@ -106,6 +106,7 @@ class Loop:
             wait = self._read()
             self._decide()
             self._act()
+            self._in_trouble("")
             return wait
         except Away as error:
             self._in_trouble(str(error))
@@ -126,8 +127,6 @@ class Loop:
         now = self.clock.now()
         if look:
             self._looked = now
-        if self._trouble:
-            self._in_trouble("")
         kept = [r for r in news.rows if not any(p.off_t <= r.t < (p.back_t or now) for p in pauses)]
         before = self.fronts.waiting
         seen, offs = self.fronts.take(News(tuple(kept), news.grown), now, self.booted)

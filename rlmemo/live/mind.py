@@ -122,7 +122,6 @@ class Mind:
         """Take in the next event, and decide."""
         index, cost = self._see(row)
         record = self.world.open(row.event.t, index, cost)
-        came = self._resolved()
         before = {x for x, _ in self.world.residents()}
         ranking = self.follower.rank()
         picks, let_go = self._decide(ranking)
@@ -141,6 +140,7 @@ class Mind:
         )  # fmt: skip
         if picks:
             self._came[row.id] = {"prewarms": [None] * len(picks)}
+        came = self._resolved()  # by the open, and by what this plan has put out
         told = {name: float(x) for name, x in zip(FIELDS, record, strict=True) if x}
         return Thought(plan, told, came, tuple(names[x] for x in sorted(before - after)))
 

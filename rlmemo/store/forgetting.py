@@ -120,7 +120,7 @@ def forget_everything(store: Store) -> Forgotten:
         events = store.db.execute("DELETE FROM events").rowcount
         gone = _predictions(store, "SELECT id FROM predictions", {})
         store.db.execute("DELETE FROM timelines")
-        store.db.execute("DELETE FROM live_state")
+        store.db.execute("DELETE FROM live_state WHERE name <> ?", [FORGOTTEN])
         store.db.execute("DELETE FROM runs")
     _rewrite(store)
     return Forgotten(events, *gone, named)

@@ -183,19 +183,20 @@ class LiveLedger:
             ).rowcount
             if done != 1:
                 return None
-            for event_id, outcome in came:
-                self.store.db.execute(
-                    "UPDATE live_plans SET outcome = ?, outcome_at = ? WHERE live_event_id = ?",
-                    [json.dumps(outcome, sort_keys=True), at, event_id],
-                )
-            self._put(state)
-            return self.store._insert(
+            plan_id = self.store._insert(
                 "live_plans", live_event_id=row.id, policy=plan.policy, policy_version=plan.policy_version,
                 plan=json.dumps([{"target": p.target, "delay_s": p.delay_s} for p in plan.plan]),
                 let_go=json.dumps(list(plan.let_go)),
                 probabilities=json.dumps(dict(plan.probabilities)), none_probability=plan.none_probability,
                 made_at=plan.made_at, took_s=plan.took_s,
             )  # fmt: skip
+            for event_id, outcome in came:
+                self.store.db.execute(
+                    "UPDATE live_plans SET outcome = ?, outcome_at = ? WHERE live_event_id = ?",
+                    [json.dumps(outcome, sort_keys=True), at, event_id],
+                )
+            self._put(state)
+            return plan_id
 
     def begin(self, plan_id: int, what: str, place: int, target: str, *, at: float) -> int | None:
         """Write down that a step of a plan is about to be done; None where it was begun before: it must not
