@@ -32,7 +32,7 @@ from rlmemo.live.clock import clock_of
 from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.options import Parser, add_world, world_given
-from rlmemo.policies.registry import setup
+from rlmemo.policies.registry import to_follow
 from rlmemo.store.database import open_store
 from rlmemo.store.database_file import DEFAULT_DB, check_store
 from rlmemo.store.live_ledger import LiveLedger, Off
@@ -124,7 +124,7 @@ def start(args: argparse.Namespace) -> int:
 
 def _minding(ledger: LiveLedger, args: argparse.Namespace, now: float) -> tuple[Minding, float]:
     """Who thinks, and since when it is recorded (unix seconds); kept in the ledger."""
-    made, before = setup(args.policy, world_given(args)), ledger.state("settings") or {}
+    made, before = to_follow(args.policy, world_given(args)), ledger.state("settings") or {}
     an_app = made.world.cost_model().cost("").memory_mb
     memory = args.memory_mb or before.get("budget_mb") or made.world.budget * an_app
     minding = Minding(made, ledger.user, ledger.tz, memory, _version(args.policy), args.threshold)
