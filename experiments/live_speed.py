@@ -3,9 +3,10 @@
     AW_SERVER=… python -m experiments.live_speed              # base, 300 events, a real aw-server
     python -m experiments.live_speed --policy markov1 --past 20000
 
-An event is told to a real aw-server; measured is one turn of live's loop from then on: three questions over
-HTTP, two transactions, the ranking and the plan. `idle` is what turns without news take of a core, at one a
-second. Prints one JSON line.
+An event is told to a real aw-server. `turn_ms` is one turn of live's loop from then on: three questions over
+HTTP, two transactions, the ranking and the plan; `plan_ms` the same without the questions, from having the
+event to having its plan in the ledger; `thought_ms` the ranking and the plan alone. `idle` is what turns
+without news take of a core, at one a second. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,10 @@ def measure(server: Server, folder: Path, policy: str, events: int, past: int) -
         minding = Minding(to_follow(policy), "me", "UTC", 3200.0, "test")
         began = time.perf_counter()
         loop = Loop(ledger, reader, minding, None, WallClock(), now - 1.0)
+        asked: list[float] = []
+        reader.read = _timed(reader.read, asked)  # type: ignore[method-assign]
         started_s = time.perf_counter() - began
-        watchers, took, last = Watchers(server), [], ""
+        watchers, took, planned, last = Watchers(server), list[float](), list[float](), ""
         for k in range(events):
             target, kind = names[(past + k) % len(names)]
             if target != last:
@@ -55,6 +59,7 @@ def measure(server: Server, folder: Path, policy: str, events: int, past: int) -
                 began = time.perf_counter()
                 loop.turn()
                 took.append(1000.0 * (time.perf_counter() - began))
+                planned.append(took[-1] - asked[-1])
             time.sleep(0.01)
         thought = [1000.0 * r["took_s"] for r in store.rows("SELECT took_s FROM live_plans ORDER BY id")]
         idle = []
@@ -66,10 +71,22 @@ def measure(server: Server, folder: Path, policy: str, events: int, past: int) -
         rss = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
     return {
         "policy": policy, "events": len(took), "past": past, "restore_s": round(started_s, 2),
-        "turn_ms": _shares(took[3:]), "thought_ms": _shares(thought[3:]),
+        "turn_ms": _shares(took[3:]), "plan_ms": _shares(planned[3:]), "thought_ms": _shares(thought[3:]),
         "idle_share_of_a_core": round(float(np.mean(idle)) / POLL_S, 5), "rss_mb": round(rss, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000.0, 1),
     }  # fmt: skip
+
+
+def _timed(read: Callable[..., Any], took: list[float]) -> Callable[..., Any]:
+    """The same; how many milliseconds each call took goes into `took`."""
+
+    def timed(*given: Any, **more: Any) -> Any:
+        began = time.perf_counter()
+        found = read(*given, **more)
+        took.append(1000.0 * (time.perf_counter() - began))
+        return found
+
+    return timed
 
 
 def _shares(values: list[float]) -> dict[str, float]:

@@ -42,7 +42,7 @@ def aw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `python -m rlmemo.live start` and waits until it records; what still runs at the end is killed."""
+    """Starts `python -m rlmemo.live start` and waits until it records; what runs at the end is killed."""
     running: list[subprocess.Popen[str]] = []
 
     def start(*given: str, db: str = "a.db") -> subprocess.Popen[str]:
