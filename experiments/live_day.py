@@ -133,8 +133,8 @@ class Played:
 
 @dataclass(frozen=True)
 class Way:
-    """How a day is played: how many times its speed, how often live is killed in between, how many hours of it
-    at least; given: more options of live's."""
+    """How a day is played: how many times its speed, how often live is killed in between, how many hours of
+    it at least; given: more options of live's."""
 
     policy: str = "base"
     speed: float = 1000.0

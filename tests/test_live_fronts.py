@@ -149,7 +149,11 @@ def test_being_away_and_silence_are_offs() -> None:
     _, offs = fronts.take(News((window(after, "Mail"),), grown), T + after)
     assert offs == [Off(T + 190, T + after, "gap")]
     _, offs = Fronts().take(News((window(after, "Mail"),), grown), T + after, booted=T + after - 5)
-    assert offs == [Off(T + 190, T + after, "shutdown")]
+    assert offs == [Off(T + 190, T + after - 5, "shutdown")]
+    mail = Fronts(last="Mail")
+    seen, offs = mail.take(News((window(250, "Mail"), window(260, "Mail")), grown), T + 260, booted=T + 230)
+    assert offs == [Off(T + 190, T + 230, "shutdown")]
+    assert [s.event.t for s in seen] == [T + 250]  # it is opened again, though the silence was short
 
 
 def test_a_reader_gives_every_row_once_however_often_it_begins_anew() -> None:

@@ -270,6 +270,33 @@ def test_what_is_forgotten_meanwhile_is_not_known_any_more(tmp_path: Path) -> No
         assert other.one("SELECT COUNT(*) FROM live_events") == 0
 
 
+def test_a_machine_that_was_shut_down_has_an_empty_memory_and_the_timeline_says_so(tmp_path: Path) -> None:
+    server, clock, db = FakeServer(), StillClock(), tmp_path / "a.db"
+    told = ["Mail", "Editor", "Chat"]
+    with loop_on(db, server, clock) as loop:
+        for k, app in enumerate(told):
+            clock.t = 10.0 + 60.0 * k
+            server.tell(W, clock.t, app=app)
+            loop.turn()
+        assert len(loop.mind.memory()) == 3
+    server.tell(W, 135.0, app="Chat")  # and then it was off
+    rows = server.held[W]
+    server.held[W] = [*rows, replace(rows[-1], id=99, t=T + 171.0, end=T + 171.0)]
+    clock.t = 172.0
+    with loop_on(db, server, clock, booted=T + 170.0) as loop:
+        loop.turn()
+        assert [x for x, early in loop.mind.memory().items() if not early] == ["Chat"]
+        expected = loop.mind.world.records()
+        assert loop.mind.latest is not None
+        assert loop.mind.latest.t == T + 171.0
+    with loop_on(db, server, clock) as loop:
+        assert [x for x, early in loop.mind.memory().items() if not early] == ["Chat"]
+        assert (loop.mind.world.records() == expected).all()
+    (timeline,) = load_timelines(str(db)).timelines
+    assert (timeline.offs.tolist(), timeline.wakes.tolist()) == ([T + 135.0], [T + 170.0])
+    assert [timeline.names[x] for x in timeline.target] == [*told, "Chat"]
+
+
 def test_pages_and_programs_are_one_person_s_opens(tmp_path: Path) -> None:
     server, clock = FakeServer(), StillClock()
     made = load_timelines("demo").timelines[0]

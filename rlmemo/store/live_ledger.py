@@ -68,7 +68,8 @@ class LivePlan:
 
 @dataclass(frozen=True)
 class LiveRow:
-    """An event of the ledger, its plan if it has one, and whether it was `planned`."""
+    """An event of the ledger, its plan if it has one, and whether it was `planned`. off: when the machine was
+    switched off since the event before (infinite: it was not)."""
 
     id: int
     event: Event
@@ -78,6 +79,7 @@ class LiveRow:
     plan: tuple[Prewarm, ...] = ()
     let_go: tuple[str, ...] = ()
     outcome: dict[str, Any] | None = None
+    off: float = math.inf
 
 
 Came = tuple[int, dict[str, Any]]
@@ -142,6 +144,7 @@ class LiveLedger:
                 self.store._insert("live_events", event_id=event_id, key=key, seen_at=at, planned=planned)
                 new += 1
             for off in offs:
+                self._switched(off)
                 self.store.db.execute(
                     """INSERT INTO live_offs (timeline_id, off_t, back_t, why) VALUES (?, ?, ?, ?)
                        ON CONFLICT (timeline_id, why, off_t) DO UPDATE SET back_t = excluded.back_t""",
@@ -152,6 +155,15 @@ class LiveLedger:
 
     def rows(self, *, after: int = 0) -> Iterator[LiveRow]:
         """The events with an id above `after`, in their order, with their plans."""
+        switches = self.store.rows(
+            "SELECT t, kind FROM switches WHERE timeline_id = ? ORDER BY t", [self.timeline_id]
+        )
+        before = self.store.rows(
+            """SELECT e.t FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+               WHERE e.timeline_id = ? AND l.id <= ? ORDER BY l.id DESC LIMIT 1""",
+            [self.timeline_id, after],
+        )
+        last = before[0]["t"] if before else math.inf
         for r in self.store.rows(
             """SELECT l.id, l.seen_at, l.planned, e.t, e.target, e.kind, e.duration, e.device,
                       p.id AS plan_id, p.plan, p.let_go, p.outcome
@@ -161,12 +173,13 @@ class LiveLedger:
             [self.timeline_id, after],
         ):
             has = r["plan_id"] is not None
+            off, last = _off_between(switches, last, r["t"]), r["t"]
             yield LiveRow(
                 r["id"], Event(r["t"], r["target"], r["kind"], r["duration"], r["device"]), r["seen_at"],
                 r["planned"], r["plan_id"],
                 tuple(Prewarm(**x) for x in json.loads(r["plan"])) if has else (),
                 tuple(json.loads(r["let_go"])) if has else (),
-                json.loads(r["outcome"]) if r["outcome"] else None,
+                json.loads(r["outcome"]) if r["outcome"] else None, off,
             )  # fmt: skip
 
     def decide(
@@ -261,6 +274,15 @@ class LiveLedger:
             [self.timeline_id, since],
         )[0]
 
+    def _switched(self, off: Off) -> None:
+        """Tell the timeline of an off, as it is read by everybody else; only of one in which memory was
+        emptied."""
+        if off.why == "shutdown" and off.back_t is not None:
+            self.store.db.conn.executemany(
+                "INSERT OR IGNORE INTO switches (timeline_id, t, kind) VALUES (?, ?, ?)",
+                [(self.timeline_id, off.off_t, "off"), (self.timeline_id, off.back_t, "wake")],
+            )
+
     def _put(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             self.store.db.execute(
@@ -270,3 +292,14 @@ class LiveLedger:
 
     def _called(self, name: str) -> str:
         return name if name == FORGOTTEN else f"{self.timeline_id} {name}"
+
+
+def _off_between(switches: Sequence[Mapping[str, Any]], last: float, t: float) -> float:
+    """The first off between two events, as `env.judge.cost.WorldConfig.offs` has it: until a wake it was off,
+    whether or not that is recorded."""
+    found = [
+        math.nextafter(s["t"], -math.inf) for s in switches if s["kind"] == "wake" and last < s["t"] <= t
+    ]
+    return min(
+        found + [s["t"] for s in switches if s["kind"] == "off" and last <= s["t"] < t], default=math.inf
+    )
