@@ -18,7 +18,7 @@ from tests.house_counts import HEAVY, Imports, counts
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
 COMMANDS = (
-    "rlmemo.feedback", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict", "rlmemo.timelines",
+    "rlmemo.feedback", "rlmemo.live", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict", "rlmemo.timelines",
     "rlmemo.__main__",
 )  # fmt: skip
 ARROWS = (
