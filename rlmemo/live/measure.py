@@ -30,7 +30,7 @@ from rlmemo.live.page_opens import CACHED, measure_page
 from rlmemo.live.programs import READY, Place, Program
 from rlmemo.live.recipes import RECIPES, here
 from rlmemo.live.residency import may_drop_all
-from rlmemo.live.starts import COLD, Cooling, Samples, measure
+from rlmemo.live.starts import COLD, Cooling, Rounds, Samples
 from rlmemo.options import Parser
 from rlmemo.runs.atomic import write_atomic
 
@@ -40,113 +40,100 @@ HOW = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = Parser(prog="python -m rlmemo.live measure", description=__doc__)
-    made.add_argument(
+def fill(made: argparse.ArgumentParser) -> None:
+    """Give a parser the options of this command."""
+    add = made.add_argument
+    add(
         "targets",
         nargs="*",
         metavar="TARGET",
-        help="programs by the name of their recipe (default: all that are installed)",
+        help="programs, by the name of their recipe (default: all that are installed)",
     )
-    made.add_argument(
+    add(
         "--program",
         action="append",
         default=[],
         metavar="NAME=COMMAND",
         help="a program of your own; may be given again",
     )
-    made.add_argument(
+    add(
         "--ready",
         action="append",
         default=[],
         metavar="NAME=WHEN",
         help=f"when that program is ready: {', '.join(READY)} (default: exit)",
     )
-    made.add_argument(
+    add(
         "--page",
         action="append",
         default=[],
         metavar="URL",
         help="a page, opened in a browser of its own; may be given again",
     )
-    made.add_argument(
+    add(
         "--repeats",
         type=int,
         default=5,
         metavar="N",
-        help="how often each is opened cold, warmed and warm (default: %(default)s)",
+        help="how often each is opened cold, warmed and warm (default: 5)",
     )
-    made.add_argument(
+    add(
         "--cold",
         choices=COLD,
-        help="how it is made cold: machine (root), or files (default: machine where that is allowed)",
+        help="what is dropped: the machine's page cache (root), or the program's files (default: machine for root)",
     )
-    made.add_argument(
+    add(
         "--limit-mb",
         type=float,
         default=1000.0,
         metavar="MB",
-        help="memory for what is read ahead (default: %(default)s)",
+        help="memory for what is read ahead (default: 1000)",
     )
-    made.add_argument(
+    add(
         "--out",
         type=Path,
         metavar="FILE",
-        help="cost file for --costs (.json); targets that it has already and are not measured stay",
+        help="cost file for --costs (.json); what it says of other targets stays",
     )
-    made.add_argument("--json", type=Path, metavar="FILE", help="every single number")
-    made.add_argument(
+    add("--json", type=Path, metavar="FILE", help="every single number")
+    add(
         "--files",
         type=Path,
         default=Path(DEFAULT_FILES),
         metavar="FILE",
-        help="what each program needs, for --act files (default: %(default)s)",
+        help=f"what each program needs, for --act files (default: {DEFAULT_FILES})",
     )
-    return made  # fmt: skip
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m rlmemo.live measure`. Raises InputError for what cannot be measured."""
-    args = parser().parse_args(argv)
-    if sys.platform != "linux":
-        raise InputError(
-            "live measure works on Linux alone; write a cost file by hand, see docs/accounting.md"
-        )
-    if not 1 <= args.repeats <= 1000:
-        raise InputError(f"--repeats is {args.repeats}; give 1 to 1000")
-    if not 0 <= args.limit_mb <= 1e9:
-        raise InputError(f"--limit-mb is {args.limit_mb}; give megabytes, 0 or more")
-    if args.cold == "machine" and not may_drop_all():
-        raise InputError("--cold machine: only root may empty the page cache; give --cold files")
-    cooling = Cooling(args.cold or ("machine" if may_drop_all() else "files"))
-    programs = asked(args)
-    known = costs_before(args.out)
-    lists = read_lists(args.files)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = Parser(prog="python -m rlmemo.live measure", description=__doc__)
+    fill(made)
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what was asked for. Raises InputError for what cannot be measured."""
+    cooling = _checked(args)
+    programs, known, lists = asked(args), costs_before(args.out), read_lists(args.files)
     print(HOW[cooling.how])
     found: list[Samples] = []
     failed: list[str] = []
     with Place() as place:
+        rounds = Rounds(place, cooling, args.repeats, args.limit_mb)
         for program in programs:
             try:
-                samples, files = measure(
-                    program,
-                    place,
-                    cooling,
-                    repeats=args.repeats,
-                    limit_mb=args.limit_mb,
-                    say=_say(program.target),
-                )
+                samples, files = rounds.measure(program)
             except InputError as error:
                 failed.append(str(error))
                 continue
             found.append(samples)
             lists[program.target] = [x for x in files if not x.path.startswith(str(place.folder))]
         for url in args.page:
-            found += measure_page(url, place, repeats=args.repeats, say=_say(url))
-    print("\n".join(shown(found)))
+            found += measure_page(url, place, args.repeats)
     if failed and not found:
         raise InputError("; ".join(failed))
+    print("\n".join(shown(found)))
     for line in failed:
         print(f"left out: {line}", file=sys.stderr)
     if programs:
@@ -157,6 +144,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         told = {"cold": cooling.how, "repeats": args.repeats, "targets": [x.to_json() for x in found]}
         write_atomic(args.json, json.dumps(told, indent=1) + "\n")
+    return 0
+
+
+def _checked(args: argparse.Namespace) -> Cooling:
+    """How things are made cold. Raises InputError for an option that cannot be had."""
+    if sys.platform != "linux":
+        raise InputError("live measure works on Linux alone; elsewhere, write a cost file by hand")
+    if not 1 <= args.repeats <= 1000:
+        raise InputError(f"--repeats is {args.repeats}; give 1 to 1000")
+    if not 0 <= args.limit_mb <= 1e9:
+        raise InputError(f"--limit-mb is {args.limit_mb:g}; give megabytes, 0 or more")
+    if args.cold == "machine" and not may_drop_all():
+        raise InputError("--cold machine: only root may empty the page cache; give --cold files")
+    for option, path in (("--out", args.out), ("--json", args.json), ("--files", args.files)):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise InputError(f"{option} {path}: there is no folder {path.resolve().parent}; make it first")
+    return Cooling(args.cold or ("machine" if may_drop_all() else "files"))
 
 
 def asked(args: argparse.Namespace) -> list[Program]:
@@ -215,11 +219,9 @@ def write_costs(path: Path, known: dict[str, Any], found: Sequence[Samples], how
     write_atomic(path, json.dumps({**known, "source": source, "targets": rows}, indent=1) + "\n")
 
 
-def _say(target: str) -> Any:
-    def say(text: str) -> None:
-        print(f"{target}: {text}", file=sys.stderr, flush=True)
-
-    return say
+def main() -> int:
+    """`python -m rlmemo.live.measure`, the same as `python -m rlmemo.live measure`."""
+    return run(parser().parse_args())
 
 
 if __name__ == "__main__":

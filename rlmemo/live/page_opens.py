@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,13 +21,13 @@ from env.errors import InputError
 from env.sources.names import target_and_kind
 from rlmemo.live.browser_pipe import BrowserPipe
 from rlmemo.live.programs import Place
-from rlmemo.live.starts import Samples
+from rlmemo.live.starts import Samples, say
 
 DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
 CACHED = ", in the cache"
 
 
-def measure_page(url: str, place: Place, *, repeats: int, say: Callable[[str], None]) -> list[Samples]:
+def measure_page(url: str, place: Place, repeats: int) -> list[Samples]:
     """What opening a page takes with a background tab, and with its files in the cache. Raises InputError for
     an address that does not load."""
     if urlsplit(url).scheme not in ("http", "https"):
@@ -37,7 +36,7 @@ def measure_page(url: str, place: Place, *, repeats: int, say: Callable[[str], N
     tab, cache = Samples(host, "page"), Samples(host + CACHED, "page")
     with BrowserPipe(Path(tempfile.mkdtemp(prefix="browser-", dir=place.folder))) as browser:
         for k in range(repeats):
-            say(f"repeat {k + 1} of {repeats}")
+            say(f"{host}: {k + 1} of {repeats}")
             _with_tab(browser, url, tab)
             _with_cache(browser, url, tab, cache)
     tab.memory_mb = cache.memory_mb = round(max(tab.memory_mb, 0.0) / repeats, 2)

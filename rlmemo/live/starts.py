@@ -10,8 +10,8 @@ warm     started again right afterwards
 from __future__ import annotations
 
 import shutil
+import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,31 +76,41 @@ class Samples:
         return {**vars(self), "taken_away": None if np.isnan(share) else round(share, 3)}
 
 
-def measure(
-    program: Program, place: Place, cooling: Cooling, *, repeats: int, limit_mb: float,
-    say: Callable[[str], None],
-) -> tuple[Samples, list[Stretch]]:  # fmt: skip
-    """What a program's starts take, and the list of what it needs. It is started three times beforehand: to
-    make its profile, to see what memory it holds, and to see what it needs. Raises InputError where it does
-    not get ready."""
-    say("a first start")
-    start(program, place)
-    found = Samples(program.target)
-    files = learn(program, place, found)
-    found.files_mb = round(megabytes(files), 2)
-    lists = {program.target: files}
-    for k in range(repeats):
-        say(f"repeat {k + 1} of {repeats}")
-        cooling(files)
-        found.cold_s.append(round(start(program, place), 4))
-        found.warm_s.append(round(start(program, place), 4))
-        cooling(files)
-        with ReadAhead(lists, limit_mb) as ahead:
-            loaded: Loaded = ahead.load(program.target).result()
-            found.warmed_s.append(round(start(program, place), 4))
-        found.read_s.append(round(loaded.seconds, 4))
-        found.read_mb.append(round(loaded.read_mb, 2))
-    return found, files
+@dataclass(frozen=True)
+class Rounds:
+    """How starts are measured: where, how they are made cold, how often, and the memory for reading ahead."""
+
+    place: Place
+    cooling: Cooling
+    repeats: int
+    limit_mb: float
+
+    def measure(self, program: Program) -> tuple[Samples, list[Stretch]]:
+        """What a program's starts take, and the list of what it needs. It is started three times
+        beforehand: to make its profile, to see what memory it holds, and to see what it needs. Raises
+        InputError where it does not get ready."""
+        say(f"{program.target}: a first start")
+        start(program, self.place)
+        found = Samples(program.target)
+        files = learn(program, self.place, found)
+        found.files_mb = round(megabytes(files), 2)
+        for k in range(self.repeats):
+            say(f"{program.target}: {k + 1} of {self.repeats}")
+            self.cooling(files)
+            found.cold_s.append(round(start(program, self.place), 4))
+            found.warm_s.append(round(start(program, self.place), 4))
+            self.cooling(files)
+            with ReadAhead({program.target: files}, self.limit_mb) as ahead:
+                loaded: Loaded = ahead.load(program.target).result()
+                found.warmed_s.append(round(start(program, self.place), 4))
+            found.read_s.append(round(loaded.seconds, 4))
+            found.read_mb.append(round(loaded.read_mb, 2))
+        return found, files
+
+
+def say(line: str) -> None:
+    """Tell a person who waits how far it is."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def learn(program: Program, place: Place, found: Samples) -> list[Stretch]:
