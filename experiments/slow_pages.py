@@ -3,29 +3,34 @@
     python experiments/slow_pages.py --port 8300 --delay-ms 300
     python -m rlmemo.live measure --page http://text.localhost:8300/ --page http://shop.localhost:8300/
 
-The name before `.localhost` picks the site: text (one file), news (style, script, pictures), shop (a script that
-asks for what it shows), uncached (as news, and nothing may be kept). A page's parts are asked for after the page
-itself, a script's after the script, so a site waits for two to four delays one after the other.
+The name before `.localhost` picks the site: text (one file), news (style, script, pictures), shop (a script
+that asks for what it shows), uncached (as news, and nothing may be kept). A page's parts are asked for after
+the page itself, and what a script asks for after the script.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WORDS = "<p>" + "Some words that have to be laid out. " * 200
 PICTURES = "".join(f'<img src="/picture{k}.svg">' for k in range(12))
 NEWS = f'<link rel="stylesheet" href="/style.css"><script src="/script.js"></script>{WORDS}{PICTURES}'
-SHOP = f'<link rel="stylesheet" href="/style.css"><script src="/shop.js"></script>{WORDS}<div id="goods"></div>'
+SHOP = (
+    f'<link rel="stylesheet" href="/style.css"><script src="/shop.js"></script>{WORDS}<div id="goods"></div>'
+)
 SITES = {"text": WORDS, "news": NEWS, "shop": SHOP, "uncached": NEWS}
 PARTS = {
     "/style.css": ("text/css", "p { margin: 2em; font: 16px sans-serif }" + "/* */" * 4000),
     "/script.js": ("text/javascript", "document.title = 'ready';" + "/* */" * 20000),
     "/shop.js": (
         "text/javascript",
-        "const asked = new XMLHttpRequest(); asked.open('GET', '/goods.json', false); asked.send();"
-        "addEventListener('DOMContentLoaded', () => goods.textContent = asked.responseText);",
+        (
+            "const asked = new XMLHttpRequest(); asked.open('GET', '/goods.json', false); asked.send();"
+            "addEventListener('DOMContentLoaded', () => goods.textContent = asked.responseText);"
+        ),
     ),
     "/goods.json": ("application/json", "[" + ",".join(f'"thing {k}"' for k in range(500)) + "]"),
 }
@@ -49,8 +54,9 @@ class Site(BaseHTTPRequestHandler):
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store" if site == "uncached" else "max-age=600")
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # whoever asked has closed the tab meanwhile
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

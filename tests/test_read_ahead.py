@@ -164,7 +164,8 @@ def test_reading_goes_last_and_stop_ends_it(on_disk: OnDisk) -> None:
 def test_a_program_that_runs_is_seen_with_the_parts_that_it_uses(on_disk: OnDisk, tmp_path: Path) -> None:
     path = on_disk("data", 8)
     code = (
-        "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ);"
+        "import mmap, sys; f = open(sys.argv[1], 'rb'); "
+        "m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ);"
         "m[3 << 20]; print('there', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

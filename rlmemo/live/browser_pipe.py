@@ -53,12 +53,11 @@ class BrowserPipe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError, InputError):
-            self.call("Browser.close")
-        family = [psutil.Process(self.child.pid), *self.family()] if self.child.poll() is None else []
-        for process in psutil.wait_procs(family, timeout=5.0)[1]:
+        family = self.family()
+        for process in family:  # nothing of its profile is kept, so there is nothing to be said farewell to
             with suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(family, timeout=5.0)
         with suppress(subprocess.TimeoutExpired):
             self.child.wait(timeout=5.0)
         self.to.close()

@@ -10,8 +10,8 @@ import numpy as np
 from rlmemo.live.starts import Samples
 
 HEAD = (
-    "target", "cold, s", "warmed, s", "warm, s", "taken away", "memory, MB", "reading ahead, s", "… read, MB",
-    "… of, MB",
+    "target", "cold, s", "warmed, s", "warm, s", "taken away", "memory, MB", "loading early, s",
+    "loading early, MB",
 )  # fmt: skip
 
 
@@ -33,8 +33,7 @@ def _row(samples: Samples) -> tuple[str, ...]:
         "–" if math.isnan(share) else f"{100 * share:.0f} %",
         f"{samples.memory_mb:.0f}",
         _spread(samples.read_s),
-        f"{np.median(samples.read_mb):.0f}",
-        f"{samples.files_mb:.0f}",
+        f"{np.median(samples.read_mb):.{0 if np.median(samples.read_mb) >= 1 else 2}f}",
     )
 
 

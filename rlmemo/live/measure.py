@@ -80,7 +80,7 @@ def fill(made: argparse.ArgumentParser) -> None:
     add(
         "--cold",
         choices=COLD,
-        help="what is dropped: the machine's page cache (root), or the program's files (default: machine for root)",
+        help="what is dropped: the page cache (root), or the program's files (default: machine for root)",
     )
     add(
         "--limit-mb",
@@ -116,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure what was asked for. Raises InputError for what cannot be measured."""
     cooling = _checked(args)
     programs, known, lists = asked(args), costs_before(args.out), read_lists(args.files)
-    print(HOW[cooling.how])
+    if programs:
+        print(HOW[cooling.how])
     found: list[Samples] = []
     failed: list[str] = []
     with Place() as place:
@@ -139,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     if programs:
         write_lists(args.files, lists)
     if args.out:
-        write_costs(args.out, known, found, cooling.how)
+        write_costs(args.out, known, found, f", cold: {cooling.how}" if programs else "")
         print(f"wrote {args.out}; use it with --costs {args.out}")
     if args.json:
         told = {"cold": cooling.how, "repeats": args.repeats, "targets": [x.to_json() for x in found]}
@@ -205,7 +206,7 @@ def costs_before(path: Path | None) -> dict[str, Any]:
     return known
 
 
-def write_costs(path: Path, known: dict[str, Any], found: Sequence[Samples], how: str) -> None:
+def write_costs(path: Path, known: dict[str, Any], found: Sequence[Samples], note: str) -> None:
     """A cost file of what was measured, beside what stood in it before."""
     rows = dict(known.get("targets", {}))
     for samples in found:
@@ -215,7 +216,7 @@ def write_costs(path: Path, known: dict[str, Any], found: Sequence[Samples], how
         rows[samples.target] = {
             "memory_mb": cost.memory_mb, "cold_s": cost.cold_s, "warm_s": cost.warm_s, "load_s": cost.load,
         }  # fmt: skip
-    source = f"rlmemo.live measure, {time.strftime('%Y-%m-%d')}, cold: {how}, medians"
+    source = f"rlmemo.live measure, {time.strftime('%Y-%m-%d')}, medians{note}"
     write_atomic(path, json.dumps({**known, "source": source, "targets": rows}, indent=1) + "\n")
 
 

@@ -64,9 +64,7 @@ class Program:
         if not words:
             raise InputError(f"{self.target}: has no command; give NAME=COMMAND, as in 'mail=mutt -v'")
         if self.ready == "port" and "{port}" not in self.command:
-            raise InputError(
-                f"{self.target}: is to be ready at its port; write {{port}} where the command has it"
-            )
+            raise InputError(f"{self.target}: ready at its port? write {{port}} where its command has one")
 
     @property
     def executable(self) -> str:
