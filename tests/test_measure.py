@@ -97,9 +97,9 @@ def test_a_program_is_measured_and_the_cost_file_is_taken_by_costs(
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 def test_a_recipe_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(tmp_path, "git", "--repeats", "1")
-    assert "| git " in capsys.readouterr().out
-    found = read_lists(tmp_path / "files.json")["git"]
+    run(tmp_path, "Git Gui=git", "--repeats", "1")
+    assert "| Git Gui " in capsys.readouterr().out
+    found = read_lists(tmp_path / "files.json")["Git Gui"]
     assert any(os.path.basename(x.path) == "git" for x in found)
     assert not [x for x in found if "strace" in x.path or "rlmemo-measure" in x.path]
 

@@ -62,7 +62,7 @@ def whole(path: Path) -> Stretch:
 
 def test_what_is_read_ahead_is_in_memory_and_gone_after_stop(on_disk: OnDisk) -> None:
     path = on_disk("a", 3.3)
-    with ReadAhead({"mail": [whole(path)]}, 10) as ahead:
+    with ReadAhead(lambda _: [whole(path)], 10) as ahead:
         loaded = ahead.load("mail").result()
         assert share(path) == 1.0
         assert loaded.read_mb == pytest.approx(3.3, abs=0.1)
@@ -75,7 +75,7 @@ def test_what_is_read_ahead_is_in_memory_and_gone_after_stop(on_disk: OnDisk) ->
 
 def test_only_the_parts_that_are_needed_are_read(on_disk: OnDisk) -> None:
     path = on_disk("a", 4)
-    with ReadAhead({"mail": [Stretch(str(path), 2 * MB, 1000)]}, 10) as ahead:
+    with ReadAhead(lambda _: [Stretch(str(path), 2 * MB, 1000)], 10) as ahead:
         ahead.load("mail").result()
         pages = residency.resident(path)
         assert pages is not None
@@ -86,7 +86,7 @@ def test_only_the_parts_that_are_needed_are_read(on_disk: OnDisk) -> None:
 def test_the_limit_holds_over_all_targets(on_disk: OnDisk) -> None:
     paths = [on_disk(name, 3) for name in "ab"]
     lists = {path.name: [whole(path)] for path in paths}
-    with ReadAhead(lists, 4) as ahead:
+    with ReadAhead(lists.get, 4) as ahead:
         ahead.load("a").result()
         second = ahead.load("b").result()
         assert ahead.held_mb == 4.0
@@ -100,14 +100,14 @@ def test_the_limit_holds_over_all_targets(on_disk: OnDisk) -> None:
 def test_memory_that_is_scarce_is_left_alone(on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     path = on_disk("a", 2)
     monkeypatch.setattr(read_ahead, "LEAVE_FREE", 0.0)
-    with ReadAhead({"mail": [whole(path)]}, 10) as ahead:
+    with ReadAhead(lambda _: [whole(path)], 10) as ahead:
         assert ahead.load("mail").result().left_out_mb == 2.0
     assert share(path) == 0.0
 
 
 def test_what_somebody_maps_stays(on_disk: OnDisk) -> None:
     path, other = on_disk("a", 2), on_disk("b", 2)
-    with ReadAhead({"mail": [whole(path), whole(other)]}, 10) as ahead:
+    with ReadAhead(lambda _: [whole(path), whole(other)], 10) as ahead:
         ahead.load("mail").result()
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
             dropped = ahead.let_go("mail").result()
@@ -119,7 +119,7 @@ def test_what_somebody_maps_stays(on_disk: OnDisk) -> None:
 def test_what_was_in_memory_before_stays(on_disk: OnDisk) -> None:
     path = on_disk("a", 2)
     path.read_bytes()
-    with ReadAhead({"mail": [whole(path)]}, 10) as ahead:
+    with ReadAhead(lambda _: [whole(path)], 10) as ahead:
         loaded = ahead.load("mail").result()
         assert (loaded.read_mb, loaded.held_mb) == (0.0, 2.0)
     assert share(path) == 1.0
@@ -127,7 +127,7 @@ def test_what_was_in_memory_before_stays(on_disk: OnDisk) -> None:
 
 def test_what_two_targets_need_goes_with_the_last(on_disk: OnDisk) -> None:
     path = on_disk("a", 1)
-    with ReadAhead({"mail": [whole(path)], "news": [whole(path)]}, 10) as ahead:
+    with ReadAhead(lambda _: [whole(path)], 10) as ahead:
         ahead.load("mail").result()
         ahead.load("news").result()
         assert ahead.held_mb == 1.0
@@ -141,14 +141,14 @@ def test_a_file_that_is_gone_and_a_target_without_a_list_are_nothing(on_disk: On
     path = on_disk("a", 1)
     os.mkfifo(tmp_path / "pipe")
     lists = {"mail": [Stretch(str(tmp_path / x), 0, MB) for x in ("none", "pipe")] + [whole(path)]}
-    with ReadAhead(lists, 10) as ahead:
+    with ReadAhead(lists.get, 10) as ahead:
         assert ahead.load("mail").result(timeout=20).held_mb == 1.0
         assert ahead.load("other").result().held_mb == 0
 
 
 def test_reading_goes_last_and_stop_ends_it(on_disk: OnDisk) -> None:
     path = on_disk("a", 48)
-    ahead = ReadAhead({"mail": [whole(path)]}, 100)
+    ahead = ReadAhead(lambda _: [whole(path)], 100)
     import threading
 
     found = ahead._worker.submit(lambda: psutil.Process(threading.get_native_id()).ionice()).result()

@@ -20,9 +20,11 @@ from typing import Any
 import psutil
 
 from env.errors import InputError
-from rlmemo.live.file_list import needed_by, package_files, read_lists, write_lists
+from rlmemo.live.file_list import Stretch, needed_by, package_files, read_lists, write_lists
 from rlmemo.live.read_ahead import Dropped, Loaded, ReadAhead
 
+OTHER_NAMES = {"libreoffice": "soffice", "navigator": "firefox-esr"}
+"""Windows whose program is called otherwise, by how the window's name begins."""
 WAIT_S = 5.0
 """A step is waited for so long; what takes longer goes on by itself."""
 
@@ -39,17 +41,16 @@ class FilesExecutor:
             raise InputError(f"the memory for what is read ahead is {limit_mb} MB; give more than 0")
         self.path = lists
         self.lists = read_lists(lists)
-        self.ahead = ReadAhead(self.lists, limit_mb)
+        self.ahead = ReadAhead(self._needs, limit_mb)
 
     def load(self, target: str, kind: str) -> Mapping[str, Any]:
         """Read a program's files ahead."""
         if kind != "app":
             return {"failed": f"a {kind} has no files to read ahead"}
-        if target not in self.lists:
-            self.lists[target] = package_files(target.lower())
-        if not self.lists[target]:
+        told = _outcome(self.ahead.load(target))
+        if told.get("held_mb") == told.get("left_out_mb") == 0:
             return {"failed": "its files are not known; python -m rlmemo.live measure finds them"}
-        return _outcome(self.ahead.load(target))
+        return told
 
     def let_go(self, target: str, kind: str) -> Mapping[str, Any]:
         """Drop what was read for a target, as far as nobody uses it."""
@@ -70,6 +71,17 @@ class FilesExecutor:
             write_lists(self.path, self.lists)
         return True
 
+    def _needs(self, target: str) -> list[Stretch]:
+        if target not in self.lists:
+            self.lists[target] = package_files(_program(target))
+        return self.lists[target]
+
+
+def _program(target: str) -> str:
+    """What a window's program is called among the processes."""
+    name = target.lower()
+    return next((other for begin, other in OTHER_NAMES.items() if name.startswith(begin)), name)
+
 
 def _outcome(step: Future[Loaded] | Future[Dropped]) -> Mapping[str, Any]:
     try:
@@ -81,9 +93,11 @@ def _outcome(step: Future[Loaded] | Future[Dropped]) -> Mapping[str, Any]:
 
 def _running_as(target: str) -> Iterable[int]:
     """The processes that a window's program runs as, by its name, and their children."""
-    name = target.lower()
+    name = _program(target)
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if name in (process.name().lower(), os.path.basename(process.exe()).lower()):
+            if name in {
+                x.lower().removesuffix(".bin") for x in (process.name(), os.path.basename(process.exe()))
+            }:
                 yield process.pid
                 yield from (child.pid for child in process.children(recursive=True))

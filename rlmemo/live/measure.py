@@ -1,10 +1,10 @@
 """How long the programs and pages of this machine take to open: cold, warmed (read ahead) and warm.
 
-    python -m rlmemo.live measure                              every program that there is a recipe for
-    python -m rlmemo.live measure chromium git --repeats 5     these
+    python -m rlmemo.live measure                           # every program that there is a recipe for
+    python -m rlmemo.live measure git firefox-esr=firefox   # these, one as your recording calls it
     python -m rlmemo.live measure --program 'wiki=wiki --port {port}' --ready wiki=port
     python -m rlmemo.live measure --page http://localhost:8000/
-    python -m rlmemo.live measure --out costs.json             also for --costs costs.json, in every command
+    python -m rlmemo.live measure --out costs.json          # then --costs costs.json in every command
 
 A command runs without a shell; in it {profile} is a folder that lasts over all starts, {tmp} one that is new
 for each, {document}, {page} and {drawing} something to open, {port} a free port. A program is ready when it
@@ -19,6 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def fill(made: argparse.ArgumentParser) -> None:
         "targets",
         nargs="*",
         metavar="TARGET",
-        help="programs, by the name of their recipe (default: all that are installed)",
+        help="a recipe's name, or NAME=RECIPE with its name in your recording (default: all here)",
     )
     add(
         "--program",
@@ -167,19 +168,23 @@ def _checked(args: argparse.Namespace) -> Cooling:
 def asked(args: argparse.Namespace) -> list[Program]:
     """The programs that are to be measured. Raises InputError for one that there is not."""
     by_name = {program.target: program for program in RECIPES}
-    for target in args.targets:
-        if target not in by_name:
+    named = []
+    for given in args.targets:
+        target, _, recipe = given.rpartition("=")
+        if recipe not in by_name:
             raise InputError(
-                f"there is no recipe for {target!r}; there are {', '.join(by_name)}; or give --program "
-                f"'{target}=COMMAND'"
+                f"there is no recipe for {recipe!r}; there are {', '.join(by_name)}; or give --program "
+                f"'{recipe}=COMMAND'"
             )
+        named.append(replace(by_name[recipe], target=target or recipe))
     ready = dict(_pair("--ready", given) for given in args.ready)
     own = dict(_pair("--program", given) for given in args.program)
     for name in ready:
         if name not in own:
             raise InputError(f"--ready {name}=…: there is no --program {name}=COMMAND")
-    found = [by_name[target] for target in args.targets]
-    found += [Program(name, command, ready.get(name, "exit"), at_home=True) for name, command in own.items()]
+    found = named + [
+        Program(name, command, ready.get(name, "exit"), at_home=True) for name, command in own.items()
+    ]
     for program in found:
         if not program.is_here():
             raise InputError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -63,10 +63,13 @@ class Chunk:
 
 class ReadAhead:
     """Reads files ahead and drops them, within `limit_mb` for all targets together. `load` and `let_go`
-    return at once, with a Future; `stop` undoes everything, as the end of a `with` does."""
+    return at once, with a Future; `stop` undoes everything, as the end of a `with` does.
 
-    def __init__(self, lists: Mapping[str, Iterable[Stretch]], limit_mb: float) -> None:
-        self.lists, self.limit_mb = lists, limit_mb
+    needs: what a target needs; it is asked in the thread that reads, so it may take its time.
+    """
+
+    def __init__(self, needs: Callable[[str], Iterable[Stretch] | None], limit_mb: float) -> None:
+        self.needs, self.limit_mb = needs, limit_mb
         self._held: dict[tuple[str, int], Chunk] = {}
         self._bytes = 0
         self._over = threading.Event()
@@ -100,7 +103,7 @@ class ReadAhead:
     def _load(self, target: str) -> Loaded:
         began, read, left_out = time.perf_counter(), 0, 0
         asked: dict[str, dict[int, Chunk]] = {}
-        for path, sizes in _chunks(self.lists.get(target, ())):
+        for path, sizes in _chunks(self.needs(target) or ()):
             if self._over.is_set():
                 break
             with suppress(OSError), _opened(path) as opened:

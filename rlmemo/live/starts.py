@@ -100,7 +100,7 @@ class Rounds:
             found.cold_s.append(round(start(program, self.place), 4))
             found.warm_s.append(round(start(program, self.place), 4))
             self.cooling(files)
-            with ReadAhead({program.target: files}, self.limit_mb) as ahead:
+            with ReadAhead(lambda _: files, self.limit_mb) as ahead:
                 loaded: Loaded = ahead.load(program.target).result()
                 found.warmed_s.append(round(start(program, self.place), 4))
             found.read_s.append(round(loaded.seconds, 4))
