@@ -189,11 +189,15 @@ def test_what_a_tracer_saw_being_read_counts_whole(tmp_path: Path) -> None:
     log.write_text(
         f'7 openat(AT_FDCWD</>, "read", O_RDONLY|O_CLOEXEC) = 3<{read}>\n'
         f'7 openat(AT_FDCWD</>, "made", O_WRONLY|O_CREAT, 0666) = 4<{made}>\n'
+        '7 access("/etc/none", R_OK) = -1 ENOENT (No such file or directory)\n'
         '7 open("/proc/meminfo", O_RDONLY) = 5</proc/meminfo>\n7 exit_group(0) = ?\n'
     )
     watched = Watched()
     watched.add_read(log)
-    assert watched.stretches() == [Stretch(str(read), 0, 5000)]
+    read_or_looked_for = [Stretch(str(read), 0, 5000), Stretch("/made", 0, 0), Stretch("/etc/none", 0, 0)]
+    assert watched.stretches() == read_or_looked_for
+    with ReadAhead(lambda _: read_or_looked_for, 10) as ahead:
+        assert ahead.load("x").result().held_mb == 5000 / MB
 
 
 @pytest.mark.skipif(shutil.which("dpkg") is None, reason="no Debian")

@@ -31,12 +31,14 @@ around a page that was asked for."""
 MOST_READ = 64 << 20
 """A file that was read and not mapped counts whole up to so many bytes; of a larger one, so many."""
 PRESENT = np.uint64(1 << 63 | 1 << 62)  # in memory, or swapped out: it was used
-OPENED = re.compile(r"\bopen(?:at)?\(.*O_RDONLY.* = \d+<(/.*)>$")
+OPENED = re.compile(r"\bopen(?:at)?\(.*O_RD(?:ONLY|WR).* = \d+<(/.*)>$")
+NAMED = re.compile(r"\b\w+\((?:(?:AT_FDCWD|\d+)<(/[^>]*)>, )?\"([^\"\\]+)\"")
 NO_FILES = ("/proc/", "/sys/", "/dev/", "/run/")
 
 
 class Stretch(NamedTuple):
-    """A part of a file: bytes from `offset` on."""
+    """A part of a file: bytes from `offset` on. Of length 0: something that was looked for, a folder or a
+    file that need not be there; finding that out takes a look at the disk, too."""
 
     path: str
     offset: int
@@ -57,6 +59,7 @@ class Watched:
         self.memory_mb = 0.0
         self.pages: dict[str, np.ndarray] = {}  # path -> bool [pages of the file]
         self.read: dict[str, None] = {}
+        self.looked_for: dict[str, None] = {}
 
     def look(self, family: Collection[psutil.Process]) -> None:
         """Add what these processes have mapped now."""
@@ -70,10 +73,14 @@ class Watched:
         self.memory_mb = max(self.memory_mb, held / 2**20)
 
     def add_read(self, trace: Path) -> None:
-        """Add the files that `strace` saw being opened for reading."""
+        """Add the files that `strace` saw being opened for reading, and the names that were looked for."""
         for line in trace.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             if found := OPENED.search(line):
                 self.read.setdefault(found[1])
+            elif found := NAMED.search(line):
+                path = os.path.normpath(os.path.join(found[1] or "", found[2]))
+                if path.startswith("/") and not path.startswith(NO_FILES):
+                    self.looked_for.setdefault(path)
 
     def stretches(self) -> list[Stretch]:
         """What was needed and is still there, in the order in which it was seen."""
@@ -86,7 +93,7 @@ class Watched:
                 out += [Stretch(path, *part) for part in _parts(self.pages[path], size)]
             else:
                 out.append(Stretch(path, 0, min(size, MOST_READ)))
-        return out
+        return out + [Stretch(path, 0, 0) for path in self.looked_for]
 
     def _add(self, path: str, offset: int, present: np.ndarray) -> None:
         first = offset // PAGE

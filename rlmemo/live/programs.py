@@ -31,7 +31,7 @@ READY = ("exit", "port", "line:TEXT")
 LONGEST_S = 120.0
 LOOK_S = 0.05
 TRACE = (
-    "strace", "-f", "-qq", "-y", "-z", "--seccomp-bpf", "-e", "trace=open,openat,exit_group", "-e",
+    "strace", "-f", "-qq", "-y", "--seccomp-bpf", "-s", "4096", "-e", "trace=%file,exit_group", "-e",
     "inject=exit_group:delay_enter=200000",
 )  # fmt: skip
 """Every process waits for 0.2 s before it is over, so that what it has mapped can be looked at."""

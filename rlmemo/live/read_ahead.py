@@ -8,6 +8,7 @@ is nobody's doing here: it counts against the limit, and is never dropped.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -103,7 +104,11 @@ class ReadAhead:
     def _load(self, target: str) -> Loaded:
         began, read, left_out = time.perf_counter(), 0, 0
         asked: dict[str, dict[int, Chunk]] = {}
-        for path, sizes in _chunks(self.needs(target) or ()):
+        needs = list(self.needs(target) or ())
+        for path, _, length in needs:
+            if not length and not self._over.is_set():
+                _look(path)
+        for path, sizes in _chunks(needs):
             if self._over.is_set():
                 break
             with suppress(OSError), _opened(path) as opened:
@@ -169,7 +174,7 @@ class ReadAhead:
 def _chunks(stretches: Iterable[Stretch]) -> Iterator[tuple[str, dict[int, int]]]:
     """Each file, once, and its chunks that are asked for: {offset: size}."""
     files: dict[str, set[int]] = {}
-    for path, offset, length in stretches:
+    for path, offset, length in (x for x in stretches if x.length):
         files.setdefault(path, set()).update(range(offset // CHUNK, -(-(offset + length) // CHUNK)))
     for path, places in files.items():
         with suppress(OSError):  # an update took it away: nothing to be had
@@ -188,6 +193,14 @@ def _runs(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
 def _opened(path: str) -> FileIO:
     """A file, open for reading; a pipe that took its place does not hold us up. Raises OSError."""
     return FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+
+
+def _look(path: str) -> None:
+    """Look for something, so that what the disk says of it is in memory: what is in a folder, or that there
+    is no such file."""
+    with suppress(OSError):
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            os.listdir(path)
 
 
 def _ask(file: int, offset: int, size: int) -> int:
