@@ -18,7 +18,7 @@ from env.judge.cost import Cost
 from env.judge.cost_presets import cost_model
 from env.judge.world_options import WorldOptions
 from experiments.slow_pages import serve
-from rlmemo.live import measure, programs, residency
+from rlmemo.live import measure, programs, residency, starts
 from rlmemo.live.cost_table import shown
 from rlmemo.live.file_list import read_lists
 from rlmemo.live.page_opens import measure_page
@@ -136,6 +136,19 @@ def test_memory_is_that_of_the_program_and_its_children(place: Place) -> None:
     )
     seen = start_watched(Program("x", f'{PYTHON} "{parent}"'), place, trace=False)
     assert 90 < seen.memory_mb < 150
+
+
+@pytest.mark.parametrize("trace", [("false",), ("no-such-tracer",)])
+def test_without_a_tracer_what_is_mapped_is_seen(
+    place: Place, monkeypatch: pytest.MonkeyPatch, trace: tuple[str, ...]
+) -> None:
+    for module in (starts, programs):
+        monkeypatch.setattr(module, "TRACE", trace)
+    found = Samples("x")
+    files = starts.learn(Program("x", f"{PYTHON} 'import time, json; time.sleep(.4)'"), place, found)
+    assert any("libc.so" in x.path for x in files)
+    assert all(x.length for x in files)
+    assert found.memory_mb > 3
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from rlmemo.live.read_ahead import Dropped, Loaded, ReadAhead
 
 OTHER_NAMES = {"libreoffice": "soffice", "navigator": "firefox-esr"}
 """Windows whose program is called otherwise, by how the window's name begins."""
-WAIT_S = 5.0
+WAIT_S = 2.0
 """A step is waited for so long; what takes longer goes on by itself."""
 
 
@@ -62,7 +62,7 @@ class FilesExecutor:
 
     def opened(self, target: str) -> bool:
         """Look at a program that the person has just opened, and keep what it maps; whether it was found."""
-        found = needed_by(_running_as(target))
+        found = needed_by(list(_running_as(target)))
         if not found:
             return False
         together = dict.fromkeys([*self.lists.get(target, ()), *found])

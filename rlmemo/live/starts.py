@@ -12,14 +12,16 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from env.errors import InputError
 from env.judge.cost import Cost
 from rlmemo.live.file_list import Stretch, megabytes, package_files
-from rlmemo.live.programs import Place, Program, start, start_watched
+from rlmemo.live.programs import TRACE, Place, Program, start, start_watched
 from rlmemo.live.read_ahead import Loaded, ReadAhead
 from rlmemo.live.residency import drop, drop_all
 
@@ -116,7 +118,10 @@ def say(line: str) -> None:
 def learn(program: Program, place: Place, found: Samples) -> list[Stretch]:
     """What a start needs, watched; its package's files where nothing could be seen."""
     untraced = start_watched(program, place, trace=False)
-    traced = start_watched(program, place, trace=True) if shutil.which("strace") else untraced
+    traced = untraced
+    if shutil.which(TRACE[0]):
+        with suppress(InputError):  # a container, or a sandbox of the program's own, may not allow it
+            traced = start_watched(program, place, trace=True)
     seen = (untraced, traced) if program.ready == "exit" else (untraced,)
     found.memory_mb = round(max(x.memory_mb for x in seen), 2)  # what is over soon is held up by strace
     return traced.stretches() or untraced.stretches() or package_files(program.executable)
