@@ -22,7 +22,7 @@ from rlmemo.live import measure, programs, residency, starts
 from rlmemo.live.cost_table import shown
 from rlmemo.live.file_list import read_lists
 from rlmemo.live.page_opens import measure_page
-from rlmemo.live.programs import Place, Program, start, start_watched
+from rlmemo.live.programs import StartingPlace, Program, start, start_watched
 from rlmemo.live.recipes import RECIPES
 from rlmemo.live.starts import Samples
 
@@ -36,8 +36,8 @@ def run(folder: Path, *given: str) -> int:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
-    with Place() as made:
+def place() -> Iterator[StartingPlace]:
+    with StartingPlace() as made:
         yield made
     assert not made.folder.exists()
 
@@ -104,7 +104,7 @@ def test_a_recipe_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not [x for x in found if "strace" in x.path or "rlmemo-measure" in x.path]
 
 
-def test_ready_when_its_port_answers_or_when_it_says_so(place: Place) -> None:
+def test_ready_when_its_port_answers_or_when_it_says_so(place: StartingPlace) -> None:
     server = Program("server", f"{sys.executable} -I -m http.server {{port}} --bind 127.0.0.1", "port")
     code = "import time; time.sleep(.3); print(chr(105) + chr(116) + ' is on', flush=True); time.sleep(60)"
     says = Program("says", f'{PYTHON} "{code}"', "line:it is on")
@@ -122,14 +122,14 @@ def _command(pid: str) -> str:
         return ""
 
 
-def test_a_start_has_a_home_of_its_own_unless_it_is_the_persons(place: Place, tmp_path: Path) -> None:
+def test_a_start_has_a_home_of_its_own_unless_it_is_the_persons(place: StartingPlace, tmp_path: Path) -> None:
     code = f"import os; open({str(tmp_path / 'home')!r}, 'w').write(os.environ['HOME'])"
     for at_home in (False, True):
         start(Program("x", f'{PYTHON} "{code}"', at_home=at_home), place)
         assert (tmp_path / "home").read_text().startswith(str(place.folder)) is not at_home
 
 
-def test_memory_is_that_of_the_program_and_its_children(place: Place) -> None:
+def test_memory_is_that_of_the_program_and_its_children(place: StartingPlace) -> None:
     code = "import subprocess, sys, time; x = bytearray(60 << 20); time.sleep(.4)"
     parent = (
         f"import subprocess, sys; x = bytearray(30 << 20); subprocess.run([sys.executable, '-c', '{code}'])"
@@ -140,7 +140,7 @@ def test_memory_is_that_of_the_program_and_its_children(place: Place) -> None:
 
 @pytest.mark.parametrize("trace", [("false",), ("no-such-tracer",)])
 def test_without_a_tracer_what_is_mapped_is_seen(
-    place: Place, monkeypatch: pytest.MonkeyPatch, trace: tuple[str, ...]
+    place: StartingPlace, monkeypatch: pytest.MonkeyPatch, trace: tuple[str, ...]
 ) -> None:
     for module in (starts, programs):
         monkeypatch.setattr(module, "TRACE", trace)
@@ -191,7 +191,7 @@ def test_only_root_is_truly_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         measure.run(measure.parser().parse_args(["git", "--cold", "machine"]))
 
 
-def test_what_does_not_get_ready_is_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_get_ready_is_ended(place: StartingPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "LONGEST_S", 0.5)
     for ready in ("exit", "line:never", "port"):
         with pytest.raises(InputError, match=r"was not ready after 0\.5 s"):
@@ -222,14 +222,14 @@ def test_numbers_of_a_target() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", RECIPES, ids=lambda x: x.target)
-def test_every_recipe_of_a_program_that_is_here_works(program: Program, place: Place) -> None:
+def test_every_recipe_of_a_program_that_is_here_works(program: Program, place: StartingPlace) -> None:
     if not program.is_here():
         pytest.skip(f"{program.executable} is not installed")
     assert start(program, place) > 0
 
 
 @pytest.mark.browser
-def test_a_page_in_a_background_tab_opens_at_once(chromium: str, place: Place) -> None:
+def test_a_page_in_a_background_tab_opens_at_once(chromium: str, place: StartingPlace) -> None:
     server = serve(0, 0.2)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

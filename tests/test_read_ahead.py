@@ -16,7 +16,7 @@ import pytest
 from env.errors import InputError
 from rlmemo.live import read_ahead, residency
 from rlmemo.live.file_list import (
-    Stretch,
+    FilePart,
     Watched,
     megabytes,
     needed_by,
@@ -56,8 +56,8 @@ def share(path: Path) -> float:
     return float(pages.mean())
 
 
-def whole(path: Path) -> Stretch:
-    return Stretch(str(path), 0, path.stat().st_size)
+def whole(path: Path) -> FilePart:
+    return FilePart(str(path), 0, path.stat().st_size)
 
 
 def test_what_is_read_ahead_is_in_memory_and_gone_after_stop(on_disk: OnDisk) -> None:
@@ -75,7 +75,7 @@ def test_what_is_read_ahead_is_in_memory_and_gone_after_stop(on_disk: OnDisk) ->
 
 def test_only_the_parts_that_are_needed_are_read(on_disk: OnDisk) -> None:
     path = on_disk("a", 4)
-    with ReadAhead(lambda _: [Stretch(str(path), 2 * MB, 1000)], 10) as ahead:
+    with ReadAhead(lambda _: [FilePart(str(path), 2 * MB, 1000)], 10) as ahead:
         ahead.load("mail").result()
         pages = residency.resident(path)
         assert pages is not None
@@ -140,7 +140,7 @@ def test_what_two_targets_need_goes_with_the_last(on_disk: OnDisk) -> None:
 def test_a_file_that_is_gone_and_a_target_without_a_list_are_nothing(on_disk: OnDisk, tmp_path: Path) -> None:
     path = on_disk("a", 1)
     os.mkfifo(tmp_path / "pipe")
-    lists = {"mail": [Stretch(str(tmp_path / x), 0, MB) for x in ("none", "pipe")] + [whole(path)]}
+    lists = {"mail": [FilePart(str(tmp_path / x), 0, MB) for x in ("none", "pipe")] + [whole(path)]}
     with ReadAhead(lists.get, 10) as ahead:
         assert ahead.load("mail").result(timeout=20).held_mb == 1.0
         assert ahead.load("other").result().held_mb == 0
@@ -194,8 +194,8 @@ def test_what_a_tracer_saw_being_read_counts_whole(tmp_path: Path) -> None:
     )
     watched = Watched()
     watched.add_read(log)
-    read_or_looked_for = [Stretch(str(read), 0, 5000), Stretch("/made", 0, 0), Stretch("/etc/none", 0, 0)]
-    assert watched.stretches() == read_or_looked_for
+    read_or_looked_for = [FilePart(str(read), 0, 5000), FilePart("/made", 0, 0), FilePart("/etc/none", 0, 0)]
+    assert watched.parts() == read_or_looked_for
     with ReadAhead(lambda _: read_or_looked_for, 10) as ahead:
         assert ahead.load("x").result().held_mb == 5000 / MB
 
@@ -210,7 +210,7 @@ def test_a_package_names_its_files() -> None:
 def test_lists_are_kept_for_their_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "files.json"
     assert read_lists(path) == {}
-    lists = {"mail": [Stretch("/usr/bin/perl", 4096, 100)]}
+    lists = {"mail": [FilePart("/usr/bin/perl", 4096, 100)]}
     write_lists(path, lists)
     assert read_lists(path) == lists
     assert path.stat().st_mode & 0o777 == 0o600

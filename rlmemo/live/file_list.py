@@ -24,7 +24,7 @@ from env.errors import InputError
 from rlmemo.live.residency import PAGE, maps_of
 from rlmemo.runs.atomic import write_atomic
 
-DEFAULT_FILES = "rlmemo.files.json"
+DEFAULT_FILES = "live_files.json"
 JOIN = 16
 """Pages that are left out between two parts before they count as two: 64 KiB, what the kernel itself maps
 around a page that was asked for."""
@@ -36,7 +36,7 @@ NAMED = re.compile(r"\b\w+\((?:(?:AT_FDCWD|\d+)<(/[^>]*)>, )?\"([^\"\\]+)\"")
 NO_FILES = ("/proc/", "/sys/", "/dev/", "/run/")
 
 
-class Stretch(NamedTuple):
+class FilePart(NamedTuple):
     """A part of a file: bytes from `offset` on. Of length 0: something that was looked for, a folder or a
     file that need not be there; finding that out takes a look at the disk, too."""
 
@@ -45,9 +45,9 @@ class Stretch(NamedTuple):
     length: int
 
 
-def megabytes(stretches: Collection[Stretch]) -> float:
+def megabytes(parts: Collection[FilePart]) -> float:
     """How much they are together, MB."""
-    return sum(x.length for x in stretches) / 2**20
+    return sum(x.length for x in parts) / 2**20
 
 
 class Watched:
@@ -82,7 +82,7 @@ class Watched:
                 if path.startswith("/") and not path.startswith(NO_FILES):
                     self.looked_for.setdefault(path)
 
-    def stretches(self) -> list[Stretch]:
+    def parts(self) -> list[FilePart]:
         """What was needed and is still there, in the order in which it was seen."""
         out = []
         for path in dict.fromkeys([*self.pages, *self.read]):
@@ -90,10 +90,10 @@ class Watched:
             if not size:
                 continue
             if path in self.pages:
-                out += [Stretch(path, *part) for part in _parts(self.pages[path], size)]
+                out += [FilePart(path, *part) for part in _page_runs(self.pages[path], size)]
             else:
-                out.append(Stretch(path, 0, min(size, MOST_READ)))
-        return out + [Stretch(path, 0, 0) for path in self.looked_for]
+                out.append(FilePart(path, 0, min(size, MOST_READ)))
+        return out + [FilePart(path, 0, 0) for path in self.looked_for]
 
     def _add(self, path: str, offset: int, present: np.ndarray) -> None:
         first = offset // PAGE
@@ -123,7 +123,7 @@ def _size(path: str) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
-def _parts(pages: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
+def _page_runs(pages: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
     """(offset, length) of the runs of pages, those that lie close together as one."""
     there = np.flatnonzero(pages)
     if not len(there):
@@ -135,15 +135,15 @@ def _parts(pages: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
             yield offset, min((int(last) + 1) * PAGE, size) - offset
 
 
-def needed_by(pids: Collection[int]) -> list[Stretch]:
+def needed_by(pids: Collection[int]) -> list[FilePart]:
     """What programs that run have mapped now, for one that the person has opened: nothing is started."""
     watched = Watched()
     with suppress(psutil.NoSuchProcess):
         watched.look([psutil.Process(pid) for pid in pids])
-    return watched.stretches()
+    return watched.parts()
 
 
-def package_files(program: str) -> list[Stretch]:
+def package_files(program: str) -> list[FilePart]:
     """The files of the Debian package that a program belongs to, whole: for one that cannot be watched. None
     where there is no dpkg, or no such program."""
     found = shutil.which(program)
@@ -151,7 +151,7 @@ def package_files(program: str) -> list[Stretch]:
         return []
     owner = _said("dpkg", "-S", found) or _said("dpkg", "-S", os.path.realpath(found))
     paths = _said("dpkg", "-L", owner.split(": ")[0].split(",")[0]).splitlines() if owner else []
-    return [Stretch(path, 0, min(size, MOST_READ)) for path in paths if (size := _size(path))]
+    return [FilePart(path, 0, min(size, MOST_READ)) for path in paths if (size := _size(path))]
 
 
 def _said(*command: str) -> str:
@@ -159,12 +159,12 @@ def _said(*command: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def read_lists(path: Path) -> dict[str, list[Stretch]]:
+def read_lists(path: Path) -> dict[str, list[FilePart]]:
     """The lists by target; none where there is no such file. Raises InputError for a file that is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return {
-            target: [Stretch(str(p), int(o), int(n)) for p, o, n in rows] for target, rows in data.items()
+            target: [FilePart(str(p), int(o), int(n)) for p, o, n in rows] for target, rows in data.items()
         }
     except FileNotFoundError:
         return {}
@@ -176,6 +176,6 @@ def read_lists(path: Path) -> dict[str, list[Stretch]]:
         ) from None
 
 
-def write_lists(path: Path, lists: dict[str, list[Stretch]]) -> None:
+def write_lists(path: Path, lists: dict[str, list[FilePart]]) -> None:
     """Put the lists there, whole or not at all, for their owner's eyes alone: paths tell of a person."""
     write_atomic(path, json.dumps(lists, ensure_ascii=False, indent=0) + "\n")

@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 
 from env.errors import InputError
-from rlmemo.live.file_list import Stretch, needed_by, package_files, read_lists, write_lists
-from rlmemo.live.read_ahead import Dropped, Loaded, ReadAhead
+from rlmemo.live.file_list import FilePart, needed_by, package_files, read_lists, write_lists
+from rlmemo.live.read_ahead import Dropped, LoadedEarly, ReadAhead
 
 OTHER_NAMES = {"libreoffice": "soffice", "navigator": "firefox-esr"}
 """Windows whose program is called otherwise, by how the window's name begins."""
@@ -71,7 +71,7 @@ class FilesExecutor:
             write_lists(self.path, self.lists)
         return True
 
-    def _needs(self, target: str) -> list[Stretch]:
+    def _needs(self, target: str) -> list[FilePart]:
         if target not in self.lists:
             self.lists[target] = package_files(_program(target))
         return self.lists[target]
@@ -83,7 +83,7 @@ def _program(target: str) -> str:
     return next((other for begin, other in OTHER_NAMES.items() if name.startswith(begin)), name)
 
 
-def _outcome(step: Future[Loaded] | Future[Dropped]) -> Mapping[str, Any]:
+def _outcome(step: Future[LoadedEarly] | Future[Dropped]) -> Mapping[str, Any]:
     try:
         told = asdict(step.result(timeout=WAIT_S))
     except TookLonger:

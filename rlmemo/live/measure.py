@@ -28,7 +28,7 @@ from env.judge.cost_file import read_costs
 from rlmemo.live.cost_table import shown
 from rlmemo.live.file_list import DEFAULT_FILES, read_lists, write_lists
 from rlmemo.live.page_opens import CACHED, measure_page
-from rlmemo.live.programs import READY, Place, Program
+from rlmemo.live.programs import READY, StartingPlace, Program
 from rlmemo.live.recipes import RECIPES, here
 from rlmemo.live.residency import may_drop_all
 from rlmemo.live.starts import COLD, Cooling, Rounds, Samples
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         print(HOW[cooling.how])
     found: list[Samples] = []
     failed: list[str] = []
-    with Place() as place:
+    with StartingPlace() as place:
         rounds = Rounds(place, cooling, args.repeats, args.limit_mb)
         for program in programs:
             try:

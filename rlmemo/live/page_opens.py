@@ -20,14 +20,14 @@ import psutil
 from env.errors import InputError
 from env.sources.names import target_and_kind
 from rlmemo.live.browser_pipe import BrowserPipe
-from rlmemo.live.programs import Place
+from rlmemo.live.programs import StartingPlace
 from rlmemo.live.starts import Samples, say
 
 DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
 CACHED = ", in the cache"
 
 
-def measure_page(url: str, place: Place, repeats: int) -> list[Samples]:
+def measure_page(url: str, place: StartingPlace, repeats: int) -> list[Samples]:
     """What opening a page takes with a background tab, and with its files in the cache. Raises InputError for
     an address that does not load."""
     if urlsplit(url).scheme not in ("http", "https"):

@@ -84,7 +84,7 @@ class Command(NamedTuple):
     env: dict[str, str] | None
 
 
-class Place:
+class StartingPlace:
     """Where programs are started: the folders that last, and what to open. Removed with everything in it."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Place:
         for name, text in TO_OPEN.items():
             (self.folder / name).write_text(text, encoding="utf-8")
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> StartingPlace:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -119,14 +119,14 @@ class Place:
             shutil.rmtree(own, ignore_errors=True)
 
 
-def start(program: Program, place: Place) -> float:
+def start(program: Program, place: StartingPlace) -> float:
     """Start a program, wait until it is ready, end it: seconds. Raises InputError where it
     does not get ready."""
     with place.command(program) as command, _running(program, command) as process:
         return process.wait_ready()
 
 
-def start_watched(program: Program, place: Place, *, trace: bool) -> Watched:
+def start_watched(program: Program, place: StartingPlace, *, trace: bool) -> Watched:
     """A start of which is noted what memory it holds and what files it needs; it takes longer than others.
     trace: with `strace`, which sees the files that are read and not mapped, too."""
     watched = Watched()

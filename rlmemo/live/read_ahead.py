@@ -20,7 +20,7 @@ from itertools import groupby
 
 import psutil
 
-from rlmemo.live.file_list import Stretch
+from rlmemo.live.file_list import FilePart
 from rlmemo.live.residency import mapped_now
 
 CHUNK = 128 << 10
@@ -32,7 +32,7 @@ MB = 2**20
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedEarly:
     """What reading ahead came to: read_mb from the disk; held_mb for the target now, what was in memory
     before included; left_out_mb for which there was no room; seconds from its turn to its end."""
 
@@ -69,7 +69,7 @@ class ReadAhead:
     needs: what a target needs; it is asked in the thread that reads, so it may take its time.
     """
 
-    def __init__(self, needs: Callable[[str], Iterable[Stretch] | None], limit_mb: float) -> None:
+    def __init__(self, needs: Callable[[str], Iterable[FilePart] | None], limit_mb: float) -> None:
         self.needs, self.limit_mb = needs, limit_mb
         self._held: dict[tuple[str, int], Chunk] = {}
         self._bytes = 0
@@ -87,7 +87,7 @@ class ReadAhead:
         """MB that are held for all targets together."""
         return self._bytes / MB
 
-    def load(self, target: str) -> Future[Loaded]:
+    def load(self, target: str) -> Future[LoadedEarly]:
         """Read the target's files; nothing where there is no list for it."""
         return self._worker.submit(self._load, target)
 
@@ -101,7 +101,7 @@ class ReadAhead:
         self._worker.shutdown(cancel_futures=True)
         return self._let_go({target for chunk in self._held.values() for target in chunk.wanted_by})
 
-    def _load(self, target: str) -> Loaded:
+    def _load(self, target: str) -> LoadedEarly:
         began, read, left_out = time.perf_counter(), 0, 0
         asked: dict[str, dict[int, Chunk]] = {}
         needs = list(self.needs(target) or ())
@@ -125,7 +125,7 @@ class ReadAhead:
                         break
                     os.pread(opened.fileno(), 1, offset + chunk.size - 1)  # comes when the chunk is there
         held = sum(chunk.size for chunk in self._held.values() if target in chunk.wanted_by)
-        return Loaded(target, time.perf_counter() - began, read / MB, held / MB, left_out / MB)
+        return LoadedEarly(target, time.perf_counter() - began, read / MB, held / MB, left_out / MB)
 
     def _take(self, target: str, path: str, sizes: Mapping[int, int]) -> dict[int, Chunk]:
         """The chunks of a file, by offset, for which there is room; from now on the target holds them."""
@@ -171,10 +171,10 @@ class ReadAhead:
         return ours
 
 
-def _chunks(stretches: Iterable[Stretch]) -> Iterator[tuple[str, dict[int, int]]]:
+def _chunks(parts: Iterable[FilePart]) -> Iterator[tuple[str, dict[int, int]]]:
     """Each file, once, and its chunks that are asked for: {offset: size}."""
     files: dict[str, set[int]] = {}
-    for path, offset, length in (x for x in stretches if x.length):
+    for path, offset, length in (x for x in parts if x.length):
         files.setdefault(path, set()).update(range(offset // CHUNK, -(-(offset + length) // CHUNK)))
     for path, places in files.items():
         with suppress(OSError):  # an update took it away: nothing to be had

@@ -20,9 +20,9 @@ import numpy as np
 
 from env.errors import InputError
 from env.judge.cost import Cost
-from rlmemo.live.file_list import Stretch, megabytes, package_files
-from rlmemo.live.programs import TRACE, Place, Program, start, start_watched
-from rlmemo.live.read_ahead import Loaded, ReadAhead
+from rlmemo.live.file_list import FilePart, megabytes, package_files
+from rlmemo.live.programs import TRACE, StartingPlace, Program, start, start_watched
+from rlmemo.live.read_ahead import LoadedEarly, ReadAhead
 from rlmemo.live.residency import drop, drop_all
 
 SETTLE_S = 0.3
@@ -35,7 +35,7 @@ class Cooling:
 
     how: str
 
-    def __call__(self, files: list[Stretch]) -> None:
+    def __call__(self, files: list[FilePart]) -> None:
         drop({x.path for x in files})
         if self.how == "machine":
             drop_all()
@@ -82,12 +82,12 @@ class Samples:
 class Rounds:
     """How starts are measured: where, how they are made cold, how often, and the memory for reading ahead."""
 
-    place: Place
+    place: StartingPlace
     cooling: Cooling
     repeats: int
     limit_mb: float
 
-    def measure(self, program: Program) -> tuple[Samples, list[Stretch]]:
+    def measure(self, program: Program) -> tuple[Samples, list[FilePart]]:
         """What a program's starts take, and the list of what it needs. It is started three times
         beforehand: to make its profile, to see what memory it holds, and to see what it needs. Raises
         InputError where it does not get ready."""
@@ -103,7 +103,7 @@ class Rounds:
             found.warm_s.append(round(start(program, self.place), 4))
             self.cooling(files)
             with ReadAhead(lambda _: files, self.limit_mb) as ahead:
-                loaded: Loaded = ahead.load(program.target).result()
+                loaded: LoadedEarly = ahead.load(program.target).result()
                 found.warmed_s.append(round(start(program, self.place), 4))
             found.read_s.append(round(loaded.seconds, 4))
             found.read_mb.append(round(loaded.read_mb, 2))
@@ -115,7 +115,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def learn(program: Program, place: Place, found: Samples) -> list[Stretch]:
+def learn(program: Program, place: StartingPlace, found: Samples) -> list[FilePart]:
     """What a start needs, watched; its package's files where nothing could be seen."""
     untraced = start_watched(program, place, trace=False)
     traced = untraced
@@ -124,4 +124,4 @@ def learn(program: Program, place: Place, found: Samples) -> list[Stretch]:
             traced = start_watched(program, place, trace=True)
     seen = (untraced, traced) if program.ready == "exit" else (untraced,)
     found.memory_mb = round(max(x.memory_mb for x in seen), 2)  # what is over soon is held up by strace
-    return traced.stretches() or untraced.stretches() or package_files(program.executable)
+    return traced.parts() or untraced.parts() or package_files(program.executable)
