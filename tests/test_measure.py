@@ -22,7 +22,7 @@ from rlmemo.live import measure, programs, residency, starts
 from rlmemo.live.cost_table import shown
 from rlmemo.live.file_list import read_lists
 from rlmemo.live.page_opens import measure_page
-from rlmemo.live.programs import StartingPlace, Program, start, start_watched
+from rlmemo.live.programs import Program, StartingPlace, start, start_watched
 from rlmemo.live.recipes import RECIPES
 from rlmemo.live.starts import Samples
 

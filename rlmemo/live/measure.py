@@ -28,7 +28,7 @@ from env.judge.cost_file import read_costs
 from rlmemo.live.cost_table import shown
 from rlmemo.live.file_list import DEFAULT_FILES, read_lists, write_lists
 from rlmemo.live.page_opens import CACHED, measure_page
-from rlmemo.live.programs import READY, StartingPlace, Program
+from rlmemo.live.programs import READY, Program, StartingPlace
 from rlmemo.live.recipes import RECIPES, here
 from rlmemo.live.residency import may_drop_all
 from rlmemo.live.starts import COLD, Cooling, Rounds, Samples

@@ -21,7 +21,7 @@ import numpy as np
 from env.errors import InputError
 from env.judge.cost import Cost
 from rlmemo.live.file_list import FilePart, megabytes, package_files
-from rlmemo.live.programs import TRACE, StartingPlace, Program, start, start_watched
+from rlmemo.live.programs import TRACE, Program, StartingPlace, start, start_watched
 from rlmemo.live.read_ahead import LoadedEarly, ReadAhead
 from rlmemo.live.residency import drop, drop_all
 
