@@ -178,6 +178,32 @@ def test_a_reader_gives_every_row_once_however_often_it_begins_anew() -> None:
     assert sum(len(x["ids"]) for x in reader.place.values()) < 10
 
 
+def test_a_page_and_its_window_that_come_while_one_reads_are_one_open() -> None:
+    """The tab is there before its window is in front; both arrive between two questions to the server."""
+
+    class Racing(FakeServer):
+        def rows(self, bucket: Any, start: float | None) -> list[BucketRow]:
+            found = super().rows(bucket, start)
+            if not self.came:
+                self.came = True
+                self.tell(P, 59.999, url="https://new.example", incognito=False)
+                self.tell(W, 60.0, app="Firefox")
+            return found
+
+    server, fronts, found = Racing(), Fronts(), []
+    server.came = True
+    server.tell(P, 9.9, url="https://old.example", incognito=False)
+    server.tell(W, 10.0, app="Firefox")
+    server.tell(W, 30.0, app="Mail")
+    server.tell(W, 59.0, app="Mail")
+    reader = BucketReader(server, T)
+    for now in (59.5, 60.1, 60.4):
+        server.came = now != 60.1
+        found += fronts.take(reader.read(), T + now)[0]
+    found += fronts.take(reader.read(), T + 60.7)[0]
+    assert [s.event.target for s in found] == ["old.example", "Mail", "new.example"]
+
+
 def test_rows_before_the_recording_are_left_out_and_a_bucket_made_anew_is_read_on() -> None:
     server = FakeServer()
     server.held[W] = [window(0, "before", 90), window(100, "after")]

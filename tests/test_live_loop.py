@@ -54,6 +54,8 @@ class Noting:
         self.done.append(("let go", target))
         return {}
 
+    def opened(self, target: str, kind: str) -> None: ...
+
     def undo(self) -> None:
         self.undone = True
 

@@ -4,6 +4,7 @@
     python -m rlmemo.live start --policy runs/first --background
     python -m rlmemo.live status
     python -m rlmemo.live pause --minutes 30          nothing is recorded meanwhile; resume ends it
+    python -m rlmemo.live measure                     what programs and pages cost here, for --costs
     python -m rlmemo.live doctor                      what works here, and what to do about the rest
     python -m rlmemo.live doctor --unit               a unit for systemd --user, shown and not installed
 
@@ -25,10 +26,11 @@ from pathlib import Path
 
 from env.errors import InputError, run_main
 from rlmemo.__main__ import version
-from rlmemo.live import doctor, lock, machine, status
+from rlmemo.live import doctor, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
-from rlmemo.live.acts import ACTS, executor
+from rlmemo.live.acts import ACTS, LIMIT_MB, executor
 from rlmemo.live.clock import clock_of
+from rlmemo.live.file_list import DEFAULT_FILES
 from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.options import Parser, add_world, world_given
@@ -53,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     pause = commands.add_parser("pause", help="record nothing until resume, or for some minutes")
     pause.add_argument("--minutes", type=float, metavar="M", help="go on after that by itself")
     resume = commands.add_parser("resume", help="record again")
+    measure.fill(commands.add_parser("measure", help="how long programs and pages take to open here"))
     check = commands.add_parser("doctor", help="what works here, and what to do about the rest")
     check.add_argument("--unit", action="store_true", help="show a unit for systemd --user, and no more")
     for command in (start, check):
@@ -76,6 +79,10 @@ def _add_start(start: argparse.ArgumentParser) -> None:
                        help="of --act command: loads {target}")  # fmt: skip
     start.add_argument("--let-go-command", metavar="COMMAND", default="",
                        help="of --act command: lets {target} go")  # fmt: skip
+    start.add_argument("--limit-mb", type=float, default=LIMIT_MB, metavar="MB",
+                       help=f"of --act files: memory for that (default: {LIMIT_MB:g})")  # fmt: skip
+    start.add_argument("--files", type=Path, default=Path(DEFAULT_FILES), metavar="FILE",
+                       help=f"of --act files: what programs need (default: {DEFAULT_FILES})")  # fmt: skip
     start.add_argument("--memory-mb", type=float, metavar="MB",
                        help="memory for what is warm (default: as before, or --budget apps)")  # fmt: skip
     start.add_argument("--days", type=float, default=90.0, metavar="D",
@@ -96,7 +103,7 @@ def start(args: argparse.Namespace) -> int:
     for name in NOT_NEEDED:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
-    acts = executor(args.act, args.load_command, args.let_go_command)
+    acts = executor(args.act, args.load_command, args.let_go_command, args.limit_mb, args.files)
     db = Path(args.db)
     check_store(db)
     held = lock.OneRecorder(db)
@@ -184,6 +191,8 @@ def main(argv: list[str] | None = None) -> int:
         return in_background(arguments, Path(args.db)) if args.background else start(args)
     if args.command == "doctor":
         return doctor.main(args)
+    if args.command == "measure":
+        return measure.run(args)
     if args.command == "stop":
         print("stopped" if lock.stop(Path(args.db)) else f"{args.db}: nobody records into it")
         return 0

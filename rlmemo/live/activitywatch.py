@@ -195,8 +195,9 @@ class BucketReader:
         host = self.host or (max(hosts, key=hosts.count) if hosts else "")
         # a browser's bucket does not always know its machine
         own = [b for b in every if b.host == host or (b.kind == WEB and b.host in ("", "unknown"))]
-        # pages first: whatever a window's row has to say of their time is then there, too
-        self.found = sorted(own, key=lambda b: (b.kind != WEB, b.name))
+        # windows first: a page that was there before a window came to the front is then seen with it, and one
+        # that is newer waits (`fronts`)
+        self.found = sorted(own, key=lambda b: (b.kind == WEB, b.name))
         return self.found
 
     def read(self, *, look: bool = False) -> News:

@@ -152,15 +152,15 @@ class Loop:
             if plan_id is None:  # forgotten meanwhile, or decided by somebody else
                 raise InputError("the recording has changed meanwhile; reading it anew")
             self._last = row.id
-            if self.executor is not None:
-                self._plan_steps(row, replace(thought, plan=plan), plan_id)
+            self._plan_steps(row, replace(thought, plan=plan), plan_id)
 
     def _plan_steps(self, row: LiveRow, thought: Thought, plan_id: int) -> None:
         """What is to be done of a plan, unless it comes too late."""
         t, plan = row.event.t, thought.plan
         self._loaded.pop(row.event.target, None)
-        if plan.made_at - t > self.late_s:
+        if self.executor is None or plan.made_at - t > self.late_s:
             return
+        self.executor.opened(row.event.target, row.event.kind)
         for place, target in enumerate(thought.gone):
             self._loaded.pop(target, None)
             self._steps.append(ActStep(t, plan_id, LET_GO, place, target))
