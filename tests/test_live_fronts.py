@@ -108,11 +108,11 @@ def test_a_private_window_is_nothing() -> None:
     assert opened(rows) == [(0, "Mail"), (30, "open.example")]
 
 
-def test_only_pages_are_told_where_no_window_is() -> None:
+def test_only_pages_are_told_where_nobody_watches_windows() -> None:
     rows = [page(0, "https://a.example"), page(9, "https://b.example"), page(10, "https://b.example/2")]
-    assert opened(rows) == [
-        (0, "a.example"), (9, "b.example"),
-    ]  # fmt: skip
+    seen, _ = Fronts().take(News(tuple(rows), windows=False), T + 10)
+    assert [(s.event.t - T, s.event.target) for s in seen] == [(0, "a.example"), (9, "b.example")]
+    assert opened(rows) == []  # somebody does, and has not said anything yet
 
 
 def test_an_older_extension_calls_every_chromium_chrome() -> None:

@@ -106,14 +106,14 @@ class Fronts:
             if shut and one.t > shut[0]:
                 shut.pop(0)
                 self.last = ""  # nothing is open any more
-            told = one.of != WEB or windows is None or windows >= one.t
+            told = one.of != WEB or not news.windows or (windows is not None and windows >= one.t)
             if not told and now - one.t < GRACE_S:
                 self.waiting = line[k:]
                 return seen, offs
             if one.of == AFK:
                 offs += self._presence(one)
             else:
-                seen += self._front(one, alone=windows is None)
+                seen += self._front(one, alone=not news.windows)
         self.waiting = []
         return seen, offs
 

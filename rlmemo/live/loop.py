@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from env.errors import InputError
-from rlmemo.live.activitywatch import Away, BucketReader, News
+from rlmemo.live.activitywatch import Away, BucketReader
 from rlmemo.live.acts import Executor
 from rlmemo.live.clock import Waiting
 from rlmemo.live.fronts import Fronts
@@ -129,7 +129,7 @@ class Loop:
             self._looked = now
         kept = [r for r in news.rows if not any(p.off_t <= r.t < (p.back_t or now) for p in pauses)]
         before = self.fronts.waiting
-        seen, offs = self.fronts.take(News(tuple(kept), news.grown), now, self.booted)
+        seen, offs = self.fronts.take(replace(news, rows=tuple(kept)), now, self.booted)
         if news.rows or seen or offs or self.fronts.waiting != before:
             front = self.fronts.as_json()
             self.ledger.add(seen, at=now, offs=offs, since=self.began, place=self.reader.place, front=front)
