@@ -18,8 +18,8 @@ from tests.house_counts import HEAVY, Imports, counts
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
 COMMANDS = (
-    "rlmemo.feedback", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict", "rlmemo.timelines",
-    "rlmemo.__main__",
+    "rlmemo.feedback", "rlmemo.live", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict",
+    "rlmemo.timelines", "rlmemo.__main__",
 )  # fmt: skip
 ARROWS = (
     ("reward",),

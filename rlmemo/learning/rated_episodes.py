@@ -8,7 +8,7 @@ import numpy as np
 
 from reward import Reward
 from rlmemo.learning.rating_feedback import Feedback
-from rlmemo.learning.rollout import Field, Moments, Said
+from rlmemo.learning.rollout import Field, Moments, Spoken
 from rlmemo.learning.training_data import TrainingData
 
 
@@ -21,7 +21,7 @@ class RatedField(Field):
         super().__init__(data, reward, half_life_s)
         self.feedback = feedback
 
-    def credit(self, moments: Moments, said: Said, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def credit(self, moments: Moments, said: Spoken, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Field.credit`. A place that the policy would hardly pick stays at 0."""
         reward, ahead = super().credit(moments, said, first_pick)
         place, delay = said.place, said.delay

@@ -82,7 +82,7 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Said:
+class Spoken:
     """The plans of a rollout: place, delay int64 [lanes, steps, K], -1 for no pick; let_go int64 [lanes,
     steps, R], the targets that leave first, -1 for nobody."""
 
@@ -180,7 +180,7 @@ class Field:
                 if self.names:
                     action = np.concatenate([action, world.rows_of(let_go[lane, k])])
                 world.step(action, NEVER, record, scrap)
-        reward, features[:, :, -AHEAD:-1] = self.credit(moments, Said(place, delay, let_go), first_pick)
+        reward, features[:, :, -AHEAD:-1] = self.credit(moments, Spoken(place, delay, let_go), first_pick)
         features[:, :, -1] = (features[:, :, -AHEAD:-1] * first_pick[:, :, :SIZE]).sum(2)
         times = {u: self.data.timelines[u].t for u in self.users}
         gap = np.array(
@@ -229,7 +229,7 @@ class Field:
             out[at] = slots.encode_prompts(slates, timeline.target, moments.index[at])
         return out
 
-    def credit(self, moments: Moments, said: Said, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def credit(self, moments: Moments, said: Spoken, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(credit of every plan, float64 [lanes, steps]; what each place alone, at once, would have been
         worth there, float64 [lanes, steps, SIZE], 0 where the policy would hardly have picked it).
 
