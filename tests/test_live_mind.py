@@ -18,7 +18,7 @@ from env.judge.plans import FIELDS, OUTCOME_NAMES
 from env.sources import load_timelines
 from env.timeline import Event, Timeline, collapse
 from rlmemo.live.mind import Mind, Minding
-from rlmemo.policies.planners import OwnPlans
+from rlmemo.policies.planners import BY_NOBODY, BY_SOON, OwnPlans
 from rlmemo.policies.registry import setup, to_follow
 from rlmemo.policies.run import Setup
 from rlmemo.store.database import open_store
@@ -118,8 +118,8 @@ def test_of_a_text_model_in_hub_format(tmp_path: Path) -> None:
     assert same_as_offline(a_person(90), tmp_path / "a.db", lambda: minding(made, 0.05)) > 20
 
 
-@pytest.mark.parametrize("names", [False, True])
-def test_of_plans_that_the_model_says_itself(names: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [BY_NOBODY, BY_SOON])
+def test_of_plans_that_the_model_says_itself(names: str, tmp_path: Path) -> None:
     made = replace(setup("base"), planner=OwnPlans(names))
     same_as_offline(a_person(120), tmp_path / "a.db", lambda: minding(made))
 

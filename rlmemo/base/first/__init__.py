@@ -1,0 +1,1 @@
+"""The embedded base model as it was before it read who is in memory."""
