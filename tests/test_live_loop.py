@@ -13,7 +13,9 @@ import pytest
 from fake_watch import A, FakeServer, P, T, W
 
 from env.errors import InputError
+from env.judge.plans import FIELDS
 from env.sources import load_timelines
+from rlmemo.live import status
 from rlmemo.live.activitywatch import BucketReader
 from rlmemo.live.loop import POLL_AWAY_S, POLL_S, Loop
 from rlmemo.live.mind import Minding
@@ -207,6 +209,27 @@ def test_a_server_that_was_away_is_read_afterwards(tmp_path: Path) -> None:
             assert bool(loop.ledger.state("trouble")) == server.away
         assert len(loop.said) == 2  # type: ignore[attr-defined]
     assert [r[0].target for r in kept(tmp_path / "a.db")] == [APPS[k % len(APPS)] for k in range(10)]
+
+
+def test_the_status_is_what_the_judge_says(tmp_path: Path) -> None:
+    server, clock = FakeServer(), StillClock()
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        assert status.lines(loop.ledger, None, T)[-1].startswith("nothing is known yet")
+        for k in range(24):
+            one_day(server, clock, k)
+            loop.turn()
+        records = loop.mind.world.records()[1:]
+        saved, waited = (records[:, FIELDS.index(x)].sum() for x in ("saved_s", "base_wait_s"))
+        assert saved > 3.0
+        told = "\n".join(status.lines(loop.ledger, 4711, clock.now()))
+        assert f"in all: 23 opens, {int(records[:, FIELDS.index('base_cold')].sum())} of them cold" in told
+        assert f"{waited:.0f} s of waiting; its plans would have saved {saved:.0f} s of it" in told
+        assert f"{int(records[:, FIELDS.index('hit')].sum())} hits" in told
+        assert "the last 24 hours" not in told  # they are all there is
+        assert f"in front 2023-11-14 22:36: {APPS[23 % len(APPS)]}" in told
+        later = "\n".join(status.lines(loop.ledger, None, clock.now() + 2e5))
+        assert "the last 24 hours: nothing was opened" in later
+        assert "not recording" in later
 
 
 def test_what_comes_too_late_is_planned_and_not_done(tmp_path: Path) -> None:
