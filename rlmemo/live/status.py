@@ -61,13 +61,13 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
 
 
 def _who(ledger: LiveLedger, settings: Mapping[str, Any], recording: int | None, now: float) -> str:
-    doing = f"recording (process {recording})" if recording else "not recording; python -m rlmemo.live start"
+    doing = f"recording (process {recording})" if recording else "not recording (live start does)"
     if not settings:
         return doing
     latest = ledger.latest_t()
     last = "nothing opened yet" if latest is None else f"last open {_ago(now - latest)} ago"
     return (
-        f"{doing}: policy {settings['policy']}, act {settings['act']}, "
+        f"{doing}; policy {settings['policy']}, act {settings['act']}, "
         f"memory {settings['budget_mb']:,.0f} MB, {settings['world']['costs']} costs, "
         f"times in {ledger.tz}; {last}"
     )
