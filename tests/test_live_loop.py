@@ -287,7 +287,12 @@ def test_what_is_forgotten_meanwhile_is_not_known_any_more(tmp_path: Path) -> No
             loop.turn()
             if k >= 12:
                 assert "Chat" not in loop.mind.memory()
-        forget_everything(other)
+        one_day(server, clock, 24)
+        read = loop.reader.read
+        loop.reader.read = lambda **more: (read(**more), forget_everything(other))[0]  # type: ignore[method-assign]
+        assert loop.turn() == POLL_AWAY_S  # in the midst of a turn
+        assert "has changed meanwhile" in loop.said[-1]  # type: ignore[attr-defined]
+        loop.reader.read = read  # type: ignore[method-assign]
         assert loop.turn() == POLL_AWAY_S
         loop.turn()
         assert loop.stop.is_set()
