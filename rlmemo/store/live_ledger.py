@@ -156,12 +156,13 @@ class LiveLedger:
         return new
 
     def rows(self, *, after: int = 0) -> Iterator[LiveRow]:
-        """The events with an id above `after`, in their order, with their plans."""
+        """The events with an id above `after`, in their order, with their plans. (CROSS JOIN: SQLite begins
+        with the few that are new, and not with all that this person has opened.)"""
         switches = self.store.rows(
             "SELECT t, kind FROM switches WHERE timeline_id = ? ORDER BY t", [self.timeline_id]
         )
         before = self.store.rows(
-            """SELECT e.t FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+            """SELECT e.t FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
                WHERE e.timeline_id = ? AND l.id <= ? ORDER BY l.id DESC LIMIT 1""",
             [self.timeline_id, after],
         )
@@ -169,7 +170,7 @@ class LiveLedger:
         for r in self.store.rows(
             """SELECT l.id, l.seen_at, l.planned, e.t, e.target, e.kind, e.duration, e.device,
                       p.id AS plan_id, p.plan, p.let_go, p.outcome
-               FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+               FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
                LEFT JOIN live_plans AS p ON p.live_event_id = l.id
                WHERE e.timeline_id = ? AND l.id > ? ORDER BY l.id""",
             [self.timeline_id, after],
