@@ -214,10 +214,13 @@ def test_what_listens_and_is_not_activitywatch_is_said(aw: Server, cli: Cli) -> 
         (["--clock", "noon"], "no clock"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_line(given: list[str], said_of_it: str, cli: Cli) -> None:
+def test_what_cannot_be_done_is_refused_in_one_line(
+    given: list[str], said_of_it: str, cli: Cli, tmp_path: Path
+) -> None:
     done = cli("rlmemo.live", "start", "--port", "1", *given)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert said_of_it in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_unit_is_shown_and_names_this_python(cli: Cli, tmp_path: Path) -> None:

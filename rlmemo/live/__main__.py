@@ -25,6 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from env.errors import InputError, run_main
+from env.timeline import zone
 from rlmemo.__main__ import version
 from rlmemo.live import doctor, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
@@ -35,6 +36,7 @@ from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import to_follow
+from rlmemo.policies.run import Setup
 from rlmemo.store.database import open_store
 from rlmemo.store.database_file import DEFAULT_DB, check_store
 from rlmemo.store.live_ledger import LiveLedger, Off
@@ -104,14 +106,17 @@ def start(args: argparse.Namespace) -> int:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
     acts = executor(args.act, args.load_command, args.let_go_command, args.limit_mb, args.files)
-    db = Path(args.db)
-    check_store(db)
+    db, made = Path(args.db), to_follow(args.policy, world_given(args))
+    zone_of(args.tz)
+    if args.memory_mb is not None:
+        replace(made.world.rules(), budget_mb=args.memory_mb)
+    check_store(db)  # up to here nothing is written: what is refused leaves nothing behind
     held = lock.OneRecorder(db)
     with open_store(db) as store:
-        ledger = LiveLedger(store, args.user, args.tz or machine.time_zone())
+        ledger = LiveLedger(store, args.user, zone_of(args.tz))
         if args.tz and args.tz != ledger.tz:
             raise InputError(f"{db}: this recording's times are in {ledger.tz}; leave --tz out")
-        minding, began = _minding(ledger, args, clock.now())
+        minding, began = _minding(ledger, made, args, clock.now())
         reader = BucketReader(server, since=began - args.days * 86400.0)
         booted = machine.booted() if args.clock is None else None
         loop = Loop(
@@ -133,9 +138,18 @@ def start(args: argparse.Namespace) -> int:
     return 0
 
 
-def _minding(ledger: LiveLedger, args: argparse.Namespace, now: float) -> tuple[Minding, float]:
+def zone_of(tz: str | None) -> str:
+    """The time zone that was asked for, else this machine's. Raises InputError where there is none."""
+    try:
+        zone(tz or "UTC")
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return tz or machine.time_zone()
+
+
+def _minding(ledger: LiveLedger, made: Setup, args: argparse.Namespace, now: float) -> tuple[Minding, float]:
     """Who thinks, and since when it is recorded (unix seconds); kept in the ledger."""
-    made, before = to_follow(args.policy, world_given(args)), ledger.state("settings") or {}
+    before = ledger.state("settings") or {}
     an_app = made.world.cost_model().cost("").memory_mb
     memory = args.memory_mb or before.get("budget_mb") or made.world.budget * an_app
     minding = Minding(made, ledger.user, ledger.tz, memory, _version(args.policy), args.threshold)

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,7 +116,7 @@ class LiveLedger:
 
     def put(self, **values: Any) -> None:
         """Keep values by name, all of them or none."""
-        with self.store.write():
+        with self._writing():
             self._put(values)
 
     def add(
@@ -125,7 +127,7 @@ class LiveLedger:
         new. at: by the recorder's clock. since: after events before that nothing is to be decided. An event
         is never before the one that was written last: it takes its time then."""
         new = 0
-        with self.store.write():
+        with self._writing():
             last = self.store.rows(
                 "SELECT t FROM events WHERE timeline_id = ? ORDER BY t DESC LIMIT 1", [self.timeline_id]
             )
@@ -154,12 +156,13 @@ class LiveLedger:
         return new
 
     def rows(self, *, after: int = 0) -> Iterator[LiveRow]:
-        """The events with an id above `after`, in their order, with their plans."""
+        """The events with an id above `after`, in their order, with their plans. (CROSS JOIN: SQLite begins
+        with the few that are new, and not with all that this person has opened.)"""
         switches = self.store.rows(
             "SELECT t, kind FROM switches WHERE timeline_id = ? ORDER BY t", [self.timeline_id]
         )
         before = self.store.rows(
-            """SELECT e.t FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+            """SELECT e.t FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
                WHERE e.timeline_id = ? AND l.id <= ? ORDER BY l.id DESC LIMIT 1""",
             [self.timeline_id, after],
         )
@@ -167,7 +170,7 @@ class LiveLedger:
         for r in self.store.rows(
             """SELECT l.id, l.seen_at, l.planned, e.t, e.target, e.kind, e.duration, e.device,
                       p.id AS plan_id, p.plan, p.let_go, p.outcome
-               FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+               FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
                LEFT JOIN live_plans AS p ON p.live_event_id = l.id
                WHERE e.timeline_id = ? AND l.id > ? ORDER BY l.id""",
             [self.timeline_id, after],
@@ -189,7 +192,7 @@ class LiveLedger:
         """Write what was decided after an event, the judge's record of its open, what earlier prewarms came
         to with it, and a state; the id of the plan. None where it was decided already, or the event is gone:
         nothing is written then."""
-        with self.store.write():
+        with self._writing():
             done = self.store.db.execute(
                 "UPDATE live_events SET planned = ?, record = ? WHERE id = ? AND planned = ?",
                 [DECIDED, json.dumps(dict(record)), row.id, NOT_YET],
@@ -214,7 +217,7 @@ class LiveLedger:
     def begin(self, plan_id: int, what: str, place: int, target: str, *, at: float) -> int | None:
         """Write down that a step of a plan is about to be done; None where it was begun before: it must not
         be done again."""
-        with self.store.write():
+        with self._writing():
             made = self.store.db.execute(
                 """INSERT OR IGNORE INTO live_acts (plan_id, what, place, target, began_at)
                    VALUES (?, ?, ?, ?, ?)""",
@@ -224,7 +227,7 @@ class LiveLedger:
 
     def end(self, act_id: int, came: Mapping[str, Any], *, at: float) -> None:
         """Write down what came of a step."""
-        with self.store.write():
+        with self._writing():
             self.store.db.execute(
                 "UPDATE live_acts SET ended_at = ?, came = ? WHERE id = ?",
                 [at, json.dumps(dict(came), sort_keys=True), act_id],
@@ -273,6 +276,15 @@ class LiveLedger:
                 AND l.id > COALESCE((SELECT MIN(live_event_id) FROM live_plans), 0)""",
             [self.timeline_id, since],
         )[0]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction. Raises InputError where what it hangs on was forgotten meanwhile."""
+        try:
+            with self.store.write():
+                yield
+        except sqlite3.IntegrityError as error:
+            raise InputError(f"the recording has changed meanwhile ({error}); reading it anew") from error
 
     def _switched(self, off: Off) -> None:
         """Tell the timeline of an off, as it is read by everybody else; only of one in which memory was
