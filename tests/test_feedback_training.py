@@ -178,15 +178,16 @@ def test_ratings_enter_the_reward_of_every_plan(ground: TrainingData, feedback: 
 
 def test_what_ppo_is_credited_has_the_ratings(ground: TrainingData, feedback: Feedback) -> None:
     from rlmemo.learning.rated_episodes import RatedField, field
-    from rlmemo.learning.rollout import SIZE, Field
+    from rlmemo.learning.rollout import Field, SIZE, Spoken
 
     reward = parse_reward("net_seconds")
     plain, rated = Field(ground, reward), RatedField(ground, reward, feedback)
     moments = plain.draw(2, 12, 6, np.random.default_rng(0))
     place, delay = np.full((2, 12, 3), -1), np.zeros((2, 12, 3), np.int64)
     place[:, ::2, 0] = 0
+    said = Spoken(place, delay, np.full((2, 12, 0), -1))
     first_pick = np.full((2, 12, SIZE + 1), 1 / (SIZE + 1))
-    before, after = (x.credit(moments, place, delay, first_pick) for x in (plain, rated))
+    before, after = (x.credit(moments, said, first_pick) for x in (plain, rated))
     for lane in range(2):
         for k in range(12):
             user, index = int(moments.user[lane, k]), np.array([moments.index[lane, k]])
