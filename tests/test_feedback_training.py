@@ -178,7 +178,7 @@ def test_ratings_enter_the_reward_of_every_plan(ground: TrainingData, feedback: 
 
 def test_what_ppo_is_credited_has_the_ratings(ground: TrainingData, feedback: Feedback) -> None:
     from rlmemo.learning.rated_episodes import RatedField, field
-    from rlmemo.learning.rollout import Field, SIZE, Spoken
+    from rlmemo.learning.rollout import SIZE, Field, Spoken
 
     reward = parse_reward("net_seconds")
     plain, rated = Field(ground, reward), RatedField(ground, reward, feedback)
