@@ -33,6 +33,7 @@ from rlmemo.learning.pairs import (
     kto_examples,
     naming,
     pairs,
+    picked,
     plan_odds,
     propose,
     read_pairs,
@@ -152,6 +153,7 @@ def score_by_replay(run: Run, one: Round, states: States) -> None:
         found |= {"in_charge": charge} if charge else {}
         found |= {"baselines": {b.name: b.found for b in baselines}} if baselines else {}
         found |= {"from_ratings": len(rows) - replayed} if run.feedback else {}
+        found["picked"] = any(picked(plan) for s in scored for plan in s.plans)
         found["spread"] = max((float(np.ptp(s.rewards)) for s in scored), default=0.0)
         found["reward_by_origin"] = {origin: float(np.mean(r)) for origin, r in by_origin.items()}
         found["plans_by_origin"] = {origin: len(r) for origin, r in by_origin.items()}
@@ -197,8 +199,7 @@ def _nothing(data: TrainingData, one: Round, found: dict[str, Any], rows: Sequen
     what = "two plans of a state differ" if one.method == "dpo" else "plan differs from its state's mean"
     why = f"no {what} by --margin {config.margin:g}"
     if found.get("spread", config.margin) < SAME:
-        different = found["plans"] > found["states"]
-        why = no_signal(found["plans"], data, cold=different, picked=different)
+        why = no_signal(found["plans"], data, cold=found["picked"], picked=found["picked"])
     if "from_ratings" in found:
         why += "; and no rating is learned from"
         why += " with --feedback-weight 0" if config.feedback_weight == 0 else ""
