@@ -26,6 +26,7 @@ COMMANDS = {
     "timelines": ("rlmemo.timelines", "list, import and show recorded timelines"),
     "predict": ("rlmemo.predict", "predict what comes next in a timeline, and log it for rating"),
     "feedback": ("rlmemo.feedback", "what people said of predictions: counts, pairs, off-policy approval"),
+    "live": ("rlmemo.live", "record what is opened, plan at once, and say what that would have saved"),
     "dashboard": ("dashboard", "see predictions in the browser and rate them"),
 }
 

@@ -28,6 +28,7 @@ from rlmemo.model.ask import SampledPlans, ranked, ranking, read, sample_plans
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.scorer import WIDE, Scored, shortlist_of
+from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.text import TextReading
 from rlmemo.model.text_prompt import event_line, question_text, safe_name
 
@@ -37,10 +38,10 @@ PAGE = KINDS.index("page")
 class Following:
     """A model and one person's events so far. Consecutive events open different targets (collapsed).
 
-    names: the targets seen so far, by their index in a `Ranking`.
+    names: the targets seen so far, by their index in a `Ranking`. keeps: whether `soon` will be asked.
     """
 
-    def __init__(self, model: Any, tz: str = "UTC") -> None:
+    def __init__(self, model: Any, tz: str = "UTC", *, keeps: bool = False) -> None:
         self.model, self.tz = model, tz
         self.names: list[str] = []
         self._reading = reading_of(model)
@@ -49,6 +50,7 @@ class Following:
         self._site: list[int] = []
         self._slots = self._reading if isinstance(self._reading, SlotReading) else None
         self._slates = SlateStream(WIDE if self._slots else SLATE_SIZE, keep=slots.HISTORY + 1)
+        self._kept = SlateStream(PLACES) if keeps else None
         self._looked: Slates | None = None
         self._text = _Lines(self._reading) if isinstance(self._reading, TextReading) else None
         self._reader = Reader(model) if self._reading.shares and can_branch(model) else None
@@ -72,6 +74,8 @@ class Following:
         local = t + float(utc_offsets(np.array([t]), self.tz)[0]) if local is None else local
         gap = t - self._t if self.events else None
         self._slates.see(t, local, index, self._site[index])
+        if self._kept is not None:
+            self._kept.see(t, local, index, self._site[index])
         self._looked = None
         if self._text is not None:
             self._text.line(local, gap, index)
@@ -106,6 +110,13 @@ class Following:
         """See `Policy.rank`; one row, for the latest event."""
         said, now = read(self.model, self.prompt(), reader=self._reader), self._look()
         return ranking(said, now.candidates, now.score if isinstance(now, Scored) else None)
+
+    def soon(self) -> tuple[np.ndarray, np.ndarray]:
+        """The chance of targets to be opened soon, as of `LanguagePolicy.soon`; one row."""
+        if self._kept is None:
+            raise ValueError("soon is asked of who was told to keep what it needs")
+        targets, chance = soon_of(self.model).told(self._kept.window, np.zeros(1, np.int64))
+        return targets.copy(), chance
 
     def plan(
         self,

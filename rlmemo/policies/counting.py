@@ -226,20 +226,32 @@ class CountingPolicy:
 
     def stream(self, timeline: Timeline) -> Stream:
         """Answers one decision after another, taking in only the events since the last."""
-        state, delays = STATES[self.name](), PastDelays()
+        see, ask = self.follow()
         seen = -1
 
         def answer(i: int) -> Ranking:
             nonlocal seen
             for k in range(seen + 1, i + 1):
-                state.see(int(timeline.target[k]))
-                delays.see(int(timeline.target[k]), float(timeline.t[k]))
+                see(int(timeline.target[k]), float(timeline.t[k]))
             seen = max(seen, i)
+            return ask()
+
+        return answer
+
+    def follow(self) -> tuple[Callable[[int, float], None], Callable[[], Ranking]]:
+        """What takes in the next event (its target and time), and what ranks after the latest."""
+        state, delays = STATES[self.name](), PastDelays()
+
+        def see(target: int, t: float) -> None:
+            state.see(target)
+            delays.see(target, t)
+
+        def ask() -> Ranking:
             ranking = _blank(1, self.depth)
             _write(ranking, 0, state, delays)
             return ranking
 
-        return answer
+        return see, ask
 
 
 def _blank(decisions: int, depth: int) -> Ranking:

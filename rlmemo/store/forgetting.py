@@ -17,8 +17,10 @@ from typing import Any
 
 from env.errors import InputError
 from rlmemo.store.database import Store
+from rlmemo.store.live_ledger import FORGOTTEN
 
 TABLES = ("timelines", "events", "predictions", "moments", "showings", "ratings", "withdrawals", "runs")
+LIVE_TABLES = ("live_events", "live_plans", "live_acts", "live_offs")
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Forgotten:
 
 
 def holdings(store: Store) -> dict[str, int]:
-    """Rows by table."""
-    return {table: int(store.one(f"SELECT COUNT(*) FROM {table}")) for table in TABLES}
+    """Rows by table; of a live recording only where there is one."""
+    found = {table: int(store.one(f"SELECT COUNT(*) FROM {table}")) for table in (*TABLES, *LIVE_TABLES)}
+    return {table: n for table, n in found.items() if n or table in TABLES}
 
 
 def adapters(store: Store, start: float = -math.inf, stop: float = math.inf) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ def export(store: Store) -> Iterator[str]:
     with store._lock:
         store.db.execute("BEGIN")
         try:
-            for table in TABLES:
+            for table in (*TABLES, *LIVE_TABLES):
                 for row in store.db.query(f"SELECT * FROM {table} ORDER BY 1"):
                     yield json.dumps({"table": table, **row}, ensure_ascii=False) + "\n"
         finally:
@@ -80,6 +83,7 @@ def forget_target(store: Store, target: str) -> Forgotten:
     with _forgetting(store):
         first = store.db.execute("SELECT MIN(t) FROM events WHERE target = ?", [target]).fetchone()[0]
         events = store.db.execute("DELETE FROM events WHERE target = :target", {"target": target}).rowcount
+        _live_plans(store, target)
         gone = _predictions(store, mentions, {"target": target})
         if not events and not gone[0]:
             raise InputError(f"nothing stored names {target!r}")
@@ -101,6 +105,9 @@ def forget_period(store: Store, start: float, stop: float) -> Forgotten:
     values = {"start": start, "stop": stop}
     with _forgetting(store):
         events = store.db.execute("DELETE FROM events WHERE t >= :start AND t < :stop", values).rowcount
+        store.db.execute(
+            "DELETE FROM live_offs WHERE off_t < :stop AND COALESCE(back_t, :stop) >= :start", values
+        )
         gone = _predictions(store, touches, values)
     _rewrite(store)
     return Forgotten(events, *gone, adapters(store, start, stop))
@@ -113,6 +120,7 @@ def forget_everything(store: Store) -> Forgotten:
         events = store.db.execute("DELETE FROM events").rowcount
         gone = _predictions(store, "SELECT id FROM predictions", {})
         store.db.execute("DELETE FROM timelines")
+        store.db.execute("DELETE FROM live_state WHERE name <> ?", [FORGOTTEN])
         store.db.execute("DELETE FROM runs")
     _rewrite(store)
     return Forgotten(events, *gone, named)
@@ -125,6 +133,24 @@ def _forgetting(store: Store) -> Iterator[None]:
         store.db.execute("INSERT INTO forgetting DEFAULT VALUES")
         yield
         store.db.execute("DELETE FROM forgetting")
+        # whoever records live reads anew what is left, and which window was in front last is forgotten, too
+        store.db.execute("DELETE FROM live_state WHERE name LIKE '% front' OR name LIKE '% now'")
+        store.db.execute(
+            """INSERT INTO live_state (name, value) VALUES (?, '1')
+               ON CONFLICT (name) DO UPDATE SET value = value + 1""",
+            [FORGOTTEN],
+        )
+
+
+def _live_plans(store: Store, target: str) -> None:
+    """Delete the plans of a live recording that name a target anywhere. Their events stay decided."""
+    store.db.execute(
+        """DELETE FROM live_plans WHERE
+           EXISTS (SELECT 1 FROM json_each(plan) WHERE json_extract(value, '$.target') = :target)
+           OR EXISTS (SELECT 1 FROM json_each(let_go) WHERE value = :target)
+           OR EXISTS (SELECT 1 FROM json_each(probabilities) WHERE key = :target)""",
+        {"target": target},
+    )
 
 
 def _predictions(store: Store, which: str, values: dict[str, Any]) -> tuple[int, int]:

@@ -215,6 +215,65 @@ def _seventh(db: Database) -> None:
     _statements(db, f"ALTER TABLE predictions ADD COLUMN {column}")
 
 
+def _live(db: Database) -> None:
+    """The ledger of a recording that goes on (`rlmemo.store.live_ledger`).
+
+    live_events: an event of a timeline that came live; key: what makes it unique at its source; planned: 0
+    until it was decided what to do after it (1), or nothing is to be decided (2: it was there before, or the
+    plan was forgotten); record: the judge's record of this open. live_acts: a step that was begun is there
+    before it is done, and is never begun again. live_offs: the person was away, or the machine off; back_t is
+    NULL as long as it lasts. live_state: what the recorder goes on from, by name.
+    """
+    _statements(
+        db,
+        """
+        CREATE TABLE live_events (
+            id INTEGER PRIMARY KEY,
+            event_id INTEGER NOT NULL UNIQUE REFERENCES events (id) ON DELETE CASCADE,
+            key TEXT NOT NULL UNIQUE,
+            seen_at REAL NOT NULL,
+            planned INTEGER NOT NULL DEFAULT 0 CHECK (planned IN (0, 1, 2)),
+            record TEXT CHECK (record IS NULL OR json_valid(record))
+        );;
+        CREATE INDEX live_events_to_plan ON live_events (planned, id);;
+        CREATE TABLE live_plans (
+            id INTEGER PRIMARY KEY,
+            live_event_id INTEGER NOT NULL UNIQUE REFERENCES live_events (id) ON DELETE CASCADE,
+            policy TEXT NOT NULL,
+            policy_version TEXT NOT NULL,
+            plan TEXT NOT NULL CHECK (json_valid(plan)),
+            let_go TEXT NOT NULL CHECK (json_valid(let_go)),
+            probabilities TEXT NOT NULL CHECK (json_valid(probabilities)),
+            none_probability REAL CHECK (none_probability BETWEEN 0 AND 1),
+            made_at REAL NOT NULL,
+            took_s REAL NOT NULL,
+            outcome TEXT CHECK (outcome IS NULL OR json_valid(outcome)),
+            outcome_at REAL
+        );;
+        CREATE TABLE live_acts (
+            id INTEGER PRIMARY KEY,
+            plan_id INTEGER NOT NULL REFERENCES live_plans (id) ON DELETE CASCADE,
+            what TEXT NOT NULL CHECK (what IN ('load', 'let go')),
+            place INTEGER NOT NULL,
+            target TEXT NOT NULL,
+            began_at REAL NOT NULL,
+            ended_at REAL,
+            came TEXT CHECK (came IS NULL OR json_valid(came)),
+            UNIQUE (plan_id, what, place)
+        );;
+        CREATE TABLE live_offs (
+            id INTEGER PRIMARY KEY,
+            timeline_id INTEGER NOT NULL REFERENCES timelines (id) ON DELETE CASCADE,
+            off_t REAL NOT NULL,
+            back_t REAL CHECK (back_t IS NULL OR back_t >= off_t),
+            why TEXT NOT NULL CHECK (why IN ('afk', 'gap', 'shutdown', 'paused')),
+            UNIQUE (timeline_id, why, off_t)
+        );;
+        CREATE TABLE live_state (name TEXT PRIMARY KEY, value TEXT NOT NULL CHECK (json_valid(value)))
+        """,
+    )
+
+
 MIGRATIONS: list[Callable[[Database], None]] = [
-    _first, _second, _third, _fourth, reduce_targets, _sixth, _seventh,
+    _first, _second, _third, _fourth, reduce_targets, _sixth, _seventh, _live,
 ]  # fmt: skip

@@ -1,0 +1,205 @@
+"""Record what is opened, plan for it at once, and say what that would have saved.
+
+    python -m rlmemo.live start                       with ActivityWatch running; Ctrl-C or stop ends it
+    python -m rlmemo.live start --policy runs/first --background
+    python -m rlmemo.live status
+    python -m rlmemo.live pause --minutes 30          nothing is recorded meanwhile; resume ends it
+    python -m rlmemo.live doctor                      what works here, and what to do about the rest
+    python -m rlmemo.live doctor --unit               a unit for systemd --user, shown and not installed
+
+ActivityWatch (activitywatch.net) says which window is in front, its browser extension which page. What is
+opened is kept in the database like any timeline, as `live`. With --act none, the default, nothing else is
+done: it is said what would have been. It speaks to this machine alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from env.errors import InputError, run_main
+from rlmemo.__main__ import version
+from rlmemo.live import doctor, lock, machine, status
+from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
+from rlmemo.live.acts import ACTS, executor
+from rlmemo.live.clock import clock_of
+from rlmemo.live.loop import LATE_S, Loop
+from rlmemo.live.mind import Minding
+from rlmemo.options import Parser, add_world, world_given
+from rlmemo.policies.registry import setup
+from rlmemo.store.database import open_store
+from rlmemo.store.database_file import DEFAULT_DB, check_store
+from rlmemo.store.live_ledger import LiveLedger, Off
+
+LOG = "live.log"
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="python -m rlmemo.live", description=__doc__)
+    commands = p.add_subparsers(dest="command", required=True, metavar="command")
+    start = commands.add_parser("start", help="record and plan", description="Record, plan, and judge.")
+    _add_start(start)
+    add_world(start, run=True)
+    again = commands.add_parser("status", help="what it has seen, and what its plans would have saved")
+    ended = commands.add_parser("stop", help="stop recording")
+    pause = commands.add_parser("pause", help="record nothing until resume, or for some minutes")
+    pause.add_argument("--minutes", type=float, metavar="M", help="go on after that by itself")
+    resume = commands.add_parser("resume", help="record again")
+    check = commands.add_parser("doctor", help="what works here, and what to do about the rest")
+    check.add_argument("--unit", action="store_true", help="show a unit for systemd --user, and no more")
+    for command in (start, check):
+        command.add_argument("--host", default="127.0.0.1", help="ActivityWatch's (default: 127.0.0.1)")
+        command.add_argument("--port", type=int, default=PORT, help=f"ActivityWatch's (default: {PORT})")
+    for command in (start, again, ended, pause, resume, check):
+        command.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
+                             help=f"database that is written (default: {DEFAULT_DB})")  # fmt: skip
+        command.add_argument("--user", default="me", help="whose recording it is (default: me)")
+    return p
+
+
+def _add_start(start: argparse.ArgumentParser) -> None:
+    acts = "; ".join(f"{name}: {what}" for name, what in ACTS.items())
+    start.add_argument("--policy", metavar="NAME|RUN_DIR|MODEL", default="base",
+                       help="who predicts (default: base, as it is shipped)")  # fmt: skip
+    start.add_argument("--threshold", type=float, metavar="P",
+                       help="prewarm what is at least this probable (default: the policy's own)")  # fmt: skip
+    start.add_argument("--act", choices=tuple(ACTS), default="none", help=f"{acts} (default: none)")
+    start.add_argument("--load-command", metavar="COMMAND", default="",
+                       help="of --act command: loads {target}")  # fmt: skip
+    start.add_argument("--let-go-command", metavar="COMMAND", default="",
+                       help="of --act command: lets {target} go")  # fmt: skip
+    start.add_argument("--memory-mb", type=float, metavar="MB",
+                       help="memory for what is warm (default: as before, or --budget apps)")  # fmt: skip
+    start.add_argument("--days", type=float, default=90.0, metavar="D",
+                       help="days of its record to read at the first start (default: 90)")  # fmt: skip
+    start.add_argument("--tz", help="IANA time zone (default: as before, or this machine's)")
+    start.add_argument("--background", action="store_true",
+                       help=f"go on without this terminal; what it says goes into {LOG}")  # fmt: skip
+    for name, kind in (("--clock", str), ("--late-s", float)):  # for replays of a recorded day
+        start.add_argument(name, type=kind, help=argparse.SUPPRESS)
+
+
+def start(args: argparse.Namespace) -> int:
+    """Record until told to stop."""
+    if not 0.0 <= args.days <= 36500.0:
+        raise InputError(f"--days {args.days:g} is no number of days; give 0 or more")
+    if args.threshold is not None and not 0.0 <= args.threshold <= 2.0:
+        raise InputError(f"--threshold {args.threshold:g} is no probability; give 0 to 1")
+    server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
+    acts = executor(args.act, args.load_command, args.let_go_command)
+    db = Path(args.db)
+    check_store(db)
+    held = lock.OneRecorder(db)
+    with open_store(db) as store:
+        ledger = LiveLedger(store, args.user, args.tz or machine.time_zone())
+        if args.tz and args.tz != ledger.tz:
+            raise InputError(f"{db}: this recording's times are in {ledger.tz}; leave --tz out")
+        minding, began = _minding(ledger, args, clock.now())
+        reader = BucketReader(server, since=began - args.days * 86400.0)
+        booted = machine.booted() if args.clock is None else None
+        loop = Loop(
+            ledger,
+            reader,
+            minding,
+            acts,
+            clock,
+            began,
+            booted,
+            LATE_S if args.late_s is None else args.late_s,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.stop.set())
+        loop.say(f"recording into {db} from {server}; {args.policy} plans, act {args.act}; stop with Ctrl-C")
+        loop.run()
+        loop.say("stopped")
+    held.close()
+    return 0
+
+
+def _minding(ledger: LiveLedger, args: argparse.Namespace, now: float) -> tuple[Minding, float]:
+    """Who thinks, and since when it is recorded (unix seconds); kept in the ledger."""
+    made, before = setup(args.policy, world_given(args)), ledger.state("settings") or {}
+    an_app = made.world.cost_model().cost("").memory_mb
+    memory = args.memory_mb or before.get("budget_mb") or made.world.budget * an_app
+    minding = Minding(made, ledger.user, ledger.tz, memory, _version(args.policy), args.threshold)
+    minding.rules(), minding.planner()  # refused before anything is written
+    began = float(before.get("began_at", now))
+    settings = {
+        "policy": args.policy, "act": args.act, "budget_mb": memory, "began_at": began, "port": args.port,
+        "threshold": args.threshold, "world": asdict(made.world),
+    }  # fmt: skip
+    ledger.put(trouble="", settings=settings)
+    return minding, began
+
+
+def _version(policy: str) -> str:
+    folder = Path(policy).expanduser()
+    return folder.resolve().name if folder.is_dir() else f"rlmemo {version()}"
+
+
+def in_background(arguments: list[str], db: Path) -> int:
+    """Start the same in a process of its own; returns when it records. Raises InputError where it ends."""
+    log = db.resolve().with_name(LOG)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    rest = [x for x in arguments if x != "--background"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "rlmemo.live", *rest], stdin=subprocess.DEVNULL, stdout=handle, stderr=handle,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(handle)
+    began = log.stat().st_size
+    while lock.recorder(db) != child.pid or log.stat().st_size == began:
+        if child.poll() is not None:
+            said = log.read_text(encoding="utf-8", errors="replace")[began:].strip().removeprefix("error: ")
+            raise InputError(said or f"it ended at once; see {log}")
+        time.sleep(0.05)
+    print(f"recording (process {child.pid}); what it says stands in {log}")
+    return 0
+
+
+def _ledger(args: argparse.Namespace) -> LiveLedger:
+    store = open_store(args.db, make=False)
+    if not store.rows("SELECT 1 FROM timelines WHERE source = 'live' AND user = ?", [args.user]):
+        store.close()
+        raise InputError(
+            f"{args.db}: nobody has recorded {args.user!r} here yet; python -m rlmemo.live start does"
+        )
+    return LiveLedger(store, args.user, "UTC")
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(arguments)
+    if args.command == "start":
+        return in_background(arguments, Path(args.db)) if args.background else start(args)
+    if args.command == "doctor":
+        return doctor.main(args)
+    if args.command == "stop":
+        print("stopped" if lock.stop(Path(args.db)) else f"{args.db}: nobody records into it")
+        return 0
+    ledger = _ledger(args)
+    now = time.time()
+    if args.command == "status":
+        print("\n".join(status.lines(ledger, lock.recorder(Path(args.db)), now)))
+        return 0
+    open_ones = [p for p in ledger.pauses() if p.back_t is None or p.back_t > now]
+    if args.command == "pause":
+        if args.minutes is not None and not 0.0 < args.minutes < 1e6:
+            raise InputError(f"--minutes {args.minutes:g} is no time; give more than 0")
+        until = None if args.minutes is None else now + 60.0 * args.minutes
+        ledger.add((), at=now, offs=[replace(p, back_t=now) for p in open_ones] + [Off(now, until, "paused")])
+        print("paused; python -m rlmemo.live resume goes on")
+    else:
+        ledger.add((), at=now, offs=[replace(p, back_t=now) for p in open_ones])
+        print("recording goes on" if open_ones else "it was not paused")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,196 @@
+"""The loop: what is new is written down, thought about, decided, done, and then one waits for more.
+
+Everything that is known lies in the ledger; what this process holds in memory is made from it, and made anew
+whenever the ledger refuses something (a full disk) or something in it was forgotten. So it may be killed at
+any moment.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from env.errors import InputError
+from rlmemo.live.activitywatch import Away, BucketReader, News
+from rlmemo.live.acts import Executor
+from rlmemo.live.clock import Waiting
+from rlmemo.live.fronts import Fronts
+from rlmemo.live.mind import Mind, Minding, Thought
+from rlmemo.store.live_ledger import FORGOTTEN, LET_GO, LOAD, NOT_YET, LiveLedger, LiveRow
+
+POLL_S, POLL_AWAY_S, POLL_WAITING_S = 1.0, 5.0, 0.25
+"""Between two questions to the server: usually; while the person is away, or the server; while a page waits
+for the watcher of windows to tell of its time."""
+LOOK_S = 60.0
+"""How often it is looked whether there are other buckets."""
+LATE_S = 10.0
+"""A plan that is made later than this after its event is kept and judged, and nothing is done."""
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class ActStep:
+    """A step of a plan that is due at a time."""
+
+    due: float
+    plan_id: int
+    what: str
+    place: int
+    target: str
+
+
+@dataclass
+class Loop:
+    """One recording, going on. began: what was opened before is a past, and nothing is decided after it;
+    booted: when the machine was started; late_s: see `LATE_S`; say: where a line for the person goes; stop:
+    ends it."""
+
+    ledger: LiveLedger
+    reader: BucketReader
+    minding: Minding
+    executor: Executor | None
+    clock: Waiting
+    began: float
+    booted: float | None = None
+    late_s: float = LATE_S
+    say: Callable[[str], None] = _to_stderr
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._trouble = ""
+        self._looked = float("-inf")
+        self._steps: list[ActStep] = []
+        self._loaded: dict[str, tuple[float, int, int]] = {}
+        self.restore()
+
+    def restore(self) -> None:
+        """Stand where the ledger stands. Raises InputError where there is none any more."""
+        if self.ledger.forgotten():
+            self.stop.set()
+            raise InputError(
+                "all of the recording was forgotten, so live stops; start it again for a new one"
+            )
+        self._forgotten = self.ledger.state(FORGOTTEN)
+        self.reader.place = self.ledger.state("place") or {}
+        self.fronts = Fronts.from_json(self.ledger.state("front"))
+        self.mind = Mind(self.minding)
+        rows = list(self.ledger.rows())
+        done = next((k for k, r in enumerate(rows) if r.planned == NOT_YET), len(rows))
+        self.mind.restore(rows[:done])
+        self._last = rows[done - 1].id if done else 0
+        self._anew = False
+        if not self.fronts.last and self.mind.latest is not None:
+            self.fronts.last = self.mind.latest.target
+
+    def run(self) -> None:
+        """Go round until `stop` is set; then undo what was done."""
+        try:
+            while not self.stop.is_set():
+                self.clock.wait(self.turn(), self.stop)
+        finally:
+            if self.executor is not None:
+                self.executor.undo()
+
+    def turn(self) -> float:
+        """Once round; seconds to wait until the next."""
+        try:
+            if self._anew or self.ledger.state(FORGOTTEN) != self._forgotten:
+                self.restore()
+            wait = self._read()
+            self._decide()
+            self._act()
+            self._in_trouble("")
+            return wait
+        except Away as error:
+            self._in_trouble(str(error))
+            return POLL_AWAY_S
+        except InputError as error:  # the ledger refused: what is in memory may be further than what is kept
+            self._in_trouble(str(error))
+            self._anew = True
+            return POLL_AWAY_S
+
+    def _read(self) -> float:
+        """Take in what is new and write it down; how long to wait then."""
+        now = self.clock.now()
+        pauses = self.ledger.pauses()
+        if any(p.off_t <= now and (p.back_t is None or now < p.back_t) for p in pauses):
+            return POLL_AWAY_S
+        look = now - self._looked >= LOOK_S
+        news = self.reader.read(look=look)
+        now = self.clock.now()
+        if look:
+            self._looked = now
+        kept = [r for r in news.rows if not any(p.off_t <= r.t < (p.back_t or now) for p in pauses)]
+        before = self.fronts.waiting
+        seen, offs = self.fronts.take(News(tuple(kept), news.grown), now, self.booted)
+        if news.rows or seen or offs or self.fronts.waiting != before:
+            front = self.fronts.as_json()
+            self.ledger.add(seen, at=now, offs=offs, since=self.began, place=self.reader.place, front=front)
+        if self.fronts.waiting:
+            return POLL_WAITING_S
+        return POLL_AWAY_S if self.fronts.away is not None else POLL_S
+
+    def _decide(self) -> None:
+        """Plan after every event that came."""
+        for row in self.ledger.rows(after=self._last):
+            if row.planned != NOT_YET:
+                self._last = row.id
+                continue
+            began = time.perf_counter()
+            thought = self.mind.think(row)
+            now = self.clock.now()
+            plan = replace(thought.plan, made_at=now, took_s=time.perf_counter() - began)
+            now_told = {"memory": dict(self.mind.memory()), "t": row.event.t, "front": row.event.target}
+            plan_id = self.ledger.decide(row, plan, thought.record, thought.came, at=now, now=now_told)
+            if plan_id is None:  # forgotten meanwhile, or decided by somebody else
+                raise InputError("the recording has changed meanwhile; reading it anew")
+            self._last = row.id
+            if self.executor is not None:
+                self._plan_steps(row, replace(thought, plan=plan), plan_id)
+
+    def _plan_steps(self, row: LiveRow, thought: Thought, plan_id: int) -> None:
+        """What is to be done of a plan, unless it comes too late."""
+        t, plan = row.event.t, thought.plan
+        self._loaded.pop(row.event.target, None)
+        if plan.made_at - t > self.late_s:
+            return
+        for place, target in enumerate(thought.gone):
+            self._loaded.pop(target, None)
+            self._steps.append(ActStep(t, plan_id, LET_GO, place, target))
+        life = self.minding.rules().ttl_s
+        for place, prewarm in enumerate(plan.plan):
+            due = t + prewarm.delay_s
+            self._steps.append(ActStep(due, plan_id, LOAD, place, prewarm.target))
+            self._loaded[prewarm.target] = (due + life, plan_id, len(thought.gone) + place)
+
+    def _act(self) -> None:
+        """Do what is due, each step once; what was loaded and not used in time goes."""
+        if self.executor is None:
+            return
+        now = self.clock.now()
+        over = {x: at for x, at in self._loaded.items() if at[0] <= now}
+        self._steps += [ActStep(due, plan, LET_GO, place, x) for x, (due, plan, place) in over.items()]
+        self._loaded = {x: at for x, at in self._loaded.items() if x not in over}
+        due = [s for s in self._steps if s.due <= now]
+        self._steps = [s for s in self._steps if s.due > now]
+        for step in due:
+            act = self.ledger.begin(step.plan_id, step.what, step.place, step.target, at=now)
+            if act is not None:
+                do = self.executor.load if step.what == LOAD else self.executor.let_go
+                came = do(step.target, self.mind.kind(step.target))
+                self.ledger.end(act, came, at=self.clock.now())
+
+    def _in_trouble(self, what: str) -> None:
+        """Say once that something is wrong, and once that it is right again."""
+        if what != self._trouble:
+            self._trouble = what
+            self.say(f"{what}; trying again every {POLL_AWAY_S:g} s" if what else "it answers again")
+            with suppress(InputError):
+                self.ledger.put(trouble=what)

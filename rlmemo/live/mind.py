@@ -1,0 +1,201 @@
+"""Who thinks about what comes: a policy that follows, a planner, and the judge's own world that goes on.
+
+Plans are made with the memory that the judge's rules hold after everything that was planned before, so that
+they are those of a replay of the same recording (tests/test_live_mind.py); what comes of them is the judge's
+accounting, open by open (`env.judge.ongoing`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from env.errors import InputError
+from env.judge.cost import Cost, WorldConfig
+from env.judge.plans import FIELDS, OUTCOME_NAMES
+from rlmemo.policies.following import Follower, follower, names_of
+from rlmemo.policies.planners import NEVER, Approved, OwnPlans, Threshold
+from rlmemo.policies.shipped import shipped_planner
+from rlmemo.store.live_ledger import LivePlan, LiveRow
+from rlmemo.store.records import Prewarm
+
+if TYPE_CHECKING:
+    from env.judge.ongoing import Ongoing
+    from env.ranking import Ranking
+    from env.timeline import Event
+    from rlmemo.policies.run import Setup
+
+LISTED = 5
+"""How many probabilities are kept with a plan."""
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What is to be written after an event: the plan, the judge's record of the open, what earlier plans (by
+    the id of their event) came to with it; and whom the plan's loading has put out of memory."""
+
+    plan: LivePlan
+    record: dict[str, float]
+    came: list[tuple[int, dict[str, Any]]]
+    gone: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Minding:
+    """What a mind is made of, the same at every start: policy, planner, world, and memory in MB."""
+
+    setup: Setup
+    user: str
+    tz: str
+    budget_mb: float
+    version: str
+    threshold: float | None = None
+
+    def planner(self) -> OwnPlans | Threshold:
+        """What is planned by. Raises InputError for a run that minds ratings, which are not followed yet."""
+        planner = self.setup.planner
+        if isinstance(planner, Approved):
+            raise InputError(
+                "this run plans by what was approved of, which live does not follow yet; give --policy base, "
+                "or a run that was trained without --feedback"
+            )
+        if planner is None:
+            planner = shipped_planner(self.setup.world)
+        if isinstance(planner, OwnPlans):
+            return planner
+        theta = planner.theta if self.threshold is None else self.threshold
+        return replace(planner, theta=theta, wake=NEVER)  # when somebody is back is not known yet
+
+    def rules(self) -> WorldConfig:
+        """The world's rules, with its memory in MB."""
+        return replace(self.setup.world.rules(), budget_mb=self.budget_mb)
+
+
+class Mind:
+    """Follows one recording; see `Minding`."""
+
+    def __init__(self, made: Minding) -> None:
+        from env.judge.ongoing import Ongoing
+
+        self.made, self.planner = made, made.planner()
+        config, policy = made.rules(), made.setup.policy
+        names = names_of(self.planner) and hasattr(policy, "soon") and config.max_let_go > 0
+        self.world: Ongoing = Ongoing(config, names=names)
+        self.follower: Follower = follower(policy, made.user, made.tz, self.planner)
+        if isinstance(self.planner, OwnPlans) and not hasattr(self.follower, "own"):
+            raise InputError(
+                f"{policy.name}: its plans cannot be followed live; give --policy base, or a run"
+            )
+        self._names, self._costs, self._policy = names, made.setup.world.cost_model(), policy.name
+        self._kinds: dict[str, str] = {}
+        self._rows: list[int] = []
+        self._came: dict[int, dict[str, Any]] = {}
+        self.latest: Event | None = None
+
+    def restore(self, rows: Sequence[LiveRow]) -> None:
+        """Stand where these events and their plans have led; only in a mind that has seen nothing."""
+        delays = self.world.config.delays
+        events: list[tuple[float, int, Cost]] = []
+        plans: list[tuple[list[int], list[int], list[int]]] = []
+        for row in rows:
+            if self.latest is not None and row.event.target == self.latest.target:
+                continue  # what stood between has been forgotten
+            index, cost = self._see(row)
+            events.append((row.event.t, index, cost))
+            known = {name: k for k, name in enumerate(self.follower.names)}
+            picked = [p for p in row.plan if p.target in known]
+            plans.append((
+                [known[p.target] for p in picked],
+                [_nearest(delays, p.delay_s) for p in picked],
+                [known[x] for x in row.let_go if x in known] if self._names else [],
+            ))  # fmt: skip
+            if picked:
+                self._came[row.id] = {"prewarms": [None] * len(picked)}
+        self.world.restore(events, plans)
+        self._resolved()
+
+    def think(self, row: LiveRow) -> Thought:
+        """Take in the next event, and decide."""
+        index, cost = self._see(row)
+        record = self.world.open(row.event.t, index, cost)
+        before = {x for x, _ in self.world.residents()}
+        ranking = self.follower.rank()
+        picks, let_go = self._decide(ranking)
+        after = {x for x, _ in self.world.residents()}
+        names = self.follower.names
+        p, listed = ranking.probability[0], ranking.targets[0]
+        likely = {
+            names[x]: round(min(1.0, max(0.0, float(p[k]))), 6)
+            for k, x in enumerate(listed[:LISTED].tolist())
+            if x >= 0
+        }
+        none = float(ranking.none[0])
+        plan = LivePlan(
+            self._policy, self.made.version, picks, [names[x] for x in let_go if x >= 0], likely,
+            min(1.0, max(0.0, none)) if math.isfinite(none) else None,
+        )  # fmt: skip
+        if picks:
+            self._came[row.id] = {"prewarms": [None] * len(picks)}
+        came = self._resolved()  # by the open, and by what this plan has put out
+        told = {name: float(x) for name, x in zip(FIELDS, record, strict=True) if x}
+        return Thought(plan, told, came, tuple(names[x] for x in sorted(before - after)))
+
+    def memory(self) -> Mapping[str, bool]:
+        """Who is in memory by the judge's rules, least recently used first, and whether it was loaded early
+        and not used yet."""
+        return {self.follower.names[x]: unused for x, unused in self.world.residents()}
+
+    def kind(self, target: str) -> str:
+        """The kind of a target that was seen."""
+        return self._kinds[target]
+
+    def _see(self, row: LiveRow) -> tuple[int, Cost]:
+        event = self.latest = row.event
+        kind = self._kinds.setdefault(event.target, event.kind)
+        self._rows.append(row.id)
+        return self.follower.see(event), self._costs.cost(event.target, kind)
+
+    def _decide(self, ranking: Ranking) -> tuple[list[Prewarm], Sequence[int]]:
+        told = self.follower.soon() if self._names else None
+        names, delays = self.follower.names, self.world.config.delays
+        if isinstance(self.planner, Threshold):
+            target, let_go = self.world.by_threshold(ranking, self.planner.theta, told)
+            return [Prewarm(names[x], delays[0]) for x in target.tolist() if x >= 0], let_go.tolist()
+        own: Any = self.follower
+        slate = own.slate
+        warm, free = self.world.memory(slate)
+        said = own.own(warm, free, self.world.picks)
+        picked = [
+            (int(slate[p]), int(d)) for p, d in zip(said.place[0], said.delay[0], strict=True) if p >= 0
+        ]
+        named: list[int] = self.world.name(told).tolist() if told is not None else []
+        self.world.plan([x for x, _ in picked], [d for _, d in picked], named)
+        return [Prewarm(names[x], delays[d]) for x, d in picked], named
+
+    def _resolved(self) -> list[tuple[int, dict[str, Any]]]:
+        """What the judge knows now of prewarms that it did not know before, by the event of their plan."""
+        touched: dict[int, dict[str, Any]] = {}
+        for j, place, outcome, mb_s, lead in self.world.resolved():
+            row = self._rows[j]
+            one = self._came.setdefault(row, {"prewarms": []})
+            one["prewarms"] += [None] * (place + 1 - len(one["prewarms"]))
+            one["prewarms"][place] = {
+                "came": OUTCOME_NAMES[outcome],
+                "mb_s": round(mb_s, 3),
+                "lead_s": None if np.isnan(lead) else round(lead, 3),
+            }
+            touched[row] = one
+        done = list(touched.items())
+        for row, one in done:
+            if None not in one["prewarms"]:
+                self._came.pop(row, None)
+        return done
+
+
+def _nearest(delays: Sequence[float], seconds: float) -> int:
+    """The bucket of a delay that was written down in seconds."""
+    return int(np.abs(np.array(delays) - seconds).argmin())

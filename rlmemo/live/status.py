@@ -1,0 +1,102 @@
+"""What live has seen, what it would have done, and what that would have saved: a few lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from env.timeline import zone
+from rlmemo.store.live_ledger import LiveLedger
+
+FIELDS = (
+    "base_wait_s",
+    "saved_s",
+    "planned",
+    "hit",
+    "late",
+    "wasted",
+    "redundant",
+    "wasted_mb_s",
+    "base_cold",
+)
+DAY_S = 86400.0
+
+
+def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -> list[str]:
+    """The status of a recording. recording: the process that records, None where none does; now: unix
+    seconds."""
+    now = time.time() if now is None else now
+    settings = ledger.state("settings") or {}
+    told = [_who(ledger, settings, recording, now)]
+    if trouble := ledger.state("trouble"):
+        told.append(f"trouble: {trouble}")
+    pause = next(
+        (p for p in ledger.pauses() if p.off_t <= now and (p.back_t is None or now < p.back_t)), None
+    )
+    if pause is not None:
+        until = f" until {_clock(pause.back_t, ledger.tz)}" if pause.back_t else ""
+        told.append(f"paused{until}: nothing is recorded; go on with python -m rlmemo.live resume")
+    every = ledger.totals(0.0, FIELDS)
+    if not every["opens"]:
+        told.append("nothing is known yet: the first plan is judged with the opens after it")
+        return told
+    for what, since in (("the last 24 hours", now - DAY_S), ("in all", 0.0)):
+        told += _saved(what, every if since == 0.0 else ledger.totals(since, FIELDS))
+    held = ledger.state("now")
+    if held:
+        early = [name for name, unused in held["memory"].items() if unused]
+        rest = [name for name, unused in reversed(held["memory"].items()) if not unused]
+        told.append(f"in front {_clock(held['t'], ledger.tz)}: {held['front']}")
+        told.append(f"would be ready early: {', '.join(early) or 'nothing'}; in memory: {', '.join(rest)}")
+    if late := ledger.made_late():
+        told.append(
+            f"{late:,} plans were made up for later, when live was not running or the server was away: "
+            "they are judged as if it had been"
+        )
+    return told
+
+
+def _who(ledger: LiveLedger, settings: Mapping[str, Any], recording: int | None, now: float) -> str:
+    doing = f"recording (process {recording})" if recording else "not recording; python -m rlmemo.live start"
+    if not settings:
+        return doing
+    latest = ledger.latest_t()
+    last = "nothing opened yet" if latest is None else f"last open {_ago(now - latest)} ago"
+    return (
+        f"{doing}: policy {settings['policy']}, act {settings['act']}, "
+        f"memory {settings['budget_mb']:,.0f} MB, {settings['world']['costs']} costs, "
+        f"times in {ledger.tz}; {last}"
+    )
+
+
+def _saved(what: str, sums: Mapping[str, float]) -> list[str]:
+    opens = int(sums["opens"])
+    if not opens:
+        return [f"{what}: nothing was opened"]
+    waited = (
+        f"{what}: {opens:,} opens, {int(sums['base_cold']):,} of them cold without prewarming, "
+        f"{_long(sums['base_wait_s'])} of waiting; its plans would have saved {_long(sums['saved_s'])} of it"
+    )
+    made = (
+        f"  {int(sums['planned']):,} prewarms: {int(sums['hit']):,} hits, {int(sums['late']):,} late, "
+        f"{int(sums['redundant']):,} redundant, {int(sums['wasted']):,} wasted "
+        f"({sums['wasted_mb_s'] / 60.0:,.0f} MB x minutes)"
+    )
+    return [waited, made]
+
+
+def _clock(t: float, tz: str) -> str:
+    return f"{datetime.fromtimestamp(t, UTC).astimezone(zone(tz)):%Y-%m-%d %H:%M}"
+
+
+def _ago(seconds: float) -> str:
+    return _long(max(0.0, seconds))
+
+
+def _long(seconds: float) -> str:
+    size = abs(seconds)
+    if size < 120:
+        return f"{seconds:.1f} s" if size < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if size < 7200 else f"{seconds / 3600:.1f} hours"

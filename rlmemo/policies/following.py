@@ -1,0 +1,150 @@
+"""A policy that follows a recording which is still going on: an event comes, and it is asked at once.
+
+`Follower` is what a live recording needs of any policy. A language model keeps its state from event to event
+(`rlmemo.model.streaming`), so do the counting ones; any other policy is asked afresh over all events so far,
+which takes longer the longer the recording is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from env.ranking import Ranking
+from env.timeline import Event, Timeline
+from rlmemo.model.ask import SampledPlans
+from rlmemo.model.readings import SlotReading, reading_of
+from rlmemo.model.streaming import Following
+from rlmemo.model.text import TextReading
+from rlmemo.policies.counting import CountingPolicy
+from rlmemo.policies.language import LanguagePolicy
+from rlmemo.policies.planners import OwnPlans, Planner, Threshold
+
+
+class Follower(Protocol):
+    """Events go in one by one, collapsed; what is answered stands after the latest of them.
+
+    names: the targets seen so far, in order of first appearance: by their index in a ranking.
+    """
+
+    names: list[str]
+
+    def see(self, event: Event) -> int:
+        """Take in the next event; the index of its target. Raises ValueError where time runs backwards."""
+        ...
+
+    def rank(self) -> Ranking:
+        """As `Policy.rank`, one row."""
+        ...
+
+    def soon(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Who is opened soon, as of `env.judge.case.Case.told`, one row; None where it does not say."""
+        ...
+
+
+class _Streaming:
+    """A language model that is read on."""
+
+    def __init__(self, policy: LanguagePolicy, user: str, tz: str, keeps: bool) -> None:
+        self._of, self._user = policy.source.of, user
+        self.following = Following(self._of(user), tz, keeps=keeps)
+        self.names, self._keeps = self.following.names, keeps
+        self._index: dict[str, int] = {}
+
+    def see(self, event: Event) -> int:
+        self.following.see(event.t, event.target, event.kind == "page")
+        return self._index.setdefault(event.target, len(self._index))
+
+    def rank(self) -> Ranking:
+        self._of(self._user)
+        return self.following.rank()
+
+    def soon(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return self.following.soon() if self._keeps else None
+
+    def own(self, warm: np.ndarray, free: float, picks: int) -> SampledPlans:
+        """A plan of the model's own, of places in `slate`."""
+        self._of(self._user)
+        return self.following.plan(warm, free, picks)
+
+    @property
+    def slate(self) -> np.ndarray:
+        """What may come next, int32 [SLATE_SIZE]."""
+        return self.following.slate
+
+
+class _Counting:
+    """Counts that are kept."""
+
+    def __init__(self, policy: CountingPolicy) -> None:
+        self.names: list[str] = []
+        self._index: dict[str, int] = {}
+        self._see, self._ask = policy.follow()
+
+    def see(self, event: Event) -> int:
+        index = _numbered(event.target, self._index, self.names)
+        self._see(index, event.t)
+        return index
+
+    def rank(self) -> Ranking:
+        return self._ask()
+
+    def soon(self) -> None:
+        return None
+
+
+class _Afresh:
+    """Any policy, asked over all events so far."""
+
+    def __init__(self, policy: Any, user: str, tz: str, keeps: bool) -> None:
+        self._user, self._tz = user, tz
+        self._rank: Callable[..., Ranking] = policy.rank
+        self._soon: Callable[..., Any] | None = policy.soon if keeps else None
+        self.names: list[str] = []
+        self._index: dict[str, int] = {}
+        self._events: list[Event] = []
+
+    def see(self, event: Event) -> int:
+        if self._events and event.t < self._events[-1].t:
+            raise ValueError(f"an event at {event.t} comes after the one at {self._events[-1].t}")
+        self._events.append(event)
+        return _numbered(event.target, self._index, self.names)
+
+    def rank(self) -> Ranking:
+        return self._rank(*self._so_far())
+
+    def soon(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return self._soon(*self._so_far()) if self._soon is not None else None
+
+    def _so_far(self) -> tuple[Timeline, np.ndarray]:
+        timeline = Timeline.from_events(self._user, self._events, tz=self._tz)
+        return timeline, np.array([len(self._events) - 1], np.int64)
+
+
+def _numbered(target: str, index: dict[str, int], names: list[str]) -> int:
+    """The number of a target by first appearance."""
+    if target not in index:
+        index[target] = len(names)
+        names.append(target)
+    return index[target]
+
+
+def follower(policy: Any, user: str, tz: str, planner: Planner) -> Follower:
+    """Somebody who follows a person's recording for `policy`, and answers what `planner` asks."""
+    keeps = names_of(planner) and hasattr(policy, "soon")
+    if isinstance(policy, CountingPolicy):
+        return _Counting(policy)
+    if isinstance(policy, LanguagePolicy) and _can_be_read_on(policy.source.of(user)):
+        return _Streaming(policy, user, tz, keeps)
+    return _Afresh(policy, user, tz, keeps)
+
+
+def _can_be_read_on(model: Any) -> bool:
+    return type(reading_of(model)) in (SlotReading, TextReading)
+
+
+def names_of(planner: Planner) -> bool:
+    """Whether a planner names who leaves first."""
+    return planner.names if isinstance(planner, OwnPlans | Threshold) else names_of(planner.inner)

@@ -1,0 +1,272 @@
+"""The ledger of a recording that goes on: events, plans, what came of them, and where to go on from.
+
+What can be relied on, whenever the process that writes is killed:
+
+- an event is written in one transaction with the place up to which its source was read, so that it is neither
+  lost nor doubled; its key makes it unique besides;
+- there is one plan for an event at most, written in one transaction with the judge's record of the open and
+  with what earlier prewarms came to;
+- a step of a plan is written down before it is done, and whoever finds it there does not do it again.
+
+The events stand in the timeline `live` of the same database, like those of any other source.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from env.errors import InputError
+from env.sources.names import clean_name
+from env.timeline import Event, zone
+from rlmemo.store.database import Store
+from rlmemo.store.records import Prewarm
+
+SOURCE = "live"
+LOAD, LET_GO = "load", "let go"
+FORGOTTEN = "forgotten"
+"""The state that counts how often something was forgotten: who has more in memory reads it all anew."""
+NOT_YET, DECIDED, NOTHING_TO_DECIDE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An opening that a source told of. key: what makes it unique there."""
+
+    key: str
+    event: Event
+
+
+@dataclass(frozen=True)
+class Off:
+    """The person was away, or the machine off, from `off_t` to `back_t` (None: still). why: afk, gap (the
+    recorder said nothing), shutdown or paused."""
+
+    off_t: float
+    back_t: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class LivePlan:
+    """What was decided after an event; as `rlmemo.store.records.Prediction`. made_at: by the clock of the
+    recorder; took_s: from having the event to having the plan."""
+
+    policy: str
+    policy_version: str
+    plan: Sequence[Prewarm] = ()
+    let_go: Sequence[str] = ()
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    none_probability: float | None = None
+    made_at: float = 0.0
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class LiveRow:
+    """An event of the ledger, its plan if it has one, and whether it was `planned`."""
+
+    id: int
+    event: Event
+    seen_at: float
+    planned: int
+    plan_id: int | None = None
+    plan: tuple[Prewarm, ...] = ()
+    let_go: tuple[str, ...] = ()
+    outcome: dict[str, Any] | None = None
+
+
+Came = tuple[int, dict[str, Any]]
+"""A plan (the id of its event), and what its prewarms came to so far."""
+
+
+class LiveLedger:
+    """The ledger of one person in an open store. tz: the time zone; once stored, it stays. Raises InputError
+    for a zone that there is not."""
+
+    def __init__(self, store: Store, user: str, tz: str) -> None:
+        try:
+            zone(tz)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        self.store, self.user = store, clean_name(user)
+        if not self.user:
+            raise InputError("a live recording needs a user, and the name given is empty")
+        with store.write():
+            known = store.rows("SELECT tz FROM timelines WHERE source = ? AND user = ?", [SOURCE, self.user])
+            self.tz = str(known[0]["tz"]) if known else tz
+            self.timeline_id, _ = store._timeline(SOURCE, self.user, self.tz, True, False, time.time())
+
+    def forgotten(self) -> bool:
+        """Whether the whole timeline is gone."""
+        return not self.store.rows("SELECT 1 FROM timelines WHERE id = ?", [self.timeline_id])
+
+    def state(self, name: str) -> Any:
+        """What was put there under this name; None where nothing was."""
+        found = self.store.rows("SELECT value FROM live_state WHERE name = ?", [self._called(name)])
+        return json.loads(found[0]["value"]) if found else None
+
+    def put(self, **values: Any) -> None:
+        """Keep values by name, all of them or none."""
+        with self.store.write():
+            self._put(values)
+
+    def add(
+        self, seen: Iterable[Seen], *, at: float, offs: Iterable[Off] = (), since: float = -math.inf,
+        **state: Any,
+    ) -> int:  # fmt: skip
+        """Write what a source told of, in its order, and the state to go on from; returns how many events are
+        new. at: by the recorder's clock. since: after events before that nothing is to be decided. An event
+        is never before the one that was written last: it takes its time then."""
+        new = 0
+        with self.store.write():
+            last = self.store.rows(
+                "SELECT t FROM events WHERE timeline_id = ? ORDER BY t DESC LIMIT 1", [self.timeline_id]
+            )
+            latest = last[0]["t"] if last else -math.inf
+            for one in seen:
+                key = f"{self.timeline_id} {one.key}"
+                if self.store.rows("SELECT 1 FROM live_events WHERE key = ?", [key]):
+                    continue
+                event = one.event
+                if event.t < latest:
+                    event = Event(latest, event.target, event.kind, event.duration, event.device)
+                latest = event.t
+                self.store._insert_events(self.timeline_id, [event])
+                event_id = self.store.one("SELECT last_insert_rowid()")
+                planned = NOTHING_TO_DECIDE if one.event.t < since else NOT_YET
+                self.store._insert("live_events", event_id=event_id, key=key, seen_at=at, planned=planned)
+                new += 1
+            for off in offs:
+                self.store.db.execute(
+                    """INSERT INTO live_offs (timeline_id, off_t, back_t, why) VALUES (?, ?, ?, ?)
+                       ON CONFLICT (timeline_id, why, off_t) DO UPDATE SET back_t = excluded.back_t""",
+                    [self.timeline_id, off.off_t, off.back_t, off.why],
+                )
+            self._put(state)
+        return new
+
+    def rows(self, *, after: int = 0) -> Iterator[LiveRow]:
+        """The events with an id above `after`, in their order, with their plans."""
+        for r in self.store.rows(
+            """SELECT l.id, l.seen_at, l.planned, e.t, e.target, e.kind, e.duration, e.device,
+                      p.id AS plan_id, p.plan, p.let_go, p.outcome
+               FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+               LEFT JOIN live_plans AS p ON p.live_event_id = l.id
+               WHERE e.timeline_id = ? AND l.id > ? ORDER BY l.id""",
+            [self.timeline_id, after],
+        ):
+            has = r["plan_id"] is not None
+            yield LiveRow(
+                r["id"], Event(r["t"], r["target"], r["kind"], r["duration"], r["device"]), r["seen_at"],
+                r["planned"], r["plan_id"],
+                tuple(Prewarm(**x) for x in json.loads(r["plan"])) if has else (),
+                tuple(json.loads(r["let_go"])) if has else (),
+                json.loads(r["outcome"]) if r["outcome"] else None,
+            )  # fmt: skip
+
+    def decide(
+        self, row: LiveRow, plan: LivePlan, record: Mapping[str, float], came: Sequence[Came], *, at: float,
+        **state: Any,
+    ) -> int | None:  # fmt: skip
+        """Write what was decided after an event, the judge's record of its open, what earlier prewarms came
+        to with it, and a state; the id of the plan. None where it was decided already, or the event is gone:
+        nothing is written then."""
+        with self.store.write():
+            done = self.store.db.execute(
+                "UPDATE live_events SET planned = ?, record = ? WHERE id = ? AND planned = ?",
+                [DECIDED, json.dumps(dict(record)), row.id, NOT_YET],
+            ).rowcount
+            if done != 1:
+                return None
+            plan_id = self.store._insert(
+                "live_plans", live_event_id=row.id, policy=plan.policy, policy_version=plan.policy_version,
+                plan=json.dumps([{"target": p.target, "delay_s": p.delay_s} for p in plan.plan]),
+                let_go=json.dumps(list(plan.let_go)),
+                probabilities=json.dumps(dict(plan.probabilities)), none_probability=plan.none_probability,
+                made_at=plan.made_at, took_s=plan.took_s,
+            )  # fmt: skip
+            for event_id, outcome in came:
+                self.store.db.execute(
+                    "UPDATE live_plans SET outcome = ?, outcome_at = ? WHERE live_event_id = ?",
+                    [json.dumps(outcome, sort_keys=True), at, event_id],
+                )
+            self._put(state)
+            return plan_id
+
+    def begin(self, plan_id: int, what: str, place: int, target: str, *, at: float) -> int | None:
+        """Write down that a step of a plan is about to be done; None where it was begun before: it must not
+        be done again."""
+        with self.store.write():
+            made = self.store.db.execute(
+                """INSERT OR IGNORE INTO live_acts (plan_id, what, place, target, began_at)
+                   VALUES (?, ?, ?, ?, ?)""",
+                [plan_id, what, place, target, at],
+            )
+            return int(made.lastrowid or 0) if made.rowcount == 1 else None
+
+    def end(self, act_id: int, came: Mapping[str, Any], *, at: float) -> None:
+        """Write down what came of a step."""
+        with self.store.write():
+            self.store.db.execute(
+                "UPDATE live_acts SET ended_at = ?, came = ? WHERE id = ?",
+                [at, json.dumps(dict(came), sort_keys=True), act_id],
+            )
+
+    def offs(self) -> list[Off]:
+        """When the person was away or the machine off, in time order."""
+        rows = self.store.rows(
+            "SELECT off_t, back_t, why FROM live_offs WHERE timeline_id = ? ORDER BY off_t, why",
+            [self.timeline_id],
+        )
+        return [Off(**r) for r in rows]
+
+    def pauses(self) -> list[Off]:
+        """When nothing was to be recorded, the latest ten; `back_t` may lie ahead."""
+        rows = self.store.rows(
+            """SELECT off_t, back_t, why FROM live_offs WHERE timeline_id = ? AND why = 'paused'
+               ORDER BY off_t DESC LIMIT 10""",
+            [self.timeline_id],
+        )
+        return [Off(**r) for r in rows]
+
+    def latest_t(self) -> float | None:
+        """When something was opened last; None where nothing was."""
+        found = self.store.rows("SELECT MAX(t) AS t FROM events WHERE timeline_id = ?", [self.timeline_id])
+        return None if found[0]["t"] is None else float(found[0]["t"])
+
+    def made_late(self, late_s: float = 10.0) -> int:
+        """How many plans were made later than that after their event."""
+        return int(
+            self.store.rows(
+                """SELECT COUNT(*) AS n FROM live_plans AS p JOIN live_events AS l ON l.id = p.live_event_id
+                   JOIN events AS e ON e.id = l.event_id
+                   WHERE e.timeline_id = ? AND p.made_at - e.t > ?""",
+                [self.timeline_id, late_s],
+            )[0]["n"]
+        )
+
+    def totals(self, since: float, fields: Sequence[str]) -> dict[str, float]:
+        """Sums of the judge's records over the opens from `since` on (unix seconds), and their number as
+        `opens`; those that came before the first plan are not counted."""
+        sums = ", ".join(f"TOTAL(json_extract(l.record, '$.{name}')) AS {name}" for name in fields)
+        return self.store.rows(
+            f"""SELECT COUNT(*) AS opens, {sums} FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+                WHERE e.timeline_id = ? AND e.t >= ? AND l.record IS NOT NULL
+                AND l.id > COALESCE((SELECT MIN(live_event_id) FROM live_plans), 0)""",
+            [self.timeline_id, since],
+        )[0]
+
+    def _put(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            self.store.db.execute(
+                "INSERT OR REPLACE INTO live_state (name, value) VALUES (?, ?)",
+                [self._called(name), json.dumps(value, sort_keys=True)],
+            )
+
+    def _called(self, name: str) -> str:
+        return name if name == FORGOTTEN else f"{self.timeline_id} {name}"
