@@ -241,10 +241,11 @@ def test_the_executor_learns_from_what_was_opened(tmp_path: Path) -> None:
     tool, files = tmp_path / "mytool7", tmp_path / "files.json"
     shutil.copy(str(shutil.which("sleep")), tool)
     acts = FilesExecutor(files, 10)
-    assert not acts.opened("MyTool7")
+    assert not acts.opened("MyTool7").result()
     with subprocess.Popen([str(tool), "60"]) as child:
         try:
-            assert acts.opened("MyTool7")
+            acts.let_go("MyTool7", "app")  # it runs, so it was opened
+            assert acts.ahead.after(lambda: "MyTool7" in acts.lists).result()
         finally:
             child.kill()
     assert str(tool) in {x.path for x in read_lists(files)["MyTool7"]}

@@ -42,6 +42,7 @@ class FilesExecutor:
         self.path = lists
         self.lists = read_lists(lists)
         self.ahead = ReadAhead(self._needs, limit_mb)
+        self._seen: set[str] = set()
 
     def load(self, target: str, kind: str) -> Mapping[str, Any]:
         """Read a program's files ahead."""
@@ -53,20 +54,27 @@ class FilesExecutor:
         return told
 
     def let_go(self, target: str, kind: str) -> Mapping[str, Any]:
-        """Drop what was read for a target, as far as nobody uses it."""
-        return _outcome(self.ahead.let_go(target))
+        """Drop what was read for a target, as far as nobody uses it. If the program runs, it was opened, and
+        what it maps is kept for the next time."""
+        told = _outcome(self.ahead.let_go(target))
+        if kind == "app" and target not in self._seen:
+            self.opened(target)
+        return told
 
     def undo(self) -> None:
         """Drop all that was read; nothing is read any more."""
         self.ahead.stop()
 
-    def opened(self, target: str) -> bool:
-        """Look at a program that the person has just opened, and keep what it maps; whether it was found."""
+    def opened(self, target: str) -> Future[bool]:
+        """Look at a program that the person has opened, and keep what it maps; whether it was found."""
+        return self.ahead.after(lambda: self._look(target))
+
+    def _look(self, target: str) -> bool:
         found = needed_by(list(_running_as(target)))
         if not found:
             return False
-        together = dict.fromkeys([*self.lists.get(target, ()), *found])
-        self.lists[target] = list(together)
+        self._seen.add(target)
+        self.lists[target] = list(dict.fromkeys([*self.lists.get(target, ()), *found]))
         with suppress(InputError):  # a full disk must not end a recording
             write_lists(self.path, self.lists)
         return True

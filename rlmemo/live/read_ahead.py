@@ -95,6 +95,10 @@ class ReadAhead:
         """Drop what was read for this target, and nobody else wants or maps."""
         return self._worker.submit(self._let_go, {target})
 
+    def after(self, work: Callable[[], bool]) -> Future[bool]:
+        """Do something else that takes a while in the same thread, when it is its turn."""
+        return self._worker.submit(work)
+
     def stop(self) -> Dropped:
         """End what is being read, and drop all that was read here."""
         self._over.set()
