@@ -25,10 +25,11 @@ from pathlib import Path
 
 from env.errors import InputError, run_main
 from rlmemo.__main__ import version
-from rlmemo.live import doctor, lock, machine, status
+from rlmemo.live import doctor, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, executor
 from rlmemo.live.clock import clock_of
+from rlmemo.live.file_list import DEFAULT_FILES
 from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.options import Parser, add_world, world_given
@@ -51,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     pause = commands.add_parser("pause", help="record nothing until resume, or for some minutes")
     pause.add_argument("--minutes", type=float, metavar="M", help="go on after that by itself")
     resume = commands.add_parser("resume", help="record again")
+    measure.fill(
+        commands.add_parser(
+            "measure", help="what opening costs here, for --costs", description=measure.__doc__
+        )
+    )
     check = commands.add_parser("doctor", help="what works here, and what to do about the rest")
     check.add_argument("--unit", action="store_true", help="show a unit for systemd --user, and no more")
     for command in (start, check):
@@ -74,6 +80,10 @@ def _add_start(start: argparse.ArgumentParser) -> None:
                        help="of --act command: loads {target}")  # fmt: skip
     start.add_argument("--let-go-command", metavar="COMMAND", default="",
                        help="of --act command: lets {target} go")  # fmt: skip
+    start.add_argument("--files", type=Path, metavar="FILE", default=Path(DEFAULT_FILES),
+                       help=f"of --act files: what programs need (default: {DEFAULT_FILES})")  # fmt: skip
+    start.add_argument("--files-mb", type=float, metavar="MB", default=1000.0,
+                       help="of --act files: memory for what is read ahead (default: 1000)")  # fmt: skip
     start.add_argument("--memory-mb", type=float, metavar="MB",
                        help="memory for what is warm (default: as before, or --budget apps)")  # fmt: skip
     start.add_argument("--days", type=float, default=90.0, metavar="D",
@@ -92,7 +102,7 @@ def start(args: argparse.Namespace) -> int:
     if args.threshold is not None and not 0.0 <= args.threshold <= 2.0:
         raise InputError(f"--threshold {args.threshold:g} is no probability; give 0 to 1")
     server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
-    acts = executor(args.act, args.load_command, args.let_go_command)
+    acts = executor(args.act, args.load_command, args.let_go_command, args.files, args.files_mb)
     db = Path(args.db)
     check_store(db)
     held = lock.OneRecorder(db)
@@ -178,6 +188,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if args.command == "start":
         return in_background(arguments, Path(args.db)) if args.background else start(args)
+    if args.command == "measure":
+        return measure.run(args)
     if args.command == "doctor":
         return doctor.main(args)
     if args.command == "stop":

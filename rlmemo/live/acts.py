@@ -10,12 +10,16 @@ import shlex
 import subprocess
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from env.errors import InputError
+from rlmemo.live.file_list import DEFAULT_FILES
+from rlmemo.live.files_executor import FilesExecutor
 
 ACTS = {
     "none": "say what would be done, and do nothing",
+    "files": "read a program's files ahead (Linux)",
     "command": "run a command of one's own for every step (--load-command, --let-go-command)",
 }
 """What may follow a plan, by name."""
@@ -76,11 +80,19 @@ def _run(template: list[str], target: str, kind: str) -> Mapping[str, Any]:
     return {"rc": done.returncode, "took_s": round(time.perf_counter() - began, 4)}
 
 
-def executor(name: str, load_command: str = "", let_go_command: str = "") -> Executor | None:
+def executor(
+    name: str,
+    load_command: str = "",
+    let_go_command: str = "",
+    files: Path | None = None,
+    files_mb: float = 0.0,
+) -> Executor | None:
     """The executor of that name; None for the one that does nothing. Raises InputError for what there is
     not."""
     if name == "none":
         return None
+    if name == "files":
+        return FilesExecutor(files or Path(DEFAULT_FILES), files_mb)
     if name == "command":
         return CommandExecutor(load_command, let_go_command)
     raise InputError(f"--act {name!r} is nothing that live does; there are {', '.join(ACTS)}")
