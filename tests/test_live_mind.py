@@ -19,7 +19,7 @@ from env.sources import load_timelines
 from env.timeline import Event, Timeline, collapse
 from rlmemo.live.mind import Mind, Minding
 from rlmemo.policies.planners import OwnPlans
-from rlmemo.policies.registry import setup
+from rlmemo.policies.registry import setup, to_follow
 from rlmemo.policies.run import Setup
 from rlmemo.store.database import open_store
 from rlmemo.store.live_ledger import NOT_YET, LiveLedger, Seen
@@ -109,7 +109,7 @@ def same_as_offline(timeline: Timeline, db: Path, make: Callable[[], Minding]) -
 
 @pytest.mark.parametrize("policy", ["base", "markov1"])
 def test_the_plans_are_those_of_offline_replay(policy: str, tmp_path: Path) -> None:
-    made = setup(policy)
+    made = to_follow(policy)
     assert same_as_offline(a_person(), tmp_path / "a.db", lambda: minding(made)) > 20
 
 

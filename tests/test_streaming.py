@@ -164,6 +164,43 @@ def test_the_lean_pass_is_that_of_transformers(heads: tuple[int, int]) -> None:
     assert not small_qwen3.fits(model)
 
 
+def test_the_weights_alone_say_what_the_model_says(embedded: Any, tmp_path: Path) -> None:
+    from env.errors import InputError
+    from rlmemo.model.hub import model_folder
+    from rlmemo.model.small_qwen3 import read_bare
+    from rlmemo.policies.language import LanguagePolicy
+
+    made = timeline(5)
+    bare = LanguagePolicy(read_bare(model_folder("embedded")))
+    one, other = (x.rank(made, np.arange(len(made))) for x in (bare, LanguagePolicy(embedded)))
+    np.testing.assert_allclose(one.probability, other.probability, atol=2e-6)  # (elsewhere in memory: 1e-6)
+    np.testing.assert_allclose(one.none, other.none, atol=1e-5)
+    same(bare, made, np.arange(len(made)))
+    for told, expected in zip(
+        bare.soon(made, np.arange(9)), LanguagePolicy(embedded).soon(made, np.arange(9)), strict=True
+    ):
+        np.testing.assert_array_equal(told, expected)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(InputError, match="cannot be read"):
+        read_bare(tmp_path)
+
+
+def test_who_is_opened_soon_is_streamed_as_in_batches(embedded: Any) -> None:
+    from rlmemo.model.streaming import Following
+    from rlmemo.policies.language import LanguagePolicy
+
+    made = timeline(6)
+    targets, chance = LanguagePolicy(embedded).soon(made, np.arange(len(made)))
+    following = Following(embedded, made.tz, keeps=True)
+    for i, event in enumerate(made):
+        following.see(event.t, event.target, event.kind == "page")
+        found = following.soon()
+        np.testing.assert_array_equal(found[0][0], targets[i])
+        np.testing.assert_array_equal(found[1][0], chance[i])
+    with pytest.raises(ValueError, match="keep"):
+        Following(embedded, made.tz).soon()
+
+
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
 @pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-5), ("bfloat16", 0.05)])
 def test_branches_are_what_reading_each_alone_says(kind: str, dtype: str, near: float) -> None:

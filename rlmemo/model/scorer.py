@@ -32,7 +32,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.slate.slate import CONTEXT, FEATURES, SLATE_SIZE, Slates
-from rlmemo.model.trees import Trees
+from rlmemo.model.trees import BoosterText, Trees
 from rlmemo.runs.atomic import write_atomic
 
 WIDE = 16
@@ -289,12 +289,10 @@ def fit_scorers(slates: Sequence[Slates], train: Sequence[np.ndarray], *, seed: 
 def read_boosters(path: Path) -> tuple[Any, ...]:
     """LightGBM's texts, one after the other, with COLUMNS columns or one more. Raises InputError where they
     cannot be read."""
-    import lightgbm as lgb
-
     try:
         texts = re.split(r"^(?=tree$)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        boosters = tuple(lgb.Booster(model_str=text) for text in texts[1:] or texts)
-    except (OSError, ValueError, lgb.basic.LightGBMError) as error:
+        boosters = tuple(BoosterText(text) for text in texts[1:] or texts)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: the trees cannot be read ({error}); train the run again") from None
     for booster in boosters:
         if booster.num_feature() not in (COLUMNS, COLUMNS + 1):

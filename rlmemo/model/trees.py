@@ -70,5 +70,39 @@ class Trees:
         return scores(rows, self.root, self.child, self.feature, self.threshold, self.leaf)
 
 
+class BoosterText:
+    """A booster that was written down, and is asked as one of LightGBM's. LightGBM itself is not loaded: with
+    all that it brings along if it is there (pandas, scikit-learn, pyarrow) it takes 150 MB, and its trees are
+    asked here (`Trees`).
+
+    Raises ValueError for a text that is none, or not all of one.
+    """
+
+    best_iteration = -1
+
+    def __init__(self, text: str) -> None:
+        head, *trees = text.split("\nTree=")
+        said = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
+        if not trees or len(trees) != len(said.get("tree_sizes", "").split()):
+            raise ValueError("it is not whole")
+        if "\nend of trees" not in trees[-1]:
+            raise ValueError("it breaks off")
+        self._text, self._columns = text, int(said.get("max_feature_idx", "")) + 1
+
+    def num_feature(self) -> int:
+        """How many columns its rows have."""
+        return self._columns
+
+    def model_to_string(self, num_iteration: int | None = None) -> str:
+        """As it was written; all of it, as only the best rounds are written down."""
+        return self._text
+
+    def predict(self, rows: np.ndarray, **given: Any) -> np.ndarray:
+        """What LightGBM says."""
+        import lightgbm as lgb
+
+        return np.asarray(lgb.Booster(model_str=self._text).predict(rows, **given))
+
+
 def _numbers(said: dict[str, str], name: str) -> np.ndarray:
     return np.array(said.get(name, "").split(), np.int64)

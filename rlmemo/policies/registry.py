@@ -15,6 +15,7 @@ from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import EMBEDDED, check_model, model_folder
 from rlmemo.model.load import load_adapted
+from rlmemo.model.small_qwen3 import read_bare
 from rlmemo.policies.counting import CountingPolicy
 from rlmemo.policies.endpoint import EndpointPolicy
 from rlmemo.policies.few_shot import untrained
@@ -116,6 +117,16 @@ def setup(name: str, world: Mapping[str, Any] = {}, asking: Asking | None = None
         return replace(made, world=replace(made.world, **world))
     policy, rules = make_policy(name, asking), WorldOptions(**world)
     return Setup(policy, shipped_planner(rules) if name == "base" else planner_of(policy), rules)
+
+
+def to_follow(name: str, world: Mapping[str, Any] = {}) -> Setup:
+    """As `setup`, for a program that one leaves running: the base as it is shipped comes as its weights alone
+    (`rlmemo.model.small_qwen3.Bare`), in less memory and sooner. It ranks the same, and says no plans of its
+    own."""
+    if name != "base":
+        return setup(name, world)
+    rules = WorldOptions(**world)
+    return Setup(LanguagePolicy(read_bare(model_folder(EMBEDDED)), "base"), shipped_planner(rules), rules)
 
 
 def check_finished(names: Sequence[str]) -> None:

@@ -1,0 +1,112 @@
+"""What live costs: from an event to its plan, processor time when idle, memory.
+
+    AW_SERVER=… python -m experiments.live_speed              # base, 300 events, a real aw-server
+    python -m experiments.live_speed --policy markov1 --past 20000
+
+An event is told to a real aw-server. `turn_ms` is one turn of live's loop from then on: three questions over
+HTTP, two transactions, the ranking and the plan; `plan_ms` the same without the questions, from having the
+event to having its plan in the ledger; `thought_ms` the ranking and the plan alone. `idle` is what turns
+without news take of a core, at one a second. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.sources import load_timelines
+from env.timeline import Event
+from experiments.aw_server import Server, Watchers
+from rlmemo.live.activitywatch import ActivityWatch, BucketReader
+from rlmemo.live.clock import WallClock
+from rlmemo.live.loop import POLL_S, Loop
+from rlmemo.live.mind import Minding
+from rlmemo.policies.registry import to_follow
+from rlmemo.store.database import open_store
+from rlmemo.store.live_ledger import LiveLedger, Seen
+
+
+def measure(server: Server, folder: Path, policy: str, events: int, past: int) -> dict[str, Any]:
+    """What a recording of so many events costs that has so many behind it."""
+    made = load_timelines("demo").timelines[0]
+    names = [(e.target, "page" if e.kind == "page" else "app") for e in made]
+    with open_store(folder / "live.db") as store:
+        ledger, now = LiveLedger(store, "me", "UTC"), time.time()
+        before = [Seen(str(k), Event(now - 60.0 * (past - k), *names[k % len(names)])) for k in range(past)]
+        ledger.add(before, at=now, since=now - 30.0)
+        reader = BucketReader(ActivityWatch(port=server.port), now - 1.0)
+        minding = Minding(to_follow(policy), "me", "UTC", 3200.0, "test")
+        began = time.perf_counter()
+        loop = Loop(ledger, reader, minding, None, WallClock(), now - 1.0)
+        asked: list[float] = []
+        reader.read = _timed(reader.read, asked)  # type: ignore[method-assign]
+        started_s = time.perf_counter() - began
+        watchers, took, planned, last = Watchers(server), list[float](), list[float](), ""
+        for k in range(events):
+            target, kind = names[(past + k) % len(names)]
+            if target != last:
+                watchers.window(time.time(), target if kind == "app" else f"{target} app")
+                last = target
+                began = time.perf_counter()
+                loop.turn()
+                took.append(1000.0 * (time.perf_counter() - began))
+                planned.append(took[-1] - asked[-1])
+            time.sleep(0.01)
+        thought = [1000.0 * r["took_s"] for r in store.rows("SELECT took_s FROM live_plans ORDER BY id")]
+        idle = []
+        for _ in range(100):
+            time.sleep(0.02)
+            before_cpu = time.process_time()
+            loop.turn()
+            idle.append(time.process_time() - before_cpu)
+        rss = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+    return {
+        "policy": policy, "events": len(took), "past": past, "restore_s": round(started_s, 2),
+        "turn_ms": _shares(took[3:]), "plan_ms": _shares(planned[3:]), "thought_ms": _shares(thought[3:]),
+        "idle_share_of_a_core": round(float(np.mean(idle)) / POLL_S, 5), "rss_mb": round(rss, 1),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000.0, 1),
+    }  # fmt: skip
+
+
+def _timed(read: Callable[..., Any], took: list[float]) -> Callable[..., Any]:
+    """The same; how many milliseconds each call took goes into `took`."""
+
+    def timed(*given: Any, **more: Any) -> Any:
+        began = time.perf_counter()
+        found = read(*given, **more)
+        took.append(1000.0 * (time.perf_counter() - began))
+        return found
+
+    return timed
+
+
+def _shares(values: list[float]) -> dict[str, float]:
+    return {f"p{q}": round(float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--policy", default="base")
+    p.add_argument("--events", type=int, default=300)
+    p.add_argument("--past", type=int, default=2000)
+    args = p.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        (home := Path(folder) / "aw").mkdir()
+        server = Server(home)
+        try:
+            print(json.dumps(measure(server, Path(folder), args.policy, args.events, args.past)))
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
