@@ -1,4 +1,4 @@
-"""`--act files` in the loop: what a plan names is read ahead, what it lets go is dropped; the end undoes all."""
+"""`--act files` in the loop: what a plan names is read ahead, what it lets go is dropped."""
 
 from __future__ import annotations
 
