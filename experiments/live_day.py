@@ -6,7 +6,8 @@
 
 Needs aw-server (experiments/aw_server.py). Prints one JSON line: `lost` and `doubled` events, `differ` (plans
 that are not those of offline replay), `unjudged` (prewarms whose outcome is not offline's), `twice` (steps
-done more often than they were begun), all of which have to be 0, and RSS by the hour of the virtual clock.
+done more often than they were begun), all of which have to be 0; and by the hour of the virtual clock RSS,
+with and without the pages of files.
 """
 
 from __future__ import annotations
@@ -113,11 +114,12 @@ class Recorder:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
-    def rss_mb(self) -> float:
-        """Resident memory now, MB."""
+    def rss_mb(self) -> tuple[float, float]:
+        """Resident memory now, MB: all of it, and without the pages of files."""
         assert self.process is not None
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGESIZE") / 1e6
+        _, resident, of_files, *_ = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        size = os.sysconf("SC_PAGESIZE") / 1e6
+        return round(int(resident) * size, 1), round((int(resident) - int(of_files)) * size, 1)
 
 
 @dataclass
@@ -126,15 +128,15 @@ class Played:
 
     db: Path
     kills: int
-    rss: dict[int, float] = field(default_factory=dict)
+    rss: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 def play(
     server: Server, day: Timeline, folder: Path, *, policy: str = "base", speed: float = 1000.0,
-    kills: int = 0, seed: int = 0, given: Sequence[str] = (),
+    kills: int = 0, seed: int = 0, hours: float = 0.0, given: Sequence[str] = (),
 ) -> Played:  # fmt: skip
-    """Tell a day to the server while live records into `folder`, and kill live so often in between. given:
-    more options of live's."""
+    """Tell a day to the server while live records into `folder`, and kill live so often in between. hours:
+    how long it goes on at least; given: more options of live's."""
     rng, db = random.Random(seed), folder / "live.db"
     person = Person(Watchers(server), day)
     acts = folder / "acts"
@@ -151,16 +153,18 @@ def play(
     recorder.start()
     played = Played(db, 0)
     due = time.time() + rng.uniform(0.5, 4.0)
-    for k in range(len(day)):
-        while clock.now() < day.t[k]:
+    for k in range(len(day) + 1):
+        due_t = day.t[k] if k < len(day) else day.t[0] + 3600.0 * hours
+        while clock.now() < due_t:
             hour = int((clock.now() - day.t[0]) // 3600)
             if hour >= 0 and not kills and hour not in played.rss:
-                played.rss[hour] = round(recorder.rss_mb(), 1)
+                played.rss[hour] = recorder.rss_mb()
             if recorder.kills < kills and time.time() >= due:
                 recorder.kill()
                 due = time.time() + rng.uniform(0.05, 6.0)
-            time.sleep(min(0.02, max(0.0, (day.t[k] - clock.now()) / speed)))
-        person.tell(k)
+            time.sleep(min(0.02, max(0.0, (due_t - clock.now()) / speed)))
+        if k < len(day):
+            person.tell(k)
         if recorder.kills < kills and rng.random() < 0.5:
             due = min(due, time.time() + rng.uniform(0.0, 0.1))
     while recorder.kills < kills:  # what is left of them: while it catches up
@@ -243,6 +247,7 @@ def main() -> None:
     p.add_argument("--speed", type=float, default=1000.0)
     p.add_argument("--kills", type=int, default=0)
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--hours", type=float, default=0.0, help="of the virtual clock, at least")
     args, given = p.parse_known_args()
     day = a_day(load_timelines(args.timelines).timelines[args.user], args.day)
     with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +256,7 @@ def main() -> None:
         try:
             played = play(
                 server, day, Path(folder), policy=args.policy, speed=args.speed, kills=args.kills,
-                seed=args.seed, given=given,
+                seed=args.seed, hours=args.hours, given=given,
             )  # fmt: skip
             print(json.dumps(compare(played, day, args.policy)))
         finally:
