@@ -25,7 +25,7 @@ from pathlib import Path
 
 from env.errors import InputError, run_main
 from rlmemo.__main__ import version
-from rlmemo.live import doctor, lock, machine, measure, status
+from rlmemo.live import doctor, elsewhere, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, executor
 from rlmemo.live.clock import clock_of
@@ -73,8 +73,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_start(start: argparse.ArgumentParser) -> None:
     acts = "; ".join(f"{name}: {what}" for name, what in ACTS.items())
-    start.add_argument("--policy", metavar="NAME|RUN_DIR|MODEL", default="base",
-                       help="who predicts (default: base, as it is shipped)")  # fmt: skip
+    start.add_argument("--policy", metavar="NAME|RUN_DIR|MODEL|URL", default="base",
+                       help="who predicts; http://…: a server (default: base, as it is shipped)")  # fmt: skip
+    start.add_argument("--names", action="store_true",
+                       help="of --policy http://…: send names as they are (default: hashed)")  # fmt: skip
     start.add_argument("--threshold", type=float, metavar="P",
                        help="prewarm what is at least this probable (default: the policy's own)")  # fmt: skip
     start.add_argument("--act", choices=tuple(ACTS), default="none", help=f"{acts} (default: none)")
@@ -138,17 +140,22 @@ def start(args: argparse.Namespace) -> int:
 
 def _minding(ledger: LiveLedger, args: argparse.Namespace, now: float) -> tuple[Minding, float]:
     """Who thinks, and since when it is recorded (unix seconds); kept in the ledger."""
-    made, before = to_follow(args.policy, world_given(args)), ledger.state("settings") or {}
+    before, far = ledger.state("settings") or {}, None
+    if elsewhere.is_address(args.policy):
+        far = elsewhere.reach(args, Path(args.db), ledger.state("elsewhere"))
+    made = far.setup if far else to_follow(args.policy, world_given(args))
     an_app = made.world.cost_model().cost("").memory_mb
     memory = args.memory_mb or before.get("budget_mb") or made.world.budget * an_app
     minding = Minding(made, ledger.user, ledger.tz, memory, _version(args.policy), args.threshold)
+    if far:
+        minding = far.minding(minding)
     minding.rules(), minding.planner()  # refused before anything is written
     began = float(before.get("began_at", now))
     settings = {
         "policy": args.policy, "act": args.act, "budget_mb": memory, "began_at": began, "port": args.port,
         "threshold": args.threshold, "world": asdict(made.world),
     }  # fmt: skip
-    ledger.put(trouble="", settings=settings)
+    ledger.put(trouble="", settings=settings, elsewhere=far and far.told)
     return minding, began
 
 
