@@ -1,4 +1,4 @@
-"""Plans over HTTP: a real server in a process of its own, a device that asks it, and what the door keeps out."""
+"""Plans over HTTP: a real server in its own process, a device that asks it, and what the door keeps out."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Served:
     ) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         sent = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        more = {k.replace("_", "-"): v for k, v in headers.items()}
+        more = {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
         if token:
             more["Authorization"] = f"Bearer {token}"
         connection.request(method, path, sent, more)
@@ -191,8 +191,7 @@ def test_the_plans_are_those_of_offline_replay(
     """Of a recorded day of the demo's; and the server has not seen one of its names."""
     server, person = served(policy), a_person(150)
     device = Device(server, tmp_path / "device")
-    took: list[float] = [time.perf_counter()]
-    found = device.opens(person, lambda k: took.append(time.perf_counter()))
+    found = device.opens(person)
     expected, _ = offline(person, planned(policy))
     n = len(person)
     assert [k for k in range(n - 1) if found[k] != expected[k]] == []
@@ -203,7 +202,6 @@ def test_the_plans_are_those_of_offline_replay(
     wrote = b"".join(x.read_bytes() for x in server.folder.iterdir())
     assert [x for x in person.names if x.encode() in wrote] == []
     assert device.person.encode() in wrote
-    assert sorted(took)[n // 2] >= took[0]
 
 
 def test_names_are_sent_where_that_was_asked_for(served: Callable[..., Served], tmp_path: Path) -> None:
@@ -288,7 +286,7 @@ def test_away_for_a_while_the_shipped_base_plans_and_the_server_is_told(
             if k not in away:
                 assert ([p.target for p in plan.plan], list(plan.let_go)) == found[k], k
     kept, done = server.kept(device.person), device.kept()
-    assert [x[:3] for x in kept] == [x[:3] for x in done]
+    assert kept == done
 
 
 def test_a_server_that_hangs_is_not_waited_for(tmp_path: Path, served: Callable[..., Served]) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
 from env.judge.cost_presets import PRESETS
+from env.timeline import Event
 from rlmemo.hosts import is_loopback, names
 from rlmemo.live.lock import OneRecorder
 from rlmemo.live.mind import Mind, Minding
@@ -32,6 +33,7 @@ from rlmemo.serve.people import People
 from rlmemo.serve.secret import secret_of
 from rlmemo.store.database import open_store
 from rlmemo.store.database_file import check_store
+from rlmemo.store.live_ledger import NOT_YET, LiveRow
 
 if TYPE_CHECKING:
     from rlmemo.policies.run import Setup
@@ -69,7 +71,9 @@ def maker(made: Setup, version: str, threshold: float | None) -> Callable[[str, 
     def make(user: str, tz: str, memory_mb: float | None) -> Minding:
         return Minding(made, user, tz, memory_mb or usual, version, threshold)
 
-    Mind(make("", "UTC", None))  # refused before anything is served
+    mind = Mind(make("", "UTC", None))  # refused before anything is served
+    for k, name in enumerate("abab"):  # what is compiled or loaded at the first event is so before one comes
+        mind.think(LiveRow(k, Event(60.0 * k, name, "app"), 0.0, NOT_YET))
     return make
 
 

@@ -199,9 +199,8 @@ class Person:
             began, now = time.perf_counter(), time.time()
             done = told.get(names[row.id])
             thought = mind.think(row, done)
-            plan = thought.plan
-            if done is None:
-                plan = replace(plan, made_at=now, took_s=time.perf_counter() - began)
+            took = time.perf_counter() - began
+            plan = done or replace(thought.plan, made_at=now, took_s=took)
             if self.ledger.decide(row, plan, thought.record, thought.came, at=now) is None:
                 raise Refused(409, "this recording has changed meanwhile; send that again")
             self._last = row.id

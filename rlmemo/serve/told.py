@@ -23,7 +23,8 @@ class Told(Mind):
     _told: LivePlan | None = None
 
     def think(self, row: LiveRow, told: LivePlan | None = None) -> Thought:
-        """Take in the next event, and decide; or do as `told`, as far as this world has room for it."""
+        """Take in the next event, and decide; or do as `told`, as far as this world has room for it (the
+        thought says how far)."""
         self._told = told
         thought = super().think(row)
         if told is None:
