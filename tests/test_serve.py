@@ -29,6 +29,7 @@ from rlmemo.live.elsewhere import FarMinding, reach
 from rlmemo.live.loop import Loop
 from rlmemo.live.mind import Mind, Minding
 from rlmemo.policies.registry import setup, to_follow
+from rlmemo.serve.__main__ import listening
 from rlmemo.serve.client import Server
 from rlmemo.serve.door import MOST_BYTES, SLOW_S
 from rlmemo.serve.people import People, SentEvent
@@ -255,6 +256,7 @@ def test_killed_while_it_answers_nothing_is_lost_or_doubled(
     assert len(died) >= 5
     assert server.kept(device.person) == device.kept()
     assert device.policies().count("markov1") > 90
+    assert "base" in device.policies()
 
 
 @pytest.mark.usefixtures("impatient")
@@ -418,6 +420,29 @@ def test_an_event_counts_once_and_out_of_order_is_refused(served: Callable[..., 
     assert server.ask("GET", "/v1/people/a", token=server.token)[1]["events"] == 0
 
 
+def test_what_a_device_did_instead_takes_the_place_of_a_plan_whose_answer_was_lost(
+    served: Callable[..., Served],
+) -> None:
+    server = served()
+    turns = ["Mail", "Chat", "Mail", "Chat", "Mail"]
+    events = [{"id": f"e{k}", "t": 1.7e9 + 60 * k, "target": x} for k, x in enumerate(turns)]
+    prewarms = [{"target": "Chat", "delay_s": 0.0}]
+    done = {"policy": "base", "policy_version": "1", "prewarms": prewarms, "let_go": []}
+
+    def post(*events: Any) -> tuple[int, Any]:
+        asked = {"tz": "UTC", "events": list(events)}
+        return server.ask("POST", "/v1/people/a/events", asked, token=server.token)
+
+    assert [p["target"] for p in post(*events[:3])[1]["plan"]["prewarms"]] == ["Chat"]
+    for _ in range(2):
+        status, said = post({**events[2], "done": {**done, "prewarms": []}})
+        assert (status, said["new"], said["plan"]["policy"], said["plan"]["prewarms"]) == (200, 0, "base", [])
+    assert post({**events[2], "done": done}, events[3])[1]["events"] == 4
+    assert post({**events[2], "done": {**done, "prewarms": []}}, events[3])[0] == 409
+    found = server.ask("GET", "/v1/people/a/plan?event=e2", token=server.token)[1]["plan"]
+    assert (found["policy"], found["prewarms"]) == ("base", prewarms)
+
+
 def test_people_side_by_side_have_their_own_state_and_memory_is_bounded(tmp_path: Path) -> None:
     made, events = setup("markov1"), list(a_person(60))
     shifts = {"a": 0, "b": 7, "c": 13, "d": 20}
@@ -486,6 +511,16 @@ def test_live_s_command_line_reads_the_address(
     db = tmp_path / "other.db"
     with pytest.raises(InputError, match="at the first start it has to be there"):
         minding()
+
+
+def test_an_answer_is_not_left_to_nagle() -> None:
+    """asyncio sends at once on sockets that name their protocol alone; else an answer takes 40 ms longer."""
+    with listening("127.0.0.1", 0) as made:
+        assert made.proto == socket.IPPROTO_TCP
+        port = made.getsockname()[1]
+        made.listen()
+        with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1 port {port}"):
+            listening("127.0.0.1", port)
 
 
 def test_an_address_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
