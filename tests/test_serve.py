@@ -34,7 +34,7 @@ from rlmemo.serve.client import Server
 from rlmemo.serve.door import MOST_BYTES, SLOW_S
 from rlmemo.serve.people import People, SentEvent
 from rlmemo.serve.secret import read_secret, secret_of
-from rlmemo.serve.told import Told
+from rlmemo.serve.told import ToldMind
 from rlmemo.store.database import open_store
 from rlmemo.store.forgetting import forget_target
 from rlmemo.store.live_ledger import NOT_YET, LiveLedger, Seen
@@ -279,7 +279,7 @@ def test_away_for_a_while_the_shipped_base_plans_and_the_server_is_told(
     assert sum(len(found[k][0]) for k in away) > 3
     assert sum("nothing listens" in x for x in device.said) == 2  # said once by each of two processes
     assert device.said[-1] == f"{server.address} plans again"
-    mind = Told(planned("markov1"))
+    mind = ToldMind(planned("markov1"))
     with open_store(device.db) as store:
         ledger = LiveLedger(store, "me", TZ)
         for k, row in enumerate(ledger.rows()):

@@ -30,7 +30,7 @@ from rlmemo.policies.registry import to_follow
 from rlmemo.serve.chain import Chain
 from rlmemo.serve.client import Differs, Server, ServerAway
 from rlmemo.serve.secret import secret_of
-from rlmemo.serve.told import Told
+from rlmemo.serve.told import ToldMind
 from rlmemo.store.live_ledger import LivePlan, LiveRow
 from rlmemo.store.records import Prewarm
 
@@ -99,7 +99,7 @@ class FarMinding(Minding):
         return FarMind(self)
 
 
-class FarMind(Told):
+class FarMind(ToldMind):
     """Follows one recording, and asks a server what to plan; see the module."""
 
     made: FarMinding

@@ -26,16 +26,16 @@ from starlette.responses import JSONResponse, Response
 
 from env.errors import InputError
 from env.timeline import Event
-from rlmemo.serve.door import HEALTH, Door, refusal
-from rlmemo.serve.people import People, Person, Refused, SentEvent, Standing
+from rlmemo.serve.door import HEALTH, TokenGuard, refusal
+from rlmemo.serve.people import Believed, People, Person, Refused, SentEvent
 from rlmemo.store.live_ledger import LivePlan
 from rlmemo.store.records import Prewarm
 
 MOST_EVENTS = 500
 LATEST_T = 4e9
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-Id = Field(min_length=1, max_length=64, pattern=r"^[!-~]+$")
-Target = Field(min_length=1, max_length=512)
+EVENT_ID = Field(min_length=1, max_length=64, pattern=r"^[!-~]+$")
+TARGET = Field(min_length=1, max_length=512)
 
 
 class Strict(BaseModel):
@@ -47,7 +47,7 @@ class Strict(BaseModel):
 class PrewarmBody(Strict):
     """A prewarm of a plan."""
 
-    target: str = Target
+    target: str = TARGET
     delay_s: float = Field(ge=0.0, le=86400.0)
 
 
@@ -69,9 +69,9 @@ class PlanBody(Strict):
 class EventBody(Strict):
     """An event; see `SentEvent`."""
 
-    id: str = Id
+    id: str = EVENT_ID
     t: float = Field(ge=0.0, le=LATEST_T)
-    target: str = Target
+    target: str = TARGET
     kind: Literal["app", "page", "file"] = "app"
     off: float | None = Field(None, ge=0.0, le=LATEST_T)
     done: PlanBody | None = None
@@ -83,7 +83,7 @@ class EventBody(Strict):
 
 
 class AfterBody(Strict):
-    """See `Standing`."""
+    """See `Believed`."""
 
     events: int = Field(ge=0)
     digest: str = Field(max_length=64)
@@ -103,7 +103,7 @@ def make_app(people: People, about: Mapping[str, Any], *, token: str, hosts: Ite
     """The application. about: what is told of who plans."""
     app = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None,
-        middleware=[Middleware(Door, token=token, hosts=list(hosts))],
+        middleware=[Middleware(TokenGuard, token=token, hosts=list(hosts))],
     )  # fmt: skip
 
     @app.get(HEALTH)
@@ -117,7 +117,7 @@ def make_app(people: People, about: Mapping[str, Any], *, token: str, hosts: Ite
     @app.post("/v1/people/{name}/events")
     def take(name: str, body: EventsBody) -> dict[str, Any]:
         _check_name(name)
-        after = Standing(body.after.events, body.after.digest) if body.after else None
+        after = Believed(body.after.events, body.after.digest) if body.after else None
         with people.lock:
             person = people.person(name, body.tz, body.memory_mb)
             before = len(person.chain)

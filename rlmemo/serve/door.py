@@ -28,7 +28,7 @@ def refusal(status: int, said: str, **more: object) -> JSONResponse:
     return JSONResponse({"error": said, **more}, status)
 
 
-class Door:
+class TokenGuard:
     """ASGI middleware. token: what lets in. hosts: names that are answered to, in lower case, IPv6 addresses
     in brackets."""
 

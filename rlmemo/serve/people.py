@@ -18,7 +18,7 @@ from env.sources.names import target_and_kind
 from env.timeline import Event
 from rlmemo.live.mind import Minding
 from rlmemo.serve.chain import Chain
-from rlmemo.serve.told import Told
+from rlmemo.serve.told import ToldMind
 from rlmemo.store.database import Store
 from rlmemo.store.forgetting import forget_recording
 from rlmemo.store.live_ledger import (
@@ -56,7 +56,7 @@ class SentEvent:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Believed:
     """What a device believes that the server knows: so many events, with that digest."""
 
     count: int
@@ -82,7 +82,7 @@ class Person:
         self._forgotten = self.ledger.state(FORGOTTEN)
         keys = self.ledger.keys()
         self.chain, self._rows = Chain(key for _, key in keys), [number for number, _ in keys]
-        self._mind: Told | None = None
+        self._mind: ToldMind | None = None
         self._last = 0
 
     def fresh(self) -> None:
@@ -90,7 +90,7 @@ class Person:
         if self.ledger.state(FORGOTTEN) != self._forgotten:
             self._read()
 
-    def take(self, sent: Sequence[SentEvent], after: Standing | None = None) -> LivePlan | None:
+    def take(self, sent: Sequence[SentEvent], after: Believed | None = None) -> LivePlan | None:
         """Take in events; the plan after the last of them. Raises Refused, and nothing is written then."""
         known = self._check_place(sent, after)
         rows = self._known_rows(sent[:known])
@@ -125,7 +125,7 @@ class Person:
             raise Refused(404, f"no event {event_id!r} of this recording is known")
         return self.ledger.plan_of(self._rows[place])
 
-    def _check_place(self, sent: Sequence[SentEvent], after: Standing | None) -> int:
+    def _check_place(self, sent: Sequence[SentEvent], after: Believed | None) -> int:
         """How many of these are known already."""
         if len({x.id for x in sent}) != len(sent):
             raise Refused(409, "an id stands twice in this request")
@@ -206,9 +206,9 @@ class Person:
             self._last = row.id
         self._mind = mind
 
-    def _made(self) -> Told:
+    def _made(self) -> ToldMind:
         """A mind that stands where everything that was decided has led."""
-        mind, rows = Told(self.minding), list(self.ledger.rows())
+        mind, rows = ToldMind(self.minding), list(self.ledger.rows())
         done = next((k for k, r in enumerate(rows) if r.planned == NOT_YET), len(rows))
         mind.restore(rows[:done])
         self._last = rows[done - 1].id if done else 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from env.ranking import Ranking
 
 
-class Told(Mind):
+class ToldMind(Mind):
     """A `Mind` whose plan may come from elsewhere."""
 
     _told: LivePlan | None = None
