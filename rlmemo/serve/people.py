@@ -185,7 +185,8 @@ class Person:
 
     def _decide(self, told: dict[str, LivePlan]) -> None:
         """Plan after every event that has no plan."""
-        todo = [row for row in self.ledger.rows(after=self._last) if row.planned == NOT_YET]
+        read = self._last if self._mind is not None else 0
+        todo = [row for row in self.ledger.rows(after=read) if row.planned == NOT_YET]
         names = {row.id: self.chain.ids[bisect_left(self._rows, row.id)] for row in todo}
         if sum(name in told for name in names.values()) > MIND_UP_TO:
             self._mind = None
