@@ -25,9 +25,10 @@ TOO_LITTLE = (
 RULE = f"{CLASSICAL}, a counting rule"
 
 
-def _mark(timeline: Timeline) -> tuple[str, int, float, float]:
+def _mark(timeline: Timeline) -> tuple[str, int, float, float, float]:
     """Enough to tell one timeline from another."""
-    return timeline.user, len(timeline), float(timeline.t.sum()), float(timeline.target.sum())
+    switched = float(timeline.offs.sum() - timeline.wakes.sum())
+    return timeline.user, len(timeline), float(timeline.t.sum()), float(timeline.target.sum()), switched
 
 
 @st.cache_data(show_spinner="Replaying the last week …", max_entries=20, hash_funcs={Timeline: _mark})

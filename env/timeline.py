@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
 KINDS = ("app", "page", "file")
+SWITCHES = ("off", "wake")
+"""What a recording may tell beside openings: the machine was switched off, and it was back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Event:
     kind: str = "app"
     duration: float | None = None
     device: str | None = None
+
+
+def _never() -> np.ndarray:
+    return np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Timeline:
     collapsed  True once consecutive opens of the same target have been dropped
     now        float64 [n], when the moment after each event is looked at, unix seconds: later than `t` at a
                wake (None: right after every event)
+    offs       float64 [O], when the machine was switched off, as recorded, unix seconds, ascending; no events
+    wakes      float64 [W], when it was back. One that no off stands before says that it was off until then
     """
 
     user: str
@@ -64,6 +72,8 @@ class Timeline:
     tz_known: bool = False
     collapsed: bool = False
     now: np.ndarray | None = None
+    offs: np.ndarray = field(default_factory=_never)
+    wakes: np.ndarray = field(default_factory=_never)
 
     @classmethod
     def from_events(
@@ -74,16 +84,19 @@ class Timeline:
         tz: str = "UTC",
         tz_known: bool = False,
         wave: Iterable[int] | None = None,
+        offs: Iterable[float] = (),
+        wakes: Iterable[float] = (),
     ) -> Timeline:
         """Build a timeline; events are put into time order (stable, so ties keep their order).
 
-        Raises ValueError for a kind that is not in `KINDS`, a time that is not finite, or an unknown
-        time zone.
+        offs, wakes: as in `Timeline`, in any order. Raises ValueError for a kind that is not in `KINDS`, a
+        time that is not finite, or an unknown time zone.
         """
         rows = list(events)
         zone(tz)
         t = np.array([e.t for e in rows], dtype=np.float64)
-        if not np.isfinite(t).all():
+        off, back = (np.unique(np.array(list(times), dtype=np.float64)) for times in (offs, wakes))
+        if not all(np.isfinite(times).all() for times in (t, off, back)):
             raise ValueError(f"user {user!r}: a time is not a finite number")
         order = np.argsort(t, kind="stable")
         rows = [rows[i] for i in order]
@@ -112,6 +125,8 @@ class Timeline:
             devices=tuple(devices),
             tz=tz,
             tz_known=tz_known,
+            offs=off,
+            wakes=back,
         )
 
     def __len__(self) -> int:
@@ -134,13 +149,14 @@ class Timeline:
 
     def take(self, keep: np.ndarray) -> Timeline:
         """The timeline restricted to `keep` (bool [n] or sorted int indices), names re-indexed by
-        first appearance."""
-        old = self.target[keep]
+        first appearance; of offs and wakes those between the first and the last of these events."""
+        old, t = self.target[keep], self.t[keep]
+        first_t, last_t = (t[0], t[-1]) if len(t) else (np.inf, -np.inf)
         first: dict[int, int] = {}
         new = np.array([first.setdefault(int(x), len(first)) for x in old], dtype=np.int32)
         return replace(
             self,
-            t=self.t[keep],
+            t=t,
             target=new,
             names=tuple(self.names[i] for i in first),
             kind=self.kind[keep],
@@ -148,6 +164,8 @@ class Timeline:
             device=self.device[keep],
             wave=self.wave[keep],
             now=None if self.now is None else self.now[keep],
+            offs=self.offs[(self.offs >= first_t) & (self.offs < last_t)],
+            wakes=self.wakes[(self.wakes > first_t) & (self.wakes <= last_t)],
         )
 
     def contents(self) -> bytes:
@@ -156,7 +174,23 @@ class Timeline:
         digest.update("\0".join(self.names).encode("utf-8", "surrogatepass"))
         if self.now is not None:
             digest.update(self.now.tobytes())
+        for name, times in zip(SWITCHES, (self.offs, self.wakes), strict=True):
+            if len(times):
+                digest.update(name.encode() + times.tobytes())
         return digest.digest()
+
+    def switched(self) -> tuple[np.ndarray, np.ndarray]:
+        """The event that comes next after each recorded off and each wake, int64 [O] and [W]; `len(self)` for
+        none. What is opened at the time of an off came before it, what is opened at that of a wake after."""
+        return np.searchsorted(self.t, self.offs, "right"), np.searchsorted(self.t, self.wakes, "left")
+
+    def rested(self) -> np.ndarray:
+        """Whether the machine was off between the event before each and the event, as recorded; bool [n]."""
+        was_off = np.zeros(len(self) + 1, bool)
+        for following in self.switched():
+            was_off[following] = True
+        was_off[0] = False
+        return was_off[:-1]
 
     def local(self) -> np.ndarray:
         """Local wall-clock seconds since 1970 of every event, float64 [n]; hour = local // 3600 % 24,
@@ -193,9 +227,11 @@ def utc_offsets(t: np.ndarray, tz: str) -> np.ndarray:
 
 
 def collapse(timeline: Timeline) -> Timeline:
-    """Drop consecutive opens of the same target over the whole timeline, keeping the first of each run."""
+    """Drop consecutive opens of the same target over the whole timeline, keeping the first of each run. What
+    is opened after a recorded off was not open any more: a run ends there."""
     if len(timeline) == 0 or timeline.collapsed:
         return replace(timeline, collapsed=True)
-    keep = np.ones(len(timeline), dtype=bool)
-    keep[1:] = timeline.target[1:] != timeline.target[:-1]
-    return replace(timeline.take(keep), collapsed=True)
+    keep = timeline.rested()
+    keep[0] = True
+    keep[1:] |= timeline.target[1:] != timeline.target[:-1]
+    return replace(timeline.take(keep), collapsed=True, offs=timeline.offs, wakes=timeline.wakes)

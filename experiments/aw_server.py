@@ -139,3 +139,7 @@ class Watchers:
 
     def afk(self, t: float, away: bool) -> None:
         self.beat("afkstatus", t, {"status": "afk" if away else "not-afk"})
+
+
+if __name__ == "__main__":  # so that it is there when the tests begin (.ci/run)
+    print(program())

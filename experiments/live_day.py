@@ -131,17 +131,27 @@ class Played:
     rss: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
-def play(
-    server: Server, day: Timeline, folder: Path, *, policy: str = "base", speed: float = 1000.0,
-    kills: int = 0, seed: int = 0, hours: float = 0.0, given: Sequence[str] = (),
-) -> Played:  # fmt: skip
-    """Tell a day to the server while live records into `folder`, and kill live so often in between. hours:
-    how long it goes on at least; given: more options of live's."""
-    rng, db = random.Random(seed), folder / "live.db"
+@dataclass(frozen=True)
+class Way:
+    """How a day is played: how many times its speed, how often live is killed in between, how many hours of
+    it at least; given: more options of live's."""
+
+    policy: str = "base"
+    speed: float = 1000.0
+    kills: int = 0
+    seed: int = 0
+    hours: float = 0.0
+    given: Sequence[str] = ()
+
+
+def play(server: Server, day: Timeline, folder: Path, way: Way) -> Played:
+    """Tell a day to the server while live records into `folder`."""
+    rng, db = random.Random(way.seed), folder / "live.db"
+    policy, speed, kills, hours = way.policy, way.speed, way.kills, way.hours
     person = Person(Watchers(server), day)
     acts = folder / "acts"
     act = f"sh -c 'echo \"$1\" >> {acts}' sh {{target}}"
-    more = [*given, *(("--act", "command", "--load-command", act, "--late-s", "1e9") if kills else ())]
+    more = [*way.given, *(("--act", "command", "--load-command", act, "--late-s", "1e9") if kills else ())]
     # it has begun before the day does, however long it takes to start here
     recorder = Recorder(
         db, server.port, FastClock(float(day.t[0]) - 1e5, 1.0, time.time()), policy, more=more
@@ -254,10 +264,8 @@ def main() -> None:
         (home := Path(folder) / "aw").mkdir()
         server = Server(home)
         try:
-            played = play(
-                server, day, Path(folder), policy=args.policy, speed=args.speed, kills=args.kills,
-                seed=args.seed, hours=args.hours, given=given,
-            )  # fmt: skip
+            way = Way(args.policy, args.speed, args.kills, args.seed, args.hours, given)
+            played = play(server, day, Path(folder), way)
             print(json.dumps(compare(played, day, args.policy)))
         finally:
             server.stop()

@@ -31,6 +31,7 @@ from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
 from rlmemo.policies.endpoint import check_calls
 from rlmemo.policies.endpoint_options import add_options, asking
+from rlmemo.policies.planners import check_fed
 from rlmemo.policies.registry import POLICIES, make_policies
 from rlmemo.report.evaluation import evaluation_page
 from rlmemo.report.terminal import result_table
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--timelines", default="demo", metavar="NAME|PATH",
-        help="demo (synthetic), webtrackr, gesis, lsapp, a database or a CSV (default: demo)",
+        help="demo or demo-nights (synthetic), webtrackr, gesis, lsapp, a database or a CSV (default: demo)",
     )  # fmt: skip
     p.add_argument(
         "--policies", default=DEFAULT_POLICIES, metavar="A,B,…",
@@ -89,6 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     world = world_of(given)
 
     policies = make_policies(given.policies, asking(given))
+    check_fed(policies, world.let_go)
     setting = Setting(world, budgets=budgets, seed=given.seed, replicates=given.draws)
     loaded = load_timelines(given.timelines, seed=given.seed, collapsed=not given.no_collapse, tz=given.tz)
     splits = make_splits(loaded.timelines, given.split)

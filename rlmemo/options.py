@@ -14,8 +14,14 @@ from itertools import groupby
 from typing import Any, NoReturn
 
 from env.errors import InputError
-from env.judge.cost import PAST_RULES
-from env.judge.world_options import COSTS_HELP, LET_GO_PICKS_HELP, PRESET_HELP, WORLDS, WorldOptions
+from env.judge.world_options import (
+    COSTS_HELP,
+    LET_GO_HELP,
+    LET_GO_PICKS_HELP,
+    PRESET_HELP,
+    WORLDS,
+    WorldOptions,
+)
 
 UNKNOWN = "unrecognized arguments: "
 NUMBERS = {"int": "whole number", "float": "number"}
@@ -153,7 +159,7 @@ WORLD_HELP = {
     "--picks": "K, prewarms per plan at most",
     "--ttl-s": "seconds after which an unused prewarm goes",
     "--reward": "preset (net_seconds, memo, device) or TERM=WEIGHT,…",
-    "--let-go": f"who leaves when room is needed: {', '.join(PAST_RULES)}",
+    "--let-go": LET_GO_HELP,
     "--let-go-picks": LET_GO_PICKS_HELP,
     "--off-after-s": "a pause of more seconds means the machine was switched off; 0: never",
     "--close-after-s": "seconds out of sight after which the user closes something; 0: never",

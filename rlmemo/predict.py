@@ -38,7 +38,7 @@ from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_given
 from rlmemo.policies.endpoint_options import add_options, asking
 from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, warm_listed
-from rlmemo.policies.planners import Threshold
+from rlmemo.policies.planners import Threshold, fed
 from rlmemo.policies.registry import check_finished, is_run, setup
 from rlmemo.store.database import store_when_done
 from rlmemo.store.database_file import DEFAULT_DB
@@ -180,7 +180,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
     looked: list[Case] = []
     for user, picked, (first, last) in chosen:
         timeline = loaded.timelines[user]
-        case = Case(timeline, costs[user], rules, first + 1, last + 2, user)
+        case = fed(policy, Case(timeline, costs[user], rules, first + 1, last + 2, user))
         indices = case.indices
         ranking = policy.rank(timeline, indices)
         apart = disagreement(ranking, other.rank(timeline, indices)) if other else np.zeros(len(indices))

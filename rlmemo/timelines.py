@@ -5,8 +5,8 @@
     python -m rlmemo.timelines show webtrackr --user uNzUWueZw3
     python -m rlmemo.timelines show rlmemo.db --plot week.svg
 
-SOURCE is `demo`, `webtrackr`, `gesis`, `lsapp`, `usagelogger`, a database, or a CSV/TSV(.gz) with columns
-user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch.
+SOURCE is `demo`, `demo-nights`, `webtrackr`, `gesis`, `lsapp`, `usagelogger`, a database, or a CSV/TSV(.gz)
+with columns user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch.
 What is refused and what is counted: docs/timelines.md.
 """
 
@@ -152,7 +152,8 @@ def _import(args: argparse.Namespace) -> int:
     repeats = sum(len(x) - len(collapse(x)) for x in loaded.timelines)
     with store_when_done(args.db) as store:
         # the same people drawn anew are no second recording of them
-        replace = args.replace or args.timelines == "demo"
+        drawn = args.timelines in SOURCES and not SOURCES[args.timelines].files
+        replace = args.replace or drawn
         written = store.add_timelines(loaded, source=args.name, replace=replace)
     if args.json:
         report = loaded.report.as_dict()
@@ -186,6 +187,8 @@ def _account(db: str, written: Imported) -> list[str]:
     else:
         head = f"0 new events of {users}: all {written.known:,} were there already"
     lines = [f"{db}: {head}"]
+    if written.switches:
+        lines.append(f"{written.switches:,} offs and wakes written")
     for label, stretches in (("replaced", written.gone), ("held before", written.before)):
         for x in stretches[:MOST_USERS]:
             lines.append(f"  {label}: {_events(x.events)} of {x.user}, {x.first} to {x.last}")

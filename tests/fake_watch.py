@@ -17,7 +17,7 @@ class FakeServer(ActivityWatch):
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[str, list[BucketRow]] = {W: [], P: [], A: []}
-        self.created, self.away = "1", False
+        self.created, self.away, self.came = "1", False, False
 
     def buckets(self) -> list[Bucket]:
         self._there()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from env.judge.cost import Costs, WorldConfig
@@ -56,3 +58,14 @@ def random_case(rng: np.random.Generator, n: int, targets: int) -> tuple[Timelin
         rng, (n, config.max_picks), m, len(config.delays), float(rng.choice([0.1, 0.5, 1.0]))
     )
     return timeline, random_costs(rng, m), config, plans
+
+
+def with_switches(rng: np.random.Generator, timeline: Timeline) -> Timeline:
+    """Offs and wakes at random, some at the time of an event, some before the first and after the last."""
+    n = len(timeline)
+    first, last = (float(timeline.t[0]), float(timeline.t[-1])) if n else (0.0, 0.0)
+    told = []
+    for _ in range(2):
+        at = rng.uniform(first - 50.0, last + 50.0, int(rng.integers(0, 2 + n // 2)))
+        told.append(np.unique(np.where(rng.random(len(at)) < 0.3, rng.choice(timeline.t, len(at)), at)))
+    return replace(timeline, offs=told[0], wakes=told[1])

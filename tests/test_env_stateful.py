@@ -32,6 +32,7 @@ TARGETS = 5
 PICKS, LET_GO = 3, 2
 GAPS = st.one_of(st.just(0.0), st.integers(0, 40).map(float), st.floats(0.0, 4000.0))
 PICK = st.tuples(st.integers(0, TARGETS - 1), st.integers(-3, 2))  # below 0: at the wake
+SWITCHED = st.tuples(st.booleans(), st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]))  # off, where in the gap
 
 
 class WorldMachine(RuleBasedStateMachine):
@@ -57,19 +58,27 @@ class WorldMachine(RuleBasedStateMachine):
         self.world = World(self.costs, self.config)
         self.now = 1.6e9
         self.diary: list[tuple[float, int, list[tuple[int, int]], list[int]]] = []
+        self.switched: list[tuple[list[float], list[float]]] = []
         self.records: list[bytes] = []
         self.saved: tuple[World, int, float] | None = None
 
     @rule(
         x=st.integers(0, TARGETS - 1), gap=GAPS, picks=st.lists(PICK, max_size=PICKS),
-        let_go=st.lists(st.integers(0, TARGETS - 1), max_size=LET_GO),
+        let_go=st.lists(st.integers(0, TARGETS - 1), max_size=LET_GO), told=st.lists(SWITCHED, max_size=2),
     )  # fmt: skip
-    def open_and_plan(self, x: int, gap: float, picks: list[tuple[int, int]], let_go: list[int]) -> None:
-        self.now += gap
-        record = self.world.open(x, self.now)
+    def open_and_plan(
+        self, x: int, gap: float, picks: list[tuple[int, int]], let_go: list[int],
+        told: list[tuple[bool, float]],
+    ) -> None:  # fmt: skip
+        before, self.now = self.now, self.now + gap
+        at = [(off, before + share * gap) for off, share in told]
+        offs = sorted(t for off, t in at if off and t < self.now)
+        wakes = sorted(t for off, t in at if not off and t > before)
+        record = self.world.open(x, self.now, offs, wakes)
         self.records.append(record.tobytes())
         self.world.plan(picks, let_go)
         self.diary.append((self.now, x, picks, let_go))
+        self.switched.append((offs, wakes))
         values = dict(zip(FIELDS, record.tolist(), strict=True))
         assert values["saved_s"] == values["base_wait_s"] - values["wait_s"]
         assert values["hit"] + values["late"] <= 1
@@ -89,6 +98,7 @@ class WorldMachine(RuleBasedStateMachine):
             world, length, self.now = self.saved
             self.world.restore(world)
             del self.diary[length:]
+            del self.switched[length:]
             del self.records[length:]
 
     @rule()
@@ -116,7 +126,7 @@ class WorldMachine(RuleBasedStateMachine):
         # What was planned for a wake that did not come never happened.
         buckets = np.array([d for _, _, picks, _ in self.diary for _, d in picks])
         assert np.isin(outcomes[buckets >= 0], [HIT, LATE, REDUNDANT, WASTED]).all()
-        if math.isinf(self.config.off_after_s):
+        if math.isinf(self.config.off_after_s) and not any(a or b for a, b in self.switched[1:]):
             assert not outcomes[buckets < 0].any()
         total = dict(
             zip(
@@ -132,9 +142,9 @@ class WorldMachine(RuleBasedStateMachine):
 
         again, still = World(self.costs, self.config), World(self.costs, replace(self.config, let_go="lru"))
         for j, (t, target, picks, let_go) in enumerate(self.diary):
-            record = again.open(target, t)
+            record = again.open(target, t, *self.switched[j])
             assert record.tobytes() == self.records[j]
-            alone = still.open(target, t)
+            alone = still.open(target, t, *self.switched[j])
             wait, base = FIELDS.index("wait_s"), FIELDS.index("base_wait_s")
             assert alone[wait] == record[base]  # the no-prewarm world is the world without prewarms
             assert record[FIELDS.index("saved_s")] == alone[wait] - record[wait]
@@ -142,7 +152,9 @@ class WorldMachine(RuleBasedStateMachine):
         self.equals_the_compiled_one()
 
     def equals_the_compiled_one(self) -> None:
-        timeline = Timeline.from_events("x", [Event(t, str(x)) for t, x, *_ in self.diary])
+        events = [Event(t, str(x)) for t, x, *_ in self.diary]
+        offs, wakes = ([t for one in self.switched for t in one[k]] for k in (0, 1))
+        timeline = Timeline.from_events("x", events, offs=offs, wakes=wakes)
         ids = {int(name): i for i, name in enumerate(timeline.names)}
         known = np.array(sorted(ids, key=lambda x: ids[x]))
         missing = [x for x in range(TARGETS) if x not in ids]

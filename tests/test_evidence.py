@@ -123,7 +123,6 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
     asked += ["--docs", str(tmp_path / "results.md")]
 
     def start(command: list[str], *, stdout: TextIO, env: dict[str, str], **_: object) -> Any:
-        env = {**env, "PYTHONPATH": str(Path(__file__).parents[1])}  # experiments/ is not installed
         return warm.start(command[2], *command[3:], cwd=tmp_path, env=env, log=Path(stdout.name))
 
     monkeypatch.setattr("experiments.evidence.subprocess", SimpleNamespace(Popen=start, STDOUT=None))

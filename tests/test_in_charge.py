@@ -136,6 +136,7 @@ def test_a_planner_that_costs_more_than_it_saves_is_not_used() -> None:
 def test_every_preset_has_a_planner() -> None:
     today, day = shipped_planner(WorldOptions()), shipped_planner(WorldOptions(off_after_s=7200.0))
     assert setup("base").planner == today
+    assert shipped_planner(WorldOptions(), switched=True) == day, "the recording says that it was off"
     assert setup("base", {"off_after_s": 7200.0}).planner == day
     assert today.names
     assert 0.05 < day.theta < today.theta < 0.5, "where memory is emptied, more can be saved"

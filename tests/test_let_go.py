@@ -233,7 +233,7 @@ def test_expected_keeps_what_is_worth_most_per_mb() -> None:
     chances = np.tile(np.array([[0.5, 0.9, 0.1, 0.2]]), (5, 1))
     out = accounting.replay(timeline, costs, config, Plans.empty(5), worth=(known, chances))
     assert out.cold.tolist() == [1, 1, 1, 1, 0]  # c went
-    with pytest.raises(InputError, match="needs to be told what is expected"):
+    with pytest.raises(InputError, match="needs a policy that says who is opened soon"):
         accounting.replay(timeline, costs, config, Plans.empty(5))
 
 

@@ -108,11 +108,11 @@ def test_a_private_window_is_nothing() -> None:
     assert opened(rows) == [(0, "Mail"), (30, "open.example")]
 
 
-def test_only_pages_are_told_where_no_window_is() -> None:
+def test_only_pages_are_told_where_nobody_watches_windows() -> None:
     rows = [page(0, "https://a.example"), page(9, "https://b.example"), page(10, "https://b.example/2")]
-    assert opened(rows) == [
-        (0, "a.example"), (9, "b.example"),
-    ]  # fmt: skip
+    seen, _ = Fronts().take(News(tuple(rows), windows=False), T + 10)
+    assert [(s.event.t - T, s.event.target) for s in seen] == [(0, "a.example"), (9, "b.example")]
+    assert opened(rows) == []  # somebody does, and has not said anything yet
 
 
 def test_an_older_extension_calls_every_chromium_chrome() -> None:
@@ -149,7 +149,11 @@ def test_being_away_and_silence_are_offs() -> None:
     _, offs = fronts.take(News((window(after, "Mail"),), grown), T + after)
     assert offs == [Off(T + 190, T + after, "gap")]
     _, offs = Fronts().take(News((window(after, "Mail"),), grown), T + after, booted=T + after - 5)
-    assert offs == [Off(T + 190, T + after, "shutdown")]
+    assert offs == [Off(T + 190, T + after - 5, "shutdown")]
+    mail = Fronts(last="Mail")
+    seen, offs = mail.take(News((window(250, "Mail"), window(260, "Mail")), grown), T + 260, booted=T + 230)
+    assert offs == [Off(T + 190, T + 230, "shutdown")]
+    assert [s.event.t for s in seen] == [T + 250]  # it is opened again, though the silence was short
 
 
 def test_a_reader_gives_every_row_once_however_often_it_begins_anew() -> None:
@@ -172,6 +176,32 @@ def test_a_reader_gives_every_row_once_however_often_it_begins_anew() -> None:
     found += [(r.data["app"], r.t) for r in reader.read().rows]
     assert found == [(r.data["app"], r.t) for r in rows]
     assert sum(len(x["ids"]) for x in reader.place.values()) < 10
+
+
+def test_a_page_and_its_window_that_come_while_one_reads_are_one_open() -> None:
+    """The tab is there before its window is in front; both arrive between two questions to the server."""
+
+    class Racing(FakeServer):
+        def rows(self, bucket: Any, start: float | None) -> list[BucketRow]:
+            found = super().rows(bucket, start)
+            if not self.came:
+                self.came = True
+                self.tell(P, 59.999, url="https://new.example", incognito=False)
+                self.tell(W, 60.0, app="Firefox")
+            return found
+
+    server, fronts, found = Racing(), Fronts(), []
+    server.came = True
+    server.tell(P, 9.9, url="https://old.example", incognito=False)
+    server.tell(W, 10.0, app="Firefox")
+    server.tell(W, 30.0, app="Mail")
+    server.tell(W, 59.0, app="Mail")
+    reader = BucketReader(server, T)
+    for now in (59.5, 60.1, 60.4):
+        server.came = now != 60.1
+        found += fronts.take(reader.read(), T + now)[0]
+    found += fronts.take(reader.read(), T + 60.7)[0]
+    assert [s.event.target for s in found] == ["old.example", "Mail", "new.example"]
 
 
 def test_rows_before_the_recording_are_left_out_and_a_bucket_made_anew_is_read_on() -> None:

@@ -13,7 +13,9 @@ import pytest
 from fake_watch import A, FakeServer, P, T, W
 
 from env.errors import InputError
+from env.judge.plans import FIELDS
 from env.sources import load_timelines
+from rlmemo.live import status
 from rlmemo.live.activitywatch import BucketReader
 from rlmemo.live.loop import POLL_AWAY_S, POLL_S, Loop
 from rlmemo.live.mind import Minding
@@ -53,6 +55,8 @@ class Noting:
     def let_go(self, target: str, kind: str) -> Mapping[str, Any]:
         self.done.append(("let go", target))
         return {}
+
+    def opened(self, target: str, kind: str) -> None: ...
 
     def undo(self) -> None:
         self.undone = True
@@ -207,6 +211,27 @@ def test_a_server_that_was_away_is_read_afterwards(tmp_path: Path) -> None:
     assert [r[0].target for r in kept(tmp_path / "a.db")] == [APPS[k % len(APPS)] for k in range(10)]
 
 
+def test_the_status_is_what_the_judge_says(tmp_path: Path) -> None:
+    server, clock = FakeServer(), StillClock()
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        assert status.lines(loop.ledger, None, T)[-1].startswith("nothing is known yet")
+        for k in range(24):
+            one_day(server, clock, k)
+            loop.turn()
+        records = loop.mind.world.records()[1:]
+        saved, waited = (records[:, FIELDS.index(x)].sum() for x in ("saved_s", "base_wait_s"))
+        assert saved > 3.0
+        told = "\n".join(status.lines(loop.ledger, 4711, clock.now()))
+        assert f"in all: 23 opens, {int(records[:, FIELDS.index('base_cold')].sum())} of them cold" in told
+        assert f"{waited:.0f} s of waiting; its plans would have saved {saved:.0f} s of it" in told
+        assert f"{int(records[:, FIELDS.index('hit')].sum())} hits" in told
+        assert "the last 24 hours" not in told  # they are all there is
+        assert f"in front 2023-11-14 22:36: {APPS[23 % len(APPS)]}" in told
+        later = "\n".join(status.lines(loop.ledger, None, clock.now() + 2e5))
+        assert "the last 24 hours: nothing was opened" in later
+        assert "not recording" in later
+
+
 def test_what_comes_too_late_is_planned_and_not_done(tmp_path: Path) -> None:
     server, clock, executor = FakeServer(), StillClock(), Noting()
     for k in range(30):
@@ -262,12 +287,44 @@ def test_what_is_forgotten_meanwhile_is_not_known_any_more(tmp_path: Path) -> No
             loop.turn()
             if k >= 12:
                 assert "Chat" not in loop.mind.memory()
-        forget_everything(other)
+        one_day(server, clock, 24)
+        read = loop.reader.read
+        loop.reader.read = lambda **more: (read(**more), forget_everything(other))[0]  # type: ignore[method-assign]
+        assert loop.turn() == POLL_AWAY_S  # in the midst of a turn
+        assert "has changed meanwhile" in loop.said[-1]  # type: ignore[attr-defined]
+        loop.reader.read = read  # type: ignore[method-assign]
         assert loop.turn() == POLL_AWAY_S
         loop.turn()
         assert loop.stop.is_set()
         assert "forgotten" in loop.said[-1]  # type: ignore[attr-defined]
         assert other.one("SELECT COUNT(*) FROM live_events") == 0
+
+
+def test_a_machine_that_was_shut_down_has_an_empty_memory_and_the_timeline_says_so(tmp_path: Path) -> None:
+    server, clock, db = FakeServer(), StillClock(), tmp_path / "a.db"
+    told = ["Mail", "Editor", "Chat"]
+    with loop_on(db, server, clock) as loop:
+        for k, app in enumerate(told):
+            clock.t = 10.0 + 60.0 * k
+            server.tell(W, clock.t, app=app)
+            loop.turn()
+        assert len(loop.mind.memory()) == 3
+    server.tell(W, 135.0, app="Chat")  # and then it was off
+    rows = server.held[W]
+    server.held[W] = [*rows, replace(rows[-1], id=99, t=T + 171.0, end=T + 171.0)]
+    clock.t = 172.0
+    with loop_on(db, server, clock, booted=T + 170.0) as loop:
+        loop.turn()
+        assert [x for x, early in loop.mind.memory().items() if not early] == ["Chat"]
+        expected = loop.mind.world.records()
+        assert loop.mind.latest is not None
+        assert loop.mind.latest.t == T + 171.0
+    with loop_on(db, server, clock) as loop:
+        assert [x for x, early in loop.mind.memory().items() if not early] == ["Chat"]
+        assert (loop.mind.world.records() == expected).all()
+    (timeline,) = load_timelines(str(db)).timelines
+    assert (timeline.offs.tolist(), timeline.wakes.tolist()) == ([T + 135.0], [T + 170.0])
+    assert [timeline.names[x] for x in timeline.target] == [*told, "Chat"]
 
 
 def test_pages_and_programs_are_one_person_s_opens(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from env.sources import load_timelines
 from experiments.aw_server import Server, Watchers, free_port, program
-from experiments.live_day import a_day, compare, play
+from experiments.live_day import Way, a_day, compare, play
 from rlmemo.live import machine
 from rlmemo.live.activitywatch import ActivityWatch, BucketReader
 from rlmemo.live.clock import WallClock
@@ -100,7 +100,7 @@ def test_a_day_s_plans_are_those_of_offline_replay_however_often_it_is_killed(
     policy = "markov1" if kills else "base"
     try:
         given = ("--memory-mb", "800", "--threshold", "0.1")
-        played = play(server, day, tmp_path, policy=policy, speed=3000.0, kills=kills, given=given)
+        played = play(server, day, tmp_path, Way(policy, 3000.0, kills, given=given))
     finally:
         server.stop()
     found = compare(played, day, policy)
@@ -214,10 +214,13 @@ def test_what_listens_and_is_not_activitywatch_is_said(aw: Server, cli: Cli) -> 
         (["--clock", "noon"], "no clock"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_line(given: list[str], said_of_it: str, cli: Cli) -> None:
+def test_what_cannot_be_done_is_refused_in_one_line(
+    given: list[str], said_of_it: str, cli: Cli, tmp_path: Path
+) -> None:
     done = cli("rlmemo.live", "start", "--port", "1", *given)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert said_of_it in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_unit_is_shown_and_names_this_python(cli: Cli, tmp_path: Path) -> None:

@@ -30,6 +30,14 @@ def random_rules(rng: np.random.Generator) -> WorldConfig:
     )  # fmt: skip
 
 
+def with_offs(rng: np.random.Generator, timeline: Timeline) -> Timeline:
+    """The timeline with some offs and wakes that it records, or none."""
+    if rng.random() < 0.5:
+        return timeline
+    some = rng.random(len(timeline)) < 0.2
+    return replace(timeline, offs=timeline.t[some] + 1.0, wakes=timeline.t[some] + 2.0)
+
+
 def ranking_of(rng: np.random.Generator, n: int, targets: int, depth: int = 5) -> Ranking:
     listed = np.stack([rng.permutation(max(targets, depth))[:depth] for _ in range(n)])
     p = -np.sort(-rng.random((n, depth)), axis=1)
@@ -55,7 +63,9 @@ def test_plans_come_to_what_a_replay_says(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(15):
         n = int(rng.integers(2, 60))
-        timeline, config = random_timeline(rng, n, int(rng.integers(1, 9))), random_rules(rng)
+        timeline = with_offs(rng, random_timeline(rng, n, int(rng.integers(1, 9))))
+        config = random_rules(rng)
+        off = WorldConfig().offs(timeline)[0]  # as recorded
         costs, m = random_costs(rng, len(timeline.names)), len(timeline.names)
         plans = random_plans(rng, (n, config.max_picks), m, len(config.delays), 0.5)
         listed = known_so_far(timeline, Ranking(plans.target, plans.target, plans.target[:, 0])).targets
@@ -72,7 +82,7 @@ def test_plans_come_to_what_a_replay_says(seed: int) -> None:
             half = int(rng.integers(1, n))
             world.restore(
                 [
-                    (float(timeline.t[j]), int(timeline.target[j]), price[timeline.target[j]])
+                    (float(timeline.t[j]), int(timeline.target[j]), price[timeline.target[j]], float(off[j]))
                     for j in range(half)
                 ],
                 [(plans.target[j], plans.delay[j], plans.let_go[j]) for j in range(half)],
@@ -82,7 +92,7 @@ def test_plans_come_to_what_a_replay_says(seed: int) -> None:
         found = np.zeros(plans.target.shape, np.int8)
         for j in range(half, n):
             x = int(timeline.target[j])
-            record = world.open(float(timeline.t[j]), x, price[x])
+            record = world.open(float(timeline.t[j]), x, price[x], float(off[j]))
             if 0 < j < n - 1:  # the end of a replay wastes what is still unused; nothing ends here
                 np.testing.assert_array_equal(record, whole.table[j])
             for i, k, outcome, _, lead in world.resolved():

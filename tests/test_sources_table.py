@@ -51,7 +51,7 @@ def rows(*more: str, header: str = "user,t,target", good: int = 6) -> str:
 
 def balanced(loaded: Loaded) -> bool:
     r = loaded.report
-    return r.rows_read == r.kept + r.collapsed + sum(r.dropped.values())
+    return r.rows_read == r.kept + r.collapsed + r.offs + r.wakes + sum(r.dropped.values())
 
 
 def test_a_plain_file(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ class Warm:
         umask: -1 for this one. log: where to write all that it says.
         """
         command = [sys.executable, "-m", module, *words]
+        env = {"PYTHONPATH": str(ROOT), **env}  # experiments/ and tests/ are not installed
         if self._process is None:
             self._environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             self._process = subprocess.Popen(

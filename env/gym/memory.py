@@ -36,11 +36,11 @@ class MemoryEnv(PrewarmEnv):
     its place in the slate, counted from 1, / C (0: it is not in the slate).
 
     ## Wakes
-    Where `config` switches machines off, the agent is asked twice between two opens with a night in between:
-    right after the first, and at the wake, when the person is back and nothing is opened yet. The second
-    observation has its own slate and moment, by the wake's clock; everything is cold, nobody is in front, no
-    row of `residents` is filled. The step that leads to it has a record without an open; `info["wake"]` says
-    so. Delays count from the wake.
+    Where `config` switches machines off, or the recording says that one was, the agent is asked twice between
+    two opens with a night in between: right after the first, and at the wake, when the person is back and
+    nothing is opened yet. The second observation has its own slate and moment, by the wake's clock;
+    everything is cold, nobody is in front, no row of `residents` is filled. The step that leads to it has a
+    record without an open; `info["wake"]` says so. Delays count from the wake.
 
     Reward, episodes, arguments, fork and restore are those of v0; so is the rest of info.
 

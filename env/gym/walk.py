@@ -105,9 +105,10 @@ class WakingWalk(Walk):
         at_wakes: tuple[np.ndarray, np.ndarray], costs: Costs, config: WorldConfig, weights: np.ndarray,
         prewarms: int, residents: int,
     ) -> None:  # fmt: skip
-        # The prewarms of wakes have the numbers behind those of the events.
+        # A moment's prewarms have numbers behind those of the moments before: what starts at the same time
+        # starts in the order in which it was asked for.
         super().__init__(timeline, after[0], costs, config, weights, 2 * prewarms, residents, after[1])
-        self.at_wakes, self.weights, self.half = at_wakes, weights, prewarms
+        self.at_wakes, self.weights = at_wakes, weights
 
     @property
     def now(self) -> float:
@@ -140,19 +141,22 @@ class WakingWalk(Walk):
 
     def step(self, action: np.ndarray, last: int, record: np.ndarray, out: np.ndarray) -> float:
         """Do `action`, and go on to the next open, or to the wake before it; see `Walk.step`."""
+        moment = 2 * (self.i - self.first)
         if not self.woken and self.course.wake[self.i + 1] == np.inf:
-            return super().step(action, last, record, out)
+            begun = self.i - moment  # as if all moments had been events
+            reward: float = stepper.step(self.fixed, action, self.i, begun, last, record, out)
+            if reward == reward:
+                self.i += 1
+            return reward
         if not stepper.fits(self.fixed, action):
             return float("nan")
         picks = (len(action) - (len(self.state.ireg) - MARKS)) // 2
-        number = (self.i - self.first) * picks
         if self.woken:
-            stepper.step_from_wake(
-                self.fixed, self.at_wakes, action, self.half + number, self.i, last, record
-            )
+            number = (moment + 1) * picks
+            stepper.step_from_wake(self.fixed, self.at_wakes, action, number, self.i, last, record)
             self.i += 1
         else:
-            stepper.step_to_wake(self.fixed, action, number, self.i, record)
+            stepper.step_to_wake(self.fixed, action, moment * picks, self.i, record)
         self.woken = not self.woken
         self.observe(out)
         return float(record @ self.weights)

@@ -101,7 +101,7 @@ def course(
     t, target = timeline.t, timeline.target
     clock, wake = np.full((len(t), 3), np.inf), np.zeros(0)
     clock[:, T] = t
-    if np.isfinite(config.off_after_s):
+    if np.isfinite(config.off_after_s) or len(timeline.offs) or len(timeline.wakes):
         clock[:, OFF], wake = config.offs(timeline)
     if config.let_go == "belady":
         after = np.full(len(timeline.names), np.inf)
@@ -109,7 +109,10 @@ def course(
             clock[j, NEXT_USE] = after[target[j]]
             after[target[j]] = t[j]
     if config.let_go == "expected" and worth is None:
-        raise InputError("the let-go rule 'expected' needs to be told what is expected (a fitted ranker)")
+        raise InputError(
+            "the let-go rule 'expected' needs a policy that says who is opened soon, and nobody does here; "
+            "take another rule"
+        )
     told = np.zeros((0, 0)) if worth is None else np.concatenate(worth, axis=1).astype(np.float64)
     return Course(clock, target, np.ascontiguousarray(told), wake)
 

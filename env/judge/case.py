@@ -104,12 +104,13 @@ class Case:
             self.timeline, self.costs, self.world, whole, start=self.start, stop=self.stop, worth=self.worth
         )
 
-    def told(self, targets: np.ndarray, chance: np.ndarray) -> Case:
-        """The same stretch, told who is opened soon after each of its decisions: targets int32 [stop - start,
-        V], -1 for none, and the chance of each, float64 [stop - start, V]."""
+    def told(self, targets: np.ndarray, chance: np.ndarray, after: np.ndarray | None = None) -> Case:
+        """The same stretch, told who is opened soon after each of the events `after`, int64 [D] (None: its
+        decisions): targets int32 [D, V], -1 for none, and the chance of each, float64 [D, V]."""
         n, width = len(self.timeline), targets.shape[1]
         listed, told = np.full((n, width), -1, np.int32), np.zeros((n, width))
-        listed[self.indices], told[self.indices] = targets, chance
+        after = self.indices if after is None else after
+        listed[after], told[after] = targets, chance
         return replace(self, worth=(listed, told))
 
     def replay_ranked(

@@ -25,6 +25,8 @@ WAKE_S = 60.0
 """How long before the first open after an assumed off the person is back, seconds. An assumption."""
 PAST_RULES = LET_GO_RULES[:5]
 """The let-go rules that know the past alone, and need nobody to tell them more."""
+EXPECTED = "expected"
+"""The let-go rule that a policy has to feed: it goes by who is opened soon."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,27 @@ class WorldConfig:
 
     def offs(self, timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
         """When the machine was switched off since the event before each, and when the person was back then:
-        float64 [n] each, infinite where it was not. An assumed wake is `WAKE_S` before the event, and right
-        after the off where that would be before it."""
+        float64 [n] each, infinite where it was not. Offs are those that the timeline records and those that
+        `off_after_s` assumes. Of several between two events the first counts; of wakes the last one recorded,
+        if no off follows it. Else the wake is assumed: `WAKE_S` before the event, and right after the last
+        off where that would be before it."""
         t = timeline.t
         off, wake = np.full((2, len(t)), np.inf)
+        last, back = np.full((2, len(t)), -np.inf)
         after = np.flatnonzero(np.diff(t) > self.off_after_s) + 1
-        off[after] = t[after - 1] + self.off_after_s
-        wake[after] = np.maximum(np.nextafter(off[after], np.inf), t[after] - WAKE_S)
+        off[after] = last[after] = t[after - 1] + self.off_after_s
+        at_off, at_wake = timeline.switched()
+        until_then = np.nextafter(timeline.wakes, -np.inf)  # it was off, whether or not that is recorded
+        for at, since, times, latest in (
+            (at_off, timeline.offs, timeline.offs, last),
+            (at_wake, until_then, timeline.wakes, back),
+        ):
+            between = (at > 0) & (at < len(t))
+            np.minimum.at(off, at[between], since[between])
+            np.maximum.at(latest, at[between], times[between])
+        after = np.flatnonzero(np.isfinite(off))
+        assumed = np.maximum(np.nextafter(last[after], np.inf), t[after] - WAKE_S)
+        wake[after] = np.where(back[after] > last[after], back[after], assumed)
         return off, wake
 
     def woken(self, timeline: Timeline) -> Timeline:

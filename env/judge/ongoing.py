@@ -113,15 +113,16 @@ class Ongoing:
         self._room_for_events(ROOM)
         self._room_for_targets(ROOM)
 
-    def open(self, t: float, target: int, cost: Cost) -> np.ndarray:
+    def open(self, t: float, target: int, cost: Cost, off: float = math.inf) -> np.ndarray:
         """Take in the next event; its record, float64 [len(FIELDS)], which is final. cost: of its target,
-        read when it first appears. Raises ValueError where time runs backwards or numbers are left out."""
+        read when it first appears; off: when the machine was switched off since the event before, as
+        recorded. Raises ValueError where time runs backwards or numbers are left out."""
         j = self.opened
         if j and t < self._clock[j - 1, T]:
             raise ValueError(f"event {j} is at {t}, before the one at {self._clock[j - 1, T]}")
         if not 0 <= target <= self.known:
             raise ValueError(f"event {j} opens target {target}, but only {self.known} were seen before")
-        self._append(t, target, cost)
+        self._append(t, target, cost, off)
         _take(self._state, self._rules, self._course, self._book, j, self._table)
         self.opened = j + 1
         record: np.ndarray = self._table[j].copy()
@@ -189,11 +190,11 @@ class Ongoing:
         b = self._book
         return [(*divmod(n, self.picks), int(b.outcome[n]), float(b.mb_s[n]), float(b.lead[n])) for n in now]
 
-    def restore(self, events: Sequence[tuple[float, int, Cost]], plans: Sequence[Planlike]) -> None:
-        """Stand where these events and the plans after them (as of `plan`; one for each, or one fewer) have
-        led, in an empty world. What their prewarms came to is told by `resolved`."""
-        for t, target, cost in events:
-            self._append(t, target, cost, alone=False)
+    def restore(self, events: Sequence[Opened], plans: Sequence[Planlike]) -> None:
+        """Stand where these events (as of `open`) and the plans after them (as of `plan`; one for each, or
+        one fewer) have led, in an empty world. What their prewarms came to is told by `resolved`."""
+        for t, target, cost, off in events:
+            self._append(t, target, cost, off, alone=False)
             self.opened += 1
         for j, plan in enumerate(plans):
             self._write(j, *plan)
@@ -222,7 +223,7 @@ class Ongoing:
         self.decided = j + 1
         return chosen, self._names[j].copy()
 
-    def _append(self, t: float, target: int, cost: Cost, *, alone: bool = True) -> None:
+    def _append(self, t: float, target: int, cost: Cost, off: float, *, alone: bool = True) -> None:
         """Write down event number `opened`. alone: whether the state has to fit at once."""
         j = self.opened
         if j == len(self._clock):
@@ -237,8 +238,9 @@ class Ongoing:
                 self._rules.cost[target] = self._cost[target]
             self.known = target + 1
         before = self._clock[j - 1, T] if j else math.inf
-        off = before + self.config.off_after_s
-        self._clock[j] = t, off if off < t and j else math.inf, math.inf
+        assumed = before + self.config.off_after_s
+        off = min(off, assumed if assumed < t else math.inf)
+        self._clock[j] = t, off if j else math.inf, math.inf
         self._target[j] = target
 
     def _write(self, j: int, target: Sequence[int], delay: Sequence[int], named: Sequence[int]) -> None:
@@ -277,6 +279,8 @@ class Ongoing:
                self.opened, self.decided, self._table)  # fmt: skip
 
 
+Opened = tuple[float, int, Cost, float]
+"""An event of `Ongoing.open`: its time, target, cost, and the off before it."""
 Planlike = tuple[Sequence[int], Sequence[int], Sequence[int]]
 """Targets, delays and who is let go first of one plan; see `env.judge.plans.Plans`."""
 

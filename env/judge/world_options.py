@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError
-from env.judge.cost import PAST_RULES, CostModel, Costs, WorldConfig
+from env.judge.cost import EXPECTED, PAST_RULES, CostModel, Costs, WorldConfig
 from env.judge.cost_presets import PRESETS, cost_model, is_cost_file
 from env.slate.slate import SLATE_SIZE
 from reward import parse_reward
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reward import Reward
 
 COSTS_HELP = f"what memory and waiting cost: {', '.join(PRESETS)}, or a cost file (.json)"
+LET_GO_HELP = f"who leaves when room is needed: {', '.join(PAST_RULES)}; or, but not in training, {EXPECTED}"
 LET_GO_PICKS_HELP = "R, targets that a plan may let go first; 0: who leaves is the rule's to say alone"
 WORLDS: Mapping[str, Mapping[str, Any]] = {"day": {"off_after_s": 7200.0, "budget": 8.0}}
 """Presets of rules, by name: some of the options below. `day`: after two hours' pause the machine was off."""
@@ -42,7 +43,8 @@ class WorldOptions:
     budget  memory for what is warm, in typical (median) targets
     picks   K, prewarms per plan at most
     ttl_s   seconds after which an unused prewarm goes
-    let_go  let-go rule: who leaves when room is needed, of `env.judge.cost.PAST_RULES`
+    let_go  let-go rule: who leaves when room is needed, of `env.judge.cost.PAST_RULES`, or `expected`, where
+            a policy says who is opened soon
     let_go_picks  R, targets that a plan may let go first; 0: who leaves is the rule's to say alone
     off_after_s, close_after_s  as in `WorldConfig`; 0: never
     reward  preset or TERM=WEIGHT,…
@@ -110,8 +112,8 @@ class WorldOptions:
             )
         if not 0 <= self.let_go_picks <= MOST_PICKS:
             raise InputError(f"let_go_picks is {self.let_go_picks}; give 0 to {MOST_PICKS}")
-        if self.let_go not in PAST_RULES:
-            raise InputError(f"let_go is {self.let_go!r}; give one of {', '.join(PAST_RULES)}")
+        if self.let_go not in (*PAST_RULES, EXPECTED):
+            raise InputError(f"let_go is {self.let_go!r}; give one of {', '.join((*PAST_RULES, EXPECTED))}")
         for name in ("off_after_s", "close_after_s"):
             value = getattr(self, name)
             if value and not value >= 1.0:

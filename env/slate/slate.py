@@ -71,7 +71,8 @@ PACES_S = (10.0, 60.0, 1800.0)  # edges of the gap before an event, for the cont
 class Slates:
     """Slates of every decision of one timeline (row i knows events 0..i).
 
-    candidates  int32 [n, size], target indices, best first, -1 = empty place; never the current target
+    candidates  int32 [n, size], target indices, best first, -1 = empty place; never the current target, but
+                at a wake after a recorded off
     features    float32 [n, size, len(FEATURES)], 0 at empty places
     context     float32 [n, len(CONTEXT)]
     answer      int32 [n], place in the slate of the target opened next, -1 if it is not there.
@@ -115,10 +116,14 @@ def build_slates(timeline: Timeline, size: int = SLATE_SIZE) -> Slates:
 
     Time O(events x targets), memory O(events x size). Deterministic. Meant for collapsed timelines
     (the current target never stands in its own slate). Where the timeline has `now`, a moment knows the
-    same events and reads the later clock: hours, parts of the week, seconds ago.
+    same events and reads the later clock: hours, parts of the week, seconds ago. At a wake after a recorded
+    off what was opened last is not open any more, and may come next like any other.
     """
     local = timeline.local()
-    clock = None if timeline.now is None else (timeline.now, timeline.local_now())
+    clock = None
+    if timeline.now is not None:
+        closed = np.append(timeline.rested()[1:], False)[: len(timeline)]
+        clock = timeline.now, timeline.local_now(), closed
     return slates_from_columns(
         timeline.t, timeline.target, local, site_ids(timeline), len(timeline.names), size, clock
     )
@@ -126,11 +131,12 @@ def build_slates(timeline: Timeline, size: int = SLATE_SIZE) -> Slates:
 
 def slates_from_columns(
     t: np.ndarray, target: np.ndarray, local: np.ndarray, site: np.ndarray, n_targets: int, size: int,
-    clock: tuple[np.ndarray, np.ndarray] | None = None,
+    clock: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> Slates:  # fmt: skip
     """`build_slates` on bare columns: t and local float64 [n], target int32 [n], site int32 [n_targets].
-    clock: when the moments are looked at, as of `Timeline.now` and `Timeline.local_now` (None: at once)."""
-    now, local_now = (t, local) if clock is None else clock
+    clock: when the moments are looked at, as of `Timeline.now` and `Timeline.local_now`, and whether the
+    target of the event is closed then, bool [n] (None: at once)."""
+    now, local_now, closed = (t, local, np.zeros(len(t), bool)) if clock is None else clock
     new_counts, walk = _compiled()
     n = len(t)
     slates = Slates(
@@ -150,6 +156,7 @@ def slates_from_columns(
         (local_now // 3600 % 24).astype(np.int64),
         ((local_now // 86400 + 3) % 7).astype(np.int64),
         local_now / 3600 % 24,
+        np.where(closed, -1, target).astype(np.int32),
         site,
         _contexts(t, target, local, site),
         np.full(size, -1, np.int32),

@@ -96,7 +96,7 @@ def new_counts(n: int, orders: int, m: int) -> Counts:
 
 @compiled
 def walk(  # type: ignore[no-untyped-def]
-    s, t, target, hour, weekday, hour_f, now, now_hour, now_weekday, now_hour_f, site, ctx, before,
+    s, t, target, hour, weekday, hour_f, now, now_hour, now_weekday, now_hour_f, now_open, site, ctx, before,
     candidates, features, context, answer,
 ):  # fmt: skip
     """Take in all events and fill the last four, the arrays of an `env.slate.slate.Slates`.
@@ -120,7 +120,7 @@ def walk(  # type: ignore[no-untyped-def]
                 for f in range(features.shape[2]):
                     features[i, k, f] = 0.0
             write_slate(
-                s, i, t, target, now[i], now_hour[i], now_weekday[i], now_hour_f[i], site, ctx,
+                s, i, t, target, now[i], now_hour[i], now_weekday[i], now_hour_f[i], now_open[i], site, ctx,
                 candidates[i], features[i], context[i],
             )  # fmt: skip
 
@@ -201,14 +201,14 @@ def take_event(s, i, t, target, h, weekday, hour_f, site, ctx, before, row, f_ro
         number[STARTS_TOTAL] += 1.0
         number[SESSION] = 0.0
     number[SESSION] += 1.0
-    write_slate(s, i, t, target, t[i], h, weekday, hour_f, site, ctx, row, f_row, g)
+    write_slate(s, i, t, target, t[i], h, weekday, hour_f, c, site, ctx, row, f_row, g)
     return place
 
 
 @compiled
-def write_slate(s, i, t, target, now, h, weekday, hour_f, site, ctx, row, f_row, g):  # type: ignore[no-untyped-def]
+def write_slate(s, i, t, target, now, h, weekday, hour_f, still, site, ctx, row, f_row, g):  # type: ignore[no-untyped-def]
     """Write what is known at `now` of the events up to i; arguments as of `take_event`, the clock being that
-    of `now`."""
+    of `now`. still: the target that is open, and so not opened next; -1 for none."""
     head, total, faded_total, e_next = s.head, s.total, s.faded_total, s.e_next
     e_target, e_count, e_faded, e_seen = s.e_target, s.e_count, s.e_faded, s.e_seen
     last3, count, left, last_i = s.last3, s.opened, s.left, s.last_i
@@ -244,7 +244,7 @@ def write_slate(s, i, t, target, now, h, weekday, hour_f, site, ctx, row, f_row,
     hours = hour_total[h0] + hour_total[h] + hour_total[h2]
     for j in range(n_seen):
         y = seen[j]
-        if y == c:
+        if y == still:
             score[j] = -1.0
             continue
         ago = i - last_i[y]

@@ -2,8 +2,8 @@
 
 A database that is not known for one of ours is read as a private copy (`env.sources.sqlite_files`).
 
-Read are the tables `timelines` (id, source, user, tz, tz_known, synthetic) and `events` (timeline_id, t,
-target, kind, duration, device, wave).
+Read are the tables `timelines` (id, source, user, tz, tz_known, synthetic), `events` (timeline_id, t, target,
+kind, duration, device, wave) and, where there is one, `switches` (timeline_id, t, kind).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from env.sources.names import Target, clean_name, kept_target, label, shown
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
 from env.sources.sqlite_files import DATABASES, Kind, connect, kind_of, private_copy
-from env.timeline import KINDS, zone
+from env.timeline import KINDS, SWITCHES, zone
 
 TIMELINES = ("id", "source", "user", "tz", "tz_known", "synthetic")
 EVENTS = ("timeline_id", "t", "target", "kind", "duration", "device", "wave")
@@ -123,6 +123,7 @@ def _load(
         )
     if not len(rows):
         raise InputError(f"{path}: holds no events yet; {HOW}")
+    _add_switches(connection, path, called, rows, report)
     timelines = timelines_of(rows, report, tz=zones, tz_known=known_zones)
     report.changed.clear()
     unknown = sorted(x.user for x in timelines if not x.tz_known)
@@ -135,3 +136,22 @@ def _load(
     if synthetic:
         report.notes.append("synthetic: some or all of these people are invented")
     return finish(path.name, timelines, report, collapsed=collapsed, synthetic=synthetic)
+
+
+def _add_switches(
+    connection: sqlite3.Connection, path: Path, called: dict[int, str], rows: Rows, report: ImportReport
+) -> None:
+    """When the machine was off, as far as it is stored; an older version stores nothing of it. called: the
+    users by their timeline's number."""
+    if not connection.execute("PRAGMA table_info(switches)").fetchall():
+        return
+    for identity, t, kind in connection.execute("SELECT timeline_id, t, kind FROM switches ORDER BY id"):
+        if identity not in called:
+            continue
+        report.rows_read += 1
+        if not (isinstance(t, float | int) and math.isfinite(t) and kind in SWITCHES):
+            raise InputError(
+                f"{path}: an off or a wake of {called[identity]!r} is damaged (t {t!r}); import the timeline "
+                "again"
+            )
+        rows.add(called[identity], float(t), "", kind)

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from env.errors import InputError
-from env.sources import database, demo, gesis, lines, lsapp, table, usagelogger, webtrackr
+from env.sources import database, demo, demo_nights, gesis, lines, lsapp, table, usagelogger, webtrackr
 from env.sources.clock import EPOCHS
 from env.sources.columns import HasUsers
 from env.sources.names import PAGE_SETTINGS
@@ -43,6 +43,9 @@ class Source:
 SOURCES = {
     "demo": Source(
         demo, "synthetic: six invented people, eight weeks, drawn from a seed", options=("seed", "weeks")
+    ),
+    "demo-nights": Source(
+        demo_nights, "synthetic: the same people, whose machines are off at night", options=("seed", "weeks")
     ),
     "webtrackr": Source(
         webtrackr,
@@ -101,7 +104,7 @@ def load_timelines(
 ) -> Loaded:
     """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database, or a CSV/TSV(.gz).
 
-    seed       draws `demo`; recordings do not depend on it
+    seed       draws `demo` and `demo-nights`; recordings do not depend on it
     collapsed  drop consecutive opens of the same target (every number made from them says so)
     tz         IANA name; overrides what the source knows, and is needed for naive local times
     page       "host", or "path" for host and path
@@ -109,7 +112,7 @@ def load_timelines(
     epoch      of a CSV, the clock that its numbers count on: one of `env.sources.clock.EPOCHS`
     columns    of a CSV, which column is which: "user=…,t=Timestamp,target=URL"
     user       of a CSV without a column for it, the name of its one user; `HasUsers` is raised elsewhere
-    options    `weeks=…` for demo
+    options    `weeks=…` for demo and demo-nights
 
     Raises InputError for anything that a person could have given wrongly.
     """

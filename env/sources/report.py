@@ -11,11 +11,13 @@ from env.timeline import Timeline
 @dataclass
 class ImportReport:
     """The account of one import. Every row is in exactly one place:
-    `rows_read == kept + collapsed + sum(dropped.values())`.
+    `rows_read == kept + collapsed + offs + wakes + sum(dropped.values())`.
 
     rows_read  data rows in the source (a header is no row)
     kept       events in the timelines that were handed back
     collapsed  consecutive opens of the same target, dropped by the collapse rule
+    offs       rows that say when the machine was switched off; no events
+    wakes      rows that say when it was back
     dropped    reason → rows that became no event
     changed    reason → rows that were kept with something put right (sorted, shortened, …)
     first      reason → where it happened first ("line 7: 'abc'")
@@ -29,6 +31,8 @@ class ImportReport:
     rows_read: int = 0
     kept: int = 0
     collapsed: int = 0
+    offs: int = 0
+    wakes: int = 0
     users: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
@@ -75,6 +79,8 @@ class ImportReport:
             "rows_read": self.rows_read,
             "kept": self.kept,
             "collapsed": self.collapsed,
+            "offs": self.offs,
+            "wakes": self.wakes,
             "users": self.users,
             "first_day": self.first_day or None,
             "last_day": self.last_day or None,

@@ -11,10 +11,11 @@ import numpy as np
 from env.errors import InputError
 from env.sources.names import shown
 from env.sources.report import ImportReport, Loaded
-from env.timeline import KINDS, Timeline, collapse, utc_offsets
+from env.timeline import KINDS, SWITCHES, Timeline, collapse, utc_offsets
 
 MAX_DEVICES = 1000
-_KIND = {name: code for code, name in enumerate(KINDS)}
+_KIND = {name: code for code, name in enumerate((*KINDS, *SWITCHES))}
+_OFF, _WAKE = (_KIND[name] for name in SWITCHES)
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Rows:
         device: str = "",
         wave: int = 0,
     ) -> None:
-        """Append one row. `t` in unix seconds, `duration` in seconds, NaN where unknown."""
+        """Append one row. `t` in unix seconds, `duration` in seconds, NaN where unknown; of kind `off` or
+        `wake` (see `SWITCHES`) it is no opening, and its target is empty."""
         if device and device not in self.devices and len(self.devices) >= MAX_DEVICES:
             raise InputError(
                 f"more than {MAX_DEVICES} different devices, the last one {shown(device)}: is the device "
@@ -77,7 +79,8 @@ def timelines_of(
     Counts into `report` how many rows came before an earlier row of the same user, and, if
     `drop_duplicates`, how many repeated the row before them (of the same user, in the order of `rows`)
     exactly: user, time, target, kind and device. A, B, A within one second are three openings.
-    `tz` and `tz_known` may differ by user.
+    `tz` and `tz_known` may differ by user. Offs and wakes of who opens nothing are dropped; where nobody
+    opens anything, InputError is raised.
     """
     user = np.frombuffer(rows.user, np.int32) if len(rows) else np.zeros(0, np.int32)
     t = np.frombuffer(rows.t, np.float64) if len(rows) else np.zeros(0)
@@ -108,10 +111,17 @@ def timelines_of(
     bounds = np.searchsorted(user[order], np.arange(len(users) + 1))
     out = []
     for code in sorted(range(len(users)), key=users.__getitem__):
-        pick = order[bounds[code] : bounds[code + 1]]
+        mine = order[bounds[code] : bounds[code + 1]]
+        kinds = columns["kind"][mine]
+        pick = mine[kinds < len(KINDS)]
+        if not len(pick):
+            report.drop("off or wake of somebody who opens nothing", count=len(mine))
+            continue
         target, own_names = _first_seen(columns["target"][pick], names)
         device, own_devices = _first_seen(columns["device"][pick], devices)
         who = users[code]
+        offs, wakes = (np.unique(t[mine[kinds == code]]) for code in (_OFF, _WAKE))
+        report.drop("off or wake told again", count=len(mine) - len(pick) - len(offs) - len(wakes))
         out.append(
             Timeline(
                 user=who,
@@ -125,7 +135,14 @@ def timelines_of(
                 devices=own_devices,
                 tz=tz if isinstance(tz, str) else tz[who],
                 tz_known=tz_known if isinstance(tz_known, bool) else tz_known[who],
+                offs=offs,
+                wakes=wakes,
             )
+        )
+    if len(rows) and not out:
+        raise InputError(
+            f"{report.source}: says when the machine was off, and of nothing that was opened; put both into "
+            "one file"
         )
     return out
 
@@ -139,6 +156,12 @@ def finish(
         timelines = [collapse(x) for x in timelines]
     report.kept = sum(len(x) for x in timelines)
     report.collapsed = before - report.kept
+    report.offs, report.wakes = sum(len(x.offs) for x in timelines), sum(len(x.wakes) for x in timelines)
+    if report.offs or report.wakes:
+        report.notes.append(
+            f"as recorded, machines were switched off {_times(report.offs)} and back {_times(report.wakes)}: "
+            "nothing is in memory afterwards"
+        )
     report.users = len(timelines)
     spans = [x.t[[0, -1]] + utc_offsets(x.t[[0, -1]], x.tz) for x in timelines if len(x)]
     if spans:
@@ -147,6 +170,10 @@ def finish(
             for s in (min(s.min() for s in spans), max(s.max() for s in spans))
         )
     return Loaded(name=name, timelines=timelines, report=report, synthetic=synthetic)
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n:,} times"
 
 
 def newest_first(t: np.ndarray) -> bool:

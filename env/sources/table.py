@@ -24,7 +24,7 @@ from env.sources.offsets import Zones
 from env.sources.report import ImportReport, Loaded
 from env.sources.rows import Rows, finish, timelines_of
 from env.sources.time_texts import DAY_FIRST, DAY_OR_MONTH, DECIMAL_COMMA, SHEET_DAY, YEAR_FIRST, ZONE_LETTERS
-from env.timeline import KINDS
+from env.timeline import KINDS, SWITCHES
 
 NOT_PRIVATE = ("", "0", "false", "no", "n", "f", "off", "none", "null")  # all else means yes
 PRIVATE = "opened in a private window"
@@ -38,6 +38,10 @@ KIND_WORDS = {
     "site": "page",
     "url": "page",
     "application": "app",
+    "shutdown": "off",
+    "device_shutdown": "off",
+    "startup": "wake",
+    "device_startup": "wake",
 }
 _HOURS = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)", re.ASCII)
 _WAVE = re.compile(r"(\d{1,4})(?:\.0*)?", re.ASCII)
@@ -49,7 +53,7 @@ _ADVICE = {
     DECIMAL_COMMA: "write 1772438400.25, with a point",
     ZONE_LETTERS: "write the offset, such as 2026-03-02 09:00:00+01:00, or leave it out and give --tz",
     "t ": "accepted are unix seconds or ISO 8601 times, such as 2026-03-02T09:00:00+01:00",
-    "kind ": f"accepted are {', '.join(KINDS)}, or nothing, and it is guessed",
+    "kind ": f"accepted are {', '.join((*KINDS, *SWITCHES))}, or nothing, and it is guessed",
     "wave ": "accepted are whole numbers from 0 to 9999, or nothing",
     "user ": "every row needs a user",
     "target ": "every row needs a target: an app's name, or a page's address",
@@ -120,11 +124,13 @@ def load(
         named = names.get(key)
         if named is None:
             kind = _kind(key[1]) or found.kind
-            named = names[key] = (
-                ("", kind or "app", NO_TARGET) if missing(key[0]) else _target(key[0], kind, page)
-            )
+            if kind in SWITCHES:
+                named = "", kind, ""
+            else:
+                named = ("", kind or "app", NO_TARGET) if missing(key[0]) else _target(key[0], kind, page)
+            names[key] = named
         target, kind, remark = named
-        if not target:
+        if not target and kind not in SWITCHES:
             # what is said to be a page shows nothing, also where it does not look like an address
             hidden_text = kind == "page" and target_and_kind(key[0])[1] != "page"
             where = "" if hidden_text else f": {_quote(key[0] if kind else key[1])}"

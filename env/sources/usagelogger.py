@@ -2,9 +2,9 @@
 
 Source: github.com/davidaellis/UsageLoggerPublished (Apache-2.0; Geyer et al. 2022,
 doi 10.3758/s13428-021-01585-7). `past_usage.csv` has no header; its columns are unix milliseconds, app
-and the number of an UsageEvents type, of which 1 (moved to the foreground) is an open. Everything else
-(moved to the background, notification seen, screen on, …) is counted and dropped: taking process noise
-for what a person did is what spoilt earlier work.
+and the number of an UsageEvents type, of which 1 (moved to the foreground) is an open, and 26 and 27 say
+that the phone was switched off and came back. Everything else (moved to the background, notification seen,
+screen on, …) is counted and dropped: taking process noise for what a person did is what spoilt earlier work.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from env.sources.table import refuse_spoiled
 
 FILE = "past_usage.csv"
 FOREGROUND = "1"
+SWITCHED = {"26": "off", "27": "wake"}  # DEVICE_SHUTDOWN, DEVICE_STARTUP
 USER = "phone"
 _MS = re.compile(r"\d{12,13}", re.ASCII)
 # fmt: off
@@ -70,12 +71,13 @@ def load(table: TableFile | None = None, *, collapsed: bool = True, tz: str | No
         if not _MS.fullmatch(ms):
             report.drop("time is no number of milliseconds", f"line {line}: {shown(ms)}")
             continue
-        if event_type != FOREGROUND:
+        if event_type != FOREGROUND and event_type not in SWITCHED:
             others[event_type] += 1
             continue
         t = clock.read(str(int(ms) / 1000.0), line)
-        name, kind = target_and_kind(app, "app")
-        if isinstance(t, str) or not name:
+        kind = SWITCHED.get(event_type, "")
+        name, kind = ("", kind) if kind else target_and_kind(app, "app")
+        if isinstance(t, str) or not (name or event_type in SWITCHED):
             reason = t if isinstance(t, str) else "app is missing"
             report.drop(reason, f"line {line}")
             continue

@@ -45,6 +45,7 @@ from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import (
     THRESHOLDS,
     choose_threshold,
+    fed,
     planner_of,
     rank_wakes,
     sweep,
@@ -335,7 +336,7 @@ class _Run:
             tuning = [] if planner else [told(policy, c) for c in self._cases(fold.validation)]
             tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
             tuned_wakes = [rank_wakes(policy, c) for c in tuning]
-            test, asked, wakes, names = self._cases(fold.test), [], [], False
+            test, asked, wakes, names = [fed(policy, c) for c in self._cases(fold.test)], [], [], False
             for case in test:
                 started = time.perf_counter()
                 asked.append(policy.rank(case.timeline, case.indices))

@@ -78,11 +78,11 @@ def gain(cases: Sequence[Case]) -> Gain:
 
 
 def _cold(cases: Sequence[Case], world: WorldConfig) -> int:
-    """How many of the opens are cold where nobody prewarms."""
+    """How many of the opens are cold where nobody prewarms, and the least recently used leaves."""
     found = 0
     for case in cases:
         still = Plans.empty(len(case), world.max_picks)
-        waits = case.under(world).replay(still).base_wait_s[case.start : case.stop]
+        waits = case.under(replace(world, let_go="lru")).replay(still).base_wait_s[case.start : case.stop]
         found += int(((waits > case.costs.warm_s[case.opened] + EPSILON_S) & ~_first(case)).sum())
     return found
 

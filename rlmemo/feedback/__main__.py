@@ -13,13 +13,14 @@ import argparse
 import json
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from env.errors import InputError, run_main
+from env.judge.cost import EXPECTED
 from env.judge.world_options import WorldOptions
 from env.private import private_files
 from env.sources import load_timelines
@@ -128,14 +129,16 @@ def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
 
 def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData, Found]:
     """The data that the ratings are about, in the world that all were shown in (the usual one where there
-    are several), and the ratings in it (those of the training part, unless `all_parts`); what is left out is
-    said."""
+    are several; by the usual let-go rule where theirs asks a policy), and the ratings in it (those of the
+    training part, unless `all_parts`); what is left out is said."""
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
     found = place_ratings(rated, timelines, weight=weight, learn_on=None if all_parts else split)
     shown_in = worlds_of(found.placed)
     world = shown_in[0] if len(shown_in) == 1 else WorldOptions()
+    if world.let_go == EXPECTED:  # by what a policy said then, and none is asked here
+        world = replace(world, let_go=WorldOptions.let_go)
     data = TrainingData.prepare(timelines, split, world.cost_model(), world.rules())
     for why, n in sorted(found.left_out.items()):
         print(f"left out: {n} {why}", file=sys.stderr)

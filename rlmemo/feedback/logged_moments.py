@@ -17,6 +17,7 @@ from rlmemo.approval.logistic import folds_of
 from rlmemo.approval.placed_ratings import Placed
 from rlmemo.feedback.offpolicy import Estimates, estimate
 from rlmemo.policies.exploring import shown_chance, tried, warm_listed
+from rlmemo.policies.planners import fed
 from rlmemo.policies.run import Setup
 
 
@@ -56,7 +57,7 @@ def shown_by(
     delays = np.asarray(rules.delays)
     for user, rows, first in _begun(placed, timelines):
         last = max(placed[k].index for k in rows)
-        case = Case(timelines[user], costs[user], rules, first + 1, last + 2, user)
+        case = fed(used.policy, Case(timelines[user], costs[user], rules, first + 1, last + 2, user))
         ranking = used.policy.rank(case.timeline, case.indices)
         planned = planner.plan(used.policy, case, seed=seed, ranking=ranking).right_away()
         warm = warm_listed(case, ranking)

@@ -19,7 +19,7 @@ import yaml
 
 from env.errors import InputError
 from env.judge.cost import PAST_RULES
-from env.judge.world_options import COSTS_HELP, LET_GO_PICKS_HELP, MOST_PICKS, WorldOptions
+from env.judge.world_options import COSTS_HELP, LET_GO_HELP, LET_GO_PICKS_HELP, MOST_PICKS, WorldOptions
 from rlmemo.learning.bounds import Bounds
 from rlmemo.model.hub import PROMPTED, Loading
 from rlmemo.policies.registry import COUNTING
@@ -87,7 +87,7 @@ def _setting(
     **bounds: float,
 ) -> Any:
     """A setting, what is said of it, and what it accepts: one of `choices`, or the numbers of its `Bounds`;
-    because: what its refusal begins with."""
+    because: what its refusal begins with, of a choice what it adds."""
     said = {"help": text, "group": group, "choices": choices, "bounds": Bounds(**bounds), "because": because}
     return field(default=default, metadata=said)
 
@@ -96,7 +96,7 @@ def _setting(
 class TrainConfig:
     """Everything that decides how a run comes out, apart from the timelines themselves."""
 
-    timelines: str = _setting("demo", "demo, webtrackr, gesis, lsapp, a database, or a CSV file", "data")
+    timelines: str = _setting("demo", "demo, demo-nights, webtrackr, gesis, lsapp, a database or CSV", "data")
     tz: str | None = _setting(None, "IANA time zone, where the source does not say", "data")
     db: str | None = _setting(
         None, "database that notes this run (left out: the one of --timelines, if it is one)", "data"
@@ -115,8 +115,9 @@ class TrainConfig:
     budget: float = _setting(8.0, "memory for what is warm, in median targets", "world", above=0)
     ttl_s: float = _setting(1800.0, "seconds after which an unused prewarm goes", "world", low=1)
     let_go: str = _setting(
-        "lru", f"who leaves when room is needed: {', '.join(PAST_RULES)}", "world", PAST_RULES
-    )
+        "lru", LET_GO_HELP, "world", PAST_RULES,
+        because=" (expected goes by what a policy has learned already: in benchmark and predict)",
+    )  # fmt: skip
     let_go_picks: int = _setting(2, LET_GO_PICKS_HELP, "world", low=0, high=MOST_PICKS)
     off_after_s: float = _setting(
         0.0, "a pause of more seconds means the machine was switched off; 0: never", "world", low=0
@@ -495,13 +496,13 @@ def _typed(setting: Field[Any], value: Any, where: str) -> Any:
 def _check(config: TrainConfig, where: str) -> None:
     check_method(config.method)
     for f in settings():
-        choices = f.metadata["choices"]
+        choices, because = f.metadata["choices"], f.metadata["because"]
         value = getattr(config, f.name)
         if choices and value not in choices:
             close = difflib.get_close_matches(str(value), choices, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}"
-            raise InputError(f"{where}: {f.name} {value!r} is none of {', '.join(choices)}; {hint}")
-        bounds, because = f.metadata["bounds"], f.metadata["because"]
+            raise InputError(f"{where}: {f.name} {value!r} is none of {', '.join(choices)}{because}; {hint}")
+        bounds = f.metadata["bounds"]
         if isinstance(value, int | float) and not bounds.hold(value):
             said = f"{value:g}" if isinstance(value, float) else value
             why = f"{because}, so " if because else ""

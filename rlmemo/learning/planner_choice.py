@@ -99,7 +99,10 @@ def _in_charge(run: Run, stages: dict[str, LanguagePolicy], learned: Planner) ->
     validation = data.cases(data.split.validation)
     # A model of a hub answers once or twice a second: the validation part, which it has ranked, has to do.
     past = data.cases(_past(data)) if ours else validation
-    shipped = as_shipped(base, shipped_planner(config.world), past, run.reward, config.seed)
+    switched = any(len(x.offs) or len(x.wakes) for x in data.timelines)
+    shipped = as_shipped(
+        base, shipped_planner(config.world, switched=switched), past, run.reward, config.seed
+    )
     last = config.stages[-1]
     charge = decide(
         (last, stages[last], learned), (base, shipped), validation, run.reward, seed=config.seed,
@@ -182,7 +185,7 @@ def said(planner: Planner, stage: str, world: WorldOptions) -> str:
     inner = planner.inner if isinstance(planner, Approved) else planner
     tuned = "a threshold tuned on validation"
     if stage == BASE:
-        shipped = inner == shipped_planner(world)
+        shipped = inner in [shipped_planner(world, switched=x) for x in (False, True)]
         tuned = "the shipped threshold" if shipped else "a threshold tuned on the opens before the test part"
     how = "its own plans" if isinstance(inner, OwnPlans) else f"plans by {tuned}"
     return how + (", minding the ratings" if isinstance(planner, Approved) else "")

@@ -4,6 +4,7 @@
     python -m rlmemo.live start --policy runs/first --background
     python -m rlmemo.live status
     python -m rlmemo.live pause --minutes 30          nothing is recorded meanwhile; resume ends it
+    python -m rlmemo.live measure                     what programs and pages cost here, for --costs
     python -m rlmemo.live doctor                      what works here, and what to do about the rest
     python -m rlmemo.live doctor --unit               a unit for systemd --user, shown and not installed
 
@@ -24,16 +25,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from env.errors import InputError, run_main
+from env.timeline import zone
 from rlmemo.__main__ import version
-from rlmemo.live import doctor, elsewhere, lock, machine, measure, status
+from rlmemo.live import doctor, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
-from rlmemo.live.acts import ACTS, executor
+from rlmemo.live.acts import ACTS, LIMIT_MB, executor
 from rlmemo.live.clock import clock_of
 from rlmemo.live.file_list import DEFAULT_FILES
 from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import to_follow
+from rlmemo.policies.run import Setup
 from rlmemo.store.database import open_store
 from rlmemo.store.database_file import DEFAULT_DB, check_store
 from rlmemo.store.live_ledger import LiveLedger, Off
@@ -54,11 +57,7 @@ def parser() -> argparse.ArgumentParser:
     pause = commands.add_parser("pause", help="record nothing until resume, or for some minutes")
     pause.add_argument("--minutes", type=float, metavar="M", help="go on after that by itself")
     resume = commands.add_parser("resume", help="record again")
-    measure.fill(
-        commands.add_parser(
-            "measure", help="what opening costs here, for --costs", description=measure.__doc__
-        )
-    )
+    measure.fill(commands.add_parser("measure", help="how long programs and pages take to open here"))
     check = commands.add_parser("doctor", help="what works here, and what to do about the rest")
     check.add_argument("--unit", action="store_true", help="show a unit for systemd --user, and no more")
     for command in (start, check):
@@ -84,10 +83,10 @@ def _add_start(start: argparse.ArgumentParser) -> None:
                        help="of --act command: loads {target}")  # fmt: skip
     start.add_argument("--let-go-command", metavar="COMMAND", default="",
                        help="of --act command: lets {target} go")  # fmt: skip
-    start.add_argument("--files", type=Path, metavar="FILE", default=Path(DEFAULT_FILES),
+    start.add_argument("--limit-mb", type=float, default=LIMIT_MB, metavar="MB",
+                       help=f"of --act files: memory for that (default: {LIMIT_MB:g})")  # fmt: skip
+    start.add_argument("--files", type=Path, default=Path(DEFAULT_FILES), metavar="FILE",
                        help=f"of --act files: what programs need (default: {DEFAULT_FILES})")  # fmt: skip
-    start.add_argument("--files-mb", type=float, metavar="MB", default=1000.0,
-                       help="of --act files: memory for what is read ahead (default: 1000)")  # fmt: skip
     start.add_argument("--memory-mb", type=float, metavar="MB",
                        help="memory for what is warm (default: as before, or --budget apps)")  # fmt: skip
     start.add_argument("--days", type=float, default=90.0, metavar="D",
@@ -108,15 +107,18 @@ def start(args: argparse.Namespace) -> int:
     for name in NOT_NEEDED:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
-    acts = executor(args.act, args.load_command, args.let_go_command, args.files, args.files_mb)
-    db = Path(args.db)
-    check_store(db)
+    acts = executor(args.act, args.load_command, args.let_go_command, args.limit_mb, args.files)
+    db, made = Path(args.db), to_follow(args.policy, world_given(args))
+    zone_of(args.tz)
+    if args.memory_mb is not None:
+        replace(made.world.rules(), budget_mb=args.memory_mb)
+    check_store(db)  # up to here nothing is written: what is refused leaves nothing behind
     held = lock.OneRecorder(db)
     with open_store(db) as store:
-        ledger = LiveLedger(store, args.user, args.tz or machine.time_zone())
+        ledger = LiveLedger(store, args.user, zone_of(args.tz))
         if args.tz and args.tz != ledger.tz:
             raise InputError(f"{db}: this recording's times are in {ledger.tz}; leave --tz out")
-        minding, began = _minding(ledger, args, clock.now())
+        minding, began = _minding(ledger, made, args, clock.now())
         reader = BucketReader(server, since=began - args.days * 86400.0)
         booted = machine.booted() if args.clock is None else None
         loop = Loop(
@@ -138,12 +140,18 @@ def start(args: argparse.Namespace) -> int:
     return 0
 
 
-def _minding(ledger: LiveLedger, args: argparse.Namespace, now: float) -> tuple[Minding, float]:
+def zone_of(tz: str | None) -> str:
+    """The time zone that was asked for, else this machine's. Raises InputError where there is none."""
+    try:
+        zone(tz or "UTC")
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return tz or machine.time_zone()
+
+
+def _minding(ledger: LiveLedger, made: Setup, args: argparse.Namespace, now: float) -> tuple[Minding, float]:
     """Who thinks, and since when it is recorded (unix seconds); kept in the ledger."""
-    before, far = ledger.state("settings") or {}, None
-    if elsewhere.is_address(args.policy):
-        far = elsewhere.reach(args, Path(args.db), ledger.state("elsewhere"))
-    made = far.setup if far else to_follow(args.policy, world_given(args))
+    before = ledger.state("settings") or {}
     an_app = made.world.cost_model().cost("").memory_mb
     memory = args.memory_mb or before.get("budget_mb") or made.world.budget * an_app
     minding = Minding(made, ledger.user, ledger.tz, memory, _version(args.policy), args.threshold)
@@ -203,6 +211,8 @@ def main(argv: list[str] | None = None) -> int:
         return measure.run(args)
     if args.command == "doctor":
         return doctor.main(args)
+    if args.command == "measure":
+        return measure.run(args)
     if args.command == "stop":
         print("stopped" if lock.stop(Path(args.db)) else f"{args.db}: nobody records into it")
         return 0

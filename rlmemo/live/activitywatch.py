@@ -162,10 +162,11 @@ def _iso(t: float) -> str:
 @dataclass(frozen=True)
 class News:
     """rows: the new rows of all buckets, in time order. grown: by bucket the latest row that was read before,
-    as long as it is now."""
+    as long as it is now. windows: whether somebody watches windows."""
 
     rows: tuple[BucketRow, ...] = ()
     grown: Mapping[str, BucketRow] = field(default_factory=dict)
+    windows: bool = True
 
     def told_until(self, kind: str) -> float | None:
         """Until when buckets of a kind have told something; None where there are none."""
@@ -195,8 +196,9 @@ class BucketReader:
         host = self.host or (max(hosts, key=hosts.count) if hosts else "")
         # a browser's bucket does not always know its machine
         own = [b for b in every if b.host == host or (b.kind == WEB and b.host in ("", "unknown"))]
-        # pages first: whatever a window's row has to say of their time is then there, too
-        self.found = sorted(own, key=lambda b: (b.kind != WEB, b.name))
+        # windows first: a page that was there before a window came to the front is then seen with it, and one
+        # that is newer waits (`fronts`)
+        self.found = sorted(own, key=lambda b: (b.kind == WEB, b.name))
         return self.found
 
     def read(self, *, look: bool = False) -> News:
@@ -210,17 +212,18 @@ class BucketReader:
             if known["created"] != bucket.created:  # never read, or deleted and made anew
                 known = {"created": bucket.created, "t": known["t"], "ids": {}}
             start = known["t"] - OVERLAP_S
-            rows = self.server.rows(bucket, start)
-            fresh = [r for r in rows if _is_new(r, known, start)]
-            old = [r for r in rows if str(r.id) in known["ids"]]
+            held = self.server.rows(bucket, start)
+            fresh = [r for r in held if _is_new(r, known, start)]
+            old = [r for r in held if str(r.id) in known["ids"]]
             if old:
                 grown[bucket.name] = old[-1]
             new += fresh
             latest = max([known["t"], *(r.t for r in fresh)])
-            ids = {str(r.id): r.t for r in rows if r.t >= latest - OVERLAP_S}
+            ids = {str(r.id): r.t for r in held if r.t >= latest - OVERLAP_S}
             place[bucket.name] = {"created": bucket.created, "t": latest, "ids": ids}
         self.place = place
-        return News(tuple(sorted(new, key=lambda r: (r.t, KINDS_OF_BUCKETS.index(r.kind), r.id))), grown)
+        rows = tuple(sorted(new, key=lambda r: (r.t, KINDS_OF_BUCKETS.index(r.kind), r.id)))
+        return News(rows, grown, any(b.kind == WINDOW for b in self.found))
 
 
 def _is_new(row: BucketRow, known: Mapping[str, Any], start: float) -> bool:

@@ -19,11 +19,13 @@ from rlmemo.live.files_executor import FilesExecutor
 
 ACTS = {
     "none": "say what would be done, and do nothing",
-    "files": "read a program's files ahead (Linux)",
+    "files": "read the files of programs ahead (Linux)",
     "command": "run a command of one's own for every step (--load-command, --let-go-command)",
 }
 """What may follow a plan, by name."""
 COMMAND_S = 5.0
+LIMIT_MB = 1000.0
+"""Memory for what is read ahead, when nothing is said."""
 
 
 class Executor(Protocol):
@@ -39,6 +41,10 @@ class Executor(Protocol):
 
     def let_go(self, target: str, kind: str) -> Mapping[str, Any]:
         """Let a target go that need not be ready any more."""
+        ...
+
+    def opened(self, target: str, kind: str) -> object:
+        """The person has opened a target: something may be learned of what it needs."""
         ...
 
     def undo(self) -> None:
@@ -61,6 +67,9 @@ class CommandExecutor:
     def let_go(self, target: str, kind: str) -> Mapping[str, Any]:
         return _run(self._let_go, target, kind)
 
+    def opened(self, target: str, kind: str) -> None:
+        """Nothing is learned."""
+
     def undo(self) -> None:
         """Nothing is known of what the commands did."""
 
@@ -81,18 +90,15 @@ def _run(template: list[str], target: str, kind: str) -> Mapping[str, Any]:
 
 
 def executor(
-    name: str,
-    load_command: str = "",
-    let_go_command: str = "",
-    files: Path | None = None,
-    files_mb: float = 0.0,
-) -> Executor | None:
-    """The executor of that name; None for the one that does nothing. Raises InputError for what there is
-    not."""
+    name: str, load_command: str = "", let_go_command: str = "", limit_mb: float = LIMIT_MB,
+    lists: Path = Path(DEFAULT_FILES),
+) -> Executor | None:  # fmt: skip
+    """The executor of that name; None for the one that does nothing. limit_mb, lists: as of `FilesExecutor`.
+    Raises InputError for what there is not."""
     if name == "none":
         return None
     if name == "files":
-        return FilesExecutor(files or Path(DEFAULT_FILES), files_mb)
+        return FilesExecutor(lists, limit_mb)
     if name == "command":
         return CommandExecutor(load_command, let_go_command)
     raise InputError(f"--act {name!r} is nothing that live does; there are {', '.join(ACTS)}")

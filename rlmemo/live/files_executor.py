@@ -57,16 +57,18 @@ class FilesExecutor:
         """Drop what was read for a target, as far as nobody uses it. If the program runs, it was opened, and
         what it maps is kept for the next time."""
         told = _outcome(self.ahead.let_go(target))
-        if kind == "app" and target not in self._seen:
-            self.opened(target)
+        self.opened(target, kind)
         return told
 
     def undo(self) -> None:
         """Drop all that was read; nothing is read any more."""
         self.ahead.stop()
 
-    def opened(self, target: str) -> Future[bool]:
-        """Look at a program that the person has opened, and keep what it maps; whether it was found."""
+    def opened(self, target: str, kind: str = "app") -> Future[bool] | None:
+        """Look at a program that the person has opened, and keep what it maps, once; whether it was found.
+        None where there is nothing to look at."""
+        if kind != "app" or target in self._seen:
+            return None
         return self.ahead.after(lambda: self._look(target))
 
     def _look(self, target: str) -> bool:

@@ -101,15 +101,19 @@ class Fronts:
             windows = self.window.end
         line = sorted([*self.waiting, *fresh], key=lambda x: x.t)
         seen: list[Seen] = []
+        shut = [off.off_t for off in offs if off.why == "shutdown"]
         for k, one in enumerate(line):
-            told = one.of != WEB or windows is None or windows >= one.t
+            if shut and one.t > shut[0]:
+                shut.pop(0)
+                self.last = ""  # nothing is open any more
+            told = one.of != WEB or not news.windows or (windows is not None and windows >= one.t)
             if not told and now - one.t < GRACE_S:
                 self.waiting = line[k:]
                 return seen, offs
             if one.of == AFK:
                 offs += self._presence(one)
             else:
-                seen += self._front(one, alone=windows is None)
+                seen += self._front(one, alone=not news.windows)
         self.waiting = []
         return seen, offs
 
@@ -169,8 +173,9 @@ def _gaps(rows: Iterable[Said], before: float | None, booted: float | None) -> l
     """The silences between rows of windows and of being there, in time order."""
     offs = []
     for one in sorted(rows, key=lambda x: x.t):
-        if before is not None and one.t - before > GAP_S:
-            off = booted is not None and before < booted <= one.t
-            offs.append(Off(before, one.t, "shutdown" if off else "gap"))
+        if before is not None and booted is not None and before < booted <= one.t:
+            offs.append(Off(before, booted, "shutdown"))
+        elif before is not None and one.t - before > GAP_S:
+            offs.append(Off(before, one.t, "gap"))
         before = one.end if before is None else max(before, one.end)
     return offs

@@ -39,7 +39,7 @@ class OneRecorder:
             ) from None
         if fcntl is not None:
             try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(self._handle)
             except OSError:
                 os.close(self._handle)
                 raise InputError(
@@ -53,6 +53,19 @@ class OneRecorder:
         """Let the next one in."""
         os.ftruncate(self._handle, 0)
         os.close(self._handle)
+
+
+def _lock(handle: int, tries: int = 5) -> None:
+    """Lock a file. Who only looks whether it is locked holds it for a moment, and is waited for. Raises
+    OSError where it stays locked."""
+    for k in range(tries):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if k == tries - 1:
+                raise
+            time.sleep(0.05)
 
 
 def recorder(db: Path) -> int | None:

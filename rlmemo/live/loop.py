@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from env.errors import InputError
-from rlmemo.live.activitywatch import Away, BucketReader, News
+from rlmemo.live.activitywatch import Away, BucketReader
 from rlmemo.live.acts import Executor
 from rlmemo.live.clock import Waiting
 from rlmemo.live.fronts import Fronts
@@ -129,7 +129,7 @@ class Loop:
             self._looked = now
         kept = [r for r in news.rows if not any(p.off_t <= r.t < (p.back_t or now) for p in pauses)]
         before = self.fronts.waiting
-        seen, offs = self.fronts.take(News(tuple(kept), news.grown), now, self.booted)
+        seen, offs = self.fronts.take(replace(news, rows=tuple(kept)), now, self.booted)
         if news.rows or seen or offs or self.fronts.waiting != before:
             front = self.fronts.as_json()
             self.ledger.add(seen, at=now, offs=offs, since=self.began, place=self.reader.place, front=front)
@@ -152,15 +152,15 @@ class Loop:
             if plan_id is None:  # forgotten meanwhile, or decided by somebody else
                 raise InputError("the recording has changed meanwhile; reading it anew")
             self._last = row.id
-            if self.executor is not None:
-                self._plan_steps(row, replace(thought, plan=plan), plan_id)
+            self._plan_steps(row, replace(thought, plan=plan), plan_id)
 
     def _plan_steps(self, row: LiveRow, thought: Thought, plan_id: int) -> None:
         """What is to be done of a plan, unless it comes too late."""
         t, plan = row.event.t, thought.plan
         self._loaded.pop(row.event.target, None)
-        if plan.made_at - t > self.late_s:
+        if self.executor is None or plan.made_at - t > self.late_s:
             return
+        self.executor.opened(row.event.target, row.event.kind)
         for place, target in enumerate(thought.gone):
             self._loaded.pop(target, None)
             self._steps.append(ActStep(t, plan_id, LET_GO, place, target))

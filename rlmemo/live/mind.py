@@ -24,7 +24,7 @@ from rlmemo.store.live_ledger import LivePlan, LiveRow
 from rlmemo.store.records import Prewarm
 
 if TYPE_CHECKING:
-    from env.judge.ongoing import Ongoing
+    from env.judge.ongoing import Ongoing, Opened
     from env.ranking import Ranking
     from env.timeline import Event
     from rlmemo.policies.run import Setup
@@ -103,13 +103,13 @@ class Mind:
     def restore(self, rows: Sequence[LiveRow]) -> None:
         """Stand where these events and their plans have led; only in a mind that has seen nothing."""
         delays = self.world.config.delays
-        events: list[tuple[float, int, Cost]] = []
+        events: list[Opened] = []
         plans: list[tuple[list[int], list[int], list[int]]] = []
         for row in rows:
-            if self.latest is not None and row.event.target == self.latest.target:
+            if self._is_open(row):
                 continue  # what stood between has been forgotten
             index, cost = self._see(row)
-            events.append((row.event.t, index, cost))
+            events.append((row.event.t, index, cost, row.off))
             known = {name: k for k, name in enumerate(self.follower.names)}
             picked = [p for p in row.plan if p.target in known]
             plans.append((
@@ -125,7 +125,7 @@ class Mind:
     def think(self, row: LiveRow) -> Thought:
         """Take in the next event, and decide."""
         index, cost = self._see(row)
-        record = self.world.open(row.event.t, index, cost)
+        record = self.world.open(row.event.t, index, cost, row.off)
         before = {x for x, _ in self.world.residents()}
         ranking = self.follower.rank()
         picks, let_go = self._decide(ranking)
@@ -156,6 +156,11 @@ class Mind:
     def kind(self, target: str) -> str:
         """The kind of a target that was seen."""
         return self._kinds[target]
+
+    def _is_open(self, row: LiveRow) -> bool:
+        """Whether what a row opens is open already: collapsed, as everywhere."""
+        same = self.latest is not None and row.event.target == self.latest.target
+        return same and math.isinf(row.off)
 
     def _see(self, row: LiveRow) -> tuple[int, Cost]:
         event = self.latest = row.event

@@ -42,8 +42,10 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
     if not every["opens"]:
         told.append("nothing is known yet: the first plan is judged with the opens after it")
         return told
-    for what, since in (("the last 24 hours", now - DAY_S), ("in all", 0.0)):
-        told += _saved(what, every if since == 0.0 else ledger.totals(since, FIELDS))
+    lately = ledger.totals(now - DAY_S, FIELDS)
+    if lately != every:
+        told += _saved("the last 24 hours", lately)
+    told += _saved("in all", every)
     held = ledger.state("now")
     if held:
         early = [name for name, unused in held["memory"].items() if unused]
@@ -59,13 +61,13 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
 
 
 def _who(ledger: LiveLedger, settings: Mapping[str, Any], recording: int | None, now: float) -> str:
-    doing = f"recording (process {recording})" if recording else "not recording; python -m rlmemo.live start"
+    doing = f"recording (process {recording})" if recording else "not recording (live start does)"
     if not settings:
         return doing
     latest = ledger.latest_t()
     last = "nothing opened yet" if latest is None else f"last open {_ago(now - latest)} ago"
     return (
-        f"{doing}: policy {settings['policy']}, act {settings['act']}, "
+        f"{doing}; policy {settings['policy']}, act {settings['act']}, "
         f"memory {settings['budget_mb']:,.0f} MB, {settings['world']['costs']} costs, "
         f"times in {ledger.tz}; {last}"
     )
@@ -75,9 +77,11 @@ def _saved(what: str, sums: Mapping[str, float]) -> list[str]:
     opens = int(sums["opens"])
     if not opens:
         return [f"{what}: nothing was opened"]
+    saved = sums["saved_s"]
+    spared = f"saved {_long(saved)} of it" if saved >= 0 else f"added {_long(-saved)} to it"
     waited = (
         f"{what}: {opens:,} opens, {int(sums['base_cold']):,} of them cold without prewarming, "
-        f"{_long(sums['base_wait_s'])} of waiting; its plans would have saved {_long(sums['saved_s'])} of it"
+        f"{_long(sums['base_wait_s'])} of waiting; its plans would have {spared}"
     )
     made = (
         f"  {int(sums['planned']):,} prewarms: {int(sums['hit']):,} hits, {int(sums['late']):,} late, "

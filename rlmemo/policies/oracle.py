@@ -6,10 +6,12 @@ It is no competitor but a yardstick. `env.judge.oracle` says how both are comput
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from env.judge.cost import EXPECTED
 from env.judge.oracle import feasible
 from env.judge.oracle_bound import upper_bound
 from env.ranking import Ranking
@@ -54,6 +56,8 @@ def bound_per_open(case: Case) -> np.ndarray:
     """
     given, let_go = (case.timeline, case.costs, case.world), case.world.max_let_go > 0
     bound = upper_bound(*given, start=case.start, stop=case.stop, let_go=let_go)
+    if case.world.let_go == EXPECTED:  # which nobody tells the clairvoyant: spread as under the usual rule
+        given = case.timeline, case.costs, replace(case.world, let_go="lru")
     found = feasible(*given, start=case.start, stop=case.stop, let_go=let_go)[1].saved_s
     saved: np.ndarray = found[case.start : case.stop]
     total = float(saved.sum())

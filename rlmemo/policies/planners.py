@@ -17,6 +17,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.judge.case import Case, summed
+from env.judge.cost import EXPECTED
 from env.judge.plans import FIELDS, Plans
 from env.ranking import Ranking
 from env.splits import Split
@@ -31,9 +32,33 @@ THRESHOLDS: tuple[float, ...] = (*np.geomspace(0.02, 0.95, 22).round(4).tolist()
 """Grid for theta; the last one is never reached, so keeping still is always among the choices."""
 
 
+def check_fed(policies: Collection[Any], let_go: str) -> None:
+    """Raises InputError where a let-go rule goes by who is opened soon, and one of the policies does not say
+    who is."""
+    silent = [policy.name for policy in policies if not hasattr(policy, "soon")]
+    if let_go == EXPECTED and silent:
+        raise InputError(
+            f"--let-go {EXPECTED}: goes by who is opened soon, and {', '.join(silent)} cannot say who is; "
+            "take policies that can (base, gbdt, a run folder), or another rule"
+        )
+
+
+def fed(policy: Any, case: Case) -> Case:
+    """The case, told as its let-go rule has to be, after every event; as it is where the rule knows by
+    itself. Raises InputError where the policy does not say."""
+    if case.world.let_go != EXPECTED or case.worth is not None:
+        return case
+    check_fed([policy], EXPECTED)
+    every = np.arange(len(case.timeline))
+    targets, chance = policy.soon(case.timeline, every)
+    return case.told(targets, chance, every)
+
+
 def told(policy: Any, case: Case) -> Case:
     """The case, told by the policy who is opened soon; as it is where the policy does not say, or where a
-    plan may name nobody."""
+    plan may name nobody and the let-go rule does not ask (see `fed`)."""
+    if case.world.let_go == EXPECTED:
+        return fed(policy, case)
     if case.world.max_let_go == 0 or not hasattr(policy, "soon"):
         return case
     return case.told(*policy.soon(case.timeline, case.indices))
@@ -48,7 +73,7 @@ class OwnPlans:
 
     def plan(self, policy: Any, case: Case, *, seed: int = 0, ranking: Ranking | None = None) -> Planned:
         """The plans of `policy` for the decisions of `case`."""
-        planned: Planned = policy.plan(told(policy, case) if self.names else case, seed=seed)
+        planned: Planned = policy.plan((told if self.names else fed)(policy, case), seed=seed)
         return planned
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +94,7 @@ class Threshold:
         """The plans for the decisions of `case`. ranking: of these decisions (None: `policy` is asked)."""
         ranking = policy.rank(case.timeline, case.indices) if ranking is None else ranking
         waking = self.waking(case, rank_wakes(policy, case)) if self.wake < NEVER else None
-        case = told(policy, case) if self.names else case
+        case = (told if self.names else fed)(policy, case)
         names = self.names and case.worth is not None
         return planned(case.replay_ranked(ranking, self.theta, names, waking)[1])
 

@@ -19,20 +19,20 @@ from rlmemo.policies.planners import NEVER, Threshold
 
 FILE = "planner.json"
 TODAY, DAY = "today", "day"
-"""Presets of rules: memory is limited and that is all; a pause of more than two hours empties it, too."""
+"""Presets of rules: memory is limited and that is all; pauses in which the machine is off empty it, too."""
 
 
-def preset_of(world: WorldOptions) -> str:
-    """The preset that a world is most like."""
-    return DAY if world.off_after_s > 0 else TODAY
+def preset_of(world: WorldOptions, switched: bool = False) -> str:
+    """The preset that a world is most like. switched: whether the recording tells of offs."""
+    return DAY if world.off_after_s > 0 or switched else TODAY
 
 
-def shipped_planner(world: WorldOptions, file: Path | None = None) -> Threshold:
-    """What the shipped base plans by in a world. file: another one than the package's. Raises InputError
-    where it is missing or damaged."""
+def shipped_planner(world: WorldOptions, file: Path | None = None, switched: bool = False) -> Threshold:
+    """What the shipped base plans by in a world. file: another one than the package's. switched: as of
+    `preset_of`. Raises InputError where it is missing or damaged."""
     file = Path(str(files("rlmemo.base") / FILE)) if file is None else file
     try:
-        return _planner(json.loads(file.read_text(encoding="utf-8"))[preset_of(world)])
+        return _planner(json.loads(file.read_text(encoding="utf-8"))[preset_of(world, switched)])
     except FileNotFoundError:
         raise InputError(f"{file}: is missing; install the package again") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

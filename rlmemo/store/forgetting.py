@@ -19,7 +19,17 @@ from env.errors import InputError
 from rlmemo.store.database import Store
 from rlmemo.store.live_ledger import FORGOTTEN
 
-TABLES = ("timelines", "events", "predictions", "moments", "showings", "ratings", "withdrawals", "runs")
+TABLES = (
+    "timelines",
+    "events",
+    "switches",
+    "predictions",
+    "moments",
+    "showings",
+    "ratings",
+    "withdrawals",
+    "runs",
+)
 LIVE_TABLES = ("live_events", "live_plans", "live_acts", "live_offs")
 
 
@@ -92,8 +102,8 @@ def forget_target(store: Store, target: str) -> Forgotten:
 
 
 def forget_period(store: Store, start: float, stop: float) -> Forgotten:
-    """Forget start <= t < stop (unix seconds): the events, and the predictions whose moment, last steps or
-    outcome lie in it, with their ratings."""
+    """Forget start <= t < stop (unix seconds): the events, the offs and wakes, and the predictions whose
+    moment, last steps or outcome lie in it, with their ratings."""
     if not start < stop:
         raise InputError(f"the period from {start} to {stop} is empty")
     touches = """SELECT p.id FROM predictions AS p LEFT JOIN moments AS m ON m.prediction_id = p.id
@@ -108,6 +118,7 @@ def forget_period(store: Store, start: float, stop: float) -> Forgotten:
         store.db.execute(
             "DELETE FROM live_offs WHERE off_t < :stop AND COALESCE(back_t, :stop) >= :start", values
         )
+        store.db.execute("DELETE FROM switches WHERE t >= :start AND t < :stop", values)
         gone = _predictions(store, touches, values)
     _rewrite(store)
     return Forgotten(events, *gone, adapters(store, start, stop))
@@ -118,6 +129,7 @@ def forget_everything(store: Store) -> Forgotten:
     named = adapters(store)
     with _forgetting(store):
         events = store.db.execute("DELETE FROM events").rowcount
+        store.db.execute("DELETE FROM switches")
         gone = _predictions(store, "SELECT id FROM predictions", {})
         store.db.execute("DELETE FROM timelines")
         store.db.execute("DELETE FROM live_state WHERE name <> ?", [FORGOTTEN])

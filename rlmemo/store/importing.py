@@ -21,7 +21,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.sources.names import clean_name, kept_target
-from env.timeline import KINDS, Timeline, zone
+from env.timeline import KINDS, SWITCHES, Timeline, zone
 
 if TYPE_CHECKING:
     from env.sources import Loaded
@@ -46,12 +46,14 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: events written, users in the recording, events that were there already, what was
-    there of these users before, what `replace` took away, and what else should be known."""
+    """What an import did: events written, users in the recording, events that were there already, offs and
+    wakes written, what was there of these users before, what `replace` took away, and what else should be
+    known."""
 
     events: int
     users: int
     known: int
+    switches: int
     before: tuple[Stretch, ...]
     gone: tuple[Stretch, ...]
     notes: tuple[str, ...]
@@ -62,6 +64,7 @@ class Imported:
             "events": self.events,
             "users": self.users,
             "known": self.known,
+            "switches": self.switches,
             "before": [vars(x) for x in self.before],
             "replaced": sum(x.events for x in self.gone),
             "gone": [vars(x) for x in self.gone],
@@ -79,7 +82,7 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
     source = clean_name(source or loaded.name)
     if not source:
         raise InputError(f"{loaded.name!r} is no name for a source; give one with --name")
-    now, written, known = time.time(), 0, 0
+    now, written, known, switches = time.time(), 0, 0, 0
     before, gone, notes = [], [], []
     elsewhere: dict[str, list[str]] = defaultdict(list)
     with store.write():
@@ -88,7 +91,8 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
             held = _held(store, source, x.user)
             if held is not None and replace:
                 gone.append(_stretch(held))
-                store.db.execute("DELETE FROM events WHERE timeline_id = ?", [held["id"]])
+                for table in ("events", "switches"):
+                    store.db.execute(f"DELETE FROM {table} WHERE timeline_id = ?", [held["id"]])
             elif held is not None:
                 before.append(_stretch(held))
                 synthetic = synthetic or bool(held["synthetic"])
@@ -103,6 +107,7 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
                 notes += _zone_notes(store, source, x, held, there)
                 x = _with_zone(x, held)
                 if not rows and (x.tz, x.tz_known) == (held["tz"], held["tz_known"]):
+                    switches += _switched(store, int(held["id"]), x)
                     continue
             if held is None and not synthetic:
                 for other in _other_sources(store, source, x.user):
@@ -111,6 +116,7 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
             store.db.conn.executemany("DELETE FROM events WHERE id = ?", [(i,) for i in ids])
             store.db.conn.executemany(_INSERT, ((identity, *row) for row in rows))
             written += len(rows) - len(ids)
+            switches += _switched(store, identity, x)
     for other, users in elsewhere.items():
         who = f"{users[0]} is" if len(users) == 1 else f"{len(users):,} users are"
         notes.append(
@@ -121,10 +127,20 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
         events=written,
         users=len(loaded.timelines),
         known=known,
+        switches=switches,
         before=tuple(x for x in before if x.events),
         gone=tuple(x for x in gone if x.events),
         notes=tuple(notes),
     )
+
+
+def _switched(store: Any, identity: int, x: Timeline) -> int:
+    """Write the offs and wakes that are not stored yet; how many these were."""
+    told = [
+        (t, kind) for kind, times in zip(SWITCHES, (x.offs, x.wakes), strict=True) for t in times.tolist()
+    ]
+    insert = "INSERT OR IGNORE INTO switches (timeline_id, t, kind) VALUES (?, ?, ?)"
+    return sum(store.db.conn.execute(insert, (identity, *one)).rowcount for one in told)
 
 
 def _rows(x: Timeline) -> list[Row]:

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +70,8 @@ class LivePlan:
 
 @dataclass(frozen=True)
 class LiveRow:
-    """An event of the ledger, its plan if it has one, and whether it was `planned`."""
+    """An event of the ledger, its plan if it has one, and whether it was `planned`. off: when the machine was
+    switched off since the event before (infinite: it was not)."""
 
     id: int
     event: Event
@@ -78,6 +81,7 @@ class LiveRow:
     plan: tuple[Prewarm, ...] = ()
     let_go: tuple[str, ...] = ()
     outcome: dict[str, Any] | None = None
+    off: float = math.inf
 
 
 Came = tuple[int, dict[str, Any]]
@@ -112,7 +116,7 @@ class LiveLedger:
 
     def put(self, **values: Any) -> None:
         """Keep values by name, all of them or none."""
-        with self.store.write():
+        with self._writing():
             self._put(values)
 
     def add(
@@ -123,7 +127,7 @@ class LiveLedger:
         new. at: by the recorder's clock. since: after events before that nothing is to be decided. An event
         is never before the one that was written last: it takes its time then."""
         new = 0
-        with self.store.write():
+        with self._writing():
             last = self.store.rows(
                 "SELECT t FROM events WHERE timeline_id = ? ORDER BY t DESC LIMIT 1", [self.timeline_id]
             )
@@ -142,6 +146,7 @@ class LiveLedger:
                 self.store._insert("live_events", event_id=event_id, key=key, seen_at=at, planned=planned)
                 new += 1
             for off in offs:
+                self._switched(off)
                 self.store.db.execute(
                     """INSERT INTO live_offs (timeline_id, off_t, back_t, why) VALUES (?, ?, ?, ?)
                        ON CONFLICT (timeline_id, why, off_t) DO UPDATE SET back_t = excluded.back_t""",
@@ -151,22 +156,33 @@ class LiveLedger:
         return new
 
     def rows(self, *, after: int = 0) -> Iterator[LiveRow]:
-        """The events with an id above `after`, in their order, with their plans."""
+        """The events with an id above `after`, in their order, with their plans. (CROSS JOIN: SQLite begins
+        with the few that are new, and not with all that this person has opened.)"""
+        switches = self.store.rows(
+            "SELECT t, kind FROM switches WHERE timeline_id = ? ORDER BY t", [self.timeline_id]
+        )
+        before = self.store.rows(
+            """SELECT e.t FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
+               WHERE e.timeline_id = ? AND l.id <= ? ORDER BY l.id DESC LIMIT 1""",
+            [self.timeline_id, after],
+        )
+        last = before[0]["t"] if before else math.inf
         for r in self.store.rows(
             """SELECT l.id, l.seen_at, l.planned, e.t, e.target, e.kind, e.duration, e.device,
                       p.id AS plan_id, p.plan, p.let_go, p.outcome
-               FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+               FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
                LEFT JOIN live_plans AS p ON p.live_event_id = l.id
                WHERE e.timeline_id = ? AND l.id > ? ORDER BY l.id""",
             [self.timeline_id, after],
         ):
             has = r["plan_id"] is not None
+            off, last = _off_between(switches, last, r["t"]), r["t"]
             yield LiveRow(
                 r["id"], Event(r["t"], r["target"], r["kind"], r["duration"], r["device"]), r["seen_at"],
                 r["planned"], r["plan_id"],
                 tuple(Prewarm(**x) for x in json.loads(r["plan"])) if has else (),
                 tuple(json.loads(r["let_go"])) if has else (),
-                json.loads(r["outcome"]) if r["outcome"] else None,
+                json.loads(r["outcome"]) if r["outcome"] else None, off,
             )  # fmt: skip
 
     def keys(self, *, after: int = 0) -> list[tuple[int, str]]:
@@ -207,7 +223,7 @@ class LiveLedger:
         """Write what was decided after an event, the judge's record of its open, what earlier prewarms came
         to with it, and a state; the id of the plan. None where it was decided already, or the event is gone:
         nothing is written then."""
-        with self.store.write():
+        with self._writing():
             done = self.store.db.execute(
                 "UPDATE live_events SET planned = ?, record = ? WHERE id = ? AND planned = ?",
                 [DECIDED, json.dumps(dict(record)), row.id, NOT_YET],
@@ -232,7 +248,7 @@ class LiveLedger:
     def begin(self, plan_id: int, what: str, place: int, target: str, *, at: float) -> int | None:
         """Write down that a step of a plan is about to be done; None where it was begun before: it must not
         be done again."""
-        with self.store.write():
+        with self._writing():
             made = self.store.db.execute(
                 """INSERT OR IGNORE INTO live_acts (plan_id, what, place, target, began_at)
                    VALUES (?, ?, ?, ?, ?)""",
@@ -242,7 +258,7 @@ class LiveLedger:
 
     def end(self, act_id: int, came: Mapping[str, Any], *, at: float) -> None:
         """Write down what came of a step."""
-        with self.store.write():
+        with self._writing():
             self.store.db.execute(
                 "UPDATE live_acts SET ended_at = ?, came = ? WHERE id = ?",
                 [at, json.dumps(dict(came), sort_keys=True), act_id],
@@ -292,6 +308,24 @@ class LiveLedger:
             [self.timeline_id, since],
         )[0]
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction. Raises InputError where what it hangs on was forgotten meanwhile."""
+        try:
+            with self.store.write():
+                yield
+        except sqlite3.IntegrityError as error:
+            raise InputError(f"the recording has changed meanwhile ({error}); reading it anew") from error
+
+    def _switched(self, off: Off) -> None:
+        """Tell the timeline of an off, as it is read by everybody else; only of one in which memory was
+        emptied."""
+        if off.why == "shutdown" and off.back_t is not None:
+            self.store.db.conn.executemany(
+                "INSERT OR IGNORE INTO switches (timeline_id, t, kind) VALUES (?, ?, ?)",
+                [(self.timeline_id, off.off_t, "off"), (self.timeline_id, off.back_t, "wake")],
+            )
+
     def _put(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             self.store.db.execute(
@@ -301,3 +335,14 @@ class LiveLedger:
 
     def _called(self, name: str) -> str:
         return name if name == FORGOTTEN else f"{self.timeline_id} {name}"
+
+
+def _off_between(switches: Sequence[Mapping[str, Any]], last: float, t: float) -> float:
+    """The first off between two events, as `env.judge.cost.WorldConfig.offs` has it: until a wake it was off,
+    whether or not that is recorded."""
+    found = [
+        math.nextafter(s["t"], -math.inf) for s in switches if s["kind"] == "wake" and last < s["t"] <= t
+    ]
+    return min(
+        found + [s["t"] for s in switches if s["kind"] == "off" and last <= s["t"] < t], default=math.inf
+    )

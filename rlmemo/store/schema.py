@@ -215,6 +215,22 @@ def _seventh(db: Database) -> None:
     _statements(db, f"ALTER TABLE predictions ADD COLUMN {column}")
 
 
+def _eighth(db: Database) -> None:
+    """When the machine was switched off and when it was back, as recorded; nothing of it was kept before."""
+    _statements(
+        db,
+        """
+        CREATE TABLE switches (
+            id INTEGER PRIMARY KEY,
+            timeline_id INTEGER NOT NULL REFERENCES timelines (id) ON DELETE CASCADE,
+            t REAL NOT NULL CHECK (typeof(t) = 'real'),
+            kind TEXT NOT NULL CHECK (kind IN ('off', 'wake')),
+            UNIQUE (timeline_id, t, kind)
+        )
+        """,
+    )
+
+
 def _live(db: Database) -> None:
     """The ledger of a recording that goes on (`rlmemo.store.live_ledger`).
 
@@ -275,5 +291,5 @@ def _live(db: Database) -> None:
 
 
 MIGRATIONS: list[Callable[[Database], None]] = [
-    _first, _second, _third, _fourth, reduce_targets, _sixth, _seventh, _live,
+    _first, _second, _third, _fourth, reduce_targets, _sixth, _seventh, _eighth, _live,
 ]  # fmt: skip

@@ -121,12 +121,13 @@ class World:
 
     # --- what happens -------------------------------------------------------------------------------
 
-    def open(self, target: int, t: float) -> np.ndarray:
-        """The user opens `target` at `t`; returns the record of the interval since the last open."""
-        if self.foreground >= 0 and t - self.opened_at > self.config.off_after_s:
-            off = self.opened_at + self.config.off_after_s
-            self._switch_off(off)
-            self._wake(max(math.nextafter(off, math.inf), t - WAKE_S))
+    def open(
+        self, target: int, t: float, offs: Sequence[float] = (), wakes: Sequence[float] = ()
+    ) -> np.ndarray:
+        """The user opens `target` at `t`; returns the record of the interval since the last open. offs,
+        wakes: when the machine was switched off and back in between, as recorded."""
+        if self.foreground >= 0:
+            self._rest(t, list(offs), list(wakes))
         self.waiting = []
         self._advance(t)
         self._settle(t)
@@ -203,6 +204,21 @@ class World:
         return np.array(record)
 
     # --- its parts ----------------------------------------------------------------------------------
+
+    def _rest(self, t: float, offs: list[float], wakes: list[float]) -> None:
+        """What became of the machine between the last open and the one at `t`."""
+        if t - self.opened_at > self.config.off_after_s:
+            offs.append(self.opened_at + self.config.off_after_s)
+        if not offs and not wakes:
+            return
+        last = max(offs, default=-math.inf)
+        if wakes and (not offs or min(wakes) <= min(offs)):
+            offs.append(math.nextafter(min(wakes), -math.inf))  # nobody says since when, but off it was
+        self._switch_off(min(offs))
+        if wakes and max(wakes) > last:
+            self._wake(max(wakes))
+        else:
+            self._wake(max(math.nextafter(last, math.inf), t - WAKE_S))
 
     def _advance(self, t: float) -> None:
         """Process what is due at or before `t`, in order of (time, expiry before start, number)."""
@@ -368,7 +384,10 @@ def replay(
     table = np.zeros((n, N_FIELDS))
     where: list[tuple[int, int]] = []
     for j in range(stop):
-        record = world.open(int(timeline.target[j]), float(timeline.t[j]))
+        before, t = float(timeline.t[j - 1]) if j else -math.inf, float(timeline.t[j])
+        offs = [x for x in timeline.offs.tolist() if before <= x < t]
+        wakes = [x for x in timeline.wakes.tolist() if before < x <= t]
+        record = world.open(int(timeline.target[j]), t, offs, wakes)
         if j >= start:
             table[j] = record
         if start - 1 <= j <= stop - 2:
