@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         made = load_timelines("demo").timelines[0]
         events = [Event(e.t, e.target, e.kind) for _, e in zip(range(args.events), made, strict=False)]
         person = collapse(Timeline.from_events("me", events, tz="UTC", tz_known=True))
-        far = reach(args, folder / "live.db", None)
+        far = reach(args, folder / "live.db")
         timed = Timed(args.policy, folder)
         timed.took = []
         object.__setattr__(far, "server", timed)

@@ -139,7 +139,7 @@ class Device:
         (folder / "serve.token").chmod(0o600)
         self.db, self.user, self.said = folder / "live.db", user, list[str]()
         args = Namespace(policy=server.address, threshold=None, names=names)
-        self.reached = reach(args, self.db, None)
+        self.reached = reach(args, self.db)
 
     def minding(self) -> FarMinding:
         made = self.reached.minding(Minding(self.reached.setup, self.user, TZ, MEMORY, "here"))
@@ -148,7 +148,7 @@ class Device:
 
     @property
     def person(self) -> str:
-        return self.reached.names.person(self.user)
+        return self.reached.names().person(self.user)
 
     def opens(self, timeline: Timeline, before: Callable[[int], bool | None] = lambda k: None) -> Said:
         """The plans after each event, (prewarms, let go); `before` event k something may happen, and where it
@@ -173,7 +173,7 @@ class Device:
 
     def kept(self) -> list[tuple[float, str, Any, Any]]:
         """The device's ledger, in the words that the server has."""
-        say = self.reached.names.target
+        say = self.reached.names().target
         with open_store(self.db) as store:
             return [
                 (r.event.t, say(r.event.target), [say(p.target) for p in r.plan], [say(x) for x in r.let_go])
@@ -314,7 +314,7 @@ def test_what_is_forgotten_here_is_forgotten_there(served: Callable[..., Served]
         mind.restore(rows)
         assert mind._asked() is not None
     kept = server.kept(device.person)
-    said = device.reached.names.target(gone)
+    said = device.reached.names().target(gone)
     assert 0 < len(kept) < 60
     assert all(said not in (x[1], *x[2], *x[3]) for x in kept)
     server.kill()
@@ -486,6 +486,10 @@ def test_live_goes_round_with_a_server(served: Callable[..., Served], tmp_path: 
     assert device.policies() == ["markov1"] * 12 + ["base"] * 8
 
 
+class Made(Exception):
+    """A minding was made."""
+
+
 def test_live_s_command_line_reads_the_address(
     served: Callable[..., Served], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -494,9 +498,17 @@ def test_live_s_command_line_reads_the_address(
     parse = live_command.parser().parse_args
 
     def minding(*given: str) -> Minding:
-        args = parse(["start", "--db", str(db), "--policy", server.address, *given])
-        with open_store(db) as store:
-            return live_command._minding(LiveLedger(store, "me", TZ), args, T)[0]
+        """What `start` makes before it goes round."""
+        made: list[Minding] = []
+
+        def no_loop(_: LiveLedger, reader: BucketReader, minding: Minding, *more: Any) -> None:
+            made.append(minding)
+            raise Made
+
+        monkeypatch.setattr(live_command, "Loop", no_loop)
+        with contextlib.suppress(Made):
+            live_command.start(parse(["start", "--db", str(db), "--policy", server.address, *given]))
+        return made[0]
 
     with pytest.raises(InputError, match="its token is needed"):
         minding()
@@ -510,9 +522,11 @@ def test_live_s_command_line_reads_the_address(
     assert (tmp_path / "device.salt").stat().st_mode & 0o077 == 0
     server.kill()
     assert isinstance(minding(), FarMinding)  # it is known by now
-    db = tmp_path / "other.db"
+    (tmp_path / "other").mkdir()
+    db = tmp_path / "other" / "live.db"
     with pytest.raises(InputError, match="at the first start it has to be there"):
         minding()
+    assert list(db.parent.iterdir()) == []
 
 
 def test_an_answer_is_not_left_to_nagle() -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from env.errors import InputError, run_main
 from env.timeline import zone
 from rlmemo.__main__ import version
-from rlmemo.live import doctor, lock, machine, measure, status
+from rlmemo.live import doctor, elsewhere, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, LIMIT_MB, executor
 from rlmemo.live.clock import clock_of
@@ -108,7 +108,9 @@ def start(args: argparse.Namespace) -> int:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
     acts = executor(args.act, args.load_command, args.let_go_command, args.limit_mb, args.files)
-    db, made = Path(args.db), to_follow(args.policy, world_given(args))
+    db = Path(args.db)
+    far = elsewhere.reach(args, db) if elsewhere.is_address(args.policy) else None
+    made = far.setup if far else to_follow(args.policy, world_given(args))
     zone_of(args.tz)
     if args.memory_mb is not None:
         replace(made.world.rules(), budget_mb=args.memory_mb)
@@ -119,6 +121,7 @@ def start(args: argparse.Namespace) -> int:
         if args.tz and args.tz != ledger.tz:
             raise InputError(f"{db}: this recording's times are in {ledger.tz}; leave --tz out")
         minding, began = _minding(ledger, made, args, clock.now())
+        minding = far.minding(minding) if far else minding
         reader = BucketReader(server, since=began - args.days * 86400.0)
         booted = machine.booted() if args.clock is None else None
         loop = Loop(
@@ -155,15 +158,13 @@ def _minding(ledger: LiveLedger, made: Setup, args: argparse.Namespace, now: flo
     an_app = made.world.cost_model().cost("").memory_mb
     memory = args.memory_mb or before.get("budget_mb") or made.world.budget * an_app
     minding = Minding(made, ledger.user, ledger.tz, memory, _version(args.policy), args.threshold)
-    if far:
-        minding = far.minding(minding)
     minding.rules(), minding.planner()  # refused before anything is written
     began = float(before.get("began_at", now))
     settings = {
         "policy": args.policy, "act": args.act, "budget_mb": memory, "began_at": began, "port": args.port,
         "threshold": args.threshold, "world": asdict(made.world),
     }  # fmt: skip
-    ledger.put(trouble="", settings=settings, elsewhere=far and far.told)
+    ledger.put(trouble="", settings=settings)
     return minding, began
 
 
@@ -207,8 +208,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     if args.command == "start":
         return in_background(arguments, Path(args.db)) if args.background else start(args)
-    if args.command == "measure":
-        return measure.run(args)
     if args.command == "doctor":
         return doctor.main(args)
     if args.command == "measure":

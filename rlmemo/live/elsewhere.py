@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import hmac
+import json
 import math
 import sys
 import time
@@ -27,6 +28,7 @@ from env.timeline import Event
 from rlmemo.live.mind import Minding, Thought
 from rlmemo.options import world_given
 from rlmemo.policies.registry import to_follow
+from rlmemo.runs.atomic import write_atomic
 from rlmemo.serve.chain import Chain
 from rlmemo.serve.client import Differs, Server, ServerAway
 from rlmemo.serve.secret import secret_of
@@ -37,7 +39,7 @@ from rlmemo.store.records import Prewarm
 if TYPE_CHECKING:
     from rlmemo.policies.run import Setup
 
-SALT_FILE = "device.salt"
+SALT_FILE, ABOUT_FILE = "device.salt", "device.server.json"
 TRY_S, RETRY_S = 2.0, 5.0
 """How long answers for one event may take; how long a server that was away is left alone."""
 FIRST_S = 10.0
@@ -132,7 +134,7 @@ class FarMind(ToldMind):
         return thought
 
     def _note(self, row: LiveRow, done: LivePlan | None) -> Logged:
-        off = float(getattr(row, "off", math.inf))
+        off = row.off
         logged = Logged(row.event, off, done)
         self._log.append(logged)
         self._chain.add(self.made.names.event(row))
@@ -249,22 +251,30 @@ class FarMind(ToldMind):
 
 @dataclass(frozen=True)
 class Reached:
-    """A server, the shipped base in its world, and what it `told` of itself, to be kept."""
+    """A server, and the shipped base in its world. folder: the device's own; plain: see `Names`; told: what
+    the server said of itself."""
 
     server: Server
     setup: Setup
+    folder: Path
+    plain: bool
     told: Mapping[str, Any]
-    names: Names
+
+    def names(self) -> Names:
+        """What the server is told instead of names. The salt is made where there is none."""
+        return Names(secret_of(self.folder / SALT_FILE)[0].encode(), self.plain)
 
     def minding(self, near: Minding) -> FarMinding:
-        """The same minding, with this server asked."""
+        """The same minding, with this server asked; what it said of itself is kept for a start without it."""
+        write_atomic(self.folder / ABOUT_FILE, json.dumps(self.told))
         given = {f.name: getattr(near, f.name) for f in fields(Minding)}
-        return FarMinding(**given, server=self.server, names=self.names)
+        return FarMinding(**given, server=self.server, names=self.names())
 
 
-def reach(args: argparse.Namespace, db: Path, before: Mapping[str, Any] | None) -> Reached:
-    """The server that `--policy` names. before: what it told at an earlier start, for when it is away. Raises
-    InputError where neither is known, or where something is given here that is the server's."""
+def reach(args: argparse.Namespace, db: Path) -> Reached:
+    """The server that `--policy` names; nothing is written yet. Where it is away, what it said at an earlier
+    start counts. Raises InputError where that is not known either, or where something is given here that is
+    the server's."""
     given = [*world_given(args), *(["threshold"] if args.threshold is not None else [])]
     if given:
         named = ", ".join("--" + x.replace("_", "-") for x in given)
@@ -278,12 +288,20 @@ def reach(args: argparse.Namespace, db: Path, before: Mapping[str, Any] | None) 
         world = dict(answer["world"])
         told: dict[str, Any] = {"address": server.address, "policy": str(answer["policy"]), "world": world}
     except (ServerAway, Differs, KeyError, TypeError, ValueError) as error:
-        if not before or before.get("address") != server.address:
+        told = _told_before(folder)
+        if told.get("address") != server.address:
             raise InputError(f"{error}; at the first start it has to be there, later it need not") from None
-        told = {**before}
         _to_stderr(f"{error}; the shipped base plans meanwhile")
     rules = WorldOptions.of(told["world"])
     if rules.costs not in PRESETS:  # a file there; what is waited for here is judged by the usual costs
         rules = replace(rules, costs=WorldOptions.costs)
-    salt = secret_of(folder / SALT_FILE)[0]
-    return Reached(server, to_follow("base", asdict(rules)), told, Names(salt.encode(), args.names))
+    return Reached(server, to_follow("base", asdict(rules)), folder, args.names, told)
+
+
+def _told_before(folder: Path) -> dict[str, Any]:
+    """What a server said of itself at an earlier start; nothing where none did, or it cannot be read."""
+    try:
+        found = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("world"), dict) else {}
