@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 from fake_watch import FakeServer, T
 
 from env.errors import InputError
-from env.timeline import Timeline
+from env.timeline import Event, Timeline
 from rlmemo.live import __main__ as live_command
 from rlmemo.live import elsewhere
 from rlmemo.live.activitywatch import BucketReader
@@ -32,7 +33,7 @@ from rlmemo.policies.registry import setup, to_follow
 from rlmemo.serve.__main__ import listening
 from rlmemo.serve.client import Server
 from rlmemo.serve.door import MOST_BYTES, SLOW_S
-from rlmemo.serve.people import People, SentEvent
+from rlmemo.serve.people import People, Person, Refused, SentEvent
 from rlmemo.serve.secret import read_secret, secret_of
 from rlmemo.serve.told import ToldMind
 from rlmemo.store.database import open_store
@@ -294,7 +295,7 @@ def test_away_for_a_while_the_shipped_base_plans_and_the_server_is_told(
 def test_a_server_that_hangs_is_not_waited_for(tmp_path: Path, served: Callable[..., Served]) -> None:
     server, person = served(), a_person(12)
     device = Device(server, tmp_path / "device")
-    os.kill(server.process.pid, 19)  # SIGSTOP: it takes connections, and answers nothing
+    os.kill(server.process.pid, signal.SIGSTOP)  # it takes connections, and answers nothing
     began = time.monotonic()
     device.opens(person)
     assert time.monotonic() - began < 15.0
@@ -445,6 +446,24 @@ def test_what_a_device_did_instead_takes_the_place_of_a_plan_whose_answer_was_lo
     assert (found["policy"], found["prewarms"]) == ("base", prewarms)
 
 
+def test_a_machine_that_was_switched_off_has_an_empty_memory_there_too(tmp_path: Path) -> None:
+    made = setup("markov1")
+    with open_store(tmp_path / "a.db") as store:
+        person = Person(store, "a", TZ, MEMORY, lambda *x: Minding(made, x[0], x[1], MEMORY, "test"))
+        turns = ["Mail", "Chat", "Mail"]
+        person.take([SentEvent(f"{k}", Event(1.7e9 + 60 * k, x)) for k, x in enumerate(turns)])
+        assert person._mind is not None
+        assert set(person._mind.memory()) == {"Mail", "Chat"}
+        with pytest.raises(Refused, match="off must lie"):
+            person.take([SentEvent("3", Event(1.7e9 + 900, "Mail"), off=1.7e9)])
+        person.take([SentEvent("3", Event(1.7e9 + 900, "Mail"), off=1.7e9 + 300)])
+        assert "Mail" in person._mind.memory()
+        assert [r.off for r in person.ledger.rows()][-1] == 1.7e9 + 300
+        before = person._mind.world.records()[-1].tolist()
+        assert person._mind.memory() == person._made().memory()
+        assert before == person._made().world.records()[-1].tolist()
+
+
 def test_people_side_by_side_have_their_own_state_and_memory_is_bounded(tmp_path: Path) -> None:
     made, events = setup("markov1"), list(a_person(60))
     shifts = {"a": 0, "b": 7, "c": 13, "d": 20}
@@ -486,8 +505,14 @@ def test_live_goes_round_with_a_server(served: Callable[..., Served], tmp_path: 
     assert device.policies() == ["markov1"] * 12 + ["base"] * 8
 
 
-class Made(Exception):
-    """A minding was made."""
+class NoLoop:
+    """Goes round nowhere."""
+
+    def run(self) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
 
 
 def test_live_s_command_line_reads_the_address(
@@ -497,18 +522,15 @@ def test_live_s_command_line_reads_the_address(
     monkeypatch.delenv("RLMEMO_SERVE_TOKEN", raising=False)
     parse = live_command.parser().parse_args
 
+    made: list[Minding] = []
+    monkeypatch.setattr(live_command, "Loop", lambda _, __, minding, *___: made.append(minding) or NoLoop())
+    monkeypatch.setattr(live_command, "NOT_NEEDED", ())
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
     def minding(*given: str) -> Minding:
         """What `start` makes before it goes round."""
-        made: list[Minding] = []
-
-        def no_loop(_: LiveLedger, reader: BucketReader, minding: Minding, *more: Any) -> None:
-            made.append(minding)
-            raise Made
-
-        monkeypatch.setattr(live_command, "Loop", no_loop)
-        with contextlib.suppress(Made):
-            live_command.start(parse(["start", "--db", str(db), "--policy", server.address, *given]))
-        return made[0]
+        live_command.start(parse(["start", "--db", str(db), "--policy", server.address, *given]))
+        return made[-1]
 
     with pytest.raises(InputError, match="its token is needed"):
         minding()
