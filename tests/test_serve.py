@@ -522,15 +522,15 @@ def test_live_s_command_line_reads_the_address(
     monkeypatch.delenv("RLMEMO_SERVE_TOKEN", raising=False)
     parse = live_command.parser().parse_args
 
-    made: list[Minding] = []
-    monkeypatch.setattr(live_command, "Loop", lambda _, __, minding, *___: made.append(minding) or NoLoop())
+    minds: list[Minding] = []
+    monkeypatch.setattr(live_command, "Loop", lambda _, __, minding, *___: minds.append(minding) or NoLoop())
     monkeypatch.setattr(live_command, "NOT_NEEDED", ())
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     def minding(*given: str) -> Minding:
         """What `start` makes before it goes round."""
         live_command.start(parse(["start", "--db", str(db), "--policy", server.address, *given]))
-        return made[-1]
+        return minds[-1]
 
     with pytest.raises(InputError, match="its token is needed"):
         minding()
