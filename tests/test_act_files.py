@@ -31,7 +31,7 @@ def test_what_a_plan_names_is_read_ahead_and_gone_in_the_end(tmp_path: Path) -> 
     if any(_in_memory(path) for path in paths):
         pytest.skip(f"{tmp_path} is on a file system that keeps everything in memory; set --basetemp")
     write_lists(tmp_path / "files.json", lists)
-    acts = executor("files", files=tmp_path / "files.json", files_mb=100.0)
+    acts = executor("files", limit_mb=100.0, lists=tmp_path / "files.json")
     assert isinstance(acts, FilesExecutor)
     server, clock = FakeServer(), StillClock()
     with loop_on(tmp_path / "a.db", server, clock, acts) as loop:  # type: ignore[arg-type]
