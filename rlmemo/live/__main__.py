@@ -194,6 +194,8 @@ def in_background(arguments: list[str], db: Path) -> int:
 
 
 def _ledger(args: argparse.Namespace) -> LiveLedger:
+    if not Path(args.db).exists():
+        raise InputError(f"{args.db}: nothing is recorded here yet; python -m rlmemo.live start does")
     store = open_store(args.db, make=False)
     if not store.rows("SELECT 1 FROM timelines WHERE source = 'live' AND user = ?", [args.user]):
         store.close()
