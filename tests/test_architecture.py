@@ -24,7 +24,7 @@ COMMANDS = (
 ARROWS = (
     ("reward",),
     ("env",),
-    ("rlmemo.options", "rlmemo.heartbeat", "rlmemo.hosts"),
+    ("rlmemo.options", "rlmemo.heartbeat", "rlmemo.hosts", "rlmemo.kept_connection"),
     ("rlmemo.store",),
     ("rlmemo.runs",),
     ("rlmemo.model", "rlmemo.approval"),

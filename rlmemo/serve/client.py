@@ -5,19 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import ssl
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from env.errors import InputError
 from rlmemo.hosts import is_loopback
+from rlmemo.kept_connection import KeptConnection
 from rlmemo.serve.secret import SHORTEST, read_secret
 
 TOKEN_VARIABLE, TOKEN_FILE = "RLMEMO_SERVE_TOKEN", "serve.token"
 ANSWER_S = 1.0
-MOST_BYTES = 4 << 20
 FORM = "give --policy http://HOST:PORT, such as http://127.0.0.1:8650"
 
 
@@ -52,7 +50,7 @@ class Server:
                 f"{TOKEN_VARIABLE}, or into {folder / TOKEN_FILE} (chmod 600)"
             )
         self._token = token
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection = KeptConnection(self.host, self.port, self.tls)
 
     @property
     def warning(self) -> str:
@@ -67,51 +65,26 @@ class Server:
         """What is answered. Raises ServerAway, or Differs where it stands elsewhere."""
         sent = None if body is None else json.dumps(body, allow_nan=False).encode()
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        until = time.monotonic() + timeout
-        for again in (True, False):  # a kept connection may have been closed meanwhile
-            fresh = self._connection is None
-            try:
-                connection = self._connected(max(0.05, until - time.monotonic()))
-                connection.request(method, path, sent, headers)
-                answer = connection.getresponse()
-                found = json.loads(answer.read(MOST_BYTES))
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
-                if fresh or not again or isinstance(error, TimeoutError):
-                    raise ServerAway(self._why(error)) from None
-                continue
-            except ValueError:
-                self.close()
-                raise ServerAway(f"what answers at {self.address} is no rlmemo.serve") from None
-            if not isinstance(found, dict):
-                raise ServerAway(f"what answers at {self.address} is no rlmemo.serve")
-            if answer.status == 409:
-                raise Differs(str(found.get("error")))
-            if answer.status != 200:
-                said = " ".join(str(found.get("error", answer.status)).split())[:300]
-                raise ServerAway(f"{self.address} refuses: {said}")
-            return found
-        raise AssertionError
-
-    def _connected(self, timeout: float) -> http.client.HTTPConnection:
-        if self._connection is None:
-            self._connection = (
-                http.client.HTTPSConnection(
-                    self.host, self.port, timeout=timeout, context=ssl.create_default_context()
-                )
-                if self.tls
-                else http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-            )
-        self._connection.timeout = timeout
-        if self._connection.sock is not None:
-            self._connection.sock.settimeout(timeout)
-        return self._connection
+        try:
+            status, answer = self._connection.ask(method, path, headers, sent, timeout=timeout)
+            found = json.loads(answer)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerAway(self._why(error)) from None
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            self.close()
+            raise ServerAway(f"what answers at {self.address} is no rlmemo.serve")
+        if status == 409:
+            raise Differs(str(found.get("error")))
+        if status != 200:
+            said = " ".join(str(found.get("error", status)).split())[:300]
+            raise ServerAway(f"{self.address} refuses: {said}")
+        return found
 
     def close(self) -> None:
         """Let the connection go."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, ConnectionRefusedError):
