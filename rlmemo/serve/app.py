@@ -154,6 +154,8 @@ def make_app(people: People, about: Mapping[str, Any], *, token: str, hosts: Ite
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return refusal(422, f"the body is no JSON (at character {first['loc'][-1]}); send an object")
         where = ".".join(str(x) for x in first["loc"] if x != "body") or "the body"
         return refusal(422, f"{where}: {first['msg'].lower()}")
 
