@@ -18,11 +18,9 @@ if __name__ == "__main__":
         signal.signal(_number, lambda number, _: os._exit(128 + number))
 
 import argparse
-import ipaddress
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,6 +29,7 @@ from dashboard.login import read_login
 from env.errors import InputError, run_main
 from env.private import private_files
 from env.sources.sqlite_files import Kind, kind_of
+from rlmemo.hosts import is_loopback, names
 from rlmemo.options import Parser
 from rlmemo.store.database_file import DEFAULT_DB, check_store
 
@@ -64,16 +63,6 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--no-open", action="store_true", help="do not open a browser window")
     return p
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach `address`."""
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_db(path: str) -> Path:
@@ -127,17 +116,6 @@ def free_port(address: str, wanted: int | None) -> int:
     raise InputError(
         f"cannot listen on {address} port {wanted or FIRST_PORT} ({reason}); try --port {FIRST_PORT + 50}"
     )
-
-
-def names(address: str, login_host: str | None, more: Sequence[str]) -> list[str]:
-    """The host names that the dashboard answers to. Beyond this machine: its name, any numeric address, and
-    what was given, as a name from elsewhere could be made to resolve here (DNS rebinding)."""
-    bare = address.strip("[]").lower()
-    own = f"[{bare}]" if ":" in bare else bare
-    found = ["localhost", "127.0.0.1", "[::1]", own]
-    if not is_loopback(address):
-        found += [socket.gethostname().lower(), socket.getfqdn().lower(), "*"]
-    return list(dict.fromkeys([*found, *filter(None, [login_host]), *(x.lower() for x in more)]))
 
 
 def addresses(address: str, port: int, token: str | None, given: bool) -> tuple[str, str]:

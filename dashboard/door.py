@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import re
 import secrets
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, urlencode
@@ -24,13 +23,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlmemo.hosts import answers_to
+
 SLOW_S = 1.0
 LONGEST_FORM = 4096  # bytes
 SAFE = ("GET", "HEAD", "OPTIONS")
-HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:@/?#\\]+)(?::\d{1,5})?", re.IGNORECASE)
-LITERAL = re.compile(r"\[[0-9a-f:.]+\]|\d{1,3}(?:\.\d{1,3}){3}", re.IGNORECASE)
-ANY_ADDRESS = "*"
-"""Among the hosts: any numeric address. Only a name can be made to resolve to this machine."""
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>rlmemo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
@@ -83,7 +80,7 @@ class Door:
         """What is answered instead of what was asked for; None for who may have it."""
         headers = Headers(scope=scope)
         asked = headers.getlist("host")
-        if len(asked) != 1 or not self._ours(asked[0]):
+        if not answers_to(asked, self.hosts):
             return PlainTextResponse(
                 "This dashboard does not answer to that name. Open the address that it printed; "
                 "another name is allowed with --host NAME.\n",
@@ -132,13 +129,6 @@ class Door:
             self.cookie, self.pass_, httponly=True, samesite="strict", secure=request.url.scheme == "https"
         )
         return answer
-
-    def _ours(self, asked: str) -> bool:
-        found = HOST.fullmatch(asked)
-        if found is None:
-            return False
-        name = found[1].lower()
-        return name in self.hosts or (ANY_ADDRESS in self.hosts and bool(LITERAL.fullmatch(name)))
 
 
 def _same_origin(scope: Scope, headers: Headers, host: str) -> bool:

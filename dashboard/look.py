@@ -115,7 +115,7 @@ body:has([data-test-connection-state="PINGING_SERVER"], [data-test-connection-st
   [role="dialog"] :is(h2, h2 + div, h2 + div *) {font-size: 0;}
   [role="dialog"] h2::after {font-size: 1.4rem; content: "The dashboard has stopped";}
   [role="dialog"] h2 + div::after {font-size: 1rem; content: "Your votes are stored. Start it again in its "
-    "terminal with python -m dashboard, and open the address that it prints.";}
+    "terminal with the command as before, and open the address that it prints.";}
 }
 @media (max-width: 640px) {
   [data-testid="stMainBlockContainer"] {padding-left: .9rem; padding-right: .9rem; padding-top: 3.6rem;}

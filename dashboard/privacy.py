@@ -55,12 +55,17 @@ def show(where: Started) -> None:
         _forget_everything(store)
 
 
+def _offs(switches: int) -> str:
+    """How often the machine was switched off or on, as far as a recording tells."""
+    return f"; and {switches:,} times that it was switched off or on" if switches else ""
+
+
 def _stored(store: Store, where: Started) -> None:
     held = forgetting.holdings(store)
     size = where.db.stat().st_size / 2**20
     look.tiles(
         [
-            (f"{held['events']:,}", "opens: when, what, which kind"),
+            (f"{held['events']:,}", f"opens: when, what, which kind{_offs(held.get('switches', 0))}"),
             (f"{held['predictions']:,}", "predictions, with the last steps before"),
             (f"{held['ratings']:,}", "ratings, the earlier ones too"),
             (f"{size:.1f} MB", "one file, readable by you alone"),

@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": ("rlmemo.predict", "predict what comes next in a timeline, and log it for rating"),
     "feedback": ("rlmemo.feedback", "what people said of predictions: counts, pairs, off-policy approval"),
     "live": ("rlmemo.live", "record what is opened, plan at once, and say what that would have saved"),
+    "serve": ("rlmemo.serve", "plan over HTTP for one's own devices"),
     "dashboard": ("dashboard", "see predictions in the browser and rate them"),
 }
 

@@ -56,7 +56,7 @@ def parser_of(module: str, command: str = "") -> argparse.ArgumentParser:
     """The parser of a command line, or of one of its commands."""
     made: argparse.ArgumentParser = importlib.import_module(
         "rlmemo.feedback.__main__" if module == "rlmemo.feedback" else f"{module}.__main__"
-        if module in ("dashboard", "rlmemo.live") else module
+        if module in ("dashboard", "rlmemo.live", "rlmemo.serve") else module
     ).parser()  # fmt: skip
     if command:
         made = commands_of(made)[command]

@@ -18,13 +18,13 @@ from tests.house_counts import HEAVY, Imports, counts
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
 COMMANDS = (
-    "rlmemo.feedback", "rlmemo.live", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict",
+    "rlmemo.feedback", "rlmemo.live", "rlmemo.serve", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict",
     "rlmemo.timelines", "rlmemo.__main__",
 )  # fmt: skip
 ARROWS = (
     ("reward",),
     ("env",),
-    ("rlmemo.options", "rlmemo.heartbeat"),
+    ("rlmemo.options", "rlmemo.heartbeat", "rlmemo.hosts", "rlmemo.kept_connection"),
     ("rlmemo.store",),
     ("rlmemo.runs",),
     ("rlmemo.model", "rlmemo.approval"),

@@ -175,6 +175,8 @@ def test_a_store_from_before_knows_what_was_told_and_from_how_many(tmp_path: Pat
             ):
                 for column in columns:
                     store.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+            for table in ("live_acts", "live_plans", "live_events", "live_offs", "live_state", "switches"):
+                store.db.execute(f"DROP TABLE {table}")
             store.db.execute("PRAGMA user_version = 3")
     with open_store(tmp_path / "a.db") as store:
         assert store.rows("SELECT id, told_until, pool FROM showings ORDER BY id") == kept

@@ -223,6 +223,14 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_before_anything_is_recorded_it_says_what_records(cli: Cli, tmp_path: Path) -> None:
+    asked = cli("rlmemo.live", "status", "--db", "none.db")
+    assert asked.returncode == 2
+    assert asked.stderr == "error: none.db: nothing is recorded here yet; python -m rlmemo.live start does\n"
+    assert "none.db: is made by live start" in cli("rlmemo.live", "doctor", "--db", "none.db").stdout
+    assert not (tmp_path / "none.db").exists()
+
+
 def test_the_unit_is_shown_and_names_this_python(cli: Cli, tmp_path: Path) -> None:
     told = cli("rlmemo.live", "doctor", "--unit").stdout
     assert f"ExecStart={sys.executable}" in told

@@ -48,13 +48,9 @@ def _decide(s, r, w, book, delay, names, picks, j, table):  # type: ignore[no-un
 def _again(s, r, w, book, delay, names, picks, opened, decided, table):  # type: ignore[no-untyped-def]
     """All events and plans so far, in an empty world."""
     for j in range(opened):
-        open_event(s, r, w, book, j, table[j])
+        _take(s, r, w, book, j, table)
         if j < decided:
-            if len(s.ireg) > MARKS:
-                plan_let_go(s, names[j])
-            for number in range(j * picks, (j + 1) * picks):
-                if book.target[number] >= 0:
-                    plan_pick(s, r, w, book, number, delay[number], j, table[j + 1])
+            _decide(s, r, w, book, delay, names, picks, j, table)
 
 
 @compiled

@@ -27,7 +27,7 @@ from pathlib import Path
 from env.errors import InputError, run_main
 from env.timeline import zone
 from rlmemo.__main__ import version
-from rlmemo.live import doctor, lock, machine, measure, status
+from rlmemo.live import doctor, elsewhere, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, LIMIT_MB, executor
 from rlmemo.live.clock import clock_of
@@ -72,8 +72,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_start(start: argparse.ArgumentParser) -> None:
     acts = "; ".join(f"{name}: {what}" for name, what in ACTS.items())
-    start.add_argument("--policy", metavar="NAME|RUN_DIR|MODEL", default="base",
-                       help="who predicts (default: base, as it is shipped)")  # fmt: skip
+    start.add_argument("--policy", metavar="NAME|RUN_DIR|MODEL|URL", default="base",
+                       help="who predicts; http://…: a server (default: base, as it is shipped)")  # fmt: skip
+    start.add_argument("--names", action="store_true",
+                       help="of --policy http://…: send names as they are (default: hashed)")  # fmt: skip
     start.add_argument("--threshold", type=float, metavar="P",
                        help="prewarm what is at least this probable (default: the policy's own)")  # fmt: skip
     start.add_argument("--act", choices=tuple(ACTS), default="none", help=f"{acts} (default: none)")
@@ -106,7 +108,9 @@ def start(args: argparse.Namespace) -> int:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
     acts = executor(args.act, args.load_command, args.let_go_command, args.limit_mb, args.files)
-    db, made = Path(args.db), to_follow(args.policy, world_given(args))
+    db = Path(args.db)
+    far = elsewhere.reach(args, db) if elsewhere.is_address(args.policy) else None
+    made = far.setup if far else to_follow(args.policy, world_given(args))
     zone_of(args.tz)
     if args.memory_mb is not None:
         replace(made.world.rules(), budget_mb=args.memory_mb)
@@ -117,6 +121,7 @@ def start(args: argparse.Namespace) -> int:
         if args.tz and args.tz != ledger.tz:
             raise InputError(f"{db}: this recording's times are in {ledger.tz}; leave --tz out")
         minding, began = _minding(ledger, made, args, clock.now())
+        minding = far.minding(minding) if far else minding
         reader = BucketReader(server, since=began - args.days * 86400.0)
         booted = machine.booted() if args.clock is None else None
         loop = Loop(
@@ -189,6 +194,8 @@ def in_background(arguments: list[str], db: Path) -> int:
 
 
 def _ledger(args: argparse.Namespace) -> LiveLedger:
+    if not Path(args.db).exists():
+        raise InputError(f"{args.db}: nothing is recorded here yet; python -m rlmemo.live start does")
     store = open_store(args.db, make=False)
     if not store.rows("SELECT 1 FROM timelines WHERE source = 'live' AND user = ?", [args.user]):
         store.close()

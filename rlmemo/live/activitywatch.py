@@ -13,7 +13,6 @@ last, and the server cuts off rows that begin before that: they are left out, as
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from env.errors import InputError
+from rlmemo.hosts import is_loopback
+from rlmemo.kept_connection import KeptConnection
 
 PORT, TESTING_PORT = 5600, 5666
 WINDOW, WEB, AFK = "currentwindow", "web.tab.current", "afkstatus"
@@ -29,7 +30,6 @@ KINDS_OF_BUCKETS = (WINDOW, WEB, AFK)
 OVERLAP_S = 120.0
 """How far before the latest row of a bucket is asked again. What arrives later than that is not seen."""
 TIMEOUT_S = 10.0
-MOST_BYTES = 64 << 20
 
 
 class Away(Exception):
@@ -63,14 +63,10 @@ class ActivityWatch:
     InputError for another host."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = PORT) -> None:
-        try:
-            local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            local = False
-        if not local:
+        if not is_loopback(host):
             raise InputError(f"{host}: is not this machine; ActivityWatch is asked at 127.0.0.1 only")
         self.host, self.port = host, port
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection = KeptConnection(host, port)
 
     def __str__(self) -> str:
         return f"ActivityWatch at {self.host}:{self.port}"
@@ -105,31 +101,23 @@ class ActivityWatch:
         return sorted(rows, key=lambda r: (r.t, r.id))
 
     def _get(self, path: str) -> Any:
-        for again in (True, False):  # a kept connection may have been closed meanwhile
-            try:
-                if self._connection is None:
-                    again = False
-                    self._connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT_S)
-                self._connection.request("GET", path, headers={"Accept": "application/json"})
-                answer = self._connection.getresponse()
-                body = answer.read(MOST_BYTES)
-                if answer.status != 200:
-                    raise Away(f"{self} answers {answer.status} to {path.partition('?')[0]}")
-                return json.loads(body)
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
-                if not again:
-                    raise Away(self._why(error)) from None
-            except ValueError:
-                self.close()
-                raise Away(self._else()) from None
-        raise AssertionError
+        try:
+            status, body = self._connection.ask(
+                "GET", path, {"Accept": "application/json"}, timeout=TIMEOUT_S
+            )
+        except (OSError, http.client.HTTPException) as error:
+            raise Away(self._why(error)) from None
+        if status != 200:
+            raise Away(f"{self} answers {status} to {path.partition('?')[0]}")
+        try:
+            return json.loads(body)
+        except ValueError:
+            self.close()
+            raise Away(self._else()) from None
 
     def close(self) -> None:
         """Let the connection go; the next question makes a new one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, ConnectionRefusedError):

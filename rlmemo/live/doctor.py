@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from env.errors import InputError
+from env.sources.sqlite_files import Kind
 from rlmemo.live import lock, machine
 from rlmemo.live.activitywatch import AFK, WEB, WINDOW, ActivityWatch, Away, Bucket
 from rlmemo.live.fronts import AWAKE_S
@@ -36,10 +37,15 @@ def main(args: argparse.Namespace) -> int:
     return int(bad)
 
 
+def _said(file: Kind) -> str:
+    """What the database's file is."""
+    return "is made by live start" if file is Kind.NOTHING else file.value
+
+
 def found(args: argparse.Namespace) -> Iterator[tuple[bool | None, str]]:
     """(whether it works; None: it can do without) and a line."""
     yield _try(lambda: f"time zone {machine.time_zone()}")
-    yield _try(lambda: f"{args.db}: {check_store(Path(args.db)).value}")
+    yield _try(lambda: f"{args.db}: {_said(check_store(Path(args.db)))}")
     recording = lock.recorder(Path(args.db))
     yield (
         (True, f"process {recording} is recording")

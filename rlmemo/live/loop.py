@@ -19,7 +19,7 @@ from rlmemo.live.activitywatch import Away, BucketReader
 from rlmemo.live.acts import Executor
 from rlmemo.live.clock import Waiting
 from rlmemo.live.fronts import Fronts
-from rlmemo.live.mind import Mind, Minding, Thought
+from rlmemo.live.mind import Minding, Thought
 from rlmemo.store.live_ledger import FORGOTTEN, LET_GO, LOAD, NOT_YET, LiveLedger, LiveRow
 
 POLL_S, POLL_AWAY_S, POLL_WAITING_S = 1.0, 5.0, 0.25
@@ -80,7 +80,7 @@ class Loop:
         self._forgotten = self.ledger.state(FORGOTTEN)
         self.reader.place = self.ledger.state("place") or {}
         self.fronts = Fronts.from_json(self.ledger.state("front"))
-        self.mind = Mind(self.minding)
+        self.mind = self.minding.mind()
         rows = list(self.ledger.rows())
         done = next((k for k, r in enumerate(rows) if r.planned == NOT_YET), len(rows))
         self.mind.restore(rows[:done])

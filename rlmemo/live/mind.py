@@ -74,6 +74,10 @@ class Minding:
         """The world's rules, with its memory in MB."""
         return replace(self.setup.world.rules(), budget_mb=self.budget_mb)
 
+    def mind(self) -> Mind:
+        """A mind that has seen nothing."""
+        return Mind(self)
+
 
 class Mind:
     """Follows one recording; see `Minding`."""

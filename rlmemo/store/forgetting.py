@@ -138,6 +138,21 @@ def forget_everything(store: Store) -> Forgotten:
     return Forgotten(events, *gone, named)
 
 
+def forget_recording(store: Store, source: str, user: str) -> int:
+    """Forget one timeline with all that hangs on it; how many events went."""
+    known = store.rows("SELECT id FROM timelines WHERE source = ? AND user = ?", [source, user])
+    if not known:
+        return 0
+    number = known[0]["id"]
+    with _forgetting(store):
+        events = store.db.execute("DELETE FROM events WHERE timeline_id = ?", [number]).rowcount
+        _predictions(store, "SELECT id FROM predictions WHERE timeline_id = :id", {"id": number})
+        store.db.execute("DELETE FROM timelines WHERE id = ?", [number])
+        store.db.execute("DELETE FROM live_state WHERE name LIKE ?", [f"{number} %"])
+    _rewrite(store)
+    return int(events)
+
+
 @contextmanager
 def _forgetting(store: Store) -> Iterator[None]:
     """A transaction in which ratings may be deleted."""

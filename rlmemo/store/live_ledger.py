@@ -185,6 +185,37 @@ class LiveLedger:
                 json.loads(r["outcome"]) if r["outcome"] else None, off,
             )  # fmt: skip
 
+    def keys(self, *, after: int = 0) -> list[tuple[int, str]]:
+        """(id, key as it was given to `add`) of the events with an id above `after`, in their order."""
+        return [
+            (r["id"], str(r["key"]).partition(" ")[2])
+            for r in self.store.rows(
+                """SELECT l.id, l.key FROM live_events AS l JOIN events AS e ON e.id = l.event_id
+                   WHERE e.timeline_id = ? AND l.id > ? ORDER BY l.id""",
+                [self.timeline_id, after],
+            )
+        ]
+
+    def plan_of(self, event_id: int) -> LivePlan | None:
+        """What was decided after an event (by its id here); None where nothing was."""
+        found = self.store.rows(
+            """SELECT policy, policy_version, plan, let_go, probabilities, none_probability, made_at, took_s
+               FROM live_plans WHERE live_event_id = ?""",
+            [event_id],
+        )
+        if not found:
+            return None
+        r = found[0] | {name: json.loads(found[0][name]) for name in ("plan", "let_go", "probabilities")}
+        return LivePlan(**r | {"plan": [Prewarm(**x) for x in r["plan"]]})
+
+    def reopen(self, row: LiveRow) -> None:
+        """Take back what was decided after an event: it is to be decided anew."""
+        with self.store.write():
+            self.store.db.execute("DELETE FROM live_plans WHERE live_event_id = ?", [row.id])
+            self.store.db.execute(
+                "UPDATE live_events SET planned = ?, record = NULL WHERE id = ?", [NOT_YET, row.id]
+            )
+
     def decide(
         self, row: LiveRow, plan: LivePlan, record: Mapping[str, float], came: Sequence[Came], *, at: float,
         **state: Any,

@@ -1,0 +1,158 @@
+"""Plan over HTTP for one's own devices.
+
+    python -m rlmemo.serve --policy runs/first
+    python -m rlmemo.live start --policy http://127.0.0.1:8650     on the device, or on this machine
+
+It listens on this machine alone unless --host says otherwise. Who asks needs the token, which is made at the
+first start, said once, and kept in a file beside the database. Names of targets come hashed, unless a device
+is told to send them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from env.errors import InputError, run_main
+from env.judge.cost_presets import PRESETS
+from env.timeline import Event
+from rlmemo.hosts import is_loopback, names
+from rlmemo.live.lock import OneRecorder
+from rlmemo.live.mind import Mind, Minding
+from rlmemo.options import Parser, add_world, world_given
+from rlmemo.policies.registry import to_follow
+from rlmemo.serve.client import TOKEN_FILE
+from rlmemo.serve.people import People
+from rlmemo.serve.secret import secret_of
+from rlmemo.store.database import open_store
+from rlmemo.store.database_file import check_store
+from rlmemo.store.live_ledger import NOT_YET, LiveRow
+
+if TYPE_CHECKING:
+    from rlmemo.policies.run import Setup
+
+PORT = 8650
+DEFAULT_DB = "serve.db"
+MOST_AT_ONCE = 64
+EXTRA = "rlmemo.serve needs FastAPI and uvicorn; pip install 'rlmemo[serve]'"
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="python -m rlmemo.serve", description=__doc__)
+    p.add_argument("--policy", metavar="NAME|RUN_DIR|MODEL", default="base",
+                   help="who plans (default: base, as it is shipped)")  # fmt: skip
+    p.add_argument("--threshold", type=float, metavar="P",
+                   help="prewarm what is at least this probable (default: the policy's own)")  # fmt: skip
+    p.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    p.add_argument("--port", type=int, default=PORT, help=f"port to listen on (default: {PORT})")
+    p.add_argument("--allow-host", metavar="NAME", action="append", default=[],
+                   help="a name under which it is reached, such as a proxy's; may be repeated")  # fmt: skip
+    p.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
+                   help=f"where what devices send is kept (default: {DEFAULT_DB})")  # fmt: skip
+    p.add_argument("--token-file", metavar="FILE", type=Path,
+                   help=f"the token's (default: {TOKEN_FILE} beside the database)")  # fmt: skip
+    p.add_argument("--people-in-memory", metavar="N", type=int, default=8,
+                   help="recordings that are held in memory (default: 8)")  # fmt: skip
+    add_world(p, run=True)
+    return p
+
+
+def maker(made: Setup, version: str, threshold: float | None) -> Callable[[str, str, float | None], Minding]:
+    """What makes a minding for a person. memory: in MB, None for that of the run's world."""
+    usual = made.world.budget * made.world.cost_model().cost("").memory_mb
+
+    def make(user: str, tz: str, memory_mb: float | None) -> Minding:
+        return Minding(made, user, tz, memory_mb or usual, version, threshold)
+
+    mind = Mind(make("", "UTC", None))  # refused before anything is served
+    for k, name in enumerate("abab"):  # what is compiled or loaded at the first event is so before one comes
+        mind.think(LiveRow(k, Event(60.0 * k, name, "app"), 0.0, NOT_YET))
+    return make
+
+
+def about(made: Setup, version: str) -> Mapping[str, Any]:
+    """What devices are told of who plans; of a cost file not where it lies."""
+    world = asdict(made.world)
+    if made.world.costs not in PRESETS:
+        world["costs"] = Path(made.world.costs).name
+    return {"service": "rlmemo", "policy": made.policy.name, "policy_version": version,
+            "world": world}  # fmt: skip
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises InputError where none can."""
+    if not 0 <= port <= 65535:
+        raise InputError(f"--port {port} is no port; give 1 to 65535, or 0 for any that is free")
+    bare = host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    # Of no named protocol, asyncio would leave it to Nagle: 40 ms an answer.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((bare, port))
+    except OSError as error:
+        made.close()
+        why = error.strerror or str(error)
+        raise InputError(
+            f"cannot listen on {host} port {port} ({why}); give another --port or --host"
+        ) from None
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    if args.threshold is not None and not 0.0 <= args.threshold <= 2.0:
+        raise InputError(f"--threshold {args.threshold:g} is no probability; give 0 to 1")
+    if not 1 <= args.people_in_memory <= 10_000:
+        raise InputError(f"--people-in-memory {args.people_in_memory} is not accepted; give 1 or more")
+    db = Path(args.db).expanduser()
+    check_store(db)
+    try:
+        import uvicorn
+
+        from rlmemo.serve.app import make_app
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("uvicorn", "fastapi", "pydantic", "starlette"):
+            raise
+        raise InputError(EXTRA) from None
+    made = to_follow(args.policy, world_given(args))
+    folder = Path(args.policy).expanduser()
+    version = folder.resolve().name if folder.is_dir() else "shipped"
+    make = maker(made, version, args.threshold)
+    door = listening(args.host, args.port)
+    held = OneRecorder(db)
+    file = args.token_file or db.resolve().with_name(TOKEN_FILE)
+    token, new = secret_of(file)
+    host, port = door.getsockname()[:2]
+    with open_store(db) as store:
+        app = make_app(
+            People(store, make, args.people_in_memory), about(made, version), token=token,
+            hosts=names(args.host, None, args.allow_host),
+        )  # fmt: skip
+        server = uvicorn.Server(uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
+            limit_concurrency=MOST_AT_ONCE, timeout_keep_alive=75, timeout_graceful_shutdown=5,
+        ))  # fmt: skip
+        shown = f"[{host}]" if ":" in host else host
+        if new:
+            print(f"token: {token}  (said this once; it is kept in {file})", flush=True)
+        if not is_loopback(args.host):
+            print("others can reach this: put TLS in front, or the token and what is sent can be read on the "
+                  "way", file=sys.stderr)  # fmt: skip
+        print(f"{made.policy.name} plans at http://{shown}:{port}/  (Ctrl-C stops it)", flush=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[door])
+    held.close()
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,261 @@
+"""Who is planned for: each recording has its ledger in the store and, while it is asked for, a mind.
+
+What counts is in the store; a mind is made from it whenever there is none, or it may be further than what is
+kept. So the process may be killed at any moment, and only so many minds are held as were asked for last.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from env.sources.names import target_and_kind
+from env.timeline import Event
+from rlmemo.live.mind import Minding
+from rlmemo.serve.chain import Chain
+from rlmemo.serve.told import ToldMind
+from rlmemo.store.database import Store
+from rlmemo.store.forgetting import forget_recording
+from rlmemo.store.live_ledger import (
+    FORGOTTEN,
+    NOT_YET,
+    SOURCE,
+    LiveLedger,
+    LivePlan,
+    LiveRow,
+    Off,
+    Seen,
+)
+
+MIND_UP_TO = 64
+"""Plans that a device made itself, up to which a mind takes them in one by one; of more it is made anew."""
+
+
+class Refused(Exception):
+    """A request that cannot be done as it stands. status: of HTTP; more: for the answer."""
+
+    def __init__(self, status: int, said: str, **more: Any) -> None:
+        super().__init__(said)
+        self.status, self.more = status, more
+
+
+@dataclass(frozen=True)
+class SentEvent:
+    """An event as a device sends it. off: when the machine was switched off since the one before. done: what
+    the device planned itself after it; None: it wants to be told."""
+
+    id: str
+    event: Event
+    off: float | None = None
+    done: LivePlan | None = None
+
+
+@dataclass(frozen=True)
+class Believed:
+    """What a device believes that the server knows: so many events, with that digest."""
+
+    count: int
+    digest: str
+
+
+class Person:
+    """One recording. make: a minding for (user, time zone, memory in MB or None)."""
+
+    def __init__(
+        self, store: Store, name: str, tz: str, memory_mb: float | None,
+        make: Callable[[str, str, float | None], Minding],
+    ) -> None:  # fmt: skip
+        self.minding = make(name, tz, memory_mb)  # refused before anything is written
+        self.ledger = LiveLedger(store, name, tz)
+        self.name, self.tz, self.memory_mb = name, self.ledger.tz, memory_mb
+        if self.tz != tz:
+            raise Refused(409, f"this recording's times are in {self.tz}, and not in {tz}")
+        self._read()
+
+    def _read(self) -> None:
+        """Stand where the store stands."""
+        self._forgotten = self.ledger.state(FORGOTTEN)
+        keys = self.ledger.keys()
+        self.chain, self._rows = Chain(key for _, key in keys), [number for number, _ in keys]
+        self._mind: ToldMind | None = None
+        self._last = 0
+
+    def fresh(self) -> None:
+        """Notice where something was forgotten meanwhile."""
+        if self.ledger.state(FORGOTTEN) != self._forgotten:
+            self._read()
+
+    def take(self, sent: Sequence[SentEvent], after: Believed | None = None) -> LivePlan | None:
+        """Take in events; the plan after the last of them. Raises Refused, and nothing is written then."""
+        known = self._check_place(sent, after)
+        rows = self._known_rows(sent[:known])
+        self._check_order(sent[known:])
+        told = {x.id: x.done for x in sent if x.done is not None}
+        for one, row in zip(sent[:known], rows, strict=True):
+            self._check_same(one, row)
+        now = time.time()
+        try:
+            for one, row in zip(sent[:known], rows, strict=True):
+                if one.done is not None and row.planned != NOT_YET and not _same_plan(row, one.done):
+                    self.ledger.reopen(row)
+                    self._mind = None
+            new = sent[known:]
+            offs = [Off(x.off, x.event.t, "shutdown") for x in new if x.off is not None]
+            if new:
+                self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs)
+                last = self._rows[-1] if self._rows else 0
+                for number, key in self.ledger.keys(after=last):
+                    self.chain.add(key)
+                    self._rows.append(number)
+            self._decide(told)
+        except BaseException:
+            self._mind = None  # it may be further than what is kept
+            raise
+        return self.plan(sent[-1].id) if sent else None
+
+    def plan(self, event_id: str) -> LivePlan | None:
+        """What was decided after an event. Raises Refused for one that is not known."""
+        place = self.chain.place.get(event_id)
+        if place is None:
+            raise Refused(404, f"no event {event_id!r} of this recording is known")
+        return self.ledger.plan_of(self._rows[place])
+
+    def _check_place(self, sent: Sequence[SentEvent], after: Believed | None) -> int:
+        """How many of these are known already."""
+        if len({x.id for x in sent}) != len(sent):
+            raise Refused(409, "an id stands twice in this request")
+        n = len(self.chain)
+        if after is not None:
+            standing = {"events": n, "digest": self.chain.digest()}
+            if after.count > n or self.chain.digest(after.count) != after.digest:
+                raise Refused(409, "this recording stands elsewhere here; see events and digest", **standing)
+        known = 0
+        while known < len(sent) and sent[known].id in self.chain.place:
+            known += 1
+        places = [self.chain.place[x.id] for x in sent[:known]]
+        begin = after.count if after is not None else places[0] if places else n
+        if places != list(range(begin, begin + known)) or (known < len(sent) and begin + known != n):
+            raise Refused(409, "out of order: these events do not follow each other here")
+        if any(x.id in self.chain.place for x in sent[known:]):
+            raise Refused(409, "out of order: an event that is known follows one that is not")
+        return known
+
+    def _known_rows(self, sent: Sequence[SentEvent]) -> list[LiveRow]:
+        """The stored rows of events that are known."""
+        if not sent:
+            return []
+        rows = self.ledger.rows(after=self._rows[self.chain.place[sent[0].id]] - 1)
+        return [row for _, row in zip(sent, rows, strict=False)]
+
+    def _check_same(self, one: SentEvent, row: LiveRow) -> None:
+        was, now = row.event, one.event
+        if (was.t, was.target, was.kind) != (now.t, now.target, now.kind):
+            raise Refused(409, f"event {one.id!r} is known as another one")
+        if (
+            one.done is not None and row.planned != NOT_YET and row.id != self._rows[-1]
+            and not _same_plan(row, one.done)
+        ):  # fmt: skip
+            raise Refused(409, f"after event {one.id!r} something else was decided, and more has come since")
+
+    def _check_order(self, new: Sequence[SentEvent]) -> None:
+        """Raises Refused for events that cannot follow what is known."""
+        latest: Event | None = None
+        if self._rows and new:
+            *_, row = self.ledger.rows(after=self._rows[-1] - 1)
+            latest = row.event
+        for one in new:
+            event = one.event
+            if target_and_kind(event.target, event.kind) != (event.target, event.kind):
+                raise Refused(
+                    422, f"event {one.id!r}: a page is sent as its host, a name without what is odd"
+                )
+            if latest is not None:
+                if event.t < latest.t:
+                    raise Refused(409, f"out of order: event {one.id!r} is at {event.t}, before {latest.t}")
+                if event.target == latest.target and one.off is None:
+                    raise Refused(422, f"event {one.id!r} opens what is open already; send changes only")
+                if one.off is not None and not latest.t <= one.off <= event.t:
+                    raise Refused(422, f"event {one.id!r}: off must lie between the event before and it")
+            latest = event
+
+    def _decide(self, told: dict[str, LivePlan]) -> None:
+        """Plan after every event that has no plan."""
+        read = self._last if self._mind is not None else 0
+        todo = [row for row in self.ledger.rows(after=read) if row.planned == NOT_YET]
+        names = {row.id: self.chain.ids[bisect_left(self._rows, row.id)] for row in todo}
+        if sum(name in told for name in names.values()) > MIND_UP_TO:
+            self._mind = None
+            while todo and (done := told.get(names[todo[0].id])) is not None:
+                self.ledger.decide(todo[0], done, {}, (), at=done.made_at)
+                todo.pop(0)
+        if not todo:
+            return
+        mind = self._mind or self._made()
+        for row in todo:
+            began, now = time.perf_counter(), time.time()
+            done = told.get(names[row.id])
+            thought = mind.think(row, done)
+            took = time.perf_counter() - began
+            plan = done or replace(thought.plan, made_at=now, took_s=took)
+            if self.ledger.decide(row, plan, thought.record, thought.came, at=now) is None:
+                raise Refused(409, "this recording has changed meanwhile; send that again")
+            self._last = row.id
+        self._mind = mind
+
+    def _made(self) -> ToldMind:
+        """A mind that stands where everything that was decided has led."""
+        mind, rows = ToldMind(self.minding), list(self.ledger.rows())
+        done = next((k for k, r in enumerate(rows) if r.planned == NOT_YET), len(rows))
+        mind.restore(rows[:done])
+        self._last = rows[done - 1].id if done else 0
+        return mind
+
+
+def _same_plan(row: LiveRow, done: LivePlan) -> bool:
+    return row.plan == tuple(done.plan) and row.let_go == tuple(done.let_go)
+
+
+class People:
+    """Everybody who is planned for, one request at a time. most: how many are kept in memory."""
+
+    def __init__(
+        self, store: Store, make: Callable[[str, str, float | None], Minding], most: int = 8
+    ) -> None:
+        self.store, self.most = store, most
+        self.lock = threading.Lock()
+        self._make = make
+        self._held: OrderedDict[str, Person] = OrderedDict()
+
+    @property
+    def held(self) -> list[str]:
+        """Who is in memory, least recently asked first."""
+        return list(self._held)
+
+    def person(self, name: str, tz: str, memory_mb: float | None) -> Person:
+        """Somebody, who is made where nobody is known by that name."""
+        found = self._held.pop(name, None)
+        if found is None or found.ledger.forgotten() or (found.tz, found.memory_mb) != (tz, memory_mb):
+            found = Person(self.store, name, tz, memory_mb, self._make)
+        found.fresh()
+        self._held[name] = found
+        while len(self._held) > self.most:
+            self._held.popitem(last=False)
+        return found
+
+    def known(self, name: str) -> Person | None:
+        """Somebody, if they are known."""
+        rows = self.store.rows("SELECT tz FROM timelines WHERE source = ? AND user = ?", [SOURCE, name])
+        if not rows:
+            return None
+        held = self._held.get(name)
+        return self.person(name, rows[0]["tz"], held.memory_mb if held else None)
+
+    def forget(self, name: str) -> int:
+        """Forget all of somebody; how many events went."""
+        self._held.pop(name, None)
+        return forget_recording(self.store, SOURCE, name)
