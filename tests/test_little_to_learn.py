@@ -172,6 +172,8 @@ def test_the_same_adapter_is_worth_the_same_in_every_stage(tmp_path: Path) -> No
         "UTC",
         "--budget",
         "2",
+        "--model",
+        "embedded-1",
         "--let-go-picks",
         "0",
     ]
