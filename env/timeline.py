@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from env.thumbs import Thumbs
+
 KINDS = ("app", "page", "file")
 SWITCHES = ("off", "wake")
 """What a recording may tell beside openings: the machine was switched off, and it was back."""
@@ -57,6 +59,7 @@ class Timeline:
                wake (None: right after every event)
     offs       float64 [O], when the machine was switched off, as recorded, unix seconds, ascending; no events
     wakes      float64 [W], when it was back. One that no off stands before says that it was off until then
+    thumbs     what this person said of what was shown to them (None: nothing); no part of the recording
     """
 
     user: str
@@ -74,6 +77,7 @@ class Timeline:
     now: np.ndarray | None = None
     offs: np.ndarray = field(default_factory=_never)
     wakes: np.ndarray = field(default_factory=_never)
+    thumbs: Thumbs | None = None
 
     @classmethod
     def from_events(

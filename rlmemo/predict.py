@@ -33,6 +33,7 @@ from env.sources import SOURCES, load_timelines
 from env.splits import chrono
 from env.timeline import zone
 from rlmemo.__main__ import version
+from rlmemo.approval.thumbs_said import told_today
 from rlmemo.evaluation.gain import gain
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_given
@@ -176,10 +177,11 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
     about = About(store, policy.name, version, loaded.name, loaded.synthetic, identities, options, world)
     rng = np.random.default_rng(options.seed)
     chosen = _decisions(split, options)
+    heard = told_today(loaded.timelines, store)
     made = Made(plans_itself=not isinstance(planner, Threshold))
     looked: list[Case] = []
     for user, picked, (first, last) in chosen:
-        timeline = loaded.timelines[user]
+        timeline = heard[user]
         case = fed(policy, Case(timeline, costs[user], rules, first + 1, last + 2, user))
         indices = case.indices
         ranking = policy.rank(timeline, indices)

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from rlmemo.approval.approval import MODEL
+from rlmemo.approval.thumbs_said import told
 from rlmemo.learning import planner_choice
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
@@ -50,6 +51,8 @@ def run_job(prepared: Prepared, folder: RunFolder, *, judged: bool = True) -> No
     run = _begun(prepared, folder)
     run = replace(run, data=_scorers(run))
     run = replace(run, feedback=_feedback(run))
+    if run.feedback is not None:
+        run = replace(run, data=run.data.hearing(told(run.data.timelines, run.feedback.placed)))
     for_sft, for_plans = draw(
         part_states(run.data.split.train), config.sft_states, config.plan_states, config.seed
     )

@@ -226,7 +226,7 @@ class Field:
         for user in np.unique(moments.user):
             at = moments.user == user
             slates, timeline = self.data.slates[user], self.data.timelines[user]
-            out[at] = slots.encode_prompts(slates, timeline.target, moments.index[at])
+            out[at] = self.data.reading.prompts(timeline, slates, moments.index[at])
         return out
 
     def credit(self, moments: Moments, said: Spoken, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -274,7 +274,8 @@ def show_memory(prompts: np.ndarray, warm: np.ndarray, free: np.ndarray) -> None
     prompts int64 [B, PROMPT_LENGTH]; warm [B, SIZE], 0 cold, 1 warm, 2 loading; free [B], a share.
     Equal to encoding them anew (tests/test_rollout.py), at a hundredth of the cost.
     """
-    prompts[:, slots.CANDIDATE_ENDS] = _COLD + np.asarray(warm, np.int64)
+    state = np.asarray(warm, np.int64)  # what is cold stands there as it is, with what was said of it
+    prompts[:, slots.CANDIDATE_ENDS] = np.where(state > 0, _COLD + state, prompts[:, slots.CANDIDATE_ENDS])
     odds = (prompts[:, _FREE_PLACE] - _FREE_TOKEN) % _ODDS_LEVELS  # the other half of that token
     prompts[:, _FREE_PLACE] = _FREE_TOKEN + slots.free_level(free) * _ODDS_LEVELS + odds
 

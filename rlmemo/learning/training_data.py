@@ -92,6 +92,14 @@ class TrainingData:
         ]
         return replace(self, residents=known)
 
+    def hearing(self, timelines: Sequence[Timeline]) -> TrainingData:
+        """The same with timelines that carry thumbs (`rlmemo.approval.thumbs_said`)."""
+        return replace(self, timelines=list(timelines))
+
+    def deaf(self) -> TrainingData:
+        """The same without thumbs."""
+        return replace(self, timelines=[replace(x, thumbs=None) for x in self.timelines])
+
     @property
     def names(self) -> int:
         """Residents that a plan may name."""
@@ -263,8 +271,9 @@ def sft_examples(
     next target is warm already makes the model so shy that DPO finds no plan of its own to learn from.)
     In our own reading, the label at `<leave>` asks the token before it, `<when>`, for the time until the next
     opening; and who leaves first is learned where memory is shown (`rlmemo.learning.who_leaves`).
+    Thumbs are not shown: what is opened next does not go by them, and would teach not to mind them.
     """
-    how = data.reading
+    how, data = data.reading, data.deaf()
     cold = np.arange(len(states)) % 2 == 1
     made = prompts(data, states, cold=cold)
     right = answers(data, states)

@@ -9,7 +9,7 @@ letter), so the probability that is logged as propensity is exactly the probabil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -293,17 +293,26 @@ def _shares(logits: np.ndarray, allowed: np.ndarray, temperature: float, top_p: 
 
 
 def ranking(
-    said: FirstPick, candidates: np.ndarray, score: np.ndarray | None = None, pool: float = POOL
+    said: FirstPick,
+    candidates: np.ndarray,
+    score: np.ndarray | None = None,
+    pool: float = POOL,
+    heard: np.ndarray | None = None,
 ) -> Ranking:
     """What was said of D moments as a ranking of their slates, int32 [D, size].
 
     score: what the model's scorer said of them, float32 [D, size + 1] as of `Scored`; the two are then
-    pooled, with weight `pool` for the scorer's.
+    pooled, with weight `pool` for the scorer's. heard: what thumbs change, as of `heard`; the scorer hears
+    none, so that is not pooled.
     """
     first = said.first.astype(np.float64)
     if score is not None:
         first = (1.0 - pool) * first + pool * score
         first -= np.logaddexp.reduce(first, axis=1, keepdims=True)
+    if heard is not None:
+        some = heard.any(axis=1)
+        first[some] += heard[some]
+        first[some] -= np.logaddexp.reduce(first[some], axis=1, keepdims=True)
     p = np.exp(first)
     listed = np.where(candidates >= 0, p[:, :-1], 0.0)
     order = np.argsort(-np.where(candidates >= 0, listed, -1.0), axis=1, kind="stable")
@@ -331,6 +340,23 @@ def ranked(
 
     reader: see `read`.
     """
-    said = read(model, reading_of(model).prompts(timeline, slates, rows), reader=reader)
-    score = slates.score[rows] if isinstance(slates, Scored) else None
-    return ranking(said, slates.candidates[rows], score)
+    how = reading_of(model)
+    prompts = how.prompts(timeline, slates, rows)
+    if not isinstance(slates, Scored):
+        return ranking(read(model, prompts, reader=reader), slates.candidates[rows])
+    if timeline.thumbs is None:
+        return ranking(read(model, prompts), slates.candidates[rows], slates.score[rows])
+    bare = how.prompts(replace(timeline, thumbs=None), slates, rows)
+    return ranking(
+        read(model, bare), slates.candidates[rows], slates.score[rows], heard=heard(model, bare, prompts)
+    )
+
+
+def heard(model: Any, bare: np.ndarray, prompts: np.ndarray) -> np.ndarray:
+    """How much sooner the model picks each place first for the thumbs that it reads: differences of
+    log-probabilities, float64 [D, size + 1]. bare: the same prompts without thumbs."""
+    some = np.flatnonzero((bare != prompts).any(axis=1))
+    said = read(model, np.concatenate([bare[some], prompts[some]])).first.astype(np.float64)
+    found = np.zeros((len(prompts), said.shape[1]))
+    found[some] = said[len(some) :] - said[: len(some)]
+    return found

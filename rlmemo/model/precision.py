@@ -46,7 +46,8 @@ def for_reading(model: Any, dtype: str) -> Any:
     lies on a GPU stay as they are."""
     import torch
 
-    if getattr(model, "reading", None) is None or model.device.type != "cpu":
+    reading = getattr(model, "reading", None)
+    if reading is None or reading.kind == "slots" or model.device.type != "cpu":
         return model
     if dtype == "auto":
         if model.dtype != torch.float32 or sum(p.numel() for p in model.parameters()) < LARGE:

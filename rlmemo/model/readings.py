@@ -18,6 +18,7 @@ from env.slate.slate import Slates, build_slates
 from env.timeline import Timeline
 from rlmemo.model import slots
 from rlmemo.model.scorer import WIDE, Scored, Scorer, shortlist_of
+from rlmemo.model.thumbs_so_far import SoFar, said_by
 
 
 class Reading(Protocol):
@@ -138,7 +139,8 @@ class _Looked:
 
 class SlotReading:
     """The embedded model's reading: `rlmemo.model.slots`. scorer: whose answers it reads (None: the
-    shipped one's). memory: whether it reads who is in memory, and says who leaves; the first base did not."""
+    shipped one's). memory: whether it reads who is in memory and what was said, and says who leaves; the
+    first base did not."""
 
     def __init__(self, scorer: Scorer | None = None, memory: bool = True) -> None:
         self.scorer = scorer
@@ -185,7 +187,13 @@ class SlotReading:
         residents: np.ndarray | None = None,
     ) -> np.ndarray:
         made = slots.encode_prompts(slates, timeline.target, rows, warm, free, residents=residents)
+        if timeline.thumbs is not None:
+            made = self.hear(made, said_by(timeline, rows, slates.candidates[rows]))
         return made if self.named else slots.plain(made)
+
+    def hear(self, prompts: np.ndarray, said: SoFar) -> np.ndarray:
+        """Prompts with the thumbs so far, as far as it reads them."""
+        return slots.with_thumbs(prompts, said.levels(), said.mood()) if self.named else prompts
 
     def memory(self, prompts: np.ndarray) -> np.ndarray:
         return slots.listed(prompts)

@@ -30,6 +30,8 @@ from env.slate.slate import CONTEXT, SLATE_SIZE, Slates
 from rlmemo.model.codebook import LEAVES, load_codebook
 from rlmemo.model.residents import LEVELS, LISTED
 from rlmemo.model.scorer import Scored, base_scorer
+from rlmemo.model.thumbs_so_far import LEVELS as THUMBS
+from rlmemo.model.thumbs_so_far import MOODS, NEUTRAL, NO_MOOD
 
 DELAYS_S = (0.0, 30.0, 300.0, 1800.0)
 WHEN_EDGES_S = (2.0, 5.0, 10.0, 20.0, 40.0, 90.0, 180.0, 420.0, 1200.0, 3600.0, 14400.0)
@@ -79,11 +81,16 @@ _MOMENT_EDGES = [[(name, np.asarray(edges, np.float32)) for name, edges in parts
 _STAT_NAMES = [[f"s{leaf}" for leaf in range(LEAVES)], [f"q{level}" for level in range(len(ODDS_EDGES) + 1)]]
 _EMPTY = ("s-", "q-")
 _SHOWN = tuple(f"{letter}:{state}" for letter in LETTERS for state in STATES)
+SAID_OF = {
+    f"{letter}:cold:v{level}": f"{letter}:cold"
+    for letter in LETTERS for level in range(THUMBS) if level != NEUTRAL
+} | {f"{BOS}:m{mood}": BOS for mood in range(MOODS) if mood != NO_MOOD}  # fmt: skip
+"""Tokens in which thumbs are read, and what stands in their place where nothing was said."""
 VOCABULARY: tuple[str, ...] = (
     PAD, BOS, END, ASK_WHEN, ASK_PLAN, YES, NO, *LETTERS, *DELAYS, *WHEN, *_EVENTS, *_SHOWN, *_EMPTY,
     *(x for names in _MOMENT_NAMES for x in names), *(x for names in _STAT_NAMES for x in names),
     ASK_LEAVE, NOBODY, *RESIDENTS, NO_RESIDENT,
-    *(f"{x}:{level}" for x in RESIDENTS for level in range(LEVELS)),
+    *(f"{x}:{level}" for x in RESIDENTS for level in range(LEVELS)), *SAID_OF,
 )  # fmt: skip
 ID = {token: i for i, token in enumerate(VOCABULARY)}
 LETTER_IDS = np.array([ID[x] for x in LETTERS])
@@ -92,6 +99,8 @@ WHEN_IDS = np.array([ID[x] for x in WHEN])
 END_ID = ID[END]
 RESIDENT_IDS = np.array([ID[x] for x in RESIDENTS])
 NOBODY_ID, PLAN_ID = ID[NOBODY], ID[ASK_PLAN]
+_SAID = np.array([[ID.get(f"{x}:cold:v{k}", ID[f"{x}:cold"]) for k in range(THUMBS)] for x in LETTERS])
+_MOODS = np.array([ID.get(f"{BOS}:m{mood}", ID[BOS]) for mood in range(MOODS)])
 
 _PER_CANDIDATE = len(_EMPTY) + 1
 _SLATE_START = 1 + len(_MOMENT) + HISTORY
@@ -167,6 +176,17 @@ def encode_prompts(
     out[:, MEMORY_AT] = memory_ids(np.full((n, LISTED), -1) if residents is None else residents)
     out[:, WHEN_AT], out[:, LEAVE_AT], out[:, PLAN_AT] = ID[ASK_WHEN], ID[ASK_LEAVE], ID[ASK_PLAN]
     out[:, LEAVE_AT + 1 : PLAN_AT] = NOBODY_ID
+    return out
+
+
+def with_thumbs(prompts: np.ndarray, levels: np.ndarray, mood: np.ndarray) -> np.ndarray:
+    """Prompts that read what was said so far, of candidates that are cold and of the moment; levels int64
+    [D, SLATE_SIZE] and mood int64 [D]: as of `rlmemo.model.thumbs_so_far`."""
+    out = prompts.copy()
+    shown = out[:, CANDIDATE_ENDS]
+    cold = shown == np.array([ID[f"{letter}:cold"] for letter in LETTERS])
+    out[:, CANDIDATE_ENDS] = np.where(cold, _SAID[np.arange(SLATE_SIZE)[None], levels], shown)
+    out[:, 0] = _MOODS[mood]
     return out
 
 

@@ -22,15 +22,17 @@ import numpy as np
 from env.ranking import Ranking, Stream
 from env.slate.slate import SLATE_SIZE, Slates, site_key
 from env.slate.slate_stream import SlateStream
+from env.thumbs import HOURS, Thumbs
 from env.timeline import KINDS, Timeline, utc_offsets
 from rlmemo.model import slots
-from rlmemo.model.ask import SampledPlans, plan_on, ranked, ranking, read, sample_plans
+from rlmemo.model.ask import SampledPlans, heard, plan_on, ranked, ranking, read, sample_plans
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.scorer import WIDE, Scored, shortlist_of
 from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.text import TextReading
 from rlmemo.model.text_prompt import event_line, question_text, safe_name
+from rlmemo.model.thumbs_so_far import so_far
 
 PAGE = KINDS.index("page")
 
@@ -55,6 +57,7 @@ class Following:
         self._text = _Lines(self._reading) if isinstance(self._reading, TextReading) else None
         self._reader = Reader(model) if self._reading.shares and can_branch(model) else None
         self._t = self._local = 0.0
+        self._thumbs: Thumbs | None = None
 
     @property
     def events(self) -> int:
@@ -81,6 +84,17 @@ class Following:
             self._text.line(local, gap, index)
         self._t, self._local = t, local
 
+    def hear(self, thumbs: Thumbs | None) -> None:
+        """What the person has said, all of it; it is minded from the next answer on."""
+        self._thumbs = thumbs
+
+    def _said(self, prompt: np.ndarray) -> np.ndarray:
+        """The embedded model's prompt with the thumbs so far."""
+        if self._thumbs is None or self._slots is None:
+            return prompt
+        now, hour = np.array([self._t]), np.array([int(self._local // 3600 % HOURS)])
+        return self._slots.hear(prompt, so_far(self._thumbs, self.names, now, hour, self._look().candidates))
+
     def prompt(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
         """What the model reads now, int64 [1, L]. warm: [SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all
         cold); free: share of the memory budget that is free (None: nothing is known, as in `rank`)."""
@@ -92,6 +106,10 @@ class Following:
             return self._text.prompt(
                 looked, self.events - 1, self._local, self._slates.targets[-1], warm, free
             )
+        return self._said(self._bare(looked, kept, warm, free))
+
+    def _bare(self, looked: Slates, kept: int, warm: np.ndarray | None, free: float | None) -> np.ndarray:
+        """The embedded model's prompt, without thumbs."""
         return slots.encode_prompts(
             looked, self._slates.targets[-kept:], np.array([kept - 1]), None if warm is None else warm[None],
             None if free is None else np.array([free]), here=np.zeros(1, np.int64),
@@ -108,8 +126,12 @@ class Following:
 
     def rank(self) -> Ranking:
         """See `Policy.rank`; one row, for the latest event."""
-        said, now = read(self.model, self.prompt(), reader=self._reader), self._look()
-        return ranking(said, now.candidates, now.score if isinstance(now, Scored) else None)
+        now = self._look()
+        if not isinstance(now, Scored):
+            return ranking(read(self.model, self.prompt(), reader=self._reader), now.candidates)
+        bare = self._bare(now, min(self.events, self._slates.keep), None, None)
+        minds = None if self._thumbs is None else heard(self.model, bare, self._said(bare))
+        return ranking(read(self.model, bare), now.candidates, now.score, heard=minds)
 
     def soon(self) -> tuple[np.ndarray, np.ndarray]:
         """The chance of targets to be opened soon, as of `LanguagePolicy.soon`; one row."""
@@ -185,6 +207,7 @@ def follow(model: Any, timeline: Timeline) -> Stream:
         slates = reading_of(model).look(timeline, np.arange(len(timeline)))
         return lambda i: ranked(model, timeline, slates, np.array([i]))
     following = Following(model, timeline.tz)
+    following.hear(timeline.thumbs)
     local = timeline.local()
 
     def answer(i: int) -> Ranking:
