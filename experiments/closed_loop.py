@@ -293,7 +293,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     write_atomic(plan, json.dumps(Threshold(1.0).to_json()))  # what it learned is in charge, come what may
     start: Any = load_run(first).policy
     training = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
-    theta = _best(asked_of(start, data, "validation"))
+    theta = best_threshold(asked_of(start, data, "validation"))
     write_atomic(plan, json.dumps(Threshold(theta).to_json()))
     tastes = tastes_of(args.taste, data, start, theta, seed)
     plain = asked_of(start, data, "test")
@@ -357,7 +357,7 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     return result
 
 
-def _best(asked: list[Asked]) -> float:
+def best_threshold(asked: list[Asked]) -> float:
     from reward import parse_reward
     from rlmemo.policies.planners import choose_threshold
 

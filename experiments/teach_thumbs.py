@@ -25,10 +25,13 @@ from env.errors import run_main
 from experiments.pretrain_base import HELD_OUT, save
 from rlmemo.options import Parser
 
-MOST, LEAST = 8.0, 1 / 20
+STRENGTH = 2.0
+"""How strongly approval counts: the power of odds against odds. Chosen on people of the kind of
+`experiments.thumbs_at_once`, of other seeds than those that are reported."""
+MOST, LEAST = 40.0, 1 / 200
 """How much sooner than usual a candidate may be picked, at most and at least."""
 USUALLY = -0.2
-"""Log of how much sooner, on average, of those of whom nobody has said anything."""
+"""Log of how much sooner those of whom nobody has said anything are wanted on average, before its power."""
 
 
 def invent(seed: int, most: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -67,7 +70,7 @@ def invent(seed: int, most: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarr
         mine = (t[rows] >= turn) == bool(k)
         likes, usual = taste.likes(slates.candidates[mine], local[rows[mine]], p[mine])
         sooner[mine] = np.log(likes / (1 - likes)) - np.log(usual / (1 - usual))
-    sooner = np.clip(sooner, math.log(LEAST), math.log(MOST)) - USUALLY
+    sooner = np.clip(STRENGTH * (sooner - USUALLY), math.log(LEAST), math.log(MOST))
     return (
         prompts,
         said.levels(),

@@ -31,7 +31,7 @@ from env.judge.world_options import WorldOptions
 from env.private import private_files
 from env.sources import SOURCES, load_timelines
 from env.splits import chrono
-from env.timeline import zone
+from env.timeline import Timeline, zone
 from rlmemo.__main__ import version
 from rlmemo.approval.thumbs_said import told_today
 from rlmemo.evaluation.gain import gain
@@ -341,7 +341,7 @@ def _write(about: About, made: Decision) -> int:
             none_probability=min(1.0, max(0.0, none)) if math.isfinite(none) else None,
             propensity=made.propensity,
             timeline_id=about.identities.get(timeline.user),
-            key=_key(about, timeline.user, i, float(timeline.t[i])),
+            key=_key(about, timeline, i, plan),
             outcome=made.outcome(),
         )
     )
@@ -355,10 +355,19 @@ def _write(about: About, made: Decision) -> int:
     return int(add_moment(about.store, identity, new))
 
 
-def _key(about: About, user: str, i: int, t: float) -> str:
-    """The same prediction has the same key: whose moment, who says it, and how it was asked for."""
+def _key(about: About, timeline: Timeline, i: int, plan: Sequence[Prewarm]) -> str:
+    """The same prediction has the same key: whose moment, who says it, and how it was asked for; and what it
+    is, where thumbs that came since may have changed that."""
     options, usual = about.options, WorldOptions()
-    said = [about.source, user, str(i), repr(t), about.policy, about.version, options.part]
+    said = [
+        about.source,
+        timeline.user,
+        str(i),
+        repr(float(timeline.t[i])),
+        about.policy,
+        about.version,
+        options.part,
+    ]
     said += [str(options.seed), str(options.explore), str(options.threshold), about.world.costs_identity()]
     for name in (
         "budget",
@@ -374,6 +383,8 @@ def _key(about: About, user: str, i: int, t: float) -> str:
             said.append(f"{name} {getattr(about.world, name)}")
     if about.world.let_go_picks:  # left out where there are none: older keys are what they were
         said.append(f"let_go_picks {about.world.let_go_picks}")
+    if timeline.thumbs is not None:
+        said += [f"{x.target} {x.delay_s:g}" for x in plan] or ["still"]
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 

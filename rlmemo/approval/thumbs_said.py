@@ -1,4 +1,4 @@
-"""Ratings as thumbs that a timeline carries (`Timeline.thumbs`), so that a policy reads what was said so far."""
+"""Ratings as thumbs that a timeline carries (`Timeline.thumbs`), so that policies read what was said."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from rlmemo.model.scorer import WIDE, Scored, shortlist_of
 from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.text import TextReading
 from rlmemo.model.text_prompt import event_line, question_text, safe_name
-from rlmemo.model.thumbs_so_far import so_far
+from rlmemo.model.thumbs_so_far import SoFar, so_far
 
 PAGE = KINDS.index("page")
 
@@ -92,8 +92,13 @@ class Following:
         """The embedded model's prompt with the thumbs so far."""
         if self._thumbs is None or self._slots is None:
             return prompt
+        return self._slots.hear(prompt, self._so_far())
+
+    def _so_far(self) -> SoFar:
+        """The thumbs so far, of those that may come next; one row."""
+        assert self._thumbs is not None
         now, hour = np.array([self._t]), np.array([int(self._local // 3600 % HOURS)])
-        return self._slots.hear(prompt, so_far(self._thumbs, self.names, now, hour, self._look().candidates))
+        return so_far(self._thumbs, self.names, now, hour, self._look().candidates[-1:])
 
     def prompt(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
         """What the model reads now, int64 [1, L]. warm: [SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all
@@ -104,7 +109,13 @@ class Following:
         looked = self._look()
         if self._text is not None:
             return self._text.prompt(
-                looked, self.events - 1, self._local, self._slates.targets[-1], warm, free
+                looked,
+                self.events - 1,
+                self._local,
+                self._slates.targets[-1],
+                warm,
+                free,
+                None if self._thumbs is None else self._so_far().said[0],
             )
         return self._said(self._bare(looked, kept, warm, free))
 
@@ -185,12 +196,20 @@ class _Lines:
         self._ends.append(len(self._ids))
 
     def prompt(
-        self, slates: Slates, i: int, local: float, target: int, warm: np.ndarray | None, free: float | None
+        self,
+        slates: Slates,
+        i: int,
+        local: float,
+        target: int,
+        warm: np.ndarray | None,
+        free: float | None,
+        said: np.ndarray | None,
     ) -> np.ndarray:
-        """The prompt of decision i, int64 [1, L]. slates: its last row is that of event i."""
+        """The prompt of decision i, int64 [1, L]. slates: its last row is that of event i; said: thumbs so
+        far."""
         text = question_text(
             slates, len(slates.candidates) - 1, local, self.shown[int(target)], self.shown, warm,
-            1.0 if free is None else free,
+            1.0 if free is None else free, said,
         )  # fmt: skip
         question = self.how.line_ids(text)
         first = self.how.first_event(i, self._ends, len(question))

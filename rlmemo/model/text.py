@@ -31,6 +31,7 @@ from rlmemo.model.text_prompt import (
     free_tenths,
     history_start,
 )
+from rlmemo.model.thumbs_so_far import said_by
 
 _MARK = "\u2317moment\u2317"
 # How a letter may follow what stands before it: behind a space that belongs to its token, or behind one that
@@ -148,9 +149,15 @@ class TextReading:
         model's context, the oldest events are left out, a few at a time; the question is never cut."""
         told = self._tell(timeline, slates)
         rows = np.asarray(rows, np.int64)
+        said = None
+        if timeline.thumbs is not None:
+            said = said_by(timeline, rows, slates.candidates[rows]).said
         asked = [
             told.story.question(
-                int(i), None if warm is None else warm[d], 1.0 if free is None else float(free[d])
+                int(i),
+                None if warm is None else warm[d],
+                1.0 if free is None else float(free[d]),
+                None if said is None else said[d],
             )
             for d, i in enumerate(rows)
         ]

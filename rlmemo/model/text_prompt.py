@@ -31,6 +31,7 @@ import numpy as np
 from env.slate.slate import CONTEXT, FEATURES, Slates
 from env.timeline import Timeline
 from rlmemo.model import slots
+from rlmemo.model.thumbs_so_far import COLUMNS
 
 KEEP = 64
 """Events that the history holds at least, where there are as many; it is cut when there are twice as many."""
@@ -133,14 +134,25 @@ def free_tenths(free: float) -> int:
     return round(10 * min(max(float(free), 0.0), 1.0))
 
 
-def candidate_line(letter: str, shown: str, features: np.ndarray, support: int, state: int) -> str:
+def thumbs_words(said: np.ndarray) -> str:
+    """What was said of one candidate by then: ` | thumbs up 2, down 1, last down`, or nothing. said: float64
+    [len(COLUMNS)], as of `rlmemo.model.thumbs_so_far`."""
+    ups, downs, last = (float(said[COLUMNS.index(name)]) for name in ("ups", "downs", "last"))
+    if last == 0:
+        return ""
+    return f" | thumbs up {ups:.2g}, down {downs:.2g}, last {'up' if last > 0 else 'down'}"
+
+
+def candidate_line(
+    letter: str, shown: str, features: np.ndarray, support: int, state: int, said: str = ""
+) -> str:
     """What is known of one candidate. features: float32 [len(FEATURES)]; support: how often the current
-    target was left before; state: index into `STATES`."""
+    target was left before; state: index into `STATES`; said: from `thumbs_words`."""
     ago = span(float(np.expm1(features[_F["log_seconds_ago"]])))
     return (
         f"{letter}. {shown} | after this {_count(features[_F['log_n1']])} of {support} | opened "
         f"{_count(features[_F['log_count']])} | {ago} ago | "
-        f"this hour {100 * float(features[_F['hour_share']]):.0f}% | {STATES[state]}\n"
+        f"this hour {100 * float(features[_F['hour_share']]):.0f}% | {STATES[state]}{said}\n"
     )
 
 
@@ -152,11 +164,13 @@ def question_text(
     shown: Sequence[str],
     warm: np.ndarray | None = None,
     free: float = 1.0,
+    said: np.ndarray | None = None,
 ) -> str:
     """The question of decision i, up to but without `ANSWER`.
 
     current: shown name of the target that is open. warm: [size], index into `STATES` (None: all cold).
-    free: share of the memory budget that is free, told in tenths.
+    free: share of the memory budget that is free, told in tenths. said: thumbs so far, of the candidates,
+    float64 [size, len(COLUMNS)] (None: nobody has rated).
     """
     candidates, features = slates.candidates[i], slates.features[i]
     support = _count(slates.context[i, _C["log_support1"]])
@@ -166,7 +180,10 @@ def question_text(
     for place, target in enumerate(candidates):
         if target >= 0:
             state = 0 if warm is None else int(warm[place])
-            lines.append(candidate_line(LETTERS[place], shown[int(target)], features[place], support, state))
+            thumbs = "" if said is None else thumbs_words(said[place])
+            lines.append(
+                candidate_line(LETTERS[place], shown[int(target)], features[place], support, state, thumbs)
+            )
     lines.append("What is warm or loading needs no loading.\n")
     return "".join(lines)
 
@@ -202,10 +219,12 @@ class TextTimeline:
         shown = shown_names(timeline.names)
         return cls(timeline, slates, shown, event_lines(timeline, shown), timeline.local_now(), keep)
 
-    def question(self, i: int, warm: np.ndarray | None = None, free: float = 1.0) -> str:
+    def question(
+        self, i: int, warm: np.ndarray | None = None, free: float = 1.0, said: np.ndarray | None = None
+    ) -> str:
         """See `question_text`."""
         current = self.shown[int(self.timeline.target[i])]
-        return question_text(self.slates, i, float(self.local[i]), current, self.shown, warm, free)
+        return question_text(self.slates, i, float(self.local[i]), current, self.shown, warm, free, said)
 
     def pieces(self, i: int, warm: np.ndarray | None = None, free: float = 1.0) -> Pieces:
         """The prompt of decision i. warm: [size], index into `STATES` (None: all cold); free: share of the

@@ -32,6 +32,7 @@ from env.sources.sqlite_files import spare_database
 from env.splits import Split
 from env.timeline import Timeline
 from rlmemo.model.text_prompt import HISTORY_HEAD, LETTERS, TextTimeline, history_start
+from rlmemo.model.thumbs_so_far import said_by
 from rlmemo.policies.endpoint_calls import PLACES, SCHEME, Address, Answer, Endpoint, Question
 from rlmemo.policies.endpoint_options import Asking
 from rlmemo.policies.few_shot import Examples
@@ -221,10 +222,13 @@ class EndpointPolicy:
     def _question(self, timeline: Timeline, i: int) -> Question:
         text = self._text(timeline)
         places = int((text.slates.candidates[i] >= 0).sum())
+        said = None
+        if timeline.thumbs is not None:
+            said = said_by(timeline, np.array([i]), text.slates.candidates[[i]]).said[0]
         return Question(
             tuple((q, LETTERS[p[0][0]] if p else "none") for q, p in self._examples.shown(text, i)),
             HISTORY_HEAD + "".join(text.lines[history_start(i, text.keep) : i + 1]),
-            text.question(i),
+            text.question(i, said=said),
             places,
         )
 

@@ -75,14 +75,16 @@ class _ExamplesFirst(TextTimeline):
 
     examples: Examples = field(default_factory=lambda: Examples(0))
 
-    def question(self, i: int, warm: np.ndarray | None = None, free: float = 1.0) -> str:
+    def question(
+        self, i: int, warm: np.ndarray | None = None, free: float = 1.0, said: np.ndarray | None = None
+    ) -> str:
         """See `TextTimeline.question`."""
         plain = TextTimeline(self.timeline, self.slates, self.shown, self.lines, self.local, self.keep)
         shown = "".join(
             f"Example:\n{question}{ANSWER}{answer_text(plan)}\n"
             for question, plan in self.examples.shown(plain, i)
         )
-        return shown + plain.question(i, warm, free)
+        return shown + plain.question(i, warm, free, said)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,223 @@
+"""Thumbs so far: what a person said is part of what the policy reads, from the next answer on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from env.thumbs import Thumb, Thumbs
+from env.timeline import Timeline, collapse
+from rlmemo.model import slots
+from rlmemo.model.ask import sample_plans
+from rlmemo.model.readings import SLOTS
+from rlmemo.model.thumbs_so_far import COLUMNS, FADES, NEUTRAL, NO_MOOD, opinion, said_by, so_far
+from rlmemo.policies.language import LanguagePolicy
+from tests.test_streaming import same, timeline
+from tests.tiny_text_model import write_text_model
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Any:
+    from rlmemo.model.load import load_model
+
+    return load_model()[0]
+
+
+def said(since: float, up: bool, *targets: str, hour: int = 9, hit: bool | None = None) -> Thumb:
+    return Thumb(since, hour, up, hit, targets)
+
+
+def column(found: np.ndarray, name: str) -> np.ndarray:
+    return found[..., COLUMNS.index(name)]
+
+
+def test_what_was_said_by_hand() -> None:
+    thumbs = Thumbs.of([
+        said(30.0, True, "a", hour=21), said(10.0, True, "a"), said(20.0, False, "a", "b", hour=11),
+        said(40.0, False),
+    ])  # fmt: skip
+    now, hour = np.array([10.0, 10.5, 25.0, 99.0]), np.array([9, 9, 9, 9])
+    candidates = np.array([[0, 1, 2]] * 4, np.int32)
+    found = so_far(thumbs, ["a", "b", "c"], now, hour, candidates)
+    ups, downs = column(found.said, "ups"), column(found.said, "downs")
+    assert ups[:, 0].tolist() == pytest.approx([0, 1, FADES, FADES * FADES + 1])
+    assert downs[:, 0].tolist() == pytest.approx([0, 0, 0.5, 0.5 * FADES])
+    assert downs[:, 1].tolist() == pytest.approx([0, 0, 0.5, 0.5])
+    assert column(found.said, "ups_here")[:, 0].tolist() == pytest.approx([0, 1, FADES, FADES * FADES])
+    assert column(found.said, "downs_here")[3, 0] == pytest.approx(0.5 * FADES)
+    assert column(found.said, "last")[:, 0].tolist() == [0, 1, -1, 1]
+    assert column(found.said, "age_s")[:, 0].tolist() == [math.inf, 0.5, 5.0, 69.0]
+    assert not found.said[:, 2, :5].any()
+    assert (found.levels()[:, 2] == NEUTRAL).all()
+    assert found.mood()[0] == NO_MOOD
+    assert found.moment[0].tolist() == [0.0, 0.0]
+    assert found.moment[3, 1] < 0  # keeping still was disliked at this hour
+    assert found.moment[1, 0] > 0
+
+
+def test_an_opinion_goes_with_what_was_said() -> None:
+    one = {name: float(opinion(np.eye(4)[k])) for k, name in enumerate(("vain-", "hit-", "vain+", "hit+"))}
+    assert one["hit-"] < one["vain-"] < 0 < one["hit+"] < one["vain+"]
+    assert float(opinion(np.zeros(4))) == 0
+    assert float(opinion(np.array([0, 0, 0, 1.0]) * 3)) > one["hit+"]
+
+
+def test_what_is_said_later_changes_nothing_earlier() -> None:
+    made = timeline()
+    rows = np.arange(5, len(made))
+    candidates = SLOTS.look(made, rows).candidates[rows]
+    names = [made.names[x] for x in range(4)]
+    early = [said(float(made.t[20]), k % 2 == 0, name) for k, name in enumerate(names)]
+    late = [said(float(made.t[60]), False, names[h % 4], hour=h) for h in range(24)]
+    before = said_by(replace(made, thumbs=Thumbs.of(early)), rows, candidates)
+    after = said_by(replace(made, thumbs=Thumbs.of([*late, *early])), rows, candidates)
+    until = rows <= 60  # a thumb on a moment is not known at that moment
+    for a, b in ((before.levels(), after.levels()), (before.mood(), after.mood())):
+        np.testing.assert_array_equal(a[until], b[until])
+        assert (a[~until] != b[~until]).any()
+
+
+def test_prompts_differ_where_something_was_said_and_nowhere_else() -> None:
+    made = timeline()
+    rows = np.arange(5, len(made))
+    slates = SLOTS.look(made, rows)
+    bare = SLOTS.prompts(made, slates, rows)
+    silent = replace(made, thumbs=Thumbs.of([]))
+    np.testing.assert_array_equal(SLOTS.prompts(silent, slates, rows), bare)
+    loud = replace(made, thumbs=Thumbs.of([said(float(made.t[40]), False, made.names[0])]))
+    heard = SLOTS.prompts(loud, slates, rows)
+    np.testing.assert_array_equal(heard[rows <= 40], bare[rows <= 40])
+    places = (slates.candidates[rows] == 0) & (rows > 40)[:, None]
+    np.testing.assert_array_equal((heard != bare)[:, slots.CANDIDATE_ENDS], places)
+    warm = np.ones((len(rows), slots.SLATE_SIZE), np.int64)
+    shown = SLOTS.prompts(loud, slates, rows, warm)[:, slots.CANDIDATE_ENDS]
+    np.testing.assert_array_equal(shown, SLOTS.prompts(made, slates, rows, warm)[:, slots.CANDIDATE_ENDS])
+
+
+def test_with_thumbs_the_model_streams_what_it_says_in_batches(embedded: Any) -> None:
+    made = timeline()
+    thumbs = [said(float(made.t[10 * k]), k % 3 > 0, made.names[k]) for k in range(1, 7)]
+    heard = replace(made, thumbs=Thumbs.of([*thumbs, said(float(made.t[30]), False)]))
+    same(LanguagePolicy(embedded), heard, np.arange(len(made)))
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_one_thumb_acts_at_once(embedded: Any, up: bool) -> None:
+    """500 like moments: the same person at the same time of day, the target among the candidates."""
+    policy, cases, right = LanguagePolicy(embedded), 0, 0
+    for seed in range(60):
+        made = timeline(seed, n=60)
+        rows = np.arange(20, len(made))
+        before = policy.rank(made, rows)
+        hours = (made.local()[rows] // 3600 % 24).astype(int)
+        for row in range(0, len(rows), 4):
+            listed = np.flatnonzero((before.targets[row] >= 0) & (before.probability[row] > 0.01))[:3]
+            for place in listed.tolist():
+                target = made.names[before.targets[row, place]]
+                thumbs = Thumbs.of([said(-math.inf, up, target, hour=int(hours[row]))])
+                after = policy.rank(replace(made, thumbs=thumbs), rows[[row]])
+                now = after.probability[0][after.targets[0] == before.targets[row, place]][0]
+                cases, right = cases + 1, right + bool((now > before.probability[row, place]) == up)
+                if cases == 500:
+                    assert right >= 0.95 * cases, right
+                    return
+    pytest.fail(f"only {cases} cases")
+
+
+def test_the_models_own_plans_mind_it(embedded: Any) -> None:
+    made = timeline(3)
+    rows = np.arange(30, 80)
+    slates = SLOTS.look(made, rows)
+    likes = [replace(made, thumbs=Thumbs.of([said(-math.inf, up, x, hit=True) for x in made.names] * 3))
+             for up in (True, False)]  # fmt: skip
+    picks = []
+    for one in likes:
+        prompts = SLOTS.prompts(one, slates, rows)
+        valid = slates.candidates[rows] >= 0
+        picks.append(
+            (sample_plans(embedded, prompts, valid, 3, 0.0, np.random.default_rng(0)).place >= 0).sum()
+        )
+    assert picks[0] > picks[1]
+
+
+def test_a_text_model_reads_thumbs_in_words(tmp_path: Path) -> None:
+    from rlmemo.model.load import load_model
+    from rlmemo.policies.protocol import stream_of
+
+    model = load_model(str(write_text_model(tmp_path)))[0]
+    made, how = timeline(), model.reading
+    rows = np.arange(40, 60)
+    name = made.names[made.target[39]]
+    loud = replace(made, thumbs=Thumbs.of([said(float(made.t[45]), False, name, hit=True)]))
+    slates = how.look(made, rows)
+    texts = [
+        [how.tokenizer.decode(ids[ids >= 0]) for ids in how.prompts(x, slates, rows)] for x in (made, loud)
+    ]
+    listed = (slates.candidates[rows] == made.target[39]).any(axis=1)
+    told = ["thumbs up 0, down 1, last down" in text for text in texts[1]]
+    assert told == (listed & (rows > 45)).tolist()
+    assert any(told)
+    assert [a == b for a, b in zip(*texts, strict=True)] == [not x for x in told]
+    policy = LanguagePolicy(model)
+    ask, whole = stream_of(policy, loud), policy.rank(loud, rows)
+    for row, i in enumerate(rows.tolist()):
+        np.testing.assert_allclose(ask(i).probability[0], whole.probability[row], atol=1e-5)
+
+
+def test_thumbs_stay_with_a_timeline_that_is_cut() -> None:
+    made = timeline()
+    name = made.names[made.target[60]]
+    thumbs = Thumbs.of([said(-math.inf, True, name)])
+    cut = collapse(replace(made, thumbs=thumbs, collapsed=False)).take(np.arange(40, 80))
+    assert cut.thumbs is thumbs
+    found = said_by(cut, np.arange(40), np.tile(np.arange(len(cut.names), dtype=np.int32), (40, 1)))
+    which = [cut.names[k] for k in np.flatnonzero(column(found.said, "ups")[0])]
+    assert which == [name]
+
+
+def rated(path: Path) -> tuple[Any, list[Timeline]]:
+    from env.sources import load_timelines
+    from rlmemo.predict import main as predict
+    from rlmemo.store.database import open_store
+
+    assert (
+        predict(
+            ["--timelines", "demo", "--policy", "mru", "--db", str(path), "--n", "12", "--threshold", "0"]
+        )
+        == 0
+    )
+    return open_store(path), load_timelines(str(path)).timelines
+
+
+def test_a_vote_that_is_taken_back_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rlmemo.approval.placed_ratings import place_ratings, read_ratings
+    from rlmemo.approval.thumbs_said import told, told_today
+    from rlmemo.store.ratings import latest, rate, show_next, withdraw
+
+    store, timelines = rated(tmp_path / "my.db")
+    with store:
+        assert all(x.thumbs is None for x in told_today(timelines, store))
+        showing = show_next(store, "me", 0.5)
+        assert showing is not None
+        rate(store, showing, 0)
+        today = told_today(timelines, store)
+        (one,) = [x for x in today if x.thumbs is not None]
+        assert one.user == showing.moment.prediction.user
+        assert one.thumbs is not None
+        assert one.thumbs.up.tolist() == [False]
+        assert one.thumbs.targets[0] == tuple(p.target for p in showing.moment.prediction.plan)
+        (placed,) = place_ratings(read_ratings(store), timelines).placed
+        then = told(timelines, [placed])[placed.user]
+        assert then.thumbs is not None
+        assert then.thumbs.since.tolist() == [then.t[placed.index]]
+        outcome = showing.moment.prediction.outcome or {}
+        assert then.thumbs.hit.tolist() == [float(outcome["next_target"] in one.thumbs.targets[0])]
+        vote = latest(store, "me")
+        assert vote is not None
+        withdraw(store, vote)
+        assert all(x.thumbs is None for x in told_today(timelines, store))
