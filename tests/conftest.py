@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
+def pytest_collection_finish() -> None:
+    """Trainings collect garbage often; what the test files have imported is looked through no more."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("real_data"):
         for recording in mark.args or ("webtrackr",):
@@ -101,17 +108,17 @@ def no_raw_opens() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def light_trainings() -> Iterator[None]:
-    """Trainings in this process fit few trees, and the figures of their reports are painted but not written
-    as SVG: for files that test neither (`test_scorer`, `test_report`, `test_train_cli`, the tutorial do)."""
+def light_trainings(warm: Warm) -> Iterator[None]:
+    """Trainings in this process, and commands that are forked, fit few trees, and the figures of their reports
+    are painted but not written as SVG: for files that test neither (`test_scorer`, `test_report`,
+    `test_train_cli`, the tutorial do)."""
+    from tests.light import lighten
 
-    def sketch(out: Any, **_: Any) -> None:
-        out.write('<svg width="1" height="1"></svg>')
-
+    warm.light = True
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlmemo.model.scorer.ROUNDS", 20)
-        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, out, **more: sketch(out, **more))
+        lighten(patch.setattr)
         yield
+    warm.light = False
 
 
 @pytest.fixture(scope="session")

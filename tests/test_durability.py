@@ -23,6 +23,7 @@ def test_eight_writers_and_a_trainer_on_one_database(
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return warm.run(command[2], *command[3:], cwd=tmp_path, env=os.environ)
 
+    monkeypatch.setattr(warm, "light", True)
     monkeypatch.setattr("experiments.durability.subprocess", SimpleNamespace(run=run))
     found = crowd(minutes=1 / 6, pause=0.1)
     assert found["errors"] == []

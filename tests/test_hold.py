@@ -33,7 +33,10 @@ SMALL = (
     "none",
 )
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there"),
+    pytest.mark.usefixtures("light_trainings"),
+]
 
 
 def holding(folder: Path) -> subprocess.Popen[str]:

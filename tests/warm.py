@@ -1,8 +1,8 @@
 """Commands that need not import torch anew: `python -m MODULE ARGUMENTS` as a fork of a process that has it.
 
-A command that trains spends nine seconds of CPU in importing (measured, on two shared cores). So the first is
-run by a fork of a bare Python, and says which modules it imported; the process imports them, and the next
-commands find them there. Each is a process of its own all the same, with its own folder, environment,
+A command that trains spends nine seconds of CPU in importing (measured, on two shared cores). So the process
+imports what a training needs before it forks the first of them; every command says which modules it imported,
+and the next ones find those there, too. Each is a process of its own all the same, with its own folder, environment,
 umask and files to write to, and ends as Python ends. What is about starting Python itself (`--help`, what is
 imported and when, `-X dev`) starts it.
 
@@ -23,11 +23,12 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests import raw_opens
+from tests.light import lighten
 
 ROOT = Path(__file__).resolve().parents[1]
 READ_AT_IMPORT = (
@@ -36,6 +37,15 @@ READ_AT_IMPORT = (
 )  # fmt: skip
 """Variables that libraries read when they are imported; a command for which they differ is started anew."""
 COMMANDS = ("rlmemo.__main__", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict", "rlmemo.timelines")
+
+
+TRAINS = ("rlmemo.__main__", "rlmemo.train", "experiments.evidence")
+TRAINING = (
+    "rlmemo.learning.job", "rlmemo.learning.sft", "rlmemo.learning.dpo_kto", "datasets", "lightgbm",
+    "trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "transformers.models.qwen3.modeling_qwen3",
+    "matplotlib.backends.backend_svg", "rlmemo.policies.registry",
+)  # fmt: skip
+"""What a training imports, or most of it."""
 
 
 class Started:
@@ -80,10 +90,14 @@ class Started:
 
 
 class Warm:
-    """The process that is forked; it starts with the first command."""
+    """The process that is forked; it starts with the first command.
+
+    light: whether trainings are light from now on (`tests.light`).
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
+        self.light = False
         self._process: subprocess.Popen[str] | None = None
         self._environment: dict[str, str] = {}
 
@@ -118,6 +132,7 @@ class Warm:
         pid = self.ask(
             module=module, words=words, cwd=str(cwd), env=dict(env), out=str(out), err=str(err),
             umask=mask if umask < 0 else umask, modules=str(self._folder / f"{self._count}.modules"),
+            light=self.light and module in TRAINS,
         )  # fmt: skip
         assert isinstance(pid, int)
         return Started(self, pid, command, out, err)
@@ -176,6 +191,8 @@ def _command(asked: dict[str, Any]) -> None:
     status = 1
     try:
         raw_opens.install_from_environment()
+        if asked["light"]:
+            lighten()
         for name in [asked["module"], *COMMANDS]:  # else runpy says that it is imported already
             if not hasattr(sys.modules.get(name), "__path__"):
                 sys.modules.pop(name, None)
@@ -196,7 +213,7 @@ def _command(asked: dict[str, Any]) -> None:
         os._exit(status)
 
 
-def _import(names: list[str], tried: set[str]) -> None:
+def _import(names: Sequence[str], tried: set[str]) -> None:
     """What a command imported, in its order, with what `quiet` says to libraries; it changes nothing else."""
     new = [x for x in names if x not in sys.modules and x not in tried]
     if not new:
@@ -228,6 +245,8 @@ def _serve() -> None:
             answer = os.waitstatus_to_exitcode(answer) if ended else None
             learned = running.pop(ended) if ended else None
         else:
+            if asked["module"] in TRAINS:
+                _import(TRAINING, tried)
             answer = os.fork()
             if answer == 0:
                 _command(asked)
