@@ -25,7 +25,7 @@ os.environ.pop(
 import pytest  # noqa: E402
 import raw_opens  # noqa: E402
 
-from tests.warm import Warm  # noqa: E402
+from tests.warm import Warm, here  # noqa: E402
 
 if sys.platform == "linux":
     raw_opens.install(raw_opens.found.append)
@@ -109,8 +109,8 @@ def no_raw_opens() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def light_trainings(warm: Warm) -> Iterator[None]:
-    """Trainings in this process, and commands that are forked, fit few trees, and the figures of their reports
-    are painted but not written as SVG: for files that test neither (`test_scorer`, `test_report`,
+    """Trainings in this process, and those that are forked, fit few trees, and the figures of their reports are
+    painted but not written as SVG: for files that test neither (`test_scorer`, `test_report`,
     `test_train_cli`, the tutorial do)."""
     from tests.light import lighten
 
@@ -122,11 +122,9 @@ def light_trainings(warm: Warm) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+def warm() -> Warm:
     """Starts commands as forks of a process that has imported what they need."""
-    made = Warm(tmp_path_factory.mktemp("warm"))
-    yield made
-    made.close()
+    return here()
 
 
 @pytest.fixture
