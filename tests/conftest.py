@@ -32,10 +32,11 @@ if sys.platform == "linux":
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
-    "test_trust", "test_dashboard", "test_dashboard_training", "test_env_stateful", "test_train_cli",
-    "test_adapters", "test_feedback_training", "test_ppo_contract", "test_ppo_cli", "test_evidence",
-    "test_text_policy", "test_durability", "test_endpoint_served", "test_resume", "test_oracle",
-    "test_sft_dpo", "test_tutorial",
+    "test_dashboard", "test_trust", "test_dashboard_training", "test_train_cli", "test_text_policy",
+    "test_adapters", "test_dashboard_store", "test_feedback_training", "test_tutorial", "test_plan_samplers",
+    "test_env_stateful", "test_gbdt", "test_live_watch", "test_evidence", "test_oracle", "test_durability",
+    "test_dashboard_texts", "test_ppo_contract", "test_live_loop", "test_serve", "test_endpoint_served",
+    "test_dashboard_ends", "test_in_charge", "test_closed_loop", "test_little_to_learn", "test_measure",
 )  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -109,9 +110,9 @@ def no_raw_opens() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def light_trainings(warm: Warm) -> Iterator[None]:
-    """Trainings in this process, and those that are forked, fit few trees, and the figures of their reports are
-    painted but not written as SVG: for files that test neither (`test_scorer`, `test_report`,
-    `test_train_cli`, the tutorial do)."""
+    """Trainings, in this process or forked, fit few trees, and the figures of their reports are painted but
+    not written as SVG: for files that test neither (`test_scorer`, `test_report`, `test_train_cli`, the
+    tutorial do)."""
     from tests.light import lighten
 
     warm.light = True

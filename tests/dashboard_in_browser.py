@@ -41,6 +41,9 @@ sys.path.append(os.environ["WATCH_TESTS"])
 import raw_opens
 raw_opens.install_from_environment()
 sys.path.pop()
+if "rlmemo.train" in sys.orig_argv:
+    from tests.light import lighten
+    lighten()
 """
 
 

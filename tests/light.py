@@ -23,6 +23,17 @@ def sketch(_: Any, out: Any, **__: Any) -> None:
     out.write('<svg width="1" height="1"></svg>')
 
 
+def unjudged(run: Any) -> None:
+    """Stands in for the judgement at a run's end (`planner_choice.judge`): the run keeps still."""
+    import json
+
+    from rlmemo.policies.planners import Threshold
+    from rlmemo.policies.run import PLAN
+
+    (run.path / "adapter" / PLAN).write_text(json.dumps(Threshold(1.0).to_json()))
+    (run.path / "report.json").write_text("{}")
+
+
 def lighten(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """From now on, in this process. put: sets an attribute, such as MonkeyPatch.setattr."""
     from importlib import import_module

@@ -14,10 +14,8 @@ from experiments import closed_loop
 from experiments.simulated_rater import Taste, rate_all, tastes_by_use
 from rlmemo.approval.approval import Approval
 from rlmemo.approval.placed_ratings import read_ratings
-from rlmemo.learning.run import Run
-from rlmemo.policies.planners import Threshold
-from rlmemo.policies.run import PLAN
 from rlmemo.store.database import open_store
+from tests.light import unjudged
 from tests.predictions_to_rate import fill
 
 PLAIN = Taste(frozenset({"banned"}), frozenset({"loved"}), noise=0.0)
@@ -83,12 +81,7 @@ def test_two_rounds_of_ratings_teach_the_planner_what_is_disliked(
         "sft-states": 200, "plan-states": 40, "dpo-pairs": 40, "scorer": "shipped", "preference-keep": "last",
     }  # fmt: skip
     monkeypatch.setattr(closed_loop, "FIRST", small)
-
-    def unjudged(run: Run) -> None:
-        """The loop has its own planner for the first policy, and reads no report of it."""
-        (run.path / "adapter" / PLAN).write_text(json.dumps(Threshold(1.0).to_json()))
-        (run.path / "report.json").write_text("{}")
-
+    # The loop has its own planner for the first policy, and reads no report of it.
     monkeypatch.setattr("rlmemo.learning.planner_choice.judge", unjudged)
     args = argparse.Namespace(timelines="demo", people=2, taste="use", keep=0.5, method="planner")
     found = closed_loop.loop(tmp_path / "seed3", args, 3)

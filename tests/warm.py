@@ -51,7 +51,8 @@ NEEDS = {
     **dict.fromkeys(TRAINS, TRAINING),
     "rlmemo.serve": (
         "fastapi", "uvicorn", "uvicorn.loops.asyncio", "uvicorn.protocols.http.h11_impl",
-        "uvicorn.lifespan.on", "rlmemo.serve.app", "rlmemo.serve.people", "rlmemo.serve.told", "env.judge.ongoing", "numba",
+        "uvicorn.lifespan.on", "rlmemo.serve.app", "rlmemo.serve.people", "rlmemo.serve.told",
+        "env.judge.ongoing", "numba",
     ),
     "rlmemo.live": (
         "rlmemo.live.loop", "rlmemo.live.mind", "rlmemo.live.doctor", "rlmemo.live.files_executor",
