@@ -179,7 +179,8 @@ def crowd(minutes: float, writers: int = 8, trainings: bool = True, pause: float
         # the first two are one person with two windows
         raters = ["rater 0", *(f"rater {k}" for k in range(writers - 1))]
         told = [Path(folder) / f"told{k}" for k in range(writers)]
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")  # each begins with what one has imported
+        context.set_forkserver_preload([__name__])
         begin, stop = context.Barrier(writers + 1), context.Event()
         crew = [
             context.Process(target=write_for, args=(path, k, raters[k], begin, stop, told[k], pause))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -24,17 +25,18 @@ os.environ.pop(
 import pytest  # noqa: E402
 import raw_opens  # noqa: E402
 
-from tests.warm import Warm  # noqa: E402
+from tests.warm import Warm, here  # noqa: E402
 
 if sys.platform == "linux":
     raw_opens.install(raw_opens.found.append)
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
-    "test_trust", "test_dashboard", "test_dashboard_training", "test_env_stateful", "test_train_cli",
-    "test_adapters", "test_feedback_training", "test_ppo_contract", "test_ppo_cli", "test_evidence",
-    "test_text_policy", "test_durability", "test_endpoint_served", "test_resume", "test_oracle",
-    "test_sft_dpo", "test_tutorial",
+    "test_dashboard", "test_trust", "test_dashboard_training", "test_train_cli", "test_text_policy",
+    "test_adapters", "test_dashboard_store", "test_feedback_training", "test_tutorial", "test_plan_samplers",
+    "test_env_stateful", "test_gbdt", "test_live_watch", "test_evidence", "test_oracle", "test_durability",
+    "test_dashboard_texts", "test_ppo_contract", "test_live_loop", "test_serve", "test_endpoint_served",
+    "test_dashboard_ends", "test_in_charge", "test_closed_loop", "test_little_to_learn", "test_measure",
 )  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -53,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: a worker keeps a file to its end, and the short ones fill up what is left."""
     place = {name: k for k, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def pytest_collection_finish() -> None:
+    """Trainings collect garbage often; what the test files have imported is looked through no more."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -101,25 +109,23 @@ def no_raw_opens() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def light_trainings() -> Iterator[None]:
-    """Trainings in this process fit few trees, and the figures of their reports are painted but not written
-    as SVG: for files that test neither (`test_scorer`, `test_report`, `test_train_cli`, the tutorial do)."""
+def light_trainings(warm: Warm) -> Iterator[None]:
+    """Trainings, in this process or forked, fit few trees, and the figures of their reports are painted but
+    not written as SVG: for files that test neither (`test_scorer`, `test_report`, `test_train_cli`, the
+    tutorial do)."""
+    from tests.light import lighten
 
-    def sketch(out: Any, **_: Any) -> None:
-        out.write('<svg width="1" height="1"></svg>')
-
+    warm.light = True
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlmemo.model.scorer.ROUNDS", 20)
-        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, out, **more: sketch(out, **more))
+        lighten(patch.setattr)
         yield
+    warm.light = False
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+def warm() -> Warm:
     """Starts commands as forks of a process that has imported what they need."""
-    made = Warm(tmp_path_factory.mktemp("warm"))
-    yield made
-    made.close()
+    return here()
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 import raw_opens
 
+from tests.warm import Started, here
+
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
@@ -39,6 +41,9 @@ sys.path.append(os.environ["WATCH_TESTS"])
 import raw_opens
 raw_opens.install_from_environment()
 sys.path.pop()
+if "rlmemo.train" in sys.orig_argv:
+    from tests.light import lighten
+    lighten()
 """
 
 
@@ -57,7 +62,7 @@ def any_port() -> int:
 
 class Server:
     """A running dashboard. entrance: the address that it printed. cookies: what a browser has that opened
-    it; empty where that did not let in."""
+    it; empty where that did not let in. anew: by a Python that is started for it, not by a fork of one."""
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class Server:
         token: str = "",
         options: Sequence[str] = (),
         runs: Path | None = None,
+        anew: bool = False,
     ) -> None:
         self.port = any_port()
         self.db, self.url = db, f"http://127.0.0.1:{self.port}"
@@ -86,15 +92,20 @@ class Server:
             "RLMEMO_DASHBOARD_TOKEN": token,
         }
         self.log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard", "--db", str(db), "--runs", str(runs or folder / "runs"),
-             "--port", str(self.port), "--no-open", "--address", address, *options],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        words = [
+            "--db", str(db), "--runs", str(runs or folder / "runs"), "--port", str(self.port), "--no-open",
+            "--address", address, *options,
+        ]  # fmt: skip
+        self.process: Started | subprocess.Popen[str] = (
+            subprocess.Popen(
+                [sys.executable, "-m", "dashboard", *words], cwd=folder, env=environment, text=True,
+                stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
+            )
+            if anew
+            else here().start(
+                "dashboard", *words, cwd=folder, env=environment, log=folder / "log", first=WATCH,
+                session=True,
+            )
         )  # fmt: skip
         self.cookies: list[dict[str, Any]] = []
         for _ in range(900):

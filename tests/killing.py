@@ -96,10 +96,10 @@ def _warm(folder: Path) -> None:
     import rlmemo.learning.sft  # noqa: F401
     from rlmemo.learning import planner_choice
     from rlmemo.learning.training import hush_libraries, quiet
-    from rlmemo.model import scorer
+    from tests.light import lighten
 
     planner_choice.judge = lambda *_: None
-    scorer.ROUNDS = 20  # trees are fitted, kept and read again all the same
+    lighten()
 
     quiet()
     hush_libraries()

@@ -454,7 +454,7 @@ def test_a_whole_run_with_an_adapter_per_user(
     base_of(tmp_path / "base")
     rng, rows, t = np.random.default_rng(0), ["user,t,target"], 1.7e9
     for user in ("../ä", "x/y"):
-        for i in range(400):
+        for i in range(300):
             t += float(rng.exponential(120.0)) + 2.0
             rows.append(f"{user},{t:.1f},app{i % 9 if rng.random() < 0.8 else rng.integers(14)}")
     csv, run = tmp_path / "two.csv", tmp_path / "run"
@@ -462,7 +462,7 @@ def test_a_whole_run_with_an_adapter_per_user(
     options = ["--timelines", str(csv), "--tz", "UTC"]
     small = {
         "model": tmp_path / "base", "method": method, "peft": kind, "sft-states": 64, "sft-batch": 8,
-        "plan-states": 120, "plan-samples": 2, "dpo-pairs": 200, "kto-plans": 200, "dpo-batch": 16,
+        "plan-states": 80, "plan-samples": 2, "dpo-pairs": 96, "kto-plans": 96, "dpo-batch": 16,
         "kto-batch": 16, "lora-rank": 2, "virtual-tokens": 2, "user-epochs": 1, "margin": 0.001,
         "policies": "mru",
     }  # fmt: skip

@@ -139,27 +139,3 @@ def test_a_recording_too_short_to_test_on_is_refused(tmp_path: Path) -> None:
     path.write_text("user,t,target\nada,1700000000,mail\n")
     with pytest.raises(InputError, match="test part"):
         benchmark.main(["--timelines", str(path), "--policies", "mru", "--quiet"])
-
-
-@pytest.mark.real_data
-@pytest.mark.slow
-def test_webtrackr_gives_the_numbers_of_the_issue(cli: Cli, tmp_path: Path) -> None:
-    done = cli(
-        "rlmemo.benchmark", "--timelines", "webtrackr", "--policies", "mfu,mru,markov1,backoff3,gbdt",
-        "--json", "out.json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    data = json.loads((tmp_path / "out.json").read_text())
-    assert data["n_events"] == 2856
-    table = {
-        "mfu": (0.232, 0.353, 0.400, 0.297),
-        "mru": (0.271, 0.413, 0.481, 0.350),
-        "markov1": (0.293, 0.435, 0.503, 0.370),
-        "backoff3": (0.280, 0.423, 0.490, 0.357),
-    }
-    for name, expected in table.items():
-        found = [data["policies"][name][m]["value"] for m in ("hr@1", "hr@3", "hr@5", "mrr@5")]
-        assert tuple(round(x, 3) for x in found) == expected
-    assert data["policies"]["gbdt"]["hr@1"]["value"] >= 0.330
-    assert data["policies"]["gbdt"]["hr@5"]["value"] >= 0.585
-    assert data["differences"]["gbdt"]["hr@1"]["ci95"][0] > 0

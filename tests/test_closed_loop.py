@@ -15,6 +15,7 @@ from experiments.simulated_rater import Taste, rate_all, tastes_by_use
 from rlmemo.approval.approval import Approval
 from rlmemo.approval.placed_ratings import read_ratings
 from rlmemo.store.database import open_store
+from tests.light import unjudged
 from tests.predictions_to_rate import fill
 
 PLAIN = Taste(frozenset({"banned"}), frozenset({"loved"}), noise=0.0)
@@ -76,8 +77,12 @@ def test_two_rounds_of_ratings_teach_the_planner_what_is_disliked(
     monkeypatch.setattr(closed_loop, "ROUNDS", 2)
     monkeypatch.setattr(closed_loop, "PER_ROUND", 150)
     monkeypatch.setattr(closed_loop, "ALSO", ())
-    small = {"sft-states": 200, "plan-states": 40, "dpo-pairs": 40, "scorer": "shipped"}
+    small = {
+        "sft-states": 200, "plan-states": 40, "dpo-pairs": 40, "scorer": "shipped", "preference-keep": "last",
+    }  # fmt: skip
     monkeypatch.setattr(closed_loop, "FIRST", small)
+    # The loop has its own planner for the first policy, and reads no report of it.
+    monkeypatch.setattr("rlmemo.learning.planner_choice.judge", unjudged)
     args = argparse.Namespace(timelines="demo", people=2, taste="use", keep=0.5, method="planner")
     found = closed_loop.loop(tmp_path / "seed3", args, 3)
     assert json.loads((tmp_path / "seed3" / "closed_loop.json").read_text()) == found

@@ -101,6 +101,7 @@ def test_varied_targets_differ_and_are_the_same_for_everybody() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("light_trainings")
 def test_a_run_goes_by_its_own_copy(tmp_path: Path) -> None:
     """The file may change or go: the run is predicted and resumed with what it was trained with."""
     csv, base = write_csv(tmp_path / "two.csv", 240), write_tiny_base(tmp_path / "base")

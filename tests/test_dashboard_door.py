@@ -54,7 +54,7 @@ def pass_of(server: Server) -> str:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("door")
-    running = Server(fill(folder / "a.db"), folder)
+    running = Server(fill(folder / "a.db"), folder, anew=True)
     yield running
     running.stop()
 
@@ -221,7 +221,7 @@ def test_elsewhere_the_given_token_comes_first(
     browser: Any, start: Callable[..., Server], tmp_path: Path
 ) -> None:
     token = "correct horse battery"
-    server = start(fill(tmp_path / "a.db"), address="0.0.0.0", token=token)
+    server = start(fill(tmp_path / "a.db"), address="0.0.0.0", token=token, anew=True)
     assert "correct" not in Path(server.log.name).read_text()
     page = new_page(browser)
     for name in PAGES:

@@ -65,7 +65,7 @@ def test_in_the_background_of_a_script(tmp_path: Path) -> None:
 def test_while_somebody_looks_at_it(
     browser: Any, start: Callable[..., Server], tmp_path: Path, number: signal.Signals
 ) -> None:
-    server = start(fill(tmp_path / "a.db"))
+    server = start(fill(tmp_path / "a.db"), anew=True)
     page = new_page(browser)
     page.goto(server.url)
     page.get_by_test_id("card").wait_for()
@@ -80,7 +80,7 @@ def test_while_a_page_waits_for_another_process(
     browser: Any, start: Callable[..., Server], tmp_path: Path
 ) -> None:
     """A demo that is being made ends with the dashboard that somebody waits for it in."""
-    server = start(tmp_path / "none.db")
+    server = start(tmp_path / "none.db", anew=True)
     page = new_page(browser)
     page.goto(server.url)
     page.get_by_role("button", name="Do that for me").click()

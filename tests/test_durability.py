@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from experiments.durability import KINDS, crowd, kills
+from env.sources import load_timelines
+from env.sources.report import Loaded
+from experiments.durability import KINDS, SMALL, crowd, kills
+from tests.tiny_base import write_tiny_base
 from tests.warm import Warm
 
 
@@ -23,6 +27,14 @@ def test_eight_writers_and_a_trainer_on_one_database(
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return warm.run(command[2], *command[3:], cwd=tmp_path, env=os.environ)
 
+    def two_people(*_: object, **__: object) -> Loaded:
+        people = load_timelines("demo", weeks=2, collapsed=False)
+        return replace(people, timelines=people.timelines[:2])
+
+    base = write_tiny_base(tmp_path / "base", hidden=16, layers=1)
+    monkeypatch.setattr(warm, "light", True)
+    monkeypatch.setattr("experiments.durability.SMALL", (*SMALL, "--model", str(base)))
+    monkeypatch.setattr("experiments.durability.load_timelines", two_people)
     monkeypatch.setattr("experiments.durability.subprocess", SimpleNamespace(run=run))
     found = crowd(minutes=1 / 6, pause=0.1)
     assert found["errors"] == []

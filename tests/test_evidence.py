@@ -118,6 +118,7 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
         settings={**small, "model": str(base), "tz": "UTC"},
         baselines=["none", "mru", "markov1", "oracle"],
     )
+    monkeypatch.setattr(warm, "light", True)
     out = tmp_path / "out"
     asked = ["--config", str(path), "--out", str(out), "--part", "test", "--jobs", "2"]
     asked += ["--docs", str(tmp_path / "results.md")]

@@ -82,6 +82,7 @@ def test_who_cannot_say_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not list(tmp_path.glob("*.db"))
 
 
+@pytest.mark.usefixtures("light_trainings")
 def test_predictions_are_made_and_judged_in_that_world(tmp_path: Path) -> None:
     from rlmemo.store.database import open_store
 

@@ -33,7 +33,10 @@ SMALL = (
     "none",
 )
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there"),
+    pytest.mark.usefixtures("light_trainings"),
+]
 
 
 def holding(folder: Path) -> subprocess.Popen[str]:
@@ -156,7 +159,7 @@ def test_refusing_an_unfinished_run_loads_nothing_heavy(tmp_path: Path, repo_roo
 def test_two_trainings_on_one_folder(cli: Cli, warm: Warm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     base = write_tiny_base(tmp_path / "base")
-    csv = str(write_csv(tmp_path / "two.csv"))
+    csv = str(write_csv(tmp_path / "two.csv", 200))
     line = ("--timelines", csv, "--tz", "UTC", "--model", str(base), *SMALL, "--out", "run")
     first = warm.start("rlmemo.train", *line, cwd=tmp_path, env=os.environ)
     try:

@@ -170,7 +170,7 @@ def test_a_missing_planner_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few(light_trainings: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of the first 600 opens of one invented person, by the Train page's quick look."""
     folder = tmp_path_factory.mktemp("few")
     person = load_timelines("demo").timelines[1].take(np.arange(OPENS))

@@ -159,6 +159,7 @@ def test_the_trees_have_not_seen_what_they_plan(baselines: dict[str, Baseline]) 
     assert "note" not in baselines["gbdt"].found
 
 
+@pytest.mark.usefixtures("light_trainings")
 def test_baselines_read_nothing_after_the_training_part() -> None:
     old, _, _ = grounds(0.5, seed=1)
     ends = [int(train.max()) for train in old.split.train]

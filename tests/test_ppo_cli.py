@@ -35,7 +35,8 @@ def test_a_short_timeline_is_enough(tmp_path: Path, method: str) -> None:
     csv = write_csv(tmp_path / "short.csv", 120)
     small = {
         "ppo-lanes": 2, "ppo-steps": 16, "ppo-batch": 16, "ppo-rollouts": 2, "group-states": 16,
-        "group-plans": 4, "group-batch": 32, "lora-rank": 2, "policies": "none", "out": tmp_path / "run",
+        "group-plans": 4, "group-batch": 32, "plan-states": 40, "dpo-pairs": 40,
+        "lora-rank": 2, "policies": "none", "out": tmp_path / "run",
     }  # fmt: skip
     options = [x for name, value in small.items() for x in (f"--{name}", str(value))]
     given = ["--method", method, "--timelines", str(csv), "--tz", "UTC", "--model", str(base), *options]

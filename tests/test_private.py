@@ -18,7 +18,10 @@ SMALL = (
     "--sft-states", "32", "--sft-batch", "8", "--plan-states", "24", "--plan-samples", "1", "--dpo-pairs",
     "16", "--dpo-batch", "8", "--lora-rank", "2", "--checkpoint-steps", "1", "--policies", "mru",
 )  # fmt: skip
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes"),
+    pytest.mark.usefixtures("light_trainings"),
+]
 
 
 @pytest.fixture

@@ -204,8 +204,8 @@ def test_effects_equal_two_replays() -> None:
         plans.target[i] = rng.integers(0, len(costs), 2)
         plans.delay[i] = [0, at_wake(0)]
         one = Plans(plans.target[[i]][None], plans.delay[[i]][None])
-        whole = Case(timeline, costs, config, 1, n)
-        found = plan_effects(whole, np.array([i]), one, horizon_s=math.inf)[0, 0]
+        case = Case(timeline, costs, config, 1, n)
+        found = plan_effects(case, np.array([i]), one, horizon_s=math.inf)[0, 0]
         totals = [accounting.replay(timeline, costs, config, x).table.sum(axis=0) for x in (plans, still)]
         assert found == pytest.approx(totals[0] - totals[1], abs=1e-4, rel=1e-9)
 

@@ -14,6 +14,7 @@ from env.errors import InputError
 from rlmemo.learning.config import make_config
 from rlmemo.learning.prepare import check_policies, prepare
 from rlmemo.model.adapters import reading
+from tests.light import unjudged
 from tests.test_text_prompt import plain, timeline
 from tests.tiny_text_model import write_text_model
 
@@ -154,9 +155,13 @@ def test_more_tokens_than_rows(gpt2: Path, tmp_path: Path, where: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["prefix", "p-tuning", "prompt", "ia3"])
 def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
-    gpt2: Path, tmp_path: Path, kind: str
+    gpt2: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A GPT-2 has a `transformer` where others have a `model`, learned positions, and few of them."""
+    """A GPT-2 has a `transformer` where others have a `model`, learned positions, and few of them.
+
+    One of each way of reading (tokens before all others, keys in every layer) is judged to the end, too."""
+    if kind in ("p-tuning", "ia3"):
+        monkeypatch.setattr("rlmemo.learning.planner_choice.judge", unjudged)
     import numpy as np
     import torch
 

@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from argparse import Namespace
@@ -41,6 +39,7 @@ from rlmemo.store.forgetting import forget_target
 from rlmemo.store.live_ledger import NOT_YET, LiveLedger, Seen
 from tests.test_live_loop import StillClock, one_day
 from tests.test_live_mind import TZ, Said, a_person, offline
+from tests.warm import here
 
 MEMORY = 1600.0
 
@@ -69,11 +68,9 @@ class Served:
         return (self.folder / "serve.token").read_text().strip()
 
     def begin(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rlmemo.serve", "--policy", self.policy, "--port", str(self.port),
-             "--db", str(self.folder / "serve.db")],
-            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        self.process = here().start(
+            "rlmemo.serve", "--policy", self.policy, "--port", str(self.port), "--db",
+            str(self.folder / "serve.db"), cwd=self.folder, env=os.environ,
         )  # fmt: skip
         until = time.monotonic() + 120.0
         while True:
@@ -582,11 +579,10 @@ def test_a_token_is_made_once_and_told_once(served: Callable[..., Served], tmp_p
     token = server.token
     assert (server.folder / "serve.token").stat().st_mode & 0o777 == 0o600
     server.kill()
-    assert server.process.stdout is not None
-    assert token in server.process.stdout.read()
+    assert token in server.process.communicate()[0]
     server.begin()
     server.kill()
-    assert token not in server.process.stdout.read()
+    assert token not in server.process.communicate()[0]
     assert server.token == token
     (server.folder / "serve.token").chmod(0o640)
     with pytest.raises(AssertionError, match="others can read it"):

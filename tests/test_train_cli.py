@@ -307,8 +307,11 @@ def test_a_run_writes_what_it_promises(whole: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_kto_runs(cli: Cli, tmp_path: Path, ground: tuple[str, ...]) -> None:
+def test_kto_runs(
+    cli: Cli, warm: Warm, tmp_path: Path, ground: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As PPO and its kin do in test_ppo_cli.py."""
+    monkeypatch.setattr(warm, "light", True)
     finish(cli, *ground, "--method", "kto", "--out", "run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["method"] == "kto"

@@ -1,10 +1,10 @@
 """Commands that need not import torch anew: `python -m MODULE ARGUMENTS` as a fork of a process that has it.
 
-A command that trains spends nine seconds of CPU in importing (measured, on two shared cores). So the first is
-run by a fork of a bare Python, and says which modules it imported; the process imports them, and the next
-commands find them there. Each is a process of its own all the same, with its own folder, environment,
-umask and files to write to, and ends as Python ends. What is about starting Python itself (`--help`, what is
-imported and when, `-X dev`) starts it.
+A command that trains spends nine seconds of CPU in importing (measured, on two shared cores). So the process
+imports what a training needs before it forks the first of them; every command says which modules it imported,
+and the next ones find those there, too. Each is a process of its own all the same, with its own folder,
+environment, umask and files to write to, and ends as Python ends. What is about starting Python itself
+(`--help`, what is imported and when, `-X dev`) starts it.
 
     python -m tests.warm      one JSON request a line on stdin, one JSON answer a line on stdout
 """
@@ -18,16 +18,19 @@ import importlib
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests import raw_opens
+from tests.light import lighten
 
 ROOT = Path(__file__).resolve().parents[1]
 READ_AT_IMPORT = (
@@ -36,6 +39,32 @@ READ_AT_IMPORT = (
 )  # fmt: skip
 """Variables that libraries read when they are imported; a command for which they differ is started anew."""
 COMMANDS = ("rlmemo.__main__", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict", "rlmemo.timelines")
+
+
+TRAINS = ("rlmemo.__main__", "rlmemo.train", "experiments.evidence")
+TRAINING = (
+    "rlmemo.learning.job", "rlmemo.learning.sft", "rlmemo.learning.dpo_kto", "datasets", "lightgbm",
+    "trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "transformers.models.qwen3.modeling_qwen3",
+    "matplotlib.backends.backend_svg", "rlmemo.policies.registry",
+)  # fmt: skip
+NEEDS = {
+    **dict.fromkeys(TRAINS, TRAINING),
+    "rlmemo.serve": (
+        "fastapi", "uvicorn", "uvicorn.loops.asyncio", "uvicorn.protocols.http.h11_impl",
+        "uvicorn.lifespan.on", "rlmemo.serve.app", "rlmemo.serve.people", "rlmemo.serve.told",
+        "env.judge.ongoing", "numba",
+    ),
+    "rlmemo.live": (
+        "rlmemo.live.loop", "rlmemo.live.mind", "rlmemo.live.doctor", "rlmemo.live.files_executor",
+        "env.judge.ongoing", "numba",
+    ),
+    "dashboard": (
+        "streamlit", "streamlit.web.bootstrap", "streamlit.web.server.starlette", "dashboard.serve",
+        "dashboard.rate", "dashboard.days", "dashboard.policies", "dashboard.train", "dashboard.privacy",
+        "dashboard.gate", "dashboard.door", "pandas", "uvicorn",
+    ),
+}  # fmt: skip
+"""What a command imports, or most of it: a process that is killed cannot say it."""
 
 
 class Started:
@@ -52,8 +81,8 @@ class Started:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send it, unless it has ended."""
-        if self.poll() is None:
+        """Send it, unless it is known to have ended (till then its number is nobody else's)."""
+        if self.returncode is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
@@ -79,21 +108,39 @@ class Started:
         return self._out.read_text(encoding="utf-8"), self._err.read_text(encoding="utf-8")
 
 
+def here() -> Warm:
+    """The one of this process; it ends with it."""
+    if not _here:
+        folder = Path(tempfile.mkdtemp(prefix="warm-"))
+        _here.append(Warm(folder))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(_here[0].close)
+    return _here[0]
+
+
+_here: list[Warm] = []
+
+
 class Warm:
-    """The process that is forked; it starts with the first command."""
+    """The process that is forked; it starts with the first command.
+
+    light: whether trainings are light from now on (`tests.light`).
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
+        self.light = False
         self._process: subprocess.Popen[str] | None = None
         self._environment: dict[str, str] = {}
 
     def start(
         self, module: str, *words: str, cwd: Path, env: Mapping[str, str], umask: int = -1,
-        log: Path | None = None,
+        log: Path | None = None, first: str = "", session: bool = False,
     ) -> Started | subprocess.Popen[str]:  # fmt: skip
         """`python -m module words` in that folder and environment, stdin empty.
 
-        umask: -1 for this one. log: where to write all that it says.
+        umask: -1 for this one. log: what all that it says is added to. first: code that runs before it.
+        session: whether it leads a session of its own.
         """
         command = [sys.executable, "-m", module, *words]
         env = {"PYTHONPATH": str(ROOT), **env}  # experiments/ and tests/ are not installed
@@ -105,19 +152,20 @@ class Warm:
             )  # fmt: skip
         if _read_at_import(env) != _read_at_import(self._environment):
             return subprocess.Popen(
-                command, cwd=cwd, env=env, umask=umask, text=True, stdin=subprocess.DEVNULL,
-                stdout=log.open("w") if log else subprocess.PIPE,
+                command, cwd=cwd, env=env, umask=umask, text=True, start_new_session=session,
+                stdin=subprocess.DEVNULL, stdout=log.open("a") if log else subprocess.PIPE,
                 stderr=subprocess.STDOUT if log else subprocess.PIPE,
             )  # fmt: skip
         self._count += 1
         out, err = (log or self._folder / f"{self._count}.{end}" for end in ("out", "err"))
         for file in (out, err):
-            file.write_text("")  # so that whoever looks at once finds it
+            file.touch()  # so that whoever looks at once finds it
         mask = os.umask(0)
         os.umask(mask)
         pid = self.ask(
             module=module, words=words, cwd=str(cwd), env=dict(env), out=str(out), err=str(err),
             umask=mask if umask < 0 else umask, modules=str(self._folder / f"{self._count}.modules"),
+            light=self.light and module in TRAINS, first=first, session=session,
         )  # fmt: skip
         assert isinstance(pid, int)
         return Started(self, pid, command, out, err)
@@ -158,10 +206,12 @@ def _read_at_import(env: Mapping[str, str]) -> dict[str, str]:
 
 def _command(asked: dict[str, Any]) -> None:
     """In the fork: become that command, and end."""
+    if asked["session"]:
+        os.setsid()
     for number, name, flags in (
         (0, os.devnull, os.O_RDONLY),
-        (1, asked["out"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND),
-        (2, asked["err"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND),
+        (1, asked["out"], os.O_CREAT | os.O_WRONLY | os.O_APPEND),
+        (2, asked["err"], os.O_CREAT | os.O_WRONLY | os.O_APPEND),
     ):
         handle = os.open(name, flags, 0o600)
         os.dup2(handle, number)
@@ -176,6 +226,9 @@ def _command(asked: dict[str, Any]) -> None:
     status = 1
     try:
         raw_opens.install_from_environment()
+        if asked["light"]:
+            lighten()
+        exec(asked["first"], {})
         for name in [asked["module"], *COMMANDS]:  # else runpy says that it is imported already
             if not hasattr(sys.modules.get(name), "__path__"):
                 sys.modules.pop(name, None)
@@ -196,7 +249,7 @@ def _command(asked: dict[str, Any]) -> None:
         os._exit(status)
 
 
-def _import(names: list[str], tried: set[str]) -> None:
+def _import(names: Sequence[str], tried: set[str]) -> None:
     """What a command imported, in its order, with what `quiet` says to libraries; it changes nothing else."""
     new = [x for x in names if x not in sys.modules and x not in tried]
     if not new:
@@ -228,6 +281,7 @@ def _serve() -> None:
             answer = os.waitstatus_to_exitcode(answer) if ended else None
             learned = running.pop(ended) if ended else None
         else:
+            _import(NEEDS.get(asked["module"], ()), tried)
             answer = os.fork()
             if answer == 0:
                 _command(asked)

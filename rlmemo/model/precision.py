@@ -12,6 +12,8 @@ import time
 from functools import lru_cache
 from typing import Any
 
+from rlmemo.model.readings import reading_of
+
 GAIN = 1.2
 """bfloat16 is taken where it is at least so much faster."""
 LARGE = 100_000_000
@@ -46,8 +48,7 @@ def for_reading(model: Any, dtype: str) -> Any:
     lies on a GPU stay as they are."""
     import torch
 
-    reading = getattr(model, "reading", None)
-    if reading is None or reading.kind == "slots" or model.device.type != "cpu":
+    if reading_of(model).kind == "slots" or model.device.type != "cpu":
         return model
     if dtype == "auto":
         if model.dtype != torch.float32 or sum(p.numel() for p in model.parameters()) < LARGE:

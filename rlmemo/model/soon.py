@@ -88,7 +88,7 @@ def soon_after(target: np.ndarray, candidates: np.ndarray, rows: np.ndarray, ope
     return found
 
 
-def fit(rows: np.ndarray, soon: np.ndarray, *, seed: int, rounds: int = ROUNDS) -> Any:
+def fit(rows: np.ndarray, soon: np.ndarray, *, seed: int, rounds: int) -> Any:
     """A LightGBM booster. rows: float32 [m, columns]; soon: bool [m]."""
     import lightgbm as lgb
 
@@ -126,7 +126,7 @@ def fit_soon(
         return shipped
     rows_ = np.concatenate(known)
     rows_ = np.column_stack([rows_, shipped._log_odds(rows_)]).astype(np.float32)
-    return Soon(fit(rows_, np.concatenate(soon), seed=seed), shipped)
+    return Soon(fit(rows_, np.concatenate(soon), seed=seed, rounds=ROUNDS), shipped)
 
 
 @lru_cache(maxsize=1)
