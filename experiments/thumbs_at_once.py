@@ -48,7 +48,7 @@ COUNTS = (1, 10, 50, 200, 1000)
 
 @dataclasses.dataclass(frozen=True)
 class Swept:
-    """A policy on the test part at every threshold of `GRID`, float64 [T, n] per open: the chance of thumbs up
+    """A policy on the test part at every threshold of `GRID`, float64 [T, n] per open: chance of thumbs up
     where a plan is shown (else NaN), hits, prewarms wasted, reward."""
 
     chance: np.ndarray

@@ -99,6 +99,35 @@ def test_prompts_differ_where_something_was_said_and_nowhere_else() -> None:
     np.testing.assert_array_equal(shown, SLOTS.prompts(made, slates, rows, warm)[:, slots.CANDIDATE_ENDS])
 
 
+def test_an_episode_shows_memory_and_thumbs_as_one_prompt_does() -> None:
+    from rlmemo.learning.rollout import show_memory
+
+    made, rows, rng = timeline(), np.arange(5, 80), np.random.default_rng(4)
+    loud = replace(made, thumbs=Thumbs.of([said(float(made.t[9]), k > 2, made.names[k]) for k in range(6)]))
+    slates = SLOTS.look(made, rows)
+    warm = np.where(slates.candidates[rows] >= 0, rng.integers(0, 3, (len(rows), slots.SLATE_SIZE)), 0)
+    free = rng.random(len(rows))
+    prompts = SLOTS.prompts(loud, slates, rows)
+    assert (prompts != SLOTS.prompts(made, slates, rows)).any()
+    show_memory(prompts, warm, free)
+    np.testing.assert_array_equal(prompts, SLOTS.prompts(loud, slates, rows, warm, free))
+
+
+def test_sft_reads_no_thumbs_and_what_comes_after_it_does() -> None:
+    from rlmemo.learning.training_data import part_states, prompts, sft_examples
+    from tests.training_ground import small_ground
+
+    ground = small_ground()
+    states = part_states(ground.split.train)[:40]
+    heard = ground.hearing([
+        replace(x, thumbs=Thumbs.of([said(-math.inf, False, name) for name in x.names]))
+        for x in ground.timelines
+    ])  # fmt: skip
+    assert (prompts(heard, states) != prompts(ground, states)).any()
+    for a, b in zip(sft_examples(heard, states), sft_examples(ground, states), strict=True):
+        assert all(list(x) == list(y) for x, y in zip(a, b, strict=True))
+
+
 def test_with_thumbs_the_model_streams_what_it_says_in_batches(embedded: Any) -> None:
     made = timeline()
     thumbs = [said(float(made.t[10 * k]), k % 3 > 0, made.names[k]) for k in range(1, 7)]

@@ -186,7 +186,7 @@ class _History:
         return here + ELSEWHERE * (every - here) if elsewhere else here
 
     def moment(self, known: np.ndarray, hour: np.ndarray, still: bool) -> np.ndarray:
-        """The opinion at each of D moments, at this time of day alone. known: of all thumbs, how many count."""
+        """The opinion at each of D moments, at this time of day. known: how many thumbs count by then."""
         here = np.stack(self.counts)[np.searchsorted(self.rows, known, side="left"), 1 + hour]
         return still_opinion(here) if still else opinion(here)
 
