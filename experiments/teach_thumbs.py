@@ -25,9 +25,11 @@ from env.errors import run_main
 from experiments.pretrain_base import HELD_OUT, save
 from rlmemo.options import Parser
 
-STRENGTH = 2.0
-"""How strongly approval counts: the power of odds against odds. Chosen on people of the kind of
-`experiments.thumbs_at_once`, of other seeds than those that are reported."""
+THOUGHT, SAID = 1.0, 1.0
+"""How strongly counts what the person thinks (the power of odds against odds), and what is made of what was
+said (`thumbs_so_far.opinion`). Without the second a single thumb down on a plan in vain would change next to
+nothing, since most of those mean nothing; but who says something wants it minded. Together about 2, which was
+chosen on people of the kind of `experiments.thumbs_at_once`, of other seeds than those that are reported."""
 MOST, LEAST = 40.0, 1 / 200
 """How much sooner than usual a candidate may be picked, at most and at least."""
 USUALLY = -0.2
@@ -43,7 +45,7 @@ def invent(seed: int, most: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarr
     from experiments.raters import Taste, rated
     from rlmemo.model import slots as r
     from rlmemo.model.scorer import WIDE, base_scorer, shortlist
-    from rlmemo.model.thumbs_so_far import so_far
+    from rlmemo.model.thumbs_so_far import COLUMNS, so_far
 
     rng = np.random.default_rng(seed)
     n = int(np.exp(rng.uniform(np.log(200), np.log(4000))))
@@ -70,7 +72,8 @@ def invent(seed: int, most: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarr
         mine = (t[rows] >= turn) == bool(k)
         likes, usual = taste.likes(slates.candidates[mine], local[rows[mine]], p[mine])
         sooner[mine] = np.log(likes / (1 - likes)) - np.log(usual / (1 - usual))
-    sooner = np.clip(STRENGTH * (sooner - USUALLY), math.log(LEAST), math.log(MOST))
+    sooner = THOUGHT * (sooner - USUALLY) + SAID * said.said[..., COLUMNS.index("opinion")]
+    sooner = np.clip(sooner, math.log(LEAST), math.log(MOST))
     return (
         prompts,
         said.levels(),

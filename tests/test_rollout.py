@@ -160,3 +160,16 @@ def test_a_short_timeline_is_played_again_and_again() -> None:
     assert moments.first.sum() >= 6  # type: ignore[attr-defined]
     assert np.isfinite(rollout.features).all()
     assert np.abs(rollout.features[:, :-AHEAD]).max() <= 1.5
+
+
+def test_a_base_that_knows_nothing_of_memory_is_shown_none() -> None:
+    """Episodes of runs that began on the first base: their prompts have no memory, no names, no thumbs."""
+    from rlmemo.model.readings import PLAIN_SLOTS
+
+    ground = dataclasses.replace(small_ground(), reading=PLAIN_SLOTS)
+    field, sayer = Field(ground, REWARD), Sayer()
+    moments = field.draw(2, 10, 5, np.random.default_rng(1))
+    field.play(moments, PICKS, sayer)
+    shown = np.concatenate(sayer.shown)
+    assert shown.shape[1] == len(slots.plain(np.zeros((1, slots.PROMPT_LENGTH), np.int64))[0])
+    assert (shown < slots.PLAIN_TOKENS).all()

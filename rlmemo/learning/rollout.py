@@ -30,6 +30,7 @@ from rlmemo.learning.grammar import pickable
 from rlmemo.learning.training_data import TrainingData, training_part
 from rlmemo.model import slots
 from rlmemo.model.ask import SampledPlans, whom
+from rlmemo.model.readings import join
 from rlmemo.model.residents import LISTED
 
 SIZE = slots.SLATE_SIZE
@@ -221,13 +222,14 @@ class Field:
         return slots.memory_ids(levels)
 
     def prompts(self, moments: Moments) -> np.ndarray:
-        """Prompts of all moments with memory empty, int64 [lanes, steps, PROMPT_LENGTH]."""
-        out = np.zeros((*moments.user.shape, slots.PROMPT_LENGTH), np.int64)
+        """Prompts of all moments with memory empty, int64 [lanes, steps, PROMPT_LENGTH] (fewer where the
+        model's reading knows nothing of memory)."""
+        made = []
         for user in np.unique(moments.user):
-            at = moments.user == user
+            at = np.flatnonzero(moments.user == user)
             slates, timeline = self.data.slates[user], self.data.timelines[user]
-            out[at] = self.data.reading.prompts(timeline, slates, moments.index[at])
-        return out
+            made.append((at, self.data.reading.prompts(timeline, slates, moments.index.ravel()[at])))
+        return join(made, moments.user.size).reshape(*moments.user.shape, -1)
 
     def credit(self, moments: Moments, said: Spoken, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(credit of every plan, float64 [lanes, steps]; what each place alone, at once, would have been
