@@ -62,7 +62,7 @@ def said(row: BucketRow) -> Said | None:
         status = str(row.data.get("status", ""))
         return Said(row.bucket, AFK, row.t, row.end, "", status, "") if status else None
     if row.kind == WEB:
-        called = row.bucket.removeprefix("aw-watcher-web-").partition("_")[0].lower()
+        called = row.bucket.removeprefix("aw-watcher-web-").removeprefix("rlmemo-").partition("_")[0].lower()
         private = str(row.data.get("incognito", False)).lower() not in ("false", "0", "none", "")
         target, kind = ("", "page") if private else target_and_kind(str(row.data.get("url", "")), "page")
         return Said(row.bucket, WEB, row.t, row.end, target, kind, called)
