@@ -31,28 +31,22 @@ from rlmemo.__main__ import version
 from rlmemo.live import doctor, elsewhere, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, LIMIT_MB, executor
-from rlmemo.live.browser_desk import BothReader, BrowserDesk, BrowserReader
-from rlmemo.live.browser_port import EXTENSION, TOKEN_FILE, BrowserPort
 from rlmemo.live.browser_port import PORT as BROWSER_PORT
+from rlmemo.live.browser_port import BrowserPort
 from rlmemo.live.clock import clock_of
 from rlmemo.live.file_list import DEFAULT_FILES
-from rlmemo.live.loop import LATE_S, Loop, Reader
+from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
-from rlmemo.live.pages_executor import PER_HOUR, PagesExecutor
+from rlmemo.live.pages_executor import PER_HOUR
+from rlmemo.live.pairing import SOURCES, desk_of, extension, key_of, pages_of, reader_of
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import to_follow
 from rlmemo.policies.run import Setup
-from rlmemo.serve.secret import secret_of
 from rlmemo.store.database import open_store
 from rlmemo.store.database_file import DEFAULT_DB, check_store
 from rlmemo.store.live_ledger import LiveLedger, Off
 
 LOG = "live.log"
-SOURCES = {
-    "activitywatch": "windows, pages and absence as ActivityWatch tells them",
-    "browser": "pages alone, from the browser's own extension",
-    "both": "windows and absence from the one, pages from the other",
-}
 NOT_NEEDED = ("pandas",)
 """What sqlite-utils loads where it is installed, and does without: 70 MB less in a program that goes on."""
 
@@ -136,7 +130,7 @@ def start(args: argparse.Namespace) -> int:
     if args.memory_mb is not None:
         replace(made.world.rules(), budget_mb=args.memory_mb)
     if args.act == "pages" and desk is not None:
-        acts = _pages(desk, made, args)
+        acts = pages_of(desk, made, args)
     check_store(db)  # up to here nothing is written: what is refused leaves nothing behind
     held = lock.OneRecorder(db)
     with open_store(db) as store:
@@ -145,7 +139,7 @@ def start(args: argparse.Namespace) -> int:
             raise InputError(f"{db}: this recording's times are in {ledger.tz}; leave --tz out")
         minding, began = _minding(ledger, made, args, clock.now())
         minding = far.minding(minding) if far else minding
-        door = desk and BrowserPort(args.browser_port, secret_of(db.resolve().with_name(TOKEN_FILE))[0], desk)
+        door = BrowserPort(args.browser_port, key_of(db), desk) if desk is not None else None
         reader = reader_of(args.source, BucketReader(server, since=began - args.days * 86400.0), desk)
         booted = machine.booted() if args.clock is None else None
         loop = Loop(
@@ -170,41 +164,6 @@ def start(args: argparse.Namespace) -> int:
             door.close()
         loop.say("stopped")
     held.close()
-    return 0
-
-
-def desk_of(args: argparse.Namespace) -> BrowserDesk | None:
-    """Where the browser's extension is heard; None for a recording without. Raises InputError where pages are
-    to be acted on without it."""
-    if args.source == "activitywatch":
-        if args.act == "pages":
-            raise InputError("--act pages is done by the browser's extension; give --source browser or both")
-        return None
-    return BrowserDesk()
-
-
-def reader_of(source: str, watch: BucketReader, desk: BrowserDesk | None) -> Reader:
-    """What is read, by the name of the source."""
-    if desk is None:
-        return watch
-    browser = BrowserReader(desk)
-    return BothReader(watch, browser) if source == "both" else browser
-
-
-def _pages(desk: BrowserDesk, made: Setup, args: argparse.Namespace) -> PagesExecutor:
-    costs, rules = made.world.cost_model(), made.world.rules()
-    return PagesExecutor(
-        desk, lambda site: costs.cost(site, "page").memory_mb, rules.ttl_s,
-        limit_mb=args.limit_mb, per_hour=args.per_hour,
-    )  # fmt: skip
-
-
-def extension(args: argparse.Namespace) -> int:
-    """Say how the extension is installed, and its key."""
-    token, _ = secret_of(Path(args.db).resolve().with_name(TOKEN_FILE))
-    print(f"1. chrome://extensions, Developer mode, Load unpacked: {EXTENSION}")
-    print(f"2. on the page that its Details, Extension options show, give the key: {args.browser_port}:{token}")
-    print("3. python -m rlmemo.live start --source browser (or both: with ActivityWatch)")
     return 0
 
 

@@ -94,8 +94,8 @@ def executor(
     name: str, load_command: str = "", let_go_command: str = "", limit_mb: float = LIMIT_MB,
     lists: Path = Path(DEFAULT_FILES),
 ) -> Executor | None:  # fmt: skip
-    """The executor of that name; None for the one that does nothing, and for pages. limit_mb, lists: as of `FilesExecutor`.
-    Raises InputError for what there is not."""
+    """The executor of that name; None for the one that does nothing, and for pages. limit_mb, lists: as of
+    `FilesExecutor`. Raises InputError for what there is not."""
     if name in ("none", "pages"):  # pages are ordered at the browser's desk (`PagesExecutor`)
         return None
     if name == "files":

@@ -1,8 +1,8 @@
 """Where the browser's extension and the loop meet: visits and reports one way, orders the other.
 
-The extension is answered once what it told is in the ledger, so it keeps a visit until then and tells it again
-where no answer came; a visit that was written already is known by its id. An order is handed out once, and
-forgotten where nobody fetched it in time: no step is done twice, and none late.
+The extension is answered once what it told is in the ledger, so it keeps a visit until then, and tells it
+again where no answer came; a visit that was written already is known by its id. An order is handed out once,
+and forgotten where nobody fetched it in time: no step is done twice, and none late.
 """
 
 from __future__ import annotations

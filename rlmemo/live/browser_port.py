@@ -1,9 +1,9 @@
 """The door for the browser's extension: a port of this machine that answers to it alone.
 
-Whoever speaks needs the token, the extension's origin and a name of this machine, so that no page can (a page's
-requests carry its own origin; a name that was made to resolve here is no name of this machine's; a preflight
-is refused like anything else, so a browser does not even send what a page would say). Wrong tokens are answered
-slowly, one at a time.
+Whoever speaks needs the token, the extension's origin and a name of this machine, so that no page can (a
+page's requests carry its own origin; a name that was made to resolve here is no name of this machine's; a
+preflight is refused like anything else, so a browser does not even send what a page would say). Wrong tokens
+are answered slowly, one at a time.
 
     POST /v1/browser   {"visits": [{"id", "t", "site"}], "reports": [{"order", "came"}]} → {"orders": […]}
     POST /v1/about     how things stand
@@ -51,6 +51,10 @@ def origin() -> str:
 
 class Malformed(Exception):
     """What was sent is none of what is taken; says why."""
+
+
+class NotKept(Exception):
+    """What was sent is not written down."""
 
 
 def visits_of(told: Any, now: float) -> list[Visit]:
@@ -151,6 +155,8 @@ class _Asked(BaseHTTPRequestHandler):
             self._answer(200, self._told(self._body()))
         except Malformed as error:
             self._answer(422, {"error": str(error)})
+        except NotKept:
+            self._answer(503, {"error": "live could not write it down yet; tell it again"})
 
     def do_OPTIONS(self) -> None:
         """Refuse a preflight: no page has business here."""
@@ -194,7 +200,7 @@ class _Asked(BaseHTTPRequestHandler):
             raise Malformed("there is /v1/browser, and /v1/about")
         visits, reports = visits_of(body.get("visits"), time.time()), reports_of(body.get("reports"))
         if not desk.hand_in(visits, reports, KEPT_S):
-            raise _NotKept
+            raise NotKept
         return {"orders": desk.take_orders(), "due_s": desk.due_s, "paused": desk.paused}
 
     def _answer(self, status: int, said: Mapping[str, Any]) -> None:
@@ -210,5 +216,3 @@ class _Asked(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: what is asked is nobody's business."""
 
-
-_NotKept = Malformed("live could not write it down yet; tell it again")

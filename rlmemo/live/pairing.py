@@ -1,0 +1,65 @@
+"""The browser's extension among live's sources: which there are, what they are read by, how one is paired."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from env.errors import InputError
+from rlmemo.live.activitywatch import BucketReader
+from rlmemo.live.browser_desk import BothReader, BrowserDesk, BrowserReader
+from rlmemo.live.browser_port import EXTENSION, TOKEN_FILE
+from rlmemo.live.loop import Reader
+from rlmemo.live.pages_executor import PagesExecutor
+from rlmemo.serve.secret import secret_of
+
+if TYPE_CHECKING:
+    from rlmemo.policies.run import Setup
+
+SOURCES = {
+    "activitywatch": "windows, pages and absence as ActivityWatch tells them",
+    "browser": "pages alone, from the browser's own extension",
+    "both": "windows and absence from the one, pages from the other",
+}
+
+
+def desk_of(args: argparse.Namespace) -> BrowserDesk | None:
+    """Where the extension is heard; None for a recording without. Raises InputError where pages are to be
+    acted on without it."""
+    if args.source == "activitywatch":
+        if args.act == "pages":
+            raise InputError("--act pages is done by the browser's extension; give --source browser or both")
+        return None
+    return BrowserDesk()
+
+
+def reader_of(source: str, watch: BucketReader, desk: BrowserDesk | None) -> Reader:
+    """What is read, by the name of the source."""
+    if desk is None:
+        return watch
+    browser = BrowserReader(desk)
+    return BothReader(watch, browser) if source == "both" else browser
+
+
+def pages_of(desk: BrowserDesk, made: Setup, args: argparse.Namespace) -> PagesExecutor:
+    """Who acts on pages. Raises InputError for limits that are none."""
+    costs, life_s = made.world.cost_model(), made.world.rules().ttl_s
+    return PagesExecutor(
+        desk, lambda site: costs.cost(site, "page").memory_mb, life_s,
+        limit_mb=args.limit_mb, per_hour=args.per_hour,
+    )  # fmt: skip
+
+
+def key_of(db: Path) -> str:
+    """The token that the extension shows, kept beside a database; made where there is none."""
+    return secret_of(db.expanduser().resolve().with_name(TOKEN_FILE))[0]
+
+
+def extension(args: argparse.Namespace) -> int:
+    """Say how the extension is installed, and its key."""
+    key = f"{args.browser_port}:{key_of(Path(args.db))}"
+    print(f"1. chrome://extensions, Developer mode, Load unpacked: {EXTENSION}")
+    print(f"2. there under Details, Extension options: give the key {key}")
+    print("3. python -m rlmemo.live start --source browser (or both: with ActivityWatch)")
+    return 0
