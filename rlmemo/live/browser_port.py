@@ -3,8 +3,10 @@
 Whoever speaks needs the token, the extension's origin and a name of this machine, so that no page can (a
 page's requests carry its own origin; a name that was made to resolve here is no name of this machine's; a
 preflight is refused like anything else, so a browser does not even send what a page would say). Wrong tokens
-are answered slowly, one at a time.
+are answered slowly, one at a time. Before the extension says its token, or anything else, it asks for a proof
+that who listens knows it too: while live does not run, somebody else on this machine may listen on its port.
 
+    POST /v1/hello     {"nonce"} → {"proof"}: that this live knows the token; asked without it
     POST /v1/browser   {"visits": [{"id", "t", "site"}], "reports": [{"order", "came"}]} → {"orders": […]}
     POST /v1/about     how things stand
 """
@@ -34,6 +36,7 @@ EXTENSION = Path(__file__).with_name("extension")
 PORT = 8651
 TOKEN_FILE = "extension.token"
 ADDRESS = "127.0.0.1"
+HELLO = "/v1/hello"
 MOST_BYTES, MOST_AT_ONCE, MOST_TOLD = 1 << 18, 16, 100
 KEPT_S, SLOW_S, READ_S = 5.0, 1.0, 10.0
 LATEST_T = 4e9
@@ -47,6 +50,14 @@ def origin() -> str:
     key = json.loads((EXTENSION / "manifest.json").read_text(encoding="utf-8"))["key"]
     digest = hashlib.sha256(base64.b64decode(key)).hexdigest()[:32]
     return "chrome-extension://" + digest.translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
+
+
+def proof(token: str, port: int, nonce: Any) -> str:
+    """That who listens on a port knows the token (HMAC-SHA-256, hexadecimal), for a nonce of the extension's.
+    The port is in it, so that nobody can have it made by a live that listens on another. Raises Malformed."""
+    if not ID.fullmatch(str(nonce)):
+        raise Malformed("a nonce has 8 to 64 letters and digits")
+    return hmac.new(token.encode(), f"live {port} {nonce}".encode(), hashlib.sha256).hexdigest()
 
 
 class Malformed(Exception):
@@ -169,6 +180,8 @@ class _Asked(BaseHTTPRequestHandler):
             return 403, {"error": "this is no name of this machine"}
         if self.headers.get_all("Origin") != [self.server.origin]:
             return 403, {"error": "only the extension may speak to this"}
+        if self.path == HELLO:
+            return None
         given = self.headers.get_all("Authorization") or []
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         right = hmac.compare_digest(token.strip().encode(), self.server.token.encode())
@@ -193,6 +206,8 @@ class _Asked(BaseHTTPRequestHandler):
     def _told(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is answered to a body. Raises Malformed."""
         desk = self.server.desk
+        if self.path == HELLO:
+            return {"proof": proof(self.server.token, self.server.server_port, body.get("nonce"))}
         if self.path == "/v1/about":
             silent = time.time() - desk.heard_at if desk.heard_at else None
             return {"service": "rlmemo", "paused": desk.paused, "acts": desk.acts, "silent_s": silent}
@@ -215,4 +230,3 @@ class _Asked(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: what is asked is nobody's business."""
-

@@ -269,7 +269,7 @@ class LiveLedger:
         with self._writing():
             self.store.db.execute(
                 """UPDATE live_acts SET ended_at = ?, came = json_patch(came, ?)
-                   WHERE json_extract(came, '$.order') = ?""",
+                   WHERE id > (SELECT MAX(id) FROM live_acts) - 1000 AND json_extract(came, '$.order') = ?""",
                 [at, json.dumps(dict(came), sort_keys=True), order],
             )
 

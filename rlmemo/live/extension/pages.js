@@ -4,10 +4,11 @@ import { report, send, siteOf } from "./visits.js";
 
 const MOST_ADDRESSES = 300;
 const CHECK_MS = 2000;
+const OWN_WAYS = ["typed", "auto_bookmark"];
 const EMPTY = ["", "about:blank", "chrome://newtab/", "chrome://new-tab-page/"];
 const HOSTS = { origins: ["http://*/*", "https://*/*"] };
 
-// In memory alone, gone with the browser: the address of each site that was in front last, to know what to load.
+// In memory alone, gone with the browser: the address of each site that is to be loaded.
 const session = (name, none) => chrome.storage.session.get(name).then((found) => found[name] ?? none);
 let line = Promise.resolve();
 function inTurn(what) {
@@ -19,11 +20,46 @@ const change = (name, none, how) =>
   inTurn(async () => chrome.storage.session.set({ [name]: how(await session(name, none)) }));
 const bare = (address) => (address ?? "").split("#")[0];
 
-export function remember(site, address) {
-  return change("addresses", {}, (known) => {
-    const { [site]: _, ...rest } = known;
-    return Object.fromEntries([...Object.entries(rest), [site, bare(address)]].slice(-MOST_ADDRESSES));
+// What is loaded of a site is where the person went by typing or by a bookmark, else its first page: never what a
+// link led to, and nothing with a query, as a page could have made that up, and loading it might do something
+// (log out, buy, confirm).
+export async function arrived({ url, transitionType }) {
+  const site = siteOf(url);
+  if (!site || !(await chrome.storage.local.get("key")).key) return;
+  const { origin, pathname, search } = new URL(url);
+  const own = OWN_WAYS.includes(transitionType) && !search;
+  await change("addresses", {}, (known) => {
+    const { [site]: before, ...rest } = known;
+    const address = own ? origin + pathname : (before ?? `${origin}/`);
+    return Object.fromEntries([...Object.entries(rest), [site, address]].slice(-MOST_ADDRESSES));
   });
+}
+
+// A warmed tab, taken from those that are held; undefined where somebody was quicker.
+async function take(tabId) {
+  let one;
+  await change("warmed", {}, ({ [tabId]: found, ...rest }) => ((one = found), rest));
+  return one;
+}
+
+// A warmed tab that the person looks at is the person's: nobody closes it any more.
+export async function lookedAt(tabId) {
+  if (!(tabId in (await session("warmed", {})))) return;
+  const one = await take(tabId);
+  if (!one) return;
+  await chrome.tabs.update(tabId, { muted: false }).catch(() => {});
+  await report(one.order, { used: "tab" });
+  await send();
+}
+
+// What does not load takes over nothing.
+export async function failed({ tabId, error }) {
+  if (error === "net::ERR_ABORTED" || !(tabId in (await session("warmed", {})))) return; // a page went on elsewhere
+  const one = await take(tabId);
+  if (!one) return;
+  await close(tabId);
+  await report(one.order, { failed: error });
+  await send();
 }
 
 // A tab that a page has opened may still be spoken to by it: it is never replaced.
@@ -53,10 +89,11 @@ async function tabsOf(site) {
 async function warm({ id, site, until }) {
   if ((await tabsOf(site)).some((tab) => !tab.discarded)) return { failed: "it is open" };
   const address = (await session("addresses", {}))[site] ?? `https://${site}/`;
+  const began = Date.now();
   const tab = await chrome.tabs.create({ url: address, active: false });
-  await chrome.tabs.update(tab.id, { muted: true });
-  const one = { order: id, site, address, until, began: Date.now() };
+  const one = { order: id, site, address, until, began };
   await change("warmed", {}, (all) => ({ ...all, [tab.id]: one }));
+  await chrome.tabs.update(tab.id, { muted: true });
   return null; // told when it is loaded
 }
 
@@ -85,7 +122,7 @@ export async function opening({ tabId, url, timeStamp }) {
   const [tab, byPage] = await Promise.all([chrome.tabs.get(tabId).catch(() => null), session("byPage", [])]);
   if (!tab?.active || tab.incognito) return;
   const same = [one.address, one.url].map(bare).includes(bare(url));
-  await change("warmed", {}, ({ [behind]: _, ...rest }) => rest);
+  if (!(await take(behind))) return;
   if (same && EMPTY.includes(tab.url) && !byPage.includes(tabId)) {
     await chrome.tabs.update(Number(behind), { active: true });
     const opened_s = (Date.now() - timeStamp) / 1000;
@@ -110,8 +147,7 @@ async function close(tabId) {
 export async function letGoOfLeft(answered) {
   for (const [id, one] of Object.entries(await session("warmed", {}))) {
     if (answered && one.until > Date.now() / 1000) continue;
-    await change("warmed", {}, ({ [id]: _, ...rest }) => rest);
-    await close(Number(id));
+    if (await take(id)) await close(Number(id));
   }
 }
 
@@ -122,10 +158,11 @@ async function letGo(site) {
   const warmed = await session("warmed", {});
   for (const tab of await tabsOf(site)) {
     if (warmed[tab.id] && !tab.active) {
-      await change("warmed", {}, ({ [tab.id]: _, ...rest }) => rest);
-      await close(tab.id);
-      came.closed += 1;
-      continue;
+      if (await take(tab.id)) {
+        await close(tab.id);
+        came.closed += 1;
+        continue;
+      }
     }
     const why = tab.discarded ? "discarded before" : await reasonToStay(tab);
     if (why) stays(why);
@@ -154,7 +191,7 @@ async function reasonToStay(tab) {
 function hasInput() {
   const used = navigator.userActivation.hasBeenActive;
   const changed = (field) => {
-    if (field.isContentEditable) return used && field.textContent.trim() !== "";
+    if (field.isContentEditable) return used; // also empty: some editors only catch the keys with it
     if (field.localName === "select") return [...field.options].some((x) => x.selected !== x.defaultSelected && used);
     if (["checkbox", "radio"].includes(field.type)) return field.checked !== field.defaultChecked;
     if (["hidden", "submit", "button", "reset", "image"].includes(field.type)) return false;

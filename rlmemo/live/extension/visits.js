@@ -1,6 +1,6 @@
 // Which site came to the front, with its time: noted in chrome.storage first, sent then, and forgotten when live
 // has written it down. A site is the host of a page; nothing else of the page is kept or sent.
-import { carryOut, remember } from "./pages.js";
+import { carryOut } from "./pages.js";
 
 const MOST_KEPT = 10000;
 const MOST_SENT = 100;
@@ -8,6 +8,7 @@ const ANSWER_MS = 8000;
 
 let line = Promise.resolve();
 let sending = null;
+let next = null;
 
 // One change of the storage after the other: two events at once must not write over each other.
 export function inTurn(what) {
@@ -54,7 +55,6 @@ async function write(address, at) {
   const site = siteOf(address);
   const { key, last = "", queue = [] } = await chrome.storage.local.get(["key", "last", "queue"]);
   if (!key) return;
-  if (site) await remember(site, address);
   if (site === last) return;
   queue.push({ id: crypto.randomUUID(), t: at / 1000, site });
   await chrome.storage.local.set({ last: site, queue: queue.slice(-MOST_KEPT) });
@@ -75,10 +75,15 @@ export function report(order, came) {
   });
 }
 
-// Sends what is noted until nothing is left; whether live answered. One at a time.
+// Sends what is noted until nothing is left; whether live answered. One at a time, and once more where something
+// was noted while one was under way.
 export function send() {
-  sending ??= sendAll().finally(() => (sending = null));
-  return sending;
+  if (!sending) {
+    sending = sendAll().finally(() => (sending = next = null));
+    return sending;
+  }
+  next ??= sending.then(() => send());
+  return next;
 }
 
 async function sendAll() {
@@ -117,15 +122,11 @@ export async function ask(path, body) {
   if (!token) return null;
   let trouble = "away";
   try {
-    const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
-      method: "POST",
-      headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      cache: "no-store",
-      credentials: "omit",
-      redirect: "error",
-      signal: AbortSignal.timeout(ANSWER_MS),
-    });
+    if (!(await isLive(port, token))) {
+      trouble = "token";
+      return null;
+    }
+    const answer = await call(port, path, body, { Authorization: `Bearer ${token}` });
     trouble = answer.ok ? "" : answer.status === 401 ? "token" : `status ${answer.status}`;
     if (answer.ok) return await answer.json();
   } catch {
@@ -134,4 +135,28 @@ export async function ask(path, body) {
     await chrome.storage.session.set({ trouble });
   }
   return null;
+}
+
+function call(port, path, body, headers = {}) {
+  return fetch(`http://127.0.0.1:${port}${path}`, {
+    method: "POST",
+    headers: { ...headers, "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+    cache: "no-store",
+    credentials: "omit",
+    redirect: "error",
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
+}
+
+// Whether the one who listens there knows the token: while live does not run, anybody on this machine may listen.
+async function isLive(port, token) {
+  const nonce = crypto.randomUUID();
+  const answer = await call(port, "/v1/hello", { nonce });
+  const { proof } = await answer.json();
+  const bytes = (text) => new TextEncoder().encode(text);
+  const way = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", bytes(token), way, false, ["sign"]);
+  const made = new Uint8Array(await crypto.subtle.sign("HMAC", key, bytes(`live ${port} ${nonce}`)));
+  return proof === [...made].map((x) => x.toString(16).padStart(2, "0")).join("");
 }

@@ -1,11 +1,14 @@
 // Chromium ends an idle worker after 30 s and starts it anew for an event. So the listeners stand here, at the
 // top, once; what must outlive the worker lies in chrome.storage; an alarm asks for a server that came later.
 import { beat, note, noteFront, startAnew } from "./visits.js";
-import { letGoOfLeft, loaded, opening, startedByPage } from "./pages.js";
+import { arrived, failed, letGoOfLeft, loaded, lookedAt, opening, startedByPage } from "./pages.js";
 
 const BEAT = "beat";
 
-chrome.tabs.onActivated.addListener(() => noteFront());
+chrome.tabs.onActivated.addListener(({ tabId }) => {
+  noteFront();
+  lookedAt(tabId);
+});
 chrome.tabs.onUpdated.addListener((id, change, tab) => {
   if (change.url && tab.active) note(tab);
 });
@@ -14,6 +17,8 @@ chrome.windows.onFocusChanged.addListener(() => noteFront());
 
 chrome.webNavigation.onCreatedNavigationTarget.addListener((made) => startedByPage(made.tabId));
 chrome.webNavigation.onBeforeNavigate.addListener((where) => where.frameId === 0 && opening(where));
+chrome.webNavigation.onCommitted.addListener((where) => where.frameId === 0 && arrived(where));
+chrome.webNavigation.onErrorOccurred.addListener((where) => where.frameId === 0 && failed(where));
 chrome.webNavigation.onCompleted.addListener((where) => where.frameId === 0 && loaded(where));
 
 chrome.alarms.onAlarm.addListener(async () => {
