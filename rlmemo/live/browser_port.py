@@ -215,4 +215,3 @@ class _Asked(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: what is asked is nobody's business."""
-
