@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import http.client
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from env.errors import InputError
+from rlmemo.kept_connection import KeptConnection
 from rlmemo.live.activitywatch import BucketReader
-from rlmemo.live.browser_desk import BothReader, BrowserDesk, BrowserReader
-from rlmemo.live.browser_port import EXTENSION, TOKEN_FILE
+from rlmemo.live.browser_desk import HEARD_S, BothReader, BrowserDesk, BrowserReader
+from rlmemo.live.browser_port import ADDRESS, EXTENSION, TOKEN_FILE, origin
 from rlmemo.live.loop import Reader
 from rlmemo.live.pages_executor import PagesExecutor
-from rlmemo.serve.secret import secret_of
+from rlmemo.serve.secret import read_secret, secret_of
 
+ANSWER_S = 3.0
 if TYPE_CHECKING:
     from rlmemo.policies.run import Setup
 
@@ -54,6 +58,31 @@ def pages_of(desk: BrowserDesk, made: Setup, args: argparse.Namespace) -> PagesE
 def key_of(db: Path) -> str:
     """The token that the extension shows, kept beside a database; made where there is none."""
     return secret_of(db.expanduser().resolve().with_name(TOKEN_FILE))[0]
+
+
+def standing(db: Path, port: int) -> tuple[bool | None, str]:
+    """How it stands with the extension, for `live doctor`: (whether it works; None: one can do without, line)."""
+    how = "python -m rlmemo.live extension says how to add it"
+    try:
+        token = read_secret(db.expanduser().resolve().with_name(TOKEN_FILE))
+    except InputError as error:
+        return False, str(error)
+    if token is None:
+        return None, f"the browser's extension is not paired: {how}"
+    asked = {"Origin": origin(), "Authorization": f"Bearer {token}"}
+    try:
+        status, body = KeptConnection(ADDRESS, port).ask("POST", "/v1/about", asked, b"{}", timeout=ANSWER_S)
+        silent = json.loads(body)["silent_s"] if status == 200 else None
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return None, f"nobody listens for the browser's extension at port {port}: live start --source browser"
+    if status != 200:
+        return (
+            False,
+            f"what listens at port {port} does not know this key; give its --browser-port, or its --db",
+        )
+    if silent is None or silent > HEARD_S:
+        return False, f"the browser's extension is not heard: {how}"
+    return True, f"the browser's extension spoke {silent:.0f} s ago"
 
 
 def extension(args: argparse.Namespace) -> int:
