@@ -15,7 +15,10 @@ from typing import Any
 
 import pytest
 from extension_in_browser import TOKEN, Chromium, Noting, Site, sites, until
+from fake_watch import FakeServer, T, W
 
+from rlmemo.live.activitywatch import BucketReader
+from rlmemo.live.browser_desk import BothReader, BrowserDesk, BrowserReader, Visit
 from rlmemo.live.browser_port import Malformed, proof
 
 pytestmark = pytest.mark.browser
@@ -35,6 +38,11 @@ def three() -> Iterator[list[Site]]:
     yield made
     for site in made:
         site.stop()
+
+
+@pytest.fixture
+def fake_server() -> FakeServer:
+    return FakeServer()
 
 
 @pytest.fixture
@@ -115,6 +123,25 @@ def test_a_proof_is_of_one_token_port_and_nonce() -> None:
     for nonce in (None, "", "short", "a\nnonce-1", "x" * 65):
         with pytest.raises(Malformed):
             proof("a-token", 8651, nonce)
+
+
+def test_another_source_goes_on_where_each_was_left(fake_server: FakeServer) -> None:
+    desk = BrowserDesk()
+    fake_server.tell(W, 10.0, app="Mail")
+    watch = BucketReader(fake_server, T)
+    assert len(watch.read(look=True).rows) == 1
+    visit = Visit("visit-000001", T + 20.0, "a.example")
+    for made in (BrowserReader(desk), BothReader(BucketReader(fake_server, T), BrowserReader(desk))):
+        made.place = dict(watch.place)
+        given = threading.Thread(target=desk.hand_in, args=([visit], [], 5.0))  # told again: no answer came
+        given.start()
+        until(desk.handed)
+        rows = made.read(look=True).rows
+        made.kept(None)
+        given.join()
+        assert [r.t for r in rows] == ([T + 20.0] if isinstance(made, BrowserReader) else [])
+        watch.place = dict(made.place)
+    assert not watch.read(look=True).rows
 
 
 def ordered(browser: Chromium, live: Noting, site: Site, front: Site, life_s: float = 60.0) -> str:

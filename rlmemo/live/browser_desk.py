@@ -110,8 +110,8 @@ class BrowserDesk:
 
 @dataclass
 class BrowserReader:
-    """What the extension told, as `BucketReader` tells of ActivityWatch's buckets. place: the ids of the
-    latest visits, and the time of the last one."""
+    """What the extension told, as `BucketReader` tells of buckets. place: as `BucketReader`'s, whose entries
+    stay, with the ids of the latest visits and the time of the last one as `PLACE`."""
 
     desk: BrowserDesk
     place: dict[str, Any] = field(default_factory=dict)
@@ -120,8 +120,9 @@ class BrowserReader:
     def read(self, *, look: bool = False) -> News:
         """What is new; `place` is then behind it."""
         self.taken, self.desk.paused = self.desk.handed(), False
-        known = list(self.place.get("ids", ()))
-        seen, rows, t = set(known), [], float(self.place.get("t", 0.0))
+        own = self.place.get(PLACE) or {}
+        known = list(own.get("ids", ()))
+        seen, rows, t = set(known), [], float(own.get("t", 0.0))
         for visit in (v for one in self.taken for v in one.visits):
             if visit.id not in seen:
                 seen.add(visit.id)
@@ -130,7 +131,7 @@ class BrowserReader:
                 rows.append(BucketRow(BUCKET, WEB, 0, t, t, {"url": visit.site}))
         reports = tuple(r for one in self.taken for r in one.reports)
         grown = {BUCKET: BucketRow(BUCKET, WEB, 0, t, max(t, self.desk.heard_at), {})} if t else {}
-        self.place = {"ids": known[-IDS_KEPT:], "t": t}
+        self.place = {**self.place, PLACE: {"ids": known[-IDS_KEPT:], "t": t}}
         return News(tuple(rows), {} if rows else grown, False, reports)
 
     def in_pause(self) -> News:
@@ -157,12 +158,11 @@ class BothReader:
     @property
     def place(self) -> dict[str, Any]:
         """Of both."""
-        return {**self.watch.place, PLACE: self.browser.place}
+        return {**self.watch.place, PLACE: self.browser.place.get(PLACE)}
 
     @place.setter
     def place(self, place: Mapping[str, Any]) -> None:
-        self.watch.place = {name: x for name, x in place.items() if name != PLACE}
-        self.browser.place = dict(place.get(PLACE) or {})
+        self.watch.place = self.browser.place = dict(place)
 
     def read(self, *, look: bool = False) -> News:
         """What is new. Raises Away where ActivityWatch is; the extension tells it again then."""

@@ -11,6 +11,7 @@ const HOSTS = { origins: ["http://*/*", "https://*/*"] };
 // In memory alone, gone with the browser: the address of each site that is to be loaded.
 const session = (name, none) => chrome.storage.session.get(name).then((found) => found[name] ?? none);
 let line = Promise.resolve();
+let making = null; // a tab that is being made: it may have loaded, or failed to, before it is noted
 function inTurn(what) {
   const done = line.then(what);
   line = done.catch(() => {});
@@ -18,7 +19,6 @@ function inTurn(what) {
 }
 const change = (name, none, how) =>
   inTurn(async () => chrome.storage.session.set({ [name]: how(await session(name, none)) }));
-const bare = (address) => (address ?? "").split("#")[0];
 
 // What is loaded of a site is where the person went by typing or by a bookmark, else its first page: never what a
 // link led to, and nothing with a query, as a page could have made that up, and loading it might do something
@@ -54,6 +54,7 @@ export async function lookedAt(tabId) {
 
 // What does not load takes over nothing.
 export async function failed({ tabId, error }) {
+  await making?.catch(() => {});
   if (error === "net::ERR_ABORTED" || !(tabId in (await session("warmed", {})))) return; // a page went on elsewhere
   const one = await take(tabId);
   if (!one) return;
@@ -89,16 +90,20 @@ async function tabsOf(site) {
 async function warm({ id, site, until }) {
   if ((await tabsOf(site)).some((tab) => !tab.discarded)) return { failed: "it is open" };
   const address = (await session("addresses", {}))[site] ?? `https://${site}/`;
-  const began = Date.now();
-  const tab = await chrome.tabs.create({ url: address, active: false });
-  const one = { order: id, site, address, until, began };
-  await change("warmed", {}, (all) => ({ ...all, [tab.id]: one }));
+  const one = { order: id, site, address, until, began: Date.now() };
+  const make = async () => {
+    const tab = await chrome.tabs.create({ url: address, active: false });
+    await change("warmed", {}, (all) => ({ ...all, [tab.id]: one }));
+    return tab;
+  };
+  const tab = await (making = make());
   await chrome.tabs.update(tab.id, { muted: true });
   return null; // told when it is loaded
 }
 
 // A page has been loaded: in a tab behind, or where a warmed one stood behind it in the cache.
 export async function loaded({ tabId, url, timeStamp }) {
+  await making?.catch(() => {});
   const one = (await session("warmed", {}))[tabId];
   if (one && !one.took_s) {
     const took_s = (timeStamp - one.began) / 1000;
@@ -121,7 +126,7 @@ export async function opening({ tabId, url, timeStamp }) {
   if (!one) return;
   const [tab, byPage] = await Promise.all([chrome.tabs.get(tabId).catch(() => null), session("byPage", [])]);
   if (!tab?.active || tab.incognito) return;
-  const same = [one.address, one.url].map(bare).includes(bare(url));
+  const same = [one.address, one.url].includes(url);
   if (!(await take(behind))) return;
   if (same && EMPTY.includes(tab.url) && !byPage.includes(tabId)) {
     await chrome.tabs.update(Number(behind), { active: true });
