@@ -1,4 +1,4 @@
-"""Chromium with live's extension, sites that answer late, and a live to speak to, for the tests of the extension."""
+"""Chromium with live's extension, sites that answer late, and a live to speak to, for tests."""
 
 from __future__ import annotations
 
@@ -27,11 +27,17 @@ REBOUND = "evil.example"
 """A name elsewhere that resolves to this machine."""
 PAGE = """<!doctype html><title>secret title</title><link rel=stylesheet href=/style.css>
 <p>A site.<p><input id=field><button id=sound onclick="
- const c = new AudioContext(), o = c.createOscillator(); o.connect(c.destination); o.start()">sound</button>"""
+ const c = new AudioContext(), o = c.createOscillator();
+ o.connect(c.destination); o.start()">sound</button>"""
+
+
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A tab that was closed before the answer came."""
 
 
 class Site:
-    """A web site of this machine, which answers after `DELAY_S`. asked: the paths and Origins it was asked."""
+    """A web site of this machine, which answers after `delay_s`. asked: the paths that it was asked for."""
 
     def __init__(self, delay_s: float = DELAY_S) -> None:
         site = self
@@ -52,7 +58,7 @@ class Site:
 
             def log_message(self, *_: Any) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+        self._server = _Quiet(("127.0.0.1", 0), Asked)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         self.name = f"127.0.0.1:{self._server.server_port}"
@@ -80,7 +86,8 @@ class Chromium:
             file.write_text(json.dumps(told))
         self.context = playwright.chromium.launch_persistent_context(
             tempfile.mkdtemp(dir=folder), executable_path=path, headless=False,
-            args=["--headless=new", f"--disable-extensions-except={extension}", f"--load-extension={extension}",
+            args=["--headless=new", f"--disable-extensions-except={extension}",
+                  f"--load-extension={extension}",
                   "--disable-features=DisableLoadExtensionCommandLineSwitch",
                   f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
                   "--autoplay-policy=no-user-gesture-required", *FLAGS],
@@ -177,8 +184,9 @@ class Live:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "rlmemo.live", "start", "--source", "browser", "--tz", "UTC", "--db",
-                   "live.db", "--browser-port", str(self.port), "--policy", "markov1", *self.given]  # fmt: skip
+        command = [sys.executable, "-m", "rlmemo.live", "start", "--source", "browser", "--tz", "UTC",
+                   "--db", "live.db", "--browser-port", str(self.port), "--policy", "markov1",
+                   *self.given]  # fmt: skip
         before = self.said().count("recording into")
         with (self.folder / "out").open("a") as out:
             self.child = subprocess.Popen(

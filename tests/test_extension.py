@@ -120,7 +120,8 @@ def test_killed_and_the_server_gone_no_visit_is_lost_or_doubled(
         browser.open(four[1].url)
         until(lambda: opened() == [*names, names[0], names[1]])
         said = subprocess.run(
-            [sys.executable, "-m", "rlmemo.live", "doctor", "--db", str(ledger), "--browser-port", str(live.port)],
+            [sys.executable, "-m", "rlmemo.live", "doctor", "--db", str(ledger), "--browser-port",
+             str(live.port)],
             capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert "ok   the browser's extension spoke" in said.stdout, said
@@ -149,7 +150,7 @@ def test_without_the_token_nothing_is_taken_and_nothing_lost(
 SPEAK = """async ([address, token, mode]) => {
   try {
     const answer = await fetch(address, {method: "POST", mode, body: '{"visits": [], "reports": []}',
-      headers: mode === "cors" ? {Authorization: "Bearer " + token, "Content-Type": "application/json"} : {}});
+      headers: mode === "cors" ? {Authorization: "Bearer " + token} : {}});
     return answer.type === "opaque" ? "opaque" : answer.status;
   } catch (error) { return "refused"; }
 }"""

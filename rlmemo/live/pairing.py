@@ -61,7 +61,7 @@ def key_of(db: Path) -> str:
 
 
 def standing(db: Path, port: int) -> tuple[bool | None, str]:
-    """How it stands with the extension, for `live doctor`: (whether it works; None: one can do without, line)."""
+    """How it stands with the extension: (whether it works; None: one can do without) and a line."""
     how = "python -m rlmemo.live extension says how to add it"
     try:
         token = read_secret(db.expanduser().resolve().with_name(TOKEN_FILE))
