@@ -145,13 +145,14 @@ def test_only_what_loses_nothing_is_let_go(play: Any, chromium: str, tmp_path: P
 def test_what_is_warmed_is_asked_for_once_and_goes_when_live_does(
     play: Any, chromium: str, tmp_path: Path, live: Noting
 ) -> None:
-    a, b = sites(2, 0.0)
+    a, b, c = sites(3, 0.0)
     browser = Chromium(play, chromium, tmp_path)
     try:
         browser.pair(live.port)
-        browser.open(a.url + "from?here").close()
+        browser.open(c.url).close()
+        browser.open(a.url + "from/here").close()
         browser.open(b.url)
-        until(lambda: live.sites == [a.name, b.name])
+        until(lambda: live.sites == [c.name, a.name, b.name])
         a.asked.clear()
         order = live.desk.order(LOAD, a.name, time.time() + 60.0)
         browser.alarm()
@@ -160,11 +161,11 @@ def test_what_is_warmed_is_asked_for_once_and_goes_when_live_does(
         live.desk.take_orders = lambda: [again]  # type: ignore[method-assign]
         browser.alarm()
         until(lambda: live.desk.stirred.wait(5.0) or True)
-        assert [x for x in a.asked if x.endswith("?here")] == ["/from?here"]
+        assert [x for x in a.asked if x.endswith("here")] == ["/from/here"]
         (warmed,) = [x for x in browser.tabs() if x["url"].startswith(a.url)]
         assert not warmed["active"]
         assert warmed["mutedInfo"]["muted"]
-        assert live.sites == [a.name, b.name]  # what is warmed did not come to the front
+        assert live.sites == [c.name, a.name, b.name]  # what is warmed did not come to the front
         # without the permission to look at pages no tab is let go
         live.desk.take_orders = type(live.desk).take_orders.__get__(live.desk)  # type: ignore[method-assign]
         browser.open(a.url)
@@ -172,16 +173,16 @@ def test_what_is_warmed_is_asked_for_once_and_goes_when_live_does(
         assert live.reports[order]["used"] == "cache"  # another address of the site
         browser.options.bring_to_front()
         let_go = live.desk.order(LET_GO, a.name)
-        second = live.desk.order(LOAD, "127.0.0.1:9", time.time() + 60.0)
+        second = live.desk.order(LOAD, c.name, time.time() + 60.0)
         browser.alarm()
         assert until(lambda: live.reports.get(let_go))["not allowed"] == 1
         until(lambda: len(browser.tabs()) == 3)
         live.stop()
         browser.kill_worker()
         browser.alarm()
-        until(lambda: not [x for x in browser.tabs() if ":9/" in x["url"] + x.get("pendingUrl", "")])
+        until(lambda: not [x for x in browser.tabs() if c.url in (x["url"], x.get("pendingUrl"))])
         assert second
     finally:
         browser.close()
-        a.stop()
-        b.stop()
+        for site in (a, b, c):
+            site.stop()
