@@ -98,14 +98,15 @@ def _list(told: Any) -> Sequence[Mapping[str, Any]]:
 
 
 class BrowserPort(ThreadingHTTPServer):
-    """Listens until it is closed. Raises InputError where it cannot."""
+    """A port that is taken when this is made, answers once it is opened, and until it is closed. Raises
+    InputError where it cannot be had."""
 
     daemon_threads, block_on_close = True, False
 
-    def __init__(self, port: int, token: str, desk: BrowserDesk) -> None:
+    def __init__(self, port: int, desk: BrowserDesk) -> None:
         if not 0 <= port <= 65535:
             raise InputError(f"--browser-port {port} is no port; give 1 to 65535")
-        self.token, self.desk, self.origin = token, desk, origin()
+        self.token, self.desk, self.origin = "", desk, origin()
         self.hosts = names(ADDRESS, None, [])
         self.slow = threading.Lock()
         self._slots = threading.BoundedSemaphore(MOST_AT_ONCE)
@@ -113,8 +114,13 @@ class BrowserPort(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), _Asked)
         except OSError as error:
             raise InputError(
-                f"cannot listen on {ADDRESS} port {port} ({error.strerror}); give another --browser-port"
+                f"cannot listen on {ADDRESS} port {port} ({error.strerror}); stop what does (live itself?), or "
+                "give another --browser-port"
             ) from None
+
+    def open(self, token: str) -> None:
+        """Answer whoever has the token."""
+        self.token = token
         threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from rlmemo.kept_connection import KeptConnection
 from rlmemo.live.activitywatch import BucketReader
 from rlmemo.live.browser_desk import HEARD_S, BothReader, BrowserDesk, BrowserReader
 from rlmemo.live.browser_port import ADDRESS, EXTENSION, TOKEN_FILE, origin
-from rlmemo.live.loop import Reader
+from rlmemo.live.loop import SourceReader
 from rlmemo.live.pages_executor import PagesExecutor
 from rlmemo.serve.secret import read_secret, secret_of
 
@@ -38,7 +38,7 @@ def desk_of(args: argparse.Namespace) -> BrowserDesk | None:
     return BrowserDesk()
 
 
-def reader_of(source: str, watch: BucketReader, desk: BrowserDesk | None) -> Reader:
+def reader_of(source: str, watch: BucketReader, desk: BrowserDesk | None) -> SourceReader:
     """What is read, by the name of the source."""
     if desk is None:
         return watch
