@@ -94,6 +94,9 @@ def ask(
         (403, {"method": "OPTIONS"}),
         (403, {"method": "GET"}),
         (422, {"path": "/v1/else"}),
+        (422, {"path": "/v1/hello", "Authorization": ""}),  # let in without a token, and no nonce is given
+        (403, {"path": "/v1/hello", "Host": "evil.example"}),
+        (403, {"path": "/v1/hello", "Origin": "http://127.0.0.1"}),
         (422, {"Content-Length": "300000"}),
         (422, {"Content-Length": "-1"}),
     ],

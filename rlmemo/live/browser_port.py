@@ -5,6 +5,10 @@ page's requests carry its own origin; a name that was made to resolve here is no
 preflight is refused like anything else, so a browser does not even send what a page would say). Wrong tokens
 are answered slowly, one at a time.
 
+Another user of the machine may take the port while live is away. So the extension asks whoever listens for a
+proof first, and says neither its token nor what it has to say to anybody who does not know the token, too.
+
+    POST /v1/hello     {"nonce"} → {"proof"}; asked without a token
     POST /v1/browser   {"visits": [{"id", "t", "site"}], "reports": [{"order", "came"}]} → {"orders": […]}
     POST /v1/about     how things stand
 """
@@ -47,6 +51,11 @@ def origin() -> str:
     key = json.loads((EXTENSION / "manifest.json").read_text(encoding="utf-8"))["key"]
     digest = hashlib.sha256(base64.b64decode(key)).hexdigest()[:32]
     return "chrome-extension://" + digest.translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
+
+
+def proof(token: str, port: int, nonce: str) -> str:
+    """That one knows the token, and listens at this port: nobody can pass on what another port has said."""
+    return hmac.new(token.encode(), f"{port} {nonce}".encode(), hashlib.sha256).hexdigest()
 
 
 class Malformed(Exception):
@@ -114,8 +123,8 @@ class BrowserPort(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), _Asked)
         except OSError as error:
             raise InputError(
-                f"cannot listen on {ADDRESS} port {port} ({error.strerror}); stop what does (live itself?), or "
-                "give another --browser-port"
+                f"cannot listen on {ADDRESS} port {port} ({error.strerror}); stop what does (live itself?), "
+                "or give another --browser-port"
             ) from None
 
     def open(self, token: str) -> None:
@@ -175,6 +184,8 @@ class _Asked(BaseHTTPRequestHandler):
             return 403, {"error": "this is no name of this machine"}
         if self.headers.get_all("Origin") != [self.server.origin]:
             return 403, {"error": "only the extension may speak to this"}
+        if self.path == "/v1/hello":
+            return None
         given = self.headers.get_all("Authorization") or []
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         right = hmac.compare_digest(token.strip().encode(), self.server.token.encode())
@@ -202,6 +213,10 @@ class _Asked(BaseHTTPRequestHandler):
         if self.path == "/v1/about":
             silent = time.time() - desk.heard_at if desk.heard_at else None
             return {"service": "rlmemo", "paused": desk.paused, "acts": desk.acts, "silent_s": silent}
+        if self.path == "/v1/hello":
+            if not ID.fullmatch(str(body.get("nonce"))):
+                raise Malformed("a nonce has 8 to 64 letters and digits")
+            return {"proof": proof(self.server.token, self.server.server_port, str(body["nonce"]))}
         if self.path != "/v1/browser":
             raise Malformed("there is /v1/browser, and /v1/about")
         visits, reports = visits_of(body.get("visits"), time.time()), reports_of(body.get("reports"))

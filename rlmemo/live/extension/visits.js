@@ -110,22 +110,18 @@ async function post(visits, reports) {
   return true;
 }
 
-// What live answers; null where it is away or refuses (options.html says which).
+// What live answers; null where it is away, refuses, or is somebody else (options.html says which).
 export async function ask(path, body) {
   const { key = "" } = await chrome.storage.local.get("key");
   const [port, token] = key.split(":");
   if (!token) return null;
   let trouble = "away";
   try {
-    const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
-      method: "POST",
-      headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      cache: "no-store",
-      credentials: "omit",
-      redirect: "error",
-      signal: AbortSignal.timeout(ANSWER_MS),
-    });
+    if (!(await isLive(port, token))) {
+      trouble = "token";
+      return null;
+    }
+    const answer = await told(port, path, body, { Authorization: `Bearer ${token}` });
     trouble = answer.ok ? "" : answer.status === 401 ? "token" : `status ${answer.status}`;
     if (answer.ok) return await answer.json();
   } catch {
@@ -134,4 +130,28 @@ export async function ask(path, body) {
     await chrome.storage.session.set({ trouble });
   }
   return null;
+}
+
+function told(port, path, body, headers) {
+  return fetch(`http://127.0.0.1:${port}${path}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...headers },
+    body: JSON.stringify(body),
+    cache: "no-store",
+    credentials: "omit",
+    redirect: "error",
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
+}
+
+// Whether who listens there knows the token, too; nothing is said to anybody else.
+async function isLive(port, token) {
+  const nonce = crypto.randomUUID();
+  const answer = await told(port, "/v1/hello", { nonce }, {});
+  const bytes = (text) => new TextEncoder().encode(text);
+  const hmac = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", bytes(token), hmac, false, ["verify"]);
+  const { proof = "" } = await answer.json();
+  const said = Uint8Array.from(String(proof).match(/[0-9a-f]{2}/g) ?? [], (x) => parseInt(x, 16));
+  return crypto.subtle.verify("HMAC", key, said, bytes(`${port} ${nonce}`));
 }
