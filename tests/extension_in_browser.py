@@ -149,7 +149,8 @@ class Noting:
         self.reports: dict[str, dict[str, Any]] = {}
         self.reader = BrowserReader(self.desk)
         self._ended = threading.Event()
-        self.door = BrowserPort(port, TOKEN, self.desk)
+        self.door = BrowserPort(port, self.desk)
+        self.door.open(TOKEN)
         self.port = self.door.server_port
         threading.Thread(target=self._run, daemon=True).start()
 

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +139,7 @@ def test_without_the_token_nothing_is_taken_and_nothing_lost(
     browser.open(four[0].url)
     until(lambda: browser.ask("(await chrome.storage.session.get('trouble')).trouble") == "token")
     browser.options.reload()
-    browser.options.wait_for_selector("#standing:has-text('refuses this key')")
+    browser.options.wait_for_selector("#standing:has-text('does not know this key')")
     assert live.visits == []
     browser.pair(live.port)
     until(lambda: live.sites == [four[0].name])
@@ -145,6 +147,36 @@ def test_without_the_token_nothing_is_taken_and_nothing_lost(
     assert len(shot) > 5000
     if os.environ.get("SCREENSHOT"):
         Path(os.environ["SCREENSHOT"]).write_bytes(shot)
+
+
+def test_whoever_took_the_port_is_told_nothing(browser: Chromium, four: list[Site]) -> None:
+    """Another user's program, while live is away: it is given neither the token nor a visit."""
+    heard: list[str] = []
+
+    class Imposter(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            heard.append(f"{self.path} {self.headers} {body}")
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"proof": "00" * 32, "orders": [], "visits": []}).encode())
+
+        def log_message(self, *_: Any) -> None: ...
+
+    other = ThreadingHTTPServer(("127.0.0.1", 0), Imposter)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    browser.pair(other.server_port)
+    browser.open(four[0].url)
+    until(lambda: len(heard) > 2)
+    other.shutdown()
+    other.server_close()
+    assert all(x.startswith("/v1/hello") for x in heard)
+    assert TOKEN not in str(heard)
+    assert four[0].name not in str(heard)
+    live = Noting(other.server_port)
+    browser.alarm()
+    until(lambda: live.sites == [four[0].name])
+    live.stop()
 
 
 SPEAK = """async ([address, token, mode]) => {

@@ -131,6 +131,7 @@ def start(args: argparse.Namespace) -> int:
         replace(made.world.rules(), budget_mb=args.memory_mb)
     if args.act == "pages" and desk is not None:
         acts = pages_of(desk, made, args)
+    door = BrowserPort(args.browser_port, desk) if desk is not None else None
     check_store(db)  # up to here nothing is written: what is refused leaves nothing behind
     held = lock.OneRecorder(db)
     with open_store(db) as store:
@@ -139,7 +140,8 @@ def start(args: argparse.Namespace) -> int:
             raise InputError(f"{db}: this recording's times are in {ledger.tz}; leave --tz out")
         minding, began = _minding(ledger, made, args, clock.now())
         minding = far.minding(minding) if far else minding
-        door = BrowserPort(args.browser_port, key_of(db), desk) if desk is not None else None
+        if door is not None:
+            door.open(key_of(db))
         reader = reader_of(args.source, BucketReader(server, since=began - args.days * 86400.0), desk)
         booted = machine.booted() if args.clock is None else None
         loop = Loop(

@@ -3,10 +3,12 @@
 Whoever speaks needs the token, the extension's origin and a name of this machine, so that no page can (a
 page's requests carry its own origin; a name that was made to resolve here is no name of this machine's; a
 preflight is refused like anything else, so a browser does not even send what a page would say). Wrong tokens
-are answered slowly, one at a time. Before the extension says its token, or anything else, it asks for a proof
-that who listens knows it too: while live does not run, somebody else on this machine may listen on its port.
+are answered slowly, one at a time.
 
-    POST /v1/hello     {"nonce"} → {"proof"}: that this live knows the token; asked without it
+Another user of the machine may take the port while live is away. So the extension asks whoever listens for a
+proof first, and says neither its token nor what it has to say to anybody who does not know the token, too.
+
+    POST /v1/hello     {"nonce"} → {"proof"}; asked without a token
     POST /v1/browser   {"visits": [{"id", "t", "site"}], "reports": [{"order", "came"}]} → {"orders": […]}
     POST /v1/about     how things stand
 """
@@ -36,7 +38,6 @@ EXTENSION = Path(__file__).with_name("extension")
 PORT = 8651
 TOKEN_FILE = "extension.token"
 ADDRESS = "127.0.0.1"
-HELLO = "/v1/hello"
 MOST_BYTES, MOST_AT_ONCE, MOST_TOLD = 1 << 18, 16, 100
 KEPT_S, SLOW_S, READ_S = 5.0, 1.0, 10.0
 LATEST_T = 4e9
@@ -52,12 +53,9 @@ def origin() -> str:
     return "chrome-extension://" + digest.translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
 
 
-def proof(token: str, port: int, nonce: Any) -> str:
-    """That who listens on a port knows the token (HMAC-SHA-256, hexadecimal), for a nonce of the extension's.
-    The port is in it, so that nobody can have it made by a live that listens on another. Raises Malformed."""
-    if not ID.fullmatch(str(nonce)):
-        raise Malformed("a nonce has 8 to 64 letters and digits")
-    return hmac.new(token.encode(), f"live {port} {nonce}".encode(), hashlib.sha256).hexdigest()
+def proof(token: str, port: int, nonce: str) -> str:
+    """That one knows the token, and listens at this port: nobody can pass on what another port has said."""
+    return hmac.new(token.encode(), f"{port} {nonce}".encode(), hashlib.sha256).hexdigest()
 
 
 class Malformed(Exception):
@@ -109,14 +107,15 @@ def _list(told: Any) -> Sequence[Mapping[str, Any]]:
 
 
 class BrowserPort(ThreadingHTTPServer):
-    """Listens until it is closed. Raises InputError where it cannot."""
+    """A port that is taken when this is made, answers once it is opened, and until it is closed. Raises
+    InputError where it cannot be had."""
 
     daemon_threads, block_on_close = True, False
 
-    def __init__(self, port: int, token: str, desk: BrowserDesk) -> None:
+    def __init__(self, port: int, desk: BrowserDesk) -> None:
         if not 0 <= port <= 65535:
             raise InputError(f"--browser-port {port} is no port; give 1 to 65535")
-        self.token, self.desk, self.origin = token, desk, origin()
+        self.token, self.desk, self.origin = "", desk, origin()
         self.hosts = names(ADDRESS, None, [])
         self.slow = threading.Lock()
         self._slots = threading.BoundedSemaphore(MOST_AT_ONCE)
@@ -124,8 +123,13 @@ class BrowserPort(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), _Asked)
         except OSError as error:
             raise InputError(
-                f"cannot listen on {ADDRESS} port {port} ({error.strerror}); give another --browser-port"
+                f"cannot listen on {ADDRESS} port {port} ({error.strerror}); stop what does (live itself?), "
+                "or give another --browser-port"
             ) from None
+
+    def open(self, token: str) -> None:
+        """Answer whoever has the token."""
+        self.token = token
         threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
 
     def close(self) -> None:
@@ -180,7 +184,7 @@ class _Asked(BaseHTTPRequestHandler):
             return 403, {"error": "this is no name of this machine"}
         if self.headers.get_all("Origin") != [self.server.origin]:
             return 403, {"error": "only the extension may speak to this"}
-        if self.path == HELLO:
+        if self.path == "/v1/hello":
             return None
         given = self.headers.get_all("Authorization") or []
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
@@ -206,11 +210,13 @@ class _Asked(BaseHTTPRequestHandler):
     def _told(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """What is answered to a body. Raises Malformed."""
         desk = self.server.desk
-        if self.path == HELLO:
-            return {"proof": proof(self.server.token, self.server.server_port, body.get("nonce"))}
         if self.path == "/v1/about":
             silent = time.time() - desk.heard_at if desk.heard_at else None
             return {"service": "rlmemo", "paused": desk.paused, "acts": desk.acts, "silent_s": silent}
+        if self.path == "/v1/hello":
+            if not ID.fullmatch(str(body.get("nonce"))):
+                raise Malformed("a nonce has 8 to 64 letters and digits")
+            return {"proof": proof(self.server.token, self.server.server_port, str(body["nonce"]))}
         if self.path != "/v1/browser":
             raise Malformed("there is /v1/browser, and /v1/about")
         visits, reports = visits_of(body.get("visits"), time.time()), reports_of(body.get("reports"))

@@ -36,7 +36,7 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class Reader(Protocol):
+class SourceReader(Protocol):
     """Where the loop reads what is new. place: where to go on from, kept in the ledger with what was read."""
 
     place: dict[str, Any]
@@ -72,7 +72,7 @@ class Loop:
     ends it; stirred: ends a wait."""
 
     ledger: LiveLedger
-    reader: Reader
+    reader: SourceReader
     minding: Minding
     executor: Executor | None
     clock: Waiting

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hmac
 import http.client
 import json
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,8 @@ from env.errors import InputError
 from rlmemo.kept_connection import KeptConnection
 from rlmemo.live.activitywatch import BucketReader
 from rlmemo.live.browser_desk import HEARD_S, BothReader, BrowserDesk, BrowserReader
-from rlmemo.live.browser_port import ADDRESS, EXTENSION, TOKEN_FILE, origin
-from rlmemo.live.loop import Reader
+from rlmemo.live.browser_port import ADDRESS, EXTENSION, TOKEN_FILE, origin, proof
+from rlmemo.live.loop import SourceReader
 from rlmemo.live.pages_executor import PagesExecutor
 from rlmemo.serve.secret import read_secret, secret_of
 
@@ -38,7 +40,7 @@ def desk_of(args: argparse.Namespace) -> BrowserDesk | None:
     return BrowserDesk()
 
 
-def reader_of(source: str, watch: BucketReader, desk: BrowserDesk | None) -> Reader:
+def reader_of(source: str, watch: BucketReader, desk: BrowserDesk | None) -> SourceReader:
     """What is read, by the name of the source."""
     if desk is None:
         return watch
@@ -69,13 +71,19 @@ def standing(db: Path, port: int) -> tuple[bool | None, str]:
         return False, str(error)
     if token is None:
         return None, f"the browser's extension is not paired: {how}"
-    asked = {"Origin": origin(), "Authorization": f"Bearer {token}"}
+    nonce, asked, silent = secrets.token_hex(16), {"Origin": origin()}, None
+    door = KeptConnection(ADDRESS, port)
     try:
-        status, body = KeptConnection(ADDRESS, port).ask("POST", "/v1/about", asked, b"{}", timeout=ANSWER_S)
-        silent = json.loads(body)["silent_s"] if status == 200 else None
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        hello = json.dumps({"nonce": nonce}).encode()
+        _, body = door.ask("POST", "/v1/hello", asked, hello, timeout=ANSWER_S)
+        known = hmac.compare_digest(str(json.loads(body)["proof"]), proof(token, port, nonce))
+        if known:
+            asked["Authorization"] = f"Bearer {token}"
+            _, body = door.ask("POST", "/v1/about", asked, b"{}", timeout=ANSWER_S)
+            silent = json.loads(body)["silent_s"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return None, f"nobody listens for the browser's extension at port {port}: live start --source browser"
-    if status != 200:
+    if not known:
         return (
             False,
             f"what listens at port {port} does not know this key; give its --browser-port, or its --db",

@@ -15,7 +15,7 @@ async function show() {
     : about
       ? `Paired; live ${about.paused ? "is paused" : "records"}, and acts on pages: ${about.acts ? "yes" : "no"}.`
       : trouble === "token"
-        ? `Live refuses this key: say python -m rlmemo.live extension again.${waits}`
+        ? `Who listens there does not know this key: ask python -m rlmemo.live extension again.${waits}`
         : `Paired, and live does not answer: start it, python -m rlmemo.live start --source browser.${waits}`;
   const allowed = await chrome.permissions.contains(HOSTS);
   at("allow").textContent = allowed ? "Take back" : "Allow";

@@ -115,7 +115,7 @@ async function post(visits, reports) {
   return true;
 }
 
-// What live answers; null where it is away or refuses (options.html says which).
+// What live answers; null where it is away, refuses, or is somebody else (options.html says which).
 export async function ask(path, body) {
   const { key = "" } = await chrome.storage.local.get("key");
   const [port, token] = key.split(":");
@@ -126,7 +126,7 @@ export async function ask(path, body) {
       trouble = "token";
       return null;
     }
-    const answer = await call(port, path, body, { Authorization: `Bearer ${token}` });
+    const answer = await told(port, path, body, { Authorization: `Bearer ${token}` });
     trouble = answer.ok ? "" : answer.status === 401 ? "token" : `status ${answer.status}`;
     if (answer.ok) return await answer.json();
   } catch {
@@ -137,10 +137,10 @@ export async function ask(path, body) {
   return null;
 }
 
-function call(port, path, body, headers = {}) {
+function told(port, path, body, headers) {
   return fetch(`http://127.0.0.1:${port}${path}`, {
     method: "POST",
-    headers: { ...headers, "Content-Type": "application/json" },
+    headers: { "Content-Type": "application/json", ...headers },
     body: JSON.stringify(body),
     cache: "no-store",
     credentials: "omit",
@@ -149,14 +149,14 @@ function call(port, path, body, headers = {}) {
   });
 }
 
-// Whether the one who listens there knows the token: while live does not run, anybody on this machine may listen.
+// Whether who listens there knows the token, too; nothing is said to anybody else.
 async function isLive(port, token) {
   const nonce = crypto.randomUUID();
-  const answer = await call(port, "/v1/hello", { nonce });
-  const { proof } = await answer.json();
+  const answer = await told(port, "/v1/hello", { nonce }, {});
   const bytes = (text) => new TextEncoder().encode(text);
-  const way = { name: "HMAC", hash: "SHA-256" };
-  const key = await crypto.subtle.importKey("raw", bytes(token), way, false, ["sign"]);
-  const made = new Uint8Array(await crypto.subtle.sign("HMAC", key, bytes(`live ${port} ${nonce}`)));
-  return proof === [...made].map((x) => x.toString(16).padStart(2, "0")).join("");
+  const hmac = { name: "HMAC", hash: "SHA-256" };
+  const key = await crypto.subtle.importKey("raw", bytes(token), hmac, false, ["verify"]);
+  const { proof = "" } = await answer.json();
+  const said = Uint8Array.from(String(proof).match(/[0-9a-f]{2}/g) ?? [], (x) => parseInt(x, 16));
+  return crypto.subtle.verify("HMAC", key, said, bytes(`${port} ${nonce}`));
 }

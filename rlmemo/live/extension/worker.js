@@ -15,11 +15,12 @@ chrome.tabs.onUpdated.addListener((id, change, tab) => {
 chrome.tabs.onRemoved.addListener(() => noteFront());
 chrome.windows.onFocusChanged.addListener(() => noteFront());
 
+const inTab = (where) => where.frameId === 0 && where.documentLifecycle !== "prerender";
 chrome.webNavigation.onCreatedNavigationTarget.addListener((made) => startedByPage(made.tabId));
-chrome.webNavigation.onBeforeNavigate.addListener((where) => where.frameId === 0 && opening(where));
-chrome.webNavigation.onCommitted.addListener((where) => where.frameId === 0 && arrived(where));
-chrome.webNavigation.onErrorOccurred.addListener((where) => where.frameId === 0 && failed(where));
-chrome.webNavigation.onCompleted.addListener((where) => where.frameId === 0 && loaded(where));
+chrome.webNavigation.onBeforeNavigate.addListener((where) => inTab(where) && opening(where));
+chrome.webNavigation.onCommitted.addListener((where) => inTab(where) && arrived(where));
+chrome.webNavigation.onErrorOccurred.addListener((where) => inTab(where) && failed(where));
+chrome.webNavigation.onCompleted.addListener((where) => inTab(where) && loaded(where));
 
 chrome.alarms.onAlarm.addListener(async () => {
   await noteFront();
