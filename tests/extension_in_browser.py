@@ -99,7 +99,7 @@ class Chromium:
         """Give the key, as a person does."""
         self.options.fill("#key", f"{port}:{token}")
         self.options.click("text=Pair")
-        self.options.wait_for_selector("#standing:has-text('aired')")
+        until(lambda: self.ask("(await chrome.storage.local.get('key')).key") == f"{port}:{token}")
 
     def ask(self, script: str) -> Any:
         """What a script gives in the extension."""

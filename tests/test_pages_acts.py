@@ -16,7 +16,7 @@ from rlmemo.store.database import open_store
 from rlmemo.store.live_ledger import LET_GO, LOAD
 
 pytestmark = pytest.mark.browser
-OPENS, LEARNED = 20, 9
+OPENS, LEARNED = 20, 5
 # When the tab in front shows a site, wholly loaded, as the extension sees it; 0 while it does not.
 SHOWN = """await (async () => {
   const [tab] = await chrome.tabs.query({active: true, lastFocusedWindow: true});
