@@ -63,19 +63,20 @@ def parser() -> argparse.ArgumentParser:
     pause.add_argument("--minutes", type=float, metavar="M", help="go on after that by itself")
     resume = commands.add_parser("resume", help="record again")
     measure.fill(commands.add_parser("measure", help="how long programs and pages take to open here"))
+    pair = commands.add_parser("extension", help="how to add the browser's extension, and its key")
     check = commands.add_parser("doctor", help="what works here, and what to do about the rest")
     check.add_argument("--unit", action="store_true", help="show a unit for systemd --user, and no more")
     for command in (start, check):
         command.add_argument("--host", default="127.0.0.1", help="ActivityWatch's (default: 127.0.0.1)")
         command.add_argument("--port", type=int, default=PORT, help=f"ActivityWatch's (default: {PORT})")
-    pair = commands.add_parser("extension", help="how to add the browser's extension, and its key")
     for command in (start, pair, check):
         command.add_argument("--browser-port", type=int, default=BROWSER_PORT, metavar="PORT",
                              help=f"the extension's (default: {BROWSER_PORT})")  # fmt: skip
     for command in (start, again, ended, pause, resume, pair, check):
         command.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
                              help=f"database that is written (default: {DEFAULT_DB})")  # fmt: skip
-        command.add_argument("--user", default="me", help="whose recording it is (default: me)")
+        if command is not pair:
+            command.add_argument("--user", default="me", help="whose recording it is (default: me)")
     return p
 
 
