@@ -375,7 +375,10 @@ def test_every_file_of_a_package_is_in_the_wheel(repo_root: Path) -> None:
     for path in tracked(repo_root):
         inside = path.relative_to(repo_root)
         if inside.parts[0] in ROOMS and path.suffix != ".py":
-            patterns = [*listed["*"], *listed.get(".".join(inside.parent.parts), [])]
+            above = [
+                ".".join(x.parts) for x in inside.parents
+            ]  # a folder that is no package is its package's
+            patterns = [*listed["*"], *(y for x in above for y in listed.get(x, []))]
             if not any(inside.match(pattern) for pattern in patterns):
                 left_out.append(inside.as_posix())
     assert not left_out

@@ -4,6 +4,7 @@
     python -m rlmemo.live start --policy runs/first --background
     python -m rlmemo.live status
     python -m rlmemo.live pause --minutes 30          nothing is recorded meanwhile; resume ends it
+    python -m rlmemo.live extension                   the browser's extension: where it is, and its key
     python -m rlmemo.live measure                     what programs and pages cost here, for --costs
     python -m rlmemo.live doctor                      what works here, and what to do about the rest
     python -m rlmemo.live doctor --unit               a unit for systemd --user, shown and not installed
@@ -30,10 +31,14 @@ from rlmemo.__main__ import version
 from rlmemo.live import doctor, elsewhere, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, LIMIT_MB, executor
+from rlmemo.live.browser_port import PORT as BROWSER_PORT
+from rlmemo.live.browser_port import BrowserPort
 from rlmemo.live.clock import clock_of
 from rlmemo.live.file_list import DEFAULT_FILES
 from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
+from rlmemo.live.pages_executor import PER_HOUR
+from rlmemo.live.pairing import SOURCES, desk_of, extension, key_of, pages_of, reader_of
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import to_follow
 from rlmemo.policies.run import Setup
@@ -58,15 +63,20 @@ def parser() -> argparse.ArgumentParser:
     pause.add_argument("--minutes", type=float, metavar="M", help="go on after that by itself")
     resume = commands.add_parser("resume", help="record again")
     measure.fill(commands.add_parser("measure", help="how long programs and pages take to open here"))
+    pair = commands.add_parser("extension", help="how to add the browser's extension, and its key")
     check = commands.add_parser("doctor", help="what works here, and what to do about the rest")
     check.add_argument("--unit", action="store_true", help="show a unit for systemd --user, and no more")
     for command in (start, check):
         command.add_argument("--host", default="127.0.0.1", help="ActivityWatch's (default: 127.0.0.1)")
         command.add_argument("--port", type=int, default=PORT, help=f"ActivityWatch's (default: {PORT})")
-    for command in (start, again, ended, pause, resume, check):
+    for command in (start, pair, check):
+        command.add_argument("--browser-port", type=int, default=BROWSER_PORT, metavar="PORT",
+                             help=f"the extension's (default: {BROWSER_PORT})")  # fmt: skip
+    for command in (start, again, ended, pause, resume, pair, check):
         command.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
                              help=f"database that is written (default: {DEFAULT_DB})")  # fmt: skip
-        command.add_argument("--user", default="me", help="whose recording it is (default: me)")
+        if command is not pair:
+            command.add_argument("--user", default="me", help="whose recording it is (default: me)")
     return p
 
 
@@ -78,13 +88,18 @@ def _add_start(start: argparse.ArgumentParser) -> None:
                        help="of --policy http://…: send names as they are (default: hashed)")  # fmt: skip
     start.add_argument("--threshold", type=float, metavar="P",
                        help="prewarm what is at least this probable (default: the policy's own)")  # fmt: skip
+    start.add_argument("--source", choices=tuple(SOURCES), default="activitywatch",
+                       help=f"{'; '.join(f'{x}: {what}' for x, what in SOURCES.items())} "
+                            "(default: activitywatch)")  # fmt: skip
     start.add_argument("--act", choices=tuple(ACTS), default="none", help=f"{acts} (default: none)")
     start.add_argument("--load-command", metavar="COMMAND", default="",
                        help="of --act command: loads {target}")  # fmt: skip
     start.add_argument("--let-go-command", metavar="COMMAND", default="",
                        help="of --act command: lets {target} go")  # fmt: skip
     start.add_argument("--limit-mb", type=float, default=LIMIT_MB, metavar="MB",
-                       help=f"of --act files: memory for that (default: {LIMIT_MB:g})")  # fmt: skip
+                       help=f"of --act files, pages: memory for that (default: {LIMIT_MB:g})")  # fmt: skip
+    start.add_argument("--per-hour", type=int, default=PER_HOUR, metavar="N",
+                       help=f"of --act pages: loads in an hour, at most (default: {PER_HOUR})")  # fmt: skip
     start.add_argument("--files", type=Path, default=Path(DEFAULT_FILES), metavar="FILE",
                        help=f"of --act files: what programs need (default: {DEFAULT_FILES})")  # fmt: skip
     start.add_argument("--memory-mb", type=float, metavar="MB",
@@ -107,6 +122,7 @@ def start(args: argparse.Namespace) -> int:
     for name in NOT_NEEDED:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
+    desk = desk_of(args)
     acts = executor(args.act, args.load_command, args.let_go_command, args.limit_mb, args.files)
     db = Path(args.db)
     far = elsewhere.reach(args, db) if elsewhere.is_address(args.policy) else None
@@ -114,6 +130,9 @@ def start(args: argparse.Namespace) -> int:
     zone_of(args.tz)
     if args.memory_mb is not None:
         replace(made.world.rules(), budget_mb=args.memory_mb)
+    if args.act == "pages" and desk is not None:
+        acts = pages_of(desk, made, args)
+    door = BrowserPort(args.browser_port, desk) if desk is not None else None
     check_store(db)  # up to here nothing is written: what is refused leaves nothing behind
     held = lock.OneRecorder(db)
     with open_store(db) as store:
@@ -122,7 +141,9 @@ def start(args: argparse.Namespace) -> int:
             raise InputError(f"{db}: this recording's times are in {ledger.tz}; leave --tz out")
         minding, began = _minding(ledger, made, args, clock.now())
         minding = far.minding(minding) if far else minding
-        reader = BucketReader(server, since=began - args.days * 86400.0)
+        if door is not None:
+            door.open(key_of(db))
+        reader = reader_of(args.source, BucketReader(server, since=began - args.days * 86400.0), desk)
         booted = machine.booted() if args.clock is None else None
         loop = Loop(
             ledger,
@@ -134,10 +155,16 @@ def start(args: argparse.Namespace) -> int:
             booted,
             LATE_S if args.late_s is None else args.late_s,
         )
+        if desk is not None:
+            loop.stirred = desk.stirred
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: loop.stop.set())
-        loop.say(f"recording into {db} from {server}; {args.policy} plans, act {args.act}; stop with Ctrl-C")
+            signal.signal(number, lambda *_: loop.end())
+        told = f"from {server}" if door is None else f"from the browser at 127.0.0.1:{door.server_port}"
+        told += f" and {server}" if args.source == "both" else ""
+        loop.say(f"recording into {db} {told}; {args.policy} plans, act {args.act}; stop with Ctrl-C")
         loop.run()
+        if door is not None:
+            door.close()
         loop.say("stopped")
     held.close()
     return 0
@@ -212,6 +239,8 @@ def main(argv: list[str] | None = None) -> int:
         return in_background(arguments, Path(args.db)) if args.background else start(args)
     if args.command == "doctor":
         return doctor.main(args)
+    if args.command == "extension":
+        return extension(args)
     if args.command == "measure":
         return measure.run(args)
     if args.command == "stop":

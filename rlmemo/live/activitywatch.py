@@ -148,13 +148,22 @@ def _iso(t: float) -> str:
 
 
 @dataclass(frozen=True)
+class OrderReport:
+    """What came of a step that was given away as an order (`browser_desk`)."""
+
+    order: str
+    came: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class News:
     """rows: the new rows of all buckets, in time order. grown: by bucket the latest row that was read before,
-    as long as it is now. windows: whether somebody watches windows."""
+    as long as it is now. windows: whether somebody watches windows. reports: what came of orders."""
 
     rows: tuple[BucketRow, ...] = ()
     grown: Mapping[str, BucketRow] = field(default_factory=dict)
     windows: bool = True
+    reports: tuple[OrderReport, ...] = ()
 
     def told_until(self, kind: str) -> float | None:
         """Until when buckets of a kind have told something; None where there are none."""
@@ -212,6 +221,13 @@ class BucketReader:
         self.place = place
         rows = tuple(sorted(new, key=lambda r: (r.t, KINDS_OF_BUCKETS.index(r.kind), r.id)))
         return News(rows, grown, any(b.kind == WINDOW for b in self.found))
+
+    def in_pause(self) -> News:
+        """Nothing is asked while nothing is to be recorded."""
+        return News()
+
+    def kept(self, due_s: float | None) -> None:
+        """What was read is written down: the server needs no word of it."""
 
 
 def _is_new(row: BucketRow, known: Mapping[str, Any], start: float) -> bool:

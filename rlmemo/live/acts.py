@@ -19,6 +19,7 @@ from rlmemo.live.files_executor import FilesExecutor
 
 ACTS = {
     "none": "say what would be done, and do nothing",
+    "pages": "have the browser's extension load sites in tabs behind, and let tabs go",
     "files": "read the files of programs ahead (Linux)",
     "command": "run a command of one's own for every step (--load-command, --let-go-command)",
 }
@@ -93,9 +94,9 @@ def executor(
     name: str, load_command: str = "", let_go_command: str = "", limit_mb: float = LIMIT_MB,
     lists: Path = Path(DEFAULT_FILES),
 ) -> Executor | None:  # fmt: skip
-    """The executor of that name; None for the one that does nothing. limit_mb, lists: as of `FilesExecutor`.
-    Raises InputError for what there is not."""
-    if name == "none":
+    """The executor of that name; None for the one that does nothing, and for pages. limit_mb, lists: as of
+    `FilesExecutor`. Raises InputError for what there is not."""
+    if name in ("none", "pages"):  # pages are ordered at the browser's desk (`PagesExecutor`)
         return None
     if name == "files":
         return FilesExecutor(lists, limit_mb)

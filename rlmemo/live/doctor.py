@@ -10,7 +10,7 @@ from pathlib import Path
 
 from env.errors import InputError
 from env.sources.sqlite_files import Kind
-from rlmemo.live import lock, machine
+from rlmemo.live import lock, machine, pairing
 from rlmemo.live.activitywatch import AFK, WEB, WINDOW, ActivityWatch, Away, Bucket
 from rlmemo.live.fronts import AWAKE_S
 from rlmemo.store.database_file import check_store
@@ -62,6 +62,7 @@ def found(args: argparse.Namespace) -> Iterator[tuple[bool | None, str]]:
         yield False, str(error)
     finally:
         server.close()
+    yield pairing.standing(Path(args.db), args.browser_port)
     unit = "python -m rlmemo.live doctor --unit shows a unit for systemd, which starts live with you"
     yield (
         None,

@@ -62,7 +62,7 @@ def said(row: BucketRow) -> Said | None:
         status = str(row.data.get("status", ""))
         return Said(row.bucket, AFK, row.t, row.end, "", status, "") if status else None
     if row.kind == WEB:
-        called = row.bucket.removeprefix("aw-watcher-web-").partition("_")[0].lower()
+        called = row.bucket.removeprefix("aw-watcher-web-").removeprefix("rlmemo-").partition("_")[0].lower()
         private = str(row.data.get("incognito", False)).lower() not in ("false", "0", "none", "")
         target, kind = ("", "page") if private else target_and_kind(str(row.data.get("url", "")), "page")
         return Said(row.bucket, WEB, row.t, row.end, target, kind, called)
@@ -96,6 +96,8 @@ class Fronts:
         fresh = [one for row in news.rows if (one := said(row)) is not None]
         present = [r.end for r in news.grown.values() if r.kind != WEB]
         offs = _gaps([x for x in fresh if x.of != WEB], max(present, default=None), booted)
+        if not news.windows:
+            offs += self._shut(fresh, booted)
         windows = news.told_until(WINDOW)
         if windows is None and self.window is not None:
             windows = self.window.end
@@ -116,6 +118,14 @@ class Fronts:
                 seen += self._front(one, alone=not news.windows)
         self.waiting = []
         return seen, offs
+
+    def _shut(self, fresh: Sequence[Said], booted: float | None) -> list[Off]:
+        """The machine's having been off, by the pages alone: their silence is none of the person's."""
+        before = max((max(tab.t, tab.end) for tab in self.tabs.values()), default=None)
+        pages = sorted(x.t for x in fresh if x.of == WEB)
+        if booted is None or before is None or not pages or not before < booted <= pages[-1]:
+            return []
+        return [Off(before, booted, "shutdown")]
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from env.errors import InputError
-from rlmemo.live.activitywatch import Away, BucketReader
+from rlmemo.live.activitywatch import Away, News
 from rlmemo.live.acts import Executor
 from rlmemo.live.clock import Waiting
 from rlmemo.live.fronts import Fronts
@@ -35,6 +36,24 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+class SourceReader(Protocol):
+    """Where the loop reads what is new. place: where to go on from, kept in the ledger with what was read."""
+
+    place: dict[str, Any]
+
+    def read(self, *, look: bool = False) -> News:
+        """What is new. look: whether there are other places to read. Raises Away."""
+        ...
+
+    def in_pause(self) -> News:
+        """What is new of the time before a pause that lasts."""
+        ...
+
+    def kept(self, due_s: float | None) -> None:
+        """What was read is written down. due_s: seconds until something is to be done."""
+        ...
+
+
 @dataclass(frozen=True)
 class ActStep:
     """A step of a plan that is due at a time."""
@@ -50,10 +69,10 @@ class ActStep:
 class Loop:
     """One recording, going on. began: what was opened before is a past, and nothing is decided after it;
     booted: when the machine was started; late_s: see `LATE_S`; say: where a line for the person goes; stop:
-    ends it."""
+    ends it; stirred: ends a wait."""
 
     ledger: LiveLedger
-    reader: BucketReader
+    reader: SourceReader
     minding: Minding
     executor: Executor | None
     clock: Waiting
@@ -62,9 +81,11 @@ class Loop:
     late_s: float = LATE_S
     say: Callable[[str], None] = _to_stderr
     stop: threading.Event = field(default_factory=threading.Event)
+    stirred: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._trouble = ""
+        self._paused = False
         self._looked = float("-inf")
         self._steps: list[ActStep] = []
         self._loaded: dict[str, tuple[float, int, int]] = {}
@@ -73,7 +94,7 @@ class Loop:
     def restore(self) -> None:
         """Stand where the ledger stands. Raises InputError where there is none any more."""
         if self.ledger.forgotten():
-            self.stop.set()
+            self.end()
             raise InputError(
                 "all of the recording was forgotten, so live stops; start it again for a new one"
             )
@@ -89,11 +110,17 @@ class Loop:
         if not self.fronts.last and self.mind.latest is not None:
             self.fronts.last = self.mind.latest.target
 
+    def end(self) -> None:
+        """Go round no more."""
+        self.stop.set()
+        self.stirred.set()
+
     def run(self) -> None:
         """Go round until `stop` is set; then undo what was done."""
         try:
             while not self.stop.is_set():
-                self.clock.wait(self.turn(), self.stop)
+                self.clock.wait(self.turn(), self.stirred)
+                self.stirred.clear()
         finally:
             if self.executor is not None:
                 self.executor.undo()
@@ -106,6 +133,7 @@ class Loop:
             wait = self._read()
             self._decide()
             self._act()
+            self.reader.kept(self._due_s())
             self._in_trouble("")
             return wait
         except Away as error:
@@ -120,10 +148,9 @@ class Loop:
         """Take in what is new and write it down; how long to wait then."""
         now = self.clock.now()
         pauses = self.ledger.pauses()
-        if any(p.off_t <= now and (p.back_t is None or now < p.back_t) for p in pauses):
-            return POLL_AWAY_S
-        look = now - self._looked >= LOOK_S
-        news = self.reader.read(look=look)
+        self._paused = any(p.off_t <= now and (p.back_t is None or now < p.back_t) for p in pauses)
+        look = now - self._looked >= LOOK_S and not self._paused
+        news = self.reader.in_pause() if self._paused else self.reader.read(look=look)
         now = self.clock.now()
         if look:
             self._looked = now
@@ -133,6 +160,10 @@ class Loop:
         if news.rows or seen or offs or self.fronts.waiting != before:
             front = self.fronts.as_json()
             self.ledger.add(seen, at=now, offs=offs, since=self.began, place=self.reader.place, front=front)
+        for report in news.reports:
+            self.ledger.report(report.order, report.came, at=now)
+        if self._paused:
+            return POLL_AWAY_S
         if self.fronts.waiting:
             return POLL_WAITING_S
         return POLL_AWAY_S if self.fronts.away is not None else POLL_S
@@ -181,11 +212,18 @@ class Loop:
         due = [s for s in self._steps if s.due <= now]
         self._steps = [s for s in self._steps if s.due > now]
         for step in due:
+            if self._paused and step.what == LOAD:
+                continue
             act = self.ledger.begin(step.plan_id, step.what, step.place, step.target, at=now)
             if act is not None:
                 do = self.executor.load if step.what == LOAD else self.executor.let_go
                 came = do(step.target, self.mind.kind(step.target))
                 self.ledger.end(act, came, at=self.clock.now())
+
+    def _due_s(self) -> float | None:
+        """Seconds until something is to be done; None where nothing is."""
+        due = [s.due for s in self._steps] + [until for until, *_ in self._loaded.values()]
+        return max(0.0, min(due) - self.clock.now()) if due else None
 
     def _in_trouble(self, what: str) -> None:
         """Say once that something is wrong, and once that it is right again."""

@@ -264,6 +264,15 @@ class LiveLedger:
                 [at, json.dumps(dict(came), sort_keys=True), act_id],
             )
 
+    def report(self, order: str, came: Mapping[str, Any], *, at: float) -> None:
+        """Add to what came of a step that was given away as an order (`came` names it)."""
+        with self._writing():
+            self.store.db.execute(
+                """UPDATE live_acts SET ended_at = ?, came = json_patch(came, ?)
+                   WHERE id > (SELECT MAX(id) FROM live_acts) - 1000 AND json_extract(came, '$.order') = ?""",
+                [at, json.dumps(dict(came), sort_keys=True), order],
+            )
+
     def offs(self) -> list[Off]:
         """When the person was away or the machine off, in time order."""
         rows = self.store.rows(
