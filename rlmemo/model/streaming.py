@@ -104,8 +104,6 @@ class Following:
         """What the model reads now, int64 [1, L]. warm: [SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all
         cold); free: share of the memory budget that is free (None: nothing is known, as in `rank`)."""
         kept = min(self.events, self._slates.keep)
-        if not kept:
-            raise ValueError("no event was seen yet, so there is nothing to decide")
         looked = self._look()
         if self._text is not None:
             return self._text.prompt(
@@ -128,6 +126,8 @@ class Following:
 
     def _look(self) -> Slates:
         """The slate that the model looks at now, one row."""
+        if not self.events:
+            raise ValueError("no event was seen yet, so there is nothing to decide")
         if self._looked is None:
             now = self._slates.window.at(slice(-1, None))
             self._looked = (

@@ -37,7 +37,7 @@ STILL_UP = np.array([0.6, 0.15, 0.9])
 """Chances of thumbs up on keeping still, of somebody who is neither, against it, and for it."""
 HARDLY = 0.4
 """How much less than a target the time of day is blamed, where nothing is known of either."""
-EDGES = np.array([-2.0, -1.3, -0.75, -0.35, -0.02, 0.02, 0.15, 0.35, 0.65, 1.0])
+EDGES = np.array([-2.0, -1.3, -0.75, -0.24, -0.02, 0.02, 0.12, 0.33, 0.65, 1.0])
 LEVELS = len(EDGES) + 1
 NEUTRAL = LEVELS // 2
 """The level of what nothing was said of."""
