@@ -19,6 +19,12 @@ const change = (name, none, how) =>
   inTurn(async () => chrome.storage.session.set({ [name]: how(await session(name, none)) }));
 const bare = (address) => (address ?? "").split("#")[0];
 
+// What a tab begins and what it ends come in this order, however long either takes.
+let tabsLine = Promise.resolve();
+export function ofTab(what) {
+  tabsLine = tabsLine.then(what).catch(() => {});
+}
+
 export function remember(site, address) {
   return change("addresses", {}, (known) => {
     const { [site]: _, ...rest } = known;
@@ -57,6 +63,8 @@ async function warm({ id, site, until }) {
   await chrome.tabs.update(tab.id, { muted: true });
   const one = { order: id, site, address, until, began: Date.now() };
   await change("warmed", {}, (all) => ({ ...all, [tab.id]: one }));
+  const now = await chrome.tabs.get(tab.id);
+  if (now.status === "complete" && now.url) await loaded({ tabId: tab.id, url: now.url, timeStamp: Date.now() });
   return null; // told when it is loaded
 }
 
@@ -71,9 +79,10 @@ export async function loaded({ tabId, url, timeStamp }) {
   const by = (await session("opened", {}))[tabId];
   if (by) {
     await change("opened", {}, ({ [tabId]: _, ...rest }) => rest);
-    await report(by.order, { used: "cache", opened_s: (timeStamp - by.began) / 1000 });
+    const opened_s = (timeStamp - by.began) / 1000;
+    if (siteOf(url) === by.site) await report(by.order, { used: "cache", opened_s });
   }
-  if (one || by) await send();
+  if (one || by) send();
 }
 
 // The person opens an address: a warmed tab takes over an empty one, else its files are in the cache.
@@ -93,11 +102,16 @@ export async function opening({ tabId, url, timeStamp }) {
     await chrome.tabs.update(Number(behind), { muted: false });
     await chrome.tabs.move(Number(behind), { windowId: tab.windowId, index: tab.index }).catch(() => {});
     await report(one.order, { used: "tab", opened_s });
-    await send();
+    send();
   } else {
-    await change("opened", {}, (all) => ({ ...all, [tabId]: { order: one.order, began: timeStamp } }));
+    await change("opened", {}, (all) => ({ ...all, [tabId]: { order: one.order, site, began: timeStamp } }));
     await close(Number(behind));
   }
+}
+
+// A tab is closed, by whomever.
+export async function forgetTab(tabId) {
+  for (const name of ["warmed", "opened"]) await change(name, {}, ({ [tabId]: _, ...rest }) => rest);
 }
 
 async function close(tabId) {
