@@ -16,6 +16,7 @@ import fake_watch
 import pytest
 from fake_watch import FakeServer, P, T, W
 
+from rlmemo.live import status
 from rlmemo.live.activitywatch import BucketReader, OrderReport
 from rlmemo.live.browser_desk import PLACE, BothReader, BrowserDesk, BrowserReader, Visit
 from rlmemo.live.browser_port import EXTENSION, BrowserPort, origin
@@ -268,6 +269,8 @@ def test_pages_are_ordered_within_limits_once_and_what_came_of_it_is_kept(
         assert [x for x in kept if x.get("order") == first] == [
             {"order": first, "took_s": 0.5, "used": "tab", "opened_s": 0.01}
         ]
+        told = "\n".join(status.lines(loop.ledger, None, clock.now()))
+        assert "loaded early and then opened: 1; they took 0.5 s to load, and 0.0 s to be there" in told
     full = PagesExecutor(desk, lambda _: 100.0, 1800.0, limit_mb=250.0)
     told = [full.load(x, "page") for x in SITES]
     assert ["order" in x for x in told] == [True, True, False]
@@ -277,6 +280,14 @@ def test_pages_are_ordered_within_limits_once_and_what_came_of_it_is_kept(
     assert "failed" in full.load("Editor", "app")
     full.undo()
     assert desk.take_orders() == []
+
+
+def test_it_may_do_what_the_docs_say_and_no_more() -> None:
+    told = json.loads((EXTENSION / "manifest.json").read_text())
+    assert told["incognito"] == "not_allowed"
+    assert set(told["permissions"]) == {"alarms", "storage", "tabs", "webNavigation", "scripting"}
+    assert told["host_permissions"] == ["http://127.0.0.1/*"]
+    assert not {"content_scripts", "externally_connectable", "web_accessible_resources"} & set(told)
 
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -52,6 +53,12 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
         rest = [name for name, unused in reversed(held["memory"].items()) if not unused]
         told.append(f"in front {_clock(held['t'], ledger.tz)}: {held['front']}")
         told.append(f"would be ready early: {', '.join(early) or 'nothing'}; in memory: {', '.join(rest)}")
+    if pages := ledger.came_to("took_s", "opened_s"):
+        took, opened = (statistics.median(x) for x in zip(*pages, strict=True))
+        told.append(
+            f"pages loaded early and then opened: {len(pages):,}; they took {_long(took)} to load, and "
+            f"{_long(opened)} to be there (medians)"
+        )
     if late := ledger.made_late():
         told.append(
             f"{late:,} plans were made up for later, when live was not running or the server was away: "

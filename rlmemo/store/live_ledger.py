@@ -273,6 +273,18 @@ class LiveLedger:
                 [at, json.dumps(dict(came), sort_keys=True), order],
             )
 
+    def came_to(self, *names: str) -> list[tuple[Any, ...]]:
+        """Of the steps of which all of these are known: what they came to, by name."""
+        said = [f"json_extract(a.came, '$.{name}')" for name in names]
+        found = self.store.rows(
+            f"""SELECT {", ".join(f"{x} AS {name}" for x, name in zip(said, names, strict=True))}
+                FROM live_acts AS a JOIN live_plans AS p ON p.id = a.plan_id
+                JOIN live_events AS l ON l.id = p.live_event_id JOIN events AS e ON e.id = l.event_id
+                WHERE e.timeline_id = ? AND {" AND ".join(f"{x} IS NOT NULL" for x in said)} ORDER BY a.id""",
+            [self.timeline_id],
+        )
+        return [tuple(row[name] for name in names) for row in found]
+
     def offs(self) -> list[Off]:
         """When the person was away or the machine off, in time order."""
         rows = self.store.rows(

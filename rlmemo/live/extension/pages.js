@@ -20,6 +20,12 @@ function inTurn(what) {
 const change = (name, none, how) =>
   inTurn(async () => chrome.storage.session.set({ [name]: how(await session(name, none)) }));
 
+// What a tab begins and what it ends come in this order, however long either takes.
+let tabsLine = Promise.resolve();
+export function ofTab(what) {
+  tabsLine = tabsLine.then(what).catch(() => {});
+}
+
 // What is loaded of a site is where the person went by typing or by a bookmark, else its first page: never what a
 // link led to, and nothing with a query, as a page could have made that up, and loading it might do something
 // (log out, buy, confirm).
@@ -49,7 +55,7 @@ export async function lookedAt(tabId) {
   if (!one) return;
   await chrome.tabs.update(tabId, { muted: false }).catch(() => {});
   await report(one.order, { used: "tab" });
-  await send();
+  send();
 }
 
 // What does not load takes over nothing.
@@ -60,7 +66,7 @@ export async function failed({ tabId, error }) {
   if (!one) return;
   await close(tabId);
   await report(one.order, { failed: error });
-  await send();
+  send();
 }
 
 // A tab that a page has opened may still be spoken to by it: it is never replaced.
@@ -113,9 +119,10 @@ export async function loaded({ tabId, url, timeStamp }) {
   const by = (await session("opened", {}))[tabId];
   if (by) {
     await change("opened", {}, ({ [tabId]: _, ...rest }) => rest);
-    await report(by.order, { used: "cache", opened_s: (timeStamp - by.began) / 1000 });
+    const opened_s = (timeStamp - by.began) / 1000;
+    if (siteOf(url) === by.site) await report(by.order, { used: "cache", opened_s });
   }
-  if (one || by) await send();
+  if (one || by) send();
 }
 
 // The person opens an address: a warmed tab takes over an empty one, else its files are in the cache.
@@ -135,11 +142,16 @@ export async function opening({ tabId, url, timeStamp }) {
     await chrome.tabs.update(Number(behind), { muted: false });
     await chrome.tabs.move(Number(behind), { windowId: tab.windowId, index: tab.index }).catch(() => {});
     await report(one.order, { used: "tab", opened_s });
-    await send();
+    send();
   } else {
-    await change("opened", {}, (all) => ({ ...all, [tabId]: { order: one.order, began: timeStamp } }));
+    await change("opened", {}, (all) => ({ ...all, [tabId]: { order: one.order, site, began: timeStamp } }));
     await close(Number(behind));
   }
+}
+
+// A tab is closed, by whomever.
+export async function forgetTab(tabId) {
+  for (const name of ["warmed", "opened"]) await change(name, {}, ({ [tabId]: _, ...rest }) => rest);
 }
 
 async function close(tabId) {

@@ -1,7 +1,7 @@
 // Chromium ends an idle worker after 30 s and starts it anew for an event. So the listeners stand here, at the
 // top, once; what must outlive the worker lies in chrome.storage; an alarm asks for a server that came later.
 import { beat, note, noteFront, startAnew } from "./visits.js";
-import { arrived, failed, letGoOfLeft, loaded, lookedAt, opening, startedByPage } from "./pages.js";
+import { arrived, failed, forgetTab, letGoOfLeft, loaded, lookedAt, ofTab, opening, startedByPage } from "./pages.js";
 
 const BEAT = "beat";
 
@@ -12,15 +12,18 @@ chrome.tabs.onActivated.addListener(({ tabId }) => {
 chrome.tabs.onUpdated.addListener((id, change, tab) => {
   if (change.url && tab.active) note(tab);
 });
-chrome.tabs.onRemoved.addListener(() => noteFront());
+chrome.tabs.onRemoved.addListener((tabId) => {
+  forgetTab(tabId);
+  noteFront();
+});
 chrome.windows.onFocusChanged.addListener(() => noteFront());
 
 const inTab = (where) => where.frameId === 0 && where.documentLifecycle !== "prerender";
 chrome.webNavigation.onCreatedNavigationTarget.addListener((made) => startedByPage(made.tabId));
-chrome.webNavigation.onBeforeNavigate.addListener((where) => inTab(where) && opening(where));
+chrome.webNavigation.onBeforeNavigate.addListener((where) => inTab(where) && ofTab(() => opening(where)));
 chrome.webNavigation.onCommitted.addListener((where) => inTab(where) && arrived(where));
-chrome.webNavigation.onErrorOccurred.addListener((where) => inTab(where) && failed(where));
-chrome.webNavigation.onCompleted.addListener((where) => inTab(where) && loaded(where));
+chrome.webNavigation.onErrorOccurred.addListener((where) => inTab(where) && ofTab(() => failed(where)));
+chrome.webNavigation.onCompleted.addListener((where) => inTab(where) && ofTab(() => loaded(where)));
 
 chrome.alarms.onAlarm.addListener(async () => {
   await noteFront();
