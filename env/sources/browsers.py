@@ -10,14 +10,13 @@ Firefox: toolkit/components/places/nsINavHistoryService.idl. Safari's is not doc
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from env.errors import InputError
 from env.sources.lines import TableFile
-from env.sources.sqlite_files import private_copy
+from env.sources.sqlite_files import Copy, Unreadable, private_copy
 
 REDIRECTED, FRAME, SYNCED = "sent on at once", "a frame within a page", "another device (synced)"
 DOWNLOAD, FAILED = "downloads", "what did not load"
@@ -99,7 +98,7 @@ def look(path: Path) -> TableFile | None:
             copy.text_factory = lambda raw: raw.decode("utf-8", "replace")
             known = next((x for x in HISTORIES if _is(copy, x)), None)
             return None if known is None else _visits(copy, path, known)
-    except sqlite3.Error as error:
+    except Unreadable as error:
         if known is None:
             return None
         raise InputError(
@@ -108,15 +107,15 @@ def look(path: Path) -> TableFile | None:
         ) from error
 
 
-def _columns(copy: sqlite3.Connection, table: str) -> set[str]:
+def _columns(copy: Copy, table: str) -> set[str]:
     return {row[1] for row in copy.execute(f"PRAGMA table_info({table})")}
 
 
-def _is(copy: sqlite3.Connection, one: BrowserDatabase) -> bool:
+def _is(copy: Copy, one: BrowserDatabase) -> bool:
     return all(_columns(copy, table) >= set(wanted) for table, wanted in one.needs.items())
 
 
-def _visits(copy: sqlite3.Connection, path: Path, one: BrowserDatabase) -> TableFile:
+def _visits(copy: Copy, path: Path, one: BrowserDatabase) -> TableFile:
     there = _columns(copy, list(one.needs)[1])
     cases = " ".join(
         f"WHEN {when} THEN {number}" for number, (when, _, c) in enumerate(one.not_opened) if c in there

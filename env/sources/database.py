@@ -69,8 +69,8 @@ def _load(
         found = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         if not set(wanted) <= set(found):
             raise InputError(
-                f"{path}: is a database, but not one of rlmemo's (no {table} as expected), nor the history of "
-                f"Chrome, Edge, Firefox or Safari; {HOW}"
+                f"{path}: is a database, but not one of rlmemo's (no {table} as expected), nor the history "
+                f"of Chrome, Edge, Firefox or Safari; {HOW}"
             )
     owners = connection.execute(
         f"SELECT {', '.join(TIMELINES)} FROM timelines WHERE ? IS NULL OR source = ? ORDER BY id",

@@ -143,8 +143,8 @@ def _memo(records: list[dict[str, Any]], left_out: Counter[str]) -> list[dict[st
 
 
 def _my_activity(records: list[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
-    """The openings of Google's My Activity: pages of Chrome, apps of Android. Their titles are in the person's
-    language ("Visited …", "… besucht"), so the products tell."""
+    """The openings of Google's My Activity: pages of Chrome, apps of Android. Their titles are in the
+    person's language ("Visited …", "… besucht"), so the products tell."""
     openings = []
     for record in records:
         products = [str(x) for x in record["products"]]

@@ -114,8 +114,8 @@ def load_timelines(
     user: str | None = None,
     **options: Any,
 ) -> Loaded:
-    """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database (ours, or a browser's history), or a
-    CSV/TSV(.gz).
+    """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database (ours, or a browser's history), or
+    a CSV/TSV(.gz).
 
     seed       draws `demo` and `demo-nights`; recordings do not depend on it
     collapsed  drop consecutive opens of the same target (every number made from them says so)

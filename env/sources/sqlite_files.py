@@ -53,6 +53,8 @@ class Kind(Enum):
     NONE = "no database"
 
 
+Copy, Unreadable = sqlite3.Connection, sqlite3.Error
+"""What `private_copy` gives, and raises: for who only reads."""
 DATABASES = (Kind.OURS, Kind.OTHER, Kind.UNTOLD)
 
 
