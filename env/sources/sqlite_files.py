@@ -53,8 +53,10 @@ class Kind(Enum):
     NONE = "no database"
 
 
-Copy, Unreadable = sqlite3.Connection, sqlite3.Error
-"""What `private_copy` gives, and raises: for who only reads."""
+Copy = sqlite3.Connection
+"""What `private_copy` gives."""
+Unreadable = sqlite3.Error
+"""What it raises."""
 DATABASES = (Kind.OURS, Kind.OTHER, Kind.UNTOLD)
 
 
