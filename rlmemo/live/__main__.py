@@ -34,6 +34,7 @@ from rlmemo.live.clock import clock_of
 from rlmemo.live.file_list import DEFAULT_FILES
 from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
+from rlmemo.live.past import past_of
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import to_follow
 from rlmemo.policies.run import Setup
@@ -91,6 +92,8 @@ def _add_start(start: argparse.ArgumentParser) -> None:
                        help="memory for what is warm (default: as before, or --budget apps)")  # fmt: skip
     start.add_argument("--days", type=float, default=90.0, metavar="D",
                        help="days of its record to read at the first start (default: 90)")  # fmt: skip
+    start.add_argument("--timelines", metavar="SOURCE",
+                       help="at the first start: a recording to begin with")  # fmt: skip
     start.add_argument("--tz", help="IANA time zone (default: as before, or this machine's)")
     start.add_argument("--background", action="store_true",
                        help=f"go on without this terminal; what it says goes into {LOG}")  # fmt: skip
@@ -114,7 +117,9 @@ def start(args: argparse.Namespace) -> int:
     zone_of(args.tz)
     if args.memory_mb is not None:
         replace(made.world.rules(), budget_mb=args.memory_mb)
-    check_store(db)  # up to here nothing is written: what is refused leaves nothing behind
+    check_store(db)
+    past = past_of(args.timelines, args.user, args.tz, db)
+    # up to here nothing is written: what is refused leaves nothing behind
     held = lock.OneRecorder(db)
     with open_store(db) as store:
         ledger = LiveLedger(store, args.user, zone_of(args.tz))
@@ -133,6 +138,7 @@ def start(args: argparse.Namespace) -> int:
             began,
             booted,
             LATE_S if args.late_s is None else args.late_s,
+            past=past,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.stop.set())

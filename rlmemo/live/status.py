@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from env.timeline import zone
-from rlmemo.store.live_ledger import LiveLedger
+from rlmemo.store.live_ledger import PAST, LiveLedger
 
 FIELDS = (
     "base_wait_s",
@@ -32,6 +32,9 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
     told = [_who(ledger, settings, recording, now)]
     if trouble := ledger.state("trouble"):
         told.append(f"trouble: {trouble}")
+    if (past := ledger.state(PAST)) and past["opens"]:
+        until = _clock(past["until"], ledger.tz)
+        told.append(f"began with {past['opens']:,} opens of {past['named']}, until {until}")
     pause = next(
         (p for p in ledger.pauses() if p.off_t <= now and (p.back_t is None or now < p.back_t)), None
     )
