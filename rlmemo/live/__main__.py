@@ -22,18 +22,20 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from env.errors import InputError, run_main
 from env.timeline import zone
 from rlmemo.__main__ import version
-from rlmemo.live import doctor, elsewhere, lock, machine, measure, status
+from rlmemo.live import doctor, elsewhere, learn, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, LIMIT_MB, executor
 from rlmemo.live.clock import clock_of
 from rlmemo.live.file_list import DEFAULT_FILES
 from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
+from rlmemo.live.nightly import Nightly, learn_time
 from rlmemo.live.past import past_of
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import to_follow
@@ -58,13 +60,18 @@ def parser() -> argparse.ArgumentParser:
     pause = commands.add_parser("pause", help="record nothing until resume, or for some minutes")
     pause.add_argument("--minutes", type=float, metavar="M", help="go on after that by itself")
     resume = commands.add_parser("resume", help="record again")
+    taught = commands.add_parser("learn", help="train on the recording now, as start --learn does")
+    back = commands.add_parser("rollback", help="put what was in charge before the last training back")
+    for command in (start, taught):
+        command.add_argument("--learn-config", metavar="FILE",
+                             help="settings of that training, as train --config takes")  # fmt: skip
     measure.fill(commands.add_parser("measure", help="how long programs and pages take to open here"))
     check = commands.add_parser("doctor", help="what works here, and what to do about the rest")
     check.add_argument("--unit", action="store_true", help="show a unit for systemd --user, and no more")
     for command in (start, check):
         command.add_argument("--host", default="127.0.0.1", help="ActivityWatch's (default: 127.0.0.1)")
         command.add_argument("--port", type=int, default=PORT, help=f"ActivityWatch's (default: {PORT})")
-    for command in (start, again, ended, pause, resume, check):
+    for command in (start, again, ended, pause, resume, taught, back, check):
         command.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
                              help=f"database that is written (default: {DEFAULT_DB})")  # fmt: skip
         command.add_argument("--user", default="me", help="whose recording it is (default: me)")
@@ -95,6 +102,8 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--timelines", metavar="SOURCE",
                        help="at the first start: a recording to begin with")  # fmt: skip
     start.add_argument("--tz", help="IANA time zone (default: as before, or this machine's)")
+    start.add_argument("--learn", metavar="HH:MM",
+                       help="train at that time of day, and follow what is better for it")  # fmt: skip
     start.add_argument("--background", action="store_true",
                        help=f"go on without this terminal; what it says goes into {LOG}")  # fmt: skip
     for name, kind in (("--clock", str), ("--late-s", float)):  # for replays of a recorded day
@@ -115,6 +124,9 @@ def start(args: argparse.Namespace) -> int:
     far = elsewhere.reach(args, db) if elsewhere.is_address(args.policy) else None
     made = far.setup if far else to_follow(args.policy, world_given(args))
     zone_of(args.tz)
+    at = learn_time(args.learn)
+    if at is not None and far is not None:
+        raise InputError("--learn: a server's plans are followed; leave it out, or give another --policy")
     if args.memory_mb is not None:
         replace(made.world.rules(), budget_mb=args.memory_mb)
     check_store(db)
@@ -140,6 +152,8 @@ def start(args: argparse.Namespace) -> int:
             LATE_S if args.late_s is None else args.late_s,
             past=past,
         )
+        if at is not None:
+            loop.nightly = Nightly(ledger, db, at, args.learn_config, partial(_taught, minding, args))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.stop.set())
         loop.say(f"recording into {db} from {server}; {args.policy} plans, act {args.act}; stop with Ctrl-C")
@@ -147,6 +161,13 @@ def start(args: argparse.Namespace) -> int:
         loop.say("stopped")
     held.close()
     return 0
+
+
+def _taught(given: Minding, args: argparse.Namespace, run: str) -> Minding:
+    """Who thinks as a run has learned; `given` where that is none."""
+    if not run:
+        return given
+    return replace(given, setup=to_follow(run, world_given(args)), version=_version(run))
 
 
 def zone_of(tz: str | None) -> str:
@@ -225,6 +246,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     ledger = _ledger(args)
     now = time.time()
+    if args.command == "learn":
+        return learn.run(args, ledger)
+    if args.command == "rollback":
+        print(learn.roll_back(ledger))
+        return 0
     if args.command == "status":
         print("\n".join(status.lines(ledger, lock.recorder(Path(args.db)), now)))
         return 0

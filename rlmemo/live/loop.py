@@ -21,6 +21,7 @@ from rlmemo.live.acts import Executor
 from rlmemo.live.clock import Waiting
 from rlmemo.live.fronts import Fronts
 from rlmemo.live.mind import Minding, Thought
+from rlmemo.live.nightly import Nightly
 from rlmemo.live.past import Past
 from rlmemo.store.live_ledger import (
     FORGOTTEN,
@@ -62,7 +63,8 @@ class ActStep:
 class Loop:
     """One recording, going on. began: what was opened before is a past, and nothing is decided after it;
     booted: when the machine was started; late_s: see `LATE_S`; say: where a line for the person goes; stop:
-    ends it; past: a recording that comes before what is read first."""
+    ends it; past: a recording that comes before what is read first; nightly: who learns
+    meanwhile."""
 
     ledger: LiveLedger
     reader: BucketReader
@@ -75,6 +77,7 @@ class Loop:
     say: Callable[[str], None] = _to_stderr
     stop: threading.Event = field(default_factory=threading.Event)
     past: Past | None = None
+    nightly: Nightly | None = None
 
     def __post_init__(self) -> None:
         self._trouble = ""
@@ -115,6 +118,9 @@ class Loop:
         """Once round; seconds to wait until the next."""
         try:
             if self._anew or self.ledger.state(FORGOTTEN) != self._forgotten:
+                self.restore()
+            if self.nightly is not None and (minding := self.nightly.turn(self.clock.now())) is not None:
+                self.minding = minding
                 self.restore()
             wait = self._read()
             self._decide()
