@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,16 @@ def roll_back(ledger: LiveLedger) -> str:
     known = ledger.state(LEARNED) or {"opens": 0}
     ledger.put(learned={**known, "at": time.time(), "said": said}, in_charge={"run": back, "before": None})
     return said
+
+
+def tidy(ledger: LiveLedger, db: Path) -> None:
+    """Remove what a training that was killed has left, unless another one is under way."""
+    folder = runs_of(ledger, db)
+    if folder.is_dir():
+        with suppress(InputError):
+            held = hold(folder)
+            _clear(folder, ledger.state(IN_CHARGE) or {"run": "", "before": None})
+            del held
 
 
 def run(args: argparse.Namespace, ledger: LiveLedger) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from env.errors import InputError
 from env.timeline import zone
-from rlmemo.live.learn import IN_CHARGE, LEARNED
+from rlmemo.live.learn import IN_CHARGE, LEARNED, tidy
 from rlmemo.live.mind import Minding
 from rlmemo.store.live_ledger import LiveLedger
 
@@ -96,6 +96,7 @@ class Nightly:
         self.child.stderr.close()
         if status == 0:
             return
+        tidy(self.ledger, self.db)
         why = f"it was killed by signal {-status}" if status < 0 else (lines or ["it broke off"])[-1]
         said = f"no training: {why.removeprefix('error: ')}; what was in charge stays"
         self.ledger.put(learned={**(self.ledger.state(LEARNED) or {"opens": 0}), "at": now, "said": said})
