@@ -186,7 +186,8 @@ def test_a_training_that_does_not_come_to_its_end_changes_nothing(found: str, tm
     db = tmp_path / "a.db"
     record(db, "mfu")
 
-    def train(line: list[str]) -> int:
+    def train(line: list[str] | None) -> int:
+        assert line is not None
         table = Path(line[line.index("--timelines") + 1])
         assert table.stat().st_mode & 0o077 == 0
         (timeline,) = load_timelines(str(table), tz="UTC").timelines

@@ -29,17 +29,19 @@ from env.private import private_files
 from env.sources import load_timelines
 from env.splits import chrono
 from env.timeline import SWITCHES, Timeline
+from rlmemo.learning.in_charge import rewards
 from rlmemo.live.mind import Minding
 from rlmemo.policies.registry import setup
 from rlmemo.runs.lock import hold
 from rlmemo.store.live_ledger import SOURCE, LiveLedger
+from rlmemo.train import main as training
 
 IN_CHARGE, LEARNED = "in_charge", "learned"
 """States of the ledger: {"run", "before"}, folders of runs, "" for the policy that was given at the start,
 None for one that is not kept; and {"at", "opens", "said"}, what was decided last."""
 LEAST_NEW, LEAST_JUDGED = 50, 30
 """Opens that are to have come since the last training, and to judge by."""
-Train = Callable[[list[str]], int]
+Train = Callable[[list[str] | None], int]
 
 
 _OURS = re.compile(r"\d{8}-\d{6}(\.csv)?")
@@ -50,7 +52,7 @@ def runs_of(ledger: LiveLedger, db: Path) -> Path:
     return db.resolve().with_name("live-runs") / f"{db.name}-{ledger.timeline_id}"
 
 
-def learn(ledger: LiveLedger, db: Path, config: str | None, train: Train | None = None) -> str:
+def learn(ledger: LiveLedger, db: Path, config: str | None, train: Train = training) -> str:
     """Train, judge and decide; what was decided, which the ledger then knows. config: settings of the
     training, a YAML file. Raises InputError where that cannot be done; then nothing has changed."""
     settings = ledger.state("settings")
@@ -132,13 +134,9 @@ def _clear(folder: Path, charge: dict[str, Any]) -> None:
 
 
 def _train(
-    timeline: Timeline, run: Path, settings: dict[str, Any], config: str | None, train: Train | None
+    timeline: Timeline, run: Path, settings: dict[str, Any], config: str | None, train: Train
 ) -> str | None:
     """Train into the folder `run`; why not, where the trainer has refused."""
-    if train is None:
-        from rlmemo.train import main
-
-        train = main
     table = run.with_name(f"{run.name}.csv")  # lies there as long as the training takes
     try:
         _write(timeline, table)
@@ -180,8 +178,6 @@ def _judge(timeline: Timeline, in_charge: str, run: str, settings: dict[str, Any
 
 def _earned(policy: str, timeline: Timeline, settings: dict[str, Any]) -> np.ndarray:
     """The reward of every open of the test part, float64 [n], as live plans by a policy."""
-    from rlmemo.learning.in_charge import rewards
-
     made = setup(policy, {} if Path(policy).is_dir() else settings["world"])
     minding = Minding(
         made, timeline.user, timeline.tz, settings["budget_mb"], "judged", settings["threshold"]
