@@ -205,6 +205,32 @@ def test_a_training_that_does_not_come_to_its_end_changes_nothing(found: str, tm
         assert beside(db) == []
 
 
+def test_a_run_that_somebody_has_deleted_is_in_charge_no_more(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    record(db, "mfu")
+    with open_store(db) as store:
+        ledger = LiveLedger(store, "me", "UTC")
+        gone = str(tmp_path / "live-runs" / "gone")
+        ledger.put(in_charge={"run": gone, "before": gone})
+        said = learn(ledger, db, None, lambda _: 0)  # and it leaves no run either
+        assert said.startswith("what was learned cannot be followed")
+        with pytest.raises(InputError, match="is not kept"):
+            roll_back(ledger)
+        given = Minding(setup("mfu", {"budget": 3.0}), "me", "UTC", 900.0, "given")
+        said_aloud: list[str] = []
+        loop = Loop(
+            ledger, BucketReader(FakeServer(), T), given, None, StillClock(1e6), T, say=said_aloud.append,
+            nightly=Nightly(
+                ledger, db, (3, 0), None, lambda x: Minding(to_follow(x), "me", "UTC", 900.0, "learned")
+            ),
+        )  # fmt: skip
+        loop.turn()
+        assert "is no policy and no run folder" in said_aloud[0]
+        loop.turn()
+        assert said_aloud[1:] == ["it answers again"]
+        assert loop.minding is given
+
+
 def test_too_little_to_learn_from_or_to_judge_by(tmp_path: Path) -> None:
     for n, words in ((30, "30 opens came|opens came since"), (90, "would be there to judge by")):
         record(tmp_path / f"{n}.db", "mfu", n=n)

@@ -69,28 +69,28 @@ def learn(ledger: LiveLedger, db: Path, config: str | None, train: Train = train
     for one in (folder.parent, folder):
         one.mkdir(mode=0o700, exist_ok=True)
     held = hold(folder)
-    charge = ledger.state(IN_CHARGE) or {"run": "", "before": None}
+    charge = _charge(ledger)
     _clear(folder, charge)
+    before = _earned(charge["run"] or settings["policy"], timeline, settings)
     run = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     said, better = _train(timeline, run, settings, config, train) or "", False
     if not said:
-        said, better = _judge(timeline, charge["run"], str(run), settings)
+        said, better = _judge(before, timeline, str(run), settings)
     told = {"at": time.time(), "opens": len(timeline), "said": said}
     if better:
         ledger.put(learned=told, in_charge={"run": str(run), "before": charge["run"]})
     else:
         ledger.put(learned=told)
-    _clear(folder, ledger.state(IN_CHARGE) or charge)
+    _clear(folder, _charge(ledger))
     del held
     return said
 
 
 def roll_back(ledger: LiveLedger) -> str:
     """Put what was in charge before back; says who that is. Raises InputError where it is not kept."""
-    charge = ledger.state(IN_CHARGE) or {"run": "", "before": None}
-    if charge["before"] is None:
+    back = _charge(ledger)["before"]
+    if back is None:
         raise InputError("what was in charge before is not kept: nothing was put in charge since")
-    back = charge["before"]
     said = f"{back or 'the policy that live was started with'} is in charge again (live rollback)"
     known = ledger.state(LEARNED) or {"opens": 0}
     ledger.put(learned={**known, "at": time.time(), "said": said}, in_charge={"run": back, "before": None})
@@ -103,7 +103,7 @@ def tidy(ledger: LiveLedger, db: Path) -> None:
     if folder.is_dir():
         with suppress(InputError):
             held = hold(folder)
-            _clear(folder, ledger.state(IN_CHARGE) or {"run": "", "before": None})
+            _clear(folder, _charge(ledger))
             del held
 
 
@@ -114,6 +114,17 @@ def run(args: argparse.Namespace, ledger: LiveLedger) -> int:
     with private_files():
         print(learn(ledger, Path(args.db), args.learn_config))
     return 0
+
+
+def _charge(ledger: LiveLedger) -> dict[str, Any]:
+    """Who is in charge, and who was before; of folders that are gone, the policy that was given at the start,
+    and nobody."""
+    charge = ledger.state(IN_CHARGE) or {"run": "", "before": None}
+    there = {name: not run or Path(run).is_dir() for name, run in charge.items()}
+    return {
+        "run": charge["run"] if there["run"] else "",
+        "before": charge["before"] if there["before"] else None,
+    }
 
 
 def _recorded(db: Path, user: str) -> Timeline:
@@ -161,9 +172,9 @@ def _write(timeline: Timeline, path: Path) -> None:
             rows.writerows([timeline.user, repr(float(t)), "", kind] for t in times)
 
 
-def _judge(timeline: Timeline, in_charge: str, run: str, settings: dict[str, Any]) -> tuple[str, bool]:
-    """What was learned beside what is in charge, on the last opens: what to say, and whether it is better."""
-    before = _earned(in_charge or settings["policy"], timeline, settings)
+def _judge(before: np.ndarray, timeline: Timeline, run: str, settings: dict[str, Any]) -> tuple[str, bool]:
+    """What was learned beside what is in charge, which earned `before`, on the last opens: what to say, and
+    whether it is better."""
     try:
         after = _earned(run, timeline, settings)
     except InputError as error:

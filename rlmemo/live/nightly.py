@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,17 +84,17 @@ class Nightly:
             self.ledger.user,
         ]
         line += ["--learn-config", self.config] if self.config else []
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  a pipe that nobody reads would fill
         self.child = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
             start_new_session=True,
         )  # fmt: skip
 
     def _ended(self, status: int, now: float) -> None:
         """Say why nothing was decided, where nothing was."""
-        assert self.child is not None
-        assert self.child.stderr is not None
-        lines = self.child.stderr.read().decode("utf-8", "replace").strip().splitlines()
-        self.child.stderr.close()
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        self._errors.close()
         if status == 0:
             return
         tidy(self.ledger, self.db)
