@@ -5,9 +5,10 @@
     python -m rlmemo.timelines show webtrackr --user uNzUWueZw3
     python -m rlmemo.timelines show rlmemo.db --plot week.svg
 
-SOURCE is `demo`, `demo-nights`, `webtrackr`, `gesis`, `lsapp`, `usagelogger`, a database, or a CSV/TSV(.gz)
-with columns user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch.
-What is refused and what is counted: docs/timelines.md.
+SOURCE is `demo`, `demo-nights`, `webtrackr`, `gesis`, `lsapp`, `usagelogger`, a database, a browser's
+history, what ActivityWatch, Takeout, phones and others export, or a CSV/TSV(.gz) with columns
+user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch. Where one's
+files are, what is refused and what is counted: docs/timelines.md.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _db(command: argparse.ArgumentParser) -> None:
 
 
 def _source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("timelines", metavar="SOURCE", help="a name, a database, or a CSV/TSV(.gz)")
+    command.add_argument("timelines", metavar="SOURCE", help="a name, a database, or a file")
     command.add_argument("--tz", metavar="ZONE", help="the users' time zone, such as Europe/Berlin")
     command.add_argument(
         "--epoch",

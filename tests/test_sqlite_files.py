@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 import raw_opens
 from predictions_to_rate import fill
-from shared_cases import case
 
 from dashboard.__main__ import check_db
 from env.errors import InputError
@@ -165,12 +164,6 @@ SPILL = ("PRAGMA cache_size = 2", "PRAGMA cache_spill = 1", "BEGIN")
 
 def foreign(name: str, folder: Path) -> Path:
     path = folder / "theirs.sqlite"
-    if name == "places":
-        for file in sorted(case("timelines/04_wal").iterdir()):
-            copied = folder / file.name
-            copied.write_bytes(file.read_bytes())
-            copied.chmod(0o644)
-        return folder / "places.sqlite"
     if name == "plain":
         return sqlite(path, *VISITS)
     if name == "signed":
@@ -195,7 +188,7 @@ def as_it_is(folder: Path) -> dict[str, tuple[str, int, int]]:
     }
 
 
-THEIRS = ("places", "plain", "signed", "wal", "signed wal", "hot journal")
+THEIRS = ("plain", "signed", "wal", "signed wal", "hot journal")
 
 
 @pytest.mark.parametrize("name", THEIRS)
@@ -226,7 +219,7 @@ def test_other_peoples_databases_stay_as_they_are(
     assert not list(scratch.iterdir())
 
 
-@pytest.mark.parametrize("name", ["places", "hot journal"])
+@pytest.mark.parametrize("name", ["wal", "hot journal"])
 def test_no_command_touches_other_peoples_databases(name: str, tmp_path: Path, cli: Cli) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()

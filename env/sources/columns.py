@@ -105,6 +105,22 @@ FORMATS = (
         "page",
         epoch="unix",
     ),
+    *(
+        Format(
+            f"{browser}'s history",
+            (f"{browser.lower()}.t", f"{browser.lower()}.url"),
+            {"t": f"{browser.lower()}.t", "target": f"{browser.lower()}.url"},
+            "page",
+            epoch=clock,
+        )
+        for browser, clock in (("Chrome", "webkit"), ("Firefox", "unix"), ("Safari", "apple"))
+    ),
+    Format(
+        "Google Takeout's My Activity",
+        ("activity.time", "activity.target"),
+        {"t": "activity.time", "target": "activity.target", "kind": "activity.kind"},
+        note="My Activity does not say on which device something was opened",
+    ),
     Format(
         "Android's dumpsys usagestats",
         ("dumpsys.time", "dumpsys.package"),

@@ -42,7 +42,7 @@ def load(path: Path, *, collapsed: bool = True, tz: str | None = None, source: s
         with _reading(path) as connection:
             return _load(connection, path, collapsed, tz, source)
     except sqlite3.Error as error:
-        raise InputError(f"{path}: cannot be read as a database ({error}); {HOW}") from error
+        raise InputError(f"{path}: cannot be read as a database ({error}); copy it anew, or {HOW}") from error
 
 
 @contextmanager
@@ -69,7 +69,8 @@ def _load(
         found = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         if not set(wanted) <= set(found):
             raise InputError(
-                f"{path}: is a database, but not one of rlmemo's (no {table} as expected); {HOW}"
+                f"{path}: is a database, but not one of rlmemo's (no {table} as expected), nor the history "
+                f"of Chrome, Edge, Firefox or Safari; {HOW}"
             )
     owners = connection.execute(
         f"SELECT {', '.join(TIMELINES)} FROM timelines WHERE ? IS NULL OR source = ? ORDER BY id",

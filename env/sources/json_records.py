@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from env.sources.names import clean_name
 
 _AW_KIND = {"currentwindow": "app", "web.tab.current": "page"}
 _MEMO = {"window_focus": ("app", "process_name", ""), "browser_history": ("page", "url", "Z")}
+_FRAMES = ("AUTO_SUBFRAME", "MANUAL_SUBFRAME")
 _MEMO_ONLY = ("window_focus", "process_start", "session_start")
 
 
@@ -26,6 +28,9 @@ def table_of(text: str) -> tuple[list[str], list[list[str]], tuple[str, ...]] | 
     left_out: Counter[str] = Counter()
     if isinstance(data, dict) and isinstance(data.get("buckets"), dict):
         records, what = _activitywatch(data["buckets"], left_out), " (an export of ActivityWatch)"
+    elif isinstance(data, dict) and isinstance(data.get("events"), list) and data.get("type"):
+        # one bucket of ActivityWatch without the name that an export gives it
+        records, what = _activitywatch({"": data}, left_out), " (a bucket of ActivityWatch)"
     elif isinstance(data, dict):
         # Takeout has its sessions and typed addresses beside the history
         lists = [v for v in data.values() if isinstance(v, list)]
@@ -38,6 +43,14 @@ def table_of(text: str) -> tuple[list[str], list[list[str]], tuple[str, ...]] | 
         records = _memo(records, left_out)
         if not records:
             return "JSON (a log of MEMO) without records of openings"
+    if all(isinstance(x.get("products"), list) and "time" in x for x in records):
+        records = _my_activity(records, left_out)
+        if not records:
+            return "JSON (Google Takeout's My Activity) without pages of Chrome or apps of Android"
+    elif any("page_transition" in x and "time_usec" in x for x in records):
+        records = _seen_by_chrome(records, left_out)
+        if not records:
+            return "JSON (Google Takeout's browser history) without visits that opened a page"
     notes: tuple[str, ...] = ("from JSON: a line number counts its records",)
     if left_out:
         kinds = ", ".join(f"{n:,} of {clean_name(kind)}" for kind, n in sorted(left_out.items()))
@@ -127,6 +140,41 @@ def _memo(records: list[dict[str, Any]], left_out: Counter[str]) -> list[dict[st
             }
         )
     return openings
+
+
+def _my_activity(records: list[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
+    """The openings of Google's My Activity: pages of Chrome, apps of Android. Their titles are in the
+    person's language ("Visited …", "… besucht"), so the products tell."""
+    openings = []
+    for record in records:
+        products = [str(x) for x in record["products"]]
+        address = str(record.get("titleUrl") or "")
+        target: Any
+        if "Chrome" in products and address:
+            target, kind = _behind_google(address), "page"
+        elif "Android" in products:
+            target, kind = record.get("header"), "app"
+        else:
+            left_out[products[0] if products else "no product"] += 1
+            continue
+        openings.append({"activity.time": record["time"], "activity.target": target, "activity.kind": kind})
+    return openings
+
+
+def _behind_google(address: str) -> str:
+    """The page behind www.google.com/url?q=…, as My Activity writes addresses."""
+    parts = urlsplit(address)
+    if parts.hostname == "www.google.com" and parts.path == "/url":
+        return next(iter(parse_qs(parts.query).get("q", [])), address)
+    return address
+
+
+def _seen_by_chrome(records: list[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
+    """Takeout's browser history without frames within pages."""
+    frames = sum(x.get("page_transition") in _FRAMES for x in records)
+    if frames:
+        left_out["frames"] += frames
+    return [x for x in records if x.get("page_transition") not in _FRAMES]
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _no_table(line: str) -> str | None:
     """What a text is that is no table, and what to do with it; None for what may be one."""
     start = line.lstrip()
     if start.startswith("<"):
-        return f"XML or HTML, and a table is wanted; {_WANTED}"
+        return f"XML or HTML, and a table is wanted; {_WANTED} (Google Takeout gives JSON where asked to)"
     return None
 
 

@@ -14,12 +14,24 @@ from types import ModuleType
 from typing import Any
 
 from env.errors import InputError
-from env.sources import database, demo, demo_nights, gesis, lines, lsapp, table, usagelogger, webtrackr
+from env.sources import (
+    browsers,
+    database,
+    demo,
+    demo_nights,
+    gesis,
+    lines,
+    lsapp,
+    table,
+    usagelogger,
+    webtrackr,
+)
 from env.sources.clock import EPOCHS
 from env.sources.columns import HasUsers
 from env.sources.names import PAGE_SETTINGS
 from env.sources.recordings import data_root
 from env.sources.report import Loaded
+from env.sources.sqlite_files import Kind, kind_of
 from env.timeline import zone
 
 
@@ -102,7 +114,8 @@ def load_timelines(
     user: str | None = None,
     **options: Any,
 ) -> Loaded:
-    """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database, or a CSV/TSV(.gz).
+    """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database (ours, or a browser's history), or
+    a CSV/TSV(.gz).
 
     seed       draws `demo` and `demo-nights`; recordings do not depend on it
     collapsed  drop consecutive opens of the same target (every number made from them says so)
@@ -170,7 +183,12 @@ def _load_file(
             "or a CSV with columns user,t,target"
         )
     if database.is_database(path):
-        _refuse_given(str(path), given)
+        history = None if kind_of(path) is Kind.OURS else browsers.look(path)
+        _refuse_given(str(path), {k: v for k, v in given.items() if history is None or k != "user"})
+        if history is not None:
+            if source is not None:
+                raise InputError(f"source {source!r} picks from a database of rlmemo's, and {path} is none")
+            return table.load(history, collapsed=collapsed, tz=tz, page=page, user=given["user"])
         return database.load(path, collapsed=collapsed, tz=tz, source=source)
     if source is not None:
         raise InputError(f"source {source!r} picks from a database, and {path} is none; leave it out")

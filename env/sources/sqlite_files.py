@@ -53,6 +53,10 @@ class Kind(Enum):
     NONE = "no database"
 
 
+Copy = sqlite3.Connection
+"""What `private_copy` gives."""
+Unreadable = sqlite3.Error
+"""What it raises."""
 DATABASES = (Kind.OURS, Kind.OTHER, Kind.UNTOLD)
 
 

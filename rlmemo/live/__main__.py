@@ -23,12 +23,13 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from env.errors import InputError, run_main
 from env.timeline import zone
 from rlmemo.__main__ import version
-from rlmemo.live import doctor, elsewhere, lock, machine, measure, status
+from rlmemo.live import doctor, elsewhere, learn, lock, machine, measure, status
 from rlmemo.live.activitywatch import PORT, ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, LIMIT_MB, executor
 from rlmemo.live.browser_port import PORT as BROWSER_PORT
@@ -37,8 +38,10 @@ from rlmemo.live.clock import clock_of
 from rlmemo.live.file_list import DEFAULT_FILES
 from rlmemo.live.loop import LATE_S, Loop
 from rlmemo.live.mind import Minding
+from rlmemo.live.nightly import Nightly, learn_time
 from rlmemo.live.pages_executor import PER_HOUR
 from rlmemo.live.pairing import SOURCES, desk_of, extension, key_of, pages_of, reader_of
+from rlmemo.live.past import past_of
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import to_follow
 from rlmemo.policies.run import Setup
@@ -62,6 +65,11 @@ def parser() -> argparse.ArgumentParser:
     pause = commands.add_parser("pause", help="record nothing until resume, or for some minutes")
     pause.add_argument("--minutes", type=float, metavar="M", help="go on after that by itself")
     resume = commands.add_parser("resume", help="record again")
+    taught = commands.add_parser("learn", help="train on the recording now, as start --learn does")
+    back = commands.add_parser("rollback", help="put what was in charge before the last training back")
+    for command in (start, taught):
+        command.add_argument("--learn-config", metavar="FILE",
+                             help="settings of that training, as train --config takes")  # fmt: skip
     measure.fill(commands.add_parser("measure", help="how long programs and pages take to open here"))
     pair = commands.add_parser("extension", help="how to add the browser's extension, and its key")
     check = commands.add_parser("doctor", help="what works here, and what to do about the rest")
@@ -72,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (start, pair, check):
         command.add_argument("--browser-port", type=int, default=BROWSER_PORT, metavar="PORT",
                              help=f"the extension's (default: {BROWSER_PORT})")  # fmt: skip
-    for command in (start, again, ended, pause, resume, pair, check):
+    for command in (start, again, ended, pause, resume, taught, back, pair, check):
         command.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
                              help=f"database that is written (default: {DEFAULT_DB})")  # fmt: skip
         if command is not pair:
@@ -106,7 +114,11 @@ def _add_start(start: argparse.ArgumentParser) -> None:
                        help="memory for what is warm (default: as before, or --budget apps)")  # fmt: skip
     start.add_argument("--days", type=float, default=90.0, metavar="D",
                        help="days of its record to read at the first start (default: 90)")  # fmt: skip
+    start.add_argument("--timelines", metavar="SOURCE",
+                       help="at the first start: a recording to begin with")  # fmt: skip
     start.add_argument("--tz", help="IANA time zone (default: as before, or this machine's)")
+    start.add_argument("--learn", metavar="HH:MM",
+                       help="train at that time of day, and follow what is better for it")  # fmt: skip
     start.add_argument("--background", action="store_true",
                        help=f"go on without this terminal; what it says goes into {LOG}")  # fmt: skip
     for name, kind in (("--clock", str), ("--late-s", float)):  # for replays of a recorded day
@@ -128,12 +140,17 @@ def start(args: argparse.Namespace) -> int:
     far = elsewhere.reach(args, db) if elsewhere.is_address(args.policy) else None
     made = far.setup if far else to_follow(args.policy, world_given(args))
     zone_of(args.tz)
+    at = learn_time(args.learn)
+    if at is not None and far is not None:
+        raise InputError("--learn: a server's plans are followed; leave it out, or give another --policy")
     if args.memory_mb is not None:
         replace(made.world.rules(), budget_mb=args.memory_mb)
     if args.act == "pages" and desk is not None:
         acts = pages_of(desk, made, args)
     door = BrowserPort(args.browser_port, desk) if desk is not None else None
-    check_store(db)  # up to here nothing is written: what is refused leaves nothing behind
+    check_store(db)
+    past = past_of(args.timelines, args.user, args.tz, db)
+    # up to here nothing is written: what is refused leaves nothing behind
     held = lock.OneRecorder(db)
     with open_store(db) as store:
         ledger = LiveLedger(store, args.user, zone_of(args.tz))
@@ -154,9 +171,12 @@ def start(args: argparse.Namespace) -> int:
             began,
             booted,
             LATE_S if args.late_s is None else args.late_s,
+            past=past,
         )
         if desk is not None:
             loop.stirred = desk.stirred
+        if at is not None:
+            loop.nightly = Nightly(ledger, db, at, args.learn_config, partial(_taught, minding, args))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.end())
         told = f"from {server}" if door is None else f"from the browser at 127.0.0.1:{door.server_port}"
@@ -168,6 +188,13 @@ def start(args: argparse.Namespace) -> int:
         loop.say("stopped")
     held.close()
     return 0
+
+
+def _taught(given: Minding, args: argparse.Namespace, run: str) -> Minding:
+    """Who thinks as a run has learned; `given` where that is none."""
+    if not run:
+        return given
+    return replace(given, setup=to_follow(run, world_given(args)), version=_version(run))
 
 
 def zone_of(tz: str | None) -> str:
@@ -248,6 +275,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     ledger = _ledger(args)
     now = time.time()
+    if args.command == "learn":
+        return learn.run(args, ledger)
+    if args.command == "rollback":
+        print(learn.roll_back(ledger))
+        return 0
     if args.command == "status":
         print("\n".join(status.lines(ledger, lock.recorder(Path(args.db)), now)))
         return 0

@@ -21,7 +21,19 @@ from rlmemo.live.acts import Executor
 from rlmemo.live.clock import Waiting
 from rlmemo.live.fronts import Fronts
 from rlmemo.live.mind import Minding, Thought
-from rlmemo.store.live_ledger import FORGOTTEN, LET_GO, LOAD, NOT_YET, LiveLedger, LiveRow
+from rlmemo.live.nightly import Nightly
+from rlmemo.live.past import Past
+from rlmemo.store.live_ledger import (
+    FORGOTTEN,
+    LET_GO,
+    LOAD,
+    NOT_YET,
+    NOTHING_TO_DECIDE,
+    PAST,
+    LiveLedger,
+    LiveRow,
+    Seen,
+)
 
 POLL_S, POLL_AWAY_S, POLL_WAITING_S = 1.0, 5.0, 0.25
 """Between two questions to the server: usually; while the person is away, or the server; while a page waits
@@ -69,7 +81,8 @@ class ActStep:
 class Loop:
     """One recording, going on. began: what was opened before is a past, and nothing is decided after it;
     booted: when the machine was started; late_s: see `LATE_S`; say: where a line for the person goes; stop:
-    ends it; stirred: ends a wait."""
+    ends it; stirred: ends a wait; past: a recording that comes before what is read first; nightly: who learns
+    meanwhile."""
 
     ledger: LiveLedger
     reader: SourceReader
@@ -82,6 +95,8 @@ class Loop:
     say: Callable[[str], None] = _to_stderr
     stop: threading.Event = field(default_factory=threading.Event)
     stirred: threading.Event = field(default_factory=threading.Event)
+    past: Past | None = None
+    nightly: Nightly | None = None
 
     def __post_init__(self) -> None:
         self._trouble = ""
@@ -130,6 +145,9 @@ class Loop:
         try:
             if self._anew or self.ledger.state(FORGOTTEN) != self._forgotten:
                 self.restore()
+            if self.nightly is not None and (minding := self.nightly.turn(self.clock.now())) is not None:
+                self.minding = minding
+                self.restore()
             wait = self._read()
             self._decide()
             self._act()
@@ -157,9 +175,11 @@ class Loop:
         kept = [r for r in news.rows if not any(p.off_t <= r.t < (p.back_t or now) for p in pauses)]
         before = self.fronts.waiting
         seen, offs = self.fronts.take(replace(news, rows=tuple(kept)), now, self.booted)
-        if news.rows or seen or offs or self.fronts.waiting != before:
-            front = self.fronts.as_json()
-            self.ledger.add(seen, at=now, offs=offs, since=self.began, place=self.reader.place, front=front)
+        told = self._told_before(seen)
+        if news.rows or seen or offs or self.fronts.waiting != before or told:
+            state = {"place": self.reader.place, "front": self.fronts.as_json(), **told}
+            self.ledger.add(seen, at=now, offs=offs, since=self.began, **state)
+            self.past = None
         for report in news.reports:
             self.ledger.report(report.order, report.came, at=now)
         if self._paused:
@@ -168,9 +188,21 @@ class Loop:
             return POLL_WAITING_S
         return POLL_AWAY_S if self.fronts.away is not None else POLL_S
 
+    def _told_before(self, seen: list[Seen]) -> dict[str, Any]:
+        """Put what a past tells of before what was read; what goes into the ledger besides."""
+        if self.past is None:
+            return {}
+        first = [self.began, *(x.event.t for x in seen), *(x.t for x in self.fronts.waiting)]
+        seen[:0] = opens = self.past.until(min(first))
+        return {PAST: self.past.told(opens), "switches": self.past.switches(min(first))}
+
     def _decide(self) -> None:
         """Plan after every event that came."""
-        for row in self.ledger.rows(after=self._last):
+        rows = list(self.ledger.rows(after=self._last))
+        if any(row.planned == NOTHING_TO_DECIDE for row in rows):  # a past, which is to be known from now on
+            self.restore()
+            rows = list(self.ledger.rows(after=self._last))
+        for row in rows:
             if row.planned != NOT_YET:
                 self._last = row.id
                 continue

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from env.timeline import zone
-from rlmemo.store.live_ledger import LiveLedger
+from rlmemo.live.learn import IN_CHARGE, LEARNED
+from rlmemo.store.live_ledger import PAST, LiveLedger
 
 FIELDS = (
     "base_wait_s",
@@ -33,6 +34,10 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
     told = [_who(ledger, settings, recording, now)]
     if trouble := ledger.state("trouble"):
         told.append(f"trouble: {trouble}")
+    if (past := ledger.state(PAST)) and past["opens"]:
+        until = _clock(past["until"], ledger.tz)
+        told.append(f"began with {past['opens']:,} opens of {past['named']}, until {until}")
+    told += _learned(ledger)
     pause = next(
         (p for p in ledger.pauses() if p.off_t <= now and (p.back_t is None or now < p.back_t)), None
     )
@@ -64,6 +69,16 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
             f"{late:,} plans were made up for later, when live was not running or the server was away: "
             "they are judged as if it had been"
         )
+    return told
+
+
+def _learned(ledger: LiveLedger) -> list[str]:
+    """What was decided about the last training, and who is in charge by it."""
+    told = []
+    if charge := ledger.state(IN_CHARGE):
+        told.append(f"in charge: {charge['run'] or 'the policy above'}")
+    if last := ledger.state(LEARNED):
+        told.append(f"learned {_clock(last['at'], ledger.tz)}: {last['said']}")
     return told
 
 

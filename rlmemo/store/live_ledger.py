@@ -30,6 +30,8 @@ from rlmemo.store.records import Prewarm
 
 SOURCE = "live"
 LOAD, LET_GO = "load", "let go"
+PAST = "past"
+"""The state that says which recording was there before (`rlmemo.live.past`)."""
 FORGOTTEN = "forgotten"
 """The state that counts how often something was forgotten: who has more in memory reads it all anew."""
 NOT_YET, DECIDED, NOTHING_TO_DECIDE = 0, 1, 2
@@ -121,11 +123,12 @@ class LiveLedger:
 
     def add(
         self, seen: Iterable[Seen], *, at: float, offs: Iterable[Off] = (), since: float = -math.inf,
-        **state: Any,
+        switches: Iterable[tuple[float, str]] = (), **state: Any,
     ) -> int:  # fmt: skip
         """Write what a source told of, in its order, and the state to go on from; returns how many events are
-        new. at: by the recorder's clock. since: after events before that nothing is to be decided. An event
-        is never before the one that was written last: it takes its time then."""
+        new. at: by the recorder's clock. since: after events before that nothing is to be decided. switches:
+        recorded offs and wakes of a past, (time, kind). An event is never before the one that was written
+        last: it takes its time then."""
         new = 0
         with self._writing():
             last = self.store.rows(
@@ -145,6 +148,7 @@ class LiveLedger:
                 planned = NOTHING_TO_DECIDE if one.event.t < since else NOT_YET
                 self.store._insert("live_events", event_id=event_id, key=key, seen_at=at, planned=planned)
                 new += 1
+            self._switch(switches)
             for off in offs:
                 self._switched(off)
                 self.store.db.execute(
@@ -342,10 +346,13 @@ class LiveLedger:
         """Tell the timeline of an off, as it is read by everybody else; only of one in which memory was
         emptied."""
         if off.why == "shutdown" and off.back_t is not None:
-            self.store.db.conn.executemany(
-                "INSERT OR IGNORE INTO switches (timeline_id, t, kind) VALUES (?, ?, ?)",
-                [(self.timeline_id, off.off_t, "off"), (self.timeline_id, off.back_t, "wake")],
-            )
+            self._switch([(off.off_t, "off"), (off.back_t, "wake")])
+
+    def _switch(self, switches: Iterable[tuple[float, str]]) -> None:
+        self.store.db.conn.executemany(
+            "INSERT OR IGNORE INTO switches (timeline_id, t, kind) VALUES (?, ?, ?)",
+            [(self.timeline_id, t, kind) for t, kind in switches],
+        )
 
     def _put(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
