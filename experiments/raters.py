@@ -84,12 +84,25 @@ class Taste:
         return bool(rng.random() < chance * (1 - 2 * self.noise) + self.noise)
 
 
+@dataclass(frozen=True)
+class Mind:
+    """What somebody likes until a time, unix seconds, and from then on (inf: they never change their mind)."""
+
+    before: Taste
+    after: Taste
+    turn: float
+
+    def at(self, t: float) -> Taste:
+        """What they like at a time."""
+        return self.after if t >= self.turn else self.before
+
+
 def rated(
     t: np.ndarray, local: np.ndarray, target: np.ndarray, rows: np.ndarray, candidates: np.ndarray,
-    p: np.ndarray, tastes: tuple[Taste, Taste], turn: float, rng: np.random.Generator,
+    p: np.ndarray, mind: Mind, rng: np.random.Generator,
 ) -> Thumbs:  # fmt: skip
     """Thumbs on plans made at the moments `rows` by a threshold on p (float64 [m, size], of candidates), some
-    of one other target, some to keep still. tastes: until the time `turn`, and from then on."""
+    of one other target, some to keep still."""
     order = np.argsort(-p, axis=1, kind="stable")
     threshold = float(np.exp(rng.uniform(np.log(0.04), np.log(0.5))))
     said: list[Thumb] = []
@@ -103,8 +116,7 @@ def rated(
         plan = candidates[m, picks].astype(np.int64)
         opened = int(target[row + 1])
         near = opened if opened in candidates[m] else -1
-        taste = tastes[int(t[row] >= turn)]
-        up = taste.thumb(plan, opened if len(plan) else near, float(local[row]), rng)
+        up = mind.at(float(t[row])).thumb(plan, opened if len(plan) else near, float(local[row]), rng)
         names = tuple(str(x) for x in plan)
         hit = opened in plan if len(plan) else None
         said.append(Thumb(float(t[row]), int(local[row] // 3600 % 24), up, hit, names))

@@ -42,7 +42,7 @@ def invent(seed: int, most: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarr
     [m, size]."""
     from env.slate.slate import slates_from_columns
     from experiments.personas import persona
-    from experiments.raters import Taste, rated
+    from experiments.raters import Mind, Taste, rated
     from rlmemo.model import slots as r
     from rlmemo.model.scorer import WIDE, base_scorer, shortlist
     from rlmemo.model.thumbs_so_far import COLUMNS, so_far
@@ -56,11 +56,11 @@ def invent(seed: int, most: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarr
     many = min(len(every) // 2, int(np.exp(rng.uniform(0.0, np.log(400)))))
     asked, rows = np.sort(every[:many]), np.sort(every[many : many + most])
     slates = shortlist(wide.at(asked), base_scorer().log_p(wide, asked))
-    tastes = [Taste.drawn(np.bincount(target, minlength=v) / n, rng) for _ in range(2)]
-    turn = float(t[int(rng.integers(n))]) if rng.random() < 0.3 else np.inf
+    first, second = (Taste.drawn(np.bincount(target, minlength=v) / n, rng) for _ in range(2))
+    mind = Mind(first, second, float(t[int(rng.integers(n))]) if rng.random() < 0.3 else math.inf)
     thumbs = rated(
         t, local, target, asked, slates.candidates, np.exp(slates.score[:, :-1].astype(np.float64)),
-        (tastes[0], tastes[1]), turn, rng,
+        mind, rng,
     )  # fmt: skip
     slates = shortlist(wide.at(rows), base_scorer().log_p(wide, rows))
     prompts = r.encode_prompts(slates, target, rows, here=np.arange(len(rows)))
@@ -68,8 +68,7 @@ def invent(seed: int, most: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarr
     said = so_far(thumbs, names, t[rows], (local[rows] // 3600 % 24).astype(np.int64), slates.candidates)
     p = np.exp(slates.score[:, :-1].astype(np.float64))
     sooner = np.zeros(p.shape)
-    for k, taste in enumerate(tastes):
-        mine = (t[rows] >= turn) == bool(k)
+    for taste, mine in ((mind.before, t[rows] < mind.turn), (mind.after, t[rows] >= mind.turn)):
         likes, usual = taste.likes(slates.candidates[mine], local[rows[mine]], p[mine])
         sooner[mine] = np.log(likes / (1 - likes)) - np.log(usual / (1 - usual))
     sooner = THOUGHT * (sooner - USUALLY) + SAID * said.said[..., COLUMNS.index("opinion")]
