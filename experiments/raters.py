@@ -86,7 +86,7 @@ class Taste:
 
 @dataclass(frozen=True)
 class Mind:
-    """What somebody likes until a time, unix seconds, and from then on (inf: they never change their mind)."""
+    """What somebody likes until a time, unix seconds, and from then on (inf: they never change it)."""
 
     before: Taste
     after: Taste
