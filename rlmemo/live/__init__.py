@@ -8,6 +8,6 @@
 
 `activitywatch` and `fronts` turn what ActivityWatch says into opens; `rlmemo.store.live_ledger` keeps them;
 `mind` follows them with a policy, a planner and the judge's own world; `loop` goes round; an executor
-(`acts`) does what a plan says, or nothing. `extension/` is the browser's extension; `browser_port` lets it in,
-`browser_desk` is where it meets the loop, and `pages_executor` leaves it orders.
+(`acts`) does what a plan says, or nothing. `extension/` is the browser's extension: `browser_port` lets it
+in, `browser_desk` is where it meets the loop, and `pages_executor` leaves it orders.
 """
