@@ -5,8 +5,9 @@
 Invented people (`experiments.personas`) rate plans as their taste says (`experiments.raters`). What a plan
 should be there is what the base says without thumbs, each candidate's share multiplied by how much sooner
 than usual that person would approve of it (odds against odds); the base, reading the thumbs, learns to come
-near that. Only the rows of the embedding that belong to thumbs are learned: without thumbs, every
-answer stays what it is to the last bit.
+near that. All that is learned is one vector for each level of liking, the same for every letter, and one for
+each mood of the moment: what a token with thumbs adds to the one without. So without thumbs every answer
+stays what it is to the last bit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import math
 import shutil
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +99,34 @@ def gather(model: Any, seeds: range) -> tuple[Any, Any, Any]:
     )  # fmt: skip
 
 
-def answers(model: Any, prompts: Any) -> Any:
-    """Log-probabilities of the first pick, [B, size + 1]."""
+def answers(model: Any, prompts: Any, shift: Any = None) -> Any:
+    """Log-probabilities of the first pick, [B, size + 1]. shift: what tokens with thumbs add to those
+    without, [1 + shifts, hidden], as of `shifts` (None: as the model's embedding has it)."""
     import torch
 
     from rlmemo.model import slots as r
 
-    hidden = model.model(input_ids=prompts, use_cache=False).last_hidden_state[:, -1]
+    if shift is None:
+        hidden = model.model(input_ids=prompts, use_cache=False).last_hidden_state[:, -1]
+    else:
+        bare, added = (torch.from_numpy(x) for x in shifts())
+        made = model.model.embed_tokens.weight[bare[prompts]] + shift[added[prompts]]
+        hidden = model.model(inputs_embeds=made, use_cache=False).last_hidden_state[:, -1]
     ids = torch.from_numpy(np.append(r.LETTER_IDS, r.END_ID))
     return model.lm_head(hidden)[:, ids].float().log_softmax(-1)
+
+
+@cache
+def shifts() -> tuple[np.ndarray, np.ndarray]:
+    """Of every token: the one without thumbs, and what thumbs add to it, by number (0: nothing), int64."""
+    from rlmemo.model import slots as r
+
+    bare, added = np.arange(len(r.VOCABULARY)), np.zeros(len(r.VOCABULARY), np.int64)
+    kinds: dict[str, int] = {}
+    for token, plain in r.SAID_OF.items():
+        bare[r.ID[token]] = r.ID[plain]
+        added[r.ID[token]] = kinds.setdefault(token.rsplit(":", 1)[1], 1 + len(kinds))
+    return bare, added
 
 
 def wanted(first: Any, sooner: Any) -> Any:
@@ -120,8 +141,8 @@ def divergence(said: Any, right: Any) -> Any:
     return (right.exp() * (right - said)).sum(-1)
 
 
-def widen(model: Any) -> int:
-    """Give a base that knows no thumbs the tokens for them, each as its letter is without; the first one."""
+def widen(model: Any, shift: Any) -> None:
+    """Give a base the tokens for thumbs, each as it is without, and what `shift` adds."""
     import torch
 
     from rlmemo.model import slots as r
@@ -129,11 +150,11 @@ def widen(model: Any) -> int:
     rows = math.ceil(len(r.VOCABULARY) / 64) * 64
     if model.config.vocab_size < rows:
         model.resize_token_embeddings(rows, mean_resizing=False)
+    bare, added = (torch.from_numpy(x) for x in shifts())
     with torch.no_grad():
         weight = model.model.embed_tokens.weight
-        for token, plain in r.SAID_OF.items():
-            weight[r.ID[token]] = weight[r.ID[plain]]
-    return r.ID[next(iter(r.SAID_OF))]
+        new = torch.nonzero(added).ravel()
+        weight[new] = weight[bare[new]] + shift[added[new]]
 
 
 def judged(model: Any, rows: tuple[Any, Any, Any]) -> dict[str, float]:
@@ -167,9 +188,10 @@ def teach(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
     model: Any = AutoModelForCausalLM.from_pretrained(args.base, local_files_only=True, dtype=torch.float32)
-    new = widen(model)
     model.eval().requires_grad_(False)
-    table = model.model.embed_tokens.weight.requires_grad_(True)
+    learned = torch.zeros((int(shifts()[1].max()), model.config.hidden_size), requires_grad=True)
+    nothing = torch.zeros((1, model.config.hidden_size))
+    widen(model, torch.cat([nothing, learned]).detach())
     began = time.time()
     held_out = gather(model, range(HELD_OUT, HELD_OUT + 100))
     heard, _, right = gather(model, range(args.seed, args.seed + args.people))
@@ -180,17 +202,16 @@ def teach(args: argparse.Namespace) -> None:
         **judged(model, held_out),
     }
     print(json.dumps(said), flush=True)
-    optimizer = torch.optim.Adam([table], lr=args.lr, betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam([learned], lr=args.lr, betas=(0.9, 0.98))
     start, step, last, mean = time.time(), 0, time.time(), []
     while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = args.lr * (0.5 + 0.5 * math.cos(math.pi * progress))
         rows = torch.randint(0, len(heard), (args.batch,))
-        loss = divergence(answers(model, heard[rows]), right[rows]).mean()
+        said_ = answers(model, heard[rows], torch.cat([nothing, learned]))
+        loss = divergence(said_, right[rows]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        assert table.grad is not None
-        table.grad[:new] = 0.0
         optimizer.step()
         step += 1
         mean.append(float(loss.detach()))
@@ -202,6 +223,7 @@ def teach(args: argparse.Namespace) -> None:
                 flush=True,
             )
             last, mean = time.time(), []
+    widen(model, torch.cat([nothing, learned]).detach())
     found = judged(model, held_out)
     print(json.dumps({"steps": step, **found}), flush=True)
     shutil.copytree(args.base, args.out, dirs_exist_ok=True)

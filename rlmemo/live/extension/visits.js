@@ -8,7 +8,7 @@ const ANSWER_MS = 8000;
 
 let line = Promise.resolve();
 let sending = null;
-let next = null;
+let wanted = false;
 
 // One change of the storage after the other: two events at once must not write over each other.
 export function inTurn(what) {
@@ -75,15 +75,25 @@ export function report(order, came) {
   });
 }
 
-// Sends what is noted until nothing is left; whether live answered. One at a time, and once more where something
-// was noted while one was under way.
+// Sends what is noted until nothing is left; whether live answered. One at a time: what is noted meanwhile is
+// looked for once more before it ends.
 export function send() {
-  if (!sending) {
-    sending = sendAll().finally(() => (sending = next = null));
-    return sending;
+  wanted = true;
+  sending ??= sendWanted();
+  return sending;
+}
+
+async function sendWanted() {
+  try {
+    let answered = false;
+    while (wanted) {
+      wanted = false;
+      answered = await sendAll();
+    }
+    return answered;
+  } finally {
+    sending = null; // at once, so that nobody waits for one that has ended
   }
-  next ??= sending.then(() => send());
-  return next;
 }
 
 async function sendAll() {
