@@ -5,9 +5,10 @@
 Invented people (`experiments.personas`) rate plans as their taste says (`experiments.raters`). What a plan
 should be there is what the base says without thumbs, each candidate's share multiplied by how much sooner
 than usual that person would approve of it (odds against odds); the base, reading the thumbs, learns to come
-near that. All that is learned is one vector for each level of liking, the same for every letter, and one for
-each mood of the moment: what a token with thumbs adds to the one without. So without thumbs every answer
-stays what it is to the last bit.
+near that. Only tokens that belong to thumbs are learned: without thumbs every answer stays what it is to the
+last bit. Such a token is the one without thumbs, in its parts more or less, and something added: both are the
+same for every letter, so that what was learned of those that come first in a slate holds for the last; and a
+little is its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import json
 import math
 import shutil
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ THOUGHT, SAID = 1.0, 1.0
 said (`thumbs_so_far.opinion`). Without the second a single thumb down on a plan in vain would change next to
 nothing, since most of those mean nothing; but who says something wants it minded. Together about 2, which was
 chosen on people of the kind of `experiments.thumbs_at_once`, of other seeds than those that are reported."""
+OWN = 0.3
+"""How much slower than what all letters share what is a token's own is learned."""
 MOST, LEAST = 40.0, 1 / 200
 """How much sooner than usual a candidate may be picked, at most and at least."""
 USUALLY = -0.2
@@ -99,34 +101,49 @@ def gather(model: Any, seeds: range) -> tuple[Any, Any, Any]:
     )  # fmt: skip
 
 
-def answers(model: Any, prompts: Any, shift: Any = None) -> Any:
-    """Log-probabilities of the first pick, [B, size + 1]. shift: what tokens with thumbs add to those
-    without, [1 + shifts, hidden], as of `shifts` (None: as the model's embedding has it)."""
+def answers(model: Any, prompts: Any, said: Said | None = None) -> Any:
+    """Log-probabilities of the first pick, [B, size + 1]. said: what tokens with thumbs are (None: as the
+    model's embedding has them)."""
     import torch
 
     from rlmemo.model import slots as r
 
-    if shift is None:
+    if said is None:
         hidden = model.model(input_ids=prompts, use_cache=False).last_hidden_state[:, -1]
     else:
-        bare, added = (torch.from_numpy(x) for x in shifts())
-        made = model.model.embed_tokens.weight[bare[prompts]] + shift[added[prompts]]
+        made = said.table(model)[prompts]
         hidden = model.model(inputs_embeds=made, use_cache=False).last_hidden_state[:, -1]
     ids = torch.from_numpy(np.append(r.LETTER_IDS, r.END_ID))
     return model.lm_head(hidden)[:, ids].float().log_softmax(-1)
 
 
-@cache
-def shifts() -> tuple[np.ndarray, np.ndarray]:
-    """Of every token: the one without thumbs, and what thumbs add to it, by number (0: nothing), int64."""
-    from rlmemo.model import slots as r
+class Said:
+    """Tokens with thumbs, as far as they are learned: for each level of liking and each mood a vector that is
+    added, and one that the token without thumbs is multiplied by (less 1); and one of each token's own."""
 
-    bare, added = np.arange(len(r.VOCABULARY)), np.zeros(len(r.VOCABULARY), np.int64)
-    kinds: dict[str, int] = {}
-    for token, plain in r.SAID_OF.items():
-        bare[r.ID[token]] = r.ID[plain]
-        added[r.ID[token]] = kinds.setdefault(token.rsplit(":", 1)[1], 1 + len(kinds))
-    return bare, added
+    def __init__(self, hidden: int) -> None:
+        import torch
+
+        from rlmemo.model import slots as r
+
+        kinds: dict[str, int] = {}
+        which = [kinds.setdefault(token.rsplit(":", 1)[1], len(kinds)) for token in r.SAID_OF]
+        self.kind = torch.tensor(which)
+        self.bare = torch.tensor([r.ID[plain] for plain in r.SAID_OF.values()])
+        self.first = r.ID[next(iter(r.SAID_OF))]
+        self.added, self.scale = (torch.zeros((len(kinds), hidden), requires_grad=True) for _ in range(2))
+        self.own = torch.zeros((len(which), hidden), requires_grad=True)
+
+    def rows(self, model: Any) -> Any:
+        """Their rows of the embedding."""
+        plain = model.model.embed_tokens.weight[self.bare]
+        return plain * (1 + self.scale[self.kind]) + self.added[self.kind] + self.own
+
+    def table(self, model: Any) -> Any:
+        """The whole embedding."""
+        import torch
+
+        return torch.cat([model.model.embed_tokens.weight[: self.first], self.rows(model)])
 
 
 def wanted(first: Any, sooner: Any) -> Any:
@@ -141,8 +158,8 @@ def divergence(said: Any, right: Any) -> Any:
     return (right.exp() * (right - said)).sum(-1)
 
 
-def widen(model: Any, shift: Any) -> None:
-    """Give a base the tokens for thumbs, each as it is without, and what `shift` adds."""
+def widen(model: Any, said: Said) -> None:
+    """Give a base the tokens for thumbs."""
     import torch
 
     from rlmemo.model import slots as r
@@ -150,11 +167,9 @@ def widen(model: Any, shift: Any) -> None:
     rows = math.ceil(len(r.VOCABULARY) / 64) * 64
     if model.config.vocab_size < rows:
         model.resize_token_embeddings(rows, mean_resizing=False)
-    bare, added = (torch.from_numpy(x) for x in shifts())
     with torch.no_grad():
-        weight = model.model.embed_tokens.weight
-        new = torch.nonzero(added).ravel()
-        weight[new] = weight[bare[new]] + shift[added[new]]
+        made = said.rows(model)
+        model.model.embed_tokens.weight[said.first : said.first + len(made)] = made
 
 
 def judged(model: Any, rows: tuple[Any, Any, Any]) -> dict[str, float]:
@@ -189,27 +204,23 @@ def teach(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     model: Any = AutoModelForCausalLM.from_pretrained(args.base, local_files_only=True, dtype=torch.float32)
     model.eval().requires_grad_(False)
-    learned = torch.zeros((int(shifts()[1].max()), model.config.hidden_size), requires_grad=True)
-    nothing = torch.zeros((1, model.config.hidden_size))
-    widen(model, torch.cat([nothing, learned]).detach())
+    said = Said(model.config.hidden_size)
+    widen(model, said)
     began = time.time()
     held_out = gather(model, range(HELD_OUT, HELD_OUT + 100))
     heard, _, right = gather(model, range(args.seed, args.seed + args.people))
-    said = {
-        "people": args.people,
-        "decisions": len(heard),
-        "inventing_s": round(time.time() - began),
-        **judged(model, held_out),
-    }
-    print(json.dumps(said), flush=True)
-    optimizer = torch.optim.Adam([learned], lr=args.lr, betas=(0.9, 0.98))
+    begun = {"people": args.people, "decisions": len(heard), "inventing_s": round(time.time() - began)}
+    print(json.dumps({**begun, **judged(model, held_out)}), flush=True)
+    shared, own = {"params": [said.added, said.scale]}, {"params": [said.own]}
+    optimizer = torch.optim.Adam([shared, own], betas=(0.9, 0.98))
     start, step, last, mean = time.time(), 0, time.time(), []
     while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * (0.5 + 0.5 * math.cos(math.pi * progress))
+            group["lr"] = (args.lr if group is optimizer.param_groups[0] else OWN * args.lr) * (
+                0.5 + 0.5 * math.cos(math.pi * progress)
+            )
         rows = torch.randint(0, len(heard), (args.batch,))
-        said_ = answers(model, heard[rows], torch.cat([nothing, learned]))
-        loss = divergence(said_, right[rows]).mean()
+        loss = divergence(answers(model, heard[rows], said), right[rows]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -223,7 +234,7 @@ def teach(args: argparse.Namespace) -> None:
                 flush=True,
             )
             last, mean = time.time(), []
-    widen(model, torch.cat([nothing, learned]).detach())
+    widen(model, said)
     found = judged(model, held_out)
     print(json.dumps({"steps": step, **found}), flush=True)
     shutil.copytree(args.base, args.out, dirs_exist_ok=True)
