@@ -27,7 +27,7 @@ from env.errors import run_main
 from experiments.pretrain_base import HELD_OUT, save
 from rlmemo.options import Parser
 
-THOUGHT, SAID = 1.0, 1.0
+THOUGHT, SAID = 0.5, 1.5
 """How strongly counts what the person thinks (the power of odds against odds), and what is made of what was
 said (`thumbs_so_far.opinion`). Without the second a single thumb down on a plan in vain would change next to
 nothing, since most of those mean nothing; but who says something wants it minded. Together about 2, which was
@@ -85,20 +85,42 @@ def invent(seed: int, most: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarr
     )
 
 
-def gather(model: Any, seeds: range) -> tuple[Any, Any, Any]:
+def gather(model: Any, seeds: range, again: int = 0) -> tuple[Any, Any, Any]:
     """`invent` of many, as tensors: prompts with thumbs [N, L], what the base says without them and what it
-    should say, log-probabilities [N, size + 1]."""
+    should say, log-probabilities [N, size + 1]. again: as often once more, with levels drawn for each
+    candidate and nothing known of the moment, to be minded as they usually are: so that each level is learned
+    of every letter."""
     import torch
 
     from rlmemo.model import slots as r
+    from rlmemo.model.thumbs_so_far import LEVELS, NEUTRAL, NO_MOOD
 
     made = [invent(seed) for seed in seeds]
     plain, levels, mood, sooner = (np.concatenate([x[k] for x in made]) for k in range(4))
     with torch.no_grad():
         first = torch.cat([answers(model, some) for some in torch.from_numpy(plain).split(1024)])
-    return (
-        torch.from_numpy(r.with_thumbs(plain, levels, mood)), first, wanted(first, torch.from_numpy(sooner))
-    )  # fmt: skip
+    heard = [r.with_thumbs(plain, levels, mood)]
+    right = [wanted(first, torch.from_numpy(sooner))]
+    rng = np.random.default_rng(len(plain))
+    means = usual(levels, sooner, first[:, :-1].exp().numpy())
+    for _ in range(again):
+        some = rng.random(levels.shape) < 0.25
+        drawn = np.where(some, rng.integers(0, LEVELS, levels.shape), NEUTRAL)
+        heard.append(r.with_thumbs(plain, drawn, np.full(len(plain), NO_MOOD)))
+        right.append(wanted(first, torch.from_numpy(means[drawn])))
+    return torch.from_numpy(np.concatenate(heard)), first.repeat(1 + again, 1), torch.cat(right)
+
+
+def usual(levels: np.ndarray, sooner: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """How much sooner a candidate is wanted at each level, on average, float32 [LEVELS]. weight: of each, all
+    three [N, size]."""
+    from rlmemo.model.thumbs_so_far import LEVELS, NEUTRAL
+
+    at = levels.ravel()
+    total = np.bincount(at, (weight * sooner).ravel(), LEVELS)
+    found = total / np.maximum(np.bincount(at, weight.ravel(), LEVELS), 1e-9)
+    found[NEUTRAL] = 0.0
+    return found.astype(np.float32)
 
 
 def answers(model: Any, prompts: Any, said: Said | None = None) -> Any:
@@ -208,8 +230,8 @@ def teach(args: argparse.Namespace) -> None:
     widen(model, said)
     began = time.time()
     held_out = gather(model, range(HELD_OUT, HELD_OUT + 100))
-    heard, _, right = gather(model, range(args.seed, args.seed + args.people))
-    begun = {"people": args.people, "decisions": len(heard), "inventing_s": round(time.time() - began)}
+    heard, _, right = gather(model, range(args.seed, args.seed + args.people), again=1)
+    begun = {"people": args.people, "decisions": len(heard) // 2, "inventing_s": round(time.time() - began)}
     print(json.dumps({**begun, **judged(model, held_out)}), flush=True)
     shared, own = {"params": [said.added, said.scale]}, {"params": [said.own]}
     optimizer = torch.optim.Adam([shared, own], betas=(0.9, 0.98))
@@ -242,7 +264,7 @@ def teach(args: argparse.Namespace) -> None:
     known = json.loads((args.out / "pretraining.json").read_text())
     known["thumbs"] = {
         "people": args.people,
-        "decisions": len(heard),
+        "decisions": len(heard) // 2,
         "steps": step,
         "minutes": args.minutes,
         **found,
