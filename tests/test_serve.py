@@ -520,7 +520,9 @@ def test_live_s_command_line_reads_the_address(
     parse = live_command.parser().parse_args
 
     minds: list[Minding] = []
-    monkeypatch.setattr(live_command, "Loop", lambda _, __, minding, *___: minds.append(minding) or NoLoop())
+    monkeypatch.setattr(
+        live_command, "Loop", lambda _, __, minding, *___, **____: minds.append(minding) or NoLoop()
+    )
     monkeypatch.setattr(live_command, "NOT_NEEDED", ())
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 

@@ -34,7 +34,6 @@ from rlmemo.approval.placed_ratings import (
     read_ratings,
     worlds_of,
 )
-from rlmemo.approval.thumbs_said import told
 from rlmemo.feedback.agreement import alpha_estimate, pairwise
 from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of
 from rlmemo.feedback.offpolicy import observed, share
@@ -130,9 +129,8 @@ def _ratings(db: str) -> tuple[list[RatedMoment], Any]:
 
 def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData, Found]:
     """The data that the ratings are about, in the world that all were shown in (the usual one where there
-    are several; by the usual let-go rule where theirs asks a policy) with the thumbs that were said by each
-    moment, and the ratings in it (those of the training part, unless `all_parts`); what is left out is
-    said."""
+    are several; by the usual let-go rule where theirs asks a policy), and the ratings in it (those of the
+    training part, unless `all_parts`); what is left out is said."""
     rated, weight = _ratings(args.db)
     timelines = load_timelines(args.timelines or args.db, tz=args.tz).timelines
     split = chrono(timelines)
@@ -149,7 +147,7 @@ def _placed(args: argparse.Namespace, *, all_parts: bool) -> tuple[TrainingData,
             f"{args.db}: none of its {len(rated)} ratings can be used here ({', '.join(found.left_out)}); "
             f"{found.advice}"
         )
-    return data.hearing(told(timelines, found.placed)), found
+    return data, found
 
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
