@@ -262,6 +262,7 @@ def teach(args: argparse.Namespace) -> None:
     shutil.copytree(args.base, args.out, dirs_exist_ok=True)
     save(model, args.out)
     known = json.loads((args.out / "pretraining.json").read_text())
+    known["parameters"] = sum(p.numel() for p in model.parameters())
     known["thumbs"] = {
         "people": args.people,
         "decisions": len(heard) // 2,

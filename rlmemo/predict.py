@@ -357,7 +357,7 @@ def _write(about: About, made: Decision) -> int:
 
 def _key(about: About, timeline: Timeline, i: int, plan: Sequence[Prewarm]) -> str:
     """The same prediction has the same key: whose moment, who says it, and how it was asked for; and what it
-    is, where thumbs that came since may have changed that."""
+    is, where thumbs that came since have changed that."""
     options, usual = about.options, WorldOptions()
     said = [
         about.source,
@@ -383,8 +383,14 @@ def _key(about: About, timeline: Timeline, i: int, plan: Sequence[Prewarm]) -> s
             said.append(f"{name} {getattr(about.world, name)}")
     if about.world.let_go_picks:  # left out where there are none: older keys are what they were
         said.append(f"let_go_picks {about.world.let_go_picks}")
-    if timeline.thumbs is not None:
-        said += [f"{x.target} {x.delay_s:g}" for x in plan] or ["still"]
+    key = hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+    if timeline.thumbs is None:
+        return key
+    known = about.store.rows("SELECT plan FROM predictions WHERE key = ?", [key])
+    shown = [(x.target, x.delay_s) for x in plan]
+    if not known or [(x["target"], x["delay_s"]) for x in json.loads(known[0]["plan"])] == shown:
+        return key
+    said += [f"{target} {delay:g}" for target, delay in shown] or ["still"]
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 

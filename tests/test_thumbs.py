@@ -253,3 +253,21 @@ def test_a_vote_that_is_taken_back_is_gone(tmp_path: Path, capsys: pytest.Captur
         assert vote is not None
         withdraw(store, vote)
         assert all(x.thumbs is None for x in told_today(timelines, store))
+
+
+def test_a_vote_makes_no_second_prediction_of_the_same_plan(tmp_path: Path) -> None:
+    from rlmemo.predict import main as predict
+    from rlmemo.store.database import open_store
+    from rlmemo.store.ratings import rate, show_next
+
+    asked = ["--timelines", "demo", "--policy", "base", "--db", str(tmp_path / "my.db"), "--n", "30"]
+    assert predict(asked) == 0
+    with open_store(tmp_path / "my.db") as store:
+        for draw in (0.1, 0.5, 0.9):
+            showing = show_next(store, "me", draw)
+            assert showing is not None
+            rate(store, showing, 0)
+    assert predict(asked) == 0
+    with open_store(tmp_path / "my.db") as store:
+        rows = store.rows("SELECT user, t, plan FROM predictions")
+    assert len({(r["user"], r["t"], r["plan"]) for r in rows}) == len(rows)
