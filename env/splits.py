@@ -54,6 +54,35 @@ def chrono(timelines: Sequence[Timeline], train: float = 0.7, validation: float 
     return _split("chrono", parts)
 
 
+def origin(timelines: Sequence[Timeline], share: float, test: float = 0.2) -> Split:
+    """As if a recording had ended a share `test` of its events after the origin, `share` of them: per user,
+    the last eighth of what lies before the origin is validation, the rest train; what comes later is in no
+    part.
+
+    Raises InputError unless 0 < share and share + test <= 1.
+    """
+    if not (share > 0 and test > 0 and share + test <= 1):
+        raise InputError(f"an origin at {share} leaves no {test} of the events for test")
+    ends = [round(0.875 * share, 12), share, round(share + test, 12)]
+    parts = []
+    for x in timelines:
+        a, b, c = (int(end * len(x)) for end in ends)
+        train, validation, rest = _cut(len(x), a, b)
+        parts.append((train, validation, rest[: c - b]))
+    return _split(f"origin{round(100 * share)}", parts)
+
+
+SPLITS = ("chrono", "wave", "origin40", "origin60")
+"""Names of splits (`split_by`); an origin is where the first 40 or 60 % of each user's events end."""
+
+
+def split_by(timelines: Sequence[Timeline], name: str) -> Split:
+    """The split with this name, one of SPLITS. Raises InputError where the timelines cannot be split so."""
+    if name == "wave":
+        return wave(timelines)
+    return chrono(timelines) if name == "chrono" else origin(timelines, int(name[len("origin") :]) / 100)
+
+
 def wave(timelines: Sequence[Timeline], validation: float = 0.1) -> Split:
     """Wave 1 is for training (its last tenth for validation), wave 2 for test, per user.
 

@@ -23,28 +23,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from env.errors import InputError, run_main
-from env.judge.case import Case, cases
-from env.ranking import Ranking
+from env.splits import SPLITS
 from rlmemo.learning.config import TrainConfig, make_config, settings
 from rlmemo.options import Parser
 from rlmemo.runs.stages import METHODS
 
-if TYPE_CHECKING:
-    from env.judge.plans import Outcomes
-    from rlmemo.learning.prepare import Prepared
-    from rlmemo.policies.protocol import Policy
-
 HERE = Path(__file__).parent
 PARTS = ("validation", "test")
-COLUMNS = ("reward", "saved_s", "hit", "wasted", "prewarms")
 QUICK: dict[str, Any] = {
     "sft_states": 128, "sft_batch": 16, "plan_states": 60, "plan_samples": 2, "dpo_pairs": 64,
     "dpo_batch": 16, "kto_plans": 64, "kto_batch": 16, "lora_rank": 4,
@@ -66,7 +57,9 @@ class SeedRun:
 
     @property
     def config(self) -> TrainConfig:
-        return make_config({"timelines": self.timelines, "seed": self.seed, **self.given}, self.name)
+        name, split = parted(self.timelines)
+        given = {"timelines": name, "seed": self.seed, **split, **self.given}
+        return make_config(given, self.name)
 
 
 @dataclass
@@ -94,6 +87,12 @@ class Spec:
         return sorted(made, key=lambda run: len(run.config.stages))
 
 
+def parted(timelines: str) -> tuple[str, dict[str, str]]:
+    """`NAME@SPLIT` as (name, the setting); another name as it is, with the usual split."""
+    name, _, split = timelines.rpartition("@")
+    return (name, {"split": split}) if split in SPLITS else (timelines, {})
+
+
 def slug(name: str) -> str:
     """A name as a folder's name."""
     return "".join(c if c.isalnum() or c in ".-_" else "_" for c in name)
@@ -101,7 +100,8 @@ def slug(name: str) -> str:
 
 def stem(timelines: str) -> str:
     """Name of the folder of these timelines."""
-    return slug(Path(timelines).name.split(".")[0])
+    name, split = parted(timelines)
+    return slug("-".join([Path(name).name.split(".")[0], *split.values()]))
 
 
 KEYS = ("title", "timelines", "seeds", "methods", "variants", "settings", "baselines")
@@ -247,9 +247,10 @@ def peak_mb() -> float:
 
 
 def judge_run(run: SeedRun, part: str, reward: str) -> None:
-    """Judge a finished run both ways, by its own plans and by a threshold; `judged-PART.npz` and `.json`."""
+    """Judge a finished run; `judged-PART.npz` and `.json`."""
     if judged_file(run.folder, part).exists():
         return
+    from experiments.evidence_judge import judge, write_judged
     from rlmemo.learning.planner_choice import stage_policies
     from rlmemo.learning.prepare import prepare
     from rlmemo.learning.training import hush_libraries, quiet
@@ -259,7 +260,7 @@ def judge_run(run: SeedRun, part: str, reward: str) -> None:
     hush_libraries()
     prepared = prepare(run.config, run.folder, resume=True)
     policy = stage_policies(run.config, RunFolder(run.folder))[run.config.stages[-1]]
-    write_judged(run.folder, part, judge(policy, prepared, part, reward, both=True))
+    write_judged(judged_file(run.folder, part), judge(policy, prepared, part, reward))
 
 
 def judge_baseline(name: str, run: SeedRun, folder: Path, part: str, reward: str) -> None:
@@ -267,107 +268,28 @@ def judge_baseline(name: str, run: SeedRun, folder: Path, part: str, reward: str
     if judged_file(folder, part).exists():
         return
     from env.sources import load_timelines
-    from env.splits import chrono, wave
+    from env.splits import split_by
+    from experiments.evidence_judge import judge, write_judged
     from reward import parse_reward
     from rlmemo.learning.prepare import Prepared
     from rlmemo.policies.registry import make_policy
 
     config = run.config
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
-    split = (wave if config.split == "wave" else chrono)(loaded.timelines)
+    split = split_by(loaded.timelines, config.split)
     prepared = Prepared(config, loaded, split, parse_reward(reward), config.world.rules(), False)
     began = time.perf_counter()
     policy = make_policy(name)
     policy.fit(loaded.timelines, split, seed=config.seed)
-    found = judge(policy, prepared, part, reward, both=False)
+    found = judge(policy, prepared, part, reward)
     found["numbers"]["fit_seconds"] = time.perf_counter() - began
     folder.mkdir(parents=True, exist_ok=True)
-    write_judged(folder, part, found)
-
-
-def judge(policy: Policy, prepared: Prepared, part: str, reward: str, *, both: bool) -> dict[str, Any]:
-    """What the policy does on the events of a part.
-
-    Returns {"arrays": per planner ("threshold", "own") float64 [n, COLUMNS + reward terms], "curve" [T, 4]
-    (hit, wasted, prewarms, reward per open by threshold), "numbers": theta, hr@1, hr@5, log loss}. A policy
-    that plans by itself is asked for its own plans; both: for a threshold on its ranking as well.
-    """
-    from env.judge.cost_presets import cost_model
-    from env.judge.plans import FIELDS
-    from reward import parse_reward
-    from rlmemo.policies.planners import THRESHOLDS, OwnPlans, choose_threshold, planner_of, sweep
-
-    worth = parse_reward(reward)
-    costs = [cost_model(prepared.config.costs).arrays(t) for t in prepared.timelines]
-    tuning = cases(prepared.timelines, costs, prepared.world, prepared.split.validation)
-    tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
-    test, asked = tuning, tuned
-    if part != "validation":
-        test = cases(prepared.timelines, costs, prepared.world, prepared.split.test)
-        asked = [policy.rank(c.timeline, c.indices) for c in test]
-    n = sum(len(c) for c in test)
-    arrays: dict[str, np.ndarray] = {}
-    numbers: dict[str, float] = {"events": n}
-    began = time.perf_counter()
-    planner = OwnPlans() if both else planner_of(policy)
-    if planner is not None:
-        plans = [planner.plan(policy, c, seed=prepared.config.seed) for c in test]
-        arrays["own"] = np.concatenate(
-            [columns(c.replay(p), worth) for c, p in zip(test, plans, strict=True)]
-        )
-        numbers["own_seconds"] = time.perf_counter() - began
-    if both or not arrays:
-        theta = choose_threshold(tuning, tuned, worth)[0].theta
-        numbers["theta"] = theta
-        arrays["threshold"] = np.concatenate(
-            [columns(c.replay_ranked(r, theta)[0], worth) for c, r in zip(test, asked, strict=True)]
-        )
-        totals = sweep(test, asked) / n
-        at = [FIELDS.index(f) for f in ("hit", "wasted", "planned")]
-        arrays["curve"] = np.column_stack([totals[:, at], totals @ worth.weights(FIELDS), THRESHOLDS])
-        numbers |= ranking_numbers(test, asked)
-    return {"arrays": arrays, "numbers": numbers, "terms": [name for name, _ in worth.terms]}
-
-
-def ranking_numbers(test: Sequence[Case], asked: Sequence[Ranking]) -> dict[str, float]:
-    """hr@1, hr@5 and log loss of rankings of the cases' decisions."""
-    from rlmemo.evaluation.metrics import answer_log_p, places, rank_scores
-
-    ranking = Ranking.join(asked)
-    place = places(ranking, np.concatenate([c.opened for c in test]))
-    found = {k: float(score.mean()) for k, score in rank_scores(place).items() if k in ("hr@1", "hr@5")}
-    return found | {"log_loss": float(-answer_log_p(ranking, place).mean())}
-
-
-def columns(outcomes: Outcomes, worth: Any) -> np.ndarray:
-    """float64 [opens of the window, len(COLUMNS) + terms of the reward]; a plan's prewarms and its waste
-    stand with the open that it was made before."""
-    from env.judge.plans import NONE, WASTED
-
-    a, b = outcomes.start, outcomes.stop
-    outcome = outcomes.outcome[a - 1 : b - 1]
-    parts = [np.broadcast_to(v, len(outcomes.table))[a:b] for v in worth.parts(outcomes).values()]
-    return np.column_stack(
-        [
-            np.sum(parts, axis=0), outcomes.saved_s[a:b], outcomes.hit[a:b],
-            (outcome == WASTED).sum(1), (outcome != NONE).sum(1), *parts,
-        ]
-    )  # fmt: skip
+    write_judged(judged_file(folder, part), found)
 
 
 def judged_file(folder: Path, part: str) -> Path:
     """Where the judgement of a run or baseline stands; it is written last."""
     return folder / f"judged-{part}.json"
-
-
-def write_judged(folder: Path, part: str, found: Mapping[str, Any]) -> None:
-    """Arrays first, then the numbers: where these are, the judgement is whole."""
-    from rlmemo.runs.atomic import file_atomic, write_atomic
-
-    with file_atomic(folder / f"judged-{part}.npz") as new, new.open("wb") as file:
-        np.savez_compressed(file, **found["arrays"])
-    text = json.dumps({**found["numbers"], "terms": found["terms"]}, indent=1)
-    write_atomic(judged_file(folder, part), text + "\n")
 
 
 # --- the command line -----------------------------------------------------------------------------

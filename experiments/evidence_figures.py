@@ -27,6 +27,8 @@ def draw_all(spec: Spec, part: str, result: dict[str, Any], folder: Path) -> lis
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for timelines, one in result["timelines"].items():
+        if timelines not in spec.timelines:  # several splits of the same people, as one
+            continue
         rows = read_rows(spec, timelines, part)
         name = f"{slug(spec.title)}-{stem(timelines)}-{part}"
         made.append(_save(folder / f"{name}-hits-waste.png", partial(hits_against_waste, rows=rows)))

@@ -19,27 +19,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.evidence import (
-    COLUMNS,
     SeedRun,
     Spec,
     baseline_folder,
     judged_file,
+    parted,
     reference_runs,
     slug,
-    stem,
 )
-from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval
+from experiments.evidence_judge import COLUMNS, WAYS
+from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
 from rlmemo.policies.registry import COUNTING
 
 if TYPE_CHECKING:
     from env.timeline import Timeline
 
-CLASSICAL = (*COUNTING, "gbdt")
-REFERENCE = "sft, threshold"
+CLASSICAL = (*COUNTING, "gbdt", "gru4rec", "sasrec")
+REFERENCE = "sft"
 TITLES = (
-    "policy", "plans by", "reward / open", "less SFT + threshold", "less best classical", "saved s / open",
-    "hits / open", "wasted / prewarm", "of the oracle", "hits at equal waste", "hr@1", "training s", "MB",
+    "policy", "plans by", "reward / open", "less SFT at its best", "less best classical", "saved s / open",
+    "hits / open", "kept / open", "driven out / open", "cold / open", "wasted / prewarm", "of the oracle",
+    "hits at equal waste", "hr@1", "training s", "MB",
 )  # fmt: skip
+RATES = ("hit_rate", "kept_rate", "driven_out_rate", "cold_rate")
 WHAT = {
     "validation": "validation events, on which thresholds and planners were chosen",
     "test": "test events; thresholds and planners were chosen on validation",
@@ -69,6 +71,7 @@ class Events:
     key: bytes
     draws: Draws
     bound: np.ndarray
+    sessions: list[np.ndarray] = field(default_factory=list)
 
 
 def pooled(values: Sequence[np.ndarray], values_of: Sequence[float], seed: int = 0) -> Estimate:
@@ -102,8 +105,8 @@ def ratio(
 
 
 def read_rows(spec: Spec, timelines: str, part: str) -> list[Row]:
-    """Every run and baseline of these timelines that was judged. A method is listed with the planner that
-    was better for it on validation, seed by seed; SFT both ways."""
+    """Every run and baseline of these timelines that was judged, planning in the way that was best for it on
+    validation, seed by seed; SFT in every way of its own besides."""
     rows: dict[str, Row] = {}
 
     def add(name: str, planner: str, run: SeedRun, folder: Path, *, is_baseline: bool) -> None:
@@ -128,31 +131,61 @@ def read_rows(spec: Spec, timelines: str, part: str) -> list[Row]:
         if run.config.method == "sft":
             for planner in ("own", "threshold"):
                 add(f"{run.name}, {planner}", planner, run, run.folder, is_baseline=False)
-        else:
-            add(run.name, chosen_planner(run.folder), run, run.folder, is_baseline=False)
+        add(run.name, chosen_planner(run.folder), run, run.folder, is_baseline=False)
     for run in reference_runs(spec):
         for name in spec.baselines:
             folder = baseline_folder(run, name)
             if run.timelines == timelines and judged_file(folder, part).exists():
-                with np.load(judged_file(folder, part).with_suffix(".npz"), allow_pickle=False) as arrays:
-                    planner = "own" if "own" in arrays else "threshold"
-                add(name, planner, run, folder, is_baseline=True)
+                add(name, chosen_planner(folder), run, folder, is_baseline=True)
     return list(rows.values())
 
 
+def joined_rows(found: Sequence[list[Row]]) -> list[Row]:
+    """Rows of several splits of the same people as one, for what all of them have: events in a row."""
+    first, *rest = found
+    joined = []
+    for row in first:
+        same = [next((r for r in rows if r.name == row.name and r.seeds == row.seeds), None) for rows in rest]
+        if None in same:
+            continue
+        each = [row, *(r for r in same if r is not None)]
+        both = Row(row.name, "", row.seeds, terms=row.terms, is_baseline=row.is_baseline)
+        both.planner = " / ".join(dict.fromkeys(way for r in each for way in r.planner.split(" / ")))
+        both.arrays = [np.concatenate(x) for x in zip(*(r.arrays for r in each), strict=True)]
+        both.curves = [None] * len(both.arrays)
+        for r in each:
+            both.numbers += r.numbers
+            both.learned += r.learned
+            both.kept += r.kept
+        joined.append(both)
+    return joined
+
+
+def joined_events(found: Sequence[dict[int, Events]]) -> dict[int, Events]:
+    """Events of several splits of the same people as one: sessions stay with their people."""
+    joined: dict[int, Events] = {}
+    for seed in found[0]:
+        each = [x[seed] for x in found]
+        key = b"".join(e.key for e in each)
+        same = next((e for e in joined.values() if e.key == key), None)
+        of = [one for e in each for one in e.sessions]
+        draws = Draws(*session_groups(of), seed=seed, replicates=REPLICATES)
+        joined[seed] = same or Events(key, draws, np.concatenate([e.bound for e in each]), of)
+    return joined
+
+
 def chosen_planner(folder: Path) -> str:
-    """The planner that had the higher reward on validation; ties go to the threshold, which asks once."""
+    """The way of planning that had the highest reward on validation; ties go to the threshold."""
     with np.load(judged_file(folder, "validation").with_suffix(".npz"), allow_pickle=False) as arrays:
-        own, threshold = (float(arrays[p][:, 0].mean()) for p in ("own", "threshold"))
-    return "own" if own > threshold else "threshold"
+        worth = {way: float(arrays[way][:, 0].mean()) for way in ("threshold", *WAYS) if way in arrays}
+    return max(worth, key=lambda way: worth[way])
 
 
 def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
     """The judged events by seed; seeds with the same events share their draws."""
     from env.judge.case import cases
     from env.sources import load_timelines
-    from env.splits import chrono, sessions, wave
-    from rlmemo.evaluation.bootstrap import session_groups
+    from env.splits import sessions, split_by
     from rlmemo.policies.oracle import bound_per_open
 
     found: dict[int, Events] = {}
@@ -161,17 +194,18 @@ def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
             continue
         c = run.config
         loaded: list[Timeline] = load_timelines(c.timelines, seed=c.seed, tz=c.tz).timelines
-        split = (wave if c.split == "wave" else chrono)(loaded)
+        split = split_by(loaded, c.split)
         key = b"".join(t.t.tobytes() + t.target.tobytes() for t in loaded)
         same = next((e for e in found.values() if e.key == key), None)
         if same is not None:
             found[run.seed] = same
             continue
         asked = cases(loaded, c.world.costs_of(loaded), c.world.rules(), getattr(split, part))
-        groups, users = session_groups([sessions(x.timeline)[x.start : x.stop] for x in asked])
+        of = [sessions(x.timeline)[x.start : x.stop] for x in asked]
+        groups, users = session_groups(of)
         draws = Draws(groups, users, seed=run.seed, replicates=REPLICATES)
         bound = np.concatenate([bound_per_open(x) for x in asked])
-        found[run.seed] = Events(key, draws, bound)
+        found[run.seed] = Events(key, draws, bound, of)
     return found
 
 
@@ -187,6 +221,9 @@ def measure(row: Row, events: dict[int, Events], against: dict[str, Row]) -> dic
         "reward_per_open": ratio(mine, column("reward"), None),
         "saved_seconds_per_open": ratio(mine, column("saved_s"), None),
         "hit_rate": ratio(mine, column("hit"), None),
+        "kept_rate": ratio(mine, column("kept"), None),
+        "driven_out_rate": ratio(mine, column("pollution"), None),
+        "cold_rate": ratio(mine, column("cold"), None),
         "waste_rate": ratio(mine, column("wasted"), column("prewarms")),
         "wasted_per_open": ratio(mine, column("wasted"), None),
         "prewarms_per_open": ratio(mine, column("prewarms"), None),
@@ -235,14 +272,17 @@ def at_equal_waste(row: Row, reference: Row | None) -> float | None:
 def compare(spec: Spec, part: str) -> dict[str, Any]:
     """The whole result: by timelines, by row, the numbers of `measure`."""
     result: dict[str, Any] = {"title": spec.title, "part": part, "left_out": spec.skipped, "timelines": {}}
-    for timelines in spec.timelines:
-        rows = read_rows(spec, timelines, part)
-        if not rows:
+    for timelines, members in together(spec.timelines).items():
+        each = [read_rows(spec, member, part) for member in members]
+        if not all(each):
             continue
-        events = read_events(spec, timelines, part)
+        rows, events = each[0], read_events(spec, members[0], part)
+        if len(members) > 1:
+            rows = joined_rows(each)
+            events = joined_events([read_events(spec, member, part) for member in members])
         by_name = {r.name: r for r in rows}
-        best = best_baseline(spec, timelines, [n for n in CLASSICAL if n in by_name])
-        counting = best_baseline(spec, timelines, [n for n in COUNTING if n in by_name])
+        best = best_baseline(spec, members, [n for n in CLASSICAL if n in by_name])
+        counting = best_baseline(spec, members, [n for n in COUNTING if n in by_name])
         against = {"sft": by_name.get(REFERENCE), "classical": by_name.get(best or "")}
         known = {k: v for k, v in against.items() if v is not None}
         shown = [r for r in rows if r.name not in COUNTING or r.name == counting]
@@ -255,16 +295,26 @@ def compare(spec: Spec, part: str) -> dict[str, Any]:
     return result
 
 
-def best_baseline(spec: Spec, timelines: str, names: Sequence[str]) -> str | None:
-    """The baseline with the highest reward on validation, mean over seeds (its threshold is tuned there)."""
+def together(timelines: Sequence[str]) -> dict[str, list[str]]:
+    """What gets a table: each of the timelines, and all splits of the same people as one."""
+    people: dict[str, list[str]] = {}
+    for one in timelines:
+        people.setdefault(parted(one)[0], []).append(one)
+    both = {f"{name}, {len(x)} splits": x for name, x in people.items() if len(x) > 1}
+    return {one: [one] for one in timelines} | both
+
+
+def best_baseline(spec: Spec, members: Sequence[str], names: Sequence[str]) -> str | None:
+    """The baseline with the highest reward on validation, mean over seeds; its way to plan too."""
     means = {}
     for name in names:
         found = []
         for run in reference_runs(spec):
-            file = judged_file(baseline_folder(run, name), "validation").with_suffix(".npz")
-            if run.timelines == timelines and file.exists():
+            folder = baseline_folder(run, name)
+            file = judged_file(folder, "validation").with_suffix(".npz")
+            if run.timelines in members and file.exists():
                 with np.load(file, allow_pickle=False) as arrays:
-                    found.append(float(arrays["threshold"][:, 0].mean()))
+                    found.append(float(arrays[chosen_planner(folder)][:, 0].mean()))
         means[name] = float(np.mean(found)) if found else -np.inf
     return max(means, key=lambda n: means[n]) if means else None
 
@@ -276,9 +326,9 @@ def markdown(result: dict[str, Any], command: str) -> str:
         events = sorted(set(one["events"].values()))
         span = f"{events[0]:,}" if len(events) == 1 else f"{events[0]:,} to {events[-1]:,}"
         seeds = len(one["events"])
-        kind = " (synthetic)" if timelines == "demo" else ""
+        kind = " (synthetic)" if timelines.startswith("demo") else ""
         lines.append(
-            f"`{stem(timelines)}`{kind}: {span} {WHAT[result['part']]}; mean over {seeds} "
+            f"`{timelines}`{kind}: {span} {WHAT[result['part']]}; mean over {seeds} "
             f"{'seed' if seeds == 1 else 'seeds'}, 95 % intervals over sessions and seeds. Best classical "
             f"planner on validation: {one['best_classical'] or 'none was run'}.\n"
         )
@@ -288,7 +338,7 @@ def markdown(result: dict[str, Any], command: str) -> str:
             cells = [
                 name, row["planner"], _interval(m["reward_per_open"]),
                 *(_interval(row["minus"].get(k), signed=True) for k in ("sft", "classical")),
-                _number(m["saved_seconds_per_open"]["value"]), _number(m["hit_rate"]["value"]),
+                *(_number(m[k]["value"]) for k in ("saved_seconds_per_open", *RATES)),
                 _number(m["waste_rate"]["value"], 2), _percent(m["oracle_share"]["value"]),
                 _number(row["hit_rate_at_equal_waste"]), _number(row.get("hr@1")),
                 _number(row["train_seconds"], 0), _number(row["peak_rss_mb"], 0),

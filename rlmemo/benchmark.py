@@ -25,7 +25,7 @@ from env.errors import InputError, run_main
 from env.private import private_files
 from env.sources import load_timelines
 from env.sources.sqlite_files import spare_database
-from env.splits import chrono, leave_one_user_out, wave
+from env.splits import SPLITS, leave_one_user_out, split_by
 from rlmemo.evaluation.evaluate import Setting, evaluate
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
@@ -59,8 +59,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"policies and run folders, joined by commas (default: {DEFAULT_POLICIES})",
     )  # fmt: skip
     p.add_argument(
-        "--split", choices=("chrono", "wave", "user"), default="chrono",
-        help="chrono: each user's last fifth; wave: recording wave 2; user: each user left out once",
+        "--split", choices=(*SPLITS, "user"), default="chrono",
+        help="chrono: each user's last fifth; wave: recording wave 2; origin40: the fifth after the first "
+        "40 %%, origin60 likewise; user: each user left out once",
     )  # fmt: skip
     p.add_argument("--json", metavar="FILE", type=Path, help="write the numbers here")
     p.add_argument("--html", metavar="FILE", type=Path, help="write a self-contained report here")
@@ -131,7 +132,7 @@ def make_splits(timelines: Any, name: str) -> Any:
     """The split called `name`, or one per user for `user`."""
     if name == "user":
         return [fold for _, fold in leave_one_user_out(timelines)]
-    return wave(timelines) if name == "wave" else chrono(timelines)
+    return split_by(timelines, name)
 
 
 class _Bar:

@@ -78,7 +78,7 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
 def test_hits_at_equal_waste_are_read_off_the_curve() -> None:
     table = np.zeros((10, 5))
     table[:, 3] = 0.3  # wasted per open
-    reference = Row("sft, threshold", "threshold", [0], [table], [None])
+    reference = Row("sft", "threshold", [0], [table], [None])
     curve = np.array([[0.4, 0.8, 1.2, 0, 0.1], [0.2, 0.4, 0.6, 0, 0.5], [0.0, 0.0, 0.0, 0, 2.0]])
     assert at_equal_waste(Row("a", "own", [0], [table], [curve]), reference) == pytest.approx(0.15)
     assert at_equal_waste(Row("a", "own", [0], [table], [None]), reference) is None
@@ -111,7 +111,7 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
     path = write_spec(
         tmp_path,
         title="tiny",
-        timelines=[str(csv)],
+        timelines=[str(csv), f"{csv}@origin60"],
         seeds=[0, 1],
         methods=["sft", "dpo", "telepathy"],
         variants={"dpo last": {"method": "dpo", "preference_keep": "last", "preference_rounds": 2}},
@@ -129,8 +129,11 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("experiments.evidence.subprocess", SimpleNamespace(Popen=start, STDOUT=None))
     assert main(asked) == 0, "".join(p.read_text() for p in out.glob("log*"))
     result = json.loads((out / "evidence-test.json").read_text())
+    origins = result["timelines"][f"{csv}@origin60"]
+    both = result["timelines"][f"{csv}, 2 splits"]
+    assert both["events"]["0"] == result["timelines"][str(csv)]["events"]["0"] + origins["events"]["0"]
     rows = result["timelines"][str(csv)]["rows"]
-    assert {"sft, own", "sft, threshold", "dpo", "dpo last", "none", "oracle"} <= set(rows)
+    assert {"sft, own", "sft, threshold", "sft", "dpo", "dpo last", "none", "oracle"} <= set(rows)
     assert list(result["left_out"]) == ["telepathy"]
     assert len({"mru", "markov1"} & set(rows)) == 1, "the best counting planner stands for all"
     for name, row in rows.items():
@@ -138,7 +141,7 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
         assert sum(row["terms"].values()) == pytest.approx(worth, abs=1e-9)
         assert np.mean(row["reward_by_seed"]) == pytest.approx(worth)
         if "sft" in row["minus"]:
-            other = rows["sft, threshold"]["metrics"]["reward_per_open"]["value"]
+            other = rows["sft"]["metrics"]["reward_per_open"]["value"]
             assert row["minus"]["sft"]["value"] == pytest.approx(worth - other, abs=1e-9), name
     assert rows["none"]["metrics"]["reward_per_open"]["value"] == 0.0
     assert rows["oracle"]["metrics"]["oracle_share"]["value"] <= 1.0 + 1e-9

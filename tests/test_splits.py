@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from env.errors import InputError
 from env.sources import load_timelines
-from env.splits import Split, chrono, leave_one_user_out, sessions, wave
+from env.splits import Split, chrono, leave_one_user_out, sessions, split_by, wave
 from env.timeline import Event, Timeline
 
 
@@ -38,6 +38,18 @@ def test_the_first_event_is_never_to_be_predicted() -> None:
 def test_shares_that_leave_no_test_are_refused(train: float, validation: float) -> None:
     with pytest.raises(InputError, match="leaves nothing for test"):
         chrono([person(10)], train, validation)
+
+
+@pytest.mark.parametrize("n", [4, 10, 101])
+def test_an_origin_is_judged_on_the_fifth_after_it(n: int) -> None:
+    split = split_by([person(n)], "origin40")
+    parts = split.train[0], split.validation[0], split.test[0]
+    joined = np.concatenate(parts)
+    assert joined.tolist() == list(range(1, int(0.6 * n))), "what comes later is in no part"
+    assert split.test[0].tolist() == list(range(max(1, int(0.4 * n)), int(0.6 * n)))
+    assert len(split.train[0]) == max(0, int(0.35 * n) - 1)
+    last = split_by([person(n)], "chrono").test[0]
+    assert set(split_by([person(n)], "origin60").test[0]) & set(last) == set()
 
 
 def test_waves() -> None:

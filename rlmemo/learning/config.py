@@ -20,6 +20,7 @@ import yaml
 from env.errors import InputError
 from env.judge.cost import PAST_RULES
 from env.judge.world_options import COSTS_HELP, LET_GO_HELP, LET_GO_PICKS_HELP, MOST_PICKS, WorldOptions
+from env.splits import SPLITS
 from rlmemo.learning.bounds import Bounds
 from rlmemo.model.hub import PROMPTED, Loading
 from rlmemo.policies.registry import COUNTING
@@ -28,7 +29,6 @@ from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
 CRITICS = ("hindsight", "state")
 QUANTIZE = ("none", "4bit")
 DTYPES = ("auto", "float32", "bfloat16")
-SPLITS = ("chrono", "wave")
 DPO_LOSSES = (
     "sigmoid", "sigmoid_norm", "hinge", "ipo", "robust", "bco_pair", "nca_pair", "sppo_hard", "aot",
     "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",

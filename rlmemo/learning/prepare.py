@@ -25,7 +25,7 @@ from env.judge.cost_presets import is_cost_file
 from env.private import make_private
 from env.sources import Loaded, load_timelines
 from env.sources.sqlite_files import Kind
-from env.splits import Split, chrono, wave
+from env.splits import Split, split_by
 from env.timeline import Timeline
 from reward import Reward
 from rlmemo.learning.config import OF_THE_ADAPTER, TrainConfig, read_yaml
@@ -90,7 +90,7 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
     if config.db is not None:
         check_database(Path(config.db))
     loaded = load_timelines(config.timelines, seed=config.seed, tz=config.tz)
-    split = (wave if config.split == "wave" else chrono)(loaded.timelines)
+    split = split_by(loaded.timelines, config.split)
     check_size(loaded, split)
     if reading is not None:
         check_context(config.model, reading, loaded.timelines)

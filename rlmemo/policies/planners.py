@@ -324,8 +324,8 @@ class Choice:
     """What a policy plans best by over some cases, and what that was chosen by: rewards per open.
 
     best: the best threshold; by_threshold: float64 [len(THRESHOLDS)], of others beside it; own: of the
-    policy's own plans, NaN where they were not asked for; named: of the best threshold where the model says
-    who leaves, if that is better.
+    policy's own plans, NaN where they were not asked for, and own_by, who names in them; named: of the best
+    threshold where the model says who leaves, if that is better.
     """
 
     planner: OwnPlans | Threshold
@@ -333,6 +333,12 @@ class Choice:
     by_threshold: np.ndarray
     own: float
     named: float = float("-inf")
+    own_by: OwnPlans = field(default_factory=OwnPlans)
+
+    @property
+    def by_threshold_alone(self) -> Threshold:
+        """The best threshold, with the model saying who leaves where that is better."""
+        return replace(self.best, names=BY_MODEL) if self.named > self.threshold[1] else self.best
 
     @property
     def threshold(self) -> tuple[Threshold, float]:
@@ -374,7 +380,7 @@ def choose(
     k = int(np.argmax(worth))
     before = max(float(found.by_threshold.max()), found.named)
     planner = ways[k] if worth[k] > before else found.planner
-    return replace(found, planner=planner, own=worth[k])
+    return replace(found, planner=planner, own=worth[k], own_by=ways[k])
 
 
 def can_name(policy: Any) -> bool:

@@ -20,7 +20,7 @@ import yaml
 
 from env.errors import InputError
 from env.sources import load_timelines
-from env.splits import chrono, wave
+from env.splits import split_by
 from env.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _until(folder: Path, config: dict[str, Any], timeline: Timeline, noted: list
             continue
         if not again or fingerprint(again) != met.get("sha256"):
             continue
-        split = (wave if settings.get("split") == "wave" else chrono)(again)
+        split = split_by(again, str(settings.get("split", "chrono")))
         last = NEVER
         for theirs, train, validation in zip(again, split.train, split.validation, strict=True):
             used = [int(part[-1]) for part in (train, validation) if len(part)]
