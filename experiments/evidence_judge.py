@@ -65,7 +65,7 @@ def judge(policy: Policy, prepared: Prepared, part: str, reward: str) -> dict[st
         began = time.perf_counter()
         arrays[name] = _joined(policy, way, test, worth, seed, asked)
         numbers[name] = {**way.to_json(), "seconds": time.perf_counter() - began}
-    if not prepared.world.off_after_s:  # who_leaves knows nothing of wakes
+    if np.isinf(prepared.world.off_after_s):  # who_leaves knows nothing of wakes
         arrays["pair"], numbers["pair"] = _pair(prepared, part, tuned, asked, worth)
     told_of = [told(policy, c) for c in test]
     named = bool(ways["threshold"].names) and all(c.worth is not None for c in told_of)

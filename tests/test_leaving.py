@@ -31,7 +31,7 @@ from rlmemo.model.readings import reading_of, slates_of
 from rlmemo.model.residents import AGO_EDGES, LISTED, ODDS_EDGES, Residents
 from rlmemo.model.soon import PLACES, base_soon
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import BY_MODEL, BY_SOON, OwnPlans, Threshold, told
+from rlmemo.policies.planners import BY_MODEL, BY_SOON, OwnPlans, Threshold, choose, own_worth, told
 from tests.reference.world import World
 from tests.training_ground import RandomSampler, small_ground
 
@@ -285,6 +285,22 @@ def test_naming_all_at_once_is_naming_one_by_one(ground: TrainingData, model: An
     np.testing.assert_array_equal(found.target, plans.target)
     soon = Threshold(0.05, BY_SOON).plan(policy, case)
     assert (soon.let_go != found.let_go).any(), "it says something of its own"
+
+
+def test_own_plans_are_worth_what_chose_them(ground: TrainingData, model: Any) -> None:
+    """Also where the case was told who is opened soon: plans that name nobody are not credited with names."""
+    policy = LanguagePolicy(model)
+    world = replace(ground.world, budget_targets=4)
+    cases = [replace(c, world=world, stop=c.start + 60) for c in ground.cases(ground.split.validation)]
+    told_of = [told(policy, c) for c in cases]
+    assert (OwnPlans().plan(policy, told_of[0]).let_go < 0).all()
+    choice = choose(policy, cases, [policy.rank(c.timeline, c.indices) for c in cases], REWARD, own=True)
+    opens = sum(map(len, cases))
+    for way in (choice.own_by, OwnPlans(), OwnPlans(BY_SOON), OwnPlans(BY_MODEL)):
+        worth = own_worth(policy, cases, REWARD, way) / opens
+        assert worth == pytest.approx(own_worth(policy, told_of, REWARD, way) / opens)
+        assert choice.own >= worth - 1e-9
+        assert (way != choice.own_by) or choice.own == pytest.approx(worth)
 
 
 def test_an_episode_is_credited_with_who_leaves(ground: TrainingData) -> None:

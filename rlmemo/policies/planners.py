@@ -79,6 +79,8 @@ class OwnPlans:
         if self.names == BY_MODEL:
             own: Planned = policy.plan(told(policy, case), seed=seed, naming=True)
             return own
+        if not self.names and case.world.let_go != EXPECTED:  # a case that was told would have plans name
+            case = replace(case, worth=None)
         planned: Planned = policy.plan((told if self.names else fed)(policy, case), seed=seed)
         return planned
 
@@ -375,7 +377,7 @@ def choose(
             found = replace(found, planner=way, named=named / opens)
     if not own:
         return found
-    ways = [OwnPlans(), *([OwnPlans(BY_MODEL if says else BY_SOON)] if is_told else [])]
+    ways = [OwnPlans(x) for x in (BY_NOBODY, *([BY_SOON] if is_told else []), *([BY_MODEL] if says else []))]
     worth = [own_worth(policy, cases, reward, way, seed=seed) / opens for way in ways]
     k = int(np.argmax(worth))
     before = max(float(found.by_threshold.max()), found.named)
