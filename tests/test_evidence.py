@@ -12,8 +12,18 @@ import pytest
 import yaml
 
 from env.errors import InputError
-from experiments.evidence import SeedRun, inherit, main, parser, read_spec, same_way
-from experiments.evidence_table import Events, Row, at_equal_waste, put_between, ratio
+from experiments.evidence import SeedRun, Spec, inherit, main, parser, read_spec, same_way
+from experiments.evidence_table import (
+    Events,
+    Row,
+    at_equal_waste,
+    joined_events,
+    joined_rows,
+    put_between,
+    ratio,
+    read_events,
+    together,
+)
 from rlmemo.evaluation.bootstrap import Draws
 from rlmemo.learning.config import make_config
 from tests.test_train_cli import SMALL, write_csv
@@ -102,6 +112,24 @@ def test_nothing_is_copied_from_an_unfinished_run(tmp_path: Path) -> None:
     assert inherit(SeedRun("dpo", "demo", 0, {"method": "dpo"}, tmp_path / "dpo"), [donor]) is None
 
 
+def test_splits_of_the_same_people_are_one_table(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "two.csv")
+    both = [f"{csv}@origin60", str(csv)]
+    assert list(together([*both, "demo"])) == [*both, "demo", f"{csv}, 2 splits"]
+    spec = Spec(both, [0], {"sft": {"method": "sft", "tz": "UTC"}}, [], tmp_path / "out")
+    assert [run.config.split for run in spec.runs()] == ["origin60", "chrono"]
+    assert len({run.folder for run in spec.runs()}) == 2
+    each = [read_events(spec, one, "test") for one in both]
+    joined = joined_events(each)[0]
+    assert len(joined.bound) == sum(len(e[0].bound) for e in each)
+    assert joined.draws.n_groups == sum(e[0].draws.n_groups for e in each), "no session is in two splits"
+    rows = [[Row("a", way, [0], [np.full((len(e[0].bound), 5), k)], [None])] for k, (way, e) in
+            enumerate(zip(("own", "pair"), each, strict=True))]  # fmt: skip
+    (row,) = joined_rows(rows)
+    assert row.planner == "own / pair"
+    assert row.arrays[0][:, 0].tolist() == [0.0] * len(each[0][0].bound) + [1.0] * len(each[1][0].bound)
+
+
 @pytest.mark.slow
 def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole evidence, tiny: learned, judged on both parts, tabled; the second time nothing is done."""
@@ -111,7 +139,7 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
     path = write_spec(
         tmp_path,
         title="tiny",
-        timelines=[str(csv), f"{csv}@origin60"],
+        timelines=[str(csv)],
         seeds=[0, 1],
         methods=["sft", "dpo", "telepathy"],
         variants={"dpo last": {"method": "dpo", "preference_keep": "last", "preference_rounds": 2}},
@@ -129,9 +157,6 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("experiments.evidence.subprocess", SimpleNamespace(Popen=start, STDOUT=None))
     assert main(asked) == 0, "".join(p.read_text() for p in out.glob("log*"))
     result = json.loads((out / "evidence-test.json").read_text())
-    origins = result["timelines"][f"{csv}@origin60"]
-    both = result["timelines"][f"{csv}, 2 splits"]
-    assert both["events"]["0"] == result["timelines"][str(csv)]["events"]["0"] + origins["events"]["0"]
     rows = result["timelines"][str(csv)]["rows"]
     assert {"sft, own", "sft, threshold", "sft", "dpo", "dpo last", "none", "oracle"} <= set(rows)
     assert list(result["left_out"]) == ["telepathy"]

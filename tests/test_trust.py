@@ -2,7 +2,7 @@
 
 `kill -9` at any moment and `--resume`: the adapter has the SHA-256 of a run that was left alone. Ten kills
 per method (CPU, float32, a tiny model): half of them are a random one of all the times that the run touches
-its files, half a random instant. A run is killed up to three times before it ends. No fork may open a
+its files, half a random instant. A run is killed up to five times before it ends. No fork may open a
 connection.
 """
 
@@ -84,7 +84,8 @@ def test_killed_and_resumed_is_as_if_left_alone(
     forge: Forge, ground: tuple[str, ...], tmp_path: Path, method: str
 ) -> None:
     options, run, head = (*ground, "--method", method), tmp_path / "whole", tmp_path / "head"
-    forge.warm([*options, "--out", str(tmp_path / "warm")])
+    if method in POINTS and method != "sft":  # what the others do is compiled and imported by then
+        forge.warm([*options, "--out", str(tmp_path / "warm")])
     whole = go_on(forge, run, options)
     assert whole.status == 0, whole.said
     wanted = adapters(run)
@@ -103,7 +104,7 @@ def test_killed_and_resumed_is_as_if_left_alone(
         if runs and head.exists():
             shutil.copytree(head, cut)
         runs += 1
-        for _ in range(3):  # one that is killed may be killed again while it resumes
+        for _ in range(5):  # one that is killed may be killed again while it resumes
             touch = rng.randrange(1, whole.touched + 1) if kills % 2 == 0 else 0
             after = 0.0 if touch else rng.uniform(0.0, whole.seconds)
             moments.append(f"{method}, touch {touch}, after {after:.2f} s")
