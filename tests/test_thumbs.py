@@ -15,7 +15,18 @@ from env.timeline import Timeline, collapse
 from rlmemo.model import slots
 from rlmemo.model.ask import sample_plans
 from rlmemo.model.readings import SLOTS
-from rlmemo.model.thumbs_so_far import COLUMNS, FADES, NEUTRAL, NO_MOOD, opinion, said_by, so_far
+from rlmemo.model.thumbs_so_far import (
+    AT_TIMES,
+    COLUMNS,
+    FADES,
+    NEUTRAL,
+    NO_MOOD,
+    PRIOR,
+    opinion,
+    said_by,
+    says,
+    so_far,
+)
 from rlmemo.policies.language import LanguagePolicy
 from tests.test_streaming import same, timeline
 from tests.tiny_text_model import write_text_model
@@ -64,10 +75,27 @@ def test_what_was_said_by_hand() -> None:
 
 
 def test_an_opinion_goes_with_what_was_said() -> None:
-    one = {name: float(opinion(np.eye(4)[k])) for k, name in enumerate(("vain-", "hit-", "vain+", "hit+"))}
-    assert one["hit-"] < one["vain-"] < 0 < one["hit+"] < one["vain+"]
-    assert float(opinion(np.zeros(4))) == 0
-    assert float(opinion(np.array([0, 0, 0, 1.0]) * 3)) > one["hit+"]
+    alone = np.stack([PRIOR, AT_TIMES])
+    one = {
+        f"{what}{'-+'[up]}": says(alone, bool(up), hit)[0]
+        for up in (0, 1) for what, hit in (("vain", 0.0), ("hit", 1.0))
+    }  # fmt: skip
+    thinks = {name: float(opinion(x)) for name, x in one.items()}
+    assert thinks["hit-"] < thinks["vain-"] < 0 < thinks["hit+"] < thinks["vain+"]
+    assert float(opinion(np.zeros(3))) == 0
+    assert float(opinion(3 * one["hit+"])) > thinks["hit+"]
+
+
+def test_a_thumb_on_several_is_explained_by_what_is_known_of_the_others() -> None:
+    """By hand: a thumb up where another is surely loved only says that this one is not disliked; a thumb down
+    where another is surely disliked says nothing at all."""
+    loved, hated, calm = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    up = says(np.stack([PRIOR, loved, calm]), True, 0.0)[0]
+    assert np.exp(up).tolist() == pytest.approx([0.88, 0.12, 0.88])
+    down = says(np.stack([PRIOR, hated, calm]), False, 0.0)[0]
+    assert np.exp(down).tolist() == pytest.approx([0.88, 0.88, 0.88])
+    vain = says(np.stack([PRIOR, calm]), True, 0.0)[0]
+    assert np.exp(vain).tolist() == pytest.approx([0.37, 0.12, 0.88])
 
 
 def test_what_is_said_later_changes_nothing_earlier() -> None:
@@ -191,7 +219,7 @@ def test_a_text_model_reads_thumbs_in_words(tmp_path: Path) -> None:
         [how.tokenizer.decode(ids[ids >= 0]) for ids in how.prompts(x, slates, rows)] for x in (made, loud)
     ]
     listed = (slates.candidates[rows] == made.target[39]).any(axis=1)
-    told = ["thumbs up 0, down 0.71, last down" in text for text in texts[1]]
+    told = ["thumbs up 0, down 0.67, last down" in text for text in texts[1]]
     assert told == (listed & (rows > 45)).tolist()
     assert any(told)
     assert [a == b for a, b in zip(*texts, strict=True)] == [not x for x in told]

@@ -22,6 +22,7 @@ from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.forward import batches, begin
 from rlmemo.model.readings import Reading, reading_of
 from rlmemo.model.scorer import Scored
+from rlmemo.model.thumbs_so_far import SoFar, said_by
 
 POOL = 2 / 3
 """Weight of the scorer in a ranking that it and the model make together, in log-probability: the model and
@@ -302,8 +303,7 @@ def ranking(
     """What was said of D moments as a ranking of their slates, int32 [D, size].
 
     score: what the model's scorer said of them, float32 [D, size + 1] as of `Scored`; the two are then
-    pooled, with weight `pool` for the scorer's. heard: what thumbs change, as of `heard`; the scorer hears
-    none, so that is not pooled.
+    pooled, with weight `pool` for the scorer's. heard: what thumbs change, as of `heard`.
     """
     first = said.first.astype(np.float64)
     if score is not None:
@@ -348,15 +348,17 @@ def ranked(
         return ranking(read(model, prompts), slates.candidates[rows], slates.score[rows])
     bare = how.prompts(replace(timeline, thumbs=None), slates, rows)
     return ranking(
-        read(model, bare), slates.candidates[rows], slates.score[rows], heard=heard(model, bare, prompts)
-    )
+        read(model, bare), slates.candidates[rows], slates.score[rows],
+        heard=heard(model, bare, prompts, said_by(timeline, rows, slates.candidates[rows])),
+    )  # fmt: skip
 
 
-def heard(model: Any, bare: np.ndarray, prompts: np.ndarray) -> np.ndarray:
-    """How much sooner the model picks each place first for the thumbs that it reads: differences of
-    log-probabilities, float64 [D, size + 1]. bare: the same prompts without thumbs."""
+def heard(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar, pool: float = POOL) -> np.ndarray:
+    """How much sooner each place is picked first for what was said: differences of log-probabilities, float64
+    [D, size + 1]. The model reads it in its prompts (bare: the same without thumbs); the scorer, whose trees
+    know of none, minds it by Bayes' rule; the two are pooled like their answers."""
     some = np.flatnonzero((bare != prompts).any(axis=1))
-    said = read(model, np.concatenate([bare[some], prompts[some]])).first.astype(np.float64)
-    found = np.zeros((len(prompts), said.shape[1]))
-    found[some] = said[len(some) :] - said[: len(some)]
-    return found
+    both = read(model, np.concatenate([bare[some], prompts[some]])).first.astype(np.float64)
+    found = np.zeros((len(prompts), both.shape[1]))
+    found[some] = both[len(some) :] - both[: len(some)]
+    return (1.0 - pool) * found + pool * said.sooner()

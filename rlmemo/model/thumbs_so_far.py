@@ -2,13 +2,13 @@
 
 Of a target: its ups and downs, overall and at this time of day, and the last one with its age. Of the moment:
 what whole plans got at this time of day, and what keeping still got. An older thumb counts less with every
-newer one on the same thing, so a person may change their mind. A thumb down is shared out among the targets
-of its plan and the time of day, by how likely each was the reason after what was said before; a thumb up is
-for all.
+newer one on the same thing, so a person may change their mind.
 
-What is made of them is an opinion, by Bayes' rule: a person is against a target, for it, or neither, and says
-so more or less reliably (`AGAINST`, `FOR`, `USUAL`). A thumb down on what was opened next says more than one
-on what was loaded in vain. How much an opinion matters is not said here: a model learns it.
+What is made of them is an opinion, by Bayes' rule: a person is against a target, for it, or neither, and
+wants to be left alone at a time of day, or not. One target that they are against spoils a plan; else one that
+they are for makes it good; else it is liked as it turns out (`AGAINST`, `FOR`, `USUAL`). A thumb on a plan of
+several speaks of each by what is thought of the others: who is for one of them has said little of the rest by
+a thumb up. How much an opinion matters is not said here: a model learns it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ ELSEWHERE = 0.8
 """What a thumb at another time of day counts, in what is made of them."""
 AROUND = 2
 """Hours to either side that are the same time of day."""
-KINDS = 4  # down in vain, down on a hit, up in vain, up on a hit
-USUAL, AGAINST, FOR = np.array([0.37, 0.78]), np.array([0.12, 0.12]), np.array([0.88, 0.88])
-"""Chances of thumbs up, in vain and on a hit, of somebody who is neither for nor against it, and who is."""
+USUAL, AGAINST, FOR = (0.37, 0.78), 0.12, 0.88
+"""Chances of thumbs up of a plan: in vain and on a hit, of somebody who is neither for nor against anything
+in it; of somebody who is against something; who is for something, and against nothing."""
 PRIOR = np.array([0.74, 0.14, 0.12])
+"""Of being neither, against a target, for it."""
+AT_TIMES = np.array([0.93, 0.07, 0.0])
+"""Of minding no plan at a time of day, and of wanting none."""
 WORTH = np.array([1.0, 0.08, 4.0])
 """How much sooner it is wanted by somebody who is neither, against, for it."""
+MINDED = 2.0
+"""How strongly an opinion of a target counts where no model has learned it."""
 STILL_UP = np.array([0.6, 0.15, 0.9])
 """Chances of thumbs up on keeping still, of somebody who is neither, against it, and for it."""
-HARDLY = 0.4
-"""How much less than a target the time of day is blamed, where nothing is known of either."""
 EDGES = np.array([-2.0, -1.3, -0.75, -0.24, -0.02, 0.02, 0.12, 0.33, 0.65, 1.0])
 LEVELS = len(EDGES) + 1
 NEUTRAL = LEVELS // 2
@@ -57,6 +60,13 @@ class SoFar:
     said: np.ndarray
     moment: np.ndarray
 
+    def sooner(self) -> np.ndarray:
+        """By how much thumbs move the log of how likely each place is picked, and that nothing is, for who
+        minds them by Bayes' rule alone: float64 [D, size + 1], 0 where nothing was said."""
+        plans, still = self.moment[:, :1], self.moment[:, 1:]
+        moved = MINDED * self.said[..., COLUMNS.index("opinion")] + plans
+        return np.concatenate([moved, still], axis=1)
+
     def levels(self) -> np.ndarray:
         """What a model reads of the candidates: int64 [D, size], `NEUTRAL` where nothing was said."""
         return np.searchsorted(EDGES, self.said[..., COLUMNS.index("opinion")], side="right")
@@ -68,33 +78,38 @@ class SoFar:
         return plans * (len(STILL_EDGES) + 1) + still
 
 
-_PEOPLE = np.stack([USUAL, AGAINST, FOR])
-
-
-def opinion(counts: np.ndarray) -> np.ndarray:
+def opinion(evidence: np.ndarray, prior: np.ndarray = PRIOR) -> np.ndarray:
     """Log of how much sooner something is wanted than by somebody of whom nothing is known, float64 [...]; 0
-    where nothing was said. counts: float64 [..., KINDS]."""
-    return _sooner(counts, _PEOPLE)
+    where nothing was said. evidence: float64 [..., 3], log-likelihoods of what was said by somebody who is
+    neither, against it, for it."""
+    found = np.log(_kind(evidence, prior) @ WORTH) - np.log(prior @ WORTH)
+    return np.where(evidence.any(-1), found, 0.0)  # not as good as 0, but 0
 
 
-def still_opinion(counts: np.ndarray) -> np.ndarray:
-    """The same of keeping still, where a hit or not is nothing."""
-    return _sooner(counts, np.repeat(STILL_UP[:, None], 2, axis=1))
-
-
-def _kinds(counts: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """How likely each of the three kinds of people said that, float64 [..., 3]. up: chances of thumbs up in
-    vain and on a hit, float64 [3, 2]."""
-    said = np.log(np.concatenate([1.0 - up, up], axis=1))  # [3, KINDS]
-    fit = np.log(PRIOR) + counts @ said.T
-    odds = np.exp(fit - fit.max(-1, keepdims=True))
+def _kind(evidence: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """How likely each of the three kinds of people said that, float64 [..., 3]."""
+    odds = prior * np.exp(evidence - evidence.max(-1, keepdims=True))
     found: np.ndarray = odds / odds.sum(-1, keepdims=True)
     return found
 
 
-def _sooner(counts: np.ndarray, up: np.ndarray) -> np.ndarray:
-    found = np.log(_kinds(counts, up) @ WORTH) - np.log(PRIOR @ WORTH)
-    return np.where(counts.any(-1), found, 0.0)  # not as good as 0, but 0
+def says(kind: np.ndarray, up: bool, hit: float) -> np.ndarray:
+    """What a thumb on a plan says of each of its targets and, last, of the time of day: log-likelihoods
+    float64 [m, 3]. kind: what was thought of them before, float64 [m, 3]; hit: 0, 1, or nan for not known."""
+    usual = float(np.mean(USUAL)) if np.isnan(hit) else USUAL[int(hit)]
+    liked = np.empty((len(kind), 3))
+    for k in range(len(kind)):
+        others = np.delete(kind, k, axis=0)
+        against = 1.0 - np.prod(1.0 - others[:, 1])
+        nothing = np.prod(
+            others[:, 0] / np.maximum(1.0 - others[:, 1], 1e-12)
+        )  # for none of them, where against none
+        good = (1.0 - nothing) * FOR + nothing * usual
+        liked[k] = [AGAINST * against + (1.0 - against) * x for x in (good, AGAINST, FOR)]
+        if k == len(kind) - 1:
+            liked[k, 2] = liked[k, 0]
+    found: np.ndarray = np.log(liked if up else 1.0 - liked)
+    return found
 
 
 def so_far(
@@ -113,7 +128,7 @@ def so_far(
     index = {name: i for i, name in enumerate(names)}
     for about, history in _told(thumbs).items():
         if about in (PLANS, STILL):
-            moment[:, int(about == STILL)] = history.moment(known, hour, about == STILL)
+            moment[:, int(about == STILL)] = history.moment(known, hour)
             continue
         d, place = np.nonzero(candidates == index.get(about, -2))
         if len(d):
@@ -139,67 +154,58 @@ def _told(thumbs: Thumbs) -> dict[str, _History]:
     """What was said of everything that thumbs are about, after each of them."""
     about: dict[str, _History] = {}
     for row, targets in enumerate(thumbs.targets):
-        up, hit, hour = int(thumbs.up[row]), float(thumbs.hit[row]), int(thumbs.hour[row])
-        split = np.array([0.5, 0.5]) if np.isnan(hit) else np.array([1.0 - hit, hit])
-        things = [*dict.fromkeys(targets), PLANS] if targets else [STILL]
-        found = [about.setdefault(x, _History()) for x in things]
-        weight = np.ones(len(found))
-        if not up and targets:
-            weight = _blame(np.stack([x.now(hour, x is not found[-1]) for x in found]))
-        for x, share in zip(found, weight.tolist(), strict=True):
-            x.add(row, thumbs, share * split)
+        up, hit, hour = bool(thumbs.up[row]), float(thumbs.hit[row]), int(thumbs.hour[row])
+        if not targets:
+            evidence = np.log(STILL_UP if up else 1.0 - STILL_UP)
+            about.setdefault(STILL, _History(PRIOR)).add(row, thumbs, evidence, 1.0)
+            continue
+        found = [about.setdefault(x, _History(PRIOR)) for x in dict.fromkeys(targets)]
+        found.append(about.setdefault(PLANS, _History(AT_TIMES)))
+        kind = np.stack([x.now(hour, x is not found[-1]) for x in found])
+        share = np.ones(len(found)) if up else kind[:, 1] / kind[:, 1].sum()
+        for x, one, part in zip(found, says(kind, up, hit), share.tolist(), strict=True):
+            x.add(row, thumbs, one, part)
     return about
 
 
-def _blame(counts: np.ndarray) -> np.ndarray:
-    """What a thumb down counts against each of the targets of its plan and, last, the time of day, float64
-    [m]: how likely it was that the person is against it. counts: float64 [m, KINDS], said before."""
-    against = _kinds(counts, _PEOPLE)[:, 1]
-    against[-1] *= HARDLY
-    found: np.ndarray = against / against.sum()
-    return found
-
-
 class _History:
-    """What was said of one thing: rows of `Thumbs`, and after each (and before the first) the faded counts
-    [1 + HOURS, KINDS], overall and around each hour."""
+    """What was said of one thing: rows of `Thumbs`, and after each (and before the first), overall and around
+    each hour, what it comes to, faded: downs, ups, and log-likelihoods by kind, [1 + HOURS, 5]."""
 
-    def __init__(self) -> None:
+    def __init__(self, prior: np.ndarray) -> None:
+        self.prior = prior
         self.rows: list[int] = []
-        self.counts = [np.zeros((1 + HOURS, KINDS))]
+        self.sums = [np.zeros((1 + HOURS, 5))]
         self.since: list[float] = []
         self.up: list[bool] = []
 
-    def add(self, row: int, thumbs: Thumbs, weight: np.ndarray) -> None:
-        """weight: float64 [2], in vain and on a hit."""
-        counts = self.counts[-1] * FADES
-        up = int(thumbs.up[row])
-        counts[np.append(0, 1 + (int(thumbs.hour[row]) + _HERE) % HOURS), 2 * up : 2 * up + 2] += weight
-        self.counts.append(counts)
+    def add(self, row: int, thumbs: Thumbs, evidence: np.ndarray, part: float) -> None:
+        """part: how much of the thumb is about this."""
+        sums, up = self.sums[-1] * FADES, bool(thumbs.up[row])
+        one = np.concatenate([[0.0, part] if up else [part, 0.0], evidence])
+        sums[np.append(0, 1 + (int(thumbs.hour[row]) + _HERE) % HOURS)] += one
+        self.sums.append(sums)
         self.rows.append(row)
         self.since.append(float(thumbs.since[row]))
-        self.up.append(bool(up))
+        self.up.append(up)
 
     def now(self, hour: int, elsewhere: bool) -> np.ndarray:
-        """Counts as they stand at an hour, float64 [KINDS]. elsewhere: with what was said at other hours."""
-        every, here = self.counts[-1][0], self.counts[-1][1 + hour]
-        return here + ELSEWHERE * (every - here) if elsewhere else here
+        """What is thought of it at an hour, float64 [3]. elsewhere: with what was said at other hours."""
+        every, here = self.sums[-1][0, 2:], self.sums[-1][1 + hour, 2:]
+        return _kind(here + ELSEWHERE * (every - here) if elsewhere else here, self.prior)
 
-    def moment(self, known: np.ndarray, hour: np.ndarray, still: bool) -> np.ndarray:
+    def moment(self, known: np.ndarray, hour: np.ndarray) -> np.ndarray:
         """The opinion at each of D moments, at this time of day. known: how many thumbs count by then."""
-        here = np.stack(self.counts)[np.searchsorted(self.rows, known, side="left"), 1 + hour]
-        return still_opinion(here) if still else opinion(here)
+        here = np.stack(self.sums)[np.searchsorted(self.rows, known, side="left"), 1 + hour]
+        return opinion(here[:, 2:], self.prior)
 
     def said(self, known: np.ndarray, hour: np.ndarray, now: np.ndarray) -> np.ndarray:
         """As in `SoFar.said`, float64 [D, len(COLUMNS)]."""
         many = np.searchsorted(self.rows, known, side="left")
-        counts = np.stack(self.counts)
-        every, here = counts[many, 0], counts[many, 1 + hour]
+        sums = np.stack(self.sums)
+        every, here = sums[many, 0], sums[many, 1 + hour]
         before = np.maximum(many - 1, 0)
         last = np.where(many > 0, np.where(np.array(self.up)[before], 1.0, -1.0), 0.0)
         age = np.where(many > 0, now - np.array(self.since)[before], np.inf)
-        thinks = opinion(here + ELSEWHERE * (every - here))
-        return np.stack(
-            [every[:, 2:].sum(1), every[:, :2].sum(1), here[:, 2:].sum(1), here[:, :2].sum(1), last, age,
-             thinks], axis=1,
-        )  # fmt: skip
+        thinks = opinion((here + ELSEWHERE * (every - here))[:, 2:])
+        return np.stack([every[:, 1], every[:, 0], here[:, 1], here[:, 0], last, age, thinks], axis=1)
