@@ -99,19 +99,17 @@ def _runs(where: Started, of: LiveRecording, how: Standing) -> None:
     act = str(how.settings.get("act", "none"))
     does = "only says what it would do" if act == "none" else f"does it (--act {act})"
     said_so = f"live runs: {how.settings.get('policy', '')} plans, and {does}"
+    heard = f"this plan minds {words.count(how.heard, 'thumb')} of yours" if how.heard else ""
     html(
         f'<div class="meta"><span data-testid="running">{e(said_so, 200)}</span>'
-        f'<span class="quiet" data-testid="heard">{e(_heard(how.heard), 120)}</span></div>'
+        + (f'<span class="quiet" data-testid="heard">{e(heard, 120)}</span>' if heard else "")
+        + "</div>"
     )
     if how.paused is not None:
         until = "" if math.isinf(how.paused) else f" until {words.moment(how.paused, of.tz)}"
         html(f'<div class="band" data-testid="paused">Paused{e(until)}: nothing is recorded.</div>')
     if how.trouble:
         html(f'<div class="band" role="alert" data-testid="trouble">{e(how.trouble, 300)}</div>')
-
-
-def _heard(thumbs: int) -> str:
-    return f"this plan minds {words.count(thumbs, 'thumb')} of yours" if thumbs else ""
 
 
 def _card(where: Started, store: Store, of: LiveRecording, how: Standing, t: float) -> None:
@@ -213,12 +211,15 @@ def _earlier(where: Started, store: Store, of: LiveRecording, how: Standing) -> 
         ]
         then = f"then {words.shown(moment.next[1])}" if moment.next else ""
         said_then = "; ".join([*came, then])
-        with st.container(horizontal=True, vertical_alignment="center", key=f"plan-{moment.plan_id}"):
-            html(
-                f'<div data-testid="earlier" data-plan="{moment.plan_id}"><b>{e(moment.target)}</b>: '
-                f'{e(plan or "keep still", 120)}<div class="quiet">{e(said_then, 300)}</div></div>'
-            )
-            _votes(where, store, of, how, moment)
+        with st.container(key=f"plan-{moment.plan_id}"):
+            about, votes = st.columns([5, 2], vertical_alignment="center")
+            with about:
+                html(
+                    f'<div data-testid="earlier" data-plan="{moment.plan_id}"><b>{e(moment.target)}</b>: '
+                    f'{e(plan or "keep still", 120)}<div class="quiet">{e(said_then, 300)}</div></div>'
+                )
+            with votes:
+                _votes(where, store, of, how, moment)
 
 
 def _votes(where: Started, store: Store, of: LiveRecording, how: Standing, moment: LiveMoment) -> None:
@@ -229,11 +230,9 @@ def _votes(where: Started, store: Store, of: LiveRecording, how: Standing, momen
     if before.thumbs is not None:
         spoken = "yes" if before.thumbs else "no"
         with st.container(horizontal=True, vertical_alignment="center", key=f"said-{name}"):
-            thanks = "The next plan minds it." if latest else ""
-            html(
-                f'<div class="band {"good" if before.thumbs else ""}" data-testid="said">'
-                f"<b>You said {spoken}.</b> {thanks}</div>"
-            )
+            band = ("band good" if before.thumbs else "band") if latest else "quiet"
+            thanks = " The next plan minds it." if latest else ""
+            html(f'<div class="{band}" data-testid="said"><b>You said {spoken}.</b>{thanks}</div>')
             st.button(
                 "Undo", icon=":material/undo:", key=f"undo-{name}", type="tertiary", on_click=_take_back,
                 args=(where, of, moment),
@@ -242,8 +241,9 @@ def _votes(where: Started, store: Store, of: LiveRecording, how: Standing, momen
     with st.container(key="votes" if latest else f"votes-{name}", horizontal=True):
         for thumbs, label, icon in ((1, "Yes, good", "thumb_up"), (0, "No, not this", "thumb_down")):
             st.button(
-                label, icon=f":material/{icon}:", key=f"{thumbs}-{name}", on_click=_vote,
-                type="secondary" if latest else "tertiary", width="stretch" if latest else "content",
+                label if latest else label.partition(",")[0], icon=f":material/{icon}:",
+                key=f"{thumbs}-{name}", type="secondary" if latest else "tertiary", on_click=_vote,
+                width="stretch" if latest else "content",
                 args=(where, of, how, moment, thumbs, before.given),
             )  # fmt: skip
 

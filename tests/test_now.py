@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from dashboard_in_browser import Server, new_page
 from extension_in_browser import TOKEN, Live, until
+from fake_watch import FakeServer, W
+from predictions_to_rate import HOSTILE
+from test_live_loop import StillClock, loop_on
 
 from rlmemo.live.browser_port import origin
 from rlmemo.store.database import open_store
@@ -111,7 +114,7 @@ def test_what_is_said_on_the_page_is_minded_by_the_next_plan(
         # a vote on an earlier plan is no blind one, and a second click is no second vote
         earlier = page.locator("[data-testid=earlier]").first
         of = earlier.get_attribute("data-plan")
-        page.locator(f".st-key-plan-{of}").get_by_role("button", name="No, not this").click()
+        page.locator(f".st-key-plan-{of}").get_by_role("button", name="No").click()
         page.wait_for_selector("[data-testid=said]")
         assert server.rows("SELECT thumbs, blind FROM latest_ratings") == [(0, 0)]
         live.stop()
@@ -129,3 +132,29 @@ def test_where_nothing_was_recorded_it_says_how_to_begin(
     page.goto(f"{server.url}/now")
     page.wait_for_selector("text=Live has recorded nothing here yet")
     assert "python -m rlmemo.live start --db mine.db" in page.inner_text("[data-testid=stMain]")
+
+
+def test_names_are_text_on_a_narrow_page_too(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    """As live left it: it does not run."""
+    names = [HOSTILE, "a-very-long-name." + "x" * 90, "Mail"]
+    watch, clock, db = FakeServer(), StillClock(), tmp_path / "a.db"
+    with loop_on(db, watch, clock) as loop:
+        for k in range(40):
+            clock.t = 10.0 + 60.0 * k
+            watch.tell(W, clock.t, app=names[k % 3])
+            loop.turn()
+    server = start(db)
+    page = new_page(browser, width=360, dark=True)
+    alerts: list[str] = []
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    page.goto(f"{server.url}/now")
+    page.wait_for_selector("[data-testid=not-running]")
+    page.wait_for_selector("[data-testid=earlier]")
+    text = page.inner_text("[data-testid=stMain]")
+    assert "<img src=x" in text
+    assert "**b**" in text
+    assert page.locator("img[src='x'], a[href='/e'], strong:text-is('b')").count() == 0
+    assert alerts == []
+    assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0

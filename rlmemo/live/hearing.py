@@ -36,9 +36,9 @@ class Hearing:
         if said == self._said:
             return False
         self._said = said
-        known = said["ratings"] > 0
+        before, known = self.thumbs, said["ratings"] > 0
         self.thumbs = told_today([self.ledger.timeline()], self.ledger.store)[0].thumbs if known else None
-        return True
+        return not (before is None and self.thumbs is None)
 
     def opened(self, target: str) -> bool:
         """Something was opened: whether that tells of a thumb on the moment before whether its plan was
