@@ -20,7 +20,7 @@ from rlmemo.live import lock
 from rlmemo.store import now as live_now
 from rlmemo.store import now_votes, ratings
 from rlmemo.store.database import Store
-from rlmemo.store.now import LiveMoment, LiveRecording, Standing
+from rlmemo.store.now import LiveMoment, LiveRecording, LiveStanding
 from rlmemo.store.records import Prediction
 
 TITLE = "Now"
@@ -88,7 +88,7 @@ def now(where: Started, of: LiveRecording) -> None:
     _earlier(where, store, of, how)
 
 
-def _runs(where: Started, of: LiveRecording, how: Standing) -> None:
+def _runs(where: Started, of: LiveRecording, how: LiveStanding) -> None:
     """Whether live runs, and what is to be done where it does not."""
     if lock.recorder(where.db) is None:
         html(
@@ -112,7 +112,7 @@ def _runs(where: Started, of: LiveRecording, how: Standing) -> None:
         html(f'<div class="band" role="alert" data-testid="trouble">{e(how.trouble, 300)}</div>')
 
 
-def _card(where: Started, store: Store, of: LiveRecording, how: Standing, t: float) -> None:
+def _card(where: Started, store: Store, of: LiveRecording, how: LiveStanding, t: float) -> None:
     moment = how.moments[0]
     about = _why(store, of, moment)
     picks = "".join(_pick(store, of, moment, x.target, how, about) for x in moment.plan)
@@ -135,7 +135,7 @@ def _card(where: Started, store: Store, of: LiveRecording, how: Standing, t: flo
     _votes(where, store, of, how, moment)
 
 
-def _ready_word(how: Standing) -> str:
+def _ready_word(how: LiveStanding) -> str:
     return "It would have ready" if how.settings.get("act", "none") == "none" else "It gets ready"
 
 
@@ -148,7 +148,7 @@ def _names(what: str, names: Sequence[str], called: str) -> str:
 
 
 def _pick(
-    store: Store, of: LiveRecording, moment: LiveMoment, target: str, how: Standing, about: dict[str, str]
+    store: Store, of: LiveRecording, moment: LiveMoment, target: str, how: LiveStanding, about: dict[str, str]
 ) -> str:
     """A target that is made ready: since when, how likely it is, and why."""
     reasons = [x for x in (about.get(target, ""), _said_before(store, of, target)) if x]
@@ -197,7 +197,7 @@ def _left(left: Sequence[live_now.Left], t: float) -> None:
         html(f'<div class="ask">Let go</div><div class="grid" data-testid="left">{rows}</div>')
 
 
-def _earlier(where: Started, store: Store, of: LiveRecording, how: Standing) -> None:
+def _earlier(where: Started, store: Store, of: LiveRecording, how: LiveStanding) -> None:
     """The plans before, with what came of them; they can be spoken about, too."""
     if len(how.moments) < 2:
         return
@@ -222,7 +222,7 @@ def _earlier(where: Started, store: Store, of: LiveRecording, how: Standing) -> 
                 _votes(where, store, of, how, moment)
 
 
-def _votes(where: Started, store: Store, of: LiveRecording, how: Standing, moment: LiveMoment) -> None:
+def _votes(where: Started, store: Store, of: LiveRecording, how: LiveStanding, moment: LiveMoment) -> None:
     """Two buttons, or what was said and how it is taken back."""
     before = now_votes.said_of(store, of, moment, where.rater)
     latest = moment is how.moments[0]
@@ -250,7 +250,7 @@ def _votes(where: Started, store: Store, of: LiveRecording, how: Standing, momen
 
 @said
 def _vote(
-    where: Started, of: LiveRecording, how: Standing, moment: LiveMoment, thumbs: int, given: int
+    where: Started, of: LiveRecording, how: LiveStanding, moment: LiveMoment, thumbs: int, given: int
 ) -> None:
     clicked = time.monotonic()
     if clicked - st.session_state.get("now-voted", -math.inf) < SOONEST_VOTE_S:

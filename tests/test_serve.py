@@ -27,6 +27,7 @@ from rlmemo.live.activitywatch import BucketReader
 from rlmemo.live.elsewhere import FarMinding, reach
 from rlmemo.live.loop import Loop
 from rlmemo.live.mind import Mind, Minding
+from rlmemo.live.start import start as record
 from rlmemo.policies.registry import setup, to_follow
 from rlmemo.serve.__main__ import listening
 from rlmemo.serve.client import Server
@@ -528,7 +529,7 @@ def test_live_s_command_line_reads_the_address(
 
     def minding(*given: str) -> Minding:
         """What `start` makes before it goes round."""
-        live_command.start(parse(["start", "--db", str(db), "--policy", server.address, *given]))
+        record(parse(["start", "--db", str(db), "--policy", server.address, *given]))
         return minds[-1]
 
     with pytest.raises(InputError, match="its token is needed"):

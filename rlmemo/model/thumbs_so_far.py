@@ -98,7 +98,11 @@ def _sooner(counts: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def so_far(
-    thumbs: Thumbs | Told, names: Sequence[str], now: np.ndarray, hour: np.ndarray, candidates: np.ndarray
+    thumbs: Thumbs | ToldThumbs,
+    names: Sequence[str],
+    now: np.ndarray,
+    hour: np.ndarray,
+    candidates: np.ndarray,
 ) -> SoFar:
     """What was said before each of D moments.
 
@@ -106,7 +110,7 @@ def so_far(
     targets; now: float64 [D], unix seconds; hour: int64 [D], local, 0 to 23; candidates: int32 [D, size], -1
     for none.
     """
-    told = thumbs if isinstance(thumbs, Told) else Told(thumbs)
+    told = thumbs if isinstance(thumbs, ToldThumbs) else ToldThumbs(thumbs)
     n, size = candidates.shape
     known = np.searchsorted(told.thumbs.since, now, side="left")  # a thumb counts later than `since` only
     said = np.zeros((n, size, len(COLUMNS)))
@@ -137,7 +141,7 @@ PLANS, STILL = "\0plans", "\0still"
 _HERE = np.arange(-AROUND, AROUND + 1)
 
 
-class Told:
+class ToldThumbs:
     """Thumbs, and what was said of everything that they are about."""
 
     def __init__(self, thumbs: Thumbs) -> None:

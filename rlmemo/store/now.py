@@ -64,7 +64,7 @@ class LiveMoment:
 
 
 @dataclass(frozen=True)
-class Standing:
+class LiveStanding:
     """How a recording stands. settings: as it was started. since: when `front` came to the front. early: who
     was loaded early and is not used yet, with how long they are held; warm: who else is in memory, the latest
     first. heard: how many thumbs the latest plan minded. paused: until when (infinite: until somebody
@@ -92,13 +92,13 @@ def recordings(store: Store) -> list[LiveRecording]:
     return [LiveRecording(**r) for r in rows]
 
 
-def standing(store: Store, of: LiveRecording, now: float) -> Standing:
+def standing(store: Store, of: LiveRecording, now: float) -> LiveStanding:
     """How it stands. now: unix seconds."""
     told = _state(store, of, "now") or {}
     until = {x: float(t) for x, t in told.get("until", {}).items()}
     over = [Left(t, x, "unused") for x, t in until.items() if t <= now]
     early = {x: until.get(x, now) for x, unused in told.get("memory", {}).items() if unused}
-    return Standing(
+    return LiveStanding(
         settings=_state(store, of, "settings") or {},
         trouble=str(_state(store, of, "trouble") or ""),
         front=str(told.get("front", "")),

@@ -16,7 +16,7 @@ from env.judge.world_options import WorldOptions
 from env.sources.names import clean_name
 from rlmemo.store.database import Store
 from rlmemo.store.live_ledger import SOURCE
-from rlmemo.store.now import LiveMoment, LiveRecording, Standing
+from rlmemo.store.now import LiveMoment, LiveRecording, LiveStanding
 from rlmemo.store.ratings import ToRate, add_moment
 from rlmemo.store.records import Prediction, state_text
 
@@ -26,7 +26,7 @@ SHOWN = "shown"
 
 
 @dataclass(frozen=True)
-class Said:
+class Spoken:
     """What a rater has said of a plan of live's. thumbs: 1, 0, or None for nothing that counts; given: how
     often they have spoken about it."""
 
@@ -39,7 +39,7 @@ def key_of(of: LiveRecording, moment: LiveMoment) -> str:
     return f"{PART}:{of.timeline_id}:{moment.plan_id}:{moment.made_at!r}"
 
 
-def said_of(store: Store, of: LiveRecording, moment: LiveMoment, rater: str) -> Said:
+def said_of(store: Store, of: LiveRecording, moment: LiveMoment, rater: str) -> Spoken:
     """What a rater has said of a plan."""
     row = store.rows(
         """SELECT (SELECT thumbs FROM latest_ratings AS r WHERE r.prediction_id = p.id AND r.rater = :rater)
@@ -49,7 +49,7 @@ def said_of(store: Store, of: LiveRecording, moment: LiveMoment, rater: str) -> 
            FROM (SELECT 1) LEFT JOIN predictions AS p ON p.key = :key""",
         {"key": key_of(of, moment), "rater": clean_name(rater)},
     )[0]
-    return Said(row["thumbs"], int(row["given"]))
+    return Spoken(row["thumbs"], int(row["given"]))
 
 
 def said_of_target(store: Store, of: LiveRecording, target: str) -> tuple[int, int]:
@@ -65,7 +65,13 @@ def said_of_target(store: Store, of: LiveRecording, target: str) -> tuple[int, i
 
 
 def vote(
-    store: Store, of: LiveRecording, how: Standing, moment: LiveMoment, rater: str, thumbs: int, given: int
+    store: Store,
+    of: LiveRecording,
+    how: LiveStanding,
+    moment: LiveMoment,
+    rater: str,
+    thumbs: int,
+    given: int,
 ) -> bool:
     """Write what a rater says of a plan, 1 or 0; on return it is committed. given: how often they had spoken
     about it when it was shown to them. False where that was answered already, from another window or by a
@@ -105,7 +111,7 @@ def take_back(store: Store, of: LiveRecording, moment: LiveMoment, rater: str) -
         )
 
 
-def note_shown(store: Store, of: LiveRecording, how: Standing, rater: str) -> None:
+def note_shown(store: Store, of: LiveRecording, how: LiveStanding, rater: str) -> None:
     """Note that a rater sees what was opened, from the earliest open on the page: what they say elsewhere
     of later moments is not blind any more."""
     first = min((m.steps[0][0] for m in how.moments if m.steps), default=math.inf)
@@ -118,7 +124,7 @@ def note_shown(store: Store, of: LiveRecording, how: Standing, rater: str) -> No
             )
 
 
-def _world(how: Standing) -> WorldOptions | None:
+def _world(how: LiveStanding) -> WorldOptions | None:
     """What live plans for, as training names it: its memory in MB by what an app takes."""
     if not how.settings:
         return None
