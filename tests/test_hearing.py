@@ -200,7 +200,7 @@ def test_a_vote_counts_once_is_taken_back_and_is_forgotten_with_its_plan(tmp_pat
         assert says(store, 0)
         assert not says(store, 0), "a second click is the same vote"
         assert not says(store, 1), "and from another window, too"
-        assert now_votes.said_of(store, of, latest, "me") == now_votes.Spoken(0, 1)
+        assert now_votes.said_of(store, of, latest, "me") == now_votes.LiveVote(0, 1)
         assert says(store, 1, given=1), "a change of mind counts instead"
         assert [r.thumbs for r in store.ratings()] == [1]
         assert says(store, 0, place=1)

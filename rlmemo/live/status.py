@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from env.timeline import zone
-from rlmemo.live.learn import IN_CHARGE, LEARNED
+from rlmemo.store.live_learned import IN_CHARGE, LEARNED
 from rlmemo.store.live_ledger import PAST, LiveLedger
 
 FIELDS = (

@@ -26,7 +26,7 @@ SHOWN = "shown"
 
 
 @dataclass(frozen=True)
-class Spoken:
+class LiveVote:
     """What a rater has said of a plan of live's. thumbs: 1, 0, or None for nothing that counts; given: how
     often they have spoken about it."""
 
@@ -39,7 +39,7 @@ def key_of(of: LiveRecording, moment: LiveMoment) -> str:
     return f"{PART}:{of.timeline_id}:{moment.plan_id}:{moment.made_at!r}"
 
 
-def said_of(store: Store, of: LiveRecording, moment: LiveMoment, rater: str) -> Spoken:
+def said_of(store: Store, of: LiveRecording, moment: LiveMoment, rater: str) -> LiveVote:
     """What a rater has said of a plan."""
     row = store.rows(
         """SELECT (SELECT thumbs FROM latest_ratings AS r WHERE r.prediction_id = p.id AND r.rater = :rater)
@@ -49,7 +49,7 @@ def said_of(store: Store, of: LiveRecording, moment: LiveMoment, rater: str) -> 
            FROM (SELECT 1) LEFT JOIN predictions AS p ON p.key = :key""",
         {"key": key_of(of, moment), "rater": clean_name(rater)},
     )[0]
-    return Spoken(row["thumbs"], int(row["given"]))
+    return LiveVote(row["thumbs"], int(row["given"]))
 
 
 def said_of_target(store: Store, of: LiveRecording, target: str) -> tuple[int, int]:
