@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from env.errors import InputError
@@ -89,8 +90,7 @@ def start(args: argparse.Namespace) -> int:
         raise InputError(f"--days {args.days:g} is no number of days; give 0 or more")
     if args.threshold is not None and not 0.0 <= args.threshold <= 2.0:
         raise InputError(f"--threshold {args.threshold:g} is no probability; give 0 to 1")
-    for name in NOT_NEEDED:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    _leave_out_what_is_not_needed()
     server, clock = ActivityWatch(args.host, args.port), clock_of(args.clock)
     desk = desk_of(args)
     db = Path(args.db)
@@ -144,6 +144,19 @@ def start(args: argparse.Namespace) -> int:
         loop.say("stopped")
     held.close()
     return 0
+
+
+def _leave_out_what_is_not_needed() -> None:
+    """Numba looks whether there is SciPy, for linear algebra in compiled code, which has none here: 15 MB.
+    Whoever asks for SciPy later gets it."""
+    for name in NOT_NEEDED:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    if "scipy" not in sys.modules:
+        sys.modules["scipy"] = None  # type: ignore[assignment]
+        try:
+            import_module("numba.np.arraymath")
+        finally:
+            del sys.modules["scipy"]
 
 
 def _acts(args: argparse.Namespace, made: Setup, desk: BrowserDesk | None) -> Executor | None:
