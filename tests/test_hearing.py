@@ -18,6 +18,7 @@ from env.judge.case import Case
 from env.thumbs import Thumb, Thumbs
 from env.timeline import Event
 from rlmemo.approval.thumbs_said import told_today
+from rlmemo.live import status
 from rlmemo.live.hearing import Hearing
 from rlmemo.live.loop import LEFT_KEPT
 from rlmemo.live.mind import Mind
@@ -171,6 +172,7 @@ def test_a_loop_hears_before_its_next_plan_and_tells_who_has_left(tmp_path: Path
             if k == 20:
                 assert says(dashboard, 0)
             assert how.heard == int(k > 20)
+        assert "its plans mind 1 of what you said (dashboard, page Now)" in status.lines(loop.ledger, None)
         assert len(how.left) == LEFT_KEPT
         assert {x.why for x in how.left} == {"room"}
         assert not {x.target for x in how.left[:2]} & {how.front}

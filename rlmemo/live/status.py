@@ -58,6 +58,8 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
         rest = [name for name, unused in reversed(held["memory"].items()) if not unused]
         told.append(f"in front {_clock(held['t'], ledger.tz)}: {held['front']}")
         told.append(f"would be ready early: {', '.join(early) or 'nothing'}; in memory: {', '.join(rest)}")
+        if held.get("thumbs"):
+            told.append(f"its plans mind {held['thumbs']:,} of what you said (dashboard, page Now)")
     if pages := ledger.came_to("took_s", "opened_s"):
         took, opened = (statistics.median(x) for x in zip(*pages, strict=True))
         told.append(
