@@ -159,7 +159,8 @@ def _vote_at(store: Store, ledger: LiveLedger, place: int, *, thumbs: int) -> No
 def test_a_loop_hears_before_its_next_plan_and_tells_who_has_left(tmp_path: Path) -> None:
     server, clock, db = FakeServer(), StillClock(), tmp_path / "a.db"
     with loop_on(db, server, clock, Noting()) as loop, open_store(db) as dashboard:
-        loop.ledger.put(settings={"budget_mb": 1200.0, "world": vars(loop.minding.setup.world)})
+        world = vars(loop.minding.setup.world)
+        loop.ledger.put(settings={"budget_mb": 1200.0, "world": world, "policy": "markov1", "act": "none"})
         (of,) = live_now.recordings(dashboard)
         for k in range(24):
             one_day(server, clock, k)

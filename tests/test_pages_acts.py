@@ -223,7 +223,7 @@ def test_within_seconds_after_live_nothing_that_it_loaded_is_left(
     try:
         browser.pair(live.port)
         for k in range(9):
-            browser.open(three[k % 3].url)
+            opened_s(browser, three[k % 3].url)
             until(lambda k=k: three[k % 3].name in str(events(tmp_path / "live.db")[-1:]))
             others = f"(await chrome.tabs.query({{active: false, url: '{three[(k + 1) % 3].url}*'}}))"
             browser.ask(f"await chrome.tabs.remove({others}.map((tab) => tab.id))")
