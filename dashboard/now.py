@@ -39,7 +39,7 @@ CAME_WORDS = {
     "hit": "was opened and ready",
     "late": "was opened, and still loading",
     "redundant": "was opened, and warm anyway",
-    "wasted": "was not opened in time",
+    "wasted": "was loaded in vain",
 }
 
 

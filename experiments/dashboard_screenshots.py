@@ -3,11 +3,9 @@
     python -m rlmemo.benchmark --policies mru,markov1,backoff3,gbdt --json shots/baselines.json
     python -m rlmemo.train --out shots/first --sft-states 1500 --plan-states 500 --dpo-pairs 600
     python -m experiments.dashboard_screenshots shots
-    python -m experiments.dashboard_screenshots shots --only now
 
-The folder given holds the runs that *Policies* and *Train* show. *Now* is of a synthetic person's day that
-the loop of live has just gone through, as if it were today's. Needs Chromium and Playwright; looks at the
-pages only as a browser does.
+The folder given holds the runs that *Policies* and *Train* show. Needs Chromium and Playwright; looks at
+the pages only as a browser does.
 """
 
 from __future__ import annotations
@@ -20,21 +18,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from env.errors import run_main
-from env.timeline import Event
-from rlmemo.live.activitywatch import WEB, WINDOW, BucketRow, News
-from rlmemo.live.lock import OneRecorder
 from rlmemo.options import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "screenshots"
-NOW = {"now": "now"}
 PAGES = {"rate": "", "days": "days", "policies": "policies", "train": "train", "privacy": "privacy"}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
@@ -63,68 +54,6 @@ def rated_store(path: Path, votes: int = 24) -> None:
             ratings.rate(store, showing, int("hit" in outcome["prewarms"] or toss.random() < 0.3))
 
 
-@dataclass
-class OneByOne:
-    """A source that tells of an event at a time."""
-
-    events: list[Event]
-    place: dict[str, Any] = field(default_factory=dict)
-
-    def read(self, *, look: bool = False) -> News:
-        """The next one."""
-        event = self.events.pop(0)
-        page = event.kind == "page"
-        data = {"url": f"https://{event.target}/"} if page else {"app": event.target}
-        kind = WEB if page else WINDOW
-        return News((BucketRow("told", kind, len(self.events), event.t, event.t, data),), windows=False)
-
-    def in_pause(self) -> News:
-        """There is none."""
-        return News()
-
-    def kept(self, due_s: float | None) -> None:
-        """Nobody waits for that."""
-
-
-def lived_store(path: Path, opens: int = 700) -> None:
-    """A store in which live has recorded what a synthetic person does until a moment ago, with some votes."""
-    from env.sources import load_timelines
-    from rlmemo.live.clock import WallClock
-    from rlmemo.live.loop import Loop
-    from rlmemo.live.mind import Minding
-    from rlmemo.policies.registry import to_follow
-    from rlmemo.store import now as live_now
-    from rlmemo.store import now_votes
-    from rlmemo.store.database import open_store
-    from rlmemo.store.live_ledger import NOT_YET, LiveLedger, LiveRow
-
-    person = load_timelines("demo").timelines[2]
-    made = to_follow("base", {"budget": 4.0})
-    minding = Minding(made, "me", person.tz, 800.0, "rlmemo", 0.1)
-    told = [Event(e.t - person.t[-1], e.target, e.kind) for e in person]
-    mind, plans = minding.mind(), list[int]()
-    for k, e in enumerate(told):
-        event = replace(e, t=e.t + time.time())
-        plans.append(len(mind.think(LiveRow(k + 1, event, 0.0, NOT_YET)).plan.plan))
-    last = max(k for k in range(len(plans)) if plans[k] > 1 and sum(map(bool, plans[k - 5 : k])) > 2)
-    shift = time.time() - 12.0 - told[last].t
-    events = [replace(e, t=e.t + shift) for e in told[max(0, last + 1 - opens) : last + 1]]
-    with open_store(path) as store, open_store(path) as dashboard:
-        ledger = LiveLedger(store, "me", person.tz)
-        settings = {
-            "policy": "base", "act": "none", "budget_mb": 800.0, "began_at": events[0].t, "port": 5600,
-            "threshold": 0.1, "world": asdict(made.world),
-        }  # fmt: skip
-        ledger.put(settings=settings)
-        loop = Loop(ledger, OneByOne(events), minding, None, WallClock(), events[0].t, say=lambda _: None)
-        (of,) = live_now.recordings(store)
-        while events:
-            loop.turn()
-            how = live_now.standing(store, of, time.time())
-            if how.moments and how.moments[0].plan and len(events) % 7 == 2:
-                now_votes.vote(dashboard, of, how, how.moments[0], "me", int(len(events) % 2), 0)
-
-
 def drawn(page: Any) -> None:
     """Wait until nothing on the page is a placeholder, nor says that it is still being worked on."""
     page.wait_for_timeout(1500)
@@ -148,8 +77,8 @@ def smaller(path: Path) -> None:
     few.save(path, optimize=True)
 
 
-def take(entrance: str, pages: dict[str, str]) -> None:
-    """Pages in all looks. entrance: the address that the dashboard printed, with its token."""
+def take(entrance: str) -> None:
+    """All pages in all looks. entrance: the address that the dashboard printed, with its token."""
     from playwright.sync_api import sync_playwright
 
     OUT.mkdir(parents=True, exist_ok=True)
@@ -160,7 +89,7 @@ def take(entrance: str, pages: dict[str, str]) -> None:
             page = browser.new_context(**settings).new_page()
             page.goto(entrance)
             url = entrance.partition("/?")[0]
-            for name, path in pages.items():
+            for name, path in PAGES.items():
                 if look == "dark" and name not in DARK:
                     continue
                 page.set_viewport_size(settings["viewport"])
@@ -186,36 +115,25 @@ def main() -> None:
         description=__doc__,
     )
     parser.add_argument("runs", type=Path, help="folder of the runs that the pages show")
-    parser.add_argument("--only", choices=("now",), help="take this page alone")
-    args = parser.parse_args()
-    runs = args.runs.absolute()
+    runs = parser.parse_args().runs.absolute()
     if not runs.is_dir():
         parser.error(f"{runs} is no folder; make runs for the pictures first, as above")
     with tempfile.TemporaryDirectory() as folder:
-        if args.only is None:
-            rated_store(Path(folder) / "my.db")
-            of_dashboard(Path(folder) / "my.db", runs, PAGES)
-        lived_store(Path(folder) / "rlmemo.db")
-        with closing(OneRecorder(Path(folder) / "rlmemo.db")):  # as if live went on
-            of_dashboard(Path(folder) / "rlmemo.db", runs, NOW)
-
-
-def of_dashboard(db: Path, runs: Path, pages: dict[str, str]) -> None:
-    """Start a dashboard on a database and take its pages."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "dashboard", "--db", str(db), "--runs", str(runs), "--port", str(port),
-         "--no-open"],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        assert server.stdout is not None
-        take(server.stdout.readline().split()[1], pages)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
+        rated_store(Path(folder) / "my.db")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "dashboard", "--db", str(Path(folder) / "my.db"), "--runs", str(runs),
+             "--port", str(port), "--no-open"],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert server.stdout is not None
+            take(server.stdout.readline().split()[1])
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(20)
 
 
 if __name__ == "__main__":
