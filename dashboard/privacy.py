@@ -220,6 +220,8 @@ def _do(forget: Callable[[], forgetting.Forgotten]) -> None:
     if gone.adapters:
         named = ", ".join(gone.adapters)
         said += f" Runs that may have learned from it (delete their folders yourself): {named}."
+    if gone.learned:
+        said += " What live had learned from it is gone, too: it plans as it was started, and learns anew."
     st.session_state["forgotten"] = said
     for key in ("target", "sure-target", "sure-period", "sure-everything"):
         st.session_state.pop(key, None)

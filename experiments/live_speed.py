@@ -2,6 +2,7 @@
 
     AW_SERVER=… python -m experiments.live_speed              # base, 300 events, a real aw-server
     python -m experiments.live_speed --policy markov1 --past 20000
+    python -m experiments.live_speed --thumbs 200             # of somebody who has said that much
 
 An event is told to a real aw-server. `turn_ms` is one turn of live's loop from then on: three questions over
 HTTP, two transactions, the ranking and the plan; `plan_ms` the same without the questions, from having the
@@ -17,7 +18,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,29 @@ from rlmemo.live.clock import WallClock
 from rlmemo.live.loop import POLL_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.policies.registry import to_follow
-from rlmemo.store.database import open_store
+from rlmemo.store.database import Store, open_store
 from rlmemo.store.live_ledger import LiveLedger, Seen
+from rlmemo.store.records import Prediction, Prewarm
 
 
-def measure(server: Server, folder: Path, policy: str, events: int, past: int) -> dict[str, Any]:
-    """What a recording of so many events costs that has so many behind it."""
+def say(store: Store, seen: Sequence[Seen], thumbs: int) -> None:
+    """Thumbs on plans that name what comes next, or something else."""
+    rng = np.random.default_rng(0)
+    for k in rng.choice(len(seen) - 1, thumbs, replace=False).tolist():
+        other = seen[k + 1 if rng.random() < 0.5 else int(rng.integers(len(seen)))].event.target
+        plan = Prediction("me", seen[k].event.t, "base", "1", "", [Prewarm(other)], {}, 1.0)
+        store.rate(store.add_prediction(plan), "me", int(rng.random() < 0.6))
+
+
+def measure(server: Server, folder: Path, policy: str, events: int, past: int, thumbs: int) -> dict[str, Any]:
+    """What a recording of so many events costs that has so many, and so many thumbs, behind it."""
     made = load_timelines("demo").timelines[0]
     names = [(e.target, "page" if e.kind == "page" else "app") for e in made]
     with open_store(folder / "live.db") as store:
         ledger, now = LiveLedger(store, "me", "UTC"), time.time()
         before = [Seen(str(k), Event(now - 60.0 * (past - k), *names[k % len(names)])) for k in range(past)]
         ledger.add(before, at=now, since=now - 30.0)
+        say(store, before, thumbs)
         reader = BucketReader(ActivityWatch(port=server.port), now - 1.0)
         minding = Minding(to_follow(policy), "me", "UTC", 3200.0, "test")
         began = time.perf_counter()
@@ -70,7 +82,8 @@ def measure(server: Server, folder: Path, policy: str, events: int, past: int) -
             idle.append(time.process_time() - before_cpu)
         rss = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
     return {
-        "policy": policy, "events": len(took), "past": past, "restore_s": round(started_s, 2),
+        "policy": policy, "events": len(took), "past": past, "thumbs": thumbs,
+        "restore_s": round(started_s, 2),
         "turn_ms": _shares(took[3:]), "plan_ms": _shares(planned[3:]), "thought_ms": _shares(thought[3:]),
         "idle_share_of_a_core": round(float(np.mean(idle)) / POLL_S, 5), "rss_mb": round(rss, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000.0, 1),
@@ -98,12 +111,14 @@ def main() -> None:
     p.add_argument("--policy", default="base")
     p.add_argument("--events", type=int, default=300)
     p.add_argument("--past", type=int, default=2000)
+    p.add_argument("--thumbs", type=int, default=0)
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (home := Path(folder) / "aw").mkdir()
         server = Server(home)
         try:
-            print(json.dumps(measure(server, Path(folder), args.policy, args.events, args.past)))
+            found = measure(server, Path(folder), args.policy, args.events, args.past, args.thumbs)
+            print(json.dumps(found))
         finally:
             server.stop()
 

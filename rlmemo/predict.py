@@ -18,7 +18,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from env.judge.world_options import WorldOptions
 from env.private import private_files
 from env.sources import SOURCES, load_timelines
 from env.splits import chrono
-from env.timeline import Timeline, zone
+from env.timeline import Timeline
 from rlmemo.__main__ import version
 from rlmemo.approval.thumbs_said import told_today
 from rlmemo.evaluation.gain import gain
@@ -44,7 +43,7 @@ from rlmemo.policies.registry import check_finished, is_run, setup
 from rlmemo.store.database import store_when_done
 from rlmemo.store.database_file import DEFAULT_DB
 from rlmemo.store.ratings import ToRate, add_moment
-from rlmemo.store.records import Prediction, Prewarm
+from rlmemo.store.records import Prediction, Prewarm, state_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -402,18 +401,6 @@ def disagreement(a: Ranking, b: Ranking) -> np.ndarray:
     overlap = np.where(same, shared, 0.0).sum(axis=(1, 2)) + np.minimum(a.none, b.none)
     apart: np.ndarray = np.clip(1.0 - overlap.astype(np.float64), 0.0, 1.0)
     return apart
-
-
-def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
-    """The moment as text: local time, then what was opened and how long before, oldest first.
-
-    Names stand in JSON strings, so that a name with a line break or an instruction in it stays a name.
-    """
-    now = steps[-1][0]
-    local = datetime.fromtimestamp(now, UTC).astimezone(zone(tz))
-    lines = [f"now {local:%A %Y-%m-%d %H:%M} {tz}"]
-    lines += [f"{now - t:.0f} s ago {json.dumps(target, ensure_ascii=False)}" for t, target in steps]
-    return "\n".join(lines)
 
 
 @private_files()

@@ -22,10 +22,9 @@ from env.sources import load_timelines
 from env.sources.names import MAX_NAME, kept_target, label, shown, target_and_kind
 from env.timeline import KINDS, Event
 from rlmemo import timelines
-from rlmemo.predict import state_text
 from rlmemo.store import database, schema
 from rlmemo.store.database import open_store
-from rlmemo.store.records import Prediction, Prewarm
+from rlmemo.store.records import Prediction, Prewarm, state_text
 from tests.shared_cases import case
 
 T = 1_772_438_400

@@ -23,6 +23,7 @@ from rlmemo.live.browser_port import EXTENSION, BrowserPort, origin
 from rlmemo.live.loop import Loop
 from rlmemo.live.mind import Minding
 from rlmemo.live.pages_executor import PagesExecutor
+from rlmemo.live.sparing import Sparing
 from rlmemo.policies.registry import setup
 from rlmemo.store.database import Store, open_store
 from rlmemo.store.live_ledger import LOAD, LiveLedger, Off
@@ -245,7 +246,7 @@ def test_pages_are_ordered_within_limits_once_and_what_came_of_it_is_kept(
     tmp_path: Path, desk: BrowserDesk, port: BrowserPort
 ) -> None:
     clock = StillClock()
-    pages = PagesExecutor(desk, lambda _: 100.0, 1800.0, limit_mb=250.0, per_hour=3)
+    pages = Sparing(PagesExecutor(desk, lambda _: 100.0, 1800.0, limit_mb=250.0), per_hour=3)
     assert pages.load("a.example", "page")["failed"].startswith("no browser is there")
     with loop_on(tmp_path / "a.db", BrowserReader(desk), pages, clock) as loop:
         orders: list[dict[str, Any]] = []

@@ -20,15 +20,18 @@ from tiny_base import write_tiny_base
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from env.sources import load_timelines
-from env.timeline import Event
+from env.splits import chrono
+from env.timeline import Event, Timeline
 from rlmemo.live import status
 from rlmemo.live.activitywatch import BucketReader
-from rlmemo.live.learn import IN_CHARGE, LEARNED, learn, roll_back
+from rlmemo.live.learn import _judge, learn, roll_back, runs_of
 from rlmemo.live.loop import Loop
 from rlmemo.live.mind import Minding
 from rlmemo.live.nightly import Nightly, learn_time, next_time
 from rlmemo.policies.registry import setup, to_follow
 from rlmemo.store.database import open_store
+from rlmemo.store.forgetting import forget_everything, forget_period, forget_recording, forget_target
+from rlmemo.store.live_learned import IN_CHARGE, LEARNED
 from rlmemo.store.live_ledger import LiveLedger, Seen
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,8 +47,8 @@ def opens(n: int) -> list[Event]:
     """A person who goes round nine programs, with some noise."""
     rng = np.random.default_rng(0)
     t, place, events = T, 0, []
-    for _ in range(n):
-        t += float(rng.integers(20, 400))
+    for k in range(n):
+        t += float(rng.integers(20, 400)) + 7200.0 * (k % 15 == 14)  # they have a rest
         place = (place + 1) % 9 if rng.random() < 0.85 else int(rng.integers(14))
         events.append(Event(t, f"app{place}"))
     return events
@@ -229,6 +232,70 @@ def test_a_run_that_somebody_has_deleted_is_in_charge_no_more(tmp_path: Path) ->
         loop.turn()
         assert said_aloud[1:] == ["it answers again"]
         assert loop.minding is given
+
+
+@pytest.mark.parametrize("what", ["target", "period", "everything", "recording"])
+def test_what_is_forgotten_is_not_in_charge_any_more(what: str, tmp_path: Path) -> None:
+    """Nor does its folder stay; another recording's does, unless everything goes."""
+    db = tmp_path / "a.db"
+    record(db, "mfu")
+    with open_store(db) as store:
+        ledger, other = LiveLedger(store, "me", "UTC"), LiveLedger(store, "else", "UTC")
+        other.add([Seen("x", Event(T + 9e6, "Solo"))], at=T)
+        for one in (ledger, other):
+            run = runs_of(one, db) / "20260101-030000"
+            run.mkdir(parents=True)
+            (run / "adapter.safetensors").write_bytes(b"learned")
+            one.put(in_charge={"run": str(run), "before": ""}, learned={"at": T, "opens": 9, "said": "x"})
+        if what == "target":
+            assert forget_target(store, "app3").learned == 1
+        elif what == "period":
+            assert forget_period(store, T, T + 900.0).learned == 1
+        elif what == "everything":
+            assert forget_everything(store).learned == 2
+        else:
+            forget_recording(store, "live", "me")
+        assert not runs_of(ledger, db).exists()
+        assert runs_of(other, db).exists() == (what != "everything")
+        if what in ("target", "period"):
+            assert ledger.state(IN_CHARGE) == {"run": "", "before": None}
+            assert "was forgotten" in ledger.state(LEARNED)["said"]
+            assert Path(other.state(IN_CHARGE)["run"]).is_dir()
+            nightly = Nightly(ledger, db, (3, 0), None, lambda _: pytest.fail("x"), run="before")
+            nightly.make = lambda run: run or "given"  # type: ignore[assignment, return-value]
+            assert nightly.turn(T) == "given"
+
+
+def test_what_is_forgotten_while_it_is_learned_from_is_not_learned(tmp_path: Path) -> None:
+    db = tmp_path / "a.db"
+    record(db, "mfu")
+    with open_store(db) as store, open_store(db) as page:
+        ledger = LiveLedger(store, "me", "UTC")
+
+        def train(line: list[str] | None) -> int:
+            forget_target(page, "app3")
+            assert line is not None
+            Path(line[line.index("--out") + 1]).mkdir(parents=True)
+            return 0
+
+        with pytest.raises(InputError, match="something was forgotten meanwhile"):
+            learn(ledger, db, None, train)
+        assert ledger.state(IN_CHARGE) is None
+        assert beside(db) == []
+
+
+def test_by_chance_better_is_not_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean that is higher by less than the standard error of the difference changes nothing."""
+    (timeline,) = [Timeline.from_events("me", opens(OPENS), tz="UTC")]
+    n = len(chrono([timeline]).test[0])
+    rng = np.random.default_rng(0)
+    before = rng.normal(0.1, 1.0, n)
+    for gain, better in ((0.02, False), (0.5, True), (-0.5, False)):
+        after = before + gain + rng.normal(0.0, 1.0, n)
+        monkeypatch.setattr("rlmemo.live.learn._earned", lambda *_, after=after: after)
+        said, charge = _judge(before, timeline, "run", {})
+        assert charge == better, said
+        assert "standard error of the difference 0." in said
 
 
 def test_too_little_to_learn_from_or_to_judge_by(tmp_path: Path) -> None:

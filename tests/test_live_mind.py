@@ -41,9 +41,22 @@ def ledger_of(db: Path) -> Iterator[LiveLedger]:
         yield LiveLedger(store, "me", TZ)
 
 
+def a_person_with_nights(n: int = 260) -> Timeline:
+    """The same of somebody whose machine is switched off and on, as recorded."""
+    made = load_timelines("demo-nights").timelines[0]
+    events = [Event(round(e.t, 3), e.target, e.kind) for _, e in zip(range(n), made, strict=False)]
+    last = events[-1].t
+    switched = {name: times[times < last] for name, times in (("offs", made.offs), ("wakes", made.wakes))}
+    return collapse(Timeline.from_events("me", events, tz=TZ, tz_known=True, **switched))
+
+
 def written(timeline: Timeline, db: Path) -> None:
+    switches = [
+        (float(t), kind) for kind, times in (("off", timeline.offs), ("wake", timeline.wakes)) for t in times
+    ]
     with ledger_of(db) as ledger:
-        ledger.add([Seen(f"{k}", e) for k, e in enumerate(timeline)], at=float(timeline.t[-1]))
+        seen = [Seen(f"{k}", e) for k, e in enumerate(timeline)]
+        ledger.add(seen, at=float(timeline.t[-1]), switches=switches)
 
 
 Said = list[tuple[list[str], list[str]]]
@@ -111,6 +124,16 @@ def same_as_offline(timeline: Timeline, db: Path, make: Callable[[], Minding]) -
 def test_the_plans_are_those_of_offline_replay(policy: str, tmp_path: Path) -> None:
     made = to_follow(policy)
     assert same_as_offline(a_person(), tmp_path / "a.db", lambda: minding(made)) > 20
+
+
+@pytest.mark.parametrize("policy", ["base", "markov1"])
+def test_of_a_recording_with_nights(policy: str, tmp_path: Path) -> None:
+    """After a night memory is empty, for both; what a run would load at the wake live leaves aside."""
+    made, person = to_follow(policy), a_person_with_nights()
+    assert len(person.offs) > 3
+    assert same_as_offline(person, tmp_path / "a.db", lambda: minding(made)) > 20
+    sleepless = replace(person, offs=np.zeros(0), wakes=np.zeros(0))
+    assert offline(sleepless, minding(made))[0] != offline(person, minding(made))[0]
 
 
 def test_of_a_text_model_in_hub_format(tmp_path: Path) -> None:

@@ -204,3 +204,49 @@ def test_what_is_warmed_is_asked_for_once_and_goes_when_live_does(
         browser.close()
         a.stop()
         b.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_within_seconds_after_live_nothing_that_it_loaded_is_left(
+    how: str, play: Any, chromium: str, tmp_path: Path
+) -> None:
+    """Without waiting for the alarm, which goes off every half minute."""
+    three = list(sites(3, 0.0))
+    browser = Chromium(play, chromium, tmp_path, hosts=True)
+    live = Live(tmp_path, "--act", "pages", "--threshold", "0.3", "--memory-mb", "210", "--per-hour", "100")
+
+    def behind() -> list[int]:
+        """The tabs that live has warmed."""
+        return [int(x) for x in browser.ask("(await chrome.storage.session.get('warmed')).warmed ?? {}")]
+
+    try:
+        browser.pair(live.port)
+        for k in range(9):
+            opened_s(browser, three[k % 3].url)
+            until(lambda k=k: three[k % 3].name in str(events(tmp_path / "live.db")[-1:]))
+            others = f"(await chrome.tabs.query({{active: false, url: '{three[(k + 1) % 3].url}*'}}))"
+            browser.ask(f"await chrome.tabs.remove({others}.map((tab) => tab.id))")
+        warmed = until(behind)
+        assert {x["id"] for x in browser.tabs()} >= set(warmed)
+        time.sleep(1.0)
+        began = time.monotonic()
+        if how == "killed":
+            live.kill()
+        else:
+            live.stop()
+        until(lambda: not {x["id"] for x in browser.tabs()} & set(warmed), 60.0)
+        took = time.monotonic() - began
+        print(f"{how}: {took:.2f} s until the last tab was gone")
+        assert took < 5.0
+    finally:
+        live.stop()
+        browser.close()
+        for site in three:
+            site.stop()
+
+
+def events(db: Path) -> list[str]:
+    """What was recorded."""
+    with open_store(db) as store:
+        return [x["target"] for x in store.rows("SELECT target FROM events ORDER BY id")]

@@ -23,6 +23,7 @@ from env.errors import InputError
 from env.timeline import Event, Timeline
 from rlmemo.live import __main__ as live_command
 from rlmemo.live import elsewhere
+from rlmemo.live import start as live_start
 from rlmemo.live.activitywatch import BucketReader
 from rlmemo.live.elsewhere import FarMinding, reach
 from rlmemo.live.loop import Loop
@@ -521,14 +522,14 @@ def test_live_s_command_line_reads_the_address(
 
     minds: list[Minding] = []
     monkeypatch.setattr(
-        live_command, "Loop", lambda _, __, minding, *___, **____: minds.append(minding) or NoLoop()
+        live_start, "Loop", lambda _, __, minding, *___, **____: minds.append(minding) or NoLoop()
     )
-    monkeypatch.setattr(live_command, "NOT_NEEDED", ())
+    monkeypatch.setattr(live_start, "NOT_NEEDED", ())
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     def minding(*given: str) -> Minding:
         """What `start` makes before it goes round."""
-        live_command.start(parse(["start", "--db", str(db), "--policy", server.address, *given]))
+        live_start.start(parse(["start", "--db", str(db), "--policy", server.address, *given]))
         return minds[-1]
 
     with pytest.raises(InputError, match="its token is needed"):

@@ -59,20 +59,28 @@ class CommandExecutor:
 
     def __init__(self, load: str, let_go: str = "") -> None:
         self._load, self._let_go = shlex.split(load), shlex.split(let_go)
+        self._loaded: dict[str, str] = {}
         if not self._load:
             raise InputError("--act command needs --load-command, such as 'vmtouch -t {target}'")
 
     def load(self, target: str, kind: str) -> Mapping[str, Any]:
+        self._loaded[target] = kind
         return _run(self._load, target, kind)
 
     def let_go(self, target: str, kind: str) -> Mapping[str, Any]:
+        self._loaded.pop(target, None)
         return _run(self._let_go, target, kind)
 
     def opened(self, target: str, kind: str) -> None:
-        """Nothing is learned."""
+        """It is the person's from now on."""
+        self._loaded.pop(target, None)
 
     def undo(self) -> None:
-        """Nothing is known of what the commands did."""
+        """Let go of what was loaded and not opened, as far as that takes no longer than a command may."""
+        until = time.monotonic() + COMMAND_S
+        for target, kind in list(self._loaded.items()):
+            if time.monotonic() < until:
+                self.let_go(target, kind)
 
 
 def _run(template: list[str], target: str, kind: str) -> Mapping[str, Any]:

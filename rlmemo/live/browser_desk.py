@@ -57,10 +57,11 @@ class Order:
 
 
 class BrowserDesk:
-    """Shared by the port's threads and the loop. stirred: set when there is something new."""
+    """Shared by the port's threads and the loop. stirred: set when there is something new; ended: set when
+    what was loaded is to go, as live stops."""
 
     def __init__(self) -> None:
-        self.stirred = threading.Event()
+        self.stirred, self.ended = threading.Event(), threading.Event()
         self.heard_at = 0.0
         self.paused = self.acts = False
         self.due_s: float | None = None

@@ -10,6 +10,7 @@ proof first, and says neither its token nor what it has to say to anybody who do
 
     POST /v1/hello     {"nonce"} → {"proof"}; asked without a token
     POST /v1/browser   {"visits": [{"id", "t", "site"}], "reports": [{"order", "came"}]} → {"orders": […]}
+    POST /v1/wait      {"ended"}: answered after a while, or as soon as live stops
     POST /v1/about     how things stand
 """
 
@@ -39,7 +40,7 @@ PORT = 8651
 TOKEN_FILE = "extension.token"
 ADDRESS = "127.0.0.1"
 MOST_BYTES, MOST_AT_ONCE, MOST_TOLD = 1 << 18, 16, 100
-KEPT_S, SLOW_S, READ_S = 5.0, 1.0, 10.0
+KEPT_S, SLOW_S, READ_S, HOLD_S = 5.0, 1.0, 10.0, 5.0
 LATEST_T = 4e9
 ID = re.compile(r"[\w-]{8,64}", re.ASCII)
 SITE = re.compile(r"[^\s/?#@\\\x00-\x1f]{0,260}")
@@ -217,8 +218,10 @@ class _Asked(BaseHTTPRequestHandler):
             if not ID.fullmatch(str(body.get("nonce"))):
                 raise Malformed("a nonce has 8 to 64 letters and digits")
             return {"proof": proof(self.server.token, self.server.server_port, str(body["nonce"]))}
+        if self.path == "/v1/wait":
+            return {"ended": desk.ended.wait(HOLD_S)}
         if self.path != "/v1/browser":
-            raise Malformed("there is /v1/browser, and /v1/about")
+            raise Malformed("there is /v1/browser, /v1/wait, and /v1/about")
         visits, reports = visits_of(body.get("visits"), time.time()), reports_of(body.get("reports"))
         if not desk.hand_in(visits, reports, KEPT_S):
             raise NotKept

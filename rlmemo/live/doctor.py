@@ -10,7 +10,7 @@ from pathlib import Path
 
 from env.errors import InputError
 from env.sources.sqlite_files import Kind
-from rlmemo.live import lock, machine, pairing
+from rlmemo.live import lock, machine, pairing, sparing
 from rlmemo.live.activitywatch import AFK, WEB, WINDOW, ActivityWatch, Away, Bucket
 from rlmemo.live.fronts import AWAKE_S
 from rlmemo.store.database_file import check_store
@@ -63,6 +63,7 @@ def found(args: argparse.Namespace) -> Iterator[tuple[bool | None, str]]:
     finally:
         server.close()
     yield pairing.standing(Path(args.db), args.browser_port)
+    yield from sparing.standing()
     unit = "python -m rlmemo.live doctor --unit shows a unit for systemd, which starts live with you"
     yield (
         None,

@@ -2,8 +2,9 @@
 
 `rlmemo.train` learns from the first seven tenths of the recording and chooses on the tenth after them; on the
 last two tenths, which it has not looked at, what it learned and what is in charge are judged side by side.
-It takes charge where it earns more per open there, and not less than nothing; else, and where the training
-breaks off, everything stays as it is. What was in charge before is kept for `live rollback`.
+It takes charge where it is clearly better there, by the measure of any training
+(`rlmemo.learning.in_charge`); else, and where the training breaks off, everything stays as it is. What was in
+charge before is kept for `live rollback`.
 """
 
 from __future__ import annotations
@@ -27,18 +28,17 @@ from env.judge.case import cases
 from env.judge.world_options import WorldOptions
 from env.private import private_files
 from env.sources import load_timelines
-from env.splits import chrono
+from env.splits import chrono, sessions
 from env.timeline import SWITCHES, Timeline
-from rlmemo.learning.in_charge import rewards
+from rlmemo.evaluation.bootstrap import Draws, session_groups
+from rlmemo.learning.in_charge import put_in_charge, rewards
 from rlmemo.live.mind import Minding
 from rlmemo.policies.registry import setup
 from rlmemo.runs.lock import hold
-from rlmemo.store.live_ledger import SOURCE, LiveLedger
+from rlmemo.store.live_learned import IN_CHARGE, LEARNED, learned_folder
+from rlmemo.store.live_ledger import FORGOTTEN, SOURCE, LiveLedger
 from rlmemo.train import main as training
 
-IN_CHARGE, LEARNED = "in_charge", "learned"
-"""States of the ledger: {"run", "before"}, folders of runs, "" for the policy that was given at the start,
-None for one that is not kept; and {"at", "opens", "said"}, what was decided last."""
 LEAST_NEW, LEAST_JUDGED = 50, 30
 """Opens that are to have come since the last training, and to judge by."""
 Train = Callable[[list[str] | None], int]
@@ -49,7 +49,7 @@ _OURS = re.compile(r"\d{8}-\d{6}(\.csv)?")
 
 def runs_of(ledger: LiveLedger, db: Path) -> Path:
     """The folder of what was learned from a recording."""
-    return db.resolve().with_name("live-runs") / f"{db.name}-{ledger.timeline_id}"
+    return learned_folder(db, ledger.timeline_id)
 
 
 def learn(ledger: LiveLedger, db: Path, config: str | None, train: Train = training) -> str:
@@ -58,6 +58,7 @@ def learn(ledger: LiveLedger, db: Path, config: str | None, train: Train = train
     settings = ledger.state("settings")
     if settings is None:
         raise InputError(f"{db}: nothing was recorded yet; python -m rlmemo.live start does")
+    forgotten = ledger.state(FORGOTTEN)
     timeline = _recorded(db, ledger.user)
     known = ledger.state(LEARNED) or {"opens": 0}
     new = len(timeline) - int(known["opens"])
@@ -76,6 +77,9 @@ def learn(ledger: LiveLedger, db: Path, config: str | None, train: Train = train
     said, better = _train(timeline, run, settings, config, train) or "", False
     if not said:
         said, better = _judge(before, timeline, str(run), settings)
+    if ledger.state(FORGOTTEN) != forgotten:
+        _clear(folder, _charge(ledger))
+        raise InputError("something was forgotten meanwhile, so what was learned is dropped; train again")
     told = {"at": time.time(), "opens": len(timeline), "said": said}
     if better:
         ledger.put(learned=told, in_charge={"run": str(run), "before": charge["run"]})
@@ -136,7 +140,7 @@ def _recorded(db: Path, user: str) -> Timeline:
 
 def _clear(folder: Path, charge: dict[str, Any]) -> None:
     """Remove what is neither in charge nor was before: trainings that were refused or broke off."""
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         if _OURS.fullmatch(path.name) and str(path) not in (charge["run"], charge["before"]):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -179,11 +183,16 @@ def _judge(before: np.ndarray, timeline: Timeline, run: str, settings: dict[str,
         after = _earned(run, timeline, settings)
     except InputError as error:
         return f"what was learned cannot be followed ({error}), so what was in charge stays", False
+    groups, users = session_groups([sessions(timeline)[chrono([timeline]).test[0]]])
+    better, spread = put_in_charge(before, after, Draws(groups, users, seed=0))
     was, now = float(before.mean()), float(after.mean())
     worth = f"reward per open {now:+.4f} on the last {len(after):,} opens, of what was in charge {was:+.4f}"
-    if now > was and now >= 0.0:
+    worth += (
+        f", standard error of the difference {spread:.4f}" if np.isfinite(spread) else ", of too few sessions"
+    )
+    if better:
         return f"what was learned takes charge: {worth}", True
-    why = "no better" if now <= was else "worth less than nothing"
+    why = "worth less than nothing" if now > was and now < 0.0 else "not clearly better"
     return f"what was learned is {why}, so what was in charge stays: {worth}", False
 
 

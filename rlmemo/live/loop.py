@@ -20,6 +20,7 @@ from rlmemo.live.activitywatch import Away, News
 from rlmemo.live.acts import Executor
 from rlmemo.live.clock import Waiting
 from rlmemo.live.fronts import Fronts
+from rlmemo.live.hearing import Hearing
 from rlmemo.live.mind import Minding, Thought
 from rlmemo.live.nightly import Nightly
 from rlmemo.live.past import Past
@@ -40,6 +41,8 @@ POLL_S, POLL_AWAY_S, POLL_WAITING_S = 1.0, 5.0, 0.25
 for the watcher of windows to tell of its time."""
 LOOK_S = 60.0
 """How often it is looked whether there are other buckets."""
+LEFT_KEPT = 12
+"""Of who has left memory, the latest are told."""
 LATE_S = 10.0
 """A plan that is made later than this after its event is kept and judged, and nothing is done."""
 
@@ -120,6 +123,9 @@ class Loop:
         rows = list(self.ledger.rows())
         done = next((k for k, r in enumerate(rows) if r.planned == NOT_YET), len(rows))
         self.mind.restore(rows[:done])
+        self.hearing = Hearing(self.ledger)
+        self._listen()
+        self._left = (self.ledger.state("now") or {}).get("left", [])
         self._last = rows[done - 1].id if done else 0
         self._anew = False
         if not self.fronts.last and self.mind.latest is not None:
@@ -207,15 +213,32 @@ class Loop:
                 self._last = row.id
                 continue
             began = time.perf_counter()
+            self._listen(row.event.target)
             thought = self.mind.think(row)
             now = self.clock.now()
             plan = replace(thought.plan, made_at=now, took_s=time.perf_counter() - began)
-            now_told = {"memory": dict(self.mind.memory()), "t": row.event.t, "front": row.event.target}
-            plan_id = self.ledger.decide(row, plan, thought.record, thought.came, at=now, now=now_told)
+            told = self._now_told(row, thought)
+            plan_id = self.ledger.decide(row, plan, thought.record, thought.came, at=now, now=told)
             if plan_id is None:  # forgotten meanwhile, or decided by somebody else
                 raise InputError("the recording has changed meanwhile; reading it anew")
             self._last = row.id
             self._plan_steps(row, replace(thought, plan=plan), plan_id)
+
+    def _listen(self, opened: str | None = None) -> None:
+        """Mind what was said since, and whether what is opened now says that something said was right."""
+        known = opened is not None and self.hearing.opened(opened)
+        if self.hearing.listen() or known:
+            self.mind.hear(self.hearing.thumbs)
+
+    def _now_told(self, row: LiveRow, thought: Thought) -> dict[str, Any]:
+        """How it stands, for who looks. left: who has left memory, the latest first: when, who, and why."""
+        left = [{"t": row.event.t, "target": x, "why": why} for x, why in thought.left]
+        self._left = [*left, *self._left][:LEFT_KEPT]
+        said = self.hearing.thumbs
+        return {
+            "memory": dict(self.mind.memory()), "t": row.event.t, "front": row.event.target,
+            "until": dict(self.mind.until()), "left": self._left, "thumbs": 0 if said is None else len(said),
+        }  # fmt: skip
 
     def _plan_steps(self, row: LiveRow, thought: Thought, plan_id: int) -> None:
         """What is to be done of a plan, unless it comes too late."""

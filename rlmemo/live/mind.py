@@ -26,22 +26,28 @@ from rlmemo.store.records import Prewarm
 if TYPE_CHECKING:
     from env.judge.ongoing import Ongoing, Opened
     from env.ranking import Ranking
+    from env.thumbs import Thumbs
     from env.timeline import Event
     from rlmemo.policies.run import Setup
 
 LISTED = 5
 """How many probabilities are kept with a plan."""
+OFF, UNUSED, ROOM = "off", "unused", "room"
+"""Why somebody is out of memory: the machine was off, it was loaded early and not opened in time, or others
+needed the room."""
 
 
 @dataclass(frozen=True)
 class Thought:
     """What is to be written after an event: the plan, the judge's record of the open, what earlier plans (by
-    the id of their event) came to with it; and whom the plan's loading has put out of memory."""
+    the id of their event) came to with it; whom the plan's loading has put out of memory; and who has left it
+    since the plan before, and why (`OFF`, `UNUSED`, `ROOM`)."""
 
     plan: LivePlan
     record: dict[str, float]
     came: list[tuple[int, dict[str, Any]]]
     gone: tuple[str, ...]
+    left: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,12 @@ class Mind:
         self._kinds: dict[str, str] = {}
         self._rows: list[int] = []
         self._came: dict[int, dict[str, Any]] = {}
+        self._until: dict[str, float] = {}
         self.latest: Event | None = None
+
+    def hear(self, thumbs: Thumbs | None) -> None:
+        """What the person has said, all of it; minded from the next plan on."""
+        self.follower.hear(thumbs)
 
     def restore(self, rows: Sequence[LiveRow]) -> None:
         """Stand where these events and their plans have led; only in a mind that has seen nothing."""
@@ -112,6 +123,7 @@ class Mind:
             events.append((row.event.t, index, cost, row.off))
             known = {name: k for k, name in enumerate(self.follower.names)}
             picked = [p for p in row.plan if p.target in known]
+            self._expect(row.event.t, picked)
             plans.append((
                 [known[p.target] for p in picked],
                 [_nearest(delays, p.delay_s) for p in picked],
@@ -124,6 +136,7 @@ class Mind:
 
     def think(self, row: LiveRow) -> Thought:
         """Take in the next event, and decide."""
+        earlier, at_first = self.latest, dict(self.world.residents())
         index, cost = self._see(row)
         record = self.world.open(row.event.t, index, cost, row.off)
         before = {x for x, _ in self.world.residents()}
@@ -131,6 +144,10 @@ class Mind:
         picks, let_go = self._decide(ranking)
         after = {x for x, _ in self.world.residents()}
         names = self.follower.names
+        why = {x: self._why(names[x], unused, row, earlier) for x, unused in at_first.items()}
+        left = [(names[x], why[x]) for x in at_first if x not in before]
+        left += [(names[x], ROOM) for x in sorted(before - after)]
+        self._expect(row.event.t, picks)
         p, listed = ranking.probability[0], ranking.targets[0]
         likely = {
             names[x]: round(min(1.0, max(0.0, float(p[k]))), 6)
@@ -146,16 +163,34 @@ class Mind:
             self._came[row.id] = {"prewarms": [None] * len(picks)}
         came = self._resolved()  # by the open, and by what this plan has put out
         told = {name: float(x) for name, x in zip(FIELDS, record, strict=True) if x}
-        return Thought(plan, told, came, tuple(names[x] for x in sorted(before - after)))
+        return Thought(plan, told, came, tuple(names[x] for x in sorted(before - after)), tuple(left))
 
     def memory(self) -> Mapping[str, bool]:
         """Who is in memory by the judge's rules, least recently used first, and whether it was loaded early
         and not used yet."""
         return {self.follower.names[x]: unused for x, unused in self.world.residents()}
 
+    def until(self) -> Mapping[str, float]:
+        """How long who was loaded early and not used yet is held, unix seconds."""
+        return {x: self._until[x] for x, unused in self.memory().items() if unused and x in self._until}
+
     def kind(self, target: str) -> str:
         """The kind of a target that was seen."""
         return self._kinds[target]
+
+    def _expect(self, t: float, plan: Sequence[Prewarm]) -> None:
+        """What a plan loads at t is held until it is opened, and no longer than the world's rules say."""
+        ttl = self.world.config.ttl_s
+        for p in plan:
+            load = self._costs.cost(p.target, self._kinds[p.target]).load
+            self._until[p.target] = t + p.delay_s + load + ttl
+
+    def _why(self, target: str, unused: bool, row: LiveRow, earlier: Event | None) -> str:
+        """Why somebody who was in memory before an event is not any more at it."""
+        t, silence = row.event.t, self.world.config.off_after_s
+        if math.isfinite(row.off) or (earlier is not None and t - earlier.t > silence):
+            return OFF
+        return UNUSED if unused and self._until.get(target, math.inf) <= t else ROOM
 
     def _is_open(self, row: LiveRow) -> bool:
         """Whether what a row opens is open already: collapsed, as everywhere."""
@@ -166,6 +201,7 @@ class Mind:
         event = self.latest = row.event
         kind = self._kinds.setdefault(event.target, event.kind)
         self._rows.append(row.id)
+        self._until.pop(event.target, None)
         return self.follower.see(event), self._costs.cost(event.target, kind)
 
     def _decide(self, ranking: Ranking) -> tuple[list[Prewarm], Sequence[int]]:

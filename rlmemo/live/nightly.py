@@ -17,8 +17,9 @@ from pathlib import Path
 
 from env.errors import InputError
 from env.timeline import zone
-from rlmemo.live.learn import IN_CHARGE, LEARNED, tidy
+from rlmemo.live.learn import tidy
 from rlmemo.live.mind import Minding
+from rlmemo.store.live_learned import IN_CHARGE, LEARNED
 from rlmemo.store.live_ledger import LiveLedger
 
 MISSED_S = 3600.0

@@ -52,9 +52,8 @@ def pages_of(desk: BrowserDesk, made: Setup, args: argparse.Namespace) -> PagesE
     """Who acts on pages. Raises InputError for limits that are none."""
     costs, life_s = made.world.cost_model(), made.world.rules().ttl_s
     return PagesExecutor(
-        desk, lambda site: costs.cost(site, "page").memory_mb, life_s,
-        limit_mb=args.limit_mb, per_hour=args.per_hour,
-    )  # fmt: skip
+        desk, lambda site: costs.cost(site, "page").memory_mb, life_s, limit_mb=args.limit_mb
+    )
 
 
 def key_of(db: Path) -> str:

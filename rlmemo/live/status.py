@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from env.timeline import zone
-from rlmemo.live.learn import IN_CHARGE, LEARNED
+from rlmemo.store.live_learned import IN_CHARGE, LEARNED
 from rlmemo.store.live_ledger import PAST, LiveLedger
 
 FIELDS = (
@@ -58,6 +58,8 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
         rest = [name for name, unused in reversed(held["memory"].items()) if not unused]
         told.append(f"in front {_clock(held['t'], ledger.tz)}: {held['front']}")
         told.append(f"would be ready early: {', '.join(early) or 'nothing'}; in memory: {', '.join(rest)}")
+        if held.get("thumbs"):
+            told.append(f"its plans mind {held['thumbs']:,} of what you said (dashboard, page Now)")
     if pages := ledger.came_to("took_s", "opened_s"):
         took, opened = (statistics.median(x) for x in zip(*pages, strict=True))
         told.append(

@@ -32,7 +32,7 @@ from rlmemo.model.scorer import WIDE, Scored, shortlist_of
 from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.text import TextReading
 from rlmemo.model.text_prompt import event_line, question_text, safe_name
-from rlmemo.model.thumbs_so_far import SoFar, so_far
+from rlmemo.model.thumbs_so_far import SoFar, ToldThumbs, so_far
 
 PAGE = KINDS.index("page")
 
@@ -57,7 +57,7 @@ class Following:
         self._text = _Lines(self._reading) if isinstance(self._reading, TextReading) else None
         self._reader = Reader(model) if self._reading.shares and can_branch(model) else None
         self._t = self._local = 0.0
-        self._thumbs: Thumbs | None = None
+        self._thumbs: ToldThumbs | None = None
 
     @property
     def events(self) -> int:
@@ -86,7 +86,7 @@ class Following:
 
     def hear(self, thumbs: Thumbs | None) -> None:
         """What the person has said, all of it; it is minded from the next answer on."""
-        self._thumbs = thumbs
+        self._thumbs = None if thumbs is None else ToldThumbs(thumbs)
 
     def _said(self, prompt: np.ndarray) -> np.ndarray:
         """The embedded model's prompt with the thumbs so far."""

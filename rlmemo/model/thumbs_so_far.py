@@ -113,20 +113,26 @@ def says(kind: np.ndarray, up: bool, hit: float) -> np.ndarray:
 
 
 def so_far(
-    thumbs: Thumbs, names: Sequence[str], now: np.ndarray, hour: np.ndarray, candidates: np.ndarray
+    thumbs: Thumbs | ToldThumbs,
+    names: Sequence[str],
+    now: np.ndarray,
+    hour: np.ndarray,
+    candidates: np.ndarray,
 ) -> SoFar:
     """What was said before each of D moments.
 
-    names: of the timeline's targets; now: float64 [D], unix seconds; hour: int64 [D], local, 0 to 23;
-    candidates: int32 [D, size], -1 for none.
+    thumbs: or what was made of them once, for who asks at many moments one by one; names: of the timeline's
+    targets; now: float64 [D], unix seconds; hour: int64 [D], local, 0 to 23; candidates: int32 [D, size], -1
+    for none.
     """
+    told = thumbs if isinstance(thumbs, ToldThumbs) else ToldThumbs(thumbs)
     n, size = candidates.shape
-    known = np.searchsorted(thumbs.since, now, side="left")  # a thumb counts later than `since` only
+    known = np.searchsorted(told.thumbs.since, now, side="left")  # a thumb counts later than `since` only
     said = np.zeros((n, size, len(COLUMNS)))
     said[..., COLUMNS.index("age_s")] = np.inf
     moment = np.zeros((n, 2))
     index = {name: i for i, name in enumerate(names)}
-    for about, history in _told(thumbs).items():
+    for about, history in told.about.items():
         if about in (PLANS, STILL):
             moment[:, int(about == STILL)] = history.moment(known, hour)
             continue
@@ -148,6 +154,13 @@ def said_by(timeline: Timeline, rows: np.ndarray, candidates: np.ndarray) -> SoF
 PLANS, STILL = "\0plans", "\0still"
 """What thumbs are about beside targets: that there was a plan, and that there was none."""
 _HERE = np.arange(-AROUND, AROUND + 1)
+
+
+class ToldThumbs:
+    """Thumbs, and what was said of everything that they are about."""
+
+    def __init__(self, thumbs: Thumbs) -> None:
+        self.thumbs, self.about = thumbs, _told(thumbs)
 
 
 def _told(thumbs: Thumbs) -> dict[str, _History]:

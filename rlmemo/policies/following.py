@@ -8,11 +8,13 @@ which takes longer the longer the recording is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from env.ranking import Ranking
+from env.thumbs import Thumbs
 from env.timeline import Event, Timeline
 from rlmemo.model.ask import SampledPlans
 from rlmemo.model.readings import SlotReading, reading_of
@@ -33,6 +35,10 @@ class Follower(Protocol):
 
     def see(self, event: Event) -> int:
         """Take in the next event; the index of its target. Raises ValueError where time runs backwards."""
+        ...
+
+    def hear(self, thumbs: Thumbs | None) -> None:
+        """What the person has said, all of it; who reads thumbs minds it from the next answer on."""
         ...
 
     def rank(self) -> Ranking:
@@ -56,6 +62,9 @@ class _Streaming:
     def see(self, event: Event) -> int:
         self.following.see(event.t, event.target, event.kind == "page")
         return self._index.setdefault(event.target, len(self._index))
+
+    def hear(self, thumbs: Thumbs | None) -> None:
+        self.following.hear(thumbs)
 
     def rank(self) -> Ranking:
         self._of(self._user)
@@ -88,6 +97,9 @@ class _Counting:
         self._see(index, event.t)
         return index
 
+    def hear(self, thumbs: Thumbs | None) -> None:
+        """Counts do not read what was said."""
+
     def rank(self) -> Ranking:
         return self._ask()
 
@@ -105,12 +117,16 @@ class _Afresh:
         self.names: list[str] = []
         self._index: dict[str, int] = {}
         self._events: list[Event] = []
+        self._thumbs: Thumbs | None = None
 
     def see(self, event: Event) -> int:
         if self._events and event.t < self._events[-1].t:
             raise ValueError(f"an event at {event.t} comes after the one at {self._events[-1].t}")
         self._events.append(event)
         return _numbered(event.target, self._index, self.names)
+
+    def hear(self, thumbs: Thumbs | None) -> None:
+        self._thumbs = thumbs
 
     def rank(self) -> Ranking:
         return self._rank(*self._so_far())
@@ -120,7 +136,7 @@ class _Afresh:
 
     def _so_far(self) -> tuple[Timeline, np.ndarray]:
         timeline = Timeline.from_events(self._user, self._events, tz=self._tz)
-        return timeline, np.array([len(self._events) - 1], np.int64)
+        return replace(timeline, thumbs=self._thumbs), np.array([len(self._events) - 1], np.int64)
 
 
 def _numbered(target: str, index: dict[str, int], names: list[str]) -> int:

@@ -1,8 +1,9 @@
 """What is stored, taking it along, and forgetting: rows gone, and gone from the file as well.
 
 Forgetting is one transaction; afterwards the file is rewritten (VACUUM, with the write-ahead log folded
-in), so that what was deleted cannot be read from its free pages. It cannot reach copies of the file, or
-adapters that were trained on what is now forgotten: those are named.
+in), so that what was deleted cannot be read from its free pages. What live has learned at night from a
+recording of which something is forgotten goes, too. Copies of the file cannot be reached, nor other adapters
+that were trained on what is now forgotten: those are named.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any
 
 from env.errors import InputError
 from rlmemo.store.database import Store
-from rlmemo.store.live_ledger import FORGOTTEN
+from rlmemo.store.live_learned import remove_learned, take_out_of_charge
+from rlmemo.store.live_ledger import FORGOTTEN, SOURCE
 
 TABLES = (
     "timelines",
@@ -35,12 +37,14 @@ LIVE_TABLES = ("live_events", "live_plans", "live_acts", "live_offs")
 
 @dataclass(frozen=True)
 class Forgotten:
-    """How many rows went, and the folders of runs that may have learned from them."""
+    """How many rows went, and the folders of runs that may have learned from them. learned: of how many live
+    recordings what live had learned went with them."""
 
     events: int
     predictions: int
     ratings: int
     adapters: tuple[str, ...]
+    learned: int = 0
 
 
 def holdings(store: Store) -> dict[str, int]:
@@ -90,15 +94,18 @@ def forget_target(store: Store, target: str) -> Forgotten:
            OR EXISTS (SELECT 1 FROM json_each(m.steps) WHERE json_extract(value, '$[1]') = :target)
            OR json_extract(p.outcome, '$.next_target') = :target
            OR instr(p.state, :target) > 0"""
+    live = _live(store, "e.target = ?", [target])
     with _forgetting(store):
+        take_out_of_charge(store, live)
         first = store.db.execute("SELECT MIN(t) FROM events WHERE target = ?", [target]).fetchone()[0]
         events = store.db.execute("DELETE FROM events WHERE target = :target", {"target": target}).rowcount
         _live_plans(store, target)
         gone = _predictions(store, mentions, {"target": target})
         if not events and not gone[0]:
             raise InputError(f"nothing stored names {target!r}")
+    learned = remove_learned(store, live)
     _rewrite(store)
-    return Forgotten(events, *gone, adapters(store, -math.inf if first is None else first))
+    return Forgotten(events, *gone, adapters(store, -math.inf if first is None else first), learned)
 
 
 def forget_period(store: Store, start: float, stop: float) -> Forgotten:
@@ -113,20 +120,23 @@ def forget_period(store: Store, start: float, stop: float) -> Forgotten:
            OR (json_extract(p.outcome, '$.next_t') >= :start
                AND json_extract(p.outcome, '$.next_t') < :stop)"""
     values = {"start": start, "stop": stop}
+    live = _live(store, "e.t >= ? AND e.t < ?", [start, stop])
     with _forgetting(store):
+        take_out_of_charge(store, live)
         events = store.db.execute("DELETE FROM events WHERE t >= :start AND t < :stop", values).rowcount
         store.db.execute(
             "DELETE FROM live_offs WHERE off_t < :stop AND COALESCE(back_t, :stop) >= :start", values
         )
         store.db.execute("DELETE FROM switches WHERE t >= :start AND t < :stop", values)
         gone = _predictions(store, touches, values)
+    learned = remove_learned(store, live)
     _rewrite(store)
-    return Forgotten(events, *gone, adapters(store, start, stop))
+    return Forgotten(events, *gone, adapters(store, start, stop), learned)
 
 
 def forget_everything(store: Store) -> Forgotten:
     """Forget all of it: every table is empty afterwards."""
-    named = adapters(store)
+    named, live = adapters(store), _live(store, "1", [])
     with _forgetting(store):
         events = store.db.execute("DELETE FROM events").rowcount
         store.db.execute("DELETE FROM switches")
@@ -134,8 +144,9 @@ def forget_everything(store: Store) -> Forgotten:
         store.db.execute("DELETE FROM timelines")
         store.db.execute("DELETE FROM live_state WHERE name <> ?", [FORGOTTEN])
         store.db.execute("DELETE FROM runs")
+    learned = remove_learned(store, live)
     _rewrite(store)
-    return Forgotten(events, *gone, named)
+    return Forgotten(events, *gone, named, learned)
 
 
 def forget_recording(store: Store, source: str, user: str) -> int:
@@ -149,8 +160,19 @@ def forget_recording(store: Store, source: str, user: str) -> int:
         _predictions(store, "SELECT id FROM predictions WHERE timeline_id = :id", {"id": number})
         store.db.execute("DELETE FROM timelines WHERE id = ?", [number])
         store.db.execute("DELETE FROM live_state WHERE name LIKE ?", [f"{number} %"])
+    remove_learned(store, [number])
     _rewrite(store)
     return int(events)
+
+
+def _live(store: Store, which: str, values: list[Any]) -> list[int]:
+    """The live recordings that have an event of which this is true."""
+    rows = store.rows(
+        f"""SELECT id FROM timelines AS t WHERE source = ?
+            AND EXISTS (SELECT 1 FROM events AS e WHERE e.timeline_id = t.id AND {which})""",
+        [SOURCE, *values],
+    )
+    return [int(r["id"]) for r in rows]
 
 
 @contextmanager

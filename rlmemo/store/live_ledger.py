@@ -24,7 +24,7 @@ from typing import Any
 
 from env.errors import InputError
 from env.sources.names import clean_name
-from env.timeline import Event, zone
+from env.timeline import Event, Timeline, collapse, zone
 from rlmemo.store.database import Store
 from rlmemo.store.records import Prewarm
 
@@ -188,6 +188,31 @@ class LiveLedger:
                 tuple(json.loads(r["let_go"])) if has else (),
                 json.loads(r["outcome"]) if r["outcome"] else None, off,
             )  # fmt: skip
+
+    def timeline(self) -> Timeline:
+        """What was opened so far, collapsed, as everybody else reads it."""
+        rows = self.store.rows(
+            "SELECT t, target, kind FROM events WHERE timeline_id = ? ORDER BY t, id", [self.timeline_id]
+        )
+        switched: dict[str, list[float]] = {"off": [], "wake": []}
+        for r in self.store.rows("SELECT t, kind FROM switches WHERE timeline_id = ?", [self.timeline_id]):
+            switched[r["kind"]].append(r["t"])
+        events = [Event(**r) for r in rows]
+        made = Timeline.from_events(
+            self.user, events, tz=self.tz, tz_known=True, offs=switched["off"], wakes=switched["wake"]
+        )
+        return collapse(made)
+
+    def written_elsewhere(self) -> int:
+        """Another number than before where another connection has written since: next to nothing to ask."""
+        return int(self.store.one("PRAGMA data_version"))
+
+    def said(self) -> dict[str, int]:
+        """Another answer than before where somebody has voted since, or taken a vote back."""
+        return self.store.rows(
+            """SELECT (SELECT COALESCE(MAX(id), 0) FROM ratings) AS ratings,
+                      (SELECT COUNT(*) FROM withdrawals) AS withdrawals"""
+        )[0]
 
     def keys(self, *, after: int = 0) -> list[tuple[int, str]]:
         """(id, key as it was given to `add`) of the events with an id above `after`, in their order."""
@@ -358,7 +383,7 @@ class LiveLedger:
         for name, value in values.items():
             self.store.db.execute(
                 "INSERT OR REPLACE INTO live_state (name, value) VALUES (?, ?)",
-                [self._called(name), json.dumps(value, sort_keys=True)],
+                [self._called(name), json.dumps(value)],
             )
 
     def _called(self, name: str) -> str:

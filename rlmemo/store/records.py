@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+
+from env.timeline import zone
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,15 @@ class Rating:
     reason: str
     rated_at: float
     blind: int = 1
+
+
+def state_text(steps: Sequence[tuple[float, str]], tz: str) -> str:
+    """The moment as text: local time, then what was opened and how long before, oldest first.
+
+    Names stand in JSON strings, so that a name with a line break or an instruction in it stays a name.
+    """
+    now = steps[-1][0]
+    local = datetime.fromtimestamp(now, UTC).astimezone(zone(tz))
+    lines = [f"now {local:%A %Y-%m-%d %H:%M} {tz}"]
+    lines += [f"{now - t:.0f} s ago {json.dumps(target, ensure_ascii=False)}" for t, target in steps]
+    return "\n".join(lines)

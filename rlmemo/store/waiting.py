@@ -1,8 +1,9 @@
 """Which predictions wait for a rater, and which of them can be shown without telling another one's outcome.
 
-A vote is blind where nothing that this rater was shown before says what this person did after the moment. Two
-things say it: a later card, whose last opens reach back to it, and what was told of the same moment or of
-an earlier one that is near. So
+A vote is blind where nothing that this rater was shown before says what this person did after the moment.
+Three things say it: a later card, whose last opens reach back to it, what was told of the same moment or of
+an earlier one that is near, and the page *Now*, of a recording that live makes (from the earliest open that
+it has shown; `rlmemo.store.now_votes`). So
 
 - a card waits until every earlier one of the same person whose outcome it would show has been rated or
   skipped: near moments come in the order of time, those far apart in any;
@@ -145,7 +146,20 @@ def desk(store: Store, rater: str) -> Desk:
         card = cards.setdefault(int(row["id"]), _card(row))
         if card.looks not in done:
             waiting.append(card)
-    return Desk(cards, waiting, known(cards.values()))
+    seen_from = _seen_from(store, rater)
+    lived = {c.id for c in cards.values() if c.until >= seen_from.get(c.user, math.inf)}
+    return Desk(cards, waiting, known(cards.values()) | lived)
+
+
+def _seen_from(store: Store, rater: str) -> dict[str, float]:
+    """From when on a rater has seen, on the page *Now*, what was opened in live recordings: by the names that
+    their people go by."""
+    rows = store.rows(
+        """SELECT t.user, t.source, s.value FROM timelines AS t
+           JOIN live_state AS s ON s.name = t.id || ' shown ' || ?""",
+        [rater],
+    )
+    return {name: float(r["value"]) for r in rows for name in (r["user"], f"{r['source']}/{r['user']}")}
 
 
 def unrated(store: Store, rater: str) -> int:

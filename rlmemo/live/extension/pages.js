@@ -1,6 +1,6 @@
 // What live asks for: a site's page in a tab behind, which takes over when the site is opened; and tabs let go.
 // Each order is carried out once at most. What is warmed and not used goes by itself, also when live is gone.
-import { report, send, siteOf } from "./visits.js";
+import { ask, report, send, siteOf } from "./visits.js";
 
 const MOST_ADDRESSES = 300;
 const CHECK_MS = 2000;
@@ -104,7 +104,26 @@ async function warm({ id, site, until }) {
   };
   const tab = await (making = make());
   await chrome.tabs.update(tab.id, { muted: true });
+  stayInTouch();
   return null; // told when it is loaded
+}
+
+// As long as something is warmed, live is asked for word: it answers after a while, or when it stops. Where it was
+// killed, nobody answers, and that is noticed as soon.
+let inTouch = false;
+export async function stayInTouch() {
+  if (inTouch) return;
+  inTouch = true;
+  try {
+    while (Object.keys(await session("warmed", {})).length) {
+      const answer = await ask("/v1/wait", {});
+      if (answer && !answer.ended) continue;
+      await letGoOfLeft(false);
+      return;
+    }
+  } finally {
+    inTouch = false;
+  }
 }
 
 // A page has been loaded: in a tab behind, or where a warmed one stood behind it in the cache.

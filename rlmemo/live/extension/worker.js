@@ -2,6 +2,7 @@
 // top, once; what must outlive the worker lies in chrome.storage; an alarm asks for a server that came later.
 import { beat, note, noteFront, startAnew } from "./visits.js";
 import { arrived, failed, forgetTab, letGoOfLeft, loaded, lookedAt, ofTab, opening, startedByPage } from "./pages.js";
+import { stayInTouch } from "./pages.js";
 
 const BEAT = "beat";
 
@@ -28,6 +29,7 @@ chrome.webNavigation.onCompleted.addListener((where) => inTab(where) && ofTab(()
 chrome.alarms.onAlarm.addListener(async () => {
   await noteFront();
   await letGoOfLeft(await beat());
+  stayInTouch();
 });
 chrome.runtime.onStartup.addListener(() => startAnew());
 chrome.runtime.onInstalled.addListener(() => noteFront());
