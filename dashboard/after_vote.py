@@ -79,12 +79,11 @@ def sentences(card: Sequence[str], found: AfterVote) -> list[str]:
         was, is_now = found.before.chance.get(name), found.now.chance.get(name)
         if was is None or is_now is None:
             continue
-        if f"{was:.1%}" == f"{is_now:.1%}":
-            lines.append(f"{shown(name, 24)} still counts for {was:.1%}.")
-        else:
-            lines.append(f"{shown(name, 24)} counted for {was:.1%}, now {is_now:.1%}.")
+        same = f"{was:.1%}" == f"{is_now:.1%}"
+        now_too = f"{was:.1%} before and now" if same else f"{was:.1%} before, {is_now:.1%} now"
+        lines.append(f"Chance of {shown(name, 24)}: {now_too}.")
     if found.loads_from is not None:
-        lines.append(f"It loads what counts for {found.loads_from:.0%} or more.")
+        lines.append(f"It loads what has {found.loads_from:.0%} or more.")
     if not set(card) <= set(before):
         lines.append("The card tried out what it would not have loaded by itself.")
     return lines

@@ -13,6 +13,7 @@ from rlmemo.approval.placed_ratings import read_ratings
 from rlmemo.evaluation.agreement import alpha_estimate, pairwise
 from rlmemo.store import raters, ratings, votes
 from rlmemo.store.database import Store
+from rlmemo.store.waiting import Told, desk
 
 TITLE = "Your votes"
 ICON = ":material/checklist:"
@@ -59,9 +60,10 @@ def _list(store: Store, where: Started) -> None:
     )
     shown_so_far = A_PAGE * (1 + int(st.session_state.get("votes-more", 0)))
     n, found = votes.votes(store, where.rater, sought, limit=shown_so_far)
-    html(f'<div class="quiet" data-testid="votes-count">{count(n, "vote")} of {e(where.rater)}.</div>')
+    html(f'<div class="quiet" data-testid="votes-count">{count(n, "vote")}, given as {e(where.rater)}.</div>')
+    now = desk(store, where.rater)
     for rated in found:
-        _vote(store, where, rated)
+        _vote(where, rated, ratings.tell_after(store, where.rater, rated.moment, now))
     if n > len(found):
         st.button("Show more", icon=":material/expand_more:", on_click=_more, key="votes-show-more")
 
@@ -70,11 +72,12 @@ def _more() -> None:
     st.session_state["votes-more"] = int(st.session_state.get("votes-more", 0)) + 1
 
 
-def _vote(store: Store, where: Started, rated: ratings.Rated) -> None:
+def _vote(where: Started, rated: ratings.Rated, told: Told) -> None:
+    """told: how much of what happened may be on the page."""
     rating, moment = rated.rating, rated.moment
     p = moment.prediction
     plan = ", ".join(shown(x.target, 24) for x in p.plan) or "keep still"
-    happened = " ".join(words.outcome_sentences(p, ratings.tell_after(store, where.rater, moment)))
+    happened = " ".join(words.outcome_sentences(p, told))
     said_so = ("Yes" if rating.thumbs else "No") + (f" ({rating.reason})" if rating.reason else "")
     marked = "" if rating.blind else " The outcome was known."
     html(

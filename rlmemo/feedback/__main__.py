@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
                           help=f"store with the ratings (default: {DEFAULT_DB})")  # fmt: skip
         made.add_argument("--json", metavar="FILE", nargs="?", const=STDOUT,
-                          help="write what was found as JSON; no name: to standard output, alone")  # fmt: skip
+                          help="write what was found as JSON; no name: to standard output")  # fmt: skip
         made.add_argument("--seed", type=seed, default=0, help="of draws and folds (default: 0)")
         return made
 

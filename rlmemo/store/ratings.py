@@ -28,7 +28,7 @@ from env.sources.names import clean_name
 from rlmemo.store import waiting
 from rlmemo.store.database import Store
 from rlmemo.store.records import Prediction, Rating
-from rlmemo.store.waiting import Told, desk
+from rlmemo.store.waiting import Desk, Told, desk
 
 AT_RANDOM = 0.3
 """Share of the picks that is uniform over the pool; the rest goes by what a rating would teach."""
@@ -232,10 +232,11 @@ def tell(store: Store, showing: Showing) -> None:
     _tell(store, showing.rater, showing.moment.id, desk(store, showing.rater).cards[showing.moment.id].until)
 
 
-def tell_after(store: Store, rater: str, about: Moment) -> Told:
-    """How much of what happened after a rated prediction may be told; noted, before it is done."""
+def tell_after(store: Store, rater: str, about: Moment, now: Desk | None = None) -> Told:
+    """How much of what happened after a rated prediction may be told; noted, before it is done. now: what
+    waits for the rater, where it is known already."""
     rater = clean_name(rater)
-    now = desk(store, rater)
+    now = now or desk(store, rater)
     card = now.cards.get(about.id)
     if card is None or card.next_t is None:
         return Told.ALL  # there is nothing to tell
