@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from env.judge.case import Case
+import numpy as np
+
+from env.judge.case import cases
 from env.timeline import Timeline
 from rlmemo.approval.placed_ratings import Placed, RatedMoment, place_ratings
 from rlmemo.approval.thumbs_said import told
 from rlmemo.policies.exploring import in_memory
-from rlmemo.policies.planners import Approved, Threshold
+from rlmemo.policies.planners import Approved, Threshold, fed
 from rlmemo.policies.run import Setup
 
 
@@ -52,9 +54,8 @@ def after_vote(used: Setup, timeline: Timeline, rated: Sequence[RatedMoment], vo
 
 def _plan(used: Setup, timeline: Timeline, said: Sequence[Placed], about: Placed) -> PlanThen:
     heard, planner = told([timeline], said, now=True)[0], used.planner
-    case = Case(
-        heard, used.world.costs_of([timeline])[0], used.world.rules(), about.index + 1, about.index + 2
-    )
+    costs, opened_next = used.world.costs_of([heard]), [np.array([about.index + 1])]
+    case = fed(used.policy, cases([heard], costs, used.world.rules(), opened_next)[0])
     ranking = used.policy.rank(heard, case.indices)
     if isinstance(planner, Approved) and isinstance(planner.inner, Threshold):
         ranking = planner.counted(case, ranking)
