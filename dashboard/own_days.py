@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import jobs, words
 from dashboard.look import e, html
-from dashboard.setting import Started, opened, said
+from dashboard.setting import Started, heard, opened, said
 from rlmemo.store import forgetting
 
 MANY = 200
@@ -51,9 +51,12 @@ def offer(where: Started) -> None:
     trained = {str(x.parent): f"{x.parent.name}: a run of yours" for x in where.runs.glob("*/adapter")}
     whose = [*([OWN] if own(where) else []), SYNTHETIC]
     by = {**OFFERED, **trained}
-    st.selectbox("Whose days", whose, key="predict-on")
-    st.selectbox("Who predicts", list(by), key="predict-by", format_func=lambda x: words.shown(by[x], 80))
-    st.number_input("How many", 1, MOST, MANY, key="predict-many")
+    st.selectbox("Whose days", whose, key="predict-on", on_change=heard)
+    st.selectbox(
+        "Who predicts", list(by), key="predict-by", format_func=lambda x: words.shown(by[x], 80),
+        on_change=heard,
+    )  # fmt: skip
+    st.number_input("How many", 1, MOST, MANY, key="predict-many", on_change=heard)
     with st.container(horizontal=True, horizontal_alignment="center"):
         st.button(
             "Predict on my days" if own(where) else "Predict",

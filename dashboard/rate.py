@@ -16,7 +16,7 @@ import streamlit as st
 
 from dashboard import after_vote, jobs, look, own_days, rating_desk, words
 from dashboard.look import e, html
-from dashboard.setting import Started, opened, said
+from dashboard.setting import Started, heard, opened, said
 from env.errors import InputError
 from rlmemo.store import raters, ratings
 from rlmemo.store.database import MAX_REASON, Store
@@ -120,8 +120,8 @@ def _showing(store: Store, where: Started) -> ratings.Showing | None:
     showing = ratings.open_showing(store, where.rater) or ratings.show_next(
         store, where.rater, random.random()
     )
-    heard = st.session_state.pop("heard", False)
-    if heard:
+    was_heard = st.session_state.pop("heard", False)
+    if was_heard:
         # Buttons of another turn are other buttons: a press that reached one which was just leaving the page
         # is not heard, however late it comes.
         st.session_state["turn"] = _turn() + 1
@@ -132,7 +132,7 @@ def _showing(store: Store, where: Started) -> ratings.Showing | None:
     if st.session_state.get("on_page") != showing.key:
         st.session_state["on_page"] = showing.key
         st.session_state["on_page_since"] = time.monotonic()
-    elif not heard and "voted" in st.session_state and _since_shown() < LATEST_LOST_S:
+    elif not was_heard and "voted" in st.session_state and _since_shown() < LATEST_LOST_S:
         # The page is computed again and no button was heard: it was one of the card before, gone meanwhile.
         st.session_state.setdefault("note", TOO_QUICK)
     return showing
@@ -287,7 +287,7 @@ def _votes(where: Started, showing: ratings.Showing) -> None:
 
 
 def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
-    st.session_state["heard"] = True
+    heard()
     if _since_shown() < SOONEST_VOTE_S:
         st.session_state["note"] = TOO_QUICK
         return
@@ -308,7 +308,6 @@ def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
 
 @said
 def _skip(where: Started, showing: ratings.Showing) -> None:
-    st.session_state["heard"] = True
     ratings.skip(opened(where), showing)
     st.session_state["skipped"] = showing
 
@@ -321,7 +320,6 @@ def _undone_just_now() -> bool:
 
 @said
 def _unskip(where: Started, showing: ratings.Showing) -> None:
-    st.session_state["heard"] = True
     if _undone_just_now():
         return
     st.session_state["undone"] = time.monotonic()
@@ -332,7 +330,6 @@ def _unskip(where: Started, showing: ratings.Showing) -> None:
 
 @said
 def _undo(where: Started, last: ratings.Rated) -> None:
-    st.session_state["heard"] = True
     now = ratings.latest(opened(where), where.rater)
     if _undone_just_now() or now is None or now.rating.id != last.rating.id:
         st.session_state.setdefault("note", TOO_QUICK)
@@ -368,7 +365,6 @@ def reasons(where: Started, rated: ratings.Rated) -> None:
 
 @said
 def _because(where: Started, last: ratings.Rated, reason: str) -> None:
-    st.session_state["heard"] = True
     ratings.explain(opened(where), last, reason)
 
 

@@ -21,7 +21,7 @@ def guidelines(store: Store) -> None:
     """What raters go by, folded up, above the card; nothing where nobody has written any."""
     text = raters.guidelines(store)
     if text:
-        with st.expander("Guidelines", icon=":material/menu_book:"):
+        with st.expander("Guidelines", icon=":material/menu_book:", key="guidelines-shown"):
             st.markdown(without_pictures(text))
 
 
@@ -33,7 +33,7 @@ def without_pictures(text: str) -> str:
 
 def show(store: Store, where: Started, more: bool) -> None:
     """Below everything: what is set up seldom. more: whether more predictions are what is wanted now."""
-    with st.expander("Goal, who rates, guidelines", icon=":material/tune:"):
+    with st.expander("Goal, who rates, guidelines", icon=":material/tune:", key="set-up"):
         st.number_input(
             "Votes that you want to give in a sitting", 1, raters.MOST_GOAL, raters.goal(store, where.rater),
             key=f"goal-{where.rater}", on_change=_set_goal, args=(where,), help=SITTING,
@@ -51,7 +51,7 @@ def show(store: Store, where: Started, more: bool) -> None:
                 max_chars=raters.LONGEST_GUIDELINES,
             )  # fmt: skip
             st.form_submit_button("Keep the guidelines", on_click=_write_guidelines, args=(where,))
-    with st.expander("More predictions to rate", icon=":material/add:", expanded=more):
+    with st.expander("More predictions to rate", icon=":material/add:", expanded=more, key="more"):
         own_days.offer(where)
 
 
@@ -65,5 +65,6 @@ def _write_guidelines(where: Started) -> None:
     raters.write_guidelines(opened(where), str(st.session_state["guidelines-text"]))
 
 
+@said
 def _change_rater(where: Started) -> None:
     gate.rate_as(str(st.session_state[f"rater-{where.rater}"] or ""))
