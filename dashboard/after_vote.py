@@ -66,22 +66,20 @@ def reads_thumbs(last: Rated, where: Started) -> str | None:
 
 
 def sentences(card: Sequence[str], found: AfterVote) -> list[str]:
-    """The same in words. card: what the plan that was rated would have loaded."""
+    """The same in words, what it comes to first. card: what the plan that was rated would have loaded."""
     before, now = found.before.targets, found.now.targets
     if before != now:
-        lines = [
-            f"Before your vote it would have {_loaded(before, 'loaded', 'kept')}.",
-            f"Now it would {_loaded(now, 'load', 'keep')}.",
-        ]
+        was = f"Before your vote it would have {_loaded(before, 'loaded', 'kept')}."
+        lines = [f"{was} Now it would {_loaded(now, 'load', 'keep')}."]
     else:
         lines = [f"No change yet: it would still {_loaded(now, 'load', 'keep')}."]
     for name in dict.fromkeys([*card, *before, *now]):
-        was, is_now = found.before.chance.get(name), found.now.chance.get(name)
-        if was is None or is_now is None:
+        chances = found.before.chance.get(name), found.now.chance.get(name)
+        if None in chances:
             continue
-        same = f"{was:.1%}" == f"{is_now:.1%}"
-        now_too = f"{was:.1%} before and now" if same else f"{was:.1%} before, {is_now:.1%} now"
-        lines.append(f"Chance of {shown(name, 24)}: {now_too}.")
+        earlier, later = (f"{chance:.1%}" for chance in chances)
+        same = earlier == later
+        lines.append(f"Chance of {shown(name, 24)}: {earlier} before{' and' if same else f', {later}'} now.")
     if found.loads_from is not None:
         lines.append(f"It loads what has {found.loads_from:.0%} or more.")
     if not set(card) <= set(before):

@@ -158,7 +158,7 @@ def test_what_was_opened_after_all_is_not_called_not_needed() -> None:
 
 def test_what_came_of_predictions() -> None:
     log = "predicting with base, 30 s\n105 new predictions of base in a.db\nrate them: python -m dashboard"
-    assert own_days.result(log) == "105 new predictions to rate on your days: see Rate."
+    assert own_days.result(log) == "105 new predictions to rate: see Rate."
     none = "0 new predictions of base in a.db\nit kept still at all 9 decisions; to rate that, try --still"
     assert own_days.result(none).startswith("No new prediction: it kept still at all 9 decisions")
     assert own_days.result("error: the train part is empty") == "No new prediction: the train part is empty."
