@@ -88,7 +88,7 @@ def _nothing(where: Started) -> None:
     look.empty(
         "Nothing to rate yet",
         "Bring a recording in (Data and privacy), or let a policy predict on the synthetic people first.",
-        f"python -m rlmemo.predict --timelines demo --policy base --db {where.db.name} --n 200",
+        f"python -m rlmemo.predict --timelines demo --policy base --db {where.db.name}",
     )
     _failure()
     with st.container(horizontal=True, horizontal_alignment="center"):
@@ -204,6 +204,8 @@ def _last(store: Store, where: Started, last: ratings.Rated | None) -> None:
         reasons(where, last)
     if told is Told.ALL:
         after_vote.show(where, last)
+    elif after_vote.reads_thumbs(last, where):  # how much a vote does depends on what came
+        html('<div class="quiet" data-testid="later">What your vote changes is told then, too.</div>')
 
 
 def _card(moment: ratings.Moment, told: bool, known: bool, hides: Callable[[str, float], bool]) -> None:
