@@ -21,6 +21,7 @@ import argparse
 import secrets
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,9 +34,15 @@ from rlmemo.hosts import is_loopback, names
 from rlmemo.options import Parser
 from rlmemo.store.database_file import DEFAULT_DB, check_store
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 TOKEN_VARIABLE = "RLMEMO_DASHBOARD_TOKEN"
 SHORTEST_TOKEN = 16
 FIRST_PORT = 8501
+_claims: list[int] = []
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,12 +117,38 @@ def free_port(address: str, wanted: int | None) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address.strip("[]"), port))
-                return port
             except OSError as error:
                 reason = error.strerror or str(error)
+                continue
+        if wanted or claimed(port):
+            return port
+        reason = "another dashboard is starting there"
     raise InputError(
         f"cannot listen on {address} port {wanted or FIRST_PORT} ({reason}); try --port {FIRST_PORT + 50}"
     )
+
+
+def claimed(port: int) -> bool:
+    """Whether no other dashboard of this person is about to listen on a port: one that starts needs seconds
+    until it does. Held (flock) until this process ends, however it ends; where there are no locks, nobody is
+    kept away."""
+    if fcntl is None:
+        return True
+    place = Path(tempfile.gettempdir()) / f"rlmemo-{os.getuid()}-{port}.lock"
+    try:
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    except OSError:
+        os.close(handle)
+        return True
+    _claims.append(handle)
+    return True
 
 
 def addresses(address: str, port: int, token: str | None, given: bool) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import streamlit as st
 
-from dashboard import days, door, gate, look, now, policies, privacy, rate, setting, train
+from dashboard import days, door, gate, look, now, policies, privacy, rate, setting, train, votes
 from env.errors import InputError
 
 
@@ -43,6 +43,7 @@ def main() -> None:
         )
         for path, module in (
             ("rate", rate),
+            ("votes", votes),
             ("now", now),
             ("days", days),
             ("policies", policies),

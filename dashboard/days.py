@@ -71,12 +71,18 @@ def _timelines(where: Started) -> dict[str, Timeline]:
 
 def _facts(timeline: Timeline) -> None:
     days = len(np.unique(timeline.local() // DAY_S))
+    off = np.diff(timeline.t)[timeline.rested()[1:]]
     look.tiles(
         [
             (f"{len(timeline):,}", "opens" + (", repeats collapsed" if timeline.collapsed else "")),
             (f"{len(timeline.names):,}", "different targets"),
             (f"{len(timeline) / days:.0f}", f"opens a day, over {count(days, 'day')}"),
             (span(float(np.median(np.diff(timeline.t)))), "usual pause"),
+            *(
+                [(f"{len(off):,}", f"times off, usually for {span(float(np.median(off)))}")]
+                if len(off)
+                else []
+            ),
         ]
     )
     if not timeline.tz_known:
@@ -150,10 +156,14 @@ def _gaps(timeline: Timeline) -> None:
     import altair as alt
     import pandas as pd
 
-    table = pd.DataFrame({"pause": summary.GAP_NAMES, "opens": summary.gaps(timeline)})
+    on, off = summary.gaps(timeline)
+    parts = {"machine on": on, "machine off": off} if off.any() else {"machine on": on}
+    rows = [(name, part, int(n)) for part, many in parts.items()
+            for name, n in zip(summary.GAP_NAMES, many, strict=True)]  # fmt: skip
+    colours = alt.Scale(domain=list(parts), range=[look.EMBER[3], "#8a8378"][: len(parts)])
     chart = (
-        alt.Chart(table)
-        .mark_bar(color=look.EMBER[3], cornerRadiusTopLeft=3, cornerRadiusTopRight=3)
+        alt.Chart(pd.DataFrame(rows, columns=["pause", "machine", "opens"]))
+        .mark_bar(cornerRadiusTopLeft=3, cornerRadiusTopRight=3)
         .encode(
             x=alt.X(
                 "pause:O",
@@ -162,7 +172,10 @@ def _gaps(timeline: Timeline) -> None:
                 axis=alt.Axis(labelAngle=-45, labelOverlap=False),
             ),
             y=alt.Y("opens:Q", title=None),
-            tooltip=["pause", "opens"],
+            color=alt.Color(
+                "machine:N", title=None, scale=colours, legend=look.legend() if len(parts) > 1 else None
+            ),
+            tooltip=["pause", "machine", "opens"],
         )
         .properties(height=210)
     )

@@ -8,6 +8,10 @@ from dashboard.login import read_login
 from dashboard.look import e, html
 from dashboard.setting import Started
 from dashboard.words import shown
+from env.sources.names import clean_name
+
+RATER = "rater"
+"""The name in a page's address of who rates."""
 
 
 def is_open(setting: Started) -> bool:
@@ -18,11 +22,33 @@ def is_open(setting: Started) -> bool:
 
 
 def rater(setting: Started) -> str:
-    """Whose ratings a session that was let in gives: with a login, those of who has logged in."""
+    """Whose ratings a session that was let in gives: with a login, those of who has logged in; without one,
+    those of whom the page was told, which stands in its address, so that a reload keeps it."""
     import streamlit as st
 
-    email = st.user.to_dict().get("email") if setting.login else None
-    return email if isinstance(email, str) and email else setting.rater
+    if setting.login:
+        email = st.user.to_dict().get("email")
+        return email if isinstance(email, str) and email else setting.rater
+    name = clean_name(str(st.session_state.get(RATER) or st.query_params.get(RATER) or ""))
+    if not name or name == setting.rater:
+        st.query_params.pop(RATER, None)
+        return setting.rater
+    if st.query_params.get(RATER) != name:
+        st.query_params[RATER] = name
+    st.session_state[RATER] = name
+    return name
+
+
+def rate_as(name: str) -> None:
+    """From now on, this window's votes are those of `name`. What it remembers of the one before is
+    forgotten."""
+    import streamlit as st
+
+    name = clean_name(name)
+    if name:
+        for key in ("skipped", "voted", "note", "note_shown", "on_page"):
+            st.session_state.pop(key, None)
+        st.session_state[RATER] = name
 
 
 def ask(file: Path) -> None:

@@ -79,6 +79,7 @@ _STYLE = """
 .candidates .step {display: inline-block; font-size: .75rem; padding: .1rem .5rem; font-weight: 400;
   vertical-align: middle;}
 .candidates .quiet {font-size: .82rem; margin-top: .25rem;}
+.question {margin-top: .9rem; font-weight: 600;}
 .still {font-size: 1.25rem; padding: .4rem 0; font-weight: 600;}
 .band {border-left: 4px solid var(--ember); border-radius: .5rem; padding: .55rem .85rem; font-size: .92rem;
   background: color-mix(in srgb, currentColor 5%, transparent);}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
-from dashboard import look, plots, runs, why, words
+from dashboard import look, own_days, plots, runs, why, words
 from dashboard.look import e, html
 from dashboard.plots import Policies
 from dashboard.setting import Started, opened
@@ -65,11 +66,13 @@ def show(where: Started) -> None:
     if done:
         _reports(done)
     else:
+        data = shlex.quote(where.db.name) if own_days.own(where) else "demo"
+        name = "mine" if own_days.own(where) else "first"
         look.empty(
             "No finished run yet",
             f"Nothing with a report in {where.runs.name}/. Train one, or compare the baselines.",
-            "python -m rlmemo.train\n"
-            f"python -m rlmemo.benchmark --timelines demo --json {where.runs.name}/baselines.json",
+            f"python -m rlmemo.train --timelines {data} --out {where.runs.name}/{name}\n"
+            f"python -m rlmemo.benchmark --timelines {data} --json {where.runs.name}/baselines.json",
         )
     if where.db.exists():
         _approval(opened(where))

@@ -10,16 +10,24 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
-from dashboard import jobs, look, own_days, words
+from dashboard import after_vote, jobs, look, own_days, rating_desk, words
 from dashboard.look import e, html
-from dashboard.setting import Started, opened, said
+from dashboard.setting import Started, heard, opened, said
 from env.errors import InputError
-from rlmemo.store import ratings
-from rlmemo.store.database import Store
+from rlmemo.store import raters, ratings
+from rlmemo.store.database import MAX_REASON, Store
 from rlmemo.store.records import Prediction
+from rlmemo.store.waiting import Told, desk
+
+MOST_IN_MEMORY = 8
+QUESTIONS = {
+    True: "Would you have liked this to be ready?",
+    False: "Was it right to make nothing ready?",
+}
 
 TITLE = "Rate"
 ICON = ":material/thumbs_up_down:"
@@ -29,7 +37,11 @@ SOONEST_VOTE_S = 0.3  # nobody reads faster; a second click of a double click is
 LATEST_LOST_S = 2.0  # by then the buttons of the card before have left the browser
 TOO_QUICK = "Too quick after the last one: that press was not counted."
 TOLD = "Votes that know the outcome are marked, so that they can be told from the others."
-REASONS = ("wrong thing", "wrong moment", "never this one", "too much at once")
+REASONS = {
+    1: ("right thing", "right moment", "always this one", "good that it kept still"),
+    0: ("wrong thing", "wrong moment", "never this one", "too much at once", "something was missing"),
+}
+"""By thumb: what can be said in one click."""
 
 
 def show(where: Started) -> None:
@@ -45,7 +57,8 @@ def show(where: Started) -> None:
     if showing is None and ratings.latest(store, where.rater) is None:
         _nothing(where)
         return
-    _progress(counts, left, ratings.days_in_a_row(store, where.rater))
+    _progress(counts, left, ratings.days_in_a_row(store, where.rater), raters.goal(store, where.rater))
+    rating_desk.guidelines(store)
     _failure()
     if showing is None:
         _all_done(where)
@@ -53,9 +66,13 @@ def show(where: Started) -> None:
         told = bool(st.session_state.get("told"))
         if told:
             ratings.tell(store, showing)
-        _card(showing.moment, told, not told and ratings.knows(store, where.rater, showing.moment))
+        now = desk(store, where.rater)
+        _card(showing.moment, told, not told and showing.moment.id in now.known, now.hides)
         _votes(where, showing)
-    _last(store, where, last)  # below, so that the buttons stay where they are
+    below = st.container()  # so that the buttons stay where they are
+    rating_desk.show(store, where, showing is None)
+    with below:
+        _last(store, where, last)  # as late as it can be: it may ask a model
 
 
 def _nothing(where: Started) -> None:
@@ -71,7 +88,7 @@ def _nothing(where: Started) -> None:
     look.empty(
         "Nothing to rate yet",
         "Bring a recording in (Data and privacy), or let a policy predict on the synthetic people first.",
-        f"python -m rlmemo.predict --timelines demo --policy markov1 --db {where.db.name} --n 200",
+        f"python -m rlmemo.predict --timelines demo --policy base --db {where.db.name}",
     )
     _failure()
     with st.container(horizontal=True, horizontal_alignment="center"):
@@ -80,7 +97,7 @@ def _nothing(where: Started) -> None:
 
 
 def _make_demo(where: Started) -> None:
-    line = ["--timelines", "demo", "--policy", "markov1", "--db", str(where.db), "--n", "200"]
+    line = ["--timelines", "demo", "--policy", "base", "--db", str(where.db), "--n", "200"]
     with st.spinner("Six invented people live through eight weeks …"):
         done = jobs.ask("rlmemo.predict", line, 300)
     if done.returncode:
@@ -89,17 +106,13 @@ def _make_demo(where: Started) -> None:
 
 
 def _all_done(where: Started) -> None:
-    own = own_days.own(where)
-    data = where.db.name if own else "demo"
+    data = where.db.name if own_days.own(where) else "demo"
     look.empty(
         "All rated",
-        "Every prediction has your word. Train on it (see Train), or have new ones made.",
+        "Every prediction has your word. Train on it (see Train), or have new ones made, below.",
         f"python -m rlmemo.train --timelines {data} --feedback {where.db.name}\n"
-        f"python -m rlmemo.predict --timelines {data} --policy {'base' if own else 'markov1'} "
-        f"--db {where.db.name} --n 200 --seed 1",
+        f"python -m rlmemo.predict --timelines {data} --policy base --db {where.db.name} --n 200 --seed 1",
     )
-    if own:
-        own_days.offer(where)
 
 
 def _showing(store: Store, where: Started) -> ratings.Showing | None:
@@ -107,8 +120,8 @@ def _showing(store: Store, where: Started) -> ratings.Showing | None:
     showing = ratings.open_showing(store, where.rater) or ratings.show_next(
         store, where.rater, random.random()
     )
-    heard = st.session_state.pop("heard", False)
-    if heard:
+    was_heard = st.session_state.pop("heard", False)
+    if was_heard:
         # Buttons of another turn are other buttons: a press that reached one which was just leaving the page
         # is not heard, however late it comes.
         st.session_state["turn"] = _turn() + 1
@@ -119,7 +132,7 @@ def _showing(store: Store, where: Started) -> ratings.Showing | None:
     if st.session_state.get("on_page") != showing.key:
         st.session_state["on_page"] = showing.key
         st.session_state["on_page_since"] = time.monotonic()
-    elif not heard and "voted" in st.session_state and _since_shown() < LATEST_LOST_S:
+    elif not was_heard and "voted" in st.session_state and _since_shown() < LATEST_LOST_S:
         # The page is computed again and no button was heard: it was one of the card before, gone meanwhile.
         st.session_state.setdefault("note", TOO_QUICK)
     return showing
@@ -135,17 +148,18 @@ def _since_shown() -> float:
     return time.monotonic() - float(st.session_state.get("on_page_since", 0.0))
 
 
-def _progress(counts: ratings.Sitting, left: int, days: int) -> None:
-    goal = counts.rated + left
+def _progress(counts: ratings.Sitting, left: int, days: int, wanted: int) -> None:
+    goal = max(1, min(wanted, counts.rated + left))
+    reached = " · goal reached" if counts.rated >= goal else ""
     html(
-        f'<div class="meta"><span><b>{counts.rated}</b> rated this sitting '
-        f'<span class="quiet">({counts.up} yes, {counts.rated - counts.up} no)</span>'
+        f'<div class="meta"><span><b>{counts.rated}</b> of {goal} rated '
+        f'<span class="quiet">({counts.up} yes, {counts.rated - counts.up} no){reached}</span>'
         + (f' <span class="quiet" data-testid="days">· {days} days in a row</span>' if days > 1 else "")
         + "</span>"
         f'<span class="quiet">{left:,} waiting</span></div>'
-        f'<div class="bar" role="progressbar" aria-label="rated, of what was waiting" '
-        f'aria-valuenow="{counts.rated}" aria-valuemax="{goal}">'
-        f'<i style="width:{100 * counts.rated / max(1, goal):.1f}%"></i></div>'
+        f'<div class="bar" role="progressbar" aria-label="rated, of your goal" '
+        f'aria-valuenow="{min(counts.rated, goal)}" aria-valuemax="{goal}">'
+        f'<i style="width:{min(100, 100 * counts.rated / goal):.1f}%"></i></div>'
     )
 
 
@@ -187,16 +201,15 @@ def _last(store: Store, where: Started, last: ratings.Rated | None) -> None:
             "Undo", icon=":material/undo:", key=f"undo-{rating.id}-{_turn()}", shortcut="U", type="tertiary",
             on_click=_undo, args=(where, last),
         )  # fmt: skip
-        if not rating.thumbs:
-            with st.popover("Why?", icon=":material/help:", type="tertiary"):
-                for reason in REASONS:
-                    st.button(
-                        reason.capitalize(), key=f"{reason}-{rating.id}", type="tertiary",
-                        on_click=_because, args=(where, last, reason),
-                    )  # fmt: skip
+        reasons(where, last)
+    if told is Told.ALL:
+        after_vote.show(where, last)
+    elif after_vote.reads_thumbs(last, where):  # how much a vote does depends on what came
+        html('<div class="quiet" data-testid="later">What your vote changes is told then, too.</div>')
 
 
-def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
+def _card(moment: ratings.Moment, told: bool, known: bool, hides: Callable[[str, float], bool]) -> None:
+    """hides: whether an open of a person at some time must not be told yet."""
     p = moment.prediction
     happened = " ".join(words.outcome_sentences(p)) or "Not known yet."
     picks = "".join(
@@ -208,12 +221,14 @@ def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
         f'<div class="card" data-testid="card" data-prediction="{moment.id}">'
         f'<div class="when">{e(words.moment(p.t, moment.tz))}</div><div class="quiet">{who}</div>'
         + look.strip(moment.steps)
+        + _in_memory(moment, hides)
         + (
             f'<div class="ask">It would get ready</div>{picks}'
             if picks
             else '<div class="ask">It would</div><div class="still">keep still: nothing made ready</div>'
         )
         + _let_go(p)
+        + f'<div class="question">{QUESTIONS[bool(picks)]}</div>'
         + (
             f'<div class="ask">What happened</div><div data-testid="told">{e(happened, 400)}</div>'
             if told
@@ -227,6 +242,17 @@ def _card(moment: ratings.Moment, told: bool, known: bool) -> None:
         )
         + "</div>"
     )
+
+
+def _in_memory(moment: ratings.Moment, hides: Callable[[str, float], bool]) -> str:
+    """What was warm already. What would tell another card's outcome is counted, and not named."""
+    if not moment.memory:
+        return ""
+    named = [name for t, name in moment.memory if not hides(moment.prediction.user, t)]
+    more = len(moment.memory) - len(named[:MOST_IN_MEMORY])
+    said = ", ".join(f"<b>{e(name)}</b>" for name in named[:MOST_IN_MEMORY])
+    said += f"{' and ' if said else ''}{words.count(more, 'other') if said else more}" if more else ""
+    return f'<div class="quiet" data-testid="memory">Warm already, as opened lately: {said}.</div>'
 
 
 def _let_go(p: Prediction) -> str:
@@ -263,7 +289,7 @@ def _votes(where: Started, showing: ratings.Showing) -> None:
 
 
 def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
-    st.session_state["heard"] = True
+    heard()
     if _since_shown() < SOONEST_VOTE_S:
         st.session_state["note"] = TOO_QUICK
         return
@@ -284,7 +310,6 @@ def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
 
 @said
 def _skip(where: Started, showing: ratings.Showing) -> None:
-    st.session_state["heard"] = True
     ratings.skip(opened(where), showing)
     st.session_state["skipped"] = showing
 
@@ -297,7 +322,6 @@ def _undone_just_now() -> bool:
 
 @said
 def _unskip(where: Started, showing: ratings.Showing) -> None:
-    st.session_state["heard"] = True
     if _undone_just_now():
         return
     st.session_state["undone"] = time.monotonic()
@@ -308,7 +332,6 @@ def _unskip(where: Started, showing: ratings.Showing) -> None:
 
 @said
 def _undo(where: Started, last: ratings.Rated) -> None:
-    st.session_state["heard"] = True
     now = ratings.latest(opened(where), where.rater)
     if _undone_just_now() or now is None or now.rating.id != last.rating.id:
         st.session_state.setdefault("note", TOO_QUICK)
@@ -326,7 +349,30 @@ def _which(moment: ratings.Moment) -> str:
     return f"{words.moment(p.t, moment.tz)} ({plan})"
 
 
+def reasons(where: Started, rated: ratings.Rated) -> None:
+    """Why a vote is what it is: in a click, in one's own words, or both."""
+    rating = rated.rating
+    with st.popover("Why?", icon=":material/help:", type="tertiary", key=f"why-{rating.id}"):
+        for reason in REASONS[rating.thumbs]:
+            st.button(
+                reason.capitalize(), key=f"{reason}-{rating.id}", type="tertiary",
+                on_click=_because, args=(where, rated, reason),
+            )  # fmt: skip
+        typed = f"words-{rating.id}"
+        st.text_input(
+            "In your own words", key=typed, max_chars=MAX_REASON, on_change=_in_own_words,
+            args=(where, rated, typed),
+        )  # fmt: skip
+
+
 @said
 def _because(where: Started, last: ratings.Rated, reason: str) -> None:
-    st.session_state["heard"] = True
     ratings.explain(opened(where), last, reason)
+
+
+def _in_own_words(where: Started, last: ratings.Rated, key: str) -> None:
+    """What was typed, behind the reason that was clicked, if one was."""
+    text = str(st.session_state.get(key) or "").strip()
+    clicked = last.rating.reason.partition(": ")[0]
+    if text:
+        _because(where, last, f"{clicked}: {text}" if clicked in REASONS[last.rating.thumbs] else text)

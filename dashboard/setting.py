@@ -77,13 +77,22 @@ def opened(where: Started) -> Store:
     return store
 
 
+def heard() -> None:
+    """Something on the page was used: what is computed anew is so for that."""
+    import streamlit as st
+
+    st.session_state["heard"] = True
+
+
 def said(callback: Callable[P, None]) -> Callable[P, None]:
-    """A button's callback whose InputError the page says, in its one line."""
+    """A callback whose InputError the page says, in its one line. The page Rate is told that a press was
+    heard (`dashboard.rate`)."""
 
     @wraps(callback)
     def told(*args: P.args, **options: P.kwargs) -> None:
         import streamlit as st
 
+        heard()
         try:
             callback(*args, **options)
         except InputError as error:

@@ -60,6 +60,9 @@ def transitions(timeline: Timeline, targets: int = 8, successors: int = 3) -> li
     return out
 
 
-def gaps(timeline: Timeline) -> np.ndarray:
-    """Number of pauses between opens in each class of `GAP_NAMES`, int64."""
-    return np.histogram(np.diff(timeline.t), bins=np.array(GAP_EDGES_S))[0]
+def gaps(timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
+    """Number of pauses between opens in each class of `GAP_NAMES`, int64: those in which the machine was on,
+    and those in which it was off, as far as the recording tells."""
+    off, edges = timeline.rested()[1:], np.array(GAP_EDGES_S)
+    pauses = np.diff(timeline.t)
+    return np.histogram(pauses[~off], bins=edges)[0], np.histogram(pauses[off], bins=edges)[0]

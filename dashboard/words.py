@@ -99,6 +99,11 @@ def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str
             lines.append(f"{shown(pick.target)} was no longer ready by then.")
         elif result in OUTCOME_WORDS:
             lines.append(f"{shown(pick.target)} {OUTCOME_WORDS[result]}.")
+    pushed_out = outcome.get("pushed_out") or []
+    if pushed_out:
+        lines.append(
+            f"{', '.join(map(shown, pushed_out))} had left memory for it, and had to be loaded again."
+        )
     saved = outcome.get("saved_s")
     if saved is not None and abs(saved) >= 0.05:
         lines.append(f"{span(saved)} of waiting {'saved' if saved > 0 else 'added'}.")

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/dashboard.md: synthetic people, two dozen ratings by a coin and the outcome.
+"""Take the pictures of docs/dashboard.md: synthetic people, ratings by a coin and the outcome.
 
     python -m rlmemo.benchmark --policies mru,markov1,backoff3,gbdt --json shots/baselines.json
     python -m rlmemo.train --out shots/first --sft-states 1500 --plan-states 500 --dpo-pairs 600
@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ from rlmemo.options import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "screenshots"
-PAGES = {"rate": "", "days": "days", "policies": "policies", "train": "train", "privacy": "privacy"}
+PAGES = {
+    "rate": "",
+    "votes": "votes",
+    "days": "days",
+    "policies": "policies",
+    "train": "train",
+    "privacy": "privacy",
+}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
 LOOKS = {
@@ -38,20 +46,37 @@ DARK = ("rate", "policies")  # on a large screen; on a phone all pages are taken
 TALLEST = 4400
 
 
-def rated_store(path: Path, votes: int = 24) -> None:
-    """A store with demo predictions of which some are rated."""
+def rated_store(path: Path, votes: int = 12) -> None:
+    """A store with demo predictions of which some are rated; the last vote changes the plan of its moment."""
+    from env.sources import load_timelines
+    from rlmemo.approval.placed_ratings import read_ratings
+    from rlmemo.evaluation.after_vote import after_vote
+    from rlmemo.policies.registry import to_follow
     from rlmemo.predict import Options, predict
-    from rlmemo.store import ratings
+    from rlmemo.store import raters, ratings
     from rlmemo.store.database import open_store
+    from rlmemo.store.waiting import Told
 
-    toss = random.Random(1)
+    toss, used = random.Random(1), to_follow("base")
     with open_store(path) as store:
-        predict(store, "demo", "markov1", Options(n=200, against="mru"))
-        for _ in range(votes):
+        predict(store, "demo", "base", Options(n=200, explore=0.0))
+        people = {x.user: x for x in load_timelines(str(path)).timelines}
+        raters.write_guidelines(store, "Say **yes** to what you would have waited for. In doubt: can't say.")
+        for k in range(150):
             showing = ratings.open_showing(store, "me") or ratings.show_next(store, "me", toss.random())
             assert showing is not None
             outcome = showing.moment.prediction.outcome or {}
             ratings.rate(store, showing, int("hit" in outcome["prewarms"] or toss.random() < 0.3))
+            last = ratings.latest(store, "me")
+            assert last is not None
+            if not last.rating.thumbs and k % 3 == 0:
+                ratings.explain(store, last, ("wrong moment", "wrong thing: not on a Sunday")[k % 2])
+            if k < votes or ratings.tell_after(store, "me", last.moment) is not Told.ALL:
+                continue
+            rated = read_ratings(store)
+            found = after_vote(used, people[showing.moment.prediction.user], rated, rated[-1].id)
+            if found and found.before.targets and found.before.targets != found.now.targets:
+                return
 
 
 def drawn(page: Any) -> None:
@@ -77,8 +102,8 @@ def smaller(path: Path) -> None:
     few.save(path, optimize=True)
 
 
-def take(entrance: str) -> None:
-    """All pages in all looks. entrance: the address that the dashboard printed, with its token."""
+def take(entrance: str, pages: Sequence[str]) -> None:
+    """Some pages in all looks. entrance: the address that the dashboard printed, with its token."""
     from playwright.sync_api import sync_playwright
 
     OUT.mkdir(parents=True, exist_ok=True)
@@ -89,12 +114,14 @@ def take(entrance: str) -> None:
             page = browser.new_context(**settings).new_page()
             page.goto(entrance)
             url = entrance.partition("/?")[0]
-            for name, path in PAGES.items():
+            for name in pages:
                 if look == "dark" and name not in DARK:
                     continue
                 page.set_viewport_size(settings["viewport"])
-                page.goto(f"{url}/{path}")
+                page.goto(f"{url}/{PAGES[name]}")
                 page.wait_for_selector("h1, [data-testid=card]", timeout=90_000)
+                if name == "rate":
+                    page.wait_for_selector("[data-testid=after-vote]:has-text('Before your vote')")
                 if name == "days":
                     page.get_by_text("Replay the last week").click()
                     page.wait_for_selector("text=waiting, over")
@@ -115,7 +142,9 @@ def main() -> None:
         description=__doc__,
     )
     parser.add_argument("runs", type=Path, help="folder of the runs that the pages show")
-    runs = parser.parse_args().runs.absolute()
+    parser.add_argument("--only", nargs="+", choices=PAGES, default=list(PAGES), help="these pages alone")
+    args = parser.parse_args()
+    runs = args.runs.absolute()
     if not runs.is_dir():
         parser.error(f"{runs} is no folder; make runs for the pictures first, as above")
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +159,7 @@ def main() -> None:
         )  # fmt: skip
         try:
             assert server.stdout is not None
-            take(server.stdout.readline().split()[1])
+            take(server.stdout.readline().split()[1], args.only)
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(20)

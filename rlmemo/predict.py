@@ -37,7 +37,7 @@ from rlmemo.evaluation.gain import gain
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_given
 from rlmemo.policies.endpoint_options import add_options, asking
-from rlmemo.policies.exploring import LISTED, explored, something_shown, tried, warm_listed
+from rlmemo.policies.exploring import LISTED, explored, in_memory, something_shown, tried, warm_listed
 from rlmemo.policies.planners import Threshold, fed
 from rlmemo.policies.registry import check_finished, is_run, setup
 from rlmemo.store.database import store_when_done
@@ -186,7 +186,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
         ranking = policy.rank(timeline, indices)
         apart = disagreement(ranking, other.rank(timeline, indices)) if other else np.zeros(len(indices))
         planned = planner.plan(policy, case, seed=options.seed, ranking=ranking).right_away()
-        warm = warm_listed(case, ranking)
+        warm, held = warm_listed(case, ranking), in_memory(case)
         looked.append(case)
         wanted = 0
         for row in rng.permutation(len(indices)).tolist():
@@ -204,7 +204,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
             wanted += 1
             let_go = planned.let_go[row]
             plan = Decision(case, row, ranking, target, delay, let_go, propensity, shown, float(apart[row]))
-            new = _write(about, plan)
+            new = _write(about, plan, held[row])
             made.new += new
             made.again += 1 - new
     made.gain = gain(looked)
@@ -299,6 +299,8 @@ class Decision:
         plans.target[0], plans.delay[0], plans.let_go[0] = self.target, self.delay, self.let_go
         found, still = after.replay(plans), after.replay(Plans.empty(len(after), len(self.target)))
         picked = [k for k in range(len(self.target)) if self.target[k] >= 0]
+        colder = np.flatnonzero(found.pollution > still.pollution)
+        pushed_out = list(dict.fromkeys(timeline.names[timeline.target[k]] for k in colder))
         return {
             "next_target": timeline.names[timeline.target[i + 1]],
             "next_t": float(timeline.t[i + 1]),
@@ -306,11 +308,13 @@ class Decision:
             "saved_s": round(found.total("saved_s") - still.total("saved_s"), 6),
             "pollution": int(found.total("pollution") - still.total("pollution")),
             "wasted_mb_s": round(found.total("wasted_mb_s"), 3),
+            **({"pushed_out": pushed_out} if pushed_out else {}),
         }
 
 
-def _write(about: About, made: Decision) -> int:
-    """Store one prediction with its moment; 0 where the same one is there already."""
+def _write(about: About, made: Decision, held: np.ndarray) -> int:
+    """Store one prediction with its moment; 0 where the same one is there already. held: who is in memory, as
+    of `in_memory`."""
     timeline, options, i, row = made.case.timeline, about.options, made.index, made.row
     targets, shares = made.ranking.targets[row], made.ranking.probability[row]
     probability = {
@@ -350,8 +354,16 @@ def _write(about: About, made: Decision) -> int:
         about.source, timeline.tz, about.synthetic, options.part, steps, teaches, shown=made.shown,
         since=float(timeline.t[made.case.start - 1]),
         stills=None if made.shown is None and not options.still else options.still, world=about.world,
+        memory=_last_opened(timeline, i, held),
     )  # fmt: skip
     return int(add_moment(about.store, identity, new))
+
+
+def _last_opened(timeline: Timeline, i: int, held: np.ndarray) -> list[tuple[float, str]]:
+    """When each of some targets was last opened up to event i, the latest first."""
+    before = timeline.target[: i + 1]
+    last = sorted((int(np.flatnonzero(before == x)[-1]) for x in held if x >= 0), reverse=True)
+    return [(float(timeline.t[k]), timeline.names[timeline.target[k]]) for k in last]
 
 
 def _key(about: About, timeline: Timeline, i: int, plan: Sequence[Prewarm]) -> str:

@@ -25,7 +25,7 @@ from tests.warm import Started, here
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
-PAGES = ("", "now", "days", "policies", "train", "privacy")
+PAGES = ("", "votes", "now", "days", "policies", "train", "privacy")
 # Run by Python at its start: every address that the server connects to is written down.
 WATCH = """
 import os, socket

@@ -169,13 +169,14 @@ def test_a_store_from_before_knows_what_was_told_and_from_how_many(tmp_path: Pat
         kept = store.rows("SELECT id, told_until, pool FROM showings ORDER BY id")
         with store.write():
             for table, columns in (
-                ("moments", ("stills", "shown", "since", "world")),
+                ("moments", ("stills", "shown", "since", "world", "memory")),
                 ("showings", ("pool", "told_until")),
                 ("predictions", ("let_go",)),
             ):
                 for column in columns:
                     store.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-            for table in ("live_acts", "live_plans", "live_events", "live_offs", "live_state", "switches"):
+            live = ("live_acts", "live_plans", "live_events", "live_offs", "live_state")
+            for table in (*live, "switches", "settings"):
                 store.db.execute(f"DROP TABLE {table}")
             store.db.execute("PRAGMA user_version = 3")
     with open_store(tmp_path / "a.db") as store:

@@ -13,10 +13,12 @@ import pytest
 from dashboard_in_browser import Server, new_page, press, shown, vote
 from predictions_to_rate import fill
 
-from dashboard import own_days, privacy, replay, train, words
+from dashboard import after_vote, own_days, privacy, replay, summary, train, words
 from dashboard.plots import Policies, traded
 from dashboard.runs import Value, read_run
 from env.judge.plans import FIELDS
+from env.timeline import Event, Timeline
+from rlmemo.evaluation.after_vote import AfterVote, PlanThen
 from rlmemo.evaluation.last_week import Saved
 from rlmemo.store.records import Prediction, Prewarm
 
@@ -158,7 +160,7 @@ def test_what_was_opened_after_all_is_not_called_not_needed() -> None:
 
 def test_what_came_of_predictions() -> None:
     log = "predicting with base, 30 s\n105 new predictions of base in a.db\nrate them: python -m dashboard"
-    assert own_days.result(log) == "105 new predictions to rate on your days: see Rate."
+    assert own_days.result(log) == "105 new predictions to rate: see Rate."
     none = "0 new predictions of base in a.db\nit kept still at all 9 decisions; to rate that, try --still"
     assert own_days.result(none).startswith("No new prediction: it kept still at all 9 decisions")
     assert own_days.result("error: the train part is empty") == "No new prediction: the train part is empty."
@@ -272,3 +274,68 @@ def test_sentences_end(browser: Any, start: Callable[..., Server], tmp_path: Pat
         whole = page.inner_text("body")
         assert not re.search(r"\b1 (ratings|opens|predictions|votes)\b", whole)
     assert seen > 8
+
+
+def test_what_a_vote_changes_in_words() -> None:
+    def told(before: dict[str, float], now: dict[str, float], **targets: tuple[str, ...]) -> list[str]:
+        found = AfterVote(
+            PlanThen(targets["was"], before), PlanThen(targets["is_now"], now), targets.get("from_", 0.21)
+        )  # type: ignore[arg-type]
+        return after_vote.sentences(targets["card"], found)
+
+    assert told({"Mail": 0.3}, {"Mail": 0.2}, card=("Mail",), was=("Mail",), is_now=()) == [
+        "Before your vote it would have loaded Mail. Now it would keep still.",
+        "Chance of Mail: 30.0% before, 20.0% now.",
+        "It loads what has 21% or more.",
+    ]
+    assert told({"Mail": 0.3}, {"Mail": 0.3}, card=("Chat",), was=("Mail",), is_now=("Mail",)) == [
+        "No change yet: it would still load Mail.",
+        "Chance of Mail: 30.0% before and now.",
+        "It loads what has 21% or more.",
+        "The card tried out what it would not have loaded by itself.",
+    ]
+    assert told({}, {}, card=(), was=(), is_now=(), from_=None) == [
+        "No change yet: it would still keep still."
+    ]  # type: ignore[arg-type]
+
+
+def test_whom_a_plan_cost_is_named() -> None:
+    outcome = {"next_target": "music", "next_t": 60.0, "prewarms": ["hit"], "saved_s": 0.0,
+               "pushed_out": ["news", "<b>mail"]}  # fmt: skip
+    moment = Prediction("ada", 0.0, "base", "1", "", (Prewarm("music"),), {}, 1.0, outcome=outcome)
+    assert words.outcome_sentences(moment)[-1] == (
+        "news, <b>mail had left memory for it, and had to be loaded again."
+    )
+
+
+def test_pauses_with_the_machine_off_stand_apart() -> None:
+    hour = 3600.0
+    opens = [Event(0.0, "a"), Event(60.0, "b"), Event(10 * hour, "a"), Event(10 * hour + 120, "b")]
+    made = Timeline.from_events("ada", opens, tz="UTC", tz_known=True, offs=[100.0], wakes=[9 * hour])
+    on, off = summary.gaps(made)
+    assert on.sum() == 2
+    assert dict(zip(summary.GAP_NAMES, off.tolist(), strict=True))["4–12 h"] == off.sum() == 1
+
+
+@pytest.mark.browser
+def test_my_days_tell_of_offs_and_policies_of_ones_own_days(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    from env.sources.report import ImportReport, Loaded
+    from rlmemo.store.database import open_store
+
+    day = 86_400.0
+    opens = [Event(1.7e9 + day * d + 600.0 * k, f"app {k % 5}") for d in range(6) for k in range(20)]
+    offs = [1.7e9 + day * d + 15_000.0 for d in range(5)]
+    made = Timeline.from_events("ada", opens, tz="UTC", tz_known=True, offs=offs)
+    with open_store(tmp_path / "a.db") as store:
+        store.add_timelines(Loaded("test", [made], ImportReport("test"), False))
+    server = start(tmp_path / "a.db")
+    page = new_page(browser)
+    page.goto(f"{server.url}/days")
+    page.wait_for_selector(".tile:has-text('times off, usually for 21 h')")
+    assert "5" in page.inner_text(".tile:has-text('times off')")
+    page.goto(f"{server.url}/policies")
+    page.wait_for_selector("text=No finished run yet")
+    assert "--timelines a.db" in page.inner_text("[data-testid=stMain]")
+    assert "demo" not in page.inner_text("[data-testid=stMain]")

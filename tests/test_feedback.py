@@ -10,7 +10,8 @@ import pytest
 from env.errors import InputError
 from rlmemo.approval import features, logistic, placed_ratings
 from rlmemo.approval.approval import Approval, fit_approval
-from rlmemo.feedback import agreement, offpolicy
+from rlmemo.evaluation import agreement
+from rlmemo.feedback import offpolicy
 from rlmemo.store.database import open_store
 from rlmemo.store.ratings import explain, latest, rate, show_next, withdraw
 from tests.predictions_to_rate import add_prediction, fill

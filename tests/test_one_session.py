@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from rlmemo import benchmark
+from rlmemo.evaluation import agreement
 from rlmemo.evaluation.bootstrap import Draws, Estimate
-from rlmemo.feedback import agreement, offpolicy
+from rlmemo.feedback import offpolicy
 from tests.shared_cases import case
 
 

@@ -60,7 +60,8 @@ NEEDS = {
     ),
     "dashboard": (
         "streamlit", "streamlit.web.bootstrap", "streamlit.web.server.starlette", "dashboard.serve",
-        "dashboard.rate", "dashboard.days", "dashboard.policies", "dashboard.train", "dashboard.privacy",
+        "dashboard.rate", "dashboard.votes",
+        "dashboard.days", "dashboard.policies", "dashboard.train", "dashboard.privacy",
         "dashboard.gate", "dashboard.door", "pandas", "uvicorn",
     ),
 }  # fmt: skip

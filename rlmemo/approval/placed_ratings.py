@@ -128,7 +128,8 @@ def read_ratings(store: Store) -> list[RatedMoment]:
            FROM latest_ratings AS r JOIN predictions AS p ON p.id = r.prediction_id
            LEFT JOIN moments AS m ON m.prediction_id = p.id
            LEFT JOIN showings AS s ON s.prediction_id = p.id AND s.rater = r.rater
-                AND (s.key = r.key OR substr(r.key, 1, length(s.key) + 9) = s.key || ':because:')
+                AND (s.key = r.key OR substr(r.key, 1, length(s.key) + 9)
+                     IN (s.key || ':because:', s.key || ':changed:'))
            ORDER BY r.id"""
     )
     return [_rated(row) for row in rows]

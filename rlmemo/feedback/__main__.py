@@ -1,10 +1,12 @@
 """What people said of predictions, and what can be learned from it.
 
     python -m rlmemo.feedback show     --db my.db                      # counts, approval, agreement
+    python -m rlmemo.feedback export   --db my.db --csv ratings.csv    # every rating, for other programs
     python -m rlmemo.feedback pairs    --db my.db --out pairs.jsonl    # preferences, each with its rating
     python -m rlmemo.feedback evaluate --db my.db --policy runs/first  # approval of a policy never shown
 
-The timelines are the database's own, unless --timelines names others. Nothing is written but --out.
+The timelines are the database's own, unless --timelines names others. Nothing is written but --out, --csv
+and --json.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +37,7 @@ from rlmemo.approval.placed_ratings import (
     read_ratings,
     worlds_of,
 )
-from rlmemo.feedback.agreement import alpha_estimate, pairwise
+from rlmemo.evaluation.agreement import alpha_estimate, pairwise
 from rlmemo.feedback.logged_moments import evaluate_policy, sessions_of
 from rlmemo.feedback.offpolicy import observed, share
 from rlmemo.heartbeat import Pulse
@@ -43,7 +46,10 @@ from rlmemo.learning.training_data import TrainingData
 from rlmemo.options import Parser, add_world, seed, world_given, wrapped
 from rlmemo.policies.registry import is_run, setup
 from rlmemo.runs.atomic import write_atomic
+from rlmemo.store import votes
 from rlmemo.store.database_file import DEFAULT_DB
+
+STDOUT = "-"
 
 if TYPE_CHECKING:
     from rlmemo.approval.placed_ratings import Found, RatedMoment
@@ -55,13 +61,16 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m rlmemo.feedback",
         description=__doc__,
     )
-    commands = p.add_subparsers(dest="command", required=True, metavar="{show,pairs,evaluate,approval}")
+    commands = p.add_subparsers(
+        dest="command", required=True, metavar="{show,export,pairs,evaluate,approval}"
+    )
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
         made.add_argument("--db", metavar="FILE", default=DEFAULT_DB,
                           help=f"store with the ratings (default: {DEFAULT_DB})")  # fmt: skip
-        made.add_argument("--json", metavar="FILE", help="write what was found as JSON too")
+        made.add_argument("--json", metavar="FILE", nargs="?", const=STDOUT,
+                          help="write what was found as JSON; no name: to standard output")  # fmt: skip
         made.add_argument("--seed", type=seed, default=0, help="of draws and folds (default: 0)")
         return made
 
@@ -72,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--tz", help="IANA time zone, where the recording does not say")
 
     command("show", "counts, approval by policy, agreement between raters")
+    export = command("export", "the ratings that count as CSV, a line each, with what they are about")
+    export.add_argument("--csv", metavar="FILE", default=STDOUT, help="where to (default: standard output)")
     pairs = command("pairs", "preferences from the ratings as JSON lines, each naming its rating")
     data(pairs)
     pairs.add_argument("--rows", choices=("pairs", "single"), default="pairs",
@@ -98,14 +109,18 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--explore {args.explore} is no share; give 0 to 1")
     if getattr(args, "threshold", None) is not None and not 0.0 <= args.threshold <= 1.0:
         raise InputError(f"--threshold {args.threshold} is no probability; give 0 to 1")
-    for file in (args.json, getattr(args, "out", None)):
-        if file:
+    for file in (args.json, getattr(args, "out", None), getattr(args, "csv", None)):
+        if file and file != STDOUT:
             spare_database(Path(file))  # now, and not after all the work
 
-    with Pulse(f"feedback {args.command}"):
+    alone = redirect_stdout(sys.stderr) if args.json == STDOUT else nullcontext()
+    with alone, Pulse(f"feedback {args.command}"):
         found: dict[str, Any] = globals()[f"_{args.command}"](args)
-    if args.json:
-        write_atomic(Path(args.json), json.dumps(found, indent=1) + "\n")
+    text = json.dumps(found, indent=1) + "\n"
+    if args.json == STDOUT:
+        print(text, end="")
+    elif args.json:
+        write_atomic(Path(args.json), text)
     return 0
 
 
@@ -180,6 +195,17 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
         "ratings": len(rated), "thumbs_up": share(up, len(rated)).as_json(), "groups": groups,
         "agreement": agreement, "alpha": alpha.as_json(),
     }  # fmt: skip
+
+
+def _export(args: argparse.Namespace) -> dict[str, Any]:
+    with existing_store(args.db) as store:
+        lines = list(votes.table(store))
+    if args.csv == STDOUT:
+        print("".join(lines), end="")
+    else:
+        write_atomic(Path(args.csv), "".join(lines))
+    print(f"{len(lines) - 1} ratings", file=sys.stderr)
+    return {"ratings": len(lines) - 1}
 
 
 def _pairs(args: argparse.Namespace) -> dict[str, Any]:

@@ -29,6 +29,14 @@ def warm_listed(case: Case, ranking: Ranking) -> np.ndarray:
     return found
 
 
+def in_memory(case: Case, most: int = 24) -> np.ndarray:
+    """Who is in memory at each decision of a case besides what is open, in the same world, int64 [D, most],
+    -1 for no more."""
+    listed = np.full((len(case.timeline), 0), -1, np.int32)
+    held: np.ndarray = case.memory(listed, Plans.empty(len(case)), residents=most)[2]
+    return held
+
+
 def tried(ranking: Ranking, warm: np.ndarray, row: int) -> np.ndarray:
     """The targets that exploring may try at a decision, int [m]: listed, and not in memory anyway; a prewarm
     of what is warm would teach nothing."""

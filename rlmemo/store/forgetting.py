@@ -31,6 +31,7 @@ TABLES = (
     "ratings",
     "withdrawals",
     "runs",
+    "settings",
 )
 LIVE_TABLES = ("live_events", "live_plans", "live_acts", "live_offs")
 
@@ -83,7 +84,8 @@ def export(store: Store) -> Iterator[str]:
 
 
 def forget_target(store: Store, target: str) -> Forgotten:
-    """Forget one target: its events, and every prediction that names it anywhere, with its ratings.
+    """Forget one target: its events, and every prediction that names it anywhere, or whose raters do, with
+    its ratings; and guidelines that name it.
 
     Raises InputError where no event and no prediction names it.
     """
@@ -92,7 +94,11 @@ def forget_target(store: Store, target: str) -> Forgotten:
            OR EXISTS (SELECT 1 FROM json_each(p.let_go) WHERE value = :target)
            OR EXISTS (SELECT 1 FROM json_each(p.probabilities) WHERE key = :target)
            OR EXISTS (SELECT 1 FROM json_each(m.steps) WHERE json_extract(value, '$[1]') = :target)
+           OR EXISTS (SELECT 1 FROM json_each(m.memory) WHERE json_extract(value, '$[1]') = :target)
            OR json_extract(p.outcome, '$.next_target') = :target
+           OR EXISTS (SELECT 1 FROM json_each(p.outcome, '$.pushed_out') WHERE value = :target)
+           OR EXISTS (SELECT 1 FROM ratings AS r
+                      WHERE r.prediction_id = p.id AND instr(r.reason, :target) > 0)
            OR instr(p.state, :target) > 0"""
     live = _live(store, "e.target = ?", [target])
     with _forgetting(store):
@@ -100,6 +106,7 @@ def forget_target(store: Store, target: str) -> Forgotten:
         first = store.db.execute("SELECT MIN(t) FROM events WHERE target = ?", [target]).fetchone()[0]
         events = store.db.execute("DELETE FROM events WHERE target = :target", {"target": target}).rowcount
         _live_plans(store, target)
+        store.db.execute("DELETE FROM settings WHERE instr(json_extract(value, '$'), ?) > 0", [target])
         gone = _predictions(store, mentions, {"target": target})
         if not events and not gone[0]:
             raise InputError(f"nothing stored names {target!r}")
@@ -144,6 +151,7 @@ def forget_everything(store: Store) -> Forgotten:
         store.db.execute("DELETE FROM timelines")
         store.db.execute("DELETE FROM live_state WHERE name <> ?", [FORGOTTEN])
         store.db.execute("DELETE FROM runs")
+        store.db.execute("DELETE FROM settings")
     learned = remove_learned(store, live)
     _rewrite(store)
     return Forgotten(events, *gone, named, learned)

@@ -28,7 +28,7 @@ from env.sources.names import clean_name
 from rlmemo.store import waiting
 from rlmemo.store.database import Store
 from rlmemo.store.records import Prediction, Rating
-from rlmemo.store.waiting import Told, desk
+from rlmemo.store.waiting import Desk, Told, desk
 
 AT_RANDOM = 0.3
 """Share of the picks that is uniform over the pool; the rest goes by what a rating would teach."""
@@ -41,7 +41,8 @@ class Moment:
     """A prediction with what a rater is shown of the moment.
 
     steps: the last events up to the decision, (unix seconds, target), oldest first. tz: IANA name. world:
-    what was planned for and judged in.
+    what was planned for and judged in. memory: what was in memory besides what is open, as steps, but the
+    latest first; None where it was not kept.
     """
 
     prediction: Prediction
@@ -50,6 +51,7 @@ class Moment:
     synthetic: bool
     steps: Sequence[tuple[float, str]]
     world: WorldOptions = field(default_factory=WorldOptions)
+    memory: Sequence[tuple[float, str]] | None = None
 
     @property
     def id(self) -> int:
@@ -99,7 +101,8 @@ class ToRate:
     stills: whether decisions to keep still are stored, too; where they are not, the prediction's propensity
     is given that something is shown. shown: probability that anything is shown there. since: unix seconds
     from which on the plans were made, each in the memory that those before it left. None: not known. world:
-    what it was planned and judged in (None: the usual one).
+    what it was planned and judged in (None: the usual one). memory: what was in memory besides what is open,
+    (when it was last opened, target), the latest first; None: not known.
     """
 
     source: str
@@ -112,6 +115,7 @@ class ToRate:
     shown: float | None = None
     since: float | None = None
     world: WorldOptions | None = None
+    memory: Sequence[tuple[float, str]] | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.teaches <= 1.0:
@@ -123,7 +127,7 @@ def add_moment(store: Store, prediction_id: int, new: ToRate) -> bool:
     with store.write():
         done = store.db.execute(
             "INSERT OR IGNORE INTO moments (prediction_id, source, tz, synthetic, part, steps, teaches, "
-            "stills, shown, since, world) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "stills, shown, since, world, memory) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 prediction_id,
                 new.source,
@@ -136,6 +140,7 @@ def add_moment(store: Store, prediction_id: int, new: ToRate) -> bool:
                 new.shown,
                 new.since,
                 None if new.world is None else json.dumps(asdict(new.world)),
+                None if new.memory is None else json.dumps(list(new.memory), ensure_ascii=False),
             ],
         )
         return bool(done.rowcount)
@@ -150,7 +155,8 @@ def moment(store: Store, prediction_id: int) -> Moment:
     row = rows[0]
     steps = [(float(t), str(target)) for t, target in json.loads(row["steps"])]
     world = WorldOptions.of(json.loads(row["world"] or "{}"))
-    return Moment(prediction, row["source"], row["tz"], bool(row["synthetic"]), steps, world)
+    memory = None if row["memory"] is None else [(float(t), str(x)) for t, x in json.loads(row["memory"])]
+    return Moment(prediction, row["source"], row["tz"], bool(row["synthetic"]), steps, world, memory)
 
 
 def open_showing(store: Store, rater: str) -> Showing | None:
@@ -226,10 +232,11 @@ def tell(store: Store, showing: Showing) -> None:
     _tell(store, showing.rater, showing.moment.id, desk(store, showing.rater).cards[showing.moment.id].until)
 
 
-def tell_after(store: Store, rater: str, about: Moment) -> Told:
-    """How much of what happened after a rated prediction may be told; noted, before it is done."""
+def tell_after(store: Store, rater: str, about: Moment, now: Desk | None = None) -> Told:
+    """How much of what happened after a rated prediction may be told; noted, before it is done. now: what
+    waits for the rater, where it is known already."""
     rater = clean_name(rater)
-    now = desk(store, rater)
+    now = now or desk(store, rater)
     card = now.cards.get(about.id)
     if card is None or card.next_t is None:
         return Told.ALL  # there is nothing to tell
@@ -273,6 +280,16 @@ def explain(store: Store, rated: Rated, reason: str) -> None:
     store.rate(
         old.prediction_id, old.rater, old.thumbs, reason=reason, key=f"{old.key}:because:{reason}",
         blind=bool(old.blind),
+    )  # fmt: skip
+
+
+def change(store: Store, rated: Rated, thumbs: int) -> None:
+    """Say the other thing after all: it counts instead, without the reason that was given for the one before,
+    and as blind only where nobody has told what came, and the first one was."""
+    old = rated.rating
+    blind = bool(old.blind) and not knows(store, old.rater, rated.moment)
+    store.rate(
+        old.prediction_id, old.rater, thumbs, key=f"{old.key}:changed:{thumbs}", blind=blind
     )  # fmt: skip
 
 

@@ -290,6 +290,22 @@ def _live(db: Database) -> None:
     )
 
 
+def _desk(db: Database) -> None:
+    """What raters set up for themselves, by name (`rlmemo.store.raters`), and what was in memory at a moment.
+
+    moments.memory: what was in memory besides the target that is open, if nobody had loaded anything: pairs
+    of when it was last opened (unix seconds) and target, the latest first; NULL where it was not kept, as for
+    all that was stored before.
+    """
+    _statements(
+        db,
+        """
+        CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL CHECK (json_valid(value)));;
+        ALTER TABLE moments ADD COLUMN memory TEXT CHECK (memory IS NULL OR json_valid(memory))
+        """,
+    )
+
+
 MIGRATIONS: list[Callable[[Database], None]] = [
-    _first, _second, _third, _fourth, reduce_targets, _sixth, _seventh, _eighth, _live,
+    _first, _second, _third, _fourth, reduce_targets, _sixth, _seventh, _eighth, _live, _desk,
 ]  # fmt: skip
