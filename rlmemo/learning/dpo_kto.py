@@ -14,7 +14,7 @@ import numpy as np
 
 from rlmemo.learning import adapters
 from rlmemo.learning.pairs import KtoExample, Pair, Picks
-from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_turn, pack, train
 from rlmemo.model.readings import SLOTS, Reading, reading_of
 from rlmemo.runs.user_adapters import kind_of
 
@@ -48,6 +48,7 @@ def run_dpo(
     hush_libraries()
     config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
     reads = reading_of(model)
+    rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.dpo_batch, config.seed)]
     arguments_ = DPOConfig(
         **arguments(lesson, len(rows))
         | reads.arguments(config.dpo_batch)
@@ -70,6 +71,7 @@ def run_dpo(
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind_of(adapter))
+    pack(trainer)
     found = train(trainer, lesson)
     return trainer.model, {**found, "pairs": len(rows)}
 
@@ -88,6 +90,7 @@ def run_kto(
     hush_libraries()
     config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
     reads = reading_of(model)
+    rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.kto_batch, config.seed)]
     good = sum(r.good for r in rows)
     bad = len(rows) - good
     arguments_ = KTOConfig(
@@ -113,5 +116,6 @@ def run_kto(
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind_of(adapter))
+    pack(trainer)
     found = train(trainer, lesson)
     return trainer.model, {**found, "plans": len(rows), "good": good}

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,9 +21,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
 from rlmemo.model.load import load_model
+from rlmemo.model.packing import neighbours, train_packed
+from rlmemo.model.readings import Reading, reading_of
 from rlmemo.runs.atomic import not_written, of_the_disk
 from rlmemo.runs.folder import RunFolder, checkpoints_in, mark_complete, newest_checkpoint, updates
 from rlmemo.runs.stages import stage_of
@@ -170,6 +174,25 @@ def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
         "save_total_limit": None,  # `_watch` takes old ones away, once the new one is known to be whole
         "max_length": 1024,
     }
+
+
+def in_turn(prompts: np.ndarray, reads: Reading, batch: int, seed: int) -> Sequence[int]:
+    """The order in which prompts int64 [S, L] are learned from: as they come (TRL draws), or where prompts
+    share their beginnings, neighbours together (`rlmemo.model.packing`). batch: states per update."""
+    if not reads.shares or not len(prompts):
+        return range(len(prompts))
+    size = int(reads.arguments(batch)["per_device_train_batch_size"])
+    return [int(i) for i in neighbours(prompts, size, seed)]
+
+
+def pack(trainer: Any) -> None:
+    """Have a TRL trainer's models read batches of prompts that begin alike as one packed sequence."""
+    if reading_of(_base_of(trainer.model)).shares:
+        train_packed(trainer.model, getattr(trainer, "ref_model", None))
+
+
+def _base_of(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def train(trainer: Any, lesson: Lesson) -> dict[str, Any]:
