@@ -1,4 +1,4 @@
-"""The prompt in levels: it only grows, tells what is known and no more, costs little, and no name can speak."""
+"""The prompt in levels: it only grows, tells what is known and no more, is short, and no name can speak."""
 
 from __future__ import annotations
 

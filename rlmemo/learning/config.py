@@ -291,7 +291,7 @@ class TrainConfig:
         low=0,
     )
     quantize: str = _setting("none", "4bit: the base model in 4 bits, through bitsandbytes", "text", QUANTIZE)
-    dtype: str = _setting("auto", "in which a model of a hub reads on the CPU once trained", "text", DTYPES)
+    dtype: str = _setting("auto", "in which a model of a hub reads and learns on the CPU", "text", DTYPES)
 
     policies: str = _setting(BASELINES, "baselines in the report, joined by commas", "evaluation")
 

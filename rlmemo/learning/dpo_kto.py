@@ -14,7 +14,7 @@ import numpy as np
 
 from rlmemo.learning import adapters
 from rlmemo.learning.pairs import KtoExample, Pair, Picks
-from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_turn, pack, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_precision, in_turn, pack, train
 from rlmemo.model.readings import SLOTS, Reading, reading_of
 from rlmemo.runs.user_adapters import kind_of
 
@@ -52,6 +52,7 @@ def run_dpo(
     arguments_ = DPOConfig(
         **arguments(lesson, len(rows))
         | reads.arguments(config.dpo_batch)
+        | in_precision(model)
         | adapters.arguments(kind_of(adapter)),
         beta=config.dpo_beta,
         loss_type=config.dpo_loss.split("+"),
@@ -96,6 +97,7 @@ def run_kto(
     arguments_ = KTOConfig(
         **arguments(lesson, len(rows))
         | reads.arguments(config.kto_batch)
+        | in_precision(model)
         | adapters.arguments(kind_of(adapter)),
         beta=config.kto_beta,
         desirable_weight=max(1.0, bad / max(good, 1)),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmemo.learning import adapters
-from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_turn, pack, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_precision, in_turn, pack, train
 from rlmemo.learning.training_data import States, TrainingData, sft_examples
 from rlmemo.model.readings import reading_of
 from rlmemo.runs.atomic import folder_atomic, sha256
@@ -34,7 +34,7 @@ def run_sft(lesson: Lesson, data: TrainingData, states: States) -> tuple[Any, di
     else:
         made, kind = adapters.trainable(model, lesson.adapter), kind_of(lesson.adapter)
     arguments_ = SFTConfig(
-        **arguments(lesson, len(states)) | how | adapters.arguments(kind),
+        **arguments(lesson, len(states)) | how | in_precision(model) | adapters.arguments(kind),
         packing=False,
         completion_only_loss=True,
     )

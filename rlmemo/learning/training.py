@@ -27,6 +27,7 @@ from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
 from rlmemo.model.load import load_model
 from rlmemo.model.packing import neighbours, train_packed
+from rlmemo.model.precision import for_reading
 from rlmemo.model.readings import Reading, reading_of
 from rlmemo.runs.atomic import not_written, of_the_disk
 from rlmemo.runs.folder import RunFolder, checkpoints_in, mark_complete, newest_checkpoint, updates
@@ -96,6 +97,9 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
+IN_BFLOAT16 = ("lora", "dora")
+"""Kinds of adapters that keep float32 weights beside a base that is frozen in bfloat16."""
+
 OnStep = Callable[[int, int, dict[str, float]], None]
 """Told (updates done, updates in all, what was logged last)."""
 
@@ -131,8 +135,11 @@ class Lesson:
         return stage_of(self.stage).options
 
     def base(self) -> tuple[Any, Any]:
-        """(model, tokenizer) as they came, without an adapter."""
-        return load_model(self.config.model, self.config.loading)
+        """(model, tokenizer) as they came, without an adapter; in the precision that it is to learn in."""
+        model, tokenizer = load_model(self.config.model, self.config.loading)
+        if self.config.peft in IN_BFLOAT16:
+            model = for_reading(model, self.config.dtype)
+        return model, tokenizer
 
 
 def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
@@ -174,6 +181,13 @@ def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
         "save_total_limit": None,  # `_watch` takes old ones away, once the new one is known to be whole
         "max_length": 1024,
     }
+
+
+def in_precision(model: Any) -> dict[str, Any]:
+    """What a TRL config is told of a base that lies in bfloat16: to multiply in it, and to sum in float32."""
+    import torch
+
+    return {"bf16": True} if model.dtype == torch.bfloat16 else {}
 
 
 def in_turn(prompts: np.ndarray, reads: Reading, batch: int, seed: int) -> Sequence[int]:

@@ -77,8 +77,8 @@ def levels(features: np.ndarray) -> np.ndarray:
 
 def forms(name: str) -> list[str]:
     """What a target may be called, the shortest first: `mail.example.com` is `example`, else `mail.example`;
-    `www.example.co.uk/a/news` is `news`, else `example`; `org.mozilla.firefox` is `firefox`. In small letters,
-    and no word of ours, so that no name looks like a candidate, a time or a state."""
+    `www.example.co.uk/a/news` is `news`, else `example`; `org.mozilla.firefox` is `firefox`. In small
+    letters, and no word of ours, so that no name looks like a candidate, a time or a state."""
     host, _, path = safe_name(name).lower().partition("/")
     labels = [x for x in host.split(".") if x and x != "www"] or [host]
     if len(labels) > 2 and labels[0] in _SUFFIXES:  # an app's id, written from the right
