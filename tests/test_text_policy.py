@@ -527,3 +527,31 @@ def test_a_hub_name_is_found_in_the_local_cache(
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stdout.strip() == "text", done.stderr
+
+
+def test_runs_from_before_there_were_two_wordings_go_on_with_theirs(tmp_path: Path) -> None:
+    from rlmemo.learning.config import make_config, of_run
+    from rlmemo.train import settings_before
+
+    assert make_config({}).loading.prompt == "short"
+    assert of_run({"history": 4}, "config.yaml").loading.prompt == "long"
+    assert of_run({"prompt": "short"}, "config.yaml").loading.prompt == "short"
+    (tmp_path / "config.yaml").write_text("settings:\n  history: 4\n")
+    assert settings_before(str(tmp_path))["prompt"] == "long"
+
+
+def test_the_precision_is_known_before_a_model_is_loaded(
+    folders: dict[tuple[str, bool], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in the file, so that a resumed run can be held to it."""
+    from rlmemo.model import precision
+    from rlmemo.model.load import load_model
+
+    path = folders["llama", True]
+    monkeypatch.setattr(precision, "faster_dtype", lambda: "bfloat16")
+    assert precision.chosen_dtype(path) == "float32", "a small model"
+    weights = sum(p.numel() for p in load_model(str(path))[0].parameters())
+    monkeypatch.setattr(precision, "LARGE", weights)
+    assert precision.chosen_dtype(path) == "bfloat16"
+    monkeypatch.setattr(precision, "LARGE", weights + 1)
+    assert precision.chosen_dtype(path) == "float32"
