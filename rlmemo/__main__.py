@@ -24,6 +24,7 @@ COMMANDS = {
     ),
     "benchmark": ("rlmemo.benchmark", "compare policies on the same events, with intervals"),
     "timelines": ("rlmemo.timelines", "list, import and show recorded timelines"),
+    "models": ("rlmemo.models", "which language models there are; fetch one by its name"),
     "predict": ("rlmemo.predict", "predict what comes next in a timeline, and log it for rating"),
     "feedback": ("rlmemo.feedback", "what people said of predictions: counts, pairs, off-policy approval"),
     "live": ("rlmemo.live", "record what is opened, plan at once, and say what that would have saved"),

@@ -34,6 +34,7 @@ from rlmemo.learning.config import (
 from rlmemo.learning.prepare import prepare
 from rlmemo.learning.record import note
 from rlmemo.learning.training import Stopped, quiet
+from rlmemo.model.hub import PROMPTS
 from rlmemo.options import QUIET, Parser
 from rlmemo.runs.folder import RunFolder, new_folder, old_folder
 from rlmemo.runs.user_adapters import listing
@@ -138,7 +139,7 @@ def settings_before(run: str | None) -> dict[str, Any]:
     (`rlmemo.learning.prepare.check_before`)."""
     if run is None or not (Path(run) / "config.yaml").is_file():
         return {}
-    then = read_yaml(Path(run) / "config.yaml")
+    then = {"prompt": PROMPTS[-1], **read_yaml(Path(run) / "config.yaml")}
     kind = {name: then[name] for name in OF_THE_ADAPTER if then.get(name) is not None}
     return asdict(WorldOptions.of(then)) | kind
 

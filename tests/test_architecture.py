@@ -19,7 +19,7 @@ from tests.house_counts import HEAVY, Imports, counts
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
 COMMANDS = (
     "rlmemo.feedback", "rlmemo.live", "rlmemo.serve", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict",
-    "rlmemo.timelines", "rlmemo.__main__",
+    "rlmemo.timelines", "rlmemo.models", "rlmemo.__main__",
 )  # fmt: skip
 ARROWS = (
     ("reward",),

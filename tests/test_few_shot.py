@@ -162,12 +162,12 @@ def test_a_model_answers_without_training(
     slates = build_slates(timeline)
     tokens = [model.reading.prompts(timeline, slates, rows)[0] for model in (plain.model, shown.model)]
     said = [shown.model.reading.tokenizer.decode(x[x >= 0]) for x in tokens]
-    story = text_of(timeline)
+    story = TextTimeline.of(timeline, slates, wording=plain.model.reading.wording)
     written = ""
     for question, plan in examples.shown(story, int(rows[0])):
         answer = f" {LETTERS[plan[0][0]]}{plan[0][1]}" if plan else " none"
-        written += f"Example:\n{question}Answer:{answer}\n"
-    question = story.question(int(rows[0]))
+        written += f"Example:\n{question.lstrip()}Answer:{answer}\n"
+    question = story.question(int(rows[0])).lstrip()
     assert said[1] == said[0].replace(question, written + question)
     assert said[0].count("Answer:") == 1
 
@@ -176,9 +176,9 @@ def test_too_many_examples_for_a_context_are_refused(
     chat_model: Path, demo: tuple[list[Timeline], Split]
 ) -> None:
     (timeline, *_), split = demo
-    policy: Any = make_policy(str(chat_model), Asking(shots=32))
+    policy: Any = make_policy(str(chat_model), Asking(shots=160))
     policy.fit([timeline], Split("one", split.train[:1], [], []))
-    with pytest.raises(InputError, match="or fewer --shots than 32"):
+    with pytest.raises(InputError, match="or fewer --shots than 160"):
         policy.rank(timeline, split.test[0][:1] - 1)
 
 

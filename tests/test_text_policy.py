@@ -68,7 +68,7 @@ def test_the_prompt_is_the_text(base: tuple[Any, Any]) -> None:
 
     model, _ = base
     how, tokenizer = model.reading, model.reading.tokenizer
-    pieces = TextTimeline.of(made(), slates_of(made()), how.keep).pieces(40)
+    pieces = TextTimeline.of(made(), slates_of(made()), how.keep, how.wording).pieces(40)
     row = prompts(model, np.array([40]))[0]
     said = tokenizer.decode(row[row >= 0])
     body = pieces.head + "".join(pieces.lines) + pieces.question
@@ -245,8 +245,9 @@ def test_no_event_after_a_decision_reaches_it(base: tuple[Any, Any]) -> None:
     np.testing.assert_array_equal(plans[0].target, plans[1].target)
 
 
+@pytest.mark.parametrize("words", ["short", "long"])
 def test_a_short_context_loses_old_events_and_never_the_question(
-    folders: dict[tuple[str, bool], Path], tmp_path: Path
+    folders: dict[tuple[str, bool], Path], tmp_path: Path, words: str
 ) -> None:
     import shutil
 
@@ -255,17 +256,19 @@ def test_a_short_context_loses_old_events_and_never_the_question(
     path = tmp_path / "short"
     shutil.copytree(folders["qwen3", True], path)
     config = json.loads((path / "config.json").read_text())
-    whole = prompts(load_model(str(folders["qwen3", True]), Loading(history=24))[0], np.array([60]))[0]
+    loading = Loading(history=24, prompt=words)
+    whole = prompts(load_model(str(folders["qwen3", True]), loading)[0], np.array([60]))[0]
     config["max_position_embeddings"] = int((whole >= 0).sum()) - 60
     (path / "config.json").write_text(json.dumps(config))
-    model, _ = load_model(str(path), Loading(history=24))
+    model, _ = load_model(str(path), loading)
     row = prompts(model, np.array([60]))[0]
     assert (row >= 0).sum() + 2 * 3 + 1 <= config["max_position_embeddings"]
-    say = model.reading.tokenizer.decode
-    whole_text, text = say(whole[whole >= 0]), say(row[row >= 0])
-    assert text[-600:] == whole_text[-600:]
-    assert text[:400] == whole_text[:400]
-    assert text.count(" +") < whole_text.count(" +")
+    say, head = model.reading.tokenizer.decode, model.reading.wording.head
+    (told, asked), (kept, again) = (say(x[x >= 0]).split("\nNow ") for x in (whole, row))
+    assert again == asked
+    assert head in kept
+    assert told.endswith(kept.split(head)[1])
+    assert len(kept) < len(told)
     config["max_position_embeddings"] = 200
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="too few for the question"):
@@ -524,3 +527,31 @@ def test_a_hub_name_is_found_in_the_local_cache(
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stdout.strip() == "text", done.stderr
+
+
+def test_runs_from_before_there_were_two_wordings_go_on_with_theirs(tmp_path: Path) -> None:
+    from rlmemo.learning.config import make_config, of_run
+    from rlmemo.train import settings_before
+
+    assert make_config({}).loading.prompt == "short"
+    assert of_run({"history": 4}, "config.yaml").loading.prompt == "long"
+    assert of_run({"prompt": "short"}, "config.yaml").loading.prompt == "short"
+    (tmp_path / "config.yaml").write_text("settings:\n  history: 4\n")
+    assert settings_before(str(tmp_path))["prompt"] == "long"
+
+
+def test_the_precision_is_known_before_a_model_is_loaded(
+    folders: dict[tuple[str, bool], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in the file, so that a resumed run can be held to it."""
+    from rlmemo.model import precision
+    from rlmemo.model.load import load_model
+
+    path = folders["llama", True]
+    monkeypatch.setattr(precision, "faster_dtype", lambda: "bfloat16")
+    assert precision.chosen_dtype(path) == "float32", "a small model"
+    weights = sum(p.numel() for p in load_model(str(path))[0].parameters())
+    monkeypatch.setattr(precision, "LARGE", weights)
+    assert precision.chosen_dtype(path) == "bfloat16"
+    monkeypatch.setattr(precision, "LARGE", weights + 1)
+    assert precision.chosen_dtype(path) == "float32"

@@ -22,7 +22,7 @@ from env.judge.cost import PAST_RULES
 from env.judge.world_options import COSTS_HELP, LET_GO_HELP, LET_GO_PICKS_HELP, MOST_PICKS, WorldOptions
 from env.splits import SPLITS
 from rlmemo.learning.bounds import Bounds
-from rlmemo.model.hub import PROMPTED, Loading
+from rlmemo.model.hub import PROMPTED, PROMPTS, Loading
 from rlmemo.policies.registry import COUNTING
 from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
 
@@ -44,7 +44,7 @@ PEFT_KINDS = {
     "prompt": "learned tokens before the moment",
     "none": "no adapter: every weight of the model is trained",
 }
-OF_THE_ADAPTER = ("peft", "lora_rank", "lora_alpha", "virtual_tokens")
+OF_THE_ADAPTER = ("peft", "lora_rank", "lora_alpha", "virtual_tokens", "prompt")
 """Settings that a saved adapter keeps, whoever goes on from it."""
 LEARNING_RATES: dict[str, dict[str, float]] = {
     "lora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
@@ -279,6 +279,7 @@ class TrainConfig:
         high=1,
     )
 
+    prompt: str = _setting("short", "how a moment is worded: in levels, or long, in words", "text", PROMPTS)
     history: int = _setting(
         Loading.history, "events in a prompt at least, twice as many at most", "text", low=1
     )
@@ -290,7 +291,7 @@ class TrainConfig:
         low=0,
     )
     quantize: str = _setting("none", "4bit: the base model in 4 bits, through bitsandbytes", "text", QUANTIZE)
-    dtype: str = _setting("auto", "in which a model of a hub reads on the CPU once trained", "text", DTYPES)
+    dtype: str = _setting("auto", "in which a model of a hub reads and learns on the CPU", "text", DTYPES)
 
     policies: str = _setting(BASELINES, "baselines in the report, joined by commas", "evaluation")
 
@@ -307,7 +308,7 @@ class TrainConfig:
     def loading(self) -> Loading:
         """How a model that reads text is loaded."""
         learned = self.virtual_tokens if self.peft in PROMPTED else 0
-        return Loading(self.history, self.quantize, self.micro_batch, self.dtype, learned)
+        return Loading(self.history, self.quantize, self.micro_batch, self.dtype, learned, self.prompt)
 
     @property
     def adapter_text(self) -> str:
@@ -363,6 +364,7 @@ def of_run(values: Mapping[str, Any], where: str) -> TrainConfig:
     for name, value in values.items():
         if name in GONE and value != GONE[name][0]:
             print(f"{where}: {name} {value} is taken for {GONE[name][0]:g}: {GONE[name][1]}", file=sys.stderr)
+    values = {"prompt": PROMPTS[-1], **values}
     return make_config({name: value for name, value in values.items() if name in known}, where)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from rlmemo.learning import adapters
 from rlmemo.learning.pairs import KtoExample, Pair, Picks
-from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_precision, in_turn, pack, train
 from rlmemo.model.readings import SLOTS, Reading, reading_of
 from rlmemo.runs.user_adapters import kind_of
 
@@ -48,9 +48,11 @@ def run_dpo(
     hush_libraries()
     config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
     reads = reading_of(model)
+    rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.dpo_batch, config.seed)]
     arguments_ = DPOConfig(
         **arguments(lesson, len(rows))
         | reads.arguments(config.dpo_batch)
+        | in_precision(model)
         | adapters.arguments(kind_of(adapter)),
         beta=config.dpo_beta,
         loss_type=config.dpo_loss.split("+"),
@@ -70,6 +72,7 @@ def run_dpo(
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind_of(adapter))
+    pack(trainer)
     found = train(trainer, lesson)
     return trainer.model, {**found, "pairs": len(rows)}
 
@@ -88,11 +91,13 @@ def run_kto(
     hush_libraries()
     config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
     reads = reading_of(model)
+    rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.kto_batch, config.seed)]
     good = sum(r.good for r in rows)
     bad = len(rows) - good
     arguments_ = KTOConfig(
         **arguments(lesson, len(rows))
         | reads.arguments(config.kto_batch)
+        | in_precision(model)
         | adapters.arguments(kind_of(adapter)),
         beta=config.kto_beta,
         desirable_weight=max(1.0, bad / max(good, 1)),
@@ -113,5 +118,6 @@ def run_kto(
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind_of(adapter))
+    pack(trainer)
     found = train(trainer, lesson)
     return trainer.model, {**found, "plans": len(rows), "good": good}

@@ -31,8 +31,10 @@ from rlmemo.learning.sft import run_sft
 from rlmemo.learning.training import hush_libraries
 from rlmemo.learning.training_data import States, TrainingData, draw, part_states
 from rlmemo.model.adapters import ENCODER
+from rlmemo.model.hub import model_folder
 from rlmemo.model.load import reading_for
-from rlmemo.model.readings import slates_of
+from rlmemo.model.precision import chosen_dtype
+from rlmemo.model.readings import Reading, slates_of
 from rlmemo.model.scorer import CrossFitted, base_scorer, fit_scorers, load_scorers, save_scorers
 from rlmemo.model.soon import PLACES, Soon, base_soon, fit_soon, load_soon, save_soon
 from rlmemo.runs.atomic import folder_atomic, sha256
@@ -95,8 +97,9 @@ def _begun(prepared: Prepared, folder: RunFolder) -> Run:
         )
     with display.stage("loading"):
         hush_libraries()
-        _threads(folder)
         reads = reading_for(config.model, config.loading)
+        config = _as_begun(folder, config, reads)
+        prepared = replace(prepared, config=config)
         costs = config.world.cost_model()
         data = TrainingData.prepare(prepared.timelines, prepared.split, costs, prepared.world, reads)
     return Run(prepared, folder, data, display)
@@ -115,15 +118,19 @@ def _feedback(run: Run) -> Feedback | None:
     return found if found.placed else None
 
 
-def _threads(folder: RunFolder) -> None:
-    """The same number of threads as when the run began: sums come out the same to the last bit."""
+def _as_begun(folder: RunFolder, config: TrainConfig, reads: Reading) -> TrainConfig:
+    """The same number of threads, and of a model that reads text the same precision, as when the run began:
+    sums come out the same to the last bit."""
     import torch
 
-    state = folder.state()
-    if "start" not in state:
-        folder.finish("start", {"threads": torch.get_num_threads()})
-    else:
-        torch.set_num_threads(int(state["start"]["threads"]))
+    begun = folder.state().get("start")
+    if begun is None:
+        begun = {"threads": torch.get_num_threads()}
+        if reads.kind == "text" and config.dtype == "auto":
+            begun["dtype"] = chosen_dtype(model_folder(config.model))
+        folder.finish("start", begun)
+    torch.set_num_threads(int(begun["threads"]))
+    return replace(config, dtype=begun["dtype"]) if "dtype" in begun else config
 
 
 def _scorer_before(config: TrainConfig, folder: RunFolder) -> Path | None:

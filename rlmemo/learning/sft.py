@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlmemo.learning import adapters
-from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_precision, in_turn, pack, train
 from rlmemo.learning.training_data import States, TrainingData, sft_examples
 from rlmemo.model.readings import reading_of
 from rlmemo.runs.atomic import folder_atomic, sha256
@@ -25,7 +25,8 @@ def run_sft(lesson: Lesson, data: TrainingData, states: States) -> tuple[Any, di
 
     hush_libraries()
     config, (model, tokenizer) = lesson.config, lesson.base()
-    _, inputs, labels = sft_examples(data, states, config.seed)
+    made_, inputs, labels = sft_examples(data, states, config.seed)
+    order = in_turn(made_, reading_of(model), config.sft_batch, config.seed)
     steps = math.ceil(-(-len(states) // config.sft_batch) * config.sft_epochs)
     how = reading_of(model).arguments(config.sft_batch)
     if lesson.adapter is None:
@@ -33,17 +34,20 @@ def run_sft(lesson: Lesson, data: TrainingData, states: States) -> tuple[Any, di
     else:
         made, kind = adapters.trainable(model, lesson.adapter), kind_of(lesson.adapter)
     arguments_ = SFTConfig(
-        **arguments(lesson, len(states)) | how | adapters.arguments(kind),
+        **arguments(lesson, len(states)) | how | in_precision(model) | adapters.arguments(kind),
         packing=False,
         completion_only_loss=True,
     )
     trainer = SFTTrainer(
         model=made,
         args=arguments_,
-        train_dataset=Dataset.from_dict({"input_ids": inputs, "labels": labels}),
+        train_dataset=Dataset.from_dict(
+            {"input_ids": [inputs[i] for i in order], "labels": [labels[i] for i in order]}
+        ),
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind, shares=lesson.adapter is None)
+    pack(trainer)
     found = train(trainer, lesson)
     return trainer.model, {**found, "states": len(states)}
 

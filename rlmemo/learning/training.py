@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,9 +21,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from env.errors import InputError
 from rlmemo.learning.config import TrainConfig
 from rlmemo.model.load import load_model
+from rlmemo.model.packing import neighbours, train_packed
+from rlmemo.model.precision import for_reading
+from rlmemo.model.readings import Reading, reading_of
 from rlmemo.runs.atomic import not_written, of_the_disk
 from rlmemo.runs.folder import RunFolder, checkpoints_in, mark_complete, newest_checkpoint, updates
 from rlmemo.runs.stages import stage_of
@@ -92,6 +97,9 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
+IN_BFLOAT16 = ("lora", "dora")
+"""Kinds of adapters that keep float32 weights beside a base that is frozen in bfloat16."""
+
 OnStep = Callable[[int, int, dict[str, float]], None]
 """Told (updates done, updates in all, what was logged last)."""
 
@@ -127,8 +135,11 @@ class Lesson:
         return stage_of(self.stage).options
 
     def base(self) -> tuple[Any, Any]:
-        """(model, tokenizer) as they came, without an adapter."""
-        return load_model(self.config.model, self.config.loading)
+        """(model, tokenizer) as they came, without an adapter; in the precision that it is to learn in."""
+        model, tokenizer = load_model(self.config.model, self.config.loading)
+        if self.config.peft in IN_BFLOAT16:
+            model = for_reading(model, self.config.dtype)
+        return model, tokenizer
 
 
 def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
@@ -170,6 +181,32 @@ def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
         "save_total_limit": None,  # `_watch` takes old ones away, once the new one is known to be whole
         "max_length": 1024,
     }
+
+
+def in_precision(model: Any) -> dict[str, Any]:
+    """What a TRL config is told of a base that lies in bfloat16: to multiply in it, and to sum in float32."""
+    import torch
+
+    return {"bf16": True} if model.dtype == torch.bfloat16 else {}
+
+
+def in_turn(prompts: np.ndarray, reads: Reading, batch: int, seed: int) -> Sequence[int]:
+    """The order in which prompts int64 [S, L] are learned from: as they come (TRL draws), or where prompts
+    share their beginnings, neighbours together (`rlmemo.model.packing`). batch: states per update."""
+    if not reads.shares or not len(prompts):
+        return range(len(prompts))
+    size = int(reads.arguments(batch)["per_device_train_batch_size"])
+    return [int(i) for i in neighbours(prompts, size, seed)]
+
+
+def pack(trainer: Any) -> None:
+    """Have a TRL trainer's models read batches of prompts that begin alike as one packed sequence."""
+    if reading_of(_base_of(trainer.model)).shares:
+        train_packed(trainer.model, getattr(trainer, "ref_model", None))
+
+
+def _base_of(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def train(trainer: Any, lesson: Lesson) -> dict[str, Any]:

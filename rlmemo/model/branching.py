@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rlmemo.model.forward import common
 from rlmemo.model.small_qwen3 import needs_its_code
 
 KINDS = ("qwen2", "qwen3", "llama")
@@ -33,7 +34,11 @@ def can_branch(model: Any) -> bool:
 
     if not isinstance(model, PreTrainedModel) or model.training or needs_its_code(model):
         return False
-    config = model.config
+    return plain_attention(model.config)
+
+
+def plain_attention(config: Any) -> bool:
+    """Whether every layer of a model with this configuration looks at everything before, and plainly."""
     layers = getattr(config, "layer_types", None)
     plain = set(layers) == {"full_attention"} if layers else not getattr(config, "sliding_window", None)
     return plain and config.model_type in KINDS
@@ -127,7 +132,7 @@ class Story:
             if b.own:
                 kk = torch.cat([self.keys[layer][:, : b.own], kk], dim=1)
                 vv = torch.cat([self.values[layer][:, : b.own], vv], dim=1)
-            out[0, :, here] = _seen(q[0, :, here], kk, vv, scale)
+            out[0, :, here] = attended(q[0, :, here], kk, vv, scale)
             if b.stays:
                 self._keep(layer, b, k, v)
         return out.transpose(1, 2)
@@ -160,13 +165,13 @@ class Reader:
         rows = [row[row >= 0] for row in prompts]
         whole = rows[-1]
         if len(rows) == 1:
-            self._go_on(whole, min(_common(self.ids, whole), len(whole) - last))
+            self._go_on(whole, min(common(self.ids, whole), len(whole) - last))
             logits = self.story.step(whole[self.story.tokens :], whole[:0], last)
             self.ids = whole.copy()
             return logits
-        own = [min(_common(row, whole), len(row) - last) for row in rows]
+        own = [min(common(row, whole), len(row) - last) for row in rows]
         own[-1] = trunk = min(max(own[:-1]), len(whole) - last)
-        self._go_on(whole, min(_common(self.ids, whole), trunk))
+        self._go_on(whole, min(common(self.ids, whole), trunk))
         self.story.append(whole[self.story.tokens : trunk])
         self.ids = whole[:trunk].copy()
         return self.story.ask([row[seen:] for row, seen in zip(rows, own, strict=True)], own, last)
@@ -197,14 +202,7 @@ class BranchedDecoding:
         self.reader.ids = np.append(self.reader.ids, tokens)
 
 
-def _common(a: np.ndarray, b: np.ndarray) -> int:
-    """How many tokens two rows share from their beginnings."""
-    n = min(len(a), len(b))
-    differ = a[:n] != b[:n]
-    return int(differ.argmax()) if differ.any() else n
-
-
-def _seen(q: Any, k: Any, v: Any, scale: float) -> Any:
+def attended(q: Any, k: Any, v: Any, scale: float) -> Any:
     """Attention of n tokens at the end of m: q [heads, n, size]; k, v [key heads, m, size]."""
     import torch
 

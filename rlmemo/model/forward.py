@@ -130,7 +130,7 @@ def _trunk(prompts: np.ndarray, last: int) -> tuple[int, np.ndarray]:
     At least `last` tokens of every row remain its own.
     """
     lengths = (prompts >= 0).sum(1)
-    shared = np.array([_common(row, prompts[-1]) for row in prompts], np.int64)
+    shared = np.array([common(_real(row), _real(prompts[-1])) for row in prompts], np.int64)
     shared = np.minimum(shared, lengths - last)
     trunk = int(shared[:-1].max(initial=0))
     shared[-1] = min(trunk, int(shared[-1]))
@@ -141,9 +141,12 @@ def _trunk(prompts: np.ndarray, last: int) -> tuple[int, np.ndarray]:
     return trunk, shared
 
 
-def _common(a: np.ndarray, b: np.ndarray) -> int:
-    """How many tokens two rows share from their beginnings."""
-    a, b = a[a >= 0], b[b >= 0]
+def _real(row: np.ndarray) -> np.ndarray:
+    return row[row >= 0]
+
+
+def common(a: np.ndarray, b: np.ndarray) -> int:
+    """How many tokens two rows without padding share from their beginnings."""
     n = min(len(a), len(b))
     differ = a[:n] != b[:n]
     return int(differ.argmax()) if differ.any() else n
@@ -172,10 +175,10 @@ def batches(prompts: np.ndarray, batch: int, share: bool = False) -> Iterator[sl
     while a < n:
         b, alike = a + 1, ALIKE * (prompts[a] >= 0).sum()
         while b < n and b - a < batch:
-            common = _common(prompts[a], prompts[b])
-            if common < alike:
+            shared = common(_real(prompts[a]), _real(prompts[b]))
+            if shared < alike:
                 break
-            alike = max(alike, common) if b == a + 1 else alike
+            alike = max(alike, shared) if b == a + 1 else alike
             b += 1
         if b - a > 1 or a - waiting == batch:
             if a > waiting:

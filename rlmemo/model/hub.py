@@ -1,4 +1,5 @@
-"""Where a model lies, and whether it reads our tokens: `embedded`, a folder in hub format, or a hub's name.
+"""Where a model lies, and whether it reads our tokens: `embedded`, a model with a name of ours
+(`rlmemo.model.named`), a folder in hub format, or a hub's name.
 
 Nothing heavy is imported, and only a hub's name ever touches the network: once, for what is not in the
 local hub cache yet. Weights are safetensors or nothing.
@@ -15,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from env.errors import InputError
+from rlmemo.model.named import NAMED, named_folder
 from rlmemo.model.slots import ID, PLAIN_TOKENS
 from rlmemo.model.text_prompt import KEEP
 from rlmemo.runs.atomic import sha256
@@ -25,6 +27,9 @@ SHIPPED = {EMBEDDED: "", "embedded-1": "first"}
 runs that were trained on it go on."""
 PROMPTED = ("prefix", "p-tuning", "prompt")
 """Kinds of adapters (`--peft`) that put learned tokens before a prompt."""
+PROMPTS = ("short", "long")
+"""How a moment may be worded for a model that reads text (`--prompt`); runs from before there were two read
+the long one."""
 NO_BITSANDBYTES = (
     "--quantize 4bit needs bitsandbytes, which is not installed; pip install bitsandbytes, or leave it out"
 )
@@ -36,7 +41,8 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model that reads text is loaded. history: events in a prompt, at least (up to twice as many);
+    """How a model that reads text is loaded. prompt: how a moment is worded, `short` or `long`
+    (`rlmemo.model.short_prompt`); history: events in a prompt, at least (up to twice as many);
     quantize: `none`, or `4bit` (bitsandbytes, on a GPU); micro_batch: prompts in one pass, 0: as it likes;
     dtype: in which a large one reads on the CPU, see `rlmemo.model.precision` (trained: in float32);
     learned: tokens that an adapter puts before a prompt, for which the model's context needs room."""
@@ -46,12 +52,15 @@ class Loading:
     micro_batch: int = 0
     dtype: str = "auto"
     learned: int = 0
+    prompt: str = "short"
 
 
 def model_folder(name: str) -> Path:
     """Where the model `name` lies; nothing is downloaded, and a name that is nowhere comes back as a path."""
     if name in SHIPPED:
         return Path(str(files("rlmemo.base"))) / SHIPPED[name]
+    if name in NAMED:
+        return named_folder(name)
     path = Path(name).expanduser()
     if path.is_dir() or not _HUB_NAME.fullmatch(name):
         return path
@@ -71,6 +80,8 @@ def check_model(name: str, *, download: bool = True) -> None:
     if not name.strip():
         raise InputError("--model is empty; give `embedded` or a folder in hub format")
     path = model_folder(name)
+    if name in NAMED and not path.is_dir():
+        raise InputError(f"model {name} is not here yet; fetch it once: python -m rlmemo.models get {name}")
     if not path.is_dir() and _HUB_NAME.fullmatch(name) and download:
         try:
             path = _snapshot(name, local=False)
@@ -82,8 +93,8 @@ def check_model(name: str, *, download: bool = True) -> None:
             ) from None
     if not path.is_dir():
         raise InputError(
-            f"model {name}: no such folder; give `embedded`, a folder in the hub's format, or a hub's name "
-            "such as Qwen/Qwen3-0.6B"
+            f"model {name}: no such folder; give `embedded`, {', '.join(NAMED)}, a folder in the hub's "
+            "format, or a hub's name such as Qwen/Qwen3-0.6B"
         )
     if not (path / "config.json").is_file():
         raise InputError(

@@ -24,6 +24,7 @@ from rlmemo.model.hub import (
 from rlmemo.model.precision import for_reading
 from rlmemo.model.readings import PLAIN_SLOTS, SLOTS, Reading, SlotReading, reading_of
 from rlmemo.model.scorer import load_scorers
+from rlmemo.model.short_prompt import WORDINGS
 from rlmemo.model.soon import load_soon
 from rlmemo.model.text import TextReading
 
@@ -118,8 +119,8 @@ def _load_text(name: str, loading: Loading) -> tuple[Any, Any]:
             logging.enable_progress_bar()
     try:
         how = TextReading.of(
-            tokenizer, model.config, keep=loading.history, on_gpu=on_gpu, micro_batch=loading.micro_batch,
-            learned=loading.learned,
+            tokenizer, model.config, keep=loading.history, wording=WORDINGS[loading.prompt], on_gpu=on_gpu,
+            micro_batch=loading.micro_batch, learned=loading.learned,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"model {name}: {error}") from None
@@ -163,8 +164,8 @@ def reading_for(name: str, loading: Loading) -> Reading:
         raise InputError(f"model {name}: its tokenizer cannot be read ({why})") from None
     try:
         return TextReading.of(
-            tokenizer, config, keep=loading.history, on_gpu=torch.cuda.is_available(),
-            micro_batch=loading.micro_batch, learned=loading.learned,
+            tokenizer, config, keep=loading.history, wording=WORDINGS[loading.prompt],
+            on_gpu=torch.cuda.is_available(), micro_batch=loading.micro_batch, learned=loading.learned,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"model {name}: {error}") from None

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
+from math import prod
+from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from rlmemo.model.readings import reading_of
 
@@ -40,6 +44,15 @@ def bfloat16_gain() -> float:
 def faster_dtype() -> str:
     """`bfloat16` or `float32`, for reading with a model of some hundred million weights on the CPU."""
     return "bfloat16" if bfloat16_gain() >= GAIN else "float32"
+
+
+def chosen_dtype(folder: Path) -> str:
+    """What `auto` means here of the model in a folder, as `for_reading` decides once it is loaded."""
+    weights = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "np") as held:
+            weights += sum(prod(held.get_slice(name).get_shape()) for name in held.keys())  # noqa: SIM118
+    return faster_dtype() if weights >= LARGE else "float32"
 
 
 def for_reading(model: Any, dtype: str) -> Any:

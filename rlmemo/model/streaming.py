@@ -31,7 +31,6 @@ from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.scorer import WIDE, Scored, shortlist_of
 from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.text import TextReading
-from rlmemo.model.text_prompt import event_line, question_text, safe_name
 from rlmemo.model.thumbs_so_far import SoFar, ToldThumbs, so_far
 
 PAGE = KINDS.index("page")
@@ -180,19 +179,17 @@ class _Lines:
     def __init__(self, how: TextReading) -> None:
         self.how = how
         self.shown: list[str] = []
-        self._times: dict[str, int] = {}
+        self._namer = how.wording.namer()
         self._ids: list[int] = []
         self._ends = [0]
 
     def name(self, target: str) -> None:
-        """A new target; as `shown_names` shows it."""
-        word = safe_name(target)
-        times = self._times[word] = self._times.get(word, 0) + 1
-        self.shown.append(word if times == 1 else f"{word}~{times}")
+        """A new target."""
+        self.shown.append(self._namer(target))
 
     def line(self, local: float, gap: float | None, target: int) -> None:
         """A new event."""
-        self._ids += self.how.line_ids(event_line(local, gap, self.shown[target]))
+        self._ids += self.how.line_ids(self.how.wording.event(local, gap, self.shown[target]))
         self._ends.append(len(self._ids))
 
     def prompt(
@@ -207,7 +204,7 @@ class _Lines:
     ) -> np.ndarray:
         """The prompt of decision i, int64 [1, L]. slates: its last row is that of event i; said: thumbs so
         far."""
-        text = question_text(
+        text = self.how.wording.question(
             slates, len(slates.candidates) - 1, local, self.shown[int(target)], self.shown, warm,
             1.0 if free is None else free, said,
         )  # fmt: skip

@@ -23,11 +23,12 @@ from rlmemo.model.hub import too_few_rows
 from rlmemo.model.readings import slates_of
 from rlmemo.model.text_prompt import (
     ANSWER,
-    HISTORY_HEAD,
     INSTRUCTION,
     KEEP,
     LETTERS,
+    LONG,
     TextTimeline,
+    Wording,
     free_tenths,
     history_start,
 )
@@ -72,6 +73,7 @@ class TextReading:
     end: int
     most: int
     keep: int = KEEP
+    wording: Wording = LONG
     on_gpu: bool = False
     micro_batch: int = 0
     kind: str = "text"
@@ -89,6 +91,7 @@ class TextReading:
         config: Any,
         *,
         keep: int = KEEP,
+        wording: Wording = LONG,
         on_gpu: bool = False,
         micro_batch: int = 0,
         learned: int = 0,
@@ -111,7 +114,7 @@ class TextReading:
         return cls(
             tokenizer=tokenizer,
             words=_words(len(tokenizer), end, config),
-            head=np.array(_encode(tokenizer, before + INSTRUCTION + HISTORY_HEAD, ours=True), np.int64),
+            head=np.array(_encode(tokenizer, before + wording.head, ours=True), np.int64),
             tail=np.array(opening, np.int64),
             letters=np.array(letters, np.int64),
             delays=np.array(delays, np.int64),
@@ -119,6 +122,7 @@ class TextReading:
             end=end,
             most=int(most) - 2 * len(LETTERS) - len(none) - 1 - learned,
             keep=keep,
+            wording=wording,
             on_gpu=on_gpu,
             micro_batch=micro_batch,
         )
@@ -209,15 +213,17 @@ class TextReading:
         return " ".join(_word(int(i)) for i in ids if i >= 0)
 
     def arguments(self, batch: int) -> dict[str, Any]:
-        """For TRL: no cutting (prompts fit already); on a GPU bfloat16, and activations computed twice
-        instead of kept; `micro_batch` states at a time where an update has more."""
-        micro = min(batch, self.micro_batch) if self.micro_batch else batch
+        """For TRL: no cutting (prompts fit already), and as many neighbours at a time as go into one packed
+        sequence (`rlmemo.model.packing`), where an update has more; on a GPU bfloat16, and activations
+        computed twice instead of kept."""
+        micro = max(x for x in range(1, min(batch, self.batch) + 1) if batch % x == 0)
         return {
             "max_length": None,
             "bf16": self.on_gpu,
             "gradient_checkpointing": self.on_gpu,
             "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": batch // micro,
+            "train_sampling_strategy": "sequential",
         }
 
     def _tell(self, timeline: Timeline, slates: Slates) -> _Told:
@@ -225,7 +231,7 @@ class TextReading:
         if key not in self.told:
             if len(self.told) >= 32:
                 self.told.pop(next(iter(self.told)))
-            story = TextTimeline.of(timeline, slates, self.keep)
+            story = TextTimeline.of(timeline, slates, self.keep, self.wording)
             lines = self._encode(story.lines)
             ends = np.concatenate([[0], np.cumsum([len(x) for x in lines])]).astype(np.int64)
             ids = np.array([i for line in lines for i in line], np.int64)

@@ -79,12 +79,17 @@ class _ExamplesFirst(TextTimeline):
         self, i: int, warm: np.ndarray | None = None, free: float = 1.0, said: np.ndarray | None = None
     ) -> str:
         """See `TextTimeline.question`."""
-        plain = TextTimeline(self.timeline, self.slates, self.shown, self.lines, self.local, self.keep)
-        shown = "".join(
-            f"Example:\n{question}{ANSWER}{answer_text(plan)}\n"
-            for question, plan in self.examples.shown(plain, i)
+        plain = TextTimeline(
+            self.timeline, self.slates, self.shown, self.lines, self.local, self.keep, self.wording
         )
-        return shown + plain.question(i, warm, free, said)
+        shown = [
+            f"Example:\n{question.lstrip()}{ANSWER}{answer_text(plan)}\n"
+            for question, plan in self.examples.shown(plain, i)
+        ]
+        question = plain.question(i, warm, free, said)
+        if not question.startswith("\n"):  # a history of whole lines
+            return "".join(shown) + question
+        return "".join(["\n", *shown, question.lstrip()])
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import EMBEDDED, check_model, model_folder
 from rlmemo.model.load import load_adapted
+from rlmemo.model.named import NAMED
 from rlmemo.model.small_qwen3 import read_bare
 from rlmemo.policies.counting import CountingPolicy
 from rlmemo.policies.endpoint import EndpointPolicy
@@ -55,8 +56,8 @@ COUNTING = ("mfu", "mru", "markov1", "backoff3", "omnibox")
 
 def make_policy(name: str, asking: Asking | None = None) -> Policy:
     """The policy called `name`, the one that a training run wrote into the folder `name`, or a language
-    model as it came: `openai:URL#MODEL`, a folder in hub format, or a hub's name in the local cache
-    (`text:NAME` fetches it where it is not there).
+    model as it came: `openai:URL#MODEL`, a name of ours (`rlmemo.model.named`), a folder in hub format, or a
+    hub's name in the local cache (`text:NAME` fetches it where it is not there).
 
     asking: how a model that is not trained here is asked (None: as if no option were given).
 
@@ -86,6 +87,8 @@ def make_policy(name: str, asking: Asking | None = None) -> Policy:
         return EndpointPolicy(name, asking)
     if name.startswith("text:"):
         name = name.removeprefix("text:")
+        check_model(name)
+    if name in NAMED:
         check_model(name)
     folder = Path(name).expanduser()
     if _is_model(name):
@@ -144,8 +147,9 @@ def is_run(name: str) -> bool:
 
 
 def _is_model(name: str) -> bool:
-    """Whether `name` is a folder in hub format, or a hub's name that lies in the local cache."""
-    if not Path(name).expanduser().is_dir() and "/" not in name:
+    """Whether `name` is a model of a name of ours that was fetched, a folder in hub format, or a hub's name
+    that lies in the local cache."""
+    if name not in NAMED and not Path(name).expanduser().is_dir() and "/" not in name:
         return False
 
     return (model_folder(name) / "config.json").is_file()

@@ -13,8 +13,9 @@ import yaml
 
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
-from rlmemo.model.hub import EMBEDDED, PROMPTED, Loading, embedded_as, model_sha256
+from rlmemo.model.hub import EMBEDDED, PROMPTED, PROMPTS, Loading, check_model, embedded_as, model_sha256
 from rlmemo.model.load import load_adapted, load_model, with_scorer
+from rlmemo.model.named import NAMED
 from rlmemo.model.switching import switching
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import (
@@ -78,9 +79,12 @@ def load_run(folder: str | Path) -> Setup:
         raise _no_run(folder, error) from None
     base = str(settings.get("model", EMBEDDED))
     base = embedded_as(met.get("base_sha256")) if base == EMBEDDED else base
-    loading = Loading(**{f.name: settings[f.name] for f in fields(Loading) if f.name in settings})
+    then = {"prompt": PROMPTS[-1], **settings}
+    loading = Loading(**{f.name: then[f.name] for f in fields(Loading) if f.name in then})
     if settings.get("peft") in PROMPTED:
         loading = replace(loading, learned=int(settings.get("virtual_tokens", 0)))
+    if base in NAMED:
+        check_model(base, download=False)
     if met.get("base_sha256") and met["base_sha256"] != model_sha256(base):
         raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
     if (folder / COSTS).exists():  # the run's own copy: the file that it was made from may have changed

