@@ -74,7 +74,7 @@ def test_only_the_batches_of_the_run_need_to_divide() -> None:
 @pytest.mark.parametrize(("batch", "micro"), [(32, 16), (32, 1), (32, 0), (32, 50), (7, 7), (30, 10)])
 def test_an_update_counts_its_batch(batch: int, micro: int) -> None:
     asked = TextReading.arguments(
-        type("Read", (), {"micro_batch": micro, "on_gpu": False})(),
+        type("Read", (), {"batch": micro or 16, "on_gpu": False})(),
         batch,  # type: ignore[arg-type]
     )
     assert asked["per_device_train_batch_size"] * asked["gradient_accumulation_steps"] == batch

@@ -141,7 +141,7 @@ def follows(ledger: LiveLedger, db: Path, run: str) -> None:
 def test_a_worse_one_changes_nothing(tmp_path: Path, config: str) -> None:
     """By the real trainer, which gets next to nothing to learn by."""
     db = tmp_path / "a.db"
-    record(db, "markov1")
+    record(db, "gbdt")
     poor = {**yaml.safe_load(Path(config).read_text()), "scorer": "shipped", "method": "sft", "sft_states": 8}
     (tmp_path / "poor.yaml").write_text(yaml.safe_dump(poor))
     with open_store(db) as store:

@@ -176,7 +176,7 @@ def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
     settings = {
         "timelines": tmp_path / "a.csv", "model": gpt2, "method": "sft", "peft": kind, "sft_states": 16,
         "sft_batch": 8, "history": 200, "micro_batch": 2, "virtual_tokens": 24, "lora_rank": 4,
-        "policies": "markov1", "out": run, "budget": 2,
+        "policies": "markov1", "out": run, "budget": 2, "prompt": "long",
     }  # fmt: skip
     assert main([y for k, v in settings.items() for y in ("--" + k.replace("_", "-"), str(v))]) == 0
     policy = make_policy(str(run))

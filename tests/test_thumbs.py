@@ -206,10 +206,11 @@ def test_the_models_own_plans_mind_it(embedded: Any) -> None:
 
 
 def test_a_text_model_reads_thumbs_in_words(tmp_path: Path) -> None:
+    from rlmemo.model.hub import Loading
     from rlmemo.model.load import load_model
     from rlmemo.policies.protocol import stream_of
 
-    model = load_model(str(write_text_model(tmp_path)))[0]
+    model = load_model(str(write_text_model(tmp_path)), Loading(prompt="long"))[0]
     made, how = timeline(), model.reading
     rows = np.arange(40, 60)
     name = made.names[made.target[39]]

@@ -140,7 +140,10 @@ class Following:
         if not isinstance(now, Scored):
             return ranking(read(self.model, self.prompt(), reader=self._reader), now.candidates)
         bare = self._bare(now, min(self.events, self._slates.keep), None, None)
-        minds = None if self._thumbs is None else heard(self.model, bare, self._said(bare), self._so_far())
+        minds = None
+        if self._thumbs is not None and self._slots is not None:
+            said = self._so_far()
+            minds = heard(self.model, bare, self._slots.hear(bare, said), said)
         return ranking(read(self.model, bare), now.candidates, now.score, heard=minds)
 
     def soon(self) -> tuple[np.ndarray, np.ndarray]:
