@@ -16,8 +16,7 @@ name cannot speak, and row i depends on events 0..i alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import count
 
 import numpy as np
@@ -159,32 +158,6 @@ def question_text(
     return "".join(parts) + "\n"
 
 
-@dataclass(frozen=True)
-class ShortWording:
-    """See `rlmemo.model.text_prompt.Wording`."""
-
-    name: str = "short"
-    head: str = HEAD
-
-    def namer(self) -> Callable[[str], str]:
-        return ShortNamer()
-
-    def event(self, local_s: float, gap_s: float | None, shown: str) -> str:
-        return event_text(local_s, gap_s, shown)
-
-    def question(
-        self,
-        slates: Slates,
-        i: int,
-        local_s: float,
-        current: str,
-        shown: Sequence[str],
-        warm: np.ndarray | None = None,
-        free: float = 1.0,
-        said: np.ndarray | None = None,
-    ) -> str:
-        return question_text(slates, i, local_s, current, shown, warm, free, said)
-
-
-WORDINGS: dict[str, Wording] = {"short": ShortWording(), "long": LONG}
+SHORT = Wording("short", HEAD, ShortNamer, event_text, question_text)
+WORDINGS: dict[str, Wording] = {x.name: x for x in (SHORT, LONG)}
 """How a moment is written for a model that reads text, by name (`--prompt`)."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -218,65 +218,23 @@ class Pieces(NamedTuple):
         return self.head + "".join(self.lines) + self.question + ANSWER
 
 
-class Wording(Protocol):
-    """How a moment is put into words. name: what it is called; head: what stands before all events."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def head(self) -> str: ...
-
-    def namer(self) -> Callable[[str], str]:
-        """Who says, of target after target in order of first appearance, the name that is shown."""
-        ...
-
-    def event(self, local_s: float, gap_s: float | None, shown: str) -> str:
-        """What an event adds to the history; see `event_line`."""
-        ...
-
-    def question(
-        self,
-        slates: Slates,
-        i: int,
-        local_s: float,
-        current: str,
-        shown: Sequence[str],
-        warm: np.ndarray | None = None,
-        free: float = 1.0,
-        said: np.ndarray | None = None,
-    ) -> str:
-        """The question of decision i; see `question_text`."""
-        ...
-
-
 @dataclass(frozen=True)
-class _LongWording:
-    """The one of this module."""
+class Wording:
+    """How a moment is put into words.
 
-    name: str = "long"
-    head: str = INSTRUCTION + HISTORY_HEAD
+    name: what it is called; head: what stands before all events; namer: makes who says, of target after
+    target in order of first appearance, the name that is shown; event: what an event adds to the history,
+    as `event_line`; question: the question of a decision, as `question_text`.
+    """
 
-    def namer(self) -> Callable[[str], str]:
-        return Namer()
-
-    def event(self, local_s: float, gap_s: float | None, shown: str) -> str:
-        return event_line(local_s, gap_s, shown)
-
-    def question(
-        self,
-        slates: Slates,
-        i: int,
-        local_s: float,
-        current: str,
-        shown: Sequence[str],
-        warm: np.ndarray | None = None,
-        free: float = 1.0,
-        said: np.ndarray | None = None,
-    ) -> str:
-        return question_text(slates, i, local_s, current, shown, warm, free, said)
+    name: str
+    head: str
+    namer: Callable[[], Callable[[str], str]]
+    event: Callable[[float, float | None, str], str]
+    question: Callable[..., str]
 
 
-LONG: Wording = _LongWording()
+LONG = Wording("long", INSTRUCTION + HISTORY_HEAD, Namer, event_line, question_text)
 
 
 @dataclass(frozen=True)
