@@ -96,6 +96,7 @@ def test_reasons_and_words_for_both_thumbs_and_no_key_votes_while_one_types(
     page.get_by_role("button", name="Why?").click()
     page.get_by_role("button", name="Right moment").click()
     page.wait_for_selector("[data-testid=last]:has-text('right moment')")
+    page.get_by_label("In your own words").wait_for(state="hidden")  # what was open is gone, a new one there
     page.get_by_role("button", name="Why?").click()
     page.get_by_label("In your own words").click()
     page.keyboard.type("sunny, yes <b>now</b>")
