@@ -17,7 +17,7 @@ QUIET := -q --no-compile
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,\
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 TESTS ?= tests
-WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 > 4 ? 4 : $$(nproc 2>/dev/null || echo 2) + 1 )))
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n < 2 ? 2 : n * 2 > 4 ? 4 : n * 2 )))
 
 help:  ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

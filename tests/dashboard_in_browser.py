@@ -170,6 +170,12 @@ def new_page(browser: Any, *, width: int = 1100, dark: bool = False, stranger: b
     return page
 
 
+def settled(page: Any) -> None:
+    """Wait until the page is drawn to its end: what is pressed while it is drawn anew may be gone by then."""
+    page.wait_for_timeout(100)  # until it has begun
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+
+
 def shown(page: Any) -> int:
     """The prediction on the page."""
     return int(page.get_by_test_id("card").get_attribute("data-prediction"))
@@ -200,4 +206,5 @@ def vote(page: Any, thumbs: int, *, key: bool) -> int:
         page.get_by_role("button", name="Yes, good" if thumbs else "No, not this").click()
     page.wait_for_selector(other)
     page.wait_for_selector(f"[data-testid=last]:has-text('You said {'yes' if thumbs else 'no'}')")
+    settled(page)
     return before

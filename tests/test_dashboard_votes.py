@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_in_browser import ROOT, Server, new_page, press, shown, vote
+from dashboard_in_browser import ROOT, Server, new_page, press, settled, shown, vote
 from predictions_to_rate import fill
 
 from env.sources import load_timelines
@@ -96,7 +96,7 @@ def test_reasons_and_words_for_both_thumbs_and_no_key_votes_while_one_types(
     page.get_by_role("button", name="Why?").click()
     page.get_by_role("button", name="Right moment").click()
     page.wait_for_selector("[data-testid=last]:has-text('right moment')")
-    page.get_by_label("In your own words").wait_for(state="hidden")  # what was open is gone, a new one there
+    settled(page)
     page.get_by_role("button", name="Why?").click()
     page.get_by_label("In your own words").click()
     page.keyboard.type("sunny, yes <b>now</b>")
@@ -131,6 +131,7 @@ def test_the_list_of_votes_and_kill_9(browser: Any, start: Callable[..., Server]
     page.get_by_role("button", name="Take back").first.click()
     page.wait_for_selector("[data-testid=vote-note]:has-text('Taken back')")
     page.wait_for_selector("[data-testid=votes-count]:has-text('0 votes')")
+    settled(page)
     assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
     with page.expect_download() as file:
         page.get_by_role("button", name="Ratings as CSV").click()

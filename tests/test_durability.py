@@ -28,7 +28,7 @@ def test_eight_writers_and_a_trainer_on_one_database(
         return warm.run(command[2], *command[3:], cwd=tmp_path, env=os.environ)
 
     def two_people(*_: object, **__: object) -> Loaded:
-        people = load_timelines("demo", weeks=2, collapsed=False)
+        people = load_timelines("demo", weeks=1, collapsed=False)
         return replace(people, timelines=people.timelines[:2])
 
     base = write_tiny_base(tmp_path / "base", hidden=16, layers=1)

@@ -140,7 +140,7 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
         tmp_path,
         title="tiny",
         timelines=[str(csv)],
-        seeds=[0, 1],
+        seeds=[1],
         methods=["sft", "dpo", "telepathy"],
         variants={"dpo last": {"method": "dpo", "preference_keep": "last", "preference_rounds": 2}},
         settings={**small, "model": str(base), "tz": "UTC"},
@@ -170,14 +170,11 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
             assert row["minus"]["sft"]["value"] == pytest.approx(worth - other, abs=1e-9), name
     assert rows["none"]["metrics"]["reward_per_open"]["value"] == 0.0
     assert rows["oracle"]["metrics"]["oracle_share"]["value"] <= 1.0 + 1e-9
-    for seed in (0, 1):
-        folder = out / "two" / f"seed{seed}"
-        assert json.loads((folder / "dpo" / "learned.json").read_text())["copied"] == "sft"
-        shas = [
-            json.loads((folder / n / "state.json").read_text())["sft"] for n in ("sft", "dpo", "dpo_last")
-        ]
-        assert shas[0] == shas[1] == shas[2], "SFT was learned once"
-        assert not (folder / "dpo" / "report.json").exists()
+    folder = out / "two" / "seed1"
+    assert json.loads((folder / "dpo" / "learned.json").read_text())["copied"] == "sft"
+    shas = [json.loads((folder / n / "state.json").read_text())["sft"] for n in ("sft", "dpo", "dpo_last")]
+    assert shas[0] == shas[1] == shas[2], "SFT was learned once"
+    assert not (folder / "dpo" / "report.json").exists()
     assert "| dpo |" in (tmp_path / "results.md").read_text()
     assert list((out / "figures").glob("*.png"))
     before = {p: p.stat().st_mtime_ns for p in out.rglob("judged-*")}

@@ -84,7 +84,8 @@ def test_a_better_one_takes_charge_and_goes_back_on_request(tmp_path: Path, conf
     """By the real trainer, as one types it."""
     db = tmp_path / "a.db"
     record(db, "mfu")
-    done = cli("rlmemo.live", "learn", "--db", str(db), "--learn-config", config)
+    # It lets everything else go first: beside other tests it may take long.
+    done = cli("rlmemo.live", "learn", "--db", str(db), "--learn-config", config, timeout=1200)
     assert done.returncode == 0, done.stderr
     with open_store(db) as store:
         ledger = LiveLedger(store, "me", "UTC")

@@ -38,7 +38,7 @@ SMALL = (
 )  # fmt: skip
 
 
-def write_csv(path: Path, events: int = 400, users: int = 2) -> Path:
+def write_csv(path: Path, events: int = 240, users: int = 2) -> Path:
     """Two people who go round a few apps in loops, with some noise."""
     rng = np.random.default_rng(0)
     rows = ["user,t,target"]

@@ -61,7 +61,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     known = {s.name.replace("_", "-") for s in settings()}
     small = [x for k, v in TINY.items() if k in known for x in (f"--{k}", str(v))]
     return (
-        "--timelines", str(write_csv(folder / "two.csv", 240)), "--tz", "UTC", "--model", str(base), *small,
+        "--timelines", str(write_csv(folder / "two.csv")), "--tz", "UTC", "--model", str(base), *small,
         "--policies", "none",
     )  # fmt: skip
 

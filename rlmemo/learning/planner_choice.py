@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,9 +66,9 @@ def judge(run: Run) -> None:
     config, display = run.config, run.display
     stages = stage_policies(config, run.folder)
     with display.stage("validation, stage by stage") as bar:
-        found = {}
-        for done, (name, policy) in enumerate(stages.items()):
-            found[name] = validate(policy, run.data, run.reward, config.seed)
+        found, known = {}, dict(run.folder.state().get("kept", {}).get("validated", {}))
+        for done, name in enumerate(stages):
+            found[name] = validate_once(run, name, partial(stages.__getitem__, name), known)
             bar(done + 1, len(stages), None)
         planners = {
             name: minding(
@@ -139,6 +141,19 @@ def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Language
         base = with_scorer(load_model(config.model, config.loading)[0], folder.path)
         found["users"] = LanguagePolicy(switching(base, folder.path), "users")
     return found
+
+
+def validate_once(
+    run: Run, stage: str, policy: Callable[[], LanguagePolicy], known: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """As `validate`, of a stage's model; where another stage has the same adapter, what was found for that.
+
+    known: what is known already, by the adapters' SHA-256; this is added.
+    """
+    adapter = run.folder.state().get(stage, {}).get("adapter_sha256", stage)
+    if adapter not in known:
+        known[adapter] = validate(policy(), run.data, run.reward, run.config.seed)
+    return known[adapter]
 
 
 def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict[str, Any]:

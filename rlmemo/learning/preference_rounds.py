@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from rlmemo.learning.pairs import (
     score,
     write_pairs,
 )
-from rlmemo.learning.planner_choice import validate
+from rlmemo.learning.planner_choice import validate_once
 from rlmemo.learning.rating_feedback import joined, preference_rows, with_ratings
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import States, TrainingData, memory_at, prompts
@@ -329,10 +330,14 @@ def keep_best(run: Run) -> None:
     rounds = rounds_of(config)
     names = [rounds[0].adapter, *(one.stage for one in rounds)]
     worth: dict[str, float] = {}
+    known: dict[str, dict[str, Any]] = {}
+
+    def read(name: str) -> LanguagePolicy:
+        return LanguagePolicy(load_adapted(config.model, run.path / name, config.loading), name)
+
     with run.stage("kept", "which round to keep, on validation") as stage:
         for name in names:
-            model = LanguagePolicy(load_adapted(config.model, run.path / name, config.loading), name)
-            found = validate(model, run.data, run.reward, config.seed)
+            found = validate_once(run, name, partial(read, name), known)
             worth[name] = max(found[how]["reward_per_open"] for how in ("own", "threshold"))
             stage.bar(len(worth), len(names), None)
         best = max(names, key=lambda name: worth[name]) if found["events"] else names[-1]
@@ -341,7 +346,7 @@ def keep_best(run: Run) -> None:
         if best != last:
             digest = run.copy(best, last)
             run.folder.finish(last, {**run.folder.state()[last], "adapter_sha256": digest})
-        stage.found = {"stage": best, "reward": worth}
+        stage.found = {"stage": best, "reward": worth, "validated": known}
 
 
 def preference_file(config: TrainConfig, folder: RunFolder) -> Path:
