@@ -104,6 +104,7 @@ def test_every_section_is_there_and_every_policy_named(evaluation: Evaluation, t
         assert f">{name}<" in text
     assert "Hits against waste" in titles
     assert "More memory, less memory" in titles
+    assert "Cold opens at each memory budget" in text
 
 
 def told(**saved: tuple[float, float, float]) -> Evaluation:

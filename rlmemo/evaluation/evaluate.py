@@ -91,7 +91,7 @@ class Judged:
 
     curve: one row per threshold of `THRESHOLDS` at the main budget: prewarms, wasted, hits, pollution
     (all per open), saved seconds and reward per open; threshold: the one that validation chose, NaN for
-    a policy that plans by itself. budgets: reward and saved seconds per open by budget.
+    a policy that plans by itself. budgets: reward, saved seconds and cold opens per open by budget.
     """
 
     name: str
@@ -396,6 +396,7 @@ class _Run:
                     "reward_per_open": self.draws.ratio(opens.reward),
                     "saved_seconds_per_open": self.draws.ratio(opens.saved_s),
                     "oracle_share": share,
+                    "cold_rate": self.draws.ratio(opens.cold),
                 }
             if budget == setting.world.budget:
                 judged.metrics |= prewarm_metrics(opens, self.draws, bound[budget])

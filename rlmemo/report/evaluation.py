@@ -237,9 +237,12 @@ def _budgets(evaluation: Evaluation) -> Section | None:
     if len(budgets) < 2 or not names:
         return None
 
-    def reward(name: str, part: str = "value") -> np.ndarray:
-        by = evaluation.policies[name].budgets
-        return np.array([getattr(by[b]["reward_per_open"], part) for b in budgets])
+    def by(name: str, metric: str, part: str = "value") -> np.ndarray:
+        found = evaluation.policies[name].budgets
+        return np.array([getattr(found[b][metric], part) for b in budgets])
+
+    def line(name: str, metric: str) -> Line:
+        return Line(x, by(name, metric), band=(by(name, metric, "low"), by(name, metric, "high")))
 
     lines = [n for n in names if n not in ("none", "oracle")]
     x = np.arange(len(budgets))
@@ -255,23 +258,27 @@ def _budgets(evaluation: Evaluation) -> Section | None:
     ]
     if not lines:
         return None
+    memory = Axis("memory budget, typical targets", names=[f"{b:g}" for b in budgets])
     return Section(
         "More memory, less memory",
         [
-            ("Reward per open when the budget holds 2, 4, 8 or 16 typical targets; thresholds are "
-            "chosen anew for each. With little memory a prewarm pushes out what is needed; with "
-            "much, what would have helped is warm anyway.")
+            ("Reward per open, and the share of opens that had to be waited for, by how many typical "
+            "targets the memory holds; thresholds are chosen anew for each. With little memory a prewarm "
+            "pushes out what is needed; with much, what would have helped is warm anyway.")
         ],
         [
             curves(
-                {n: Line(x, reward(n), band=(reward(n, "low"), reward(n, "high"))) for n in lines},
-                x=Axis("memory budget, typical targets", names=[f"{b:g}" for b in budgets]),
+                {n: line(n, "reward_per_open") for n in lines}, x=memory,
                 y=Axis(f"reward per open ({evaluation.setting.world.reward})"),
                 alt="Reward per open at each memory budget, one line per policy, shaded 95 % intervals",
             ),
+            curves(
+                {n: line(n, "cold_rate") for n in names}, x=memory, y=Axis("opens that were waited for", percent=True),
+                alt="Cold opens at each memory budget, one line per policy, shaded 95 % intervals",
+            ),
             Table(["reward per open", *(f"{b:g} targets" for b in budgets)], rows, "Small: 95 % interval."),
         ],
-        inside="The reward at other memory budgets",
+        inside="The reward and the cold opens at other memory budgets",
     )  # fmt: skip
 
 
