@@ -7,31 +7,56 @@ shipped base and rated; SFT, DPO and PPO learn with `--feedback`, and every poli
 planner of each (a threshold, or its own plans) is the one with the highest total on validation, thumbs as
 the approval model expects them; `approval` is SFT under that model's planner, its strength chosen, too.
 Reported is the total per open on the test part: seconds as the judge counts them, and the true mean rating
-of what is shown, times the seconds that a thumb counts. 95 % intervals by bootstrap over sessions, paired.
+of what is shown, times the seconds that a thumb counts; and approval as in `experiments.thumbs_at_once`,
+against the base without ratings, before and after learning. 95 % intervals by bootstrap over sessions,
+paired.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from env.errors import run_main
-from experiments.closed_loop import Data, asked_of, best_threshold, chances, options, over_seeds, tastes_of
+from experiments.closed_loop import (
+    GRID,
+    Data,
+    asked_of,
+    best_threshold,
+    chances,
+    options,
+    over_seeds,
+    show,
+    tastes_of,
+)
 from experiments.simulated_rater import rate_all
+from experiments.thumbs_at_once import COLUMNS, compared, swept
 from rlmemo.options import Parser
 from rlmemo.runs.atomic import write_atomic
 
 SIZES = {"sft-states": 2000, "plan-states": 500, "dpo-pairs": 1000}
 REWARD = "net_seconds"
-METHODS = ("sft", "dpo", "ppo")
+METHODS = ("dpo", "ppo")
 
 
-def rated(out: Path, args: Any, seed: int) -> tuple[Data, dict[str, Any], Path]:
-    """The people, their tastes, and a database with what they rated of the training part."""
+@dataclass(frozen=True)
+class Result:
+    """Of the people of a seed, by policy. per_open: float64 [n, 2], seconds and expected rating of every open
+    of the test part; approval: as of `thumbs_at_once.compared`; group: int64 [n], sessions."""
+
+    per_open: dict[str, np.ndarray]
+    approval: dict[str, dict[str, list[float]]]
+    group: np.ndarray
+
+
+def rated(out: Path, args: Any, seed: int) -> tuple[Data, dict[str, Any], Path, Any, float]:
+    """The people, their tastes, a database with what they rated of the training part; the shipped base, and
+    its threshold."""
     from rlmemo.policies.registry import setup
     from rlmemo.predict import main as predict
     from rlmemo.store.database import open_store
@@ -39,7 +64,8 @@ def rated(out: Path, args: Any, seed: int) -> tuple[Data, dict[str, Any], Path]:
     data, db = Data(args.timelines, args.people, seed), out / "people.db"
     policy: Any = setup("base", {}).policy
     policy.fit(data.timelines, data.split, seed=seed)
-    tastes = tastes_of(args.taste, data, policy, best_threshold(asked_of(policy, data, "validation")), seed)
+    theta = best_threshold(asked_of(policy, data, "validation"))
+    tastes = tastes_of(args.taste, data, policy, theta, seed)
     if not db.exists():
         part = out / "part.db"
         part.unlink(missing_ok=True)
@@ -50,11 +76,11 @@ def rated(out: Path, args: Any, seed: int) -> tuple[Data, dict[str, Any], Path]:
         with open_store(str(part)) as store:
             rate_all(store, tastes, "simulated", seed, args.ratings * args.people)
         part.rename(db)
-    return data, tastes, db
+    return data, tastes, db, policy, theta
 
 
-def measure(out: Path, args: Any, seed: int) -> dict[str, np.ndarray]:
-    """Per policy float64 [n, 2]: seconds and expected rating of every open of the test part; and `group`."""
+def measure(out: Path, args: Any, seed: int) -> Result:
+    """The people of one seed."""
     from reward import parse_reward
     from rlmemo.approval.approval import MODEL, Approval
     from rlmemo.approval.placed_ratings import place_ratings, read_ratings
@@ -66,34 +92,45 @@ def measure(out: Path, args: Any, seed: int) -> dict[str, np.ndarray]:
     from rlmemo.learning.training_data import TrainingData
     from rlmemo.runs.folder import RunFolder
     from rlmemo.store.database import open_store
-    from rlmemo.train import main as train
 
     out.mkdir(parents=True, exist_ok=True)
-    data, tastes, db = rated(out, args, seed)
-    reward, found = parse_reward(REWARD), {}
-    thumb = per_thumb(reward, args.weight)
+    data, tastes, db, base, theta = rated(out, args, seed)
+    at, before = int(np.argmin(np.abs(GRID - theta))), swept(asked_of(base, data, "test"), tastes)
     with open_store(str(db)) as store:
         placed = place_ratings(read_ratings(store), data.timelines, learn_on=data.split).placed
-    hearing = TrainingData.prepare(told(data.timelines, placed), data.split, data.model, data.world)
-    for method in args.methods:
-        run = out / method
-        if not (run / "report.json").exists():
-            more = {"method": method, "feedback": db, "feedback-weight": args.weight, "seed": seed}
-            begun = ["--resume"] if (run / "config.yaml").exists() else [
-                "--timelines", str(db), "--policies", "none", *options({**SIZES, **more}),
-            ]  # fmt: skip
-            train(["--out", str(run), *begun])
-        stage = make_config({"method": method}).stages[-1]
+    data.timelines = told(data.timelines, placed)
+    hearing = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
+    reward = parse_reward(REWARD)
+    thumb = per_thumb(reward, args.weight)
+    policies, approval = {"base": base}, None
+    for method in METHODS:
+        run = learn(out / method, db, method, args, seed)
         config = make_config({"method": method, "seed": seed, "timelines": str(db)})
-        policy = stage_policies(config, RunFolder(run))[stage]
-        approval = Approval.load(run / "adapter" / MODEL)
-        ways = {method: (0.0,), **({"approval": approval_choice.STRENGTHS} if method == "sft" else {})}
-        for name, strengths in ways.items():
+        found = stage_policies(config, RunFolder(run))
+        policies |= {name: found[name] for name in ("sft", method) if name not in policies}
+        approval = approval or Approval.load(run / "adapter" / MODEL)
+    result = Result({}, {}, data.group)
+    for name, policy in policies.items():
+        swept_now = swept(asked_of(policy, data, "test"), tastes)
+        result.approval[name] = compared(swept_now, before, at, data.group)
+        ways = {name: (0.0,), **({"approval": approval_choice.STRENGTHS} if name == "sft" else {})}
+        for called, strengths in ways.items():
             approval_choice.STRENGTHS = strengths
             planner = approval_choice.choose(policy, approval, hearing, reward, thumb, seed)
-            print(json.dumps({"seed": seed, "policy": name, **planner.to_json()}), flush=True)
-            found[name] = total(policy, planner, hearing, tastes, reward, seed)
-    return {**found, "group": data.group}
+            result.per_open[called] = total(policy, planner, hearing, tastes, reward, seed)
+            print(json.dumps({"seed": seed, "policy": called, **planner.to_json()}), flush=True)
+    return result
+
+
+def learn(run: Path, db: Path, method: str, args: Any, seed: int) -> Path:
+    """A training on the ratings, gone on with where it was stopped."""
+    from rlmemo.train import main as train
+
+    if not (run / "report.json").exists():
+        more = {"method": method, "feedback": db, "feedback-weight": args.weight, "seed": seed}
+        start = ["--timelines", str(db), "--policies", "none", *options({**SIZES, **more})]
+        train(["--out", str(run), *(["--resume"] if (run / "config.yaml").exists() else start)])
+    return run
 
 
 def total(policy: Any, planner: Any, data: Any, tastes: Any, reward: Any, seed: int) -> np.ndarray:
@@ -120,17 +157,21 @@ def difference(one: np.ndarray, other: np.ndarray, group: np.ndarray) -> list[fl
     return [float(summed[0]), *np.quantile(summed[1:], [0.025, 0.975]).tolist()]
 
 
-def table(results: Sequence[dict[str, np.ndarray]], thumb: float) -> str:
+def table(results: Sequence[Result], thumb: float) -> str:
     """The means over seeds, in Markdown. thumb: seconds that it counts."""
     lines = ["| policy | seconds / open | rating / open | total / open | less SFT | less approval |"]
     lines.append("|---" * 6 + "|")
-    for name in [n for n in results[0] if n != "group"]:
-        parts = [r[name].mean(0) for r in results]
-        seconds, rating = np.mean(parts, axis=0)
+    both = np.array([1.0, thumb])
+    for name in results[0].per_open:
+        seconds, rating = np.mean([r.per_open[name].mean(0) for r in results], axis=0)
         cells = [f"{seconds:.3f}", f"{rating:+.3f}", f"{seconds + thumb * rating:.3f}"]
         for other in ("sft", "approval"):
-            each = [difference(r[name] @ [1.0, thumb], r[other] @ [1.0, thumb], r["group"]) for r in results]
+            each = [difference(r.per_open[name] @ both, r.per_open[other] @ both, r.group) for r in results]
             cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*over_seeds(each)))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "| policy | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+    for name in results[0].approval:
+        cells = [show(over_seeds([r.approval[name][c] for r in results])) for c in COLUMNS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -142,7 +183,6 @@ def main() -> None:
     p.add_argument("--ratings", type=int, default=200, help="of each person, on average")
     p.add_argument("--weight", type=float, default=1.0, help="`--feedback-weight`")
     p.add_argument("--seeds", type=int, nargs="+", default=[12, 13, 14])
-    p.add_argument("--methods", nargs="+", default=list(METHODS))
     p.add_argument("--taste", choices=("use", "drawn"), default="use", help="see `closed_loop.tastes_of`")
     p.add_argument("--out", type=Path, default=Path("runs/total"))
     args = p.parse_args()
