@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from rlmemo.learning.rating_feedback import (
 )
 from rlmemo.learning.rating_rows import expected_of, sayable
 from rlmemo.learning.training_data import TrainingData
+from rlmemo.policies.run import load_run
 from rlmemo.predict import Options, predict
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.folder import RunFolder
@@ -310,9 +312,46 @@ def test_a_training_learns_from_ratings(runs: dict[str, Path], rated_db: tuple[P
 
 
 @pytest.mark.slow
+def test_what_chooses_counts_ratings(runs: dict[str, Path], ground: TrainingData) -> None:
+    """Which round is kept, and PPO's look at validation: seconds and, if any, expected ratings."""
+    from rlmemo.learning.online import Validation
+
+    kept = {name: RunFolder(runs[name]).state()["kept"] for name in ("unrated", "rated")}
+    for name, found in kept.items():
+        seconds = [
+            max(x["own"]["reward_per_open"], x["threshold"]["reward_per_open"])
+            for x in found["validated"].values()
+        ]
+        counted = [w not in seconds for w in found["reward"].values()]
+        assert counted == [name == "rated"] * 2, found
+    choice = json.loads((runs["rated"] / "adapter" / "plan.json").read_text())
+    inside = choice["validation"]
+    rating = choice["per_thumb"] * inside["expected_rating_per_open"]
+    assert choice["worth_per_open"] == pytest.approx(inside["reward_per_open"] + rating)
+    assert max(kept["rated"]["reward"].values()) == pytest.approx(choice["worth_per_open"])
+
+    policy, feedback = load_run(runs["rated"]).policy, read_again(runs["rated"], ground)
+    plain = SimpleNamespace(
+        data=ground, reward=parse_reward("net_seconds"), config=SimpleNamespace(seed=0), path=runs["rated"],
+        feedback=None,
+    )  # fmt: skip
+    one, both = Validation(plain), Validation(SimpleNamespace(**{**vars(plain), "feedback": feedback}))  # type: ignore[arg-type]
+    cases = ground.cases(ground.split.validation)
+    rated = sum(feedback.worth(ground, c, one.way.plan(policy, c, seed=0)) for c in cases)
+    assert rated != 0.0
+    model = policy.model  # type: ignore[attr-defined]
+    assert both(model) - one(model) == pytest.approx(rated / sum(len(c) for c in cases))
+
+
+def read_again(run: Path, ground: TrainingData) -> Feedback:
+    return read_feedback(
+        run / "none.db", ground, parse_reward("net_seconds"), weight=2.0, seed=0, folder=RunFolder(run)
+    )
+
+
+@pytest.mark.slow
 def test_the_policy_of_such_a_run_minds_the_ratings(runs: dict[str, Path], ground: TrainingData) -> None:
     from rlmemo.policies.planners import Approved, Threshold
-    from rlmemo.policies.run import load_run
 
     run = load_run(runs["rated"])
     assert isinstance(run.planner, Approved)

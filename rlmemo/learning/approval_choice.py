@@ -179,7 +179,7 @@ def choose(
             value = (worth + thumb * rated) / opens
             if best is None or value > best[0] + 1e-12:
                 found = {"reward_per_open": worth / opens, "expected_rating_per_open": rated / opens}
-                about = {"per_thumb": thumb, "validation": found}
+                about = {"per_thumb": thumb, "worth_per_open": value, "validation": found}
                 best = (
                     value,
                     (

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from env.judge.plans import FIELDS
 from rlmemo.learning.pairs import Picks, ScoredPlans, score
 from rlmemo.learning.rated_episodes import field as field_of
 from rlmemo.learning.rating_feedback import with_ratings
@@ -15,7 +16,7 @@ from rlmemo.model.readings import SlotReading
 from rlmemo.model.scorer import load_scorers
 from rlmemo.model.soon import load_soon
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import BY_MODEL, BY_NOBODY, OwnPlans, own_worth
+from rlmemo.policies.planners import BY_MODEL, BY_NOBODY, OwnPlans
 
 MOST_PASSES = 20  # over a small training part; more would only learn it by heart
 
@@ -62,9 +63,11 @@ def _groups(run: Run, stage: UnderWay, states: States) -> None:
 
 
 class Validation:
-    """Reward per open of a model's own likeliest plans on the validation part (0 where that is empty)."""
+    """Reward per open of a model's own likeliest plans on the validation part (0 where that is empty), with
+    what their expected ratings are worth where ratings are learned from."""
 
     def __init__(self, run: Run) -> None:
+        self.data, self.feedback = run.data, run.feedback
         self.cases = run.data.cases(run.data.split.validation)
         self.reward, self.seed = run.reward, run.config.seed
         # The scorer that the run's policy reads, fitted on its whole training part.
@@ -74,5 +77,10 @@ class Validation:
 
     def __call__(self, model: Any) -> float:
         model.reading, model.soon = self.reading, self.soon
-        worth = own_worth(LanguagePolicy(model), self.cases, self.reward, self.way, seed=self.seed)
+        policy, weights = LanguagePolicy(model), self.reward.weights(FIELDS)
+        worth = 0.0
+        for case in self.cases:
+            plans = self.way.plan(policy, case, seed=self.seed)
+            worth += float((case.replay(plans).table @ weights).sum())
+            worth += 0.0 if self.feedback is None else self.feedback.worth(self.data, case, plans)
         return worth / max(sum(len(case) for case in self.cases), 1)

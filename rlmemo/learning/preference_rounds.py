@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlmemo.learning.approval_choice import choose
 from rlmemo.learning.baselines import Baseline, fit_baselines
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.dpo_kto import run_dpo, run_kto
@@ -48,6 +49,7 @@ from rlmemo.learning.training_data import States, TrainingData, memory_at, promp
 from rlmemo.model.ask import read, sample_plans
 from rlmemo.model.load import load_adapted
 from rlmemo.policies.language import LanguagePolicy
+from rlmemo.policies.planners import Approved
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.stages import STAGES
 
@@ -321,7 +323,8 @@ def keep_best(run: Run) -> None:
     """Let the last round's folder hold the adapter that plans best on validation, of SFT's and all rounds'.
 
     Rewards are noisy and few; a round that made the planner worse is not worth keeping. Each is worth what
-    the better of its two planners gains (`rlmemo.learning.planner_choice.validate`); ties go to the earlier
+    the better of its two planners gains (`rlmemo.learning.planner_choice.validate`) or, where ratings are
+    learned from, what the planner gains that minds them, expected ratings included; ties go to the earlier
     one. Without validation events the last one stays.
     """
     if run.finished("kept"):
@@ -332,13 +335,17 @@ def keep_best(run: Run) -> None:
     worth: dict[str, float] = {}
     known: dict[str, dict[str, Any]] = {}
 
-    def read(name: str) -> LanguagePolicy:
+    @cache
+    def read_from(name: str) -> LanguagePolicy:
         return LanguagePolicy(load_adapted(config.model, run.path / name, config.loading), name)
 
     with run.stage("kept", "which round to keep, on validation") as stage:
         for name in names:
-            found = validate_once(run, name, partial(read, name), known)
+            found = validate_once(run, name, partial(read_from, name), known)
             worth[name] = max(found[how]["reward_per_open"] for how in ("own", "threshold"))
+            minding = _minding(run, read_from(name)) if found["events"] else None
+            if minding is not None:
+                worth[name] = minding.found["worth_per_open"]
             stage.bar(len(worth), len(names), None)
         best = max(names, key=lambda name: worth[name]) if found["events"] else names[-1]
         stage.bar.note = f"{best}: " + ", ".join(f"{name} {value:.3f}" for name, value in worth.items())
@@ -347,6 +354,15 @@ def keep_best(run: Run) -> None:
             digest = run.copy(best, last)
             run.folder.finish(last, {**run.folder.state()[last], "adapter_sha256": digest})
         stage.found = {"stage": best, "reward": worth, "validated": known}
+
+
+def _minding(run: Run, policy: LanguagePolicy) -> Approved | None:
+    """The planner that minds the ratings best; None where none are learned from, or a price is set for it
+    (`--feedback-keep`): a planner pays it, the model under it is to be as good as it can be."""
+    feedback, seed = run.feedback, run.config.seed
+    if feedback is None or feedback.approval is None or run.config.feedback_keep is not None:
+        return None
+    return choose(policy, feedback.approval, run.data, run.reward, feedback.per_thumb, seed)
 
 
 def preference_file(config: TrainConfig, folder: RunFolder) -> Path:

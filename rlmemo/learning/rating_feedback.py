@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
+from env.judge.case import Case
 from reward import TERMS, Reward
 from rlmemo.approval.approval import MODEL, Approval, fit_approval
 from rlmemo.approval.placed_ratings import (
@@ -38,6 +39,7 @@ from rlmemo.learning.rating_rows import (
     states_of,
 )
 from rlmemo.learning.training_data import States, TrainingData
+from rlmemo.policies.protocol import Planned
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 
@@ -77,6 +79,15 @@ class Feedback:
         """Expected rating of plans as places in the slate, float64 [R], -1 to 1: the `rating` field of their
         outcome record, before it has its weight."""
         return expected_of(data, self.approval, user, index, plans)
+
+    def worth(self, data: TrainingData, case: Case, plans: Planned) -> float:
+        """Seconds that the expected ratings of the plans of a case are worth; 0 without an approval model."""
+        if self.approval is None:
+            return 0.0
+        delay_s = np.asarray(case.world.delays)[plans.delay]
+        plain = data.plain[case.user]
+        rated = self.approval.expected(case.timeline, plain, case.indices, plans.target, delay_s)
+        return self.per_thumb * float(rated.sum())
 
 
 def per_thumb(reward: Reward, weight: float) -> float:

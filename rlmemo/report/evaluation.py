@@ -273,7 +273,8 @@ def _budgets(evaluation: Evaluation) -> Section | None:
                 alt="Reward per open at each memory budget, one line per policy, shaded 95 % intervals",
             ),
             curves(
-                {n: line(n, "cold_rate") for n in names}, x=memory, y=Axis("opens that were waited for", percent=True),
+                {n: line(n, "cold_rate") for n in names}, x=memory,
+                y=Axis("opens that were waited for", percent=True),
                 alt="Cold opens at each memory budget, one line per policy, shaded 95 % intervals",
             ),
             Table(["reward per open", *(f"{b:g} targets" for b in budgets)], rows, "Small: 95 % interval."),
