@@ -37,11 +37,13 @@ from experiments.closed_loop import (
 from experiments.simulated_rater import rate_all
 from experiments.thumbs_at_once import COLUMNS, compared, swept
 from rlmemo.options import Parser
+from rlmemo.policies.planners import BY_SOON, NEVER, Threshold
 from rlmemo.runs.atomic import write_atomic
 
 SIZES = {"sft-states": 2000, "plan-states": 500, "dpo-pairs": 1000}
 REWARD = "net_seconds"
 METHODS = ("dpo", "ppo")
+NAMING = Threshold(NEVER, BY_SOON)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def measure(out: Path, args: Any, seed: int) -> Result:
         ways = {name: (0.0,), **({"approval": approval_choice.STRENGTHS} if name == "sft" else {})}
         for called, strengths in ways.items():
             approval_choice.STRENGTHS = strengths
-            planner = approval_choice.choose(policy, approval, hearing, reward, thumb, seed)
+            planner = approval_choice.choose(policy, approval, hearing, reward, thumb, seed, NAMING)
             result.per_open[called] = total(policy, planner, hearing, tastes, reward, seed)
             print(json.dumps({"seed": seed, "policy": called, **planner.to_json()}), flush=True)
     return result

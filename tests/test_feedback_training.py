@@ -31,6 +31,7 @@ from rlmemo.learning.rating_feedback import (
 )
 from rlmemo.learning.rating_rows import expected_of, sayable
 from rlmemo.learning.training_data import TrainingData
+from rlmemo.policies.planners import BY_NOBODY, BY_SOON, Approved, Threshold
 from rlmemo.policies.run import load_run
 from rlmemo.predict import Options, predict
 from rlmemo.runs.atomic import sha256
@@ -343,6 +344,30 @@ def test_what_chooses_counts_ratings(runs: dict[str, Path], ground: TrainingData
     assert both(model) - one(model) == pytest.approx(rated / sum(len(c) for c in cases))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [BY_NOBODY, BY_SOON])
+def test_plans_that_mind_ratings_name_who_leaves_as_others_do(
+    runs: dict[str, Path], ground: TrainingData, names: str
+) -> None:
+    """And what was chosen comes to what it was chosen for."""
+    from rlmemo.learning.approval_choice import choose
+
+    policy, feedback = load_run(runs["rated"]).policy, read_again(runs["rated"], ground)
+    reward = parse_reward("net_seconds")
+    assert feedback.approval is not None
+    planner = choose(policy, feedback.approval, ground, reward, 1.0, 0, Threshold(0.5, names))
+    assert planner is not None
+    assert planner.inner.names == names
+    cases = ground.cases(ground.split.validation)
+    plans = [planner.plan(policy, case) for case in cases]
+    named = any((plan.let_go >= 0).any() for plan in plans if plan.let_go is not None)
+    assert named == (names == BY_SOON)
+    opens = sum(len(case) for case in cases)
+    table = [case.replay(plan).table for case, plan in zip(cases, plans, strict=True)]
+    worth = sum(float((x @ reward.weights(FIELDS)).sum()) for x in table) / opens
+    assert planner.found["validation"]["reward_per_open"] == pytest.approx(worth)
+
+
 def read_again(run: Path, ground: TrainingData) -> Feedback:
     return read_feedback(
         run / "none.db", ground, parse_reward("net_seconds"), weight=2.0, seed=0, folder=RunFolder(run)
@@ -351,8 +376,6 @@ def read_again(run: Path, ground: TrainingData) -> Feedback:
 
 @pytest.mark.slow
 def test_the_policy_of_such_a_run_minds_the_ratings(runs: dict[str, Path], ground: TrainingData) -> None:
-    from rlmemo.policies.planners import Approved, Threshold
-
     run = load_run(runs["rated"])
     assert isinstance(run.planner, Approved)
     assert run.policy.planner == run.planner  # type: ignore[attr-defined]

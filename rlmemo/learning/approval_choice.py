@@ -19,6 +19,9 @@ from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.rating_feedback import per_thumb
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.planners import (
+    BY_NOBODY,
+    BY_SOON,
+    NEVER,
     THRESHOLDS,
     Approved,
     OwnPlans,
@@ -26,9 +29,11 @@ from rlmemo.policies.planners import (
     Threshold,
     best_of,
     counted,
+    fed,
     keep_approved,
     planned,
     sweep,
+    told,
 )
 from rlmemo.policies.protocol import Planned
 
@@ -41,15 +46,21 @@ AROUND = (0.8, 1.0, 1.2)
 TRUSTED = tuple(x for x in STRENGTHS if x <= 1.0)
 """Strengths where the price is bounded: at 1 the odds of thumbs up count for what they are; beyond, a
 validation part of a hundred hits does not see what is lost (experiments/LOG.md, the closed loop)."""
+STILL = Threshold(NEVER)
+"""Nobody names who leaves, and nothing is loaded at wakes."""
 SLACK = 0.04
 """Share of them that may be missing: with a hundred hits, less cannot be told from none."""
 
 
 class _Part:
-    """One user's validation part with what is asked of it again and again."""
+    """One user's validation part with what is asked of it again and again. names: who names who leaves."""
 
-    def __init__(self, policy: Any, approval: Approval, data: TrainingData, case: Case, seed: int) -> None:
-        self.policy, self.approval, self.case, self.seed = policy, approval, case, seed
+    def __init__(
+        self, policy: Any, approval: Approval, data: TrainingData, case: Case, seed: int, names: str
+    ) -> None:
+        self.policy, self.approval, self.seed = policy, approval, seed
+        self.case = (told if names else fed)(policy, case)
+        self.names = names if names and self.case.worth is not None else BY_NOBODY
         self.slates = data.plain[case.user]
         self.ranking: Ranking = policy.rank(case.timeline, case.indices)
         self.liking = approval.liking(case.timeline, self.slates, case.indices, self.ranking.targets)
@@ -57,7 +68,7 @@ class _Part:
     @cached_property
     def own(self) -> Planned:
         """The model's own plans."""
-        return OwnPlans().plan(self.policy, self.case, seed=self.seed)
+        return OwnPlans(self.names).plan(self.policy, self.case, seed=self.seed)
 
     def rating(self, planned: Planned, *, still: bool = True) -> float:
         """Sum of the expected ratings of plans; those that say nothing are only asked about if they count and
@@ -69,7 +80,7 @@ class _Part:
         return float(expected.sum())
 
     def by_threshold(self, strength: float, threshold: float) -> tuple[Any, Planned]:
-        outcomes, plans = self.case.replay_ranked(self.counted(strength), threshold)
+        outcomes, plans = self.case.replay_ranked(self.counted(strength), threshold, bool(self.names))
         return outcomes, planned(plans)
 
     def by_own(self, strength: float, threshold: float) -> tuple[Any, Planned]:
@@ -80,8 +91,18 @@ class _Part:
         return counted(self.ranking, self.liking, strength)
 
 
-def _parts(policy: Any, approval: Approval, data: TrainingData, seed: int) -> list[_Part]:
-    return [_Part(policy, approval, data, case, seed) for case in data.cases(data.split.validation)]
+def _parts(
+    policy: Any, approval: Approval, data: TrainingData, seed: int, plain: OwnPlans | Threshold
+) -> list[_Part]:
+    """What is to choose by. To ask the model who leaves, at every threshold, would take too long."""
+    names = BY_SOON if plain.names else BY_NOBODY
+    return [_Part(policy, approval, data, case, seed, names) for case in data.cases(data.split.validation)]
+
+
+def _by_threshold(parts: Sequence[_Part], theta: float, plain: OwnPlans | Threshold) -> Threshold:
+    """Such a threshold, naming as was chosen by, and loading at wakes as the planner without ratings does."""
+    wake = plain.wake if isinstance(plain, Threshold) else NEVER
+    return Threshold(float(theta), parts[0].names, wake)
 
 
 def hits_at(waste: float, wasted: np.ndarray, hit: np.ndarray) -> float:
@@ -97,29 +118,35 @@ def choose_keeping(
     reward: Reward,
     keep: float,
     seed: int,
-    thresholds: Sequence[float] = FINE,
+    plain: OwnPlans | Threshold = STILL,
+    *,
+    only: bool = False,
 ) -> Approved | None:
     """The (strength, threshold) whose plans are liked most on validation, at a bounded price; None where
     there is no validation part.
 
     The price: of the plain planner's hits at equal waste at most `SLACK` is given up, of its reward at
     most 1 - `keep`. Strength 0 at its best threshold pays it, so there is always one. Ties go to the smaller
-    strength, then to the higher threshold.
+    strength, then to the higher threshold. plain: the planner without ratings, which says whether somebody
+    names who leaves; only: whether its threshold stays.
     """
-    parts = _parts(model, approval, data, seed)
+    parts = _parts(model, approval, data, seed, plain)
     if not parts:
         return None
+    thresholds = (plain.theta,) if only and isinstance(plain, Threshold) else FINE
+    names = bool(parts[0].names)
     opens = sum(len(part.case) for part in parts)
     weights, columns = reward.weights(FIELDS), [FIELDS.index("hit"), FIELDS.index("wasted")]
     best: tuple[float, Approved] | None = None
     least_hits = least_reward = plain_reward = waste = 0.0
     for strength in TRUSTED:
-        total = sweep([p.case for p in parts], [p.counted(strength) for p in parts], thresholds) / opens
+        ranked = [p.counted(strength) for p in parts]
+        total = sweep([p.case for p in parts], ranked, thresholds, names) / opens
         worth, (hit, wasted) = total @ weights, total[:, columns].T
         if strength == 0.0:
-            plain = best_of(worth)
-            waste = float(wasted[plain])
-            plain_reward = float(worth[plain])
+            usual = best_of(worth)
+            waste = float(wasted[usual])
+            plain_reward = float(worth[usual])
             least_reward = plain_reward * keep if plain_reward > 0 else plain_reward
         hits = float(np.mean([hits_at(x * waste, wasted, hit) for x in AROUND]))
         if strength == 0.0:
@@ -139,7 +166,7 @@ def choose_keeping(
                     "shown_per_open": shown / opens, "hits_at_equal_waste": hits,
                     "hits_at_equal_waste_plain": least_hits, "reward_per_open_plain": plain_reward,
                 }  # fmt: skip
-                inner = Threshold(float(thresholds[place]))
+                inner = _by_threshold(parts, thresholds[place], plain)
                 best = liked, Approved(inner, approval, strength, found={"keep": keep, "validation": found})
     assert best is not None
     return best[1]
@@ -152,15 +179,18 @@ def choose(
     reward: Reward,
     thumb: float,
     seed: int,
-    at: Threshold | None = None,
+    plain: OwnPlans | Threshold = STILL,
+    *,
+    only: bool = False,
 ) -> Approved | None:
-    """The best (planner, strength, threshold) on validation, None where there is no validation part. at: the
-    one planner whose strength alone is chosen.
+    """The best (planner, strength, threshold) on validation, None where there is no validation part. plain:
+    the planner without ratings, which says whether somebody names who leaves; only: whether its threshold
+    stays.
 
     Best is the reward per open plus `thumb` (seconds per unit of expected rating) times the expected
     rating per open. Ties go to the smaller strength, then to the higher threshold.
     """
-    parts = _parts(model, approval, data, seed)
+    parts = _parts(model, approval, data, seed, plain)
     opens = sum(len(part.case) for part in parts)
     if not parts:
         return None
@@ -168,7 +198,8 @@ def choose(
     best: tuple[float, Approved] | None = None
     for strength in STRENGTHS:
         ways = [("threshold", x) for x in reversed(THRESHOLDS)] + [("own", x) for x in KEEP]
-        ways = ways if at is None else [("threshold", at.theta)]
+        if only and isinstance(plain, Threshold):
+            ways = [("threshold", plain.theta)]
         for planner, threshold in ways:
             worth = rated = 0.0
             for part in parts:
@@ -183,9 +214,9 @@ def choose(
                 best = (
                     value,
                     (
-                        Approved(OwnPlans(), approval, strength, float(threshold), about)
+                        Approved(OwnPlans(parts[0].names), approval, strength, float(threshold), about)
                         if planner == "own"
-                        else Approved(Threshold(float(threshold)), approval, strength, found=about)
+                        else Approved(_by_threshold(parts, threshold, plain), approval, strength, found=about)
                     ),
                 )
     assert best is not None
@@ -200,16 +231,15 @@ def minding_as_shipped(
         return shipped
     approval, keep = Approval.load(adapter / MODEL), config.feedback_keep
     if keep is not None:
-        only = (shipped.theta,)
-        found = choose_keeping(policy, approval, data, reward, keep, config.seed, only)
+        found = choose_keeping(policy, approval, data, reward, keep, config.seed, shipped, only=True)
     else:
         thumb = per_thumb(reward, config.feedback_weight)
-        found = choose(policy, approval, data, reward, thumb, config.seed, shipped)
+        found = choose(policy, approval, data, reward, thumb, config.seed, shipped, only=True)
     return shipped if found is None else replace(found, inner=shipped)
 
 
 def minding(
-    planner: Planner,
+    planner: OwnPlans | Threshold,
     policy: Any,
     adapter: Path,
     data: TrainingData,
@@ -222,6 +252,6 @@ def minding(
         return planner
     approval, keep = Approval.load(adapter / MODEL), config.feedback_keep
     if keep is not None:
-        return choose_keeping(policy, approval, data, reward, keep, config.seed) or planner
+        return choose_keeping(policy, approval, data, reward, keep, config.seed, planner) or planner
     thumb = per_thumb(reward, config.feedback_weight)
-    return choose(policy, approval, data, reward, thumb, config.seed) or planner
+    return choose(policy, approval, data, reward, thumb, config.seed, planner) or planner

@@ -72,11 +72,11 @@ def judge(run: Run) -> None:
             bar(done + 1, len(stages), None)
         planners = {
             name: minding(
-                _planner(found[name]), stages[name], run.path / "adapter", run.data, config, run.reward
+                planner_found(found[name]), stages[name], run.path / "adapter", run.data, config, run.reward
             )
             for name in config.stages
         }
-        charge, planners[BASE] = _in_charge(run, stages, _planner(found[config.stages[-1]]))
+        charge, planners[BASE] = _in_charge(run, stages, planner_found(found[config.stages[-1]]))
         planner = planners[charge.stage]
         write_atomic(run.path / "adapter" / PLAN, json.dumps(plan_json(charge, planner), indent=1) + "\n")
         bar.note = f"{charge.stage}: {said(planner, charge.stage, config.world)}"
@@ -190,7 +190,7 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
     }
 
 
-def _planner(found: dict[str, Any]) -> Planner:
+def planner_found(found: dict[str, Any]) -> OwnPlans | Threshold:
     """What a stage is to plan by, as `validate` found."""
     names, by = str(found.get("names", BY_NOBODY)), found["threshold"]
     return OwnPlans(names) if found["planner"] == "own" else Threshold(by["theta"], names, by["wake"])

@@ -42,14 +42,14 @@ from rlmemo.learning.pairs import (
     score,
     write_pairs,
 )
-from rlmemo.learning.planner_choice import validate_once
+from rlmemo.learning.planner_choice import planner_found, validate_once
 from rlmemo.learning.rating_feedback import joined, preference_rows, with_ratings
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import States, TrainingData, memory_at, prompts
 from rlmemo.model.ask import read, sample_plans
 from rlmemo.model.load import load_adapted
 from rlmemo.policies.language import LanguagePolicy
-from rlmemo.policies.planners import Approved
+from rlmemo.policies.planners import Approved, OwnPlans, Threshold
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.stages import STAGES
 
@@ -343,7 +343,7 @@ def keep_best(run: Run) -> None:
         for name in names:
             found = validate_once(run, name, partial(read_from, name), known)
             worth[name] = max(found[how]["reward_per_open"] for how in ("own", "threshold"))
-            minding = _minding(run, read_from(name)) if found["events"] else None
+            minding = _minding(run, read_from(name), planner_found(found)) if found["events"] else None
             if minding is not None:
                 worth[name] = minding.found["worth_per_open"]
             stage.bar(len(worth), len(names), None)
@@ -356,13 +356,13 @@ def keep_best(run: Run) -> None:
         stage.found = {"stage": best, "reward": worth, "validated": known}
 
 
-def _minding(run: Run, policy: LanguagePolicy) -> Approved | None:
+def _minding(run: Run, policy: LanguagePolicy, plain: OwnPlans | Threshold) -> Approved | None:
     """The planner that minds the ratings best; None where none are learned from, or a price is set for it
     (`--feedback-keep`): a planner pays it, the model under it is to be as good as it can be."""
     feedback, seed = run.feedback, run.config.seed
     if feedback is None or feedback.approval is None or run.config.feedback_keep is not None:
         return None
-    return choose(policy, feedback.approval, run.data, run.reward, feedback.per_thumb, seed)
+    return choose(policy, feedback.approval, run.data, run.reward, feedback.per_thumb, seed, plain)
 
 
 def preference_file(config: TrainConfig, folder: RunFolder) -> Path:
