@@ -5,7 +5,9 @@
 People and tastes are those of `experiments.closed_loop`. Moments of the training part are predicted by the
 shipped base and rated; SFT, DPO and PPO learn with `--feedback`, and every policy hears what was said. The
 planner of each (a threshold, or its own plans) is the one with the highest total on validation, thumbs as
-the approval model expects them; `approval` is SFT under that model's planner, its strength chosen, too.
+the approval model expects them; `approval` is SFT under that model's planner, its strength chosen, too;
+`told the taste` is SFT under a planner that knows it.
+
 Reported is the total per open on the test part: seconds as the judge counts them, and the true mean rating
 of what is shown, times the seconds that a thumb counts; and approval as in `experiments.thumbs_at_once`,
 against the base without ratings, before and after learning. 95 % intervals by bootstrap over sessions,
@@ -23,8 +25,10 @@ from typing import Any
 import numpy as np
 
 from env.errors import run_main
+from env.judge.case import Case
 from experiments.closed_loop import (
     GRID,
+    Asked,
     Data,
     asked_of,
     best_threshold,
@@ -34,15 +38,18 @@ from experiments.closed_loop import (
     show,
     tastes_of,
 )
+from experiments.closed_loop import told as told_tastes
 from experiments.simulated_rater import rate_all
 from experiments.thumbs_at_once import COLUMNS, compared, swept
 from rlmemo.options import Parser
-from rlmemo.policies.planners import BY_SOON, NEVER, Threshold
+from rlmemo.policies.planners import BY_SOON, NEVER, Threshold, planned, told
+from rlmemo.policies.protocol import Planned
 from rlmemo.runs.atomic import write_atomic
 
 SIZES = {"sft-states": 2000, "plan-states": 500, "dpo-pairs": 1000}
 REWARD = "net_seconds"
 METHODS = ("dpo", "ppo")
+TOLD = (0.0, 0.5, 1.0, 2.0)
 NAMING = Threshold(NEVER, BY_SOON)
 
 
@@ -86,7 +93,7 @@ def measure(out: Path, args: Any, seed: int) -> Result:
     from reward import parse_reward
     from rlmemo.approval.approval import MODEL, Approval
     from rlmemo.approval.placed_ratings import place_ratings, read_ratings
-    from rlmemo.approval.thumbs_said import told
+    from rlmemo.approval.thumbs_said import told as hear
     from rlmemo.learning import approval_choice
     from rlmemo.learning.config import make_config
     from rlmemo.learning.planner_choice import stage_policies
@@ -100,7 +107,7 @@ def measure(out: Path, args: Any, seed: int) -> Result:
     at, before = int(np.argmin(np.abs(GRID - theta))), swept(asked_of(base, data, "test"), tastes)
     with open_store(str(db)) as store:
         placed = place_ratings(read_ratings(store), data.timelines, learn_on=data.split).placed
-    data.timelines = told(data.timelines, placed)
+    data.timelines = hear(data.timelines, placed)
     hearing = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
     reward = parse_reward(REWARD)
     thumb = per_thumb(reward, args.weight)
@@ -121,6 +128,9 @@ def measure(out: Path, args: Any, seed: int) -> Result:
             planner = approval_choice.choose(policy, approval, hearing, reward, thumb, seed, NAMING)
             result.per_open[called] = total(policy, planner, hearing, tastes, reward, seed)
             print(json.dumps({"seed": seed, "policy": called, **planner.to_json()}), flush=True)
+    general = float(np.nanmean(before.chance[at]))
+    knows = best_knowing(policies["sft"], hearing, tastes, general, reward, thumb)
+    result.per_open["told the taste"] = total(policies["sft"], knows, hearing, tastes, reward, seed)
     return result
 
 
@@ -135,12 +145,39 @@ def learn(run: Path, db: Path, method: str, args: Any, seed: int) -> Path:
     return run
 
 
-def total(policy: Any, planner: Any, data: Any, tastes: Any, reward: Any, seed: int) -> np.ndarray:
-    """float64 [n, 2] of the test part: seconds, and the true mean rating of what is shown."""
+@dataclass(frozen=True)
+class Knowing:
+    """Plans by a threshold of somebody who is told the tastes: the odds of an open times what the target does
+    to the true odds of thumbs up, to the power of `strength`."""
+
+    tastes: dict[str, Any]
+    general: float
+    strength: float
+    theta: float
+
+    def plan(self, policy: Any, case: Case, *, seed: int = 0) -> Planned:
+        """The plans for the decisions of a case; they name who leaves."""
+        case = told(policy, case)
+        asked = [Asked(case, policy.rank(case.timeline, case.indices))]
+        (counted,) = told_tastes(asked, self.tastes, self.general, self.strength)
+        return planned(case.replay_ranked(counted.ranking, self.theta, case.worth is not None)[1])
+
+
+def best_knowing(policy: Any, data: Any, tastes: Any, general: float, reward: Any, thumb: float) -> Knowing:
+    """The best of them on validation."""
+    ways = [Knowing(tastes, general, s, float(t)) for s in TOLD for t in np.geomspace(0.1, 0.8, 10)]
+    both, part = [1.0, thumb], data.split.validation
+    return max(ways, key=lambda way: total(policy, way, data, tastes, reward, 0, part).mean(0) @ both)
+
+
+def total(
+    policy: Any, planner: Any, data: Any, tastes: Any, reward: Any, seed: int, part: Any = None
+) -> np.ndarray:
+    """float64 [n, 2] of a part (the test part): seconds, and the true mean rating of what is shown."""
     from env.judge.plans import FIELDS
 
     rows = []
-    for case in data.cases(data.split.test):
+    for case in data.cases(data.split.test if part is None else part):
         plans = planner.plan(policy, case, seed=seed)
         seconds = (case.replay(plans).table @ reward.weights(FIELDS))[case.start : case.stop]
         chance = chances(tastes, case.timeline, case.indices, plans.target)
