@@ -128,12 +128,12 @@ def test_killed_at_any_write_nothing_is_lost_or_doubled(
     plain = Store.write
 
     @contextmanager
-    def write(self: Store) -> Iterator[None]:
+    def write(self: Store, **how: bool) -> Iterator[None]:
         nonlocal writes
         writes += 1
         if writes - 1 == deadly and not after:
             raise Killed
-        with plain(self):
+        with plain(self, **how):
             yield
         if writes - 1 == deadly and after:
             raise Killed
@@ -176,8 +176,8 @@ def test_a_ledger_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytes
     plain = Store.write
 
     @contextmanager
-    def write(self: Store) -> Iterator[None]:
-        with plain(self):
+    def write(self: Store, **how: bool) -> Iterator[None]:
+        with plain(self, **how):
             yield
             if full:
                 raise InputError("disk is full")
@@ -197,6 +197,32 @@ def test_a_ledger_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytes
     a, b = ([(r[0], r[2], r[3]) for r in kept(tmp_path / f"{x}.db")] for x in "ab")
     assert a == b
     assert len(a) == 9
+
+
+def test_what_was_read_is_on_the_disk_before_the_source_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open need not be on the disk before its plan is, and is with it; what has no plan is at once."""
+    server, clock, order = FakeServer(), StillClock(), list[str]()
+    plain = Store.write
+
+    @contextmanager
+    def write(self: Store, *, lasting: bool = True) -> Iterator[None]:
+        with plain(self, lasting=lasting):
+            yield
+        order.append("lasting" if lasting else "quick")
+
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        loop.turn()
+        monkeypatch.setattr(Store, "write", write)
+        monkeypatch.setattr(loop.reader, "kept", lambda due_s: order.append("kept"))
+        one_day(server, clock, 0)
+        loop.turn()
+        assert order == ["quick", "lasting", "kept"]
+        order.clear()
+        server.tell(A, clock.t, status="afk")
+        loop.turn()
+        assert order == ["lasting", "kept"]
 
 
 def test_a_server_that_was_away_is_read_afterwards(tmp_path: Path) -> None:

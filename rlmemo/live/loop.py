@@ -184,7 +184,10 @@ class Loop:
         told = self._told_before(seen)
         if news.rows or seen or offs or self.fronts.waiting != before or told:
             state = {"place": self.reader.place, "front": self.fronts.as_json(), **told}
-            self.ledger.add(seen, at=now, offs=offs, since=self.began, **state)
+            # a plan follows at once, and with it this is on the disk; what a power cut takes in between goes
+            # together with the place, so that it is read again
+            planned = any(x.event.t >= self.began for x in seen)
+            self.ledger.add(seen, at=now, offs=offs, since=self.began, lasting=not planned, **state)
             self.past = None
         for report in news.reports:
             self.ledger.report(report.order, report.came, at=now)
@@ -208,6 +211,8 @@ class Loop:
         if any(row.planned == NOTHING_TO_DECIDE for row in rows):  # a past, which is to be known from now on
             self.restore()
             rows = list(self.ledger.rows(after=self._last))
+        if not rows:
+            self._listen()  # what was said since is read while there is time
         for row in rows:
             if row.planned != NOT_YET:
                 self._last = row.id

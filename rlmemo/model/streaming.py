@@ -85,7 +85,7 @@ class Following:
 
     def hear(self, thumbs: Thumbs | None) -> None:
         """What the person has said, all of it; it is minded from the next answer on."""
-        self._thumbs = None if thumbs is None else ToldThumbs(thumbs)
+        self._thumbs = None if thumbs is None else ToldThumbs(thumbs, self._thumbs)
 
     def _said(self, prompt: np.ndarray) -> np.ndarray:
         """The embedded model's prompt with the thumbs so far."""

@@ -123,14 +123,14 @@ class LiveLedger:
 
     def add(
         self, seen: Iterable[Seen], *, at: float, offs: Iterable[Off] = (), since: float = -math.inf,
-        switches: Iterable[tuple[float, str]] = (), **state: Any,
+        switches: Iterable[tuple[float, str]] = (), lasting: bool = True, **state: Any,
     ) -> int:  # fmt: skip
         """Write what a source told of, in its order, and the state to go on from; returns how many events are
         new. at: by the recorder's clock. since: after events before that nothing is to be decided. switches:
-        recorded offs and wakes of a past, (time, kind). An event is never before the one that was written
-        last: it takes its time then."""
+        recorded offs and wakes of a past, (time, kind). lasting: see `Store.write`. An event is never before
+        the one that was written last: it takes its time then."""
         new = 0
-        with self._writing():
+        with self._writing(lasting=lasting):
             last = self.store.rows(
                 "SELECT t FROM events WHERE timeline_id = ? ORDER BY t DESC LIMIT 1", [self.timeline_id]
             )
@@ -359,10 +359,10 @@ class LiveLedger:
         )[0]
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, *, lasting: bool = True) -> Iterator[None]:
         """A transaction. Raises InputError where what it hangs on was forgotten meanwhile."""
         try:
-            with self.store.write():
+            with self.store.write(lasting=lasting):
                 yield
         except sqlite3.IntegrityError as error:
             raise InputError(f"the recording has changed meanwhile ({error}); reading it anew") from error
