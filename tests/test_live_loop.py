@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from env.errors import InputError
 from env.judge.plans import FIELDS
 from env.sources import load_timelines
 from rlmemo.live import status
-from rlmemo.live.activitywatch import BucketReader
+from rlmemo.live.activitywatch import BucketReader, BucketRow
 from rlmemo.live.loop import POLL_AWAY_S, POLL_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.policies.registry import setup
@@ -324,6 +325,29 @@ def test_what_is_forgotten_meanwhile_is_not_known_any_more(tmp_path: Path) -> No
         assert loop.stop.is_set()
         assert "forgotten" in loop.said[-1]  # type: ignore[attr-defined]
         assert other.one("SELECT COUNT(*) FROM live_events") == 0
+
+
+@pytest.mark.slow
+def test_a_day_leaves_nothing_behind_in_memory(tmp_path: Path) -> None:
+    """24 hours, a turn every 20 s, 40 opens an hour: what lives in the last hour is what lives in the second,
+    but for the counts of what was opened. (The process: python -m experiments.live_day --hours 24.)"""
+    server, clock = FakeServer(), StillClock()
+    held, opened = dict[int, int](), 0
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        for k in range(24 * 180):
+            if k % 9 in (0, 4):
+                app, opened = APPS[opened % len(APPS)], opened + 1
+                row = BucketRow(W, "currentwindow", k, clock.now(), clock.now(), {"app": app})
+                server.held[W] = [*server.held[W][-20:], row]
+            loop.turn()
+            clock.t += 20.0
+            if k % 180 == 179 and k // 180 in (1, 22, 23):
+                gc.collect()
+                held[k // 180] = len(gc.get_objects())
+        opens = loop.mind.world.opened
+    assert opens > 500
+    assert held[23] - held[22] < 500
+    assert held[23] - held[1] < opens
 
 
 def test_a_machine_that_was_shut_down_has_an_empty_memory_and_the_timeline_says_so(tmp_path: Path) -> None:

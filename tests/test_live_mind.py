@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from rlmemo.policies.run import Setup
 from rlmemo.policies.shipped import shipped_planner
 from rlmemo.store.database import open_store
 from rlmemo.store.live_ledger import NOT_YET, LiveLedger, Seen
+from tests.test_before_rebuilding import FIXTURE
 from tests.tiny_text_model import write_text_model
 
 TZ = "Europe/Berlin"
@@ -191,6 +194,23 @@ def test_of_plans_at_wakes_by_other_policies(tmp_path: Path) -> None:
 def test_of_a_text_model_in_hub_format(tmp_path: Path) -> None:
     made = setup(str(write_text_model(tmp_path / "model")))
     assert same_as_offline(a_person(90), tmp_path / "a.db", lambda: minding(made, 0.05)) > 20
+
+
+def test_of_a_run(tmp_path: Path) -> None:
+    """One that was trained long ago; and with a threshold for wakes in its `plan.json`."""
+    with tarfile.open(FIXTURE) as packed:
+        packed.extractall(tmp_path, filter="data")
+    run, person = tmp_path / "run-dpo", with_returns(a_person_with_nights(150), 7200.0)
+    made = to_follow(str(run), {"off_after_s": 7200.0})
+    assert made.policy.name == "run-dpo"
+    assert same_as_offline(person, tmp_path / "a.db", lambda: minding(made)) > 20
+    plan = {"planner": "threshold", "threshold": 0.0417, "names": "soon", "wake": 0.03}
+    (run / "adapter" / "plan.json").write_text(json.dumps(plan))
+    made = to_follow(str(run), {"off_after_s": 7200.0})
+    waking = replace(minding(made), wakes=True)
+    assert same_as_offline(person, tmp_path / "b.db", lambda: waking) > 20
+    with ledger_of(tmp_path / "b.db") as ledger:
+        assert any(row.woken for row in ledger.rows())
 
 
 @pytest.mark.parametrize("names", [BY_NOBODY, BY_SOON])

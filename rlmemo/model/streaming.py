@@ -125,10 +125,12 @@ class Following:
 
     def _bare(self, looked: Slates, kept: int, warm: np.ndarray | None, free: float | None) -> np.ndarray:
         """The embedded model's prompt, without thumbs."""
-        return slots.encode_prompts(
+        assert self._slots is not None
+        made = slots.encode_prompts(
             looked, self._slates.targets[-kept:], np.array([kept - 1]), None if warm is None else warm[None],
             None if free is None else np.array([free]), here=np.zeros(1, np.int64),
         )  # fmt: skip
+        return made if self._slots.named else slots.plain(made)
 
     def _look(self) -> Slates:
         """The slate that the model looks at now, one row."""
