@@ -109,6 +109,31 @@ def test_back_from_an_absence_it_plans_before_anything_is_opened(tmp_path: Path)
     assert same_as_offline(db) == len(loads)
 
 
+def test_absences_of_which_it_reads_afterwards_are_offs_too(tmp_path: Path) -> None:
+    """At the first start, before anything was opened, and while live was not there."""
+    server, clock, db = FakeServer(), StillClock(), tmp_path / "a.db"
+    server.tell(A, clock.t - 0.5, status="afk")
+    clock.t += 3 * HOUR
+    server.tell(A, clock.t, status="not-afk")
+    with loop_on(db, server, clock) as loop:
+        loop.turn()
+        assert loop.ledger.store.one("SELECT COUNT(*) FROM switches") == 0  # nothing was in memory
+        works(loop, server, clock)
+    for hours in (3.0, 5.0):
+        server.tell(A, clock.t + 1.0, status="afk")
+        clock.t += hours * HOUR
+        server.tell(A, clock.t, status="not-afk")
+        server.tell(A, clock.t + 1.0, status="afk")
+        server.tell(A, clock.t + 4.0, status="not-afk")  # back twice: the first time counts
+        for app in ("Mail", "Editor", "Chat"):
+            clock.t += 60.0
+            server.tell(W, clock.t, app=app)
+    with loop_on(db, server, clock) as loop:
+        loop.turn()
+        assert loop.ledger.store.one("SELECT COUNT(*) FROM switches") == 4
+    assert same_as_offline(db) > 0
+
+
 def test_a_short_absence_or_one_in_a_world_without_offs_is_no_wake(tmp_path: Path) -> None:
     server, clock, db = FakeServer(), StillClock(), tmp_path / "a.db"
     with loop_on(db, server, clock) as loop:

@@ -11,6 +11,7 @@ import math
 import sys
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -228,14 +229,18 @@ class Loop:
         after, found = self.minding.rules().off_after_s, list[tuple[float, str]]()
         if not self.mind.at_wakes or math.isinf(after):
             return found
-        latest = -math.inf if self.mind.latest is None else self.mind.latest.t
-        for off in sorted(offs, key=lambda x: x.off_t):
-            if off.back_t is None or off.why not in ("afk", "gap"):
+        opens = [x.event.t for x in seen]
+        if self.mind.latest is not None:
+            opens = [self.mind.latest.t, *opens]
+        known = -math.inf  # the wake that was found last
+        for back in sorted(x.back_t for x in offs if x.back_t is not None and x.why in ("afk", "gap")):
+            before = bisect_left(opens, back)
+            if not before or not opens[before - 1] + after < back:
                 continue
-            last = max([latest, *(x.event.t for x in seen if x.event.t < off.back_t)])
-            again = [t for t, kind in found if kind == "wake" and last < t]
-            if last + after < off.back_t and not again and self.ledger.returned(last) == math.inf:
-                found += [(last + after, "off"), (off.back_t, "wake")]
+            last = opens[before - 1]
+            if known <= last and self.ledger.returned(last) == math.inf:
+                found += [(last + after, "off"), (back, "wake")]
+                known = back
         return found
 
     def _told_before(self, seen: list[Seen]) -> dict[str, Any]:
