@@ -26,7 +26,7 @@ from rlmemo.policies.registry import setup, to_follow
 from rlmemo.store.database import open_store
 from rlmemo.store.live_ledger import LiveLedger
 from rlmemo.store.now import recordings, standing
-from tests.test_live_loop import Noting, StillClock
+from tests.test_live_loop import Killed, Noting, StillClock
 
 APPS = ("Mail", "Editor", "Terminal", "Mail", "Chat", "Mail", "Editor", "Terminal")
 HOUR = 3600.0
@@ -131,6 +131,29 @@ def test_absences_of_which_it_reads_afterwards_are_offs_too(tmp_path: Path) -> N
     with loop_on(db, server, clock) as loop:
         loop.turn()
         assert loop.ledger.store.one("SELECT COUNT(*) FROM switches") == 4
+    assert same_as_offline(db) > 0
+
+
+def test_killed_before_an_open_had_its_plan_the_absence_after_it_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, clock, db = FakeServer(), StillClock(), tmp_path / "a.db"
+    with loop_on(db, server, clock) as loop:
+        works(loop, server, clock)
+        monkeypatch.setattr(Loop, "_decide", lambda loop: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            works(loop, server, clock, ("Chat",))
+        monkeypatch.undo()
+    opened = clock.t
+    server.tell(A, clock.t + 30.0, status="afk")
+    clock.t += 3 * HOUR
+    server.tell(A, clock.t, status="not-afk")
+    with loop_on(db, server, clock) as loop:
+        loop.turn()
+        assert loop.mind.woken
+        offs = loop.ledger.store.rows("SELECT t FROM switches WHERE kind = 'off'")
+        assert [x["t"] for x in offs] == [T + opened + 2 * HOUR]
+        works(loop, server, clock, ("Mail", "Editor"))
     assert same_as_offline(db) > 0
 
 

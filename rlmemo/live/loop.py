@@ -212,13 +212,14 @@ class Loop:
     def _just_started(self, news: News, seen: Sequence[Seen], now: float) -> list[Off]:
         """The machine was started, and nothing is heard of it yet: the person is back, and may be planned
         for."""
-        latest, told = self.mind.latest, self.fronts.told_last(news)
-        if self.booted is None or not self.mind.at_wakes or self._paused or seen:
+        told = self.fronts.told_last(news)
+        if self.booted is None or told is None or not told < self.booted <= now:
             return []
-        if latest is None or told is None:
+        latest = self.ledger.latest_t()
+        if not self.mind.at_wakes or self._paused or seen or latest is None:
             return []
-        before = max(told, latest.t)
-        if not before < self.booted <= now or self.booted <= self.ledger.returned(latest.t) < math.inf:
+        before = max(told, latest)
+        if not before < self.booted or self.booted <= self.ledger.returned(latest) < math.inf:
             return []
         self.fronts.last = ""  # nothing is open any more
         return [Off(before, now, "shutdown")]
@@ -229,11 +230,14 @@ class Loop:
         after, found = self.minding.rules().off_after_s, list[tuple[float, str]]()
         if not self.mind.at_wakes or math.isinf(after):
             return found
+        backs = sorted(x.back_t for x in offs if x.back_t is not None and x.why in ("afk", "gap"))
+        if not backs:
+            return found
         opens = [x.event.t for x in seen]
-        if self.mind.latest is not None:
-            opens = [self.mind.latest.t, *opens]
+        if (latest := self.ledger.latest_t()) is not None:  # also where nothing was decided yet
+            opens = [latest, *opens]
         known = -math.inf  # the wake that was found last
-        for back in sorted(x.back_t for x in offs if x.back_t is not None and x.why in ("afk", "gap")):
+        for back in backs:
             before = bisect_left(opens, back)
             if not before or not opens[before - 1] + after < back:
                 continue

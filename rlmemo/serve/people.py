@@ -111,7 +111,8 @@ class Person:
             new = sent[known:]
             offs = [Off(x.off, x.event.t, "shutdown") for x in new if x.off is not None]
             if new:
-                self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs)
+                # (a plan follows for each, and with it this is on the disk before anything is answered)
+                self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs, lasting=False)
                 last = self._rows[-1] if self._rows else 0
                 for number, key in self.ledger.keys(after=last):
                     self.chain.add(key)
