@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,13 @@ from env.timeline import Event, Timeline, collapse
 from experiments.aw_server import Server, Watchers
 from rlmemo.live.clock import FastClock
 from rlmemo.live.mind import Minding
-from rlmemo.policies.registry import setup
+from rlmemo.policies.registry import to_follow
 from rlmemo.store.database import open_store
 from rlmemo.store.live_ledger import NOT_YET, LiveLedger
 
 CATCH_UP_S = 180.0
+BACK_S = 90.0
+"""How long somebody who was away is back when they open something."""
 
 
 def a_day(timeline: Timeline, day: int | None = None, tz: str = "UTC") -> Timeline:
@@ -64,6 +66,11 @@ class Person:
     watchers: Watchers
     day: Timeline
     front: tuple[str, str] | None = None
+
+    def back(self, k: int) -> None:
+        """The person, who was away, is there again before event k."""
+        self.watchers.afk(float(self.day.t[k - 1]) + 60.0, True)
+        self.watchers.afk(float(self.day.t[k]) - BACK_S, False)
 
     def tell(self, k: int) -> None:
         """Event k: a program comes to the front, or a page in the browser."""
@@ -134,7 +141,8 @@ class Played:
 @dataclass(frozen=True)
 class Way:
     """How a day is played: how many times its speed, how often live is killed in between, how many hours of
-    it at least; given: more options of live's."""
+    it at least; off_after_s: after a longer pause they were away, and the machine was off; given: more of
+    live's options."""
 
     policy: str = "base"
     speed: float = 1000.0
@@ -142,6 +150,23 @@ class Way:
     seed: int = 0
     hours: float = 0.0
     given: Sequence[str] = ()
+    off_after_s: float = 0.0
+
+    def pauses(self, day: Timeline) -> list[int]:
+        """The events that come after an off."""
+        long = np.diff(day.t) > (self.off_after_s or np.inf)
+        return (np.flatnonzero(long) + 1).tolist()
+
+    def told(self, day: Timeline) -> Timeline:
+        """A day, as it is recorded then."""
+        after = self.pauses(day)
+        offs = [float(day.t[k - 1]) + self.off_after_s for k in after]
+        return replace(day, offs=np.array(offs), wakes=day.t[after] - BACK_S)
+
+    @property
+    def world(self) -> dict[str, float]:
+        """What is not usual of it."""
+        return {"off_after_s": self.off_after_s} if self.off_after_s else {}
 
 
 def play(server: Server, day: Timeline, folder: Path, way: Way) -> Played:
@@ -151,7 +176,12 @@ def play(server: Server, day: Timeline, folder: Path, way: Way) -> Played:
     person = Person(Watchers(server), day)
     acts = folder / "acts"
     act = f"sh -c 'echo \"$1\" >> {acts}' sh {{target}}"
-    more = [*way.given, *(("--act", "command", "--load-command", act, "--late-s", "1e9") if kills else ())]
+    world = [f"--{x.replace('_', '-')}={value}" for x, value in way.world.items()]
+    more = [
+        *way.given,
+        *world,
+        *(("--act", "command", "--load-command", act, "--late-s", "1e9") if kills else ()),
+    ]
     # it has begun before the day does, however long it takes to start here
     recorder = Recorder(
         db, server.port, FastClock(float(day.t[0]) - 1e5, 1.0, time.time()), policy, more=more
@@ -162,10 +192,13 @@ def play(server: Server, day: Timeline, folder: Path, way: Way) -> Played:
     clock = recorder.clock = FastClock(float(day.t[0]) - 2.0 * speed, speed, time.time())
     recorder.start()
     played = Played(db, 0)
-    due = time.time() + rng.uniform(0.5, 4.0)
+    due, after_offs = time.time() + rng.uniform(0.5, 4.0), set(way.pauses(day))
     for k in range(len(day) + 1):
         due_t = day.t[k] if k < len(day) else day.t[0] + 3600.0 * hours
         while clock.now() < due_t:
+            if k in after_offs and clock.now() >= due_t - BACK_S:
+                after_offs.remove(k)
+                person.back(k)
             hour = int((clock.now() - day.t[0]) // 3600)
             if hour >= 0 and not kills and hour not in played.rss:
                 played.rss[hour] = recorder.rss_mb()
@@ -174,6 +207,8 @@ def play(server: Server, day: Timeline, folder: Path, way: Way) -> Played:
                 due = time.time() + rng.uniform(0.05, 6.0)
             time.sleep(min(0.02, max(0.0, (due_t - clock.now()) / speed)))
         if k < len(day):
+            if k in after_offs:  # somebody was quicker than this
+                person.back(k)
             person.tell(k)
         if recorder.kills < kills and rng.random() < 0.5:
             due = min(due, time.time() + rng.uniform(0.0, 0.1))
@@ -202,7 +237,7 @@ def _wait(db: Path, events: int, recorder: Recorder) -> None:
         time.sleep(0.2)
 
 
-def compare(played: Played, day: Timeline, policy: str = "base") -> dict[str, Any]:
+def compare(played: Played, day: Timeline, way: Way) -> dict[str, Any]:
     """What was recorded and planned, against the day and offline replay of it."""
     with open_store(played.db) as store:
         ledger = LiveLedger(store, "me", "UTC")
@@ -221,8 +256,9 @@ def compare(played: Played, day: Timeline, policy: str = "base") -> dict[str, An
         "acts": sum(done.values()),
         "twice": sum((done - begun).values()),
     }
-    minding = Minding(setup(policy), "me", "UTC", settings["budget_mb"], "offline", settings["threshold"])
-    found |= _plans(rows, day, minding)
+    made = to_follow(way.policy, way.world)
+    minding = Minding(made, "me", "UTC", settings["budget_mb"], "offline", settings["threshold"], wakes=True)
+    found |= _plans(rows, way.told(day), minding)
     took = sorted(1000.0 * r["took_s"] for r in late)
     found["thought_ms"] = {q: round(took[int(q / 100 * (len(took) - 1))], 2) for q in (50, 95)}
     if played.rss:
@@ -235,17 +271,21 @@ def _plans(rows: Sequence[Any], day: Timeline, minding: Minding) -> dict[str, An
     case = Case(day, costs, minding.rules(), 1, len(day))
     planned = minding.planner().plan(minding.setup.policy, case)
     outcomes, names = case.replay(planned), day.names
-    differ = unjudged = prewarms = 0
+    differ = unjudged = prewarms = at_wakes = 0
+    most = case.world.max_picks
     for k, row in enumerate(rows[: len(day) - 1]):
         plan = (
             [names[x] for x in planned.target[k] if x >= 0],
             [names[x] for x in planned.let_go[k] if x >= 0],
         )
-        differ += plan != ([p.target for p in row.plan], list(row.let_go))
+        woken = row.woken[1] if row.woken else ()
+        differ += plan != ([p.target for p in (*row.plan, *woken)], list(row.let_go))
         prewarms += len(plan[0])
+        at_wakes += len(woken)
         for place, one in enumerate((row.outcome or {"prewarms": []})["prewarms"]):
-            unjudged += one is not None and one["came"] != OUTCOME_NAMES[outcomes.outcome[k, place]]
-    return {"prewarms": prewarms, "differ": differ, "unjudged": unjudged}
+            column = place if place < len(row.plan) else most + place - len(row.plan)
+            unjudged += one is not None and one["came"] != OUTCOME_NAMES[outcomes.outcome[k, column]]
+    return {"prewarms": prewarms, "at_wakes": at_wakes, "differ": differ, "unjudged": unjudged}
 
 
 def main() -> None:
@@ -258,15 +298,18 @@ def main() -> None:
     p.add_argument("--kills", type=int, default=0)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--hours", type=float, default=0.0, help="of the virtual clock, at least")
+    p.add_argument("--off-after-s", type=float, default=0.0, help="whoever pauses longer was away")
     args, given = p.parse_known_args()
     day = a_day(load_timelines(args.timelines).timelines[args.user], args.day)
     with tempfile.TemporaryDirectory() as folder:
         (home := Path(folder) / "aw").mkdir()
         server = Server(home)
         try:
-            way = Way(args.policy, args.speed, args.kills, args.seed, args.hours, given)
+            way = Way(
+                args.policy, args.speed, args.kills, args.seed, args.hours, given, args.off_after_s
+            )  # fmt: skip
             played = play(server, day, Path(folder), way)
-            print(json.dumps(compare(played, day, args.policy)))
+            print(json.dumps(compare(played, day, way)))
         finally:
             server.stop()
 

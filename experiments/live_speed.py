@@ -6,8 +6,9 @@
 
 An event is told to a real aw-server. `turn_ms` is one turn of live's loop from then on: three questions over
 HTTP, two transactions, the ranking and the plan; `plan_ms` the same without the questions, from having the
-event to having its plan in the ledger; `thought_ms` the ranking and the plan alone. `idle` is what turns
-without news take of a core, at one a second. Prints one JSON line.
+event to having its plan in the ledger; `thought_ms` the ranking and the plan alone. `plan_cpu_ms` is the
+processor time of `plan_ms`: what other programs take from this one, and the disk, are not in it. `idle` is
+what turns without news take of a core, at one a second. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -59,19 +60,20 @@ def measure(server: Server, folder: Path, policy: str, events: int, past: int, t
         minding = Minding(to_follow(policy), "me", "UTC", 3200.0, "test")
         began = time.perf_counter()
         loop = Loop(ledger, reader, minding, None, WallClock(), now - 1.0)
-        asked: list[float] = []
+        asked: list[tuple[float, float]] = []
         reader.read = _timed(reader.read, asked)  # type: ignore[method-assign]
         started_s = time.perf_counter() - began
-        watchers, took, planned, last = Watchers(server), list[float](), list[float](), ""
+        watchers, took, planned, last = Watchers(server), list[float](), list[tuple[float, float]](), ""
         for k in range(events):
             target, kind = names[(past + k) % len(names)]
             if target != last:
                 watchers.window(time.time(), target if kind == "app" else f"{target} app")
                 last = target
-                began = time.perf_counter()
+                began_at, began_cpu = time.perf_counter(), time.process_time()
                 loop.turn()
-                took.append(1000.0 * (time.perf_counter() - began))
-                planned.append(took[-1] - asked[-1])
+                took.append(1000.0 * (time.perf_counter() - began_at))
+                cpu = 1000.0 * (time.process_time() - began_cpu)
+                planned.append((took[-1] - asked[-1][0], cpu - asked[-1][1]))
             time.sleep(0.01)
         thought = [1000.0 * r["took_s"] for r in store.rows("SELECT took_s FROM live_plans ORDER BY id")]
         idle = []
@@ -84,19 +86,20 @@ def measure(server: Server, folder: Path, policy: str, events: int, past: int, t
     return {
         "policy": policy, "events": len(took), "past": past, "thumbs": thumbs,
         "restore_s": round(started_s, 2),
-        "turn_ms": _shares(took[3:]), "plan_ms": _shares(planned[3:]), "thought_ms": _shares(thought[3:]),
+        "turn_ms": _shares(took[3:]), "plan_ms": _shares([x for x, _ in planned[3:]]),
+        "plan_cpu_ms": _shares([x for _, x in planned[3:]]), "thought_ms": _shares(thought[3:]),
         "idle_share_of_a_core": round(float(np.mean(idle)) / POLL_S, 5), "rss_mb": round(rss, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000.0, 1),
     }  # fmt: skip
 
 
-def _timed(read: Callable[..., Any], took: list[float]) -> Callable[..., Any]:
-    """The same; how many milliseconds each call took goes into `took`."""
+def _timed(read: Callable[..., Any], took: list[tuple[float, float]]) -> Callable[..., Any]:
+    """The same; how many milliseconds each call took, and of a core, goes into `took`."""
 
     def timed(*given: Any, **more: Any) -> Any:
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         found = read(*given, **more)
-        took.append(1000.0 * (time.perf_counter() - began))
+        took.append((1000.0 * (time.perf_counter() - began), 1000.0 * (time.process_time() - began_cpu)))
         return found
 
     return timed

@@ -178,7 +178,7 @@ def test_what_the_ledger_refused_is_not_taken(
 ) -> None:
     from env.errors import InputError
 
-    def full(self: Store) -> Any:
+    def full(self: Store, **how: bool) -> Any:
         raise InputError("disk is full")
 
     with loop_on(tmp_path / "a.db", BrowserReader(desk)) as loop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from env.errors import InputError
 from env.judge.plans import FIELDS
 from env.sources import load_timelines
 from rlmemo.live import status
-from rlmemo.live.activitywatch import BucketReader
+from rlmemo.live.activitywatch import BucketReader, BucketRow
 from rlmemo.live.loop import POLL_AWAY_S, POLL_S, Loop
 from rlmemo.live.mind import Minding
 from rlmemo.policies.registry import setup
@@ -128,12 +129,12 @@ def test_killed_at_any_write_nothing_is_lost_or_doubled(
     plain = Store.write
 
     @contextmanager
-    def write(self: Store) -> Iterator[None]:
+    def write(self: Store, **how: bool) -> Iterator[None]:
         nonlocal writes
         writes += 1
         if writes - 1 == deadly and not after:
             raise Killed
-        with plain(self):
+        with plain(self, **how):
             yield
         if writes - 1 == deadly and after:
             raise Killed
@@ -176,8 +177,8 @@ def test_a_ledger_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytes
     plain = Store.write
 
     @contextmanager
-    def write(self: Store) -> Iterator[None]:
-        with plain(self):
+    def write(self: Store, **how: bool) -> Iterator[None]:
+        with plain(self, **how):
             yield
             if full:
                 raise InputError("disk is full")
@@ -197,6 +198,32 @@ def test_a_ledger_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytes
     a, b = ([(r[0], r[2], r[3]) for r in kept(tmp_path / f"{x}.db")] for x in "ab")
     assert a == b
     assert len(a) == 9
+
+
+def test_what_was_read_is_on_the_disk_before_the_source_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open need not be on the disk before its plan is, and is with it; what has no plan is at once."""
+    server, clock, order = FakeServer(), StillClock(), list[str]()
+    plain = Store.write
+
+    @contextmanager
+    def write(self: Store, *, lasting: bool = True) -> Iterator[None]:
+        with plain(self, lasting=lasting):
+            yield
+        order.append("lasting" if lasting else "quick")
+
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        loop.turn()
+        monkeypatch.setattr(Store, "write", write)
+        monkeypatch.setattr(loop.reader, "kept", lambda due_s: order.append("kept"))
+        one_day(server, clock, 0)
+        loop.turn()
+        assert order == ["quick", "lasting", "kept"]
+        order.clear()
+        server.tell(A, clock.t, status="afk")
+        loop.turn()
+        assert order == ["lasting", "kept"]
 
 
 def test_a_server_that_was_away_is_read_afterwards(tmp_path: Path) -> None:
@@ -298,6 +325,29 @@ def test_what_is_forgotten_meanwhile_is_not_known_any_more(tmp_path: Path) -> No
         assert loop.stop.is_set()
         assert "forgotten" in loop.said[-1]  # type: ignore[attr-defined]
         assert other.one("SELECT COUNT(*) FROM live_events") == 0
+
+
+@pytest.mark.slow
+def test_a_day_leaves_nothing_behind_in_memory(tmp_path: Path) -> None:
+    """24 hours, a turn every 20 s, 40 opens an hour: what lives in the last hour is what lives in the second,
+    but for the counts of what was opened. (The process: python -m experiments.live_day --hours 24.)"""
+    server, clock = FakeServer(), StillClock()
+    held, opened = dict[int, int](), 0
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        for k in range(24 * 180):
+            if k % 9 in (0, 4):
+                app, opened = APPS[opened % len(APPS)], opened + 1
+                row = BucketRow(W, "currentwindow", k, clock.now(), clock.now(), {"app": app})
+                server.held[W] = [*server.held[W][-20:], row]
+            loop.turn()
+            clock.t += 20.0
+            if k % 180 == 179 and k // 180 in (1, 22, 23):
+                gc.collect()
+                held[k // 180] = len(gc.get_objects())
+        opens = loop.mind.world.opened
+    assert opens > 500
+    assert held[23] - held[22] < 500
+    assert held[23] - held[1] < opens
 
 
 def test_a_machine_that_was_shut_down_has_an_empty_memory_and_the_timeline_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,15 +16,19 @@ import pytest
 
 from env.errors import InputError
 from env.judge.case import Case
+from env.judge.cost import WorldConfig
 from env.judge.plans import FIELDS, OUTCOME_NAMES
+from env.judge.world_options import WORLDS
 from env.sources import load_timelines
 from env.timeline import Event, Timeline, collapse
 from rlmemo.live.mind import Mind, Minding
-from rlmemo.policies.planners import BY_NOBODY, BY_SOON, OwnPlans
+from rlmemo.policies.planners import BY_NOBODY, BY_SOON, OwnPlans, Threshold
 from rlmemo.policies.registry import setup, to_follow
 from rlmemo.policies.run import Setup
+from rlmemo.policies.shipped import shipped_planner
 from rlmemo.store.database import open_store
 from rlmemo.store.live_ledger import NOT_YET, LiveLedger, Seen
+from tests.test_before_rebuilding import FIXTURE
 from tests.tiny_text_model import write_text_model
 
 TZ = "Europe/Berlin"
@@ -50,6 +56,14 @@ def a_person_with_nights(n: int = 260) -> Timeline:
     return collapse(Timeline.from_events("me", events, tz=TZ, tz_known=True, **switched))
 
 
+def with_returns(person: Timeline, pause: float) -> Timeline:
+    """The same, where every longer pause is an off of which one heard when it was over."""
+    off, _ = WorldConfig().offs(person)
+    more = np.flatnonzero((np.diff(person.t) > pause) & ~np.isfinite(off[1:]))
+    offs = np.sort(np.append(person.offs, person.t[more] + pause))
+    return replace(person, offs=offs, wakes=np.sort(np.append(person.wakes, person.t[more + 1] - 90.0)))
+
+
 def written(timeline: Timeline, db: Path) -> None:
     switches = [
         (float(t), kind) for kind, times in (("off", timeline.offs), ("wake", timeline.wakes)) for t in times
@@ -65,14 +79,23 @@ Said = list[tuple[list[str], list[str]]]
 def live(db: Path, make: Callable[[], Minding], anew: tuple[int, ...] = ()) -> Said:
     """The plans of a ledger's events, (prewarms, let go); the mind is made anew before decisions `anew`."""
     with ledger_of(db) as ledger:
-        mind, made = Mind(make()), []
+        mind, made, last = Mind(make()), Said(), 0
         for k, row in enumerate(list(ledger.rows())):
             if k in anew:
                 mind = Mind(make())
                 mind.restore([r for r in ledger.rows() if r.planned != NOT_YET])
+            if mind.at_wakes and row.wake < np.inf and k:
+                (before,) = [r for r in ledger.rows() if r.id == last]
+                plan, _ = mind.wake(before, row.wake)
+                assert ledger.woke(before, plan, row.wake)
+                made[-1][0].extend(p.target for p in plan)
+                if k % 2:  # killed right after it
+                    mind = Mind(make())
+                    mind.restore([r for r in ledger.rows() if r.planned != NOT_YET])
             thought = mind.think(row)
             assert ledger.decide(row, thought.plan, thought.record, thought.came, at=row.event.t)
             made.append(([p.target for p in thought.plan.plan], list(thought.plan.let_go)))
+            last = row.id
         return made
 
 
@@ -103,11 +126,12 @@ def same_as_offline(timeline: Timeline, db: Path, make: Callable[[], Minding]) -
     with ledger_of(db) as ledger:
         rows = list(ledger.rows())
         sums = ledger.totals(0.0, FIELDS)
-    resolved = 0
+    resolved, most = 0, make().rules().max_picks
     for k, row in enumerate(rows[:-1]):
         for place, one in enumerate((row.outcome or {"prewarms": []})["prewarms"]):
             if one is not None:
-                assert one["came"] == OUTCOME_NAMES[outcomes.outcome[k, place]]
+                column = place if place < len(row.plan) else most + place - len(row.plan)
+                assert one["came"] == OUTCOME_NAMES[outcomes.outcome[k, column]]
                 resolved += 1
     prewarms = sum(len(p) for p, _ in found)
     assert 0.7 * prewarms <= resolved <= prewarms
@@ -136,9 +160,57 @@ def test_of_a_recording_with_nights(policy: str, tmp_path: Path) -> None:
     assert offline(sleepless, minding(made))[0] != offline(person, minding(made))[0]
 
 
+@pytest.mark.parametrize("policy", ["base", "markov1"])
+def test_of_plans_at_wakes(policy: str, tmp_path: Path) -> None:
+    """The person is back and nothing is opened yet: what offline replay loads then, live does."""
+    pause = float(WORLDS["day"]["off_after_s"])
+    made, person = to_follow(policy, WORLDS["day"]), with_returns(a_person_with_nights(), pause)
+    assert isinstance(made.planner or shipped_planner(made.world), Threshold)
+    waking = replace(minding(made), wakes=True)
+    recorded = WorldConfig().offs(person)[1]
+    assert (np.isfinite(waking.rules().offs(person)[1]) == np.isfinite(recorded)).all()  # none is assumed
+    assert same_as_offline(person, tmp_path / "a.db", lambda: waking) > 20
+    with ledger_of(tmp_path / "a.db") as ledger:
+        woken = [row.woken for row in ledger.rows() if row.woken is not None]
+        assert len(woken) > 3
+        assert {t for t, _ in woken} <= set(person.wakes.tolist())
+    assert offline(person, minding(made))[0] != offline(person, waking)[0]
+
+
+def test_of_plans_at_wakes_by_other_policies(tmp_path: Path) -> None:
+    from env.splits import chrono
+
+    person, gbdt = with_returns(a_person_with_nights(90), 7200.0), setup("gbdt", WORLDS["day"])
+    gbdt.policy.fit([person], chrono([person]), seed=0)
+    text = setup(str(write_text_model(tmp_path / "model")), WORLDS["day"])
+    for k, made in enumerate((gbdt, text)):
+        planner = Threshold(0.05, wake=0.02)
+        waking = replace(minding(replace(made, planner=planner)), wakes=True)
+        assert same_as_offline(person, tmp_path / f"{k}.db", lambda waking=waking: waking) > 10
+        with ledger_of(tmp_path / f"{k}.db") as ledger:
+            assert any(row.woken for row in ledger.rows())
+
+
 def test_of_a_text_model_in_hub_format(tmp_path: Path) -> None:
     made = setup(str(write_text_model(tmp_path / "model")))
     assert same_as_offline(a_person(90), tmp_path / "a.db", lambda: minding(made, 0.05)) > 20
+
+
+def test_of_a_run(tmp_path: Path) -> None:
+    """One that was trained long ago; and with a threshold for wakes in its `plan.json`."""
+    with tarfile.open(FIXTURE) as packed:
+        packed.extractall(tmp_path, filter="data")
+    run, person = tmp_path / "run-dpo", with_returns(a_person_with_nights(150), 7200.0)
+    made = to_follow(str(run), {"off_after_s": 7200.0})
+    assert made.policy.name == "run-dpo"
+    assert same_as_offline(person, tmp_path / "a.db", lambda: minding(made)) > 20
+    plan = {"planner": "threshold", "threshold": 0.0417, "names": "soon", "wake": 0.03}
+    (run / "adapter" / "plan.json").write_text(json.dumps(plan))
+    made = to_follow(str(run), {"off_after_s": 7200.0})
+    waking = replace(minding(made), wakes=True)
+    assert same_as_offline(person, tmp_path / "b.db", lambda: waking) > 20
+    with ledger_of(tmp_path / "b.db") as ledger:
+        assert any(row.woken for row in ledger.rows())
 
 
 @pytest.mark.parametrize("names", [BY_NOBODY, BY_SOON])

@@ -85,30 +85,32 @@ def opened(db: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [0, 4])
+@pytest.mark.parametrize(("kills", "off_after_s"), [(0, 0.0), (4, 0.0), (3, 1800.0)])
 def test_a_day_s_plans_are_those_of_offline_replay_however_often_it_is_killed(
-    kills: int, aw: Server, tmp_path: Path
+    kills: int, off_after_s: float, aw: Server, tmp_path: Path
 ) -> None:
     """A hundred kills: python -m experiments.live_day --kills 100."""
     whole = a_day(load_timelines("demo").timelines[2], 0)
     day = whole.take(np.flatnonzero(whole.t < whole.t[0] + 8 * 3600.0))
     assert 20 < len(day) < len(whole)
-    folder = aw.folder / f"day{kills}"
+    folder = aw.folder / f"day{kills}"  # (a pause of half an hour is an absence, and they come back)
     folder.mkdir()
     server = Server(folder)
-    policy = "markov1" if kills else "base"
+    policy = "markov1" if kills and not off_after_s else "base"
     try:
         given = ("--memory-mb", "800", "--threshold", "0.1")
-        played = play(server, day, tmp_path, Way(policy, 3000.0, kills, given=given))
+        way = Way(policy, 3000.0, kills, given=given, off_after_s=off_after_s)
+        played = play(server, day, tmp_path, way)
     finally:
         server.stop()
-    found = compare(played, day, policy)
+    found = compare(played, day, way)
     assert {k: found[k] for k in ("lost", "doubled", "differ", "unjudged", "twice")} == dict.fromkeys(
         ("lost", "doubled", "differ", "unjudged", "twice"), 0
     )
     assert found["events"] == len(day)
     assert found["kills"] == kills
     assert found["prewarms"] > 3
+    assert (found["at_wakes"] > 0) == (off_after_s > 0)
 
 
 def test_heartbeats_of_a_real_server_are_one_row_and_one_open(aw: Server) -> None:

@@ -13,7 +13,7 @@ from env.judge import ongoing
 from env.judge.case import Case
 from env.judge.cost import PAST_RULES, Cost, Costs, WorldConfig
 from env.judge.ongoing import Ongoing
-from env.judge.plans import NONE, Plans
+from env.judge.plans import NONE, Plans, at_wake
 from env.ranking import Ranking
 from env.timeline import Timeline
 
@@ -104,6 +104,53 @@ def test_plans_come_to_what_a_replay_says(seed: int) -> None:
         known = found != NONE
         np.testing.assert_array_equal(found[known], whole.outcome[known])
         np.testing.assert_array_equal(world.records()[1 : n - 1], whole.table[1 : n - 1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_loaded_at_a_wake_comes_to_what_a_replay_says(seed: int) -> None:
+    rng, loaded = np.random.default_rng(50 + seed), 0
+    for _ in range(15):
+        n = int(rng.integers(3, 60))
+        timeline = with_offs(rng, random_timeline(rng, n, int(rng.integers(1, 9))))
+        config = random_rules(rng)
+        off, wake = WorldConfig().offs(timeline)[0], config.offs(timeline)[1]
+        costs, m, picks = random_costs(rng, len(timeline.names)), len(timeline.names), config.max_picks
+        drawn = random_plans(rng, (n, 2 * picks), m, len(config.delays), 0.5)
+        listed = known_so_far(timeline, Ranking(drawn.target, drawn.target, drawn.target[:, 0])).targets
+        delay = drawn.delay.copy()
+        delay[:, picks:] = at_wake(0)
+        back = np.append(np.isfinite(wake[1:]), False)
+        listed[~back, picks:] = -1
+        whole = Case(timeline, costs, config, 1, n).replay(Plans(listed[: n - 1], delay[: n - 1]))
+        price = costs_one_by_one(costs)
+        opens = [
+            (float(timeline.t[j]), int(timeline.target[j]), price[timeline.target[j]], float(off[j]))
+            for j in range(n)
+        ]
+        first = int(rng.integers(0, n)) if rng.random() < 0.5 else 0
+        world, found = Ongoing(config, wakes=True), np.zeros(listed.shape, np.int8)
+        at = {j: (float(wake[j + 1]), listed[j, picks:].tolist()) for j in np.flatnonzero(back[:first])}
+        plans = [(listed[j, :picks].tolist(), delay[j, :picks].tolist(), []) for j in range(first)]
+        world.restore(opens[:first], plans, at)
+        for j in range(n):
+            if j >= first:
+                record = world.open(*opens[j])
+                if 0 < j < n - 1:
+                    np.testing.assert_array_equal(record, whole.table[j])
+            for i, k, outcome, _, lead in world.resolved():
+                found[i, k] = outcome
+                np.testing.assert_array_equal(lead, whole.lead_s[i, k])
+            if first <= j < n - 1:
+                world.plan(listed[j, :picks], delay[j, :picks])
+                if back[j]:
+                    world.wake(float(wake[j + 1]), listed[j, picks:].tolist())
+                    with pytest.raises(ValueError, match="nothing to decide at a wake"):
+                        world.wake(float(wake[j + 1]), [])
+        loaded += int((found[:, picks:] != NONE).sum())
+        known = found != NONE
+        np.testing.assert_array_equal(found[known], whole.outcome[known])
+        np.testing.assert_array_equal(world.records()[1 : n - 1], whole.table[1 : n - 1])
+    assert loaded > 20
 
 
 @pytest.mark.parametrize("seed", range(4))

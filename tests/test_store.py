@@ -77,6 +77,21 @@ def test_writes_are_durable_and_concurrent(db: Path) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
+def test_a_write_that_need_not_last_leaves_the_next_one_as_it_was(db: Path) -> None:
+    with open_store(db) as s:
+
+        def how() -> int:
+            return int(s.one("PRAGMA synchronous"))
+
+        with s.write(lasting=False):
+            assert how() == 1
+        with s.write():
+            assert how() == 2
+        with pytest.raises(KeyError), s.write(lasting=False):
+            raise KeyError
+        assert how() == 2
+
+
 def test_reopening_finds_what_was_written(db: Path) -> None:
     with open_store(db) as s:
         identity = s.add_prediction(prediction())

@@ -22,6 +22,7 @@ from rlmemo.model.thumbs_so_far import (
     NEUTRAL,
     NO_MOOD,
     PRIOR,
+    ToldThumbs,
     opinion,
     said_by,
     says,
@@ -72,6 +73,54 @@ def test_what_was_said_by_hand() -> None:
     assert found.moment[0].tolist() == [0.0, 0.0]
     assert found.moment[3, 1] < 0  # keeping still was disliked at this hour
     assert found.moment[1, 0] > 0
+
+
+def test_counted_on_it_is_what_it_is_counted_anew() -> None:
+    """More is said, what was said turns out right, is changed, or taken back: to the last bit."""
+    rng = np.random.default_rng(3)
+    names = [f"t{k}" for k in range(9)]
+
+    def one() -> Thumb:
+        shown = tuple(rng.choice(names, int(rng.integers(0, 4)), replace=False).tolist())
+        return Thumb(-math.inf, int(rng.integers(24)), bool(rng.random() < 0.5), None, shown)
+
+    def answer(told: ToldThumbs, hour: int) -> bytes:
+        found = so_far(told, names, np.array([5.0]), np.array([hour]), np.arange(9, dtype=np.int32)[None])
+        return found.said.tobytes() + found.moment.tobytes()
+
+    rows, going = [one() for _ in range(3)], ToldThumbs(Thumbs.of([]))
+    for _ in range(120):
+        what = rng.random()
+        if what < 0.6 or len(rows) < 2:
+            rows.append(one())
+        elif what < 0.9:
+            k = int(rng.integers(len(rows)))
+            rows[k] = replace(rows[k], hit=True) if what < 0.8 else replace(rows[k], up=not rows[k].up)
+        else:
+            del rows[int(rng.integers(len(rows)))]
+        going = ToldThumbs(Thumbs.of(rows), going)
+        anew = ToldThumbs(Thumbs.of(rows))
+        assert set(going.about) == set(anew.about)
+        for hour in (3, 4, 3, 20):
+            assert answer(going, hour) == answer(anew, hour)
+
+
+def test_many_thumbs_are_asked_as_quickly_as_few() -> None:
+    """Per row that is looked at, not per thumb that was given: the arrays of what was said are not copied."""
+    told = ToldThumbs(Thumbs.of([said(float(k), k % 3 > 0, "a", "b") for k in range(600)]))
+    looked = []
+
+    class Watched(np.ndarray):
+        def __getitem__(self, which: Any) -> Any:
+            found = super().__getitem__(which)
+            looked.append(np.size(found))
+            return np.asarray(found)
+
+    for history in told.about.values():
+        history.sums = history.sums.view(Watched)
+    so_far(told, ["a", "b"], np.array([1e6]), np.array([9]), np.array([[0, 1, -1]], np.int32))
+    assert looked
+    assert max(looked) <= 25 * 5
 
 
 def test_an_opinion_goes_with_what_was_said() -> None:

@@ -9,7 +9,7 @@ prewarm came to and what every open waited are those of a replay of the same eve
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from env.errors import InputError
 from env.judge import let_go
 from env.judge.accounting import Course, T, open_event, plan_let_go, plan_pick, plan_prewarm
 from env.judge.cost import PAST_RULES, Cost, Costs, WorldConfig
-from env.judge.plans import N_FIELDS, NONE
+from env.judge.plans import N_FIELDS, NONE, at_wake
 from env.judge.state import MARKS, N_DUE, READY, USED, Ledger, Rules, State, new_state, rules
 
 if TYPE_CHECKING:
@@ -35,27 +35,35 @@ def _take(s, r, w, book, j, table):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _decide(s, r, w, book, delay, names, picks, j, table):  # type: ignore[no-untyped-def]
+def _decide(s, r, w, book, delay, names, width, j, table):  # type: ignore[no-untyped-def]
     """The plan after event j, as it stands in the arrays."""
     if len(s.ireg) > MARKS:
         plan_let_go(s, names[j])
-    for number in range(j * picks, (j + 1) * picks):
+    for number in range(j * width, (j + 1) * width):
         if book.target[number] >= 0:
             plan_pick(s, r, w, book, number, delay[number], j, table[j + 1])
 
 
 @compiled
-def _again(s, r, w, book, delay, names, picks, opened, decided, table):  # type: ignore[no-untyped-def]
+def _wake(s, r, w, book, delay, first, last, j, table):  # type: ignore[no-untyped-def]
+    """What is to be loaded at the wake after event j: some numbers of the ledger."""
+    for number in range(first, last):
+        if book.target[number] >= 0:
+            plan_pick(s, r, w, book, number, delay[number], j, table[j + 1])
+
+
+@compiled
+def _again(s, r, w, book, delay, names, width, opened, decided, table):  # type: ignore[no-untyped-def]
     """All events and plans so far, in an empty world."""
     for j in range(opened):
         _take(s, r, w, book, j, table)
         if j < decided:
-            _decide(s, r, w, book, delay, names, picks, j, table)
+            _decide(s, r, w, book, delay, names, width, j, table)
 
 
 @compiled
 def _by_threshold(  # type: ignore[no-untyped-def]
-    s, r, w, book, listed, probability, theta, picks, j, told, value, names, table
+    s, r, w, book, listed, probability, theta, picks, width, j, told, value, names, table
 ):
     """As one decision of `env.judge.ranked_replay`: the best-ranked that are not resident, at once."""
     if len(s.ireg) > MARKS:
@@ -67,7 +75,7 @@ def _by_threshold(  # type: ignore[no-untyped-def]
         x = listed[k]
         if x < 0 or probability[k] < theta or s.link[x, 0] >= 0:
             continue
-        number = j * picks + asked
+        number = j * width + asked
         book.target[number] = x
         plan_prewarm(s, r, book, number, r.delays[0], w.clock[j, T], table[j + 1])
         asked += 1
@@ -84,18 +92,20 @@ class Ongoing:
     """One person's memory so far, and what plans have come to.
 
     config: the world's rules; its budget has to stand in MB, as there is no whole timeline to take a typical
-    target from. names: whether plans name who leaves first.
+    target from. names: whether plans name who leaves first; wakes: whether something is planned at wakes.
 
-    After every `open` comes at most one decision, `by_threshold` or `plan`. Targets are numbered by first
-    appearance. Raises InputError for rules that need to know the future.
+    After every `open` comes at most one decision, `by_threshold` or `plan`, and after that at most one
+    `wake`. Targets are numbered by first appearance. Raises InputError for rules that need to know the
+    future.
     """
 
-    def __init__(self, config: WorldConfig, *, names: bool = False) -> None:
+    def __init__(self, config: WorldConfig, *, names: bool = False, wakes: bool = False) -> None:
         if config.budget_mb is None:
             raise InputError("a world that goes on needs its budget in MB")
         if config.let_go not in PAST_RULES:
             raise InputError(f"the let-go rule {config.let_go!r} needs to know what comes")
         self.config, self.picks = config, config.max_picks
+        self.width = self.picks * (2 if wakes else 1)  # what is loaded at a wake stands behind the others
         self.marks = config.max_let_go if names else 0
         self.opened = self.decided = self.known = 0
         self._open_numbers: list[int] = []
@@ -103,6 +113,7 @@ class Ongoing:
         self._clock, self._target = np.full((0, 3), np.inf), np.zeros(0, np.int32)
         self._names = np.full((0, self.marks), -1, np.int32)
         self._delay, self._table = np.zeros(0, np.int8), np.zeros((1, N_FIELDS))
+        self._back = np.zeros(0)
         self._book = _ledger(0)
         self._cost = np.zeros((0, 4))
         self._state: State = new_state(0, 1)
@@ -138,8 +149,8 @@ class Ongoing:
         listed = np.ascontiguousarray(row.targets[0], np.int32)
         probability = np.ascontiguousarray(row.probability[0], np.float64)
         _by_threshold(
-            self._state, self._rules, self._course, self._book, listed, probability, theta, self.picks, j,
-            said, self._value, self._names, self._table,
+            self._state, self._rules, self._course, self._book, listed, probability, theta, self.picks,
+            self.width, j, said, self._value, self._names, self._table,
         )  # fmt: skip
         return self._decision(j)
 
@@ -147,9 +158,21 @@ class Ongoing:
         """Decide after the latest event what somebody else has planned; see `env.judge.plans.Plans`."""
         j = self._deciding()
         self._write(j, target, delay, named)
-        _decide(self._state, self._rules, self._course, self._book, self._delay, self._names, self.picks, j,
+        _decide(self._state, self._rules, self._course, self._book, self._delay, self._names, self.width, j,
                 self._table)  # fmt: skip
         self._decision(j)
+
+    def wake(self, t: float, target: Sequence[int]) -> None:
+        """The machine was off, and the person is back at t with nothing opened yet: load these at once. When
+        it was switched off is told with the next `open`."""
+        j = self.opened - 1
+        if self.width == self.picks or self.decided != self.opened or np.isfinite(self._back[j + 1]):
+            raise ValueError(f"there is nothing to decide at a wake after event {j}, or it was decided")
+        self._make_room(2 * self.picks)
+        self._write_wake(j, t, target)
+        first, last = j * self.width + self.picks, (j + 1) * self.width
+        _wake(self._state, self._rules, self._course, self._book, self._delay, first, last, j, self._table)
+        self._open_numbers += range(first, first + len(target))
 
     def name(self, told: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """Who is least worth keeping, int32 [R]; see `by_threshold`. This alone names nobody."""
@@ -184,19 +207,27 @@ class Ongoing:
         now = [n for n in self._open_numbers if self._book.outcome[n] != NONE]
         self._open_numbers = [n for n in self._open_numbers if self._book.outcome[n] == NONE]
         b = self._book
-        return [(*divmod(n, self.picks), int(b.outcome[n]), float(b.mb_s[n]), float(b.lead[n])) for n in now]
+        return [(*divmod(n, self.width), int(b.outcome[n]), float(b.mb_s[n]), float(b.lead[n])) for n in now]
 
-    def restore(self, events: Sequence[Opened], plans: Sequence[Planlike]) -> None:
+    def restore(
+        self,
+        events: Sequence[Opened],
+        plans: Sequence[Planlike],
+        woken: Mapping[int, tuple[float, Sequence[int]]] = {},
+    ) -> None:
         """Stand where these events (as of `open`) and the plans after them (as of `plan`; one for each, or
-        one fewer) have led, in an empty world. What their prewarms came to is told by `resolved`."""
+        one fewer) have led, in an empty world. woken: by event, the wake after it, as of `wake`. What their
+        prewarms came to is told by `resolved`."""
         for t, target, cost, off in events:
             self._append(t, target, cost, off, alone=False)
             self.opened += 1
         for j, plan in enumerate(plans):
             self._write(j, *plan)
+        for j, (back, loaded) in woken.items():
+            self._write_wake(j, back, loaded)
         self.decided = len(plans)
         self._rebuild()
-        used = self._book.target[: self.decided * self.picks] >= 0
+        used = self._book.target[: self.decided * self.width] >= 0
         self._open_numbers = np.flatnonzero(used).tolist()
 
     def records(self) -> np.ndarray:
@@ -207,15 +238,19 @@ class Ongoing:
     def _deciding(self) -> int:
         if self.decided != self.opened - 1:
             raise ValueError(f"decision {self.decided} was made already, or its event has not come")
-        heap = self._state.ireg[N_DUE] + 2 * self.picks
+        self._make_room(2 * self.picks)
+        return self.decided
+
+    def _make_room(self, due: int) -> None:
+        """For so many things more that are due."""
+        heap = self._state.ireg[N_DUE] + due
         if heap > len(self._state.due_t):
             longer = {n: _longer(getattr(self._state, n), 2 * heap) for n in ("due_t", "due_code")}
             self._state = self._state._replace(**longer)
-        return self.decided
 
     def _decision(self, j: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = self._book.target[j * self.picks : (j + 1) * self.picks].copy()
-        self._open_numbers += [j * self.picks + int(k) for k in np.flatnonzero(chosen >= 0)]
+        chosen = self._book.target[j * self.width : j * self.width + self.picks].copy()
+        self._open_numbers += [j * self.width + int(k) for k in np.flatnonzero(chosen >= 0)]
         self.decided = j + 1
         return chosen, self._names[j].copy()
 
@@ -243,19 +278,29 @@ class Ongoing:
         """A plan into the arrays."""
         if len(target) > self.picks or len(named) > max(self.marks, 0):
             raise InputError(f"a plan of {len(target)} prewarms and {len(named)} names fits no such world")
-        rows = slice(j * self.picks, j * self.picks + len(target))
+        rows = slice(j * self.width, j * self.width + len(target))
         self._book.target[rows], self._delay[rows] = target, delay
         self._names[j, : len(named)] = named
+
+    def _write_wake(self, j: int, t: float, target: Sequence[int]) -> None:
+        """What is loaded at a wake into the arrays."""
+        if len(target) > self.width - self.picks:
+            raise InputError(f"{len(target)} prewarms at a wake fit no such world")
+        first = j * self.width + self.picks
+        rows = slice(first, first + len(target))
+        self._book.target[rows], self._delay[rows] = target, at_wake(0)
+        self._back[j + 1] = t
 
     def _room_for_events(self, n: int) -> None:
         self._clock, self._target = _longer(self._clock, n, math.inf), _longer(self._target, n)
         self._names = _longer(self._names, n, -1)
         self._table = _longer(self._table, n + 1)
-        self._delay = _longer(self._delay, n * self.picks)
-        old, self._book = self._book, _ledger(n * self.picks)
+        self._delay = _longer(self._delay, n * self.width)
+        self._back = _longer(self._back, n + 1, math.inf)
+        old, self._book = self._book, _ledger(n * self.width)
         for few, many in zip(old, self._book, strict=True):
             many[: len(few)] = few
-        self._course = Course(self._clock, self._target, np.zeros((0, 0)), np.zeros(0))
+        self._course = Course(self._clock, self._target, np.zeros((0, 0)), self._back)
 
     def _room_for_targets(self, n: int) -> None:
         """Room for n targets: the lists end behind the last of them, so they are made anew."""
@@ -266,12 +311,12 @@ class Ongoing:
         n = len(self._cost)
         self._rules = self._rules._replace(cost=self._cost.copy())
         self._value = np.zeros(n + 1)
-        room = 2 * self.picks * (self.decided + 1)  # as many as can be due at once
+        room = 2 * self.width * (self.decided + 1)  # as many as can be due at once
         self._state = new_state(n, room, self._rules.let_go, self.marks)
         self._table[:] = 0.0
         _, outcome, mb_s, lead = self._book
         outcome[:], mb_s[:], lead[:] = NONE, 0.0, np.nan
-        _again(self._state, self._rules, self._course, self._book, self._delay, self._names, self.picks,
+        _again(self._state, self._rules, self._course, self._book, self._delay, self._names, self.width,
                self.opened, self.decided, self._table)  # fmt: skip
 
 

@@ -83,6 +83,22 @@ class SlateStream:
         )  # fmt: skip
         self.seen += 1
 
+    def woken(self, now: float, local: float) -> Slates:
+        """The slate after the latest event as it is looked at later, one row: the machine was off, and what
+        was opened last is not open any more. now: unix seconds; local: wall-clock seconds since 1970."""
+        from env.slate.slate_kernel import write_slate
+
+        made = self.window.at(slice(-1, None))
+        found = Slates(
+            np.full_like(made.candidates, -1), np.zeros_like(made.features), made.context.copy(), made.answer
+        )
+        write_slate(
+            self._counts, self.seen - 1, self._t, self._target, float(now), int(local // 3600 % 24),
+            int((local // 86400 + 3) % 7), local / 3600 % 24, -1, self._site, self._contexts,
+            found.candidates[0], found.features[0], found.context[0],
+        )  # fmt: skip
+        return found
+
     def _grow(self) -> None:
         """Twice the room."""
         room = 2 * len(self._t)

@@ -32,11 +32,13 @@ from rlmemo.runs.atomic import write_atomic
 from rlmemo.serve.chain import Chain
 from rlmemo.serve.client import Differs, Server, ServerAway
 from rlmemo.serve.secret import secret_of
+from rlmemo.serve.thumbs_sent import Sent, digest, sent_of
 from rlmemo.serve.told import ToldMind
 from rlmemo.store.live_ledger import LivePlan, LiveRow
 from rlmemo.store.records import Prewarm
 
 if TYPE_CHECKING:
+    from env.thumbs import Thumbs
     from rlmemo.policies.run import Setup
 
 SALT_FILE, ABOUT_FILE = "device.salt", "device.server.json"
@@ -112,6 +114,9 @@ class FarMind(ToldMind):
         self._chain = Chain()
         self._name_of: dict[str, str] = {}
         self._known: int | None = None
+        self._said: Sent = []
+        self._said_digest = ""
+        self._heard_there: str | None = None
         self._again_at = 0.0
         self._trouble = ""
         self._path = f"/v1/people/{made.names.person(clean_name(made.user))}"
@@ -125,6 +130,12 @@ class FarMind(ToldMind):
                 self._note(
                     row, LivePlan("base", self.made.version, row.plan, row.let_go, made_at=row.event.t)
                 )
+
+    def hear(self, thumbs: Thumbs | None) -> None:
+        """As `Mind.hear`, for the shipped base; the server is told with the next event."""
+        super().hear(thumbs)
+        self._said = sent_of(thumbs, self.made.names.target)
+        self._said_digest = digest(self._said)
 
     def think(self, row: LiveRow, told: LivePlan | None = None) -> Thought:
         """Take in the next event, and decide as the server says, else as the shipped base does."""
@@ -170,6 +181,7 @@ class FarMind(ToldMind):
         known = self._standing() if self._known is None else self._known
         anew = False
         while True:
+            self._tell_said()
             batch = self._log[known : known + BATCH]
             body = {
                 "tz": self.made.tz, "memory_mb": self.made.budget_mb,
@@ -184,6 +196,7 @@ class FarMind(ToldMind):
                 anew, known = True, self._standing(anew=True)
                 continue
             known += len(batch)
+            self._heard_there = answer.get("thumbs")
             if known == len(self._log):
                 plan = self._read(answer.get("plan"))
                 self._known = known
@@ -192,17 +205,27 @@ class FarMind(ToldMind):
             if time.monotonic() >= until:
                 return None
 
+    def _tell_said(self) -> None:
+        """Tell the server what was said, unless it knows, or is too old to mind it."""
+        if self._heard_there is None or self._heard_there == self._said_digest:
+            return
+        body = {"tz": self.made.tz, "memory_mb": self.made.budget_mb, "thumbs": self._said}
+        there = self.server.ask("PUT", f"{self._path}/thumbs", body)
+        self._heard_there = str(there.get("thumbs"))
+
     def _standing(self, *, anew: bool = False) -> int:
         """How many of our events the server knows, less the last of them: its plan may not be what was done.
         Where it knows something else, or `anew`, it forgets all."""
         there = self.server.ask("GET", self._path)
-        count = there.get("events")
+        count, heard = there.get("events"), there.get("thumbs")
+        self._heard_there = heard if isinstance(heard, str) else None
         if not isinstance(count, int) or count < 0:
             raise ServerAway(f"what answers at {self.server.address} is no rlmemo.serve")
         agreed = count <= len(self._log) and there.get("digest") == self._chain.digest(count)
         zone = there.get("tz") in (None, self.made.tz)
         if count and (anew or not agreed or not zone):
             self.server.ask("DELETE", self._path, timeout=FIRST_S)
+            self._heard_there = None if self._heard_there is None else ""
             return 0
         return max(0, count - 1)
 

@@ -127,6 +127,12 @@ class Fronts:
             return []
         return [Off(before, booted, "shutdown")]
 
+    def told_last(self, news: News) -> float | None:
+        """Until when the watchers have told something; None where they never have."""
+        ends = [x.end for x in (*news.rows, *news.grown.values())]
+        known = [self.window] if self.window is not None else []
+        return max([*ends, *(max(x.t, x.end) for x in (*known, *self.tabs.values()))], default=None)
+
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""
         return asdict(self)

@@ -7,15 +7,18 @@ any moment.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from env.errors import InputError
+from env.timeline import Event
 from rlmemo.live.activitywatch import Away, News
 from rlmemo.live.acts import Executor
 from rlmemo.live.clock import Waiting
@@ -25,16 +28,20 @@ from rlmemo.live.mind import Minding, Thought
 from rlmemo.live.nightly import Nightly
 from rlmemo.live.past import Past
 from rlmemo.store.live_ledger import (
+    DECIDED,
     FORGOTTEN,
     LET_GO,
     LOAD,
     NOT_YET,
     NOTHING_TO_DECIDE,
     PAST,
+    WOKEN,
     LiveLedger,
     LiveRow,
+    Off,
     Seen,
 )
+from rlmemo.store.records import Prewarm
 
 POLL_S, POLL_AWAY_S, POLL_WAITING_S = 1.0, 5.0, 0.25
 """Between two questions to the server: usually; while the person is away, or the server; while a page waits
@@ -127,7 +134,7 @@ class Loop:
         self._listen()
         self._left = (self.ledger.state("now") or {}).get("left", [])
         self._last = rows[done - 1].id if done else 0
-        self._anew = False
+        self._anew, self._returned = False, True
         if not self.fronts.last and self.mind.latest is not None:
             self.fronts.last = self.mind.latest.target
 
@@ -181,10 +188,18 @@ class Loop:
         kept = [r for r in news.rows if not any(p.off_t <= r.t < (p.back_t or now) for p in pauses)]
         before = self.fronts.waiting
         seen, offs = self.fronts.take(replace(news, rows=tuple(kept)), now, self.booted)
+        offs += self._just_started(news, seen, now)
         told = self._told_before(seen)
+        switches = [*told.pop("switches", ()), *self._returns(seen, offs)]
+        self._returned = self._returned or bool(switches) or any(x.why == "shutdown" for x in offs)
         if news.rows or seen or offs or self.fronts.waiting != before or told:
             state = {"place": self.reader.place, "front": self.fronts.as_json(), **told}
-            self.ledger.add(seen, at=now, offs=offs, since=self.began, **state)
+            # a plan follows at once, and with it this is on the disk; what a power cut takes in between goes
+            # together with the place, so that it is read again
+            planned = any(x.event.t >= self.began for x in seen)
+            self.ledger.add(
+                seen, at=now, offs=offs, since=self.began, lasting=not planned, switches=switches, **state
+            )
             self.past = None
         for report in news.reports:
             self.ledger.report(report.order, report.came, at=now)
@@ -193,6 +208,44 @@ class Loop:
         if self.fronts.waiting:
             return POLL_WAITING_S
         return POLL_AWAY_S if self.fronts.away is not None else POLL_S
+
+    def _just_started(self, news: News, seen: Sequence[Seen], now: float) -> list[Off]:
+        """The machine was started, and nothing is heard of it yet: the person is back, and may be planned
+        for."""
+        told = self.fronts.told_last(news)
+        if self.booted is None or told is None or not told < self.booted <= now:
+            return []
+        latest = self.ledger.latest_t()
+        if not self.mind.at_wakes or self._paused or seen or latest is None:
+            return []
+        before = max(told, latest)
+        if not before < self.booted or self.booted <= self.ledger.returned(latest) < math.inf:
+            return []
+        self.fronts.last = ""  # nothing is open any more
+        return [Off(before, now, "shutdown")]
+
+    def _returns(self, seen: Sequence[Seen], offs: Sequence[Off]) -> list[tuple[float, str]]:
+        """Offs and wakes to be recorded: where it was asked for that a pause is an off (`off_after_s`), the
+        first time that the person was there again."""
+        after, found = self.minding.rules().off_after_s, list[tuple[float, str]]()
+        if not self.mind.at_wakes or math.isinf(after):
+            return found
+        backs = sorted(x.back_t for x in offs if x.back_t is not None and x.why in ("afk", "gap"))
+        if not backs:
+            return found
+        opens = [x.event.t for x in seen]
+        if (latest := self.ledger.latest_t()) is not None:  # also where nothing was decided yet
+            opens = [latest, *opens]
+        known = -math.inf  # the wake that was found last
+        for back in backs:
+            before = bisect_left(opens, back)
+            if not before or not opens[before - 1] + after < back:
+                continue
+            last = opens[before - 1]
+            if known <= last and self.ledger.returned(last) == math.inf:
+                found += [(last + after, "off"), (back, "wake")]
+                known = back
+        return found
 
     def _told_before(self, seen: list[Seen]) -> dict[str, Any]:
         """Put what a past tells of before what was read; what goes into the ledger besides."""
@@ -208,21 +261,58 @@ class Loop:
         if any(row.planned == NOTHING_TO_DECIDE for row in rows):  # a past, which is to be known from now on
             self.restore()
             rows = list(self.ledger.rows(after=self._last))
+        if not rows:
+            self._listen()  # what was said since is read while there is time
         for row in rows:
             if row.planned != NOT_YET:
                 self._last = row.id
                 continue
+            if row.wake < math.inf:  # nobody was there to plan for it, or it was before the machine was on
+                self._wake(row.wake)
             began = time.perf_counter()
             self._listen(row.event.target)
             thought = self.mind.think(row)
             now = self.clock.now()
             plan = replace(thought.plan, made_at=now, took_s=time.perf_counter() - began)
-            told = self._now_told(row, thought)
+            told = self._now_told(row.event, thought.left)
             plan_id = self.ledger.decide(row, plan, thought.record, thought.came, at=now, now=told)
             if plan_id is None:  # forgotten meanwhile, or decided by somebody else
                 raise InputError("the recording has changed meanwhile; reading it anew")
             self._last = row.id
             self._plan_steps(row, replace(thought, plan=plan), plan_id)
+        latest = self.mind.latest
+        if latest is not None and self._returned and not self._paused:
+            self._returned = False
+            if (t := self.ledger.returned(latest.t)) < math.inf and (made := self._wake(t)) is not None:
+                self._wake_steps(t, *made)
+
+    def _wake(self, t: float) -> tuple[int, list[Prewarm]] | None:
+        """Plan at a wake after the latest event, unless that was done: the plan that it stands beside (its
+        id), and what is loaded now."""
+        if not self.mind.at_wakes or self.ledger.state(WOKEN) == [self._last, t]:
+            return None
+        if self.mind.woken:  # the machine was off once more since: what was loaded is gone
+            *_, row = self.ledger.rows(after=self._last - 1)
+            self.ledger.woke(row, (), 0.0)
+            self.restore()
+        found = [row for row in self.ledger.rows(after=self._last - 1) if row.id == self._last]
+        if not found or found[0].planned != DECIDED or found[0].plan_id is None:
+            return None
+        self._listen()
+        plan, left = self.mind.wake(found[0], t)
+        told = self._now_told(found[0].event, left)
+        plan_id = self.ledger.woke(found[0], plan, t, now=told)
+        return None if plan_id is None else (plan_id, plan)
+
+    def _wake_steps(self, t: float, plan_id: int, plan: Sequence[Prewarm]) -> None:
+        """What is to be done of what was planned at a wake, unless it comes too late."""
+        if self.executor is None or self.clock.now() - t > self.late_s:
+            return
+        self._steps, self._loaded = [], {}  # what was to be done before the machine was off
+        until = t + self.minding.rules().ttl_s
+        for place, prewarm in enumerate(plan, self.ledger.free_place(plan_id)):
+            self._steps.append(ActStep(t, plan_id, LOAD, place, prewarm.target))
+            self._loaded[prewarm.target] = (until, plan_id, place)
 
     def _listen(self, opened: str | None = None) -> None:
         """Mind what was said since, and whether what is opened now says that something said was right."""
@@ -230,13 +320,14 @@ class Loop:
         if self.hearing.listen() or known:
             self.mind.hear(self.hearing.thumbs)
 
-    def _now_told(self, row: LiveRow, thought: Thought) -> dict[str, Any]:
-        """How it stands, for who looks. left: who has left memory, the latest first: when, who, and why."""
-        left = [{"t": row.event.t, "target": x, "why": why} for x, why in thought.left]
+    def _now_told(self, latest: Event, gone: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        """How it stands, for who looks. gone: who has left memory, and why; of all that have, the latest are
+        told, with the time."""
+        left = [{"t": latest.t, "target": x, "why": why} for x, why in gone]
         self._left = [*left, *self._left][:LEFT_KEPT]
         said = self.hearing.thumbs
         return {
-            "memory": dict(self.mind.memory()), "t": row.event.t, "front": row.event.target,
+            "memory": dict(self.mind.memory()), "t": latest.t, "front": latest.target,
             "until": dict(self.mind.until()), "left": self._left, "thumbs": 0 if said is None else len(said),
         }  # fmt: skip
 

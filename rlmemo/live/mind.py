@@ -52,7 +52,8 @@ class Thought:
 
 @dataclass(frozen=True)
 class Minding:
-    """What a mind is made of, the same at every start: policy, planner, world, and memory in MB."""
+    """What a mind is made of, the same at every start: policy, planner, world, and memory in MB. wakes:
+    whether it plans at wakes, where its planner does."""
 
     setup: Setup
     user: str
@@ -60,6 +61,7 @@ class Minding:
     budget_mb: float
     version: str
     threshold: float | None = None
+    wakes: bool = False
 
     def planner(self) -> OwnPlans | Threshold:
         """What is planned by. Raises InputError for a run that minds ratings, which are not followed yet."""
@@ -74,7 +76,7 @@ class Minding:
         if isinstance(planner, OwnPlans):
             return planner
         theta = planner.theta if self.threshold is None else self.threshold
-        return replace(planner, theta=theta, wake=NEVER)  # when somebody is back is not known yet
+        return replace(planner, theta=theta, wake=planner.wake if self.wakes else NEVER)
 
     def rules(self) -> WorldConfig:
         """The world's rules, with its memory in MB."""
@@ -94,7 +96,8 @@ class Mind:
         self.made, self.planner = made, made.planner()
         config, policy = made.rules(), made.setup.policy
         names = names_of(self.planner) and hasattr(policy, "soon") and config.max_let_go > 0
-        self.world: Ongoing = Ongoing(config, names=names)
+        self.at_wakes = isinstance(self.planner, Threshold) and self.planner.wake < NEVER
+        self.world: Ongoing = Ongoing(config, names=names, wakes=self.at_wakes)
         self.follower: Follower = follower(policy, made.user, made.tz, self.planner)
         if isinstance(self.planner, OwnPlans) and not hasattr(self.follower, "own"):
             raise InputError(
@@ -104,7 +107,9 @@ class Mind:
         self._kinds: dict[str, str] = {}
         self._rows: list[int] = []
         self._came: dict[int, dict[str, Any]] = {}
+        self._own: dict[int, int] = {}
         self._until: dict[str, float] = {}
+        self._woken: list[int] | None = None
         self.latest: Event | None = None
 
     def hear(self, thumbs: Thumbs | None) -> None:
@@ -116,6 +121,7 @@ class Mind:
         delays = self.world.config.delays
         events: list[Opened] = []
         plans: list[tuple[list[int], list[int], list[int]]] = []
+        woken: dict[int, tuple[float, list[int]]] = {}
         for row in rows:
             if self._is_open(row):
                 continue  # what stood between has been forgotten
@@ -131,12 +137,19 @@ class Mind:
             ))  # fmt: skip
             if picked:
                 self._came[row.id] = {"prewarms": [None] * len(picked)}
-        self.world.restore(events, plans)
+            if row.woken is not None and self.at_wakes:
+                t, at_wake = row.woken[0], [p for p in row.woken[1] if p.target in known]
+                self._expect_woken(row, t, at_wake)
+                woken[len(events) - 1] = t, [known[p.target] for p in at_wake]
+        self.world.restore(events, plans, woken)
         self._resolved()
+        if woken and max(woken) == len(events) - 1:
+            self._woken = woken[len(events) - 1][1]
 
     def think(self, row: LiveRow) -> Thought:
         """Take in the next event, and decide."""
-        earlier, at_first = self.latest, dict(self.world.residents())
+        earlier, at_first = self.latest, self._residents()
+        self._woken = None
         index, cost = self._see(row)
         record = self.world.open(row.event.t, index, cost, row.off)
         before = {x for x, _ in self.world.residents()}
@@ -165,10 +178,33 @@ class Mind:
         told = {name: float(x) for name, x in zip(FIELDS, record, strict=True) if x}
         return Thought(plan, told, came, tuple(names[x] for x in sorted(before - after)), tuple(left))
 
+    def wake(self, row: LiveRow, t: float) -> tuple[list[Prewarm], tuple[tuple[str, str], ...]]:
+        """The machine was off, the person is back at t, and nothing is opened yet: what is loaded at once,
+        and who has left memory, and why. row: the latest event's."""
+        assert isinstance(self.planner, Threshold)
+        left = tuple((self.follower.names[x], OFF) for x in self._residents())
+        self.follower.wake(t)
+        ranking = self.follower.rank()
+        likely = (ranking.targets[0] >= 0) & (ranking.probability[0] >= self.planner.wake)
+        self._woken = [int(x) for x in ranking.targets[0][likely][: self.world.picks]]
+        self.world.wake(t, self._woken)
+        made = [Prewarm(self.follower.names[x]) for x in self._woken]
+        self._expect_woken(row, t, made)
+        return made, left
+
+    @property
+    def woken(self) -> bool:
+        """Whether it was decided at a wake after the latest event."""
+        return self._woken is not None
+
     def memory(self) -> Mapping[str, bool]:
         """Who is in memory by the judge's rules, least recently used first, and whether it was loaded early
         and not used yet."""
-        return {self.follower.names[x]: unused for x, unused in self.world.residents()}
+        return {self.follower.names[x]: unused for x, unused in self._residents().items()}
+
+    def _residents(self) -> dict[int, bool]:
+        """The same by number; at a wake, what is loaded then, as nothing else is in memory."""
+        return dict(self.world.residents()) if self._woken is None else dict.fromkeys(self._woken, True)
 
     def until(self) -> Mapping[str, float]:
         """How long who was loaded early and not used yet is held, unix seconds."""
@@ -184,6 +220,17 @@ class Mind:
         for p in plan:
             load = self._costs.cost(p.target, self._kinds[p.target]).load
             self._until[p.target] = t + p.delay_s + load + ttl
+
+    def _expect_woken(self, row: LiveRow, t: float, plan: Sequence[Prewarm]) -> None:
+        """What is loaded at the wake after an event stands behind what was planned after it."""
+        if not plan:
+            return
+        own = len(row.plan)
+        known = self._came.get(row.id) or {"prewarms": list((row.outcome or {}).get("prewarms", []))}
+        before = [*known["prewarms"], *[None] * own][:own]
+        self._came[row.id] = {"prewarms": [*before, *[None] * len(plan)]}
+        self._own[row.id] = own
+        self._expect(t, plan)
 
     def _why(self, target: str, unused: bool, row: LiveRow, earlier: Event | None) -> str:
         """Why somebody who was in memory before an event is not any more at it."""
@@ -226,6 +273,8 @@ class Mind:
         touched: dict[int, dict[str, Any]] = {}
         for j, place, outcome, mb_s, lead in self.world.resolved():
             row = self._rows[j]
+            if place >= self.world.picks:
+                place = self._own[row] + place - self.world.picks
             one = self._came.setdefault(row, {"prewarms": []})
             one["prewarms"] += [None] * (place + 1 - len(one["prewarms"]))
             one["prewarms"][place] = {
@@ -238,6 +287,7 @@ class Mind:
         for row, one in done:
             if None not in one["prewarms"]:
                 self._came.pop(row, None)
+                self._own.pop(row, None)
         return done
 
 

@@ -191,7 +191,8 @@ def _minding(ledger: LiveLedger, made: Setup, args: argparse.Namespace, now: flo
     before = ledger.state("settings") or {}
     an_app = made.world.cost_model().cost("").memory_mb
     memory = args.memory_mb or before.get("budget_mb") or made.world.budget * an_app
-    minding = Minding(made, ledger.user, ledger.tz, memory, _version(args.policy), args.threshold)
+    wakes = not elsewhere.is_address(args.policy)  # a server's plans are followed, and it plans after events
+    minding = Minding(made, ledger.user, ledger.tz, memory, _version(args.policy), args.threshold, wakes)
     minding.rules(), minding.planner()  # refused before anything is written
     began = float(before.get("began_at", now))
     settings = {

@@ -56,6 +56,7 @@ class Following:
         self._text = _Lines(self._reading) if isinstance(self._reading, TextReading) else None
         self._reader = Reader(model) if self._reading.shares and can_branch(model) else None
         self._t = self._local = 0.0
+        self._now = self._now_local = 0.0
         self._thumbs: ToldThumbs | None = None
 
     @property
@@ -81,11 +82,17 @@ class Following:
         self._looked = None
         if self._text is not None:
             self._text.line(local, gap, index)
-        self._t, self._local = t, local
+        self._t, self._local = self._now, self._now_local = t, local
+
+    def wake(self, t: float) -> None:
+        """The machine was off, and the person is back at t (unix seconds): what is asked until the next event
+        is asked then, and what was opened last is not open any more."""
+        self._now, self._now_local = t, t + float(utc_offsets(np.array([t]), self.tz)[0])
+        self._looked = None
 
     def hear(self, thumbs: Thumbs | None) -> None:
         """What the person has said, all of it; it is minded from the next answer on."""
-        self._thumbs = None if thumbs is None else ToldThumbs(thumbs)
+        self._thumbs = None if thumbs is None else ToldThumbs(thumbs, self._thumbs)
 
     def _said(self, prompt: np.ndarray) -> np.ndarray:
         """The embedded model's prompt with the thumbs so far."""
@@ -96,7 +103,7 @@ class Following:
     def _so_far(self) -> SoFar:
         """The thumbs so far, of those that may come next; one row."""
         assert self._thumbs is not None
-        now, hour = np.array([self._t]), np.array([int(self._local // 3600 % HOURS)])
+        now, hour = np.array([self._now]), np.array([int(self._now_local // 3600 % HOURS)])
         return so_far(self._thumbs, self.names, now, hour, self._look().candidates[-1:])
 
     def prompt(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
@@ -108,7 +115,7 @@ class Following:
             return self._text.prompt(
                 looked,
                 self.events - 1,
-                self._local,
+                self._now_local,
                 self._slates.targets[-1],
                 warm,
                 free,
@@ -118,10 +125,12 @@ class Following:
 
     def _bare(self, looked: Slates, kept: int, warm: np.ndarray | None, free: float | None) -> np.ndarray:
         """The embedded model's prompt, without thumbs."""
-        return slots.encode_prompts(
+        assert self._slots is not None
+        made = slots.encode_prompts(
             looked, self._slates.targets[-kept:], np.array([kept - 1]), None if warm is None else warm[None],
             None if free is None else np.array([free]), here=np.zeros(1, np.int64),
         )  # fmt: skip
+        return made if self._slots.named else slots.plain(made)
 
     def _look(self) -> Slates:
         """The slate that the model looks at now, one row."""
@@ -129,6 +138,8 @@ class Following:
             raise ValueError("no event was seen yet, so there is nothing to decide")
         if self._looked is None:
             now = self._slates.window.at(slice(-1, None))
+            if self._now > self._t:
+                now = self._slates.woken(self._now, self._now_local)
             self._looked = (
                 shortlist_of(now, np.zeros(1, np.int64), self._slots.scorer) if self._slots else now
             )

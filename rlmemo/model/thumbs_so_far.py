@@ -13,7 +13,7 @@ a thumb up. How much an opinion matters is not said here: a model learns it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,13 +131,12 @@ def so_far(
     said = np.zeros((n, size, len(COLUMNS)))
     said[..., COLUMNS.index("age_s")] = np.inf
     moment = np.zeros((n, 2))
-    index = {name: i for i, name in enumerate(names)}
-    for about, history in told.about.items():
-        if about in (PLANS, STILL):
-            moment[:, int(about == STILL)] = history.moment(known, hour)
-            continue
-        d, place = np.nonzero(candidates == index.get(about, -2))
-        if len(d):
+    for column, about in enumerate((PLANS, STILL)):
+        if (history := told.about.get(about)) is not None:
+            moment[:, column] = history.moment(known, hour)
+    for target in np.unique(candidates[candidates >= 0]).tolist():  # of what is asked, however much was said
+        if (history := told.about.get(names[target])) is not None:
+            d, place = np.nonzero(candidates == target)
             said[d, place] = history.said(known[d], hour[d], now[d])
     return SoFar(said, moment)
 
@@ -157,68 +156,121 @@ _HERE = np.arange(-AROUND, AROUND + 1)
 
 
 class ToldThumbs:
-    """Thumbs, and what was said of everything that they are about."""
+    """Thumbs, and what was said of everything that they are about, after each of them. before: what an
+    earlier part of them came to; it is counted on, and not to be used any more."""
 
-    def __init__(self, thumbs: Thumbs) -> None:
-        self.thumbs, self.about = thumbs, _told(thumbs)
+    def __init__(self, thumbs: Thumbs, before: ToldThumbs | None = None) -> None:
+        self.thumbs = thumbs
+        self.about: dict[str, _History] = {}
+        same = 0
+        if before is not None:
+            same = _alike(before.thumbs, thumbs)
+            cut = {about: history.cut(same) for about, history in before.about.items()}
+            self.about = {about: history for about, history in cut.items() if history.n}
+        for row in range(same, len(thumbs)):
+            self._add(row)
 
-
-def _told(thumbs: Thumbs) -> dict[str, _History]:
-    """What was said of everything that thumbs are about, after each of them."""
-    about: dict[str, _History] = {}
-    for row, targets in enumerate(thumbs.targets):
+    def _add(self, row: int) -> None:
+        thumbs, about = self.thumbs, self.about
         up, hit, hour = bool(thumbs.up[row]), float(thumbs.hit[row]), int(thumbs.hour[row])
+        targets = thumbs.targets[row]
         if not targets:
             evidence = np.log(STILL_UP if up else 1.0 - STILL_UP)
             about.setdefault(STILL, _History(PRIOR)).add(row, thumbs, evidence, 1.0)
-            continue
+            return
         found = [about.setdefault(x, _History(PRIOR)) for x in dict.fromkeys(targets)]
         found.append(about.setdefault(PLANS, _History(AT_TIMES)))
         kind = np.stack([x.now(hour, x is not found[-1]) for x in found])
         share = np.ones(len(found)) if up else kind[:, 1] / kind[:, 1].sum()
         for x, one, part in zip(found, says(kind, up, hit), share.tolist(), strict=True):
             x.add(row, thumbs, one, part)
-    return about
+
+
+def _alike(a: Thumbs, b: Thumbs) -> int:
+    """How many thumbs are the same at the beginning of both."""
+    n = min(len(a), len(b))
+    same = (a.since[:n] == b.since[:n]) & (a.hour[:n] == b.hour[:n]) & (a.up[:n] == b.up[:n])
+    same &= (a.hit[:n] == b.hit[:n]) | (np.isnan(a.hit[:n]) & np.isnan(b.hit[:n]))
+    same &= np.array([x == y for x, y in zip(a.targets, b.targets, strict=False)], bool)
+    return n if same.all() else int(np.argmin(same))
 
 
 class _History:
-    """What was said of one thing: rows of `Thumbs`, and after each (and before the first), overall and around
-    each hour, what it comes to, faded: downs, ups, and log-likelihoods by kind, [1 + HOURS, 5]."""
+    """What was said of one thing, n thumbs: rows of `Thumbs`, and after each (and before the first), overall
+    and around each hour, what it comes to, faded: downs, ups, and log-likelihoods by kind, [1 + HOURS, 5].
+    The arrays have room for more."""
 
     def __init__(self, prior: np.ndarray) -> None:
-        self.prior = prior
-        self.rows: list[int] = []
-        self.sums = [np.zeros((1 + HOURS, 5))]
-        self.since: list[float] = []
-        self.up: list[bool] = []
+        self.prior, self.n = prior, 0
+        self.rows = np.zeros(1, np.int64)
+        self.sums = np.zeros((2, 1 + HOURS, 5))
+        self.since = np.zeros(1)
+        self.up = np.zeros(1, bool)
+        self._known: dict[tuple[int, int], np.ndarray] = {}
 
     def add(self, row: int, thumbs: Thumbs, evidence: np.ndarray, part: float) -> None:
         """part: how much of the thumb is about this."""
-        sums, up = self.sums[-1] * FADES, bool(thumbs.up[row])
+        n = self.n
+        if n == len(self.rows):
+            self.rows, self.since, self.up = (_twice(x, 2 * n) for x in (self.rows, self.since, self.up))
+            self.sums = _twice(self.sums, 2 * n + 1)
+        up = bool(thumbs.up[row])
+        sums = np.multiply(self.sums[n], FADES, out=self.sums[n + 1])
         one = np.concatenate([[0.0, part] if up else [part, 0.0], evidence])
         sums[np.append(0, 1 + (int(thumbs.hour[row]) + _HERE) % HOURS)] += one
-        self.sums.append(sums)
-        self.rows.append(row)
-        self.since.append(float(thumbs.since[row]))
-        self.up.append(up)
+        self.rows[n], self.since[n], self.up[n] = row, thumbs.since[row], up
+        self.n = n + 1
+        self._known.clear()
+
+    def cut(self, row: int) -> _History:
+        """The same, with thumbs before `row` alone."""
+        self.n = int(np.searchsorted(self.rows[: self.n], row, side="left"))
+        self._known.clear()
+        return self
 
     def now(self, hour: int, elsewhere: bool) -> np.ndarray:
         """What is thought of it at an hour, float64 [3]. elsewhere: with what was said at other hours."""
-        every, here = self.sums[-1][0, 2:], self.sums[-1][1 + hour, 2:]
+        every, here = self.sums[self.n, 0, 2:], self.sums[self.n, 1 + hour, 2:]
         return _kind(here + ELSEWHERE * (every - here) if elsewhere else here, self.prior)
 
     def moment(self, known: np.ndarray, hour: np.ndarray) -> np.ndarray:
         """The opinion at each of D moments, at this time of day. known: how many thumbs count by then."""
-        here = np.stack(self.sums)[np.searchsorted(self.rows, known, side="left"), 1 + hour]
-        return opinion(here[:, 2:], self.prior)
+        return self._kept(self._moment, self._many(known), hour)
 
     def said(self, known: np.ndarray, hour: np.ndarray, now: np.ndarray) -> np.ndarray:
         """As in `SoFar.said`, float64 [D, len(COLUMNS)]."""
-        many = np.searchsorted(self.rows, known, side="left")
-        sums = np.stack(self.sums)
-        every, here = sums[many, 0], sums[many, 1 + hour]
-        before = np.maximum(many - 1, 0)
-        last = np.where(many > 0, np.where(np.array(self.up)[before], 1.0, -1.0), 0.0)
-        age = np.where(many > 0, now - np.array(self.since)[before], np.inf)
+        many = self._many(known)
+        found = self._kept(self._said, many, hour)
+        age = np.where(many > 0, now - self.since[np.maximum(many - 1, 0)], np.inf)
+        return np.concatenate([found[:, :5], age[:, None], found[:, 5:]], axis=1)
+
+    def _many(self, known: np.ndarray) -> np.ndarray:
+        """How many of these thumbs are among the first `known` of all."""
+        return np.searchsorted(self.rows[: self.n], known, side="left")
+
+    def _kept(self, how: Callable[..., np.ndarray], many: np.ndarray, hour: np.ndarray) -> np.ndarray:
+        """What is found after so many thumbs at an hour; who asks of one moment after the other finds the
+        same until the hour is over or more is said."""
+        if len(many) != 1:
+            return how(many, hour)
+        key = int(many[0]), int(hour[0])
+        if key not in self._known:
+            self._known[key] = how(many, hour)
+        return self._known[key]
+
+    def _moment(self, many: np.ndarray, hour: np.ndarray) -> np.ndarray:
+        return opinion(self.sums[many, 1 + hour][:, 2:], self.prior)
+
+    def _said(self, many: np.ndarray, hour: np.ndarray) -> np.ndarray:
+        """All columns but the age."""
+        every, here = self.sums[many, 0], self.sums[many, 1 + hour]
+        last = np.where(many > 0, np.where(self.up[np.maximum(many - 1, 0)], 1.0, -1.0), 0.0)
         thinks = opinion((here + ELSEWHERE * (every - here))[:, 2:])
-        return np.stack([every[:, 1], every[:, 0], here[:, 1], here[:, 0], last, age, thinks], axis=1)
+        return np.stack([every[:, 1], every[:, 0], here[:, 1], here[:, 0], last, thinks], axis=1)
+
+
+def _twice(a: np.ndarray, n: int) -> np.ndarray:
+    """`a` with room for n rows."""
+    out = np.zeros((n, *a.shape[1:]), a.dtype)
+    out[: len(a)] = a
+    return out

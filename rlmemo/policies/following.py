@@ -37,6 +37,10 @@ class Follower(Protocol):
         """Take in the next event; the index of its target. Raises ValueError where time runs backwards."""
         ...
 
+    def wake(self, t: float) -> None:
+        """The machine was off, and the person is back at t: `rank` is asked then, until the next event."""
+        ...
+
     def hear(self, thumbs: Thumbs | None) -> None:
         """What the person has said, all of it; who reads thumbs minds it from the next answer on."""
         ...
@@ -62,6 +66,9 @@ class _Streaming:
     def see(self, event: Event) -> int:
         self.following.see(event.t, event.target, event.kind == "page")
         return self._index.setdefault(event.target, len(self._index))
+
+    def wake(self, t: float) -> None:
+        self.following.wake(t)
 
     def hear(self, thumbs: Thumbs | None) -> None:
         self.following.hear(thumbs)
@@ -97,6 +104,9 @@ class _Counting:
         self._see(index, event.t)
         return index
 
+    def wake(self, t: float) -> None:
+        """Counts do not read the clock."""
+
     def hear(self, thumbs: Thumbs | None) -> None:
         """Counts do not read what was said."""
 
@@ -118,12 +128,17 @@ class _Afresh:
         self._index: dict[str, int] = {}
         self._events: list[Event] = []
         self._thumbs: Thumbs | None = None
+        self._woken: float | None = None
 
     def see(self, event: Event) -> int:
+        self._woken = None
         if self._events and event.t < self._events[-1].t:
             raise ValueError(f"an event at {event.t} comes after the one at {self._events[-1].t}")
         self._events.append(event)
         return _numbered(event.target, self._index, self.names)
+
+    def wake(self, t: float) -> None:
+        self._woken = t
 
     def hear(self, thumbs: Thumbs | None) -> None:
         self._thumbs = thumbs
@@ -135,8 +150,15 @@ class _Afresh:
         return self._soon(*self._so_far()) if self._soon is not None else None
 
     def _so_far(self) -> tuple[Timeline, np.ndarray]:
-        timeline = Timeline.from_events(self._user, self._events, tz=self._tz)
-        return replace(timeline, thumbs=self._thumbs), np.array([len(self._events) - 1], np.int64)
+        events, now = self._events, None
+        wakes = [] if self._woken is None else [self._woken]
+        if self._woken is not None:  # something comes after it, as in a recording; what, is not looked at
+            events = [*events, replace(events[-1], t=self._woken + 1.0)]
+            now = np.array([e.t for e in events])
+            now[-2] = self._woken
+        timeline = Timeline.from_events(self._user, events, tz=self._tz, wakes=wakes)
+        timeline = replace(timeline, thumbs=self._thumbs, now=now)
+        return timeline, np.array([len(self._events) - 1], np.int64)
 
 
 def _numbered(target: str, index: dict[str, int], names: list[str]) -> int:

@@ -3,7 +3,8 @@
     GET    /v1/health                    somebody is here (no token)
     GET    /v1/about                     who plans, and in which world
     POST   /v1/people/NAME/events        events of a recording, in order; the plan after the last of them
-    GET    /v1/people/NAME               how many events are known, and their digest
+    PUT    /v1/people/NAME/thumbs        what the person has said, all of it
+    GET    /v1/people/NAME               how many events are known, their digest, and that of the thumbs
     GET    /v1/people/NAME/plan?event=ID the plan after an event
     DELETE /v1/people/NAME               forget all of it
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,9 +26,11 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 
 from env.errors import InputError
+from env.thumbs import HOURS
 from env.timeline import Event
 from rlmemo.serve.door import HEALTH, TokenGuard, refusal
 from rlmemo.serve.people import Believed, People, Person, Refused, SentEvent
+from rlmemo.serve.thumbs_sent import MOST
 from rlmemo.store.live_ledger import LivePlan
 from rlmemo.store.records import Prewarm
 
@@ -99,6 +102,23 @@ class EventsBody(Strict):
     after: AfterBody | None = None
 
 
+class ThumbBody(Strict):
+    """A thumb; see `env.thumbs.Thumb`."""
+
+    hour: int = Field(ge=0, lt=HOURS)
+    up: bool
+    hit: bool | None = None
+    targets: list[Annotated[str, TARGET]] = Field(max_length=64)
+
+
+class ThumbsBody(Strict):
+    """All that was said. tz, memory_mb: as of `EventsBody`."""
+
+    tz: str = Field(min_length=1, max_length=64)
+    thumbs: list[ThumbBody] = Field(max_length=MOST)
+    memory_mb: float | None = Field(None, gt=0.0, le=1e9)
+
+
 def make_app(people: People, about: Mapping[str, Any], *, token: str, hosts: Iterable[str]) -> FastAPI:
     """The application. about: what is told of who plans."""
     app = FastAPI(
@@ -124,11 +144,19 @@ def make_app(people: People, about: Mapping[str, Any], *, token: str, hosts: Ite
             plan = person.take([x.sent() for x in body.events], after)
             return {**_standing(person), "new": len(person.chain) - before, "plan": _told(plan)}
 
+    @app.put("/v1/people/{name}/thumbs")
+    def hear(name: str, body: ThumbsBody) -> dict[str, Any]:
+        _check_name(name)
+        with people.lock:
+            person = people.person(name, body.tz, body.memory_mb)
+            person.hear([x.model_dump() for x in body.thumbs])
+            return _standing(person)
+
     @app.get("/v1/people/{name}")
     def stands(name: str) -> dict[str, Any]:
         with people.lock:
             person = people.known(_check_name(name))
-            return _standing(person) if person else {"events": 0, "digest": "", "tz": None}
+            return _standing(person) if person else {"events": 0, "digest": "", "thumbs": "", "tz": None}
 
     @app.get("/v1/people/{name}/plan")
     def planned(name: str, event: str) -> dict[str, Any]:
@@ -178,7 +206,10 @@ def _check_name(name: str) -> str:
 
 
 def _standing(person: Person) -> dict[str, Any]:
-    return {"events": len(person.chain), "digest": person.chain.digest(), "tz": person.tz}
+    return {
+        "events": len(person.chain), "digest": person.chain.digest(), "thumbs": person.heard,
+        "tz": person.tz,
+    }  # fmt: skip
 
 
 def _told(plan: LivePlan | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from env.sources.names import target_and_kind
 from env.timeline import Event
 from rlmemo.live.mind import Minding
 from rlmemo.serve.chain import Chain
+from rlmemo.serve.thumbs_sent import Sent, digest, thumbs_of
 from rlmemo.serve.told import ToldMind
 from rlmemo.store.database import Store
 from rlmemo.store.forgetting import forget_recording
@@ -25,6 +26,7 @@ from rlmemo.store.live_ledger import (
     FORGOTTEN,
     NOT_YET,
     SOURCE,
+    THUMBS,
     LiveLedger,
     LivePlan,
     LiveRow,
@@ -84,6 +86,8 @@ class Person:
         self.chain, self._rows = Chain(key for _, key in keys), [number for number, _ in keys]
         self._mind: ToldMind | None = None
         self._last = 0
+        self.said: Sent = self.ledger.state(THUMBS) or []
+        self.heard = digest(self.said)
 
     def fresh(self) -> None:
         """Notice where something was forgotten meanwhile."""
@@ -107,7 +111,8 @@ class Person:
             new = sent[known:]
             offs = [Off(x.off, x.event.t, "shutdown") for x in new if x.off is not None]
             if new:
-                self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs)
+                # (a plan follows for each, and with it this is on the disk before anything is answered)
+                self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs, lasting=False)
                 last = self._rows[-1] if self._rows else 0
                 for number, key in self.ledger.keys(after=last):
                     self.chain.add(key)
@@ -117,6 +122,14 @@ class Person:
             self._mind = None  # it may be further than what is kept
             raise
         return self.plan(sent[-1].id) if sent else None
+
+    def hear(self, said: Sent) -> None:
+        """What the person has said, all of it; it is minded from the next plan on."""
+        if said != self.said:
+            self.ledger.put(**{THUMBS: said})
+            self.said, self.heard = said, digest(said)
+            if self._mind is not None:
+                self._mind.hear(thumbs_of(said))
 
     def plan(self, event_id: str) -> LivePlan | None:
         """What was decided after an event. Raises Refused for one that is not known."""
@@ -212,6 +225,7 @@ class Person:
         mind, rows = ToldMind(self.minding), list(self.ledger.rows())
         done = next((k for k, r in enumerate(rows) if r.planned == NOT_YET), len(rows))
         mind.restore(rows[:done])
+        mind.hear(thumbs_of(self.said))
         self._last = rows[done - 1].id if done else 0
         return mind
 

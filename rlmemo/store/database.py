@@ -3,7 +3,7 @@
 The only place in the project that writes SQLite. What can be relied on:
 
 - a write is one transaction in WAL mode with `synchronous=FULL`: after a crash or a power cut it is
-  there as a whole or not at all;
+  there as a whole or not at all, and once it has returned it is there (but see `Store.write`);
 - the file can be read and written by its owner only (mode 0600, `-wal` and `-shm` too);
 - opening checks that the file is ours, undamaged (`PRAGMA quick_check`) and of a version that this
   program knows, and migrates older ones;
@@ -376,11 +376,20 @@ class Store:
             return self.db.execute(sql).fetchone()[0]
 
     @contextmanager
-    def write(self) -> Iterator[None]:
+    def write(self, *, lasting: bool = True) -> Iterator[None]:
         """One transaction that holds the write lock from its start, so that what it reads cannot be
-        changed by another program before it writes."""
-        with self._lock, _as_input_error(self.path), _immediate(self.db):
-            yield
+        changed by another program before it writes. lasting: whether it is on the disk when this returns;
+        else it is there, for everybody and after a crash of this program, but after a power cut only if the
+        next one that is lasting was done (writing to the disk takes some milliseconds)."""
+        with self._lock, _as_input_error(self.path):
+            if not lasting:
+                self.db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with _immediate(self.db):
+                    yield
+            finally:
+                if not lasting:
+                    self.db.execute("PRAGMA synchronous = FULL")
 
 
 @contextmanager

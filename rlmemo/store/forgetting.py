@@ -191,7 +191,10 @@ def _forgetting(store: Store) -> Iterator[None]:
         yield
         store.db.execute("DELETE FROM forgetting")
         # whoever records live reads anew what is left, and which window was in front last is forgotten, too
-        store.db.execute("DELETE FROM live_state WHERE name LIKE '% front' OR name LIKE '% now'")
+        # (a device says once more what was said there, as far as it is still known there)
+        store.db.execute(
+            "DELETE FROM live_state WHERE name LIKE '% front' OR name LIKE '% now' OR name LIKE '% thumbs'"
+        )
         store.db.execute(
             """INSERT INTO live_state (name, value) VALUES (?, '1')
                ON CONFLICT (name) DO UPDATE SET value = value + 1""",

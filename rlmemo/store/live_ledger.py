@@ -32,6 +32,12 @@ SOURCE = "live"
 LOAD, LET_GO = "load", "let go"
 PAST = "past"
 """The state that says which recording was there before (`rlmemo.live.past`)."""
+THUMBS = "thumbs"
+"""The state that keeps what a person has said on another device."""
+WAKE = "wake"
+"""What tells a prewarm that was planned at a wake from the others of the plan before it: when that was."""
+WOKEN = "woken"
+"""The state that says for which wake it was decided last: the event before it, and when it was."""
 FORGOTTEN = "forgotten"
 """The state that counts how often something was forgotten: who has more in memory reads it all anew."""
 NOT_YET, DECIDED, NOTHING_TO_DECIDE = 0, 1, 2
@@ -72,8 +78,9 @@ class LivePlan:
 
 @dataclass(frozen=True)
 class LiveRow:
-    """An event of the ledger, its plan if it has one, and whether it was `planned`. off: when the machine was
-    switched off since the event before (infinite: it was not)."""
+    """An event of the ledger, its plan if it has one, and whether it was `planned`. off, wake: when the
+    machine was switched off since the event before, and when the person was back (infinite: it was not, or
+    nobody heard of it). woken: what was planned at the wake after this event, and when that was."""
 
     id: int
     event: Event
@@ -84,6 +91,8 @@ class LiveRow:
     let_go: tuple[str, ...] = ()
     outcome: dict[str, Any] | None = None
     off: float = math.inf
+    wake: float = math.inf
+    woken: tuple[float, tuple[Prewarm, ...]] | None = None
 
 
 Came = tuple[int, dict[str, Any]]
@@ -123,14 +132,14 @@ class LiveLedger:
 
     def add(
         self, seen: Iterable[Seen], *, at: float, offs: Iterable[Off] = (), since: float = -math.inf,
-        switches: Iterable[tuple[float, str]] = (), **state: Any,
+        switches: Iterable[tuple[float, str]] = (), lasting: bool = True, **state: Any,
     ) -> int:  # fmt: skip
         """Write what a source told of, in its order, and the state to go on from; returns how many events are
         new. at: by the recorder's clock. since: after events before that nothing is to be decided. switches:
-        recorded offs and wakes of a past, (time, kind). An event is never before the one that was written
-        last: it takes its time then."""
+        recorded offs and wakes of a past, (time, kind). lasting: see `Store.write`. An event is never before
+        the one that was written last: it takes its time then."""
         new = 0
-        with self._writing():
+        with self._writing(lasting=lasting):
             last = self.store.rows(
                 "SELECT t FROM events WHERE timeline_id = ? ORDER BY t DESC LIMIT 1", [self.timeline_id]
             )
@@ -162,9 +171,7 @@ class LiveLedger:
     def rows(self, *, after: int = 0) -> Iterator[LiveRow]:
         """The events with an id above `after`, in their order, with their plans. (CROSS JOIN: SQLite begins
         with the few that are new, and not with all that this person has opened.)"""
-        switches = self.store.rows(
-            "SELECT t, kind FROM switches WHERE timeline_id = ? ORDER BY t", [self.timeline_id]
-        )
+        switches = self._switches()
         before = self.store.rows(
             """SELECT e.t FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
                WHERE e.timeline_id = ? AND l.id <= ? ORDER BY l.id DESC LIMIT 1""",
@@ -180,13 +187,14 @@ class LiveLedger:
             [self.timeline_id, after],
         ):
             has = r["plan_id"] is not None
-            off, last = _off_between(switches, last, r["t"]), r["t"]
+            off, wake = _off_between(switches, last, r["t"]), _wake_between(switches, last, r["t"])
+            last = r["t"]
+            plan, woken = planned_of(r["plan"]) if has else ((), None)
             yield LiveRow(
                 r["id"], Event(r["t"], r["target"], r["kind"], r["duration"], r["device"]), r["seen_at"],
-                r["planned"], r["plan_id"],
-                tuple(Prewarm(**x) for x in json.loads(r["plan"])) if has else (),
+                r["planned"], r["plan_id"], plan,
                 tuple(json.loads(r["let_go"])) if has else (),
-                json.loads(r["outcome"]) if r["outcome"] else None, off,
+                json.loads(r["outcome"]) if r["outcome"] else None, off, wake, woken,
             )  # fmt: skip
 
     def timeline(self) -> Timeline:
@@ -234,8 +242,8 @@ class LiveLedger:
         )
         if not found:
             return None
-        r = found[0] | {name: json.loads(found[0][name]) for name in ("plan", "let_go", "probabilities")}
-        return LivePlan(**r | {"plan": [Prewarm(**x) for x in r["plan"]]})
+        r = found[0] | {name: json.loads(found[0][name]) for name in ("let_go", "probabilities")}
+        return LivePlan(**r | {"plan": planned_of(r["plan"])[0]})
 
     def reopen(self, row: LiveRow) -> None:
         """Take back what was decided after an event: it is to be decided anew."""
@@ -274,6 +282,27 @@ class LiveLedger:
             self._put(state)
             return plan_id
 
+    def woke(
+        self, row: LiveRow, plan: Sequence[Prewarm], t: float, **state: Any
+    ) -> int | None:  # fmt: skip
+        """Write what was decided at a wake after an event, beside its plan and in place of what was decided
+        at an earlier wake, and a state; the id of the plan. None where that plan is gone."""
+        said = [*({"target": p.target, "delay_s": p.delay_s} for p in row.plan)]
+        said += [{"target": p.target, "delay_s": p.delay_s, WAKE: t} for p in plan]
+        with self._writing():
+            found = self.store.rows("SELECT id FROM live_plans WHERE live_event_id = ?", [row.id])
+            if found:
+                self.store.db.execute(
+                    "UPDATE live_plans SET plan = ? WHERE id = ?", [json.dumps(said), found[0]["id"]]
+                )
+            self._put({WOKEN: [row.id, t], **state})
+            return int(found[0]["id"]) if found else None
+
+    def returned(self, after: float, until: float = math.inf) -> float:
+        """The last recorded wake after a time and not after another, that no off follows; infinite where
+        there is none."""
+        return _wake_between(self._switches(), after, until)
+
     def begin(self, plan_id: int, what: str, place: int, target: str, *, at: float) -> int | None:
         """Write down that a step of a plan is about to be done; None where it was begun before: it must not
         be done again."""
@@ -284,6 +313,16 @@ class LiveLedger:
                 [plan_id, what, place, target, at],
             )
             return int(made.lastrowid or 0) if made.rowcount == 1 else None
+
+    def free_place(self, plan_id: int) -> int:
+        """A place behind those of all steps of a plan, begun or not."""
+        found = self.store.rows(
+            """SELECT MAX((SELECT COALESCE(MAX(place), -1) + 1 FROM live_acts WHERE plan_id = :id),
+                          (SELECT COALESCE(SUM(json_array_length(plan)), 0) FROM live_plans WHERE id = :id))
+                      AS place""",
+            {"id": plan_id},
+        )
+        return int(found[0]["place"])
 
     def end(self, act_id: int, came: Mapping[str, Any], *, at: float) -> None:
         """Write down what came of a step."""
@@ -359,10 +398,10 @@ class LiveLedger:
         )[0]
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, *, lasting: bool = True) -> Iterator[None]:
         """A transaction. Raises InputError where what it hangs on was forgotten meanwhile."""
         try:
-            with self.store.write():
+            with self.store.write(lasting=lasting):
                 yield
         except sqlite3.IntegrityError as error:
             raise InputError(f"the recording has changed meanwhile ({error}); reading it anew") from error
@@ -372,6 +411,11 @@ class LiveLedger:
         emptied."""
         if off.why == "shutdown" and off.back_t is not None:
             self._switch([(off.off_t, "off"), (off.back_t, "wake")])
+
+    def _switches(self) -> list[dict[str, Any]]:
+        return self.store.rows(
+            "SELECT t, kind FROM switches WHERE timeline_id = ? ORDER BY t", [self.timeline_id]
+        )
 
     def _switch(self, switches: Iterable[tuple[float, str]]) -> None:
         self.store.db.conn.executemany(
@@ -388,6 +432,23 @@ class LiveLedger:
 
     def _called(self, name: str) -> str:
         return name if name == FORGOTTEN else f"{self.timeline_id} {name}"
+
+
+def planned_of(text: str) -> tuple[tuple[Prewarm, ...], tuple[float, tuple[Prewarm, ...]] | None]:
+    """A plan as it is kept: what was planned after the event, and the time of the wake after it with what was
+    planned then (None: nothing)."""
+    told: list[dict[str, Any]] = json.loads(text)
+    plan = tuple(Prewarm(**x) for x in told if WAKE not in x)
+    back = [float(x.pop(WAKE)) for x in told if WAKE in x]
+    return plan, (back[0], tuple(Prewarm(**x) for x in told[len(plan) :])) if back else None
+
+
+def _wake_between(switches: Sequence[Mapping[str, Any]], last: float, t: float) -> float:
+    """The last wake between two events, if no off follows it, as `env.judge.cost.WorldConfig.offs` has it;
+    infinite where there is none: one that is not recorded is heard of by nobody."""
+    wake = max((s["t"] for s in switches if s["kind"] == "wake" and last < s["t"] <= t), default=-math.inf)
+    off = max((s["t"] for s in switches if s["kind"] == "off" and last <= s["t"] < t), default=-math.inf)
+    return wake if wake > off else math.inf
 
 
 def _off_between(switches: Sequence[Mapping[str, Any]], last: float, t: float) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlmemo.store.database import Store
-from rlmemo.store.live_ledger import LOAD, NOT_YET, SOURCE
+from rlmemo.store.live_ledger import LOAD, NOT_YET, SOURCE, planned_of
 from rlmemo.store.records import Prewarm
 
 LATEST = 6
@@ -140,7 +140,7 @@ def _moments(store: Store, of: LiveRecording) -> list[LiveMoment]:
     for k, row in enumerate(opens[:LATEST]):
         if row["plan_id"] is None or row["planned"] == NOT_YET:
             continue
-        plan = tuple(Prewarm(**x) for x in json.loads(row["plan"]))
+        plan, _ = planned_of(row["plan"])
         outcome = json.loads(row["outcome"] or "{}").get("prewarms", [])
         came = [None if x is None else str(x["came"]) for x in outcome]
         made.append(
