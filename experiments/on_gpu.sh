@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SmolLM2 taught on one GPU: SFT, then DPO, on a timeline, and one table at the end. Under ten minutes on one card.
+# SmolLM2 taught on one GPU: SFT, then DPO, on a timeline, and one table at the end. Under ten minutes.
 #
 #   experiments/on_gpu.sh pack       here: what the other machine lacks, into .gpu/ (weights in two parts of 47 MB)
 #   experiments/on_gpu.sh keep       there, once for each part that travelled: put it aside

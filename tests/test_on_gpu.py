@@ -1,4 +1,4 @@
-"""The script for a machine with a GPU, on the CPU, with a tiny model: it ends, goes on, and prints its table."""
+"""The script for a machine with a GPU, on the CPU with a tiny model: it is cut off, goes on, and says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ SMALL = "--sft-states 32 --sft-batch 8 --plan-states 8 --dpo-batch 8 --history 8
 
 def go(root: Path, tmp_path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     said = {
-        **os.environ, "PYTHON": sys.executable, "MODEL": str(tmp_path / "model"), "OUT": str(tmp_path / "out"),
+        **os.environ, "PYTHON": sys.executable, "MODEL": str(tmp_path / "model"),
+        "OUT": str(tmp_path / "out"),
         "TIMELINES": str(tmp_path / "opens.csv"), "KEPT": str(tmp_path / "kept"), "MORE": SMALL,
         "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), **more,
     }  # fmt: skip
