@@ -343,7 +343,7 @@ def test_a_served_run_is_asked_in_its_own_words(odd: OddEndpoint, tmp_path: Path
     again = how.tokenizer(odd.asked[0]["prompt"], add_special_tokens=False)["input_ids"]
     assert again == ids[ids >= 0].tolist()
     assert odd.asked[0]["max_tokens"] == 1
-    with pytest.raises(InputError, match="give openai:http.*/v1/completions#tiny"):
+    with pytest.raises(InputError, match=r"give openai:http.*/v1/completions#tiny"):
         make_policy(odd.spec, like)
     with pytest.raises(InputError, match="leave out --shots"):
         replace(like, shots=2).check()
