@@ -17,7 +17,8 @@ import pytest
 from env.errors import InputError
 from reward import parse_reward
 from rlmemo.learning import adapters
-from rlmemo.learning.config import LEARNING_RATES, PEFT_KINDS, TrainConfig, make_config
+from rlmemo.learning.config import PEFT_KINDS, TrainConfig, make_config
+from rlmemo.learning.not_given import LEARNING_RATES
 from rlmemo.learning.pairs import KtoExample, Pair
 from rlmemo.learning.per_user import Everybody, train_users
 from rlmemo.learning.training import Interrupt, Lesson, Stopped
