@@ -37,6 +37,19 @@ from env.timeline import Timeline
 from experiments.aw_server import free_port
 from rlmemo.options import Parser
 
+# Weights stay as they lie in the file, so that they are read in place. (Rearranged for AMX, llama.cpp of
+# llama-cpp-python 0.3.36 broke off here at the first question, with the package's own Q4_1 file, too.)
+IN_PLACE = """
+import runpy, sys, llama_cpp, llama_cpp.llama_cpp as c
+plain = c.llama_model_default_params
+def params():
+    made = plain()
+    made.use_extra_bufts = False
+    return made
+c.llama_model_default_params = llama_cpp.llama_model_default_params = params
+sys.argv[0] = "llama_cpp.server"
+runpy.run_module("llama_cpp.server", run_name="__main__")
+"""
 CGROUP = Path("/sys/fs/cgroup/memory/rlmemo-gguf")
 Asked = list[tuple[Timeline, np.ndarray]]
 
@@ -64,8 +77,8 @@ def here(run: Path, moments: Asked) -> tuple[list[np.ndarray], float]:
 def served(python: str, file: Path, limit_mb: int | None) -> Iterator[tuple[str, int]]:
     """(address, process) of a server with the file, one thread."""
     port = free_port()
-    command = [python, "-m", "llama_cpp.server", "--model", str(file), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--n_ctx", "2048", "--logits_all", "true", "--n_threads", "1"]
+    command = [python, "-c", IN_PLACE, "--model", str(file), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--n_ctx", "1536", "--logits_all", "true", "--n_threads", "1"]
     command += ["--n_threads_batch", "1", "--verbose", "false"]
     if limit_mb is not None:
         try:
@@ -82,7 +95,9 @@ def served(python: str, file: Path, limit_mb: int | None) -> Iterator[tuple[str,
                 break
             except (urllib.error.URLError, OSError):
                 if process.poll() is not None:
-                    raise InputError(f"{file}: the server ended at once; try {' '.join(command)}") from None
+                    raise InputError(
+                        f"{file}: the server of {python} ended at once; try it by hand"
+                    ) from None
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1", process.pid
     finally:
