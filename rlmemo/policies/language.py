@@ -70,7 +70,9 @@ class LanguagePolicy:
     def alone(self, name: str) -> LanguagePolicy:
         """The same model ranking by itself, where a scorer has a say otherwise; it does not mind thumbs."""
         other = LanguagePolicy(
-            self.source if not isinstance(self.source, OneModel) else self.source.model, name
+            self.source if not isinstance(self.source, OneModel) else self.source.model,
+            name,
+            note=f"{name}: the model by itself, without its scorer",
         )
         other._known, other._alone = self._known, True
         return other
