@@ -14,7 +14,9 @@ from env.errors import InputError
 from experiments.stages_table import rows
 from tests.tiny_text_model import write_text_model
 
-SMALL = "--sft-states 32 --sft-batch 8 --plan-states 8 --dpo-batch 8 --history 8"
+SMALL = (
+    "--sft-states 32 --sft-batch 8 --plan-states 8 --dpo-batch 8 --history 8 --dtype bfloat16 --lora-layers 1"
+)
 
 
 def go(root: Path, tmp_path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
