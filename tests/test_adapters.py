@@ -17,7 +17,8 @@ import pytest
 from env.errors import InputError
 from reward import parse_reward
 from rlmemo.learning import adapters
-from rlmemo.learning.config import LEARNING_RATES, PEFT_KINDS, TrainConfig, make_config
+from rlmemo.learning.config import PEFT_KINDS, TrainConfig, make_config
+from rlmemo.learning.not_given import LEARNING_RATES
 from rlmemo.learning.pairs import KtoExample, Pair
 from rlmemo.learning.per_user import Everybody, train_users
 from rlmemo.learning.training import Interrupt, Lesson, Stopped
@@ -277,6 +278,16 @@ def test_adalora_shares_out_its_ranks(learned: Callable[[str], Learned]) -> None
 def test_what_cannot_be_is_refused(values: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         make_config(values)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_the_last_layers_alone_are_changed(tmp_path: Path, kind: str) -> None:
+    base = tmp_path / "base"
+    model = adapters.new_adapter(base_of(base)[0], config_of(kind, lora_layers=1), 10)
+    changed = {n.split(".layers.")[1].split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert changed == {str(base_of(base)[0].config.num_hidden_layers - 1)}
+    every = adapters.new_adapter(base_of(base)[0], config_of(kind), 10)
+    assert adapters.count(every)[0] > adapters.count(model)[0]
 
 
 def test_each_kind_has_its_learning_rates() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,11 +24,14 @@ from env.errors import InputError
 from env.splits import chrono
 from env.timeline import Event, Timeline, collapse
 from rlmemo.benchmark import main as benchmark
+from rlmemo.model.readings import slates_of
 from rlmemo.policies.endpoint import EndpointPolicy, check_calls
 from rlmemo.policies.endpoint_calls import Address, read_text, read_tokens
 from rlmemo.policies.endpoint_options import KEY_VARIABLE, Asking
 from rlmemo.policies.registry import make_policy
+from rlmemo.policies.run import reading_of_run
 from rlmemo.predict import main as predict
+from tests.tiny_text_model import write_text_model
 
 DAY = 86400.0
 KEY = "sk-test-0123456789abcdef"
@@ -323,6 +327,26 @@ def test_a_text_is_continued_where_the_address_says_so(odd: OddEndpoint) -> None
     assert odd.paths[-1] == "/v1/completions"
     assert odd.asked[0]["prompt"].endswith("\nAnswer:")
     assert odd.asked[0]["logprobs"] == 20
+
+
+def test_a_served_run_is_asked_in_its_own_words(odd: OddEndpoint, tmp_path: Path) -> None:
+    """The text that is sent becomes the very tokens that the run's model reads."""
+    model = write_text_model(tmp_path / "model", kind="llama")
+    run = tmp_path / "run"
+    (run / "adapter").mkdir(parents=True)
+    (run / "config.yaml").write_text(f"settings: {{model: {model}, prompt: short, history: 8}}\n")
+    like = replace(FAST, like=run)
+    policy = make_policy(f"openai:{odd.url}/completions#tiny", like)
+    assert (policy.rank(routine(), np.array([50])).targets[0, :2] >= 0).all()
+    how = reading_of_run(run)
+    ids = how.prompts(routine(), slates_of(routine()), np.array([50]))[0]
+    again = how.tokenizer(odd.asked[0]["prompt"], add_special_tokens=False)["input_ids"]
+    assert again == ids[ids >= 0].tolist()
+    assert odd.asked[0]["max_tokens"] == 1
+    with pytest.raises(InputError, match=r"give openai:http.*/v1/completions#tiny"):
+        make_policy(odd.spec, like)
+    with pytest.raises(InputError, match="leave out --shots"):
+        replace(like, shots=2).check()
 
 
 def test_no_more_are_asked_at_once_than_allowed(odd: OddEndpoint) -> None:

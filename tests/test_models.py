@@ -12,6 +12,7 @@ import pytest
 
 from env.errors import InputError
 from rlmemo import models
+from rlmemo.learning.config import make_config
 from rlmemo.model import fetching
 from rlmemo.model.hub import check_model, model_folder, model_sha256
 from rlmemo.model.named import NAMED, Named
@@ -132,6 +133,14 @@ def test_bad_input_is_one_line(arguments: list[str], said: str, repo_root: Path)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_named_model_learns_by_settings_of_its_own() -> None:
+    plain, own = make_config({}), make_config({"model": "smollm2"})
+    assert (plain.sft_states, plain.sft_lr) == (8000, 3e-3)
+    assert (own.sft_states, own.sft_lr, own.sft_batch, own.lora_layers) == (3000, 1e-3, 16, 12)
+    assert make_config({"model": "smollm2", "sft-lr": 0.5}).sft_lr == 0.5, "what is given counts"
+    assert make_config({"model": "smollm2", "peft": "ia3"}).sft_lr == make_config({"peft": "ia3"}).sft_lr
 
 
 def test_the_list_says_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlmemo.model.branching import attended
+from rlmemo.model.packed_attention import packed_attention
 from rlmemo.model.packing import NAME, can_pack, neighbours, pack, train_packed
 from tests.tiny_text_model import write_text_model
 
@@ -114,6 +116,37 @@ def test_a_pack_says_what_every_row_says_alone_and_teaches_the_same(
     assert len(wants) > 10
     for name, grad in wants.items():
         assert torch.allclose(grad, gives[name], atol=2e-5), name
+
+
+def test_its_own_way_back_is_that_of_pytorch() -> None:
+    """Where heads share keys, and in the precision that it is for."""
+    import torch
+
+    held = pack(rows())
+    torch.manual_seed(0)
+    heads = {"q": 6, "k": 2, "v": 2}
+    made = {x: torch.randn(n, len(held.ids), 8) for x, n in heads.items()}
+    told = torch.randn(6, len(held.ids), 8)
+
+    def step(dtype: Any, plain: bool) -> list[Any]:
+        q, k, v = (made[x].to(dtype, copy=True).requires_grad_() for x in heads)
+        if plain:
+            parts = []
+            for s in held.segments:
+                seen = [*s.before, slice(s.first, s.stop)]
+                keys, values = (torch.cat([x[:, part] for part in seen], dim=1) for x in (k, v))
+                parts.append(attended(q[:, s.first : s.stop], keys, values, 0.3))
+            out = torch.cat(parts, dim=1)
+        else:
+            out = packed_attention(q, k, v, held.segments, 0.3)
+        out.backward(told.to(dtype))
+        return [out.detach(), q.grad, k.grad, v.grad]
+
+    wants = step(torch.float32, True)
+    for want, found in zip(wants, step(torch.float32, False), strict=True):
+        assert torch.allclose(want, found, atol=1e-5)
+    for want, found in zip(wants, step(torch.bfloat16, False), strict=True):
+        assert (want - found.float()).abs().max() < 0.02 * want.abs().max()
 
 
 def test_activations_that_are_computed_twice_teach_the_same(tmp_path: Path) -> None:

@@ -49,7 +49,11 @@ def peft_config(config: TrainConfig, model: Any, steps: int) -> Any:
     }
     tokens: dict[str, Any] = {"num_virtual_tokens": config.virtual_tokens, "task_type": "CAUSAL_LM"}
     if config.peft in ("lora", "dora"):
-        return peft.LoraConfig(r=config.lora_rank, use_dora=config.peft == "dora", **linear)
+        layers = text.num_hidden_layers
+        last = list(range(max(0, layers - config.lora_layers), layers)) if config.lora_layers else None
+        return peft.LoraConfig(
+            r=config.lora_rank, use_dora=config.peft == "dora", layers_to_transform=last, **linear
+        )
     if config.peft == "adalora":
         # Half as many ranks again to begin with; a fifth of the updates before any is taken away, and the
         # last third with those that are left.

@@ -22,6 +22,7 @@ from env.judge.cost import PAST_RULES
 from env.judge.world_options import COSTS_HELP, LET_GO_HELP, LET_GO_PICKS_HELP, MOST_PICKS, WorldOptions
 from env.splits import SPLITS
 from rlmemo.learning.bounds import Bounds
+from rlmemo.learning.not_given import not_given
 from rlmemo.model.hub import PROMPTED, PROMPTS, Loading
 from rlmemo.policies.registry import COUNTING
 from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
@@ -44,19 +45,8 @@ PEFT_KINDS = {
     "prompt": "learned tokens before the moment",
     "none": "no adapter: every weight of the model is trained",
 }
-OF_THE_ADAPTER = ("peft", "lora_rank", "lora_alpha", "virtual_tokens", "prompt")
+OF_THE_ADAPTER = ("peft", "lora_rank", "lora_layers", "lora_alpha", "virtual_tokens", "prompt")
 """Settings that a saved adapter keeps, whoever goes on from it."""
-LEARNING_RATES: dict[str, dict[str, float]] = {
-    "lora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
-    "dora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
-    "adalora": {"sft": 3e-2, "dpo": 3e-3, "kto": 3e-3, "user": 1e-2},
-    "ia3": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
-    "prefix": {"sft": 3e-2, "dpo": 3e-3, "kto": 3e-3, "user": 1e-2},
-    "p-tuning": {"sft": 1e-2, "dpo": 1e-3, "kto": 1e-3, "user": 3e-3},
-    "prompt": {"sft": 3e-2, "dpo": 3e-3, "kto": 3e-3, "user": 1e-2},
-    "none": {"sft": 1e-3, "dpo": 3e-5, "kto": 3e-5},
-}
-"""What `--sft-lr` and its kind are where they are not given, by `--peft`."""
 REPORTERS = ("none", "trackio", "tensorboard", "wandb")
 PAIRINGS = ("weighted", "on_policy", "extremes")
 SCORERS = ("fit", "shipped")
@@ -147,6 +137,10 @@ class TrainConfig:
         None, "run folder to go on from: its adapter takes the place of SFT", "learning"
     )
     lora_rank: int = _setting(16, "rank of the adapter (adalora: on average, in the end)", "learning", low=1)
+    lora_layers: int = _setting(
+        0, "layers that lora and dora change, the last ones: those below are only read, in less time; 0: all",
+        "learning", low=0,
+    )  # fmt: skip
     lora_alpha: int = _setting(32, "scale of the adapter (alpha / rank multiplies it)", "learning", low=1)
     virtual_tokens: int = _setting(16, "learned tokens of prefix, p-tuning and prompt", "learning", low=1)
     checkpoint_steps: int = _setting(25, "updates between two checkpoints", "learning", low=1)
@@ -401,9 +395,7 @@ def _made(values: Mapping[str, Any], where: str) -> TrainConfig:
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise InputError(f"{where}: there is no setting {str(name)!r}; {hint}")
         clean[key] = _typed(known[key], value, where)
-    for stage, rate in LEARNING_RATES.get(str(clean.get("peft", "lora")), {}).items():
-        clean.setdefault(f"{stage}_lr", rate)
-    config = TrainConfig(**clean)
+    config = TrainConfig(**not_given(clean) | clean)
     _check(config, where)
     return config
 

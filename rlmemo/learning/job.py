@@ -148,15 +148,19 @@ def _scorer_before(config: TrainConfig, folder: RunFolder) -> Path | None:
     return Path(config.init_adapter) / "scorer" if same[0] == same[1] else None
 
 
+_SCORER = {
+    "slots": "scorer, the trees whose answer the model reads",
+    "text": "scorer, the trees that have a say beside the model",
+}
+
+
 def _scorers(run: Run) -> TrainingData:
-    """The data with the answers of scorers that were fitted on the training part, for a model that reads
-    them."""
+    """The data with the answers of scorers that were fitted on the training part: the embedded model reads
+    them, and beside any other they have a say in its rankings."""
     data, config = run.data, run.config
-    if data.reading.kind != "slots":
-        return data
     wide = data.wide()
     if not run.finished("scorer"):
-        with run.stage("scorer", "scorer, the trees whose answer the model reads") as stage:
+        with run.stage("scorer", _SCORER[data.reading.kind]) as stage:
             known = _scorer_before(config, run.folder)
             if known is not None:
                 crossed = load_scorers(known)

@@ -223,6 +223,9 @@ def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Plann
         anew = isinstance(by, Threshold) and stage != BASE and by.names != BY_MODEL
         asked = None if anew else by
         policies.append(stages[stage].planning(asked, f"{stage}: {said(by, stage, config.world)}"))
+    if not is_slots(config.model):  # the scorer's say is part of what the run learned; without it, beside it
+        last = config.shared_stages[-1]
+        policies.append(stages[last].alone(f"{last} alone"))
     setting = Setting(config.world, budgets=(config.budget,), seed=config.seed)
     return evaluate(
         policies,

@@ -233,7 +233,7 @@ def train(trainer: Any, lesson: Lesson) -> dict[str, Any]:
     trainer.create_scheduler = partial(_schedule, trainer)
     before = _sum_losses(trainer, path, checkpoint)
     _save_or_say(trainer, path)
-    with interrupt.watched():
+    with interrupt.watched(), _as_it_comes(trainer):
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     check_weights(trainer.model, lesson, trainer.state.global_step, trainer.args.learning_rate)
     if interrupt.asked and trainer.state.global_step < trainer.state.max_steps:
@@ -279,6 +279,20 @@ def no_code(checkpoint: Path) -> str | None:
         except Exception:  # whatever a damaged or hostile file makes of the reader
             return f"holds more than numbers ({file.name}), which is not loaded"
     return None
+
+
+@contextmanager
+def _as_it_comes(trainer: Any) -> Iterator[None]:
+    """Within it, an adapter takes what a base in bfloat16 gives it as it is: peft would copy it into float32
+    first, only for the multiplication to copy it back."""
+    from peft import PeftModel
+    from peft.helpers import disable_input_dtype_casting
+
+    if not isinstance(trainer.model, PeftModel) or not trainer.args.bf16:
+        yield
+        return
+    with disable_input_dtype_casting(trainer.model):
+        yield
 
 
 LOSS = "loss.json"

@@ -78,7 +78,7 @@ class TrainingData:
         return [slates_of(x) for x in self.timelines]
 
     def wide(self) -> list[Slates]:
-        """The slates from which scorers choose what a model reads (slots only)."""
+        """The slates that scorers score, and from which they choose what the embedded model reads."""
         return [slates_of(x, WIDE) for x in self.timelines]
 
     def knowing(self, soon: Soon) -> TrainingData:
@@ -106,9 +106,10 @@ class TrainingData:
         return min(self.world.max_let_go, self.reading.named) if self.residents is not None else 0
 
     def scored(self, crossed: CrossFitted, wide: Sequence[Slates] | None = None) -> TrainingData:
-        """The same with what the scorers choose from the wide slates (None: made here), and their answers."""
-        wide = self.wide() if wide is None else wide
-        slates = [crossed.score(s, train) for s, train in zip(wide, self.train, strict=True)]
+        """The same with what the scorers choose from the wide slates (None: made here), and their answers. A
+        model of text reads its slates as they are; there the scorers have a say in rankings alone."""
+        wide, text = self.wide() if wide is None else wide, self.reading.kind == "text"
+        slates = [crossed.score(s, train, leading=text) for s, train in zip(wide, self.train, strict=True)]
         return replace(self, slates=slates)
 
 

@@ -333,32 +333,61 @@ def ranking(
     )
 
 
-def ranked(
+@dataclass(frozen=True)
+class Answered:
+    """What a model, its scorer and thumbs say of D moments, as `ranking` takes it."""
+
+    said: FirstPick
+    candidates: np.ndarray
+    score: np.ndarray | None = None
+    heard: np.ndarray | None = None
+
+    def together(self) -> Ranking:
+        """As they rank."""
+        return ranking(self.said, self.candidates, self.score, heard=self.heard)
+
+    def alone(self) -> Ranking:
+        """As the model ranks by itself."""
+        return ranking(self.said, self.candidates)
+
+
+def answered(
     model: Any, timeline: Timeline, slates: Slates, rows: np.ndarray, reader: Reader | None = None
-) -> Ranking:
-    """How the model ranks the decisions `rows` of slates that it looks at, memory empty.
+) -> Answered:
+    """What is said of the decisions `rows` of slates that the model looks at, memory empty.
 
     reader: see `read`.
     """
-    how = reading_of(model)
+    how, candidates = reading_of(model), slates.candidates[rows]
     prompts = how.prompts(timeline, slates, rows)
-    if not isinstance(slates, Scored):
-        return ranking(read(model, prompts, reader=reader), slates.candidates[rows])
-    if timeline.thumbs is None:
-        return ranking(read(model, prompts), slates.candidates[rows], slates.score[rows])
+    if not isinstance(slates, Scored) or timeline.thumbs is None:
+        score = slates.score[rows] if isinstance(slates, Scored) else None
+        return Answered(read(model, prompts, reader=reader), candidates, score)
     bare = how.prompts(replace(timeline, thumbs=None), slates, rows)
-    return ranking(
-        read(model, bare), slates.candidates[rows], slates.score[rows],
-        heard=heard(model, bare, prompts, said_by(timeline, rows, slates.candidates[rows])),
-    )  # fmt: skip
+    minds = heard(model, bare, prompts, said_by(timeline, rows, candidates))
+    return Answered(read(model, bare), candidates, slates.score[rows], minds)
+
+
+def ranked(
+    model: Any, timeline: Timeline, slates: Slates, rows: np.ndarray, reader: Reader | None = None
+) -> Ranking:
+    """How the model ranks decisions, with its scorer where it has one; as of `answered`."""
+    return answered(model, timeline, slates, rows, reader).together()
 
 
 def heard(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar, pool: float = POOL) -> np.ndarray:
     """How much sooner each place is picked first for what was said: differences of log-probabilities, float64
     [D, size + 1]. The model reads it in its prompts (bare: the same without thumbs); the scorer, whose trees
     know of none, minds it by Bayes' rule; the two are pooled like their answers."""
+    bare, prompts = _equally_wide(bare, prompts)
     some = np.flatnonzero((bare != prompts).any(axis=1))
     both = read(model, np.concatenate([bare[some], prompts[some]])).first.astype(np.float64)
     found = np.zeros((len(prompts), both.shape[1]))
     found[some] = both[len(some) :] - both[: len(some)]
     return (1.0 - pool) * found + pool * said.sooner()
+
+
+def _equally_wide(*made: np.ndarray) -> list[np.ndarray]:
+    """Prompts int64 [D, L_i] with as many columns each, -1 to the left."""
+    width = max(x.shape[1] for x in made)
+    return [np.pad(x, ((0, 0), (width - x.shape[1], 0)), constant_values=-1) for x in made]

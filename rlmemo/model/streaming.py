@@ -28,7 +28,7 @@ from rlmemo.model import slots
 from rlmemo.model.ask import SampledPlans, heard, plan_on, ranked, ranking, read, sample_plans
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.readings import SlotReading, reading_of
-from rlmemo.model.scorer import WIDE, Scored, shortlist_of
+from rlmemo.model.scorer import WIDE, Scored
 from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.text import TextReading
 from rlmemo.model.thumbs_so_far import SoFar, ToldThumbs, so_far
@@ -50,7 +50,10 @@ class Following:
         self._sites: dict[str, int] = {}
         self._site: list[int] = []
         self._slots = self._reading if isinstance(self._reading, SlotReading) else None
-        self._slates = SlateStream(WIDE if self._slots else SLATE_SIZE, keep=slots.HISTORY + 1)
+        self._looks = self._slots.looks if self._slots else None
+        if isinstance(self._reading, TextReading):
+            self._looks = self._reading.looks
+        self._slates = SlateStream(WIDE if self._looks else SLATE_SIZE, keep=slots.HISTORY + 1)
         self._kept = SlateStream(PLACES) if keeps else None
         self._looked: Slates | None = None
         self._text = _Lines(self._reading) if isinstance(self._reading, TextReading) else None
@@ -109,22 +112,23 @@ class Following:
     def prompt(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
         """What the model reads now, int64 [1, L]. warm: [SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all
         cold); free: share of the memory budget that is free (None: nothing is known, as in `rank`)."""
-        kept = min(self.events, self._slates.keep)
-        looked = self._look()
         if self._text is not None:
-            return self._text.prompt(
-                looked,
-                self.events - 1,
-                self._now_local,
-                self._slates.targets[-1],
-                warm,
-                free,
-                None if self._thumbs is None else self._so_far().said[0],
-            )
-        return self._said(self._bare(looked, kept, warm, free))
+            return self._told(self._text, warm, free, None if self._thumbs is None else self._so_far())
+        return self._said(self._bare(warm, free))
 
-    def _bare(self, looked: Slates, kept: int, warm: np.ndarray | None, free: float | None) -> np.ndarray:
-        """The embedded model's prompt, without thumbs."""
+    def _told(
+        self, text: _Lines, warm: np.ndarray | None, free: float | None, said: SoFar | None
+    ) -> np.ndarray:
+        """A text model's prompt, with the thumbs that are given."""
+        thumbs = None if said is None else said.said[0]
+        here = self.events - 1, self._now_local, self._slates.targets[-1]
+        return text.prompt(self._look(), *here, warm, free, thumbs)
+
+    def _bare(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
+        """The model's prompt, without thumbs."""
+        looked, kept = self._look(), min(self.events, self._slates.keep)
+        if self._text is not None:
+            return self._told(self._text, warm, free, None)
         assert self._slots is not None
         made = slots.encode_prompts(
             looked, self._slates.targets[-kept:], np.array([kept - 1]), None if warm is None else warm[None],
@@ -140,9 +144,7 @@ class Following:
             now = self._slates.window.at(slice(-1, None))
             if self._now > self._t:
                 now = self._slates.woken(self._now, self._now_local)
-            self._looked = (
-                shortlist_of(now, np.zeros(1, np.int64), self._slots.scorer) if self._slots else now
-            )
+            self._looked = self._looks.one(now, np.zeros(1, np.int64)) if self._looks else now
         return self._looked
 
     def rank(self) -> Ranking:
@@ -150,12 +152,17 @@ class Following:
         now = self._look()
         if not isinstance(now, Scored):
             return ranking(read(self.model, self.prompt(), reader=self._reader), now.candidates)
-        bare = self._bare(now, min(self.events, self._slates.keep), None, None)
-        minds = None
-        if self._thumbs is not None and self._slots is not None:
+        bare, minds = self._bare(), None
+        if self._thumbs is not None:
             said = self._so_far()
-            minds = heard(self.model, bare, self._slots.hear(bare, said), said)
-        return ranking(read(self.model, bare), now.candidates, now.score, heard=minds)
+            if self._text is not None:
+                told = self._told(self._text, None, None, said)
+            else:
+                assert self._slots is not None
+                told = self._slots.hear(bare, said)
+            minds = heard(self.model, bare, told, said)
+        answer = read(self.model, bare, reader=self._reader)
+        return ranking(answer, now.candidates, now.score, heard=minds)
 
     def soon(self) -> tuple[np.ndarray, np.ndarray]:
         """The chance of targets to be opened soon, as of `LanguagePolicy.soon`; one row."""

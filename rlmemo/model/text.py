@@ -20,7 +20,7 @@ from env.slate.slate import Slates
 from env.timeline import Timeline
 from rlmemo.model import slots
 from rlmemo.model.hub import too_few_rows
-from rlmemo.model.readings import slates_of
+from rlmemo.model.readings import Looks, slates_of
 from rlmemo.model.text_prompt import (
     ANSWER,
     INSTRUCTION,
@@ -60,7 +60,8 @@ class TextReading:
     tokenizer: the model's. words: a tokenizer for TRL, whose words are the numbers of tokens. head, tail:
     tokens before the history and after the question. none: tokens of the answer "none", the first of which
     is `nothing`. most: tokens a prompt may have; keep: events of history (`text_prompt.KEEP`).
-    on_gpu, micro_batch: see `arguments`.
+    on_gpu, micro_batch: see `arguments`. looks: through a scorer, which then has a say in a ranking; what is
+    read stays the same.
     """
 
     tokenizer: Any
@@ -82,6 +83,7 @@ class TextReading:
     nobody: int = 0
     when: np.ndarray | None = None
     shares: bool = True
+    looks: Looks | None = field(default=None, repr=False, compare=False)
     told: dict[Any, _Told] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -138,7 +140,7 @@ class TextReading:
         return self.micro_batch or (32 if self.on_gpu else 16)
 
     def look(self, timeline: Timeline, rows: np.ndarray) -> Slates:
-        return slates_of(timeline)
+        return slates_of(timeline) if self.looks is None else self.looks.look(timeline, rows)
 
     def prompts(
         self,
@@ -151,7 +153,7 @@ class TextReading:
     ) -> np.ndarray:
         """See `Reading.prompts`; nothing is read of residents. Where a prompt would be longer than the
         model's context, the oldest events are left out, a few at a time; the question is never cut."""
-        told = self._tell(timeline, slates)
+        told = self._tell(timeline, slates if self.looks is None else slates_of(timeline))
         rows = np.asarray(rows, np.int64)
         said = None
         if timeline.thumbs is not None:

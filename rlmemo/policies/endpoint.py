@@ -2,6 +2,7 @@
 
     openai:http://localhost:8000/v1#MODEL                    asked by chat
     openai:http://localhost:8000/v1/completions#MODEL        asked to go on with a text
+    the same with --ask-like RUN                             a trained run that a server has as GGUF
 
 The question is that of `rlmemo.model.text_prompt`, with another instruction: the likeliest letter first.
 Where the server gives log-probabilities, those of the first letter are the ranking and "none of these".
@@ -22,6 +23,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -31,12 +33,15 @@ from env.slate.slate import build_slates
 from env.sources.sqlite_files import spare_database
 from env.splits import Split
 from env.timeline import Timeline
+from rlmemo.model.readings import slates_of
+from rlmemo.model.text import TextReading
 from rlmemo.model.text_prompt import HISTORY_HEAD, LETTERS, TextTimeline, history_start
 from rlmemo.model.thumbs_so_far import said_by
 from rlmemo.policies.endpoint_calls import PLACES, SCHEME, Address, Answer, Endpoint, Question
 from rlmemo.policies.endpoint_options import Asking
 from rlmemo.policies.few_shot import Examples
 from rlmemo.policies.protocol import Policy
+from rlmemo.policies.run import reading_of_run
 
 TUNING = 40
 """Validation decisions from which the probabilities of places are counted, where the server gives none."""
@@ -70,6 +75,7 @@ class EndpointPolicy:
         self.asking = asking or Asking()
         self.asking.check()
         self.address = Address.of(spec)
+        self._reads = None if self.asking.like is None else self._read_like(self.asking.like)
         self.endpoint = Endpoint(self.address, self.asking)
         shots = self.asking.shots
         short = self.address.model.rstrip("/").rpartition("/")[2] or self.address.model
@@ -84,6 +90,15 @@ class EndpointPolicy:
         if self.address.warning:
             print(f"warning: {self.address.warning}", file=sys.stderr)
         self.endpoint.reach()
+
+    def _read_like(self, run: Path) -> TextReading:
+        """How the model of a run reads. Raises InputError where it cannot be asked so."""
+        if self.address.chat:
+            raise InputError(
+                f"--ask-like {run}: the run's own text is sent as it is, and {self.address.url} puts another "
+                f"around it; give {SCHEME}{self.address.base}/completions#{self.address.model}"
+            )
+        return reading_of_run(run)
 
     @property
     def note(self) -> str:
@@ -222,6 +237,9 @@ class EndpointPolicy:
     def _question(self, timeline: Timeline, i: int) -> Question:
         text = self._text(timeline)
         places = int((text.slates.candidates[i] >= 0).sum())
+        if self._reads is not None:
+            ids = self._reads.prompts(timeline, slates_of(timeline), np.array([i]))[0]
+            return Question((), "", "", places, self._reads.tokenizer.decode(ids[ids >= 0]))
         said = None
         if timeline.thumbs is not None:
             said = said_by(timeline, np.array([i]), text.slates.candidates[[i]]).said[0]

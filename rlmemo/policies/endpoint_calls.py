@@ -98,15 +98,19 @@ class Address:
 
 @dataclass(frozen=True)
 class Question:
-    """What is sent for one decision. examples: (question, answer) pairs; places: how many candidates."""
+    """What is sent for one decision. examples: (question, answer) pairs; places: how many candidates. whole:
+    all of it as one text, for a model that was trained on texts of its own ("": it is made of the others)."""
 
     examples: tuple[tuple[str, str], ...]
     history: str
     question: str
     places: int
+    whole: str = ""
 
     def text(self) -> str:
         """As one text that ends where the answer begins."""
+        if self.whole:
+            return self.whole
         shown = "".join(f"Example:\n{q}{ANSWER} {a}\n\n" for q, a in self.examples)
         return f"{INSTRUCTION}{shown}{self.history}{self.question}{ANSWER}"
 
@@ -213,7 +217,7 @@ class Endpoint:
         self.address, self.asking = address, asking
         self.calls = 0
         self._lock = threading.Lock()
-        self._fields: dict[str, Any] = {"temperature": 0, "max_tokens": TOKENS}
+        self._fields: dict[str, Any] = {"temperature": 0, "max_tokens": 1 if asking.like else TOKENS}
         if address.chat:
             # Models that think aloud are asked not to; a server that knows no such field says so, below.
             self._fields |= {"logprobs": True, "top_logprobs": TOP}

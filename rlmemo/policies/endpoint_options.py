@@ -26,7 +26,7 @@ class Asking:
     endpoints. max_calls: requests that one policy may send, retries included; at_once: how many of them at
     a time; timeout_s: seconds to wait for one answer; answers: file in which answers are kept, None for
     none; tries: attempts a question before giving up; wait_s: seconds before the second attempt, twice as
-    many before each one after it.
+    many before each one after it. like: a run folder, as whose model reads it is asked.
     """
 
     shots: int = 0
@@ -36,6 +36,7 @@ class Asking:
     answers: Path | None = None
     tries: int = 5
     wait_s: float = 0.5
+    like: Path | None = None
 
     def check(self) -> None:
         """Raises InputError for numbers that make no sense."""
@@ -47,6 +48,8 @@ class Asking:
             raise InputError(f"--calls-at-once {self.at_once} is not accepted; give 1 to 64")
         if not 0 < self.timeout_s < float("inf"):
             raise InputError(f"--call-timeout {self.timeout_s} is no time to wait; give seconds above 0")
+        if self.like is not None and self.shots:
+            raise InputError("--ask-like asks as a run was trained, without examples; leave out --shots")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -69,10 +72,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--answers", type=Path, metavar="FILE", help="keep answers here, and ask for none twice"
     )
+    group.add_argument(
+        "--ask-like", type=Path, metavar="RUN",
+        help="ask an endpoint in the words that this run's model reads: it is that run, as GGUF for instance",
+    )  # fmt: skip
 
 
 def asking(given: argparse.Namespace) -> Asking:
     """What was given for `add_options`. Raises InputError for what is not accepted."""
-    made = Asking(given.shots, given.max_calls, given.calls_at_once, given.call_timeout, given.answers)
+    made = Asking(
+        given.shots, given.max_calls, given.calls_at_once, given.call_timeout, given.answers,
+        like=given.ask_like,
+    )  # fmt: skip
     made.check()
     return made

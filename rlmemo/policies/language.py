@@ -15,7 +15,7 @@ from env.judge.plans import Plans
 from env.ranking import Ranking, Stream
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.model.ask import SampledPlans, ranked, read, sample_plans, whom
+from rlmemo.model.ask import Answered, SampledPlans, answered, read, sample_plans, whom
 from rlmemo.model.readings import reading_of, slates_of
 from rlmemo.model.residents import LISTED, Residents
 from rlmemo.model.soon import PLACES, soon_of
@@ -50,7 +50,8 @@ class LanguagePolicy:
         self.source = model if isinstance(model, Switching | Shelved) else OneModel(model)
         self.name, self.planner, self.temperature, self.note = name, planner, temperature, note
         self._learn = learn
-        self._known: dict[tuple[int, int, int], tuple[Timeline, Ranking]] = {}
+        self._known: dict[tuple[int, int, int], tuple[Timeline, Answered]] = {}
+        self._alone = False
 
     @property
     def model(self) -> Any:
@@ -63,7 +64,17 @@ class LanguagePolicy:
             self.source if not isinstance(self.source, OneModel) else self.source.model,
             self.name, planner=planner, temperature=self.temperature, note=note, learn=self._learn,
         )  # fmt: skip
-        other._known = self._known
+        other._known, other._alone = self._known, self._alone
+        return other
+
+    def alone(self, name: str) -> LanguagePolicy:
+        """The same model ranking by itself, where a scorer has a say otherwise; it does not mind thumbs."""
+        other = LanguagePolicy(
+            self.source if not isinstance(self.source, OneModel) else self.source.model,
+            name,
+            note=f"{name}: the model by itself, without its scorer",
+        )
+        other._known, other._alone = self._known, True
         return other
 
     def fit(self, timelines: Sequence[Timeline], split: Split, *, seed: int = 0) -> None:
@@ -79,19 +90,18 @@ class LanguagePolicy:
         """
         indices = np.asarray(indices, np.int64)
         if len(indices) < 2 or indices[-1] - indices[0] != len(indices) - 1:
-            return self._rank(timeline, indices)
-        key = (id(timeline), int(indices[0]), int(indices[-1]))
-        if key not in self._known:
-            self._known[key] = (
-                timeline,
-                self._rank(timeline, indices),
-            )  # the timeline is kept: its id stays its own
-        return self._known[key][1]
+            found = self._answer(timeline, indices)
+        else:
+            key = (id(timeline), int(indices[0]), int(indices[-1]))
+            if key not in self._known:  # the timeline is kept: its id stays its own
+                self._known[key] = (timeline, self._answer(timeline, indices))
+            found = self._known[key][1]
+        return found.alone() if self._alone else found.together()
 
-    def _rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
+    def _answer(self, timeline: Timeline, indices: np.ndarray) -> Answered:
         model = self.source.of(timeline.user)
         slates = reading_of(model).look(timeline, indices)
-        return ranked(model, timeline, slates, indices)
+        return answered(model, timeline, slates, indices)
 
     def soon(self, timeline: Timeline, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The chance of targets to be opened soon, which is what they are kept in memory for; see

@@ -14,9 +14,10 @@ import yaml
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import EMBEDDED, PROMPTED, PROMPTS, Loading, check_model, embedded_as, model_sha256
-from rlmemo.model.load import load_adapted, load_model, with_scorer
+from rlmemo.model.load import load_adapted, load_model, reading_for, with_scorer
 from rlmemo.model.named import NAMED
 from rlmemo.model.switching import switching
+from rlmemo.model.text import TextReading
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import (
     Planner,
@@ -69,6 +70,35 @@ class Setup:
 def load_run(folder: str | Path) -> Setup:
     """The policy, planner and world of a run folder. Raises InputError where it holds no finished run."""
     folder = Path(folder)
+    settings, base, loading, choice = _known_of(folder)
+    if (folder / COSTS).exists():  # the run's own copy: the file that it was made from may have changed
+        settings["costs"] = str(folder / COSTS)
+    planner = from_json(choice, folder / "adapter")
+    came = _as_it_came(folder, choice)
+    model = load_adapted(base, None, loading) if came else _model(folder, base, loading)
+    # A threshold that validation chose may be chosen anew; the shipped one stays because that chooses badly.
+    asked = None if isinstance(planner, Threshold) and not came else planner
+    return Setup(LanguagePolicy(model, folder.name, planner=asked), planner, WorldOptions.of(settings))
+
+
+def reading_of_run(folder: Path) -> TextReading:
+    """How a run's model reads a moment, without loading it. Raises InputError where it reads no text."""
+    _, base, loading, _ = _known_of(folder)
+    found = reading_for(base, loading)
+    if not isinstance(found, TextReading):
+        raise InputError(f"{folder}: its model {base} reads no text; give a run of a text model")
+    return found
+
+
+def merged(folder: Path) -> Any:
+    """The language model of a run, in float32, its adapter merged (as it came, where that is in charge)."""
+    _, base, loading, choice = _known_of(folder)
+    adapter = None if _as_it_came(folder, choice) else folder / "adapter"
+    return load_adapted(base, adapter, replace(loading, dtype="float32"))
+
+
+def _known_of(folder: Path) -> tuple[dict[str, Any], str, Loading, dict[str, Any]]:
+    """(settings, base model, how it is loaded, what `plan.json` says) of a finished run."""
     if why := unfinished(folder):
         raise InputError(why)
     settings, met = _config(folder)
@@ -87,14 +117,7 @@ def load_run(folder: str | Path) -> Setup:
         check_model(base, download=False)
     if met.get("base_sha256") and met["base_sha256"] != model_sha256(base):
         raise InputError(f"{folder}: its base model {base} has changed since; train it again with --out")
-    if (folder / COSTS).exists():  # the run's own copy: the file that it was made from may have changed
-        settings["costs"] = str(folder / COSTS)
-    planner = from_json(choice, folder / "adapter")
-    came = _as_it_came(folder, choice)
-    model = load_adapted(base, None, loading) if came else _model(folder, base, loading)
-    # A threshold that validation chose may be chosen anew; the shipped one stays because that chooses badly.
-    asked = None if isinstance(planner, Threshold) and not came else planner
-    return Setup(LanguagePolicy(model, folder.name, planner=asked), planner, WorldOptions.of(settings))
+    return settings, base, loading, choice
 
 
 def _as_it_came(folder: Path, choice: dict[str, Any]) -> bool:
