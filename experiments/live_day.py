@@ -65,12 +65,13 @@ class Person:
 
     watchers: Watchers
     day: Timeline
+    backs: dict[int, float]
     front: tuple[str, str] | None = None
 
     def back(self, k: int) -> None:
         """The person, who was away, is there again before event k."""
         self.watchers.afk(float(self.day.t[k - 1]) + 60.0, True)
-        self.watchers.afk(float(self.day.t[k]) - BACK_S, False)
+        self.watchers.afk(self.backs[k], False)
 
     def tell(self, k: int) -> None:
         """Event k: a program comes to the front, or a page in the browser."""
@@ -152,16 +153,17 @@ class Way:
     given: Sequence[str] = ()
     off_after_s: float = 0.0
 
-    def pauses(self, day: Timeline) -> list[int]:
-        """The events that come after an off."""
-        long = np.diff(day.t) > (self.off_after_s or np.inf)
-        return (np.flatnonzero(long) + 1).tolist()
+    def backs(self, day: Timeline) -> dict[int, float]:
+        """By event that comes after an off: when the person was back."""
+        after = np.flatnonzero(np.diff(day.t) > (self.off_after_s or np.inf)) + 1
+        off = day.t[after - 1] + self.off_after_s
+        return dict(zip(after.tolist(), np.maximum(day.t[after] - BACK_S, off + 0.5).tolist(), strict=True))
 
     def told(self, day: Timeline) -> Timeline:
         """A day, as it is recorded then."""
-        after = self.pauses(day)
-        offs = [float(day.t[k - 1]) + self.off_after_s for k in after]
-        return replace(day, offs=np.array(offs), wakes=day.t[after] - BACK_S)
+        backs = self.backs(day)
+        offs = [float(day.t[k - 1]) + self.off_after_s for k in backs]
+        return replace(day, offs=np.array(offs), wakes=np.array(list(backs.values())))
 
     @property
     def world(self) -> dict[str, float]:
@@ -173,7 +175,7 @@ def play(server: Server, day: Timeline, folder: Path, way: Way) -> Played:
     """Tell a day to the server while live records into `folder`."""
     rng, db = random.Random(way.seed), folder / "live.db"
     policy, speed, kills, hours = way.policy, way.speed, way.kills, way.hours
-    person = Person(Watchers(server), day)
+    person = Person(Watchers(server), day, way.backs(day))
     acts = folder / "acts"
     act = f"sh -c 'echo \"$1\" >> {acts}' sh {{target}}"
     world = [f"--{x.replace('_', '-')}={value}" for x, value in way.world.items()]
@@ -192,11 +194,11 @@ def play(server: Server, day: Timeline, folder: Path, way: Way) -> Played:
     clock = recorder.clock = FastClock(float(day.t[0]) - 2.0 * speed, speed, time.time())
     recorder.start()
     played = Played(db, 0)
-    due, after_offs = time.time() + rng.uniform(0.5, 4.0), set(way.pauses(day))
+    due, after_offs = time.time() + rng.uniform(0.5, 4.0), set(person.backs)
     for k in range(len(day) + 1):
         due_t = day.t[k] if k < len(day) else day.t[0] + 3600.0 * hours
         while clock.now() < due_t:
-            if k in after_offs and clock.now() >= due_t - BACK_S:
+            if k in after_offs and clock.now() >= person.backs[k]:
                 after_offs.remove(k)
                 person.back(k)
             hour = int((clock.now() - day.t[0]) // 3600)
