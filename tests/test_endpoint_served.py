@@ -56,7 +56,7 @@ def questions(shots: int = 0) -> list[Question]:
     policy = EndpointPolicy.__new__(EndpointPolicy)
     from rlmemo.policies.few_shot import Examples
 
-    policy._examples, policy._texts = Examples(shots), {}
+    policy._examples, policy._texts, policy._reads = Examples(shots), {}, None
     policy._examples.fit([timeline], split)
     return [policy._question(timeline, int(j) - 1) for j in split.test[0]]
 

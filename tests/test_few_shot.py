@@ -54,7 +54,7 @@ def text_of(timeline: Timeline) -> TextTimeline:
 def asked(timeline: Timeline, split: Split, i: int, shots: int) -> Question:
     """The question that an endpoint would be sent, without one."""
     policy = EndpointPolicy.__new__(EndpointPolicy)
-    policy._examples, policy._texts = Examples(shots), {}
+    policy._examples, policy._texts, policy._reads = Examples(shots), {}, None
     policy._examples.fit([timeline], split)
     return policy._question(timeline, i)
 
