@@ -53,7 +53,7 @@ dashboard: $(STAMP)  ## see predictions in the browser and rate them
 	$(BIN)/python -m dashboard $(ARGS)
 
 # A file of tests stays with one worker, which then compiles, loads and trains for that file once;
-# tests/conftest.py puts the longest first. One worker more than cores: browsers and servers are waited for.
+# tests/conftest.py puts the longest first. Two workers a core: browsers and servers are waited for.
 test: $(STAMP)  ## run all tests (the browser's too, where there is a Chromium)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
