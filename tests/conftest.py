@@ -37,6 +37,7 @@ LONGEST = (
     "test_env_stateful", "test_gbdt", "test_live_watch", "test_evidence", "test_oracle", "test_durability",
     "test_dashboard_texts", "test_ppo_contract", "test_live_loop", "test_serve", "test_endpoint_served",
     "test_dashboard_ends", "test_in_charge", "test_closed_loop", "test_little_to_learn", "test_measure",
+    "test_live_learn", "test_on_gpu", "test_pages_acts",
 )  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
