@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -124,8 +125,8 @@ def measure(out: Path, args: Any, seed: int) -> Result:
         result.approval[name] = compared(swept_now, before, at, data.group)
         ways = {name: (0.0,), **({"approval": approval_choice.STRENGTHS} if name == "sft" else {})}
         for called, strengths in ways.items():
-            approval_choice.STRENGTHS = strengths
-            planner = approval_choice.choose(policy, approval, hearing, reward, thumb, seed, NAMING)
+            with patch.object(approval_choice, "STRENGTHS", strengths):
+                planner = approval_choice.choose(policy, approval, hearing, reward, thumb, seed, NAMING)
             result.per_open[called] = total(policy, planner, hearing, tastes, reward, seed)
             print(json.dumps({"seed": seed, "policy": called, **planner.to_json()}), flush=True)
     general = float(np.nanmean(before.chance[at]))
