@@ -72,7 +72,7 @@ def sentences(card: Sequence[str], found: AfterVote) -> list[str]:
         was = f"Before your vote it would have {_loaded(before, 'loaded', 'kept')}."
         lines = [f"{was} Now it would {_loaded(now, 'load', 'keep')}."]
     else:
-        lines = [f"No change yet: it would still {_loaded(now, 'load', 'keep')}."]
+        lines = [f"The plan stays: it would {_loaded(now, 'load', 'keep')}."]
     for name in dict.fromkeys([*card, *before, *now]):
         chances = found.before.chance.get(name), found.now.chance.get(name)
         if None in chances:

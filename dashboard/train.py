@@ -117,7 +117,7 @@ def _usual_time(where: Started) -> str:
     """How long a training takes, as far as it is known."""
     told = (
         "On two cores, a quick look at one person's 600 opens takes half a minute, the whole thing for the "
-        "synthetic people about 3 minutes."
+        "synthetic people about 5 minutes."
     )
     for job in jobs.find(where.runs):
         stages = runs.read_json(job.folder / "state.json").values() if job.state == "finished" else []

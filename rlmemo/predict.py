@@ -202,7 +202,7 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
             if not options.still and shown is not None:
                 propensity = min(1.0, propensity / shown)  # of what is stored, as only that can be rated
             wanted += 1
-            let_go = planned.let_go[row]
+            let_go = planned.let_go[row][~np.isin(planned.let_go[row], target)]  # not what is to be loaded
             plan = Decision(case, row, ranking, target, delay, let_go, propensity, shown, float(apart[row]))
             new = _write(about, plan, held[row])
             made.new += new

@@ -289,14 +289,12 @@ def test_what_a_vote_changes_in_words() -> None:
         "It loads what has 21% or more.",
     ]
     assert told({"Mail": 0.3}, {"Mail": 0.3}, card=("Chat",), was=("Mail",), is_now=("Mail",)) == [
-        "No change yet: it would still load Mail.",
+        "The plan stays: it would load Mail.",
         "Chance of Mail: 30.0% before and now.",
         "It loads what has 21% or more.",
         "The card tried out what it would not have loaded by itself.",
     ]
-    assert told({}, {}, card=(), was=(), is_now=(), from_=None) == [
-        "No change yet: it would still keep still."
-    ]  # type: ignore[arg-type]
+    assert told({}, {}, card=(), was=(), is_now=(), from_=None) == ["The plan stays: it would keep still."]  # type: ignore[arg-type]
 
 
 def test_whom_a_plan_cost_is_named() -> None:

@@ -237,6 +237,15 @@ def test_the_command_line(cli: Callable[..., subprocess.CompletedProcess[str]], 
         assert done.stderr.count("\n") == 1
 
 
+def test_what_is_tried_out_is_not_named_among_those_that_leave(tmp_path: Path) -> None:
+    with open_store(tmp_path / "a.db") as store:
+        often = Options(n=2000, still=True, explore=1.0, seed=1)
+        predict(store, str(recording(tmp_path / "a.csv")), "gbdt", often, tz="UTC")
+        rows = store.predictions()
+        assert [p for p in rows if p.let_go]
+        assert [p.id for p in rows if {x.target for x in p.plan} & set(p.let_go)] == []
+
+
 def test_who_leaves_first_is_stored_and_can_be_forgotten(tmp_path: Path) -> None:
     """Twenty routine apps and room for eight: the trees know that what was just used comes last."""
     with open_store(tmp_path / "a.db") as store:

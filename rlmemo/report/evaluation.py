@@ -263,8 +263,8 @@ def _budgets(evaluation: Evaluation) -> Section | None:
         "More memory, less memory",
         [
             ("Reward per open, and the share of opens that had to be waited for, by how many typical "
-            "targets the memory holds; thresholds are chosen anew for each. With little memory a prewarm "
-            "pushes out what is needed; with much, what would have helped is warm anyway.")
+            "targets the memory holds; thresholds are chosen anew for each. With much, what would have "
+            "helped is warm anyway.")
         ],
         [
             curves(
