@@ -10,7 +10,7 @@ import pytest
 
 from rlmemo.model.branching import attended
 from rlmemo.model.packed_attention import packed_attention
-from rlmemo.model.packing import NAME, can_pack, neighbours, pack, train_packed
+from rlmemo.model.packing import NAME, can_pack, masked_attention, neighbours, pack, train_packed
 from tests.tiny_text_model import write_text_model
 
 HEAD = [7, 8, 9, 10, 11]
@@ -137,6 +137,8 @@ def test_its_own_way_back_is_that_of_pytorch() -> None:
                 keys, values = (torch.cat([x[:, part] for part in seen], dim=1) for x in (k, v))
                 parts.append(attended(q[:, s.first : s.stop], keys, values, 0.3))
             out = torch.cat(parts, dim=1)
+        elif dtype == torch.float64:
+            out = masked_attention(q, k, v, held, 0.3)
         else:
             out = packed_attention(q, k, v, held.segments, 0.3)
         out.backward(told.to(dtype))
@@ -145,6 +147,8 @@ def test_its_own_way_back_is_that_of_pytorch() -> None:
     wants = step(torch.float32, True)
     for want, found in zip(wants, step(torch.float32, False), strict=True):
         assert torch.allclose(want, found, atol=1e-5)
+    for want, found in zip(wants, step(torch.float64, False), strict=True):  # as a GPU does it
+        assert torch.allclose(want.double(), found, atol=1e-5)
     for want, found in zip(wants, step(torch.bfloat16, False), strict=True):
         assert (want - found.float()).abs().max() < 0.02 * want.abs().max()
 

@@ -12,7 +12,7 @@ The numbers are those of the rows read one by one (tests/test_packing.py), and s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,13 +39,15 @@ class Segment:
 @dataclass(frozen=True)
 class Pack:
     """Rows as one sequence. ids, position: int64 [T]; place: of every row, where its tokens stand, int64 [n];
-    segments: in order, all of the sequence. wanted: int64 [N], where the head is asked."""
+    segments: in order, all of the sequence. wanted: int64 [N], where the head is asked. sees: `visible`, where a
+    device holds it already."""
 
     ids: np.ndarray
     position: np.ndarray
     place: list[np.ndarray]
     segments: list[Segment]
     wanted: Any = None
+    sees: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def pack(rows: Sequence[np.ndarray]) -> Pack:
@@ -179,7 +181,8 @@ def _attention(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float, **given: Any
 ) -> tuple[Any, None]:
     """The attention function, as `transformers` calls it: branch by branch where rows are packed. In float32
-    PyTorch differentiates it; in bfloat16 on the CPU that is slower than `packed_attention`."""
+    PyTorch differentiates it; in bfloat16 on the CPU that is slower than `packed_attention`. A GPU waits for
+    who tells it what to do, and is told once: all of it, under a mask."""
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -190,7 +193,9 @@ def _attention(
         )
         return made
     q, k, v = query[0], key[0], value[0]
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+    if q.device.type != "cpu":
+        return masked_attention(q, k, v, held, scaling).transpose(0, 1)[None], None
+    if q.dtype == torch.bfloat16:
         return packed_attention(q, k, v, held.segments, scaling).transpose(0, 1)[None], None
     out = []
     for s in held.segments:
@@ -198,3 +203,27 @@ def _attention(
         kk, vv = (torch.cat([x[:, part] for part in parts], dim=1) for x in (k, v))
         out.append(attended(q[:, s.first : s.stop], kk, vv, scaling))
     return torch.cat(out, dim=1).transpose(0, 1)[None], None
+
+
+def masked_attention(q: Any, k: Any, v: Any, held: Pack, scale: float) -> Any:
+    """`packed_attention` with every token looked at and those that a row does not see hidden: as many products
+    as the sequence is long squared, in one call."""
+    import torch
+
+    groups = len(q) // len(k)
+    k, v = (x.repeat_interleave(groups, dim=0) for x in (k, v))
+    sees = held.sees.get(q.device)
+    if sees is None:
+        sees = held.sees[q.device] = torch.from_numpy(visible(held)).to(q.device)
+    return torch.nn.functional.scaled_dot_product_attention(
+        q[None], k[None], v[None], attn_mask=sees, scale=scale
+    )[0]
+
+
+def visible(held: Pack) -> np.ndarray:
+    """Which tokens (columns) each token (rows) of a pack sees, bool [T, T]."""
+    sees = np.zeros((len(held.ids), len(held.ids)), bool)
+    for s in held.segments:
+        for part in (*s.before, slice(s.first, s.stop)):
+            sees[s.first : s.stop, part] = True
+    return np.tril(sees)
