@@ -57,9 +57,34 @@ class Decoding:
         self.logits, self.cache = out.logits.float(), out.past_key_values
 
 
+@dataclass
+class LeanDecoding:
+    """The same of a small model, see `rlmemo.model.small_qwen3`."""
+
+    model: Any
+    logits: Any
+    cache: small_qwen3.Cache
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Go on with some of the rows (increasing int64 indices)."""
+        import torch
+
+        index = torch.from_numpy(rows)
+        self.logits = self.logits[index]
+        self.cache = [(k[index], v[index]) for k, v in self.cache]
+
+    def more(self, tokens: np.ndarray) -> None:
+        """Append a token to every row, int64 [B]."""
+        import torch
+
+        ids, kept = torch.from_numpy(np.ascontiguousarray(tokens[:, None])), small_qwen3.Cache()
+        self.logits = small_qwen3.logits(self.model, ids, 1, kept, self.cache)
+        self.cache = kept
+
+
 def begin(
     model: Any, prompts: np.ndarray, last: int = 1, cache: bool = False, share: bool = False
-) -> Decoding:
+) -> Decoding | LeanDecoding:
     """Read prompts int64 [B, L] (see the top of this file); the head is evaluated at the `last` tokens only.
 
     share: whether to look for a common beginning. To be called within `torch.inference_mode()`.
@@ -73,7 +98,8 @@ def begin(
     if trunk == 0 and (prompts >= 0).all():
         ids = torch.from_numpy(np.ascontiguousarray(prompts)).to(device)
         if small_qwen3.fits(model):
-            return _begin_lean(model, ids, last, cache)
+            kept: small_qwen3.Cache = []
+            return LeanDecoding(model, small_qwen3.logits(model, ids, last, kept if cache else None), kept)
         out = model(input_ids=ids, use_cache=cache, logits_to_keep=last)
         return Decoding(model, out.logits.float(), out.past_key_values if cache else None, None, None)
     past, learned = None, 0
@@ -101,20 +127,6 @@ def begin(
     learned = out.past_key_values.get_seq_length() - mask.shape[1]
     goes_on = torch.from_numpy(lengths + learned).to(device)
     return Decoding(model, out.logits.float(), out.past_key_values, _seen(mask, learned), goes_on)
-
-
-def _begin_lean(model: Any, ids: Any, last: int, cache: bool) -> Decoding:
-    """`begin` for a small model, see `rlmemo.model.small_qwen3`."""
-    if not cache:
-        return Decoding(model, small_qwen3.logits(model, ids, last), None, None, None)
-    from transformers import DynamicCache
-
-    kept: list[tuple[Any, Any]] = []
-    logits = small_qwen3.logits(model, ids, last, kept)
-    past = DynamicCache(config=model.config)
-    for number, (keys, values) in enumerate(kept):
-        past.update(keys, values, number)
-    return Decoding(model, logits, past, None, None)
 
 
 def _seen(mask: Any, learned: int) -> Any:

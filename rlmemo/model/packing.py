@@ -39,8 +39,8 @@ class Segment:
 @dataclass(frozen=True)
 class Pack:
     """Rows as one sequence. ids, position: int64 [T]; place: of every row, where its tokens stand, int64 [n];
-    segments: in order, all of the sequence. wanted: int64 [N], where the head is asked. sees: `visible`, where a
-    device holds it already."""
+    segments: in order, all of the sequence. wanted: int64 [N], where the head is asked. sees: `visible`, by
+    the device that holds it."""
 
     ids: np.ndarray
     position: np.ndarray
@@ -206,8 +206,8 @@ def _attention(
 
 
 def masked_attention(q: Any, k: Any, v: Any, held: Pack, scale: float) -> Any:
-    """`packed_attention` with every token looked at and those that a row does not see hidden: as many products
-    as the sequence is long squared, in one call."""
+    """`packed_attention` with every token looked at, and those hidden that a row does not see: as many
+    products as the sequence is long squared, in one call."""
     import torch
 
     groups = len(q) // len(k)

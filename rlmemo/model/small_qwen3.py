@@ -102,18 +102,24 @@ def needs_its_code(model: Any, known: frozenset[type] | None = None) -> bool:
     return False
 
 
-def hidden(model: Any, ids: Any, last: int, kept: list[tuple[Any, Any]] | None = None) -> Any:
+Cache = list[tuple[Any, Any]]
+"""Keys and values of every layer, each [B, heads, tokens so far, head width]."""
+
+
+def hidden(model: Any, ids: Any, last: int, kept: Cache | None = None, past: Cache | None = None) -> Any:
     """Last hidden states, [B, last, width], of token ids int64 [B, L] that are all real.
 
-    kept: a list that takes keys and values of every layer, [B, heads, L, head width], for a cache.
+    past: what stands before them. kept: an empty list that takes the same with them.
     """
     import torch
     from torch.nn.functional import embedding, linear, scaled_dot_product_attention, silu
 
     inner, config = model.model, model.config
     rows, length = ids.shape
-    size = config.head_dim
-    cos, sin = _turns(size, config.rope_parameters["rope_theta"], length, inner.embed_tokens.weight.dtype)
+    size, before = config.head_dim, past[0][0].shape[2] if past else 0
+    room = -(-(before + length) // 64) * 64
+    turns = _turns(size, config.rope_parameters["rope_theta"], room, inner.embed_tokens.weight.dtype)
+    cos, sin = (x[before : before + length] for x in turns)
     x = embedding(ids, inner.embed_tokens.weight)
     for number, layer in enumerate(inner.layers):
         attention, n = layer.self_attn, length
@@ -125,11 +131,15 @@ def hidden(model: Any, ids: Any, last: int, kept: list[tuple[Any, Any]] | None =
             x, h, n = x[:, -last:], h[:, -last:], last
         q = linear(h, attention.q_proj.weight).view(rows, n, -1, size)
         q = _turned(_norm(q, attention.q_norm), cos[-n:], sin[-n:]).transpose(1, 2)
+        if past:
+            k, v = (torch.cat(x, dim=2) for x in zip(past[number], (k, v), strict=True))
         if kept is not None:
             kept.append((k, v))
-        seen = None if n == length else torch.ones(n, length, dtype=torch.bool).tril(length - n)
+        total = before + length
+        plain = n in (1, total)
+        seen = None if plain else torch.ones(n, total, dtype=torch.bool).tril(total - n)
         looked = scaled_dot_product_attention(
-            q, k, v, attn_mask=seen, is_causal=seen is None, enable_gqa=q.shape[1] != k.shape[1]
+            q, k, v, attn_mask=seen, is_causal=n == total, enable_gqa=q.shape[1] != k.shape[1]
         )
         x = x + linear(looked.transpose(1, 2).reshape(rows, n, -1), attention.o_proj.weight)
         h = _norm(x, layer.post_attention_layernorm)
@@ -139,13 +149,13 @@ def hidden(model: Any, ids: Any, last: int, kept: list[tuple[Any, Any]] | None =
     return _norm(x, inner.norm)
 
 
-def logits(model: Any, ids: Any, last: int, kept: list[tuple[Any, Any]] | None = None) -> Any:
+def logits(model: Any, ids: Any, last: int, kept: Cache | None = None, past: Cache | None = None) -> Any:
     """Logits of the last tokens, float32 [B, last, vocabulary]; see `hidden`."""
     import torch
     from torch.nn.functional import linear
 
     if kept is not None or len(ids) <= AT_ONCE:
-        return linear(hidden(model, ids, last, kept), model.lm_head.weight).float()
+        return linear(hidden(model, ids, last, kept, past), model.lm_head.weight).float()
     return torch.cat([logits(model, part, last) for part in ids.split(AT_ONCE)])
 
 
