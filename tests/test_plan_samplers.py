@@ -27,6 +27,7 @@ from rlmemo.model.ask import _draw, _shares, plan_logprobs, sample_plans
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.folder import RunFolder
 from rlmemo.train import read_command_line
+from tests.light import unjudged
 from tests.test_leakage_training import changed_after, grounds
 from tests.test_preference_rounds import go
 from tests.test_train_cli import write_csv
@@ -239,15 +240,19 @@ def test_bad_values_are_one_clear_error() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("light_trainings")
 @pytest.mark.parametrize("method", ["dpo", "kto"])
-def test_a_run_goes_on_with_the_plans_that_it_stored(tmp_path: Path, method: str) -> None:
+def test_a_run_goes_on_with_the_plans_that_it_stored(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both options on; begun again after its plans were scored, and again after all was lost but SFT."""
+    monkeypatch.setattr("rlmemo.learning.planner_choice.judge", unjudged)
     base = write_tiny_base(tmp_path / "base", hidden=16, layers=1)
     run = tmp_path / "run"
     options = [
         "--timelines", str(write_csv(tmp_path / "two.csv", 600)), "--tz", "UTC", "--model", str(base),
         "--policies", "none", "--method", method, "--sft-states", "40", "--plan-states", "60",
         "--plan-samples", "1", "--dpo-pairs", "64", "--kto-plans", "64", "--lora-rank", "2",
-        "--plan-top-p", "0.8", "--plan-baselines", "mfu,gbdt", "--out", str(run),
+        "--plan-top-p", "0.8", "--plan-baselines", "mfu,gbdt", "--preference-keep", "last",
+        "--out", str(run),
     ]  # fmt: skip
     assert read_command_line(options)[0].planned_by == ("mfu", "gbdt")
     go(options)
