@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3} MODEL=${MODEL:-smollm2} TIMELINES=${TIMELINES:-webtrackr} OUT=${OUT:-runs/on-gpu}
 KEPT=${KEPT:-$HOME/.rlmemo-gpu} LIMIT_S=${LIMIT_S:-540}
-MORE=${MORE:---sft-states 8000 --plan-states 2500}
+MORE=${MORE:-}
 LACKS="trl==1.16.0 datasets==5.2.0 dill multiprocess gymnasium farama-notifications lightgbm platformdirs pooch rdata
        sqlite-utils sqlite-fts4 click-default-group gguf tzdata"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4} HF_HUB_OFFLINE=1
