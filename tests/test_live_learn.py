@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,19 @@ from test_live_loop import StillClock
 from tiny_base import write_tiny_base
 
 from env.errors import InputError
+from env.judge.case import cases
 from env.judge.world_options import WorldOptions
 from env.sources import load_timelines
 from env.splits import chrono
 from env.timeline import Event, Timeline
+from rlmemo.learning.in_charge import rewards
 from rlmemo.live import status
 from rlmemo.live.activitywatch import BucketReader
-from rlmemo.live.learn import _judge, learn, roll_back, runs_of
+from rlmemo.live.learn import _earned, _judge, learn, roll_back, runs_of
 from rlmemo.live.loop import Loop
 from rlmemo.live.mind import Minding
 from rlmemo.live.nightly import Nightly, learn_time, next_time
+from rlmemo.policies.planners import NEVER, Threshold
 from rlmemo.policies.registry import setup, to_follow
 from rlmemo.store.database import open_store
 from rlmemo.store.forgetting import forget_everything, forget_period, forget_recording, forget_target
@@ -283,6 +287,25 @@ def test_what_is_forgotten_while_it_is_learned_from_is_not_learned(tmp_path: Pat
             learn(ledger, db, None, train)
         assert ledger.state(IN_CHARGE) is None
         assert beside(db) == []
+
+
+def test_plans_at_wakes_are_judged_as_live_makes_them() -> None:
+    timeline = Timeline.from_events("me", opens(OPENS), tz="UTC")
+    settings = {"budget_mb": 900.0, "threshold": None, "world": {**vars(WORLD), "off_after_s": 3600.0}}
+    found = _earned("base", timeline, settings)
+    made = setup("base", settings["world"])
+    made.policy.fit([timeline], chrono([timeline]), seed=0)
+    minding = Minding(made, "me", "UTC", 900.0, "judged", None, wakes=True)
+    world, planner = made.world, minding.planner()
+    assert isinstance(planner, Threshold)
+    assert planner.wake < NEVER
+    (asked,) = cases([timeline], world.costs_of([timeline]), minding.rules(), chrono([timeline]).test)
+    assert len(asked.wakes) > 3
+    both = [
+        rewards(made.policy, x, [asked], world.worth(), 0) for x in (planner, replace(planner, wake=NEVER))
+    ]
+    np.testing.assert_array_equal(found, both[0])
+    assert (both[0] != both[1]).any()
 
 
 def test_by_chance_better_is_not_better(monkeypatch: pytest.MonkeyPatch) -> None:

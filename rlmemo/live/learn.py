@@ -32,6 +32,7 @@ from env.splits import chrono, sessions
 from env.timeline import SWITCHES, Timeline
 from rlmemo.evaluation.bootstrap import Draws, session_groups
 from rlmemo.learning.in_charge import put_in_charge, rewards
+from rlmemo.live.elsewhere import is_address
 from rlmemo.live.mind import Minding
 from rlmemo.policies.registry import setup
 from rlmemo.runs.lock import hold
@@ -200,8 +201,9 @@ def _earned(policy: str, timeline: Timeline, settings: dict[str, Any]) -> np.nda
     """The reward of every open of the test part, float64 [n], as live plans by a policy."""
     made = setup(policy, {} if Path(policy).is_dir() else settings["world"])
     minding = Minding(
-        made, timeline.user, timeline.tz, settings["budget_mb"], "judged", settings["threshold"]
-    )
+        made, timeline.user, timeline.tz, settings["budget_mb"], "judged", settings["threshold"],
+        wakes=not is_address(policy),
+    )  # fmt: skip
     minding.mind()  # raises where it could not be followed
     split = chrono([timeline])
     made.policy.fit([timeline], split, seed=0)
