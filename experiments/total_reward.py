@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
@@ -95,7 +94,7 @@ def measure(out: Path, args: Any, seed: int) -> Result:
     from rlmemo.approval.approval import MODEL, Approval
     from rlmemo.approval.placed_ratings import place_ratings, read_ratings
     from rlmemo.approval.thumbs_said import told as hear
-    from rlmemo.learning import approval_choice
+    from rlmemo.learning.approval_choice import HEARD, STRENGTHS, choose
     from rlmemo.learning.config import make_config
     from rlmemo.learning.planner_choice import stage_policies
     from rlmemo.learning.rating_feedback import per_thumb
@@ -123,10 +122,9 @@ def measure(out: Path, args: Any, seed: int) -> Result:
     for name, policy in policies.items():
         swept_now = swept(asked_of(policy, data, "test"), tastes)
         result.approval[name] = compared(swept_now, before, at, data.group)
-        ways = {name: (0.0,), **({"approval": approval_choice.STRENGTHS} if name == "sft" else {})}
-        for called, strengths in ways.items():
-            with patch.object(approval_choice, "STRENGTHS", strengths):
-                planner = approval_choice.choose(policy, approval, hearing, reward, thumb, seed, NAMING)
+        ways = {name: HEARD, **({"approval": STRENGTHS} if name == "sft" else {})}
+        for called, tried in ways.items():
+            planner = choose(policy, approval, hearing, reward, thumb, seed, NAMING, strengths=tried)
             result.per_open[called] = total(policy, planner, hearing, tastes, reward, seed)
             print(json.dumps({"seed": seed, "policy": called, **planner.to_json()}), flush=True)
     general = float(np.nanmean(before.chance[at]))

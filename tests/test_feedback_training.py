@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from env.judge.plans import FIELDS
 from env.sources import load_timelines
 from env.splits import chrono
 from reward import parse_reward
+from rlmemo.approval.approval import Approval
 from rlmemo.learning.config import make_config
 from rlmemo.learning.pairs import ScoredPlans
 from rlmemo.learning.rating_feedback import (
@@ -31,7 +33,8 @@ from rlmemo.learning.rating_feedback import (
 )
 from rlmemo.learning.rating_rows import expected_of, sayable
 from rlmemo.learning.training_data import TrainingData
-from rlmemo.policies.planners import BY_NOBODY, BY_SOON, Approved, Threshold
+from rlmemo.live.mind import Minding
+from rlmemo.policies.planners import BY_NOBODY, BY_SOON, Approved, OwnPlans, Threshold
 from rlmemo.policies.run import load_run
 from rlmemo.predict import Options, predict
 from rlmemo.runs.atomic import sha256
@@ -308,7 +311,7 @@ def test_a_training_learns_from_ratings(runs: dict[str, Path], rated_db: tuple[P
     state = json.loads((run / "state.json").read_text())
     assert state["plans"]["from_ratings"] == len(from_ratings)
     choice = json.loads((run / "adapter" / "plan.json").read_text())
-    assert choice["strength"] >= 0
+    assert "strength" not in choice, "what it heard is in its ranking"
     assert "expected_rating_per_open" in choice["validation"]
 
 
@@ -345,9 +348,9 @@ def test_what_chooses_counts_ratings(runs: dict[str, Path], ground: TrainingData
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [BY_NOBODY, BY_SOON])
+@pytest.mark.parametrize(("names", "tried"), [(BY_NOBODY, (0.0, 1.0)), (BY_SOON, (0.0,))])
 def test_plans_that_mind_ratings_name_who_leaves_as_others_do(
-    runs: dict[str, Path], ground: TrainingData, names: str
+    runs: dict[str, Path], ground: TrainingData, names: str, tried: tuple[float, ...]
 ) -> None:
     """And what was chosen comes to what it was chosen for."""
     from rlmemo.learning.approval_choice import choose
@@ -355,8 +358,11 @@ def test_plans_that_mind_ratings_name_who_leaves_as_others_do(
     policy, feedback = load_run(runs["rated"]).policy, read_again(runs["rated"], ground)
     reward = parse_reward("net_seconds")
     assert feedback.approval is not None
-    planner = choose(policy, feedback.approval, ground, reward, 1.0, 0, Threshold(0.5, names))
+    planner = choose(
+        policy, feedback.approval, ground, reward, 1.0, 0, Threshold(0.5, names), strengths=tried
+    )
     assert planner is not None
+    assert planner.strength in tried
     assert planner.inner.names == names
     cases = ground.cases(ground.split.validation)
     plans = [planner.plan(policy, case) for case in cases]
@@ -375,19 +381,35 @@ def read_again(run: Path, ground: TrainingData) -> Feedback:
 
 
 @pytest.mark.slow
-def test_the_policy_of_such_a_run_minds_the_ratings(runs: dict[str, Path], ground: TrainingData) -> None:
-    run = load_run(runs["rated"])
-    assert isinstance(run.planner, Approved)
-    assert run.policy.planner == run.planner  # type: ignore[attr-defined]
+def test_a_price_for_what_is_liked_is_paid_by_the_planner(
+    runs: dict[str, Path], ground: TrainingData, tmp_path: Path
+) -> None:
+    """`--feedback-keep`: the approval model counts once more, and live says that it does not follow."""
+    run = tmp_path / "run"
+    shutil.copytree(runs["rated"], run)
+    approval = Approval.load(run / "adapter" / "approval.json")
+    minding = Approved(Threshold(0.02), approval, 3.0)
+    (run / "adapter" / "plan.json").write_text(json.dumps(minding.to_json()))
+    made = load_run(run)
+    assert isinstance(made.planner, Approved)
     timeline = ground.timelines[0]
     case = Case(timeline, ground.costs[0], ground.world, 301, 421)
     unwanted = timeline.names.index(UNWANTED)
+    shown = [
+        int((replace(made.planner, strength=x).plan(made.policy, case).target == unwanted).sum())
+        for x in (3.0, 0.0)
+    ]
+    assert shown[0] < shown[1]
+    with pytest.raises(InputError, match="--feedback-keep"):
+        Minding(made, "me", "UTC", 900.0, "x").planner()
 
-    def shown(strength: float) -> int:
-        minding = replace(run.planner, inner=Threshold(0.02), strength=strength)  # type: ignore[type-var]
-        return int((minding.plan(run.policy, case).target == unwanted).sum())
 
-    assert shown(3.0) < shown(0.0)
+@pytest.mark.slow
+def test_live_follows_a_run_that_learned_from_ratings(runs: dict[str, Path]) -> None:
+    made = load_run(runs["rated"])
+    planner = Minding(made, "me", "UTC", 900.0, "x").planner()
+    assert planner == made.planner
+    assert isinstance(planner, Threshold | OwnPlans)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,10 @@ from rlmemo.policies.planners import (
 )
 from rlmemo.policies.protocol import Planned
 
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+HEARD = (0.0,)
+"""Strength where the model hears thumbs: what was liked is in its ranking already, and to count it once more
+gains nothing (experiments/LOG.md, seconds and thumbs together)."""
+STRENGTHS = (*HEARD, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 KEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 """Thresholds below which a pick of the model's own plan is dropped; 0 keeps all."""
 FINE = (*np.geomspace(0.01, 0.5, 36).round(4).tolist(), *np.linspace(0.52, 0.98, 24).round(4).tolist(), 2.0)
@@ -181,11 +184,10 @@ def choose(
     seed: int,
     plain: OwnPlans | Threshold = STILL,
     *,
-    only: bool = False,
+    strengths: Sequence[float] = HEARD,
 ) -> Approved | None:
     """The best (planner, strength, threshold) on validation, None where there is no validation part. plain:
-    the planner without ratings, which says whether somebody names who leaves; only: whether its threshold
-    stays.
+    the planner without ratings, which says whether somebody names who leaves.
 
     Best is the reward per open plus `thumb` (seconds per unit of expected rating) times the expected
     rating per open. Ties go to the smaller strength, then to the higher threshold.
@@ -196,10 +198,10 @@ def choose(
         return None
     weights = reward.weights(FIELDS)
     best: tuple[float, Approved] | None = None
-    for strength in STRENGTHS:
-        ways = [("threshold", x) for x in reversed(THRESHOLDS)] + [("own", x) for x in KEEP]
-        if only and isinstance(plain, Threshold):
-            ways = [("threshold", plain.theta)]
+    for strength in strengths:
+        ways = [("threshold", x) for x in reversed(THRESHOLDS)] + [
+            ("own", x) for x in KEEP if strength or not x
+        ]
         for planner, threshold in ways:
             worth = rated = 0.0
             for part in parts:
@@ -226,15 +228,13 @@ def choose(
 def minding_as_shipped(
     shipped: Threshold, policy: Any, adapter: Path, data: TrainingData, config: TrainConfig, reward: Reward
 ) -> Planner:
-    """As `minding`, for the model as it came: how much the ratings count is chosen, its planner is not."""
-    if not (adapter / MODEL).is_file():
+    """As `minding`, for the model as it came: its planner is not chosen anew, only how much ratings count
+    where a price is set for them."""
+    keep = config.feedback_keep
+    if keep is None or not (adapter / MODEL).is_file():
         return shipped
-    approval, keep = Approval.load(adapter / MODEL), config.feedback_keep
-    if keep is not None:
-        found = choose_keeping(policy, approval, data, reward, keep, config.seed, shipped, only=True)
-    else:
-        thumb = per_thumb(reward, config.feedback_weight)
-        found = choose(policy, approval, data, reward, thumb, config.seed, shipped, only=True)
+    approval = Approval.load(adapter / MODEL)
+    found = choose_keeping(policy, approval, data, reward, keep, config.seed, shipped, only=True)
     return shipped if found is None else replace(found, inner=shipped)
 
 
@@ -245,13 +245,15 @@ def minding(
     data: TrainingData,
     config: TrainConfig,
     reward: Reward,
-) -> Planner:
-    """The planner that minds the approval model in `adapter`, chosen on validation for the run's settings
-    (`--feedback-weight`, `--feedback-keep`); `planner` as it is where there is no such model."""
+) -> tuple[Planner, Mapping[str, Any]]:
+    """(the planner that is best on validation once ratings count, what it came to there), for the run's
+    settings: seconds and expected ratings together (`--feedback-weight`), or what is liked most at a price
+    (`--feedback-keep`). `planner` and nothing where there is no approval model in `adapter`."""
     if not (adapter / MODEL).is_file():
-        return planner
+        return planner, {}
     approval, keep = Approval.load(adapter / MODEL), config.feedback_keep
     if keep is not None:
-        return choose_keeping(policy, approval, data, reward, keep, config.seed, planner) or planner
+        return choose_keeping(policy, approval, data, reward, keep, config.seed, planner) or planner, {}
     thumb = per_thumb(reward, config.feedback_weight)
-    return choose(policy, approval, data, reward, thumb, config.seed, planner) or planner
+    found = choose(policy, approval, data, reward, thumb, config.seed, planner)
+    return (planner, {}) if found is None else (found.inner, found.found)

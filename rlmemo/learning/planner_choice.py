@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from env.judge.world_options import WorldOptions
 from env.ranking import Ranking
 from reward import Reward
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
@@ -70,16 +69,17 @@ def judge(run: Run) -> None:
         for done, name in enumerate(stages):
             found[name] = validate_once(run, name, partial(stages.__getitem__, name), known)
             bar(done + 1, len(stages), None)
-        planners = {
-            name: minding(
+        planners: dict[str, Planner] = {}
+        rated: dict[str, Mapping[str, Any]] = {BASE: {}}
+        for name in config.stages:
+            planners[name], rated[name] = minding(
                 planner_found(found[name]), stages[name], run.path / "adapter", run.data, config, run.reward
             )
-            for name in config.stages
-        }
         charge, planners[BASE] = _in_charge(run, stages, planner_found(found[config.stages[-1]]))
         planner = planners[charge.stage]
-        write_atomic(run.path / "adapter" / PLAN, json.dumps(plan_json(charge, planner), indent=1) + "\n")
-        bar.note = f"{charge.stage}: {said(planner, charge.stage, config.world)}"
+        told_plan = {**plan_json(charge, planner), **rated[charge.stage]}
+        write_atomic(run.path / "adapter" / PLAN, json.dumps(told_plan, indent=1) + "\n")
+        bar.note = f"{charge.stage}: {said(planner, charge.stage, config)}"
     if not any(one["signal"] for one in found.values()):
         display.say(f"validation: {NO_SIGNAL}; a smaller --budget than {config.budget:g} leaves more to gain")
     with display.stage("test, beside the baselines") as bar:
@@ -201,15 +201,17 @@ def minds(planner: Planner) -> bool:
     return isinstance(planner, Approved) and planner.strength > 0
 
 
-def said(planner: Planner, stage: str, world: WorldOptions) -> str:
-    """How the planner of a stage plans in a world, in a few words."""
+def said(planner: Planner, stage: str, config: TrainConfig) -> str:
+    """How the planner of a stage plans in the run's world, in a few words."""
     inner = planner.inner if isinstance(planner, Approved) else planner
     tuned = "a threshold tuned on validation"
     if stage == BASE:
-        shipped = inner in [shipped_planner(world, switched=x) for x in (False, True)]
+        shipped = inner in [shipped_planner(config.world, switched=x) for x in (False, True)]
         tuned = "the shipped threshold" if shipped else "a threshold tuned on the opens before the test part"
     how = "its own plans" if isinstance(inner, OwnPlans) else f"plans by {tuned}"
-    return how + (", minding the ratings" if isinstance(planner, Approved) else "")
+    if isinstance(planner, Approved):
+        return f"{how}, minding the ratings"
+    return how + (", ratings counted" if config.feedback is not None and stage != BASE else "")
 
 
 def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Planner], bar: Bar) -> Evaluation:
@@ -218,11 +220,13 @@ def _test(run: Run, stages: dict[str, LanguagePolicy], planners: dict[str, Plann
     policies: list[Any] = make_policies(others) if others else []
     for stage in (BASE, *config.stages):
         by = planners[stage]
-        # by a threshold: the judge chooses it anew, as for every other policy; but the shipped one stands
-        # and one under which the model says who leaves
-        anew = isinstance(by, Threshold) and stage != BASE and by.names != BY_MODEL
+        # by a threshold: the judge chooses it anew, as for every other policy; but the shipped one stands,
+        # one under which the model says who leaves, and one that ratings helped to choose
+        anew = (
+            isinstance(by, Threshold) and stage != BASE and by.names != BY_MODEL and config.feedback is None
+        )
         asked = None if anew else by
-        policies.append(stages[stage].planning(asked, f"{stage}: {said(by, stage, config.world)}"))
+        policies.append(stages[stage].planning(asked, f"{stage}: {said(by, stage, config)}"))
     if not is_slots(config.model):  # the scorer's say is part of what the run learned; without it, beside it
         last = config.shared_stages[-1]
         policies.append(stages[last].alone(f"{last} alone"))

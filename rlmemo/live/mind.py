@@ -64,12 +64,12 @@ class Minding:
     wakes: bool = False
 
     def planner(self) -> OwnPlans | Threshold:
-        """What is planned by. Raises InputError for a run that minds ratings, which are not followed yet."""
+        """What is planned by. Raises InputError for a run whose planner counts what is liked once more."""
         planner = self.setup.planner
         if isinstance(planner, Approved):
             raise InputError(
-                "this run plans by what was approved of, which live does not follow yet; give --policy base, "
-                "or a run that was trained without --feedback"
+                "this run plans by what is liked most (--feedback-keep), which live does not follow; give "
+                "--policy base, or a run that was trained without that option"
             )
         if planner is None:
             planner = shipped_planner(self.setup.world)
