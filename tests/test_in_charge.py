@@ -15,7 +15,7 @@ from env.ranking import Ranking
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.evaluation.bootstrap import Draws
-from rlmemo.learning.in_charge import BASE, InCharge, as_shipped, honest, put_in_charge
+from rlmemo.learning.in_charge import BASE, InCharge, as_shipped, decide, honest, put_in_charge, rewards
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.planners import Threshold
 from rlmemo.policies.registry import make_policy, setup
@@ -97,9 +97,30 @@ def test_what_is_said() -> None:
     worth = "reward per open −0.001, of the shipped model +0.053"
     said = f"what it learned was not clearly better on the last 56 opens before the test part ({worth}), so"
     assert kept.said == (f"{said} the shipped model stays in charge",)
+    rated = InCharge(BASE, "dpo", 56, 0.0534, -0.001, 0.02, rated=True)
+    assert "(reward per open, ratings counted, −0.001, of the shipped model +0.053)" in rated.said[0]
     assert "no opens to choose by" in InCharge(BASE, "dpo", 0, 0.0, 0.0, float("nan")).said[0]
     assert InCharge("dpo", "dpo", 56, 0.05, 0.1, 0.02).said == ()
     assert InCharge(BASE, "dpo", 0, 0.0, 0.0, float("nan")).to_json()["standard_error"] is None
+
+
+def test_expected_ratings_count_where_they_are_learned_from() -> None:
+    """The same plans in seconds: who pleases is in charge."""
+    data, reward = ground(), WorldOptions().worth()
+    cases = data.cases(data.split.validation)
+    seldom = int(np.argmax(np.bincount(cases[0].timeline.target)))
+    policy, planner = Sure(seldom), Threshold(0.5)
+    still = Threshold(1.5)
+    rated = lambda case, plans: 5.0 * (plans.target[:, :3] == seldom).any(1)  # noqa: E731
+    told = (("sft", policy, planner), (policy, still), cases, reward)
+    plain = decide(*told, seed=0, called="shipped model")
+    liked = decide(*told, seed=0, called="shipped model", rated=rated)
+    assert plain.before == liked.before == 0.0
+    assert liked.after > plain.after
+    assert (liked.stage, liked.rated, plain.rated) == ("sft", True, False)
+    (case,) = cases
+    by_hand = rewards(policy, planner, cases, reward, 0) + rated(case, planner.plan(policy, case))
+    np.testing.assert_allclose(rewards(policy, planner, cases, reward, 0, rated), by_hand)
 
 
 # the shipped planner

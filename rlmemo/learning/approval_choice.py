@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -245,7 +245,7 @@ def minding(
     data: TrainingData,
     config: TrainConfig,
     reward: Reward,
-) -> tuple[Planner, Mapping[str, Any]]:
+) -> tuple[Planner, dict[str, Any]]:
     """(the planner that is best on validation once ratings count, what it came to there), for the run's
     settings: seconds and expected ratings together (`--feedback-weight`), or what is liked most at a price
     (`--feedback-keep`). `planner` and nothing where there is no approval model in `adapter`."""
@@ -256,4 +256,4 @@ def minding(
         return choose_keeping(policy, approval, data, reward, keep, config.seed, planner) or planner, {}
     thumb = per_thumb(reward, config.feedback_weight)
     found = choose(policy, approval, data, reward, thumb, config.seed, planner)
-    return (planner, {}) if found is None else (found.inner, found.found)
+    return (planner, {}) if found is None else (found.inner, dict(found.found))

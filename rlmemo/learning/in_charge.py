@@ -4,12 +4,13 @@ The model as it came never learned from this person, so it may be judged by all 
 part. What was learned is judged on the validation part, open by open beside it, and put in charge where it
 is better by more than one standard error and not below zero. How it plans is chosen on that part, too: so
 what it earned in a session counts as it would have planned had the other sessions alone chosen. With little
-to choose by, the shipped one stays: of 56 opens the threshold that did best on them is mostly luck.
+to choose by, the shipped one stays: of 56 opens the threshold that did best on them is mostly luck. Where
+ratings are learned from, what they are expected to be counts, of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ from rlmemo.policies.run import BASE
 
 WIDTH = 2 * 1.96
 """Of a 95 % interval, in standard errors."""
+Rated = Callable[[Case, Any], np.ndarray]
+"""Seconds that the expected rating of every plan of a case is worth, float64 [n]."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class InCharge:
     """Who is in charge, and why. stage: `base` or the run's last stage, `learned`; opens: how many both were
     judged on; before, after: rewards per open on them, of the model as it came and of what was learned (see
     `honest`); error: the standard error of their difference, NaN where sessions are too few to say; base:
-    what the model that came is called."""
+    what the model that came is called; rated: whether expected ratings count in the rewards."""
 
     stage: str
     learned: str
@@ -51,6 +54,7 @@ class InCharge:
     after: float
     error: float
     base: str = "shipped model"
+    rated: bool = False
 
     @property
     def kept_base(self) -> bool:
@@ -65,7 +69,8 @@ class InCharge:
         if not self.opens:
             return (f"there were no opens to choose by, so the {self.base} stays in charge",)
         last = "the last open" if self.opens == 1 else f"the last {self.opens:,} opens"
-        worth = f"reward per open {_signed(self.after)}, of the {self.base} {_signed(self.before)}"
+        counted = "reward per open, ratings counted," if self.rated else "reward per open"
+        worth = f"{counted} {_signed(self.after)}, of the {self.base} {_signed(self.before)}"
         said = f"what it learned was not clearly better on {last} before the test part ({worth}), so"
         return (f"{said} the {self.base} stays in charge",)
 
@@ -78,6 +83,7 @@ class InCharge:
             "base_reward_per_open": self.before,
             "learned_reward_per_open": self.after,
             "standard_error": self.error if np.isfinite(self.error) else None,
+            "ratings_counted": self.rated,
         }
 
 
@@ -130,21 +136,25 @@ def decide(
     *,
     seed: int,
     called: str,
+    rated: Rated | None = None,
 ) -> InCharge:
     """Who is in charge, judged on `cases`. learned: the last stage's name, its policy and its planner; base:
-    policy and planner of the model as it came; called: what it is called."""
+    policy and planner of the model as it came; called: what it is called; rated: None where ratings do not
+    count."""
     name, policy, planner = learned
     if not cases:
-        return InCharge(BASE, name, 0, 0.0, 0.0, float("nan"), called)
+        return InCharge(BASE, name, 0, 0.0, 0.0, float("nan"), called, rated is not None)
     groups, users = session_groups([sessions(c.timeline)[c.start : c.stop] for c in cases])
-    before = rewards(*base, cases, reward, seed)
-    after = honest(_ways(policy, planner, cases, reward, seed), groups)
+    before = rewards(*base, cases, reward, seed, rated)
+    after = honest(_ways(policy, planner, cases, reward, seed, rated), groups)
     better, error = put_in_charge(before, after, Draws(groups, users, seed=seed))
     was, now = float(before.mean()), float(after.mean())
-    return InCharge(name if better else BASE, name, len(before), was, now, error, called)
+    return InCharge(name if better else BASE, name, len(before), was, now, error, called, rated is not None)
 
 
-def _ways(policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, seed: int) -> np.ndarray:
+def _ways(
+    policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, seed: int, rated: Rated | None
+) -> np.ndarray:
     """Rewards of every open by every way of planning that was to choose from, float64 [W, n]: thresholds,
     those that name nobody and the higher ones first; its own plans, and whom it names, only where they were
     chosen, as they take long to ask for."""
@@ -155,20 +165,32 @@ def _ways(policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, 
         naming = (False, True) if case.worth is not None else (False,)
         waking = planner.waking(case, rank_wakes(policy, case)) if isinstance(planner, Threshold) else None
         found = [case.sweep(ranking, THRESHOLDS, names, waking)[::-1] @ weights for names in naming]
+        if rated is not None:
+            for names, worth in zip(naming, found, strict=True):
+                for way, theta in zip(worth, reversed(THRESHOLDS), strict=True):
+                    way += rated(case, case.replay_ranked(ranking, float(theta), names)[1])
         by_case.append(np.concatenate(found))
     ways = np.concatenate(by_case, axis=1)
     if isinstance(planner, OwnPlans) or getattr(planner, "names", BY_NOBODY) == BY_MODEL:
-        ways = np.vstack([ways, rewards(policy, planner, cases, reward, seed)])
+        ways = np.vstack([ways, rewards(policy, planner, cases, reward, seed, rated)])
     return ways
 
 
-def rewards(policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, seed: int) -> np.ndarray:
+def rewards(
+    policy: Any,
+    planner: Planner,
+    cases: Sequence[Case],
+    reward: Reward,
+    seed: int,
+    rated: Rated | None = None,
+) -> np.ndarray:
     """The reward of every open of the cases, float64 [n], as `policy` plans by `planner`."""
-    weights = reward.weights(FIELDS)
-    found = [
-        (case.replay(planner.plan(policy, case, seed=seed)).table @ weights)[case.start : case.stop]
-        for case in cases
-    ]
+    weights, found = reward.weights(FIELDS), []
+    for case in cases:
+        plans = planner.plan(policy, case, seed=seed)
+        found.append((case.replay(plans).table @ weights)[case.start : case.stop])
+        if rated is not None:
+            found[-1] += rated(case, plans)
     return np.concatenate(found) if found else np.zeros(0)
 
 

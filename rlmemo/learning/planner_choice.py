@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -70,15 +70,16 @@ def judge(run: Run) -> None:
             found[name] = validate_once(run, name, partial(stages.__getitem__, name), known)
             bar(done + 1, len(stages), None)
         planners: dict[str, Planner] = {}
-        rated: dict[str, Mapping[str, Any]] = {BASE: {}}
         for name in config.stages:
-            planners[name], rated[name] = minding(
+            planners[name], rated = minding(
                 planner_found(found[name]), stages[name], run.path / "adapter", run.data, config, run.reward
             )
-        charge, planners[BASE] = _in_charge(run, stages, planner_found(found[config.stages[-1]]))
+            found[name] = {**found[name], **({"rated": rated} if rated else {})}
+        last = config.stages[-1]
+        learned = planner_found(found[last]) if config.feedback_keep is not None else planners[last]
+        charge, planners[BASE] = _in_charge(run, stages, learned)
         planner = planners[charge.stage]
-        told_plan = {**plan_json(charge, planner), **rated[charge.stage]}
-        write_atomic(run.path / "adapter" / PLAN, json.dumps(told_plan, indent=1) + "\n")
+        write_atomic(run.path / "adapter" / PLAN, json.dumps(plan_json(charge, planner), indent=1) + "\n")
         bar.note = f"{charge.stage}: {said(planner, charge.stage, config)}"
     if not any(one["signal"] for one in found.values()):
         display.say(f"validation: {NO_SIGNAL}; a smaller --budget than {config.budget:g} leaves more to gain")
@@ -96,8 +97,8 @@ def plan_json(charge: InCharge, planner: Planner) -> dict[str, Any]:
 
 
 def _in_charge(run: Run, stages: dict[str, LanguagePolicy], learned: Planner) -> tuple[InCharge, Planner]:
-    """Who is in charge of the run, and what the model as it came plans by. Who minds the ratings is decided
-    afterwards: both do. learned: the planner of what the run learned, without them."""
+    """Who is in charge of the run, and what the model as it came plans by. learned: the planner of what the
+    run learned; where a price is set for ratings, the one without them: both pay it."""
     config, data, base = run.config, run.data, stages[BASE]
     ours = is_slots(config.model)
     validation = data.cases(data.split.validation)
@@ -111,6 +112,7 @@ def _in_charge(run: Run, stages: dict[str, LanguagePolicy], learned: Planner) ->
     charge = decide(
         (last, stages[last], learned), (base, shipped), validation, run.reward, seed=config.seed,
         called="shipped model" if config.model == EMBEDDED else "untrained model",
+        rated=partial(run.feedback.worth, data) if run.feedback and config.feedback_keep is None else None,
     )  # fmt: skip
     adapter = run.path / "adapter"
     return charge, minding_as_shipped(shipped, base, adapter, data, config, run.reward)

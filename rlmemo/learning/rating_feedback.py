@@ -17,6 +17,7 @@ import numpy as np
 
 from env.errors import InputError
 from env.judge.case import Case
+from env.judge.plans import Plans
 from reward import TERMS, Reward
 from rlmemo.approval.approval import MODEL, Approval, fit_approval
 from rlmemo.approval.placed_ratings import (
@@ -80,14 +81,15 @@ class Feedback:
         outcome record, before it has its weight."""
         return expected_of(data, self.approval, user, index, plans)
 
-    def worth(self, data: TrainingData, case: Case, plans: Planned) -> float:
-        """Seconds that the expected ratings of the plans of a case are worth; 0 without an approval model."""
+    def worth(self, data: TrainingData, case: Case, plans: Planned | Plans) -> np.ndarray:
+        """Seconds that the expected rating of every plan of a case is worth, float64 [n]; 0 without an
+        approval model. What is loaded at wakes is rated by nobody."""
         if self.approval is None:
-            return 0.0
-        delay_s = np.asarray(case.world.delays)[plans.delay]
-        plain = data.plain[case.user]
-        rated = self.approval.expected(case.timeline, plain, case.indices, plans.target, delay_s)
-        return self.per_thumb * float(rated.sum())
+            return np.zeros(len(case))
+        most = case.world.max_picks
+        target, delay_s = plans.target[:, :most], np.asarray(case.world.delays)[plans.delay[:, :most]]
+        rated = self.approval.expected(case.timeline, data.plain[case.user], case.indices, target, delay_s)
+        return self.per_thumb * rated
 
 
 def per_thumb(reward: Reward, weight: float) -> float:
