@@ -82,7 +82,6 @@ class Validation:
         for case in self.cases:
             plans = self.way.plan(policy, case, seed=self.seed)
             worth += float((case.replay(plans).table @ weights).sum())
-            worth += (
-                0.0 if self.feedback is None else float(self.feedback.worth(self.data, case, plans).sum())
-            )
+            if self.feedback is not None:
+                worth += float(self.feedback.worth(self.data, case, plans).sum())
         return worth / max(sum(len(case) for case in self.cases), 1)
