@@ -56,6 +56,15 @@ def error_half(before: np.ndarray, after: np.ndarray) -> float:
     return put_in_charge(before, after, draws(8, 7))[1] / 2
 
 
+def test_few_opens_have_to_say_it_twice_as_clearly() -> None:
+    """Ahead by one and a half standard errors: of a thousand opens that is enough, of fewer it is not."""
+    noise = np.tile([0.3, -0.3], 500)
+    for opens, better in ((998, False), (1000, True)):
+        before, after = np.zeros(opens), noise[:opens].copy()
+        error = put_in_charge(before, after, draws(opens // 2, 2))[1]
+        assert put_in_charge(before, after + 1.5 * error, draws(opens // 2, 2))[0] is better
+
+
 def test_a_way_is_not_chosen_by_the_session_that_it_is_judged_on() -> None:
     groups = np.repeat(np.arange(4), 5)
     still, lucky, steady = np.zeros(20), np.full(20, -0.01), np.full(20, 0.1)

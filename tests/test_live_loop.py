@@ -23,7 +23,7 @@ from rlmemo.live.mind import Minding
 from rlmemo.policies.registry import setup
 from rlmemo.store.database import Store, open_store
 from rlmemo.store.forgetting import forget_everything, forget_target
-from rlmemo.store.live_ledger import DECIDED, LiveLedger, Off
+from rlmemo.store.live_ledger import DECIDED, LOAD, LiveLedger, Off
 
 APPS = ("Mail", "Editor", "Terminal", "Chat", "Notes", "Editor", "Terminal", "Chat")
 SETUP = setup("markov1", {"budget": 3.0})
@@ -172,6 +172,36 @@ def test_killed_at_any_write_nothing_is_lost_or_doubled(
             left.remove(one)
 
 
+def test_a_row_that_is_ahead_of_the_clock_waits_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watcher whose clock was wrong once: what comes after it by the right time is recorded."""
+    server, clock, wrong = FakeServer(), StillClock(), list[BucketRow]()
+    plain = server.rows
+    monkeypatch.setattr(
+        server, "rows", lambda bucket, start: [*plain(bucket, start), *(wrong if bucket.name == W else [])]
+    )
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        loop.reader.now = clock.now  # type: ignore[attr-defined]
+        for k in range(6):
+            one_day(server, clock, k)
+            if k == 3:
+                ahead = clock.now() + 7200.0
+                wrong.append(BucketRow(W, "currentwindow", 900, ahead, ahead, {"app": "too early"}))
+            loop.turn()
+            trouble = loop.ledger.state("trouble") or ""
+            assert trouble.startswith(f"{W}: its latest is 1" if k >= 3 else "")
+            assert bool(trouble) == (k >= 3)
+        assert len(kept(tmp_path / "a.db")) == 6
+        clock.t += 7300.0
+        loop.turn()
+        assert loop.ledger.state("trouble") == ""
+        said = [x for x in loop.said if "ahead of the clock" in x or "right again" in x]  # type: ignore[attr-defined]
+        assert len(said) == 2
+        assert said[1] == "it is right again"
+    assert len(kept(tmp_path / "a.db")) == 7, "its time has come"
+
+
 def test_a_ledger_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server, clock, full = FakeServer(), StillClock(), False
     plain = Store.write
@@ -257,6 +287,28 @@ def test_the_status_is_what_the_judge_says(tmp_path: Path) -> None:
         later = "\n".join(status.lines(loop.ledger, None, clock.now() + 2e5))
         assert "the last 24 hours: nothing was opened" in later
         assert "not recording" in later
+
+
+def test_the_status_tells_what_was_not_done_and_why(tmp_path: Path) -> None:
+    server, clock = FakeServer(), StillClock()
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        for k in range(3):
+            one_day(server, clock, k)
+            loop.turn()
+        (plan,) = loop.ledger.store.rows("SELECT MAX(id) AS id FROM live_plans")
+        for place in (90, 91):
+            act = loop.ledger.begin(plan["id"], LOAD, place, "perl", at=clock.now())
+            assert act is not None
+            loop.ledger.end(act, {"failed": "its files are not known"}, at=clock.now())
+        loop.mind.trouble = "nothing listens there; the shipped base plans meanwhile"
+        loop.turn()
+        told = status.lines(loop.ledger, None, clock.now())
+        assert "trouble: nothing listens there; the shipped base plans meanwhile" in told
+        assert "not done, 2 times: its files are not known" in told
+        assert not any("listens" in x for x in loop.said), "who thinks has said so"  # type: ignore[attr-defined]
+        loop.mind.trouble = ""
+        loop.turn()
+        assert not any(x.startswith("trouble") for x in status.lines(loop.ledger, None, clock.now()))
 
 
 def test_what_comes_too_late_is_planned_and_not_done(tmp_path: Path) -> None:

@@ -211,7 +211,11 @@ def test_what_listens_and_is_not_activitywatch_is_said(aw: Server, cli: Cli) -> 
         (["--policy", "nobody"], "no policy"),
         (["--act", "command"], "--load-command"),
         (["--tz", "Mars/Base"], "unknown"),
-        (["--memory-mb", "-5"], "megabytes"),
+        (["--memory-mb", "-5"], "--memory-mb -5 is no memory"),
+        (["--port", "0"], "--port 0 is no port"),
+        (["--port", "99999"], "--port 99999 is no port"),
+        (["--per-hour", "-1"], "--per-hour -1 is no number of loads"),
+        (["--learn", "25:99"], "no time of day"),
         (["--clock", "noon"], "no clock"),
     ],
 )

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +31,9 @@ KINDS_OF_BUCKETS = (WINDOW, WEB, AFK)
 OVERLAP_S = 120.0
 """How far before the latest row of a bucket is asked again. What arrives later than that is not seen."""
 TIMEOUT_S = 10.0
+AHEAD_S = 60.0
+"""A row that begins later than so many seconds from now waits for its time: its watcher's clock is wrong, and
+what comes after it by the right time would look older than what was read."""
 
 
 class Away(Exception):
@@ -65,6 +69,8 @@ class ActivityWatch:
     def __init__(self, host: str = "127.0.0.1", port: int = PORT) -> None:
         if not is_loopback(host):
             raise InputError(f"{host}: is not this machine; ActivityWatch is asked at 127.0.0.1 only")
+        if not 0 < port <= 65535:
+            raise InputError(f"--port {port} is no port; give 1 to 65535")
         self.host, self.port = host, port
         self._connection = KeptConnection(host, port)
 
@@ -158,12 +164,14 @@ class OrderReport:
 @dataclass(frozen=True)
 class News:
     """rows: the new rows of all buckets, in time order. grown: by bucket the latest row that was read before,
-    as long as it is now. windows: whether somebody watches windows. reports: what came of orders."""
+    as long as it is now. windows: whether somebody watches windows. reports: what came of orders. ahead:
+    that a row is ahead of the clock, and waits."""
 
     rows: tuple[BucketRow, ...] = ()
     grown: Mapping[str, BucketRow] = field(default_factory=dict)
     windows: bool = True
     reports: tuple[OrderReport, ...] = ()
+    ahead: str = ""
 
     def told_until(self, kind: str) -> float | None:
         """Until when buckets of a kind have told something; None where there are none."""
@@ -176,12 +184,14 @@ class BucketReader:
     the latest time of a row, and the ids of the rows in the overlap with their times.
 
     since: rows before that are left out when a bucket is read for the first time (unix seconds). host: whose
-    buckets, where the server has several machines' (None: the one that has most).
+    buckets, where the server has several machines' (None: the one that has most). now: what time it is, for
+    rows that are ahead of it.
     """
 
     server: ActivityWatch
     since: float
     host: str | None = None
+    now: Callable[[], float] = time.time
     place: dict[str, Any] = field(default_factory=dict)
     found: list[Bucket] = field(default_factory=list)
 
@@ -204,12 +214,19 @@ class BucketReader:
             self.look()
         new: list[BucketRow] = []
         place, grown = dict(self.place), dict[str, BucketRow]()
+        ahead = ""
         for bucket in self.found:
             known = place.get(bucket.name) or {"created": "", "t": self.since}
             if known["created"] != bucket.created:  # never read, or deleted and made anew
                 known = {"created": bucket.created, "t": known["t"], "ids": {}}
             start = known["t"] - OVERLAP_S
-            held = self.server.rows(bucket, start)
+            held, now = self.server.rows(bucket, start), self.now()
+            if held and held[-1].t > now + AHEAD_S:
+                ahead = (
+                    f"{bucket.name}: its latest is {(held[-1].t - now) / 60.0:.0f} minutes ahead of the "
+                    "clock here, and waits until then; set that watcher's clock right"
+                )
+                held = [r for r in held if r.t <= now + AHEAD_S]
             fresh = [r for r in held if _is_new(r, known, start)]
             old = [r for r in held if str(r.id) in known["ids"]]
             if old:
@@ -220,7 +237,7 @@ class BucketReader:
             place[bucket.name] = {"created": bucket.created, "t": latest, "ids": ids}
         self.place = place
         rows = tuple(sorted(new, key=lambda r: (r.t, KINDS_OF_BUCKETS.index(r.kind), r.id)))
-        return News(rows, grown, any(b.kind == WINDOW for b in self.found))
+        return News(rows, grown, any(b.kind == WINDOW for b in self.found), ahead=ahead)
 
     def in_pause(self) -> News:
         """Nothing is asked while nothing is to be recorded."""

@@ -118,7 +118,6 @@ class FarMind(ToldMind):
         self._said_digest = ""
         self._heard_there: str | None = None
         self._again_at = 0.0
-        self._trouble = ""
         self._path = f"/v1/people/{made.names.person(clean_name(made.user))}"
 
     def restore(self, rows: Sequence[LiveRow]) -> None:
@@ -267,8 +266,8 @@ class FarMind(ToldMind):
 
     def _say(self, what: str) -> None:
         """Say once that something is wrong, and once that it is right again."""
-        if what != self._trouble:
-            self._trouble = what
+        if what != self.trouble:
+            self.trouble = what
             self.made.say(what or f"{self.server.address} plans again")
 
 

@@ -8,6 +8,7 @@ any moment.
 from __future__ import annotations
 
 import math
+import re
 import sys
 import threading
 import time
@@ -109,7 +110,8 @@ class Loop:
     nightly: Nightly | None = None
 
     def __post_init__(self) -> None:
-        self._trouble = ""
+        self._trouble = self._ahead = self._told = ""
+        self._over = ""
         self._paused = False
         self._looked = float("-inf")
         self._steps: list[ActStep] = []
@@ -165,13 +167,14 @@ class Loop:
             self._decide()
             self._act()
             self.reader.kept(self._due_s())
-            self._in_trouble("")
+            self._in_trouble(self._ahead, "it is right again")
+            self._tell(self._ahead or self.mind.trouble)
             return wait
         except Away as error:
-            self._in_trouble(str(error))
+            self._in_trouble(str(error), again=True)
             return POLL_AWAY_S
         except InputError as error:  # the ledger refused: what is in memory may be further than what is kept
-            self._in_trouble(str(error))
+            self._in_trouble(str(error), again=True)
             self._anew = True
             return POLL_AWAY_S
 
@@ -183,6 +186,7 @@ class Loop:
         look = now - self._looked >= LOOK_S and not self._paused
         news = self.reader.in_pause() if self._paused else self.reader.read(look=look)
         now = self.clock.now()
+        self._ahead = news.ahead
         if look:
             self._looked = now
         kept = [r for r in news.rows if not any(p.off_t <= r.t < (p.back_t or now) for p in pauses)]
@@ -371,10 +375,21 @@ class Loop:
         due = [s.due for s in self._steps] + [until for until, *_ in self._loaded.values()]
         return max(0.0, min(due) - self.clock.now()) if due else None
 
-    def _in_trouble(self, what: str) -> None:
-        """Say once that something is wrong, and once that it is right again."""
-        if what != self._trouble:
-            self._trouble = what
-            self.say(f"{what}; trying again every {POLL_AWAY_S:g} s" if what else "it answers again")
+    def _in_trouble(self, what: str, over: str = "it answers again", *, again: bool = False) -> None:
+        """Say once that something is wrong, and once that it is right again. again: whether nothing goes on
+        meanwhile, and it is tried again."""
+        kind = re.sub(r"\d+", "", what)  # minutes go by, and it is the same trouble
+        if kind == self._trouble:
+            return
+        over = self._over if not what else over
+        self._trouble, self._over = kind, over
+        self.say(f"{what}; trying again every {POLL_AWAY_S:g} s" if again else what or over)
+        if again:
+            self._tell(what)
+
+    def _tell(self, what: str) -> None:
+        """Have `status` and the dashboard tell of it."""
+        if what != self._told:
+            self._told = what
             with suppress(InputError):
                 self.ledger.put(trouble=what)

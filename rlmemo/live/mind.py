@@ -88,7 +88,9 @@ class Minding:
 
 
 class Mind:
-    """Follows one recording; see `Minding`."""
+    """Follows one recording; see `Minding`. trouble: what somebody should know of who thinks."""
+
+    trouble = ""
 
     def __init__(self, made: Minding) -> None:
         from env.judge.ongoing import Ongoing

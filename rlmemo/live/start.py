@@ -16,7 +16,7 @@ from pathlib import Path
 from env.errors import InputError
 from env.timeline import zone
 from rlmemo.__main__ import version
-from rlmemo.live import elsewhere, lock, machine
+from rlmemo.live import elsewhere, lock, machine, status
 from rlmemo.live.activitywatch import ActivityWatch, BucketReader
 from rlmemo.live.acts import ACTS, LIMIT_MB, Executor, executor
 from rlmemo.live.browser_desk import BrowserDesk
@@ -88,6 +88,11 @@ def start(args: argparse.Namespace) -> int:
     """Record until told to stop."""
     if not 0.0 <= args.days <= 36500.0:
         raise InputError(f"--days {args.days:g} is no number of days; give 0 or more")
+    if args.per_hour < 0:
+        raise InputError(f"--per-hour {args.per_hour} is no number of loads; give 0 or more")
+    if args.memory_mb is not None and not 0.0 < args.memory_mb < 1e9:
+        raise InputError(f"--memory-mb {args.memory_mb:g} is no memory; give more than 0")
+    at = learn_time(args.learn)
     if args.threshold is not None and not 0.0 <= args.threshold <= 2.0:
         raise InputError(f"--threshold {args.threshold:g} is no probability; give 0 to 1")
     _leave_out_what_is_not_needed()
@@ -97,11 +102,8 @@ def start(args: argparse.Namespace) -> int:
     far = elsewhere.reach(args, db) if elsewhere.is_address(args.policy) else None
     made = far.setup if far else to_follow(args.policy, world_given(args))
     zone_of(args.tz)
-    at = learn_time(args.learn)
     if at is not None and far is not None:
         raise InputError("--learn: a server's plans are followed; leave it out, or give another --policy")
-    if args.memory_mb is not None:
-        replace(made.world.rules(), budget_mb=args.memory_mb)
     acts = _acts(args, made, desk)
     door = BrowserPort(args.browser_port, desk) if desk is not None else None
     check_store(db)
@@ -116,7 +118,9 @@ def start(args: argparse.Namespace) -> int:
         minding = far.minding(minding) if far else minding
         if door is not None:
             door.open(key_of(db))
-        reader = reader_of(args.source, BucketReader(server, since=began - args.days * 86400.0), desk)
+        reader = reader_of(
+            args.source, BucketReader(server, since=began - args.days * 86400.0, now=clock.now), desk
+        )
         booted = machine.booted() if args.clock is None else None
         loop = Loop(
             ledger,
@@ -138,6 +142,8 @@ def start(args: argparse.Namespace) -> int:
         told = f"from {server}" if door is None else f"from the browser at 127.0.0.1:{door.server_port}"
         told += f" and {server}" if args.source == "both" else ""
         loop.say(f"recording into {db} {told}; {args.policy} plans, act {args.act}; stop with Ctrl-C")
+        if paused := status.paused(ledger, clock.now()):
+            loop.say(paused)
         loop.run()
         if door is not None:
             door.close()

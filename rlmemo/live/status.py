@@ -38,12 +38,8 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
         until = _clock(past["until"], ledger.tz)
         told.append(f"began with {past['opens']:,} opens of {past['named']}, until {until}")
     told += _learned(ledger)
-    pause = next(
-        (p for p in ledger.pauses() if p.off_t <= now and (p.back_t is None or now < p.back_t)), None
-    )
-    if pause is not None:
-        until = f" until {_clock(pause.back_t, ledger.tz)}" if pause.back_t else ""
-        told.append(f"paused{until}: nothing is recorded; go on with python -m rlmemo.live resume")
+    if pause := paused(ledger, now):
+        told.append(pause)
     every = ledger.totals(0.0, FIELDS)
     if not every["opens"]:
         told.append("nothing is known yet: the first plan is judged with the opens after it")
@@ -66,12 +62,22 @@ def lines(ledger: LiveLedger, recording: int | None, now: float | None = None) -
             f"pages loaded early and then opened: {len(pages):,}; they took {_long(took)} to load, and "
             f"{_long(opened)} to be there (medians)"
         )
+    told += [f"not done, {n:,} times: {why}" for why, n in ledger.not_done(now - DAY_S)]
     if late := ledger.made_late():
         told.append(
             f"{late:,} plans were made up for later, when live was not running or the server was away: "
             "they are judged as if it had been"
         )
     return told
+
+
+def paused(ledger: LiveLedger, now: float) -> str:
+    """That nothing is recorded now, "" where that is not so."""
+    for p in ledger.pauses():
+        if p.off_t <= now and (p.back_t is None or now < p.back_t):
+            until = f" until {_clock(p.back_t, ledger.tz)}" if p.back_t else ""
+            return f"paused{until}: nothing is recorded; go on with python -m rlmemo.live resume"
+    return ""
 
 
 def _learned(ledger: LiveLedger) -> list[str]:

@@ -341,6 +341,18 @@ class LiveLedger:
                 [at, json.dumps(dict(came), sort_keys=True), order],
             )
 
+    def not_done(self, since: float) -> list[tuple[str, int]]:
+        """Why loads since a time were not done, and how many, the most frequent first."""
+        found = self.store.rows(
+            """SELECT json_extract(a.came, '$.failed') AS why, COUNT(*) AS n
+               FROM live_acts AS a JOIN live_plans AS p ON p.id = a.plan_id
+               JOIN live_events AS l ON l.id = p.live_event_id JOIN events AS e ON e.id = l.event_id
+               WHERE e.timeline_id = ? AND a.what = ? AND a.began_at >= ? AND why IS NOT NULL
+               GROUP BY why ORDER BY n DESC, why LIMIT 3""",
+            [self.timeline_id, LOAD, since],
+        )
+        return [(str(x["why"]), int(x["n"])) for x in found]
+
     def came_to(self, *names: str) -> list[tuple[Any, ...]]:
         """Of the steps of which all of these are known: what they came to, by name."""
         said = [f"json_extract(a.came, '$.{name}')" for name in names]
