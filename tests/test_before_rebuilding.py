@@ -147,7 +147,9 @@ def test_a_run_scores_what_it_scored(old: Path, name: str) -> None:
     assert found["n_events"] == expected["n_events"]
     assert found["thresholds"][name] == expected["threshold"]
     said = {k: found["policies"][name][k]["value"] for k in expected["metrics"]}
-    assert said == expected["metrics"]
+    # to the last digit on the machine where they were written; another processor's sums differ in the eighth
+    near = {k: None if x is None else pytest.approx(x, rel=1e-6) for k, x in expected["metrics"].items()}
+    assert said == near
     budgets = found["budgets"][name]
     assert {
         b: {k: budgets[b][k]["value"] for k in then} for b, then in expected["budgets"].items()

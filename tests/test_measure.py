@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -225,6 +226,9 @@ def test_numbers_of_a_target() -> None:
 def test_every_recipe_of_a_program_that_is_here_works(program: Program, place: StartingPlace) -> None:
     if not program.is_here():
         pytest.skip(f"{program.executable} is not installed")
+    told = subprocess.run([program.executable, "--version"], capture_output=True, text=True, check=False)
+    if "is not installed here" in told.stderr + told.stdout:
+        pytest.skip(f"{program.executable} is a stand-in")
     assert start(program, place) > 0
 
 

@@ -224,13 +224,17 @@ def test_within_seconds_after_live_nothing_that_it_loaded_is_left(
 
     try:
         browser.pair(live.port)
-        for k in range(9):
+        warmed: list[int] = []
+        for k in range(30):
             opened_s(browser, three[k % 3].url)
             until(lambda k=k: three[k % 3].name in str(events(tmp_path / "live.db")[-1:]))
             others = f"(await chrome.tabs.query({{active: false, url: '{three[(k + 1) % 3].url}*'}}))"
             browser.ask(f"await chrome.tabs.remove({others}.map((tab) => tab.id))")
-        time.sleep(2.0)  # the last of them may be taking over
-        warmed = until(behind)
+            if k >= 8:  # a plan that was late on a busy machine was not carried out: the next one is
+                time.sleep(2.0)  # the last of them may be taking over
+                if warmed := behind():
+                    break
+        assert warmed
         assert {x["id"] for x in browser.tabs()} >= set(warmed)
         began = time.monotonic()
         if how == "killed":

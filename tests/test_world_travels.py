@@ -89,12 +89,14 @@ def by_hand(p: Prediction, timeline: Timeline, rules: WorldConfig, costs: str) -
     for k, x in enumerate(p.plan):
         plans.target[i, k] = timeline.names.index(x.target)
         plans.delay[i, k] = rules.delays.index(x.delay_s)
-    stop = int(np.searchsorted(timeline.t, p.t + 1800.0 + 600.0 + rules.ttl_s, side="right")) + 1
+    arrays = cost_model(costs).arrays(timeline)
+    resolved = (
+        p.t + max(rules.delays) + float(arrays.load_s.max()) + rules.ttl_s
+    )  # what came later is no part
+    stop = int(np.searchsorted(timeline.t, resolved, side="right")) + 1
     still = Plans.empty(len(timeline), rules.max_picks)
     found, alone = (
-        accounting.replay(
-            timeline, cost_model(costs).arrays(timeline), rules, x, start=i + 1, stop=min(stop, len(timeline))
-        )
+        accounting.replay(timeline, arrays, rules, x, start=i + 1, stop=min(max(stop, i + 2), len(timeline)))
         for x in (plans, still)
     )
     became = [OUTCOME_NAMES[found.outcome[i, k]] for k in range(len(p.plan))]

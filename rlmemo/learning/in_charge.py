@@ -39,7 +39,7 @@ MANY = 1000
 after them (experiments/LOG.md, the first 3,000 opens)."""
 WIDTH = 2 * 1.96
 """Of a 95 % interval, in standard errors."""
-Rated = Callable[[Case, Any], np.ndarray]
+WorthOfRatings = Callable[[Case, Any], np.ndarray]
 """Seconds that the expected rating of every plan of a case is worth, float64 [n]."""
 
 
@@ -140,7 +140,7 @@ def decide(
     *,
     seed: int,
     called: str,
-    rated: Rated | None = None,
+    rated: WorthOfRatings | None = None,
 ) -> InCharge:
     """Who is in charge, judged on `cases`. learned: the last stage's name, its policy and its planner; base:
     policy and planner of the model as it came; called: what it is called; rated: None where ratings do not
@@ -157,7 +157,12 @@ def decide(
 
 
 def _ways(
-    policy: Any, planner: Planner, cases: Sequence[Case], reward: Reward, seed: int, rated: Rated | None
+    policy: Any,
+    planner: Planner,
+    cases: Sequence[Case],
+    reward: Reward,
+    seed: int,
+    rated: WorthOfRatings | None,
 ) -> np.ndarray:
     """Rewards of every open by every way of planning that was to choose from, float64 [W, n]: thresholds,
     those that name nobody and the higher ones first; its own plans, and whom it names, only where they were
@@ -186,7 +191,7 @@ def rewards(
     cases: Sequence[Case],
     reward: Reward,
     seed: int,
-    rated: Rated | None = None,
+    rated: WorthOfRatings | None = None,
 ) -> np.ndarray:
     """The reward of every open of the cases, float64 [n], as `policy` plans by `planner`."""
     weights, found = reward.weights(FIELDS), []

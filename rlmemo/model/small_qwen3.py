@@ -117,7 +117,7 @@ def hidden(model: Any, ids: Any, last: int, kept: Cache | None = None, past: Cac
     inner, config = model.model, model.config
     rows, length = ids.shape
     size, before = config.head_dim, past[0][0].shape[2] if past else 0
-    room = -(-(before + length) // 64) * 64
+    room = -(-(before + length) // 64) * 64 if past else length  # one table for all steps of a plan
     turns = _turns(size, config.rope_parameters["rope_theta"], room, inner.embed_tokens.weight.dtype)
     cos, sin = (x[before : before + length] for x in turns)
     x = embedding(ids, inner.embed_tokens.weight)
@@ -136,7 +136,7 @@ def hidden(model: Any, ids: Any, last: int, kept: Cache | None = None, past: Cac
         if kept is not None:
             kept.append((k, v))
         total = before + length
-        plain = n in (1, total)
+        plain = n == total or (past and n == 1)
         seen = None if plain else torch.ones(n, total, dtype=torch.bool).tril(total - n)
         looked = scaled_dot_product_attention(
             q, k, v, attn_mask=seen, is_causal=n == total, enable_gqa=q.shape[1] != k.shape[1]
