@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--minutes {args.minutes:g} is no time; give more than 0")
         until = None if args.minutes is None else now + 60.0 * args.minutes
         ledger.add((), at=now, offs=[replace(p, back_t=now) for p in open_ones] + [Off(now, until, "paused")])
-        print("paused; python -m rlmemo.live resume goes on")
+        print(status.paused(ledger, now))
     else:
         ledger.add((), at=now, offs=[replace(p, back_t=now) for p in open_ones])
         print("recording goes on" if open_ones else "it was not paused")
