@@ -34,7 +34,7 @@ MORE = {
         "--user-lr": "[others](training.md#kinds-of-adapter)",
         "--dpo-loss": "[length](training.md#order-and-length-of-a-plan)",
         "--plan-baselines": "[how](training.md#further-samplers)",
-        "--feedback-keep": "[point 5](feedback.md#what-training-takes-from-ratings)",
+        "--feedback-keep": "[point 6](feedback.md#what-training-takes-from-ratings)",
         "--dtype": "[measured](model.md#speed)",
         "--adapter-per-user": "[how](training.md#one-adapter-per-user)",
     },

@@ -288,6 +288,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, rated_db: tuple[Path, Path]) 
         str(db),
         "--preference-keep",
         "last",
+        "--feedback-keep",
+        "0.5",
     ]
     train([*common, "--out", str(made["on"]), *go_on])
     return made
@@ -389,6 +391,10 @@ def test_a_price_for_what_is_liked_is_paid_by_the_planner(
     runs: dict[str, Path], ground: TrainingData, tmp_path: Path
 ) -> None:
     """`--feedback-keep`: the approval model counts once more, and live says that it does not follow."""
+    choice = json.loads((runs["on"] / "adapter" / "plan.json").read_text())
+    assert 0.0 <= choice["strength"] <= 1.0
+    report = json.loads((runs["on"] / "report.json").read_text())
+    assert not report["in_charge"]["ratings_counted"], "the planner pays the price, whoever is in charge"
     run = tmp_path / "run"
     shutil.copytree(runs["rated"], run)
     approval = Approval.load(run / "adapter" / "approval.json")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from env.errors import InputError
+from experiments import stage_ranks
 from experiments.stages_table import rows
 from tests.tiny_text_model import write_text_model
 
@@ -50,6 +51,12 @@ def test_it_is_cut_off_goes_on_and_prints_one_table(repo_root: Path, tmp_path: P
     table = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert table[0] == "| run | policy | hr@1 | hr@5 | reward_per_open | seconds |"
     assert {"base", "sft", "dpo", "dpo alone", "markov1"} <= {line.split(" | ")[1] for line in table}
+    ranked = stage_ranks.rows(tmp_path / "out", 20)
+    assert [x.split(" | ")[0][2:] for x in ranked] == [
+        "as it came", "backoff3", "sft alone", "sft with its trees", "dpo alone", "dpo with its trees",
+    ]  # fmt: skip
+    assert ranked[0].endswith("| +0.000 [+0.000, +0.000] | +0.000 [+0.000, +0.000] |")
+    assert ranked[2] != ranked[3].replace(" with its trees", " alone"), "the trees have a say"
     again = go(repo_root, tmp_path, "go")
     assert "is finished" in again.stdout
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]

@@ -199,9 +199,8 @@ def choose(
     weights = reward.weights(FIELDS)
     best: tuple[float, Approved] | None = None
     for strength in strengths:
-        ways = [("threshold", x) for x in reversed(THRESHOLDS)] + [
-            ("own", x) for x in KEEP if strength or not x
-        ]
+        kept = KEEP if strength else KEEP[:1]
+        ways = [("threshold", x) for x in reversed(THRESHOLDS)] + [("own", x) for x in kept]
         for planner, threshold in ways:
             worth = rated = 0.0
             for part in parts:

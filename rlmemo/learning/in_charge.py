@@ -177,7 +177,7 @@ def _ways(
         if rated is not None:
             for names, worth in zip(naming, found, strict=True):
                 for way, theta in zip(worth, reversed(THRESHOLDS), strict=True):
-                    way += rated(case, case.replay_ranked(ranking, float(theta), names)[1])
+                    way += rated(case, case.replay_ranked(ranking, float(theta), names, waking)[1])
         by_case.append(np.concatenate(found))
     ways = np.concatenate(by_case, axis=1)
     if isinstance(planner, OwnPlans) or getattr(planner, "names", BY_NOBODY) == BY_MODEL:
