@@ -138,7 +138,9 @@ def _reports(done: dict[str, runs.RunFiles]) -> None:
         few = min(int(done[name].facts.get("n_events") or LEAST_EVENTS) for name in chosen)
         if few < LEAST_EVENTS:
             said = f"{words.count(few, 'event')} are too few for a curve, which takes {LEAST_EVENTS:,}"
-            html(f'<div class="quiet" data-testid="few">{e(said)}: its points would be mostly luck.</div>')
+            html(
+                f'<div class="quiet" data-testid="few">{e(said, 120)}: its points would be mostly luck.</div>'
+            )
         else:
             plots.reliability(bins, KINDS[kind], list(policies))
     for name in chosen:

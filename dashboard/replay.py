@@ -22,6 +22,10 @@ TOO_LITTLE = (
     "There is too little before the last week to know what would have been done: plans need 50 opens or more "
     "before it."
 )
+SHIPPED = (
+    "The shipped model is in charge of this run. It learned from none of these days; only that it is in "
+    "charge was decided by some of them."
+)
 RULE = f"{CLASSICAL}, a counting rule"
 
 
@@ -86,8 +90,12 @@ def _run(timeline: Timeline, where: Started, folder: Path, name: str) -> None:
         st.info(TOO_LITTLE)
         return
     _tiles(saved)
-    _band("learned", seen(timeline, saved, until))
-    _said(timeline, saved, f"Plans of the run {shown(name)}, as it chose to plan when it was trained.")
+    if shipped_in_charge(folder):
+        _band("learned", SHIPPED)
+        _said(timeline, saved, f"Plans of the shipped model, which is in charge of the run {shown(name)}.")
+    else:
+        _band("learned", seen(timeline, saved, until))
+        _said(timeline, saved, f"Plans of the run {shown(name)}, as it chose to plan when it was trained.")
     rule = _replayed(timeline, CLASSICAL, 0, saved.world)
     if rule is not None:
         clean = rule if until is None else rule.after(until)
@@ -95,6 +103,11 @@ def _run(timeline: Timeline, where: Started, folder: Path, name: str) -> None:
         on, same = ("On the clean ones", clean) if partly else ("On the same opens", rule)
         text = f"{on}, {RULE}, comes to: {_in_words(same)}"
         html(f'<div class="quiet" data-testid="rule" style="margin-top:.4rem">{e(text, 300)}</div>')
+
+
+def shipped_in_charge(run: Path) -> bool:
+    """Whether a run's plans are those of the model as it came."""
+    return runs.read_json(run / "adapter" / "plan.json").get("stage") == "base"
 
 
 def seen(timeline: Timeline, saved: Saved, until: float | None) -> str:

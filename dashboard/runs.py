@@ -49,6 +49,10 @@ class RunFiles:
         return bool(self.policies)
 
 
+ESTIMATE = ".approval-"
+"""In the names of files that the page Train keeps beside the runs: estimates, and no reports."""
+
+
 def find_runs(folder: Path) -> list[RunFiles]:
     """The runs below `folder`, the latest first: folders with a report or a config, and bare JSON reports."""
     if not folder.is_dir():
@@ -59,7 +63,7 @@ def find_runs(folder: Path) -> list[RunFiles]:
             [path / n for n in ("report.json", "config.yaml", "metrics.jsonl")] if path.is_dir() else [path]
         )
         there = [p for p in inside if p.is_file()]
-        if there and (path.is_dir() or path.suffix == ".json"):
+        if there and (path.is_dir() or (path.suffix == ".json" and ESTIMATE not in path.name)):
             found.append((max(p.stat().st_mtime for p in there), path))
     return [read_run(path, changed) for changed, path in sorted(found, reverse=True)]
 

@@ -120,9 +120,9 @@ def _usual_time(where: Started) -> str:
         "synthetic people about 5 minutes."
     )
     for job in jobs.find(where.runs):
-        stages = runs.read_json(job.folder / "state.json").values() if job.state == "finished" else []
-        seconds = sum(float(x.get("seconds") or 0.0) for x in stages if isinstance(x, dict))
-        if seconds:
+        began, ended = (job.folder / x for x in ("config.yaml", "report.json"))
+        if job.state == "finished" and began.is_file() and ended.is_file():
+            seconds = max(0.0, ended.stat().st_mtime - began.stat().st_mtime)
             return f"{told} {shown(job.name)} took {span(seconds)} here."
     return told
 
@@ -283,7 +283,7 @@ def _approval(job: jobs.Job, where: Started) -> None:
         return
     before = _went_on_from(job)
     asked = [folder for folder in (before, job.folder) if folder]
-    files = {folder: job.log.with_name(f"{job.name}.approval-{folder.name}.json") for folder in asked}
+    files = {folder: job.log.with_name(f"{job.name}{runs.ESTIMATE}{folder.name}.json") for folder in asked}
     if not all(file.is_file() for file in files.values()):
         if st.button("Estimate approval, before and after" if before else "Estimate approval",
                      icon=":material/query_stats:", key=f"approval-{job.name}"):  # fmt: skip
@@ -337,8 +337,10 @@ def support(found: Mapping[str, Any]) -> str:
         return "None of the rated plans is one that this run would show. Let it predict, and rate that."
     if float(found.get("mean_weight") or 1.0) < 0.7 and float(found.get("effective") or 0.0) >= 20.0:
         return "Part of what this run would show was never shown to anybody, so nothing is known of it."
+    rated = count(int(found.get("ratings") or 0), "rating")
+    if float(found["overlap"]) > 0.9:
+        return f"There are {rated}: too few to be sure. Let it predict, and rate that."
     return (
-        f"The rated plans are seldom those of this run: {count(int(found.get('ratings') or 0), 'rating')} "
-        f"say as much of it as {float(found.get('effective') or 0.0):.0f} of its own would. Let it predict, "
-        "and rate that."
+        f"The rated plans are seldom those of this run: {rated} say as much of it as "
+        f"{float(found.get('effective') or 0.0):.0f} of its own would. Let it predict, and rate that."
     )

@@ -221,6 +221,7 @@ def test_damaged_runs_are_named_and_left_out(tmp_path: Path) -> None:
     for name, text in (("broken", "{"), ("list", "[]"), ("odd", '{"policies": [1]}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.json").write_text(text)
+    (tmp_path / "good.approval-good.json").write_text('{"dr": {}}')  # the page Train's own
     found = {run.name: run for run in find_runs(tmp_path)}
     assert set(found) == {"good", "broken", "list", "odd"}
     assert [name for name, run in found.items() if run.finished] == ["good"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dashboard.replay import seen
+from dashboard.replay import seen, shipped_in_charge
 from env.sources import load_timelines
 from env.sources.report import Loaded
 from env.splits import chrono
@@ -93,6 +93,10 @@ def test_a_run_learned_until_the_end_of_its_validation_part(db: Path, tmp_path: 
     assert "it had seen none of them" in seen(demo, week, learned_until(whole, demo))
     assert "none of these days" in seen(demo, week, NEVER)
     assert "all of them" in seen(demo, week, float(demo.t[-1]))
+    (whole / "adapter").mkdir(exist_ok=True)
+    for told, shipped in (('{"planner": "own", "stage": "base"}', True), ('{"planner": "own"}', False)):
+        (whole / "adapter" / "plan.json").write_text(told)
+        assert shipped_in_charge(whole) is shipped
 
 
 def test_what_an_earlier_run_learned_counts(db: Path, tmp_path: Path) -> None:

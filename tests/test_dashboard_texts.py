@@ -195,6 +195,7 @@ def test_an_estimate_that_says_next_to_nothing_is_not_shown() -> None:
     }
     assert "39 ratings say as much of it as 3 of its own would" in train.support(few)
     assert "None of the rated plans" in train.support({**few, "overlap": 0.0})
+    assert train.support({**few, "overlap": 1.0}).startswith("There are 39 ratings: too few to be sure.")
     assert train.support({**few, "warning": None}) == ""
 
 

@@ -289,6 +289,19 @@ def test_the_status_is_what_the_judge_says(tmp_path: Path) -> None:
         assert "not recording" in later
 
 
+def test_while_it_is_paused_nobody_answers_again(tmp_path: Path) -> None:
+    server, clock = FakeServer(), StillClock()
+    server.away = True
+    with loop_on(tmp_path / "a.db", server, clock) as loop:
+        loop.turn()
+        loop.ledger.add((), at=clock.now(), offs=[Off(clock.now(), None, "paused")])
+        clock.t += 5.0
+        loop.turn()
+        assert [x.split(";")[0] for x in loop.said] == ["nothing listens there"]  # type: ignore[attr-defined]
+        (told,) = [x for x in status.lines(loop.ledger, None, clock.now()) if x.startswith("paused")]
+        assert told.endswith(f"resume --db {tmp_path / 'a.db'}"), "as it has to be typed"
+
+
 def test_the_status_tells_what_was_not_done_and_why(tmp_path: Path) -> None:
     server, clock = FakeServer(), StillClock()
     with loop_on(tmp_path / "a.db", server, clock) as loop:

@@ -114,7 +114,8 @@ def main(argv: list[str] | None = None) -> int:
         print(status.paused(ledger, now))
     else:
         ledger.add((), at=now, offs=[replace(p, back_t=now) for p in open_ones])
-        print("recording goes on" if open_ones else "it was not paused")
+        told = "recording goes on" if lock.recorder(Path(args.db)) else "nobody records (live start does)"
+        print(f"the pause is over; {told}" if open_ones else "it was not paused")
     return 0
 
 

@@ -167,8 +167,9 @@ class Loop:
             self._decide()
             self._act()
             self.reader.kept(self._due_s())
-            self._in_trouble(self._ahead, "it is right again")
-            self._tell(self._ahead or self.mind.trouble)
+            if not self._paused:  # then nobody was asked
+                self._in_trouble(self._ahead)
+                self._tell(self._ahead or self.mind.trouble)
             return wait
         except Away as error:
             self._in_trouble(str(error), again=True)
@@ -375,15 +376,16 @@ class Loop:
         due = [s.due for s in self._steps] + [until for until, *_ in self._loaded.values()]
         return max(0.0, min(due) - self.clock.now()) if due else None
 
-    def _in_trouble(self, what: str, over: str = "it answers again", *, again: bool = False) -> None:
+    def _in_trouble(self, what: str, *, again: bool = False) -> None:
         """Say once that something is wrong, and once that it is right again. again: whether nothing goes on
         meanwhile, and it is tried again."""
         kind = re.sub(r"\d+", "", what)  # minutes go by, and it is the same trouble
         if kind == self._trouble:
             return
-        over = self._over if not what else over
-        self._trouble, self._over = kind, over
-        self.say(f"{what}; trying again every {POLL_AWAY_S:g} s" if again else what or over)
+        self._trouble = kind
+        if what:
+            self._over = "it answers again" if again else "it is right again"
+        self.say(f"{what}; trying again every {POLL_AWAY_S:g} s" if again else what or self._over)
         if again:
             self._tell(what)
 

@@ -6,9 +6,11 @@ import statistics
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from env.timeline import zone
+from rlmemo.store.database_file import DEFAULT_DB
 from rlmemo.store.live_learned import IN_CHARGE, LEARNED
 from rlmemo.store.live_ledger import PAST, LiveLedger
 
@@ -76,7 +78,9 @@ def paused(ledger: LiveLedger, now: float) -> str:
     for p in ledger.pauses():
         if p.off_t <= now and (p.back_t is None or now < p.back_t):
             until = f" until {_clock(p.back_t, ledger.tz)}" if p.back_t else ""
-            return f"paused{until}: nothing is recorded; go on with python -m rlmemo.live resume"
+            here = "" if ledger.store.path == Path(DEFAULT_DB) else f" --db {ledger.store.path}"
+            whose = "" if ledger.user == "me" else f" --user {ledger.user}"
+            return f"paused{until}: nothing is recorded; go on with python -m rlmemo.live resume{here}{whose}"
     return ""
 
 
