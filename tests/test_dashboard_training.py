@@ -84,7 +84,11 @@ def test_ratings_become_an_update_that_is_compared_with_what_was_before(
     # Of what was shown 20 of 30 were liked; each counts by the chance that it was shown with.
     assert 0.5 < found["logged"]["value"] < 0.8
     assert f"{found['logged']['value']:.0%} (" in shown
-    # The last week as that run would have planned it, which it had learned from in part.
+    # The last week as that run would have planned it, which it had learned from in part. Whether the run or
+    # the model as it came is in charge hangs on a few seconds of waiting, by machine: here the run.
+    in_charge = runs / "first" / "adapter" / "plan.json"
+    told = json.loads(in_charge.read_text())
+    in_charge.write_text(json.dumps({name: value for name, value in told.items() if name != "stage"}))
     page.goto(f"{server.url}/days")
     page.get_by_text("Replay the last week").click()
     choose(page, "Whose plans", "run first")
