@@ -229,9 +229,9 @@ class EnvMachine(RuleBasedStateMachine):
 
 TestWorld = pytest.mark.slow(WorldMachine.TestCase)
 TestWorld.settings = settings(
-    max_examples=2500, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=1000, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestEnv = pytest.mark.slow(EnvMachine.TestCase)
 TestEnv.settings = settings(
-    max_examples=500, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=250, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from env.errors import InputError
-from experiments import proactive
+from experiments import proactive, proactive_text
 from experiments.proactive import CATEGORIES, JudgedProposals, scores_of
+from tests.tiny_text_model import write_text_model
 
 
 def invented(n: int, seed: int = 0) -> list[JudgedProposals]:
@@ -103,3 +105,26 @@ def test_people_are_predicted_better_than_by_chance() -> None:
         held_out >= 0.5, np.array([x.valid for x in rows]), np.zeros(len(rows), bool), proactive.balance(rows)
     )
     assert found["accuracy"] > 0.57
+
+
+def test_a_text_model_is_asked_and_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in any batch; where people always agree, `yes` becomes likelier; no row is in both parts."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    monkeypatch.setattr(proactive_text, "ANSWERS", ("no", "yes"))  # this tokenizer has no word with a space
+    monkeypatch.setattr(proactive_text, "LEARNING_RATE", 1e-2)
+    where = write_text_model(tmp_path / "model", kind="llama")
+    model, tokenizer = (x.from_pretrained(where) for x in (AutoModelForCausalLM, AutoTokenizer))
+    rows = [replace(x, events=(f"{k}", *x.events)) for k, x in enumerate(invented(60))]
+    learns, chooses = proactive_text.parts(rows, 0)
+    assert (len(learns), len(chooses)) == (48, 12)
+    assert not {x.trace for x in learns} & {x.trace for x in chooses}
+    even = proactive_text.drawn(learns, 80, 0)
+    assert [sum(x.category == kind for x in even) for kind in CATEGORIES] == [20] * 4
+    before = proactive_text.log_odds(model, tokenizer, rows[:20])
+    alone = np.concatenate([proactive_text.log_odds(model, tokenizer, [x]) for x in rows[:20]])
+    np.testing.assert_allclose(before, alone, atol=1e-4)
+    after = proactive_text.taught(model, tokenizer, [replace(x, valid=True) for x in rows], 0)
+    assert (proactive_text.log_odds(after, tokenizer, rows[:20]) > before).all()
+    found = proactive_text.judged(np.array([3.0, -3.0] * 6), chooses, np.linspace(-3, 3, 40), invented(40))
+    assert set(found) == {*proactive.METRICS, "right"}

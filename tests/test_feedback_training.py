@@ -61,7 +61,7 @@ def write_csv(path: Path) -> Path:
     rows = ["user,t,target"]
     for user in range(2):
         t, place = 1.7e9, 0
-        for _ in range(500):
+        for _ in range(400):
             t += float(rng.exponential(700.0)) + 2.0
             place = (place + 1) % 14 if rng.random() < 0.8 else int(rng.integers(20))
             rows.append(f"person{user},{t:.1f},app{place}")

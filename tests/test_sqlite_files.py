@@ -307,7 +307,7 @@ def _open_and_write(path: Path, number: int) -> None:
 
 def test_many_programs_make_the_same_store_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    for turn in range(3):
+    for turn in range(2):
         path = tmp_path / f"{turn}.db"
         crew = [context.Process(target=_open_and_write, args=(path, k)) for k in range(6)]
         for one in crew:

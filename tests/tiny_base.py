@@ -7,7 +7,7 @@ from pathlib import Path
 from rlmemo.model import slots
 
 
-def write_tiny_base(path: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
+def write_tiny_base(path: Path, *, hidden: int = 16, layers: int = 1, seed: int = 0) -> Path:
     """Write config, weights and tokenizer to `path`."""
     import torch
     from tokenizers import Tokenizer

@@ -34,7 +34,7 @@ def base_of(path: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not (path / "config.json").exists():
-        write_tiny_base(path)
+        write_tiny_base(path, hidden=32, layers=2)
     model = AutoModelForCausalLM.from_pretrained(path)
     return model, AutoTokenizer.from_pretrained(path)
 
