@@ -15,6 +15,7 @@ from env.judge.world_options import WorldOptions
 from env.timeline import Timeline
 from rlmemo.evaluation.last_week import Saved, would_have_saved
 from rlmemo.runs.learned_days import NEVER, learned_until
+from rlmemo.runs.plan_file import shipped_in_charge
 from rlmemo.store.database import Store
 
 CLASSICAL = "backoff3"
@@ -103,11 +104,6 @@ def _run(timeline: Timeline, where: Started, folder: Path, name: str) -> None:
         on, same = ("On the clean ones", clean) if partly else ("On the same opens", rule)
         text = f"{on}, {RULE}, comes to: {_in_words(same)}"
         html(f'<div class="quiet" data-testid="rule" style="margin-top:.4rem">{e(text, 300)}</div>')
-
-
-def shipped_in_charge(run: Path) -> bool:
-    """Whether a run's plans are those of the model as it came."""
-    return runs.read_json(run / "adapter" / "plan.json").get("stage") == "base"
 
 
 def seen(timeline: Timeline, saved: Saved, until: float | None) -> str:

@@ -38,8 +38,8 @@ from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_u
 from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.options import Parser
 from rlmemo.policies.planners import Planner, Threshold, from_json
-from rlmemo.policies.run import PLAN
 from rlmemo.runs.atomic import write_atomic
+from rlmemo.runs.plan_file import PLAN
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
@@ -273,7 +273,7 @@ def learned(out: Path, first: Path, db: str, policy: Any, data: Any, keep: float
 def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """The people of one seed, `ROUNDS` rounds; what happened. A first policy that is in `out` is taken."""
     from rlmemo.learning.training_data import TrainingData
-    from rlmemo.policies.run import PLAN, load_run
+    from rlmemo.policies.run import load_run
     from rlmemo.predict import main as predict
     from rlmemo.store.database import open_store
     from rlmemo.train import main as train

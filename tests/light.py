@@ -28,7 +28,7 @@ def unjudged(run: Any) -> None:
     import json
 
     from rlmemo.policies.planners import Threshold
-    from rlmemo.policies.run import PLAN
+    from rlmemo.runs.plan_file import PLAN
 
     (run.path / "adapter" / PLAN).write_text(json.dumps(Threshold(1.0).to_json()))
     (run.path / "report.json").write_text("{}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dashboard.replay import seen, shipped_in_charge
+from dashboard.replay import seen
 from env.sources import load_timelines
 from env.sources.report import Loaded
 from env.splits import chrono
@@ -19,6 +19,7 @@ from rlmemo.evaluation.last_week import would_have_saved
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.prepare import found_here, prepare
 from rlmemo.runs.learned_days import NEVER, fingerprint, learned_until
+from rlmemo.runs.plan_file import shipped_in_charge
 from rlmemo.store.database import open_store
 
 

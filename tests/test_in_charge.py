@@ -19,8 +19,9 @@ from rlmemo.learning.in_charge import BASE, InCharge, as_shipped, decide, honest
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.policies.planners import Threshold
 from rlmemo.policies.registry import make_policy, setup
-from rlmemo.policies.run import PLAN, load_run
+from rlmemo.policies.run import load_run
 from rlmemo.policies.shipped import FILE, shipped_planner
+from rlmemo.runs.plan_file import PLAN
 from rlmemo.train import main as run_train
 
 OPENS = 600

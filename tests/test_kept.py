@@ -25,7 +25,7 @@ from rlmemo.runs.folder import RunFolder
 from tests.test_train_cli import write_csv
 
 DROPPED = "DPO was not better on validation: the SFT model is kept"
-UNCHANGED = "the ratings left the model unchanged"
+UNCHANGED = "training on the ratings left the model unchanged (its plans mind what was said all the same)"
 
 
 def config_of(**values: Any) -> TrainConfig:
@@ -44,7 +44,7 @@ def config_of(**values: Any) -> TrainConfig:
             {"method": "kto", "feedback": "a.db", "init_adapter": "runs/mine"},
             {"kept": {"stage": "sft"}},
             False,
-            ("KTO was not better on validation: the model of runs/mine is kept", UNCHANGED),
+            ("KTO was not better on validation: the model of mine is kept", UNCHANGED),
         ),
         (
             {"feedback": "a.db"},

@@ -32,7 +32,7 @@ from rlmemo.policies.planners import (
     rank_wakes,
     told,
 )
-from rlmemo.policies.run import BASE
+from rlmemo.runs.plan_file import BASE
 
 MANY = 1000
 """Opens from which on one standard error is enough. What was better by 1.9 on 300 opens was worse on the 600

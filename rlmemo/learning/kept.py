@@ -4,10 +4,13 @@ better on validation (`--preference-keep best`)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlmemo.learning.config import TrainConfig
 from rlmemo.runs.stages import FIRST, title
+
+UNCHANGED = "training on the ratings left the model unchanged (its plans mind what was said all the same)"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def kept(config: TrainConfig, state: dict[str, Any], *, minding: bool = False) -
         what = f"what {called} learned after round {k} was"
     else:
         before = config.init_adapter
-        whose = f"the model of {before}" if before else f"the {title(FIRST)} model"
+        whose = f"the model of {Path(before).name or before}" if before else f"the {title(FIRST)} model"
         what = f"{called} was" if len(names) == 1 else f"{called}'s {len(names)} rounds were"
     return Kept(last, whose, found == FIRST, (f"{what} not better on validation: {whose} is kept", *ratings))
 
@@ -55,4 +58,4 @@ def _ratings(config: TrainConfig, state: dict[str, Any], minding: bool) -> tuple
         *(["the planner minds them"] if minding else []),
         *([f"{in_use} people's own adapters learned from them"] if in_use else []),
     ]
-    return (f"the ratings left the model unchanged{'; ' if also else ''}{' and '.join(also)}",)
+    return (f"{UNCHANGED}{'; ' if also else ''}{' and '.join(also)}",)

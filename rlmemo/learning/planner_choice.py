@@ -46,12 +46,12 @@ from rlmemo.policies.planners import (
     choose,
 )
 from rlmemo.policies.registry import make_policies
-from rlmemo.policies.run import BASE, PLAN
 from rlmemo.policies.shipped import shipped_planner
 from rlmemo.report.evaluation import report_data
 from rlmemo.report.terminal import result_table
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
+from rlmemo.runs.plan_file import BASE, PLAN
 
 PAST = 2000
 """Opens before the test part by which the shipped planner is checked: some seconds for the embedded model."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from rlmemo.evaluation.evaluate import BOUNDS
 from rlmemo.learning.no_signal import NO_SIGNAL
-from rlmemo.policies.run import BASE
 from rlmemo.report.evaluation import evaluation_sections, facts
 from rlmemo.report.figures import Axis, Line, Size, curves
 from rlmemo.report.page import Page, Section, Table
 from rlmemo.report.result import WORDS, badge, first_figure, first_table, result, where
+from rlmemo.runs.plan_file import BASE
 from rlmemo.runs.stages import STAGES, title
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from env.timeline import zone
+from rlmemo.runs.plan_file import shipped_in_charge
 from rlmemo.store.database_file import DEFAULT_DB
 from rlmemo.store.live_learned import IN_CHARGE, LEARNED
 from rlmemo.store.live_ledger import PAST, LiveLedger
@@ -88,7 +89,7 @@ def _learned(ledger: LiveLedger) -> list[str]:
     """What was decided about the last training, and who is in charge by it."""
     told = []
     if charge := ledger.state(IN_CHARGE):
-        told.append(f"in charge: {charge['run'] or 'the policy above'}")
+        told.append(f"in charge: {charge['run'] or 'the policy above'}{_shipped(charge['run'])}")
     if last := ledger.state(LEARNED):
         told.append(f"learned {_clock(last['at'], ledger.tz)}: {last['said']}")
     return told
@@ -101,10 +102,15 @@ def _who(ledger: LiveLedger, settings: Mapping[str, Any], recording: int | None,
     latest = ledger.latest_t()
     last = "nothing opened yet" if latest is None else f"last open {_ago(now - latest)} ago"
     return (
-        f"{doing}; policy {settings['policy']}, act {settings['act']}, "
+        f"{doing}; policy {settings['policy']}{_shipped(settings['policy'])}, act {settings['act']}, "
         f"memory {settings['budget_mb']:,.0f} MB, {settings['world']['costs']} costs, "
         f"times in {ledger.tz}; {last}"
     )
+
+
+def _shipped(policy: str) -> str:
+    """That a run's plans are the shipped model's, where that is so."""
+    return " (the shipped model is in charge of it)" if policy and shipped_in_charge(Path(policy)) else ""
 
 
 def _saved(what: str, sums: Mapping[str, float]) -> list[str]:

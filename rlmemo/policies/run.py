@@ -29,14 +29,10 @@ from rlmemo.policies.planners import (
 )
 from rlmemo.policies.protocol import Policy
 from rlmemo.runs.folder import COSTS, unfinished
+from rlmemo.runs.plan_file import BASE, PLAN
 
 if TYPE_CHECKING:
     from env.judge.case import Case
-
-PLAN = "plan.json"
-BASE = "base"
-"""The stage that `plan.json` names where the model as it came is in charge, without adapter and scorer of the
-run; where it names none, what the run learned is."""
 
 
 @dataclass(frozen=True)
