@@ -6,9 +6,9 @@
     python -m rlmemo.timelines show rlmemo.db --plot week.svg
 
 SOURCE is `demo`, `demo-nights`, `webtrackr`, `gesis`, `lsapp`, `usagelogger`, a database, a browser's
-history, what ActivityWatch, Takeout, phones and others export, or a CSV/TSV(.gz) with columns
-user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch. Where one's
-files are, what is refused and what is counted: docs/timelines.md.
+history, what ActivityWatch, Takeout, phones and others export, or a CSV/TSV(.gz) or folder of Parquet files
+with columns user,t,target[,kind,duration,device]; for other tables there are --columns, --user and --epoch.
+Where one's files are, what is refused and what is counted: docs/timelines.md.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
     importing = commands.add_parser("import", help="write a recording's events into a database")
     _source(importing)
     _db(importing)
+    importing.add_argument(
+        "--to", metavar="FOLDER", type=Path, help="write a new folder of Parquet files instead of a database"
+    )
     importing.add_argument("--name", help="what to call the source in the database (default: its own name)")
     importing.add_argument("--user", metavar="NAME", help="of a CSV without a user column, the one user")
     importing.add_argument(
@@ -146,6 +149,8 @@ def _list(db: Path, as_json: bool) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
+    if args.to is not None:
+        return _to_parquet(args)
     db = Path(args.db)
     if db.exists() and Path(args.timelines).exists() and db.samefile(args.timelines):
         raise InputError(f"{args.db}: holds these timelines already; name another database with --db")
@@ -169,6 +174,24 @@ def _import(args: argparse.Namespace) -> int:
         lines.append(f"{repeats:,} of them {those}: stored, and collapsed when read")
     print(wrapped("\n".join(lines), "  "))
     print(f"next: python -m rlmemo.timelines show {args.db}")
+    return 0
+
+
+def _to_parquet(args: argparse.Namespace) -> int:
+    """Write a recording as a folder of Parquet files."""
+    from rlmemo.store.parquet_folder import write
+
+    for option, value in (("--name", args.name), ("--replace", args.replace or None)):
+        if value is not None:
+            raise InputError(f"{option}: is about a database, and --to writes a folder; leave it out")
+    loaded = _load(args, collapsed=False, user=args.user)
+    people, rows = write(args.to, loaded.timelines, synthetic=loaded.synthetic)
+    if args.json:
+        print(json.dumps({**loaded.report.as_dict(), "folder": str(args.to), "people": people, "rows": rows}))
+        return 0
+    print(wrapped("\n".join(loaded.report.lines()), "  "))
+    print(f"{args.to}: {rows:,} rows of {people:,} people written")
+    print(f"next: python -m rlmemo.benchmark --timelines {args.to}")
     return 0
 
 

@@ -23,7 +23,7 @@ _MAGIC = {
     b"bplist0": "an Apple property list; give a CSV with columns user,t,target",
     b"\x1f\x8b": "compressed twice; unpack it with gzip -d",
     MAGIC_SQLITE: "a compressed database; unpack it with gzip -d",
-    b"PAR1": "a Parquet file; save it as CSV",
+    b"PAR1": "a compressed Parquet file; unpack it with gzip -d",
     b"BZh": "compressed with bzip2; unpack it, or compress it with gzip",
     b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or compress it with gzip",

@@ -22,6 +22,7 @@ from env.sources import (
     gesis,
     lines,
     lsapp,
+    parquet,
     table,
     usagelogger,
     webtrackr,
@@ -114,8 +115,8 @@ def load_timelines(
     user: str | None = None,
     **options: Any,
 ) -> Loaded:
-    """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database (ours, or a browser's history), or
-    a CSV/TSV(.gz).
+    """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database (ours, or a browser's history), a
+    CSV/TSV(.gz), or a folder of Parquet files.
 
     seed       draws `demo` and `demo-nights`; recordings do not depend on it
     collapsed  drop consecutive opens of the same target (every number made from them says so)
@@ -182,6 +183,10 @@ def _load_file(
             f"{name!r}: no file or timelines of that name; {hint}known are {', '.join(SOURCES)}, a database, "
             "or a CSV with columns user,t,target"
         )
+    if parquet.is_parquet(path):
+        if source is not None:
+            raise InputError(f"source {source!r} picks from a database, and {path} is none; leave it out")
+        return parquet.load(path, collapsed=collapsed, tz=tz, page=page, **given)  # type: ignore[arg-type]
     if database.is_database(path):
         history = None if kind_of(path) is Kind.OURS else browsers.look(path)
         _refuse_given(str(path), {k: v for k, v in given.items() if history is None or k != "user"})
