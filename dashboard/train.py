@@ -227,7 +227,7 @@ def _before_and_after(job: jobs.Job) -> None:
         rows: list[list[object]] = []
         for name, stage in (stages or {}).items():
             v = stage["validation"]
-            best = max(v["own"]["reward_per_open"], v["threshold"]["reward_per_open"])
+            best = max(v[way]["reward_per_open"] for way in ("own", "threshold") if way in v)
             best = charge.get("base_reward_per_open", best) if name == "base" else best
             called = "before" if name == "base" else f"after {name.upper()}"
             called += f" (not kept: {stage['kept']})" if "kept" in stage else ""

@@ -75,10 +75,10 @@ def test_two_rounds_of_ratings_teach_the_planner_what_is_disliked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closed_loop, "ROUNDS", 2)
-    monkeypatch.setattr(closed_loop, "PER_ROUND", 150)
+    monkeypatch.setattr(closed_loop, "PER_ROUND", 120)
     monkeypatch.setattr(closed_loop, "ALSO", ())
     small = {
-        "sft-states": 200, "plan-states": 40, "dpo-pairs": 40, "scorer": "shipped", "preference-keep": "last",
+        "sft-states": 96, "plan-states": 40, "dpo-pairs": 40, "scorer": "shipped", "preference-keep": "last",
     }  # fmt: skip
     monkeypatch.setattr(closed_loop, "FIRST", small)
     # The loop has its own planner for the first policy, and reads no report of it.
@@ -86,7 +86,7 @@ def test_two_rounds_of_ratings_teach_the_planner_what_is_disliked(
     args = argparse.Namespace(timelines="demo", people=2, taste="use", keep=0.5, method="planner")
     found = closed_loop.loop(tmp_path / "seed3", args, 3)
     assert json.loads((tmp_path / "seed3" / "closed_loop.json").read_text()) == found
-    assert [x.get("rated") for x in found["rounds"]] == [None, 150, 150]
+    assert [x.get("rated") for x in found["rounds"]] == [None, 120, 120]
     last = found["rounds"][-1]
     assert (
         last["choice"]["validation"]["reward_per_open"]
@@ -97,7 +97,7 @@ def test_two_rounds_of_ratings_teach_the_planner_what_is_disliked(
 
     data = closed_loop.Data("demo", 2, 3)
     approval = Approval.load(tmp_path / "seed3" / "round2" / "adapter" / "approval.json")
-    assert approval.ratings == 300
+    assert approval.ratings == 240
     from env.slate.slate import build_slates
 
     likings: dict[str, list[float]] = {"banned": [], "loved": []}

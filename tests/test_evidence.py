@@ -135,14 +135,14 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
     """A whole evidence, tiny: learned, judged on both parts, tabled; the second time nothing is done."""
     small = {k.removeprefix("--").replace("-", "_"): v for k, v in zip(SMALL[::2], SMALL[1::2], strict=True)}
     small.pop("policies")
-    base, csv = write_tiny_base(tmp_path / "base"), write_csv(tmp_path / "two.csv")
+    base, csv = write_tiny_base(tmp_path / "base"), write_csv(tmp_path / "two.csv", 180)
     path = write_spec(
         tmp_path,
         title="tiny",
         timelines=[str(csv)],
         seeds=[1],
         methods=["sft", "dpo", "telepathy"],
-        variants={"dpo last": {"method": "dpo", "preference_keep": "last", "preference_rounds": 2}},
+        variants={"dpo last": {"method": "dpo", "preference_keep": "last"}},
         settings={**small, "model": str(base), "tz": "UTC"},
         baselines=["none", "mru", "markov1", "oracle"],
     )

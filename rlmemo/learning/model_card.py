@@ -70,10 +70,10 @@ def model_card(
         if v.get("events"):
             made = f", {s['steps']} updates in {s.get('seconds', 0):.0f} s" if "steps" in s else ""
             made += f" (not kept: {kept.whose})" if name == kept.stage else ""
+            own = f", {v['own']['reward_per_open']:.4f} by its own plans" if "own" in v else ""
             stages.append(
                 f"- `{name}`{made}: validation hr@1 {v['hr@1']:.3f}, reward per open "
-                f"{v['threshold']['reward_per_open']:.4f} by threshold, {v['own']['reward_per_open']:.4f} by "
-                "its own plans"
+                f"{v['threshold']['reward_per_open']:.4f} by threshold{own}"
             )
     learned = {
         name: f"{stage.title} on {state.get(name, {}).get(stage.counts, 0)} {stage.of}"

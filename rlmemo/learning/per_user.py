@@ -26,7 +26,7 @@ from reward import Reward
 from rlmemo.learning import adapters
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.dpo_kto import run_dpo, run_kto
-from rlmemo.learning.planner_choice import validate
+from rlmemo.learning.planner_choice import best_reward, speaks, validate
 from rlmemo.learning.sft import run_sft
 from rlmemo.learning.training import Lesson, in_silence
 from rlmemo.learning.training_data import States, TrainingData, part_states, prompts
@@ -151,7 +151,8 @@ def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> bool:
 
 def _worth(config: TrainConfig, everybody: Everybody, user: int, adapter: Path) -> dict[str, Any]:
     policy = LanguagePolicy(load_adapted(config.model, adapter, config.loading), "user")
-    return validate(policy, one_user(everybody.data, user), everybody.reward, config.seed)
+    own = speaks(config.model, config.shared_stages[-1])
+    return validate(policy, one_user(everybody.data, user), everybody.reward, config.seed, own=own)
 
 
 def _better(method: str, own: dict[str, Any], shared: dict[str, Any]) -> bool:
@@ -159,5 +160,5 @@ def _better(method: str, own: dict[str, Any], shared: dict[str, Any]) -> bool:
         return False
     if method == "sft":
         return bool(own["log_loss"] < shared["log_loss"])
-    best = [max(x[way]["reward_per_open"] for way in ("own", "threshold")) for x in (own, shared)]
+    best = [best_reward(x) for x in (own, shared)]
     return best[0] > best[1] and not math.isnan(best[0])

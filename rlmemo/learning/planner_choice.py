@@ -52,6 +52,7 @@ from rlmemo.report.terminal import result_table
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.plan_file import BASE, PLAN
+from rlmemo.runs.stages import FIRST
 
 PAST = 2000
 """Opens before the test part by which the shipped planner is checked: some seconds for the embedded model."""
@@ -154,14 +155,28 @@ def validate_once(
     """
     adapter = run.folder.state().get(stage, {}).get("adapter_sha256", stage)
     if adapter not in known:
-        known[adapter] = validate(policy(), run.data, run.reward, run.config.seed)
+        own = speaks(run.config.model, stage)
+        known[adapter] = validate(policy(), run.data, run.reward, run.config.seed, own=own)
     return known[adapter]
 
 
-def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict[str, Any]:
-    """What a stage is worth on validation: hr@1, hr@5, log loss, the reward per open of its own plans and of
-    plans by the best threshold, which of the two it is to plan by ("planner"; ties: by threshold), and
-    whether rewards differed at all ("signal")."""
+def speaks(model: str, stage: str) -> bool:
+    """Whether a stage's own plans are tried. A text model's are not before it has learned from plans: to have
+    it say them, each in the world that those before it leave, takes several times as long as to rank."""
+    return is_slots(model) or stage not in (BASE, FIRST)
+
+
+def best_reward(found: dict[str, Any]) -> float:
+    """The reward per open of the better way to plan of what `validate` found."""
+    return max(float(found[way]["reward_per_open"]) for way in ("own", "threshold") if way in found)
+
+
+def validate(
+    policy: Any, data: TrainingData, reward: Reward, seed: int, *, own: bool = True
+) -> dict[str, Any]:
+    """What a stage is worth on validation: hr@1, hr@5, log loss, the reward per open of its own plans (where
+    `own`) and of plans by the best threshold, which of the two it is to plan by ("planner"; ties: by
+    threshold), and whether rewards differed at all ("signal")."""
     parts = data.cases(data.split.validation)
     if not parts:
         nothing = {"reward_per_open": 0.0}
@@ -173,14 +188,14 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
     given = np.where(
         place >= 0, ranking.probability[np.arange(len(place)), np.maximum(place, 0)], ranking.none
     )
-    choice = choose(policy, parts, rankings, reward, own=True, seed=seed)
+    choice = choose(policy, parts, rankings, reward, own=own, seed=seed)
     threshold, by_threshold = choice.threshold
     return {
         "events": len(place),
         "hr@1": float((place == 0).mean()),
         "hr@5": float(((place >= 0) & (place < 5)).mean()),
         "log_loss": float(-np.log(np.maximum(given, 1e-6)).mean()),
-        "own": {"reward_per_open": choice.own},
+        **({"own": {"reward_per_open": choice.own}} if own else {}),
         "threshold": {
             "reward_per_open": max(by_threshold, choice.named),
             "theta": threshold.theta,
@@ -188,7 +203,7 @@ def validate(policy: Any, data: TrainingData, reward: Reward, seed: int) -> dict
         },
         "planner": choice.planner.to_json()["planner"],
         "names": choice.planner.names,
-        "signal": bool(np.ptp(choice.by_threshold) > SAME or abs(choice.own) > SAME),
+        "signal": bool(np.ptp(choice.by_threshold) > SAME or (own and abs(choice.own) > SAME)),
     }
 
 

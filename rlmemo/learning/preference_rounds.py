@@ -42,7 +42,7 @@ from rlmemo.learning.pairs import (
     score,
     write_pairs,
 )
-from rlmemo.learning.planner_choice import planner_found, validate_once
+from rlmemo.learning.planner_choice import best_reward, planner_found, validate_once
 from rlmemo.learning.rating_feedback import joined, preference_rows, with_ratings
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import States, TrainingData, memory_at, prompts
@@ -342,7 +342,7 @@ def keep_best(run: Run) -> None:
     with run.stage("kept", "which round to keep, on validation") as stage:
         for name in names:
             found = validate_once(run, name, partial(read_from, name), known)
-            worth[name] = max(found[how]["reward_per_open"] for how in ("own", "threshold"))
+            worth[name] = best_reward(found)
             minding = _minding(run, read_from(name), planner_found(found)) if found["events"] else None
             if minding is not None:
                 worth[name] = minding.found["worth_per_open"]

@@ -123,6 +123,10 @@ _STAGES_TEXT = (
     "plans by its shipped threshold, as it would for somebody new."
 )
 
+_NOT_SPOKEN = (
+    "A text model's own plans are tried once it has learned from plans; before that they stand as –."
+)
+
 
 def _stages(stages: tuple[str, ...], found: dict[str, Any], kept: Kept) -> Section | None:
     rows = []
@@ -138,7 +142,7 @@ def _stages(stages: tuple[str, ...], found: dict[str, Any], kept: Kept) -> Secti
                 f"{v['log_loss']:.3f}",
                 f"{v['threshold']['reward_per_open']:.4f}",
                 f"{v['threshold']['theta']:g}",
-                f"{v['own']['reward_per_open']:.4f}",
+                f"{v['own']['reward_per_open']:.4f}" if "own" in v else "–",
                 "its own" if v["planner"] == "own" else "threshold",
             ]
         )
@@ -151,7 +155,11 @@ def _stages(stages: tuple[str, ...], found: dict[str, Any], kept: Kept) -> Secti
     )  # fmt: skip
     return Section(
         title="What each stage brought",
-        text=[_STAGES_TEXT, *([] if signal else [f"Here: {NO_SIGNAL}."])],
+        text=[
+            _STAGES_TEXT,
+            *([] if all("own" in v for v in found.values()) else [_NOT_SPOKEN]),
+            *([] if signal else [f"Here: {NO_SIGNAL}."]),
+        ],
         parts=(Table(columns, rows, caption="validation; rewards per open"),),
         inside="The model before and after each stage, on events that none of them learned from",
     )
