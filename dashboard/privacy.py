@@ -142,8 +142,8 @@ def in_words(said: str) -> list[str]:
     is to be typed in a terminal next is left out."""
     said = re.sub(r"(, )?(with )?python -m rlmemo\.timelines import \S+(?= --)", r"\1with", said)
     for option, field in FIELDS.items():
-        said = re.sub(rf"(?<!with )(?<!such as )--{option} (?=[^(])", f"and “{field}”: ", said)
-        said = re.sub(rf"--{option} (?=[^(])", f"“{field}”: ", said)
+        said = re.sub(rf"(?<!with )(?<!such as )--{option} (?!to )(?=[^(])", f"and “{field}”: ", said)
+        said = re.sub(rf"--{option} (?!to )(?=[^(])", f"“{field}”: ", said)
         said = re.sub(rf"--{option}\b", f"“{field}”", said)
     return [line for line in said.strip().splitlines() if not line.startswith("next: ")][:20]
 

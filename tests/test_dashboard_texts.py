@@ -174,6 +174,9 @@ def test_an_import_speaks_of_the_form() -> None:
     )
     assert len(said) == 1
     assert said[0].endswith("or say what is what, with “Columns”: t=HEADER and “Person”: NAME")
+    assert privacy.in_words("hours are in UTC; give --tz to set one") == [
+        "hours are in UTC; give “Time zone” to set one"
+    ]
     assert privacy.in_words("name its time zone with --tz (such as --tz Europe/Berlin), or") == [
         "name its time zone with “Time zone” (such as “Time zone”: Europe/Berlin), or"
     ]

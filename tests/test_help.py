@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -138,3 +139,19 @@ def test_an_unknown_option_is_refused_in_every_module(repo_root: Path) -> None:
         done = run([sys.executable, "-m", module, "--no-such-option"], repo_root)
         assert done.returncode == 2, (module, done.stderr)
         assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback(repo_root: Path, tmp_path: Path) -> None:
+    """A library stands in for the moment: it is interrupted as it is imported."""
+    (tmp_path / "rich.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "rlmemo.benchmark"], cwd=repo_root, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.stderr == "stopped\n"
+    assert done.returncode in (-signal.SIGINT, 130)
+    library = subprocess.run(
+        [sys.executable, "-c", "import sys, rlmemo; print(sys.excepthook is sys.__excepthook__)"],
+        cwd=repo_root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert library.stdout == "True\n", "who imports it as a library keeps their own"

@@ -100,6 +100,19 @@ def test_a_page_that_is_looked_at_for_long_keeps_its_extension_awake() -> None:
     assert [s.event.target for s in seen] == ["long.example"]
 
 
+@pytest.mark.parametrize(
+    "blank",
+    ["about:blank", "about:blank#x", "about:newtab", "about:home", "chrome://newtab/", "edge://newtab"],
+)
+def test_an_empty_tab_is_nothing(blank: str) -> None:
+    rows = [
+        page(0, "https://wiki.example", 5), page(6, blank, 9), page(9.5, "https://wiki.example", 11),
+        page(12, "about:config", 14), page(15, "https://newtab.example/"),
+    ]  # fmt: skip
+    seen, _ = Fronts().take(News(tuple(rows), windows=False), T + 60)
+    assert [s.event.target for s in seen] == ["wiki.example", "about:config", "newtab.example"]
+
+
 def test_a_private_window_is_nothing() -> None:
     rows = [
         window(0, "Mail"), window(5, "Firefox"), page(4.9, "https://SECRET.example", 20, incognito=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from env.judge.plans import FIELDS
 from env.sources import load_timelines
 from rlmemo.live import status
 from rlmemo.live.activitywatch import BucketReader, BucketRow
-from rlmemo.live.loop import POLL_AWAY_S, POLL_S, Loop
+from rlmemo.live.loop import POLL_AWAY_S, POLL_S, Loop, _to_stderr
 from rlmemo.live.mind import Minding
 from rlmemo.policies.registry import setup
 from rlmemo.store.database import Store, open_store
@@ -458,3 +459,9 @@ def test_pages_and_programs_are_one_person_s_opens(tmp_path: Path) -> None:
             clock.t += 0.5
             loop.turn()
     assert [r[0].target for r in kept(tmp_path / "a.db")] == told
+
+
+def test_a_log_says_when(capsys: pytest.CaptureFixture[str]) -> None:
+    _to_stderr("127.0.0.1:5600 answers again")
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d 127.0.0.1:5600 answers again\n", said)

@@ -1,13 +1,13 @@
 """Record what is opened, plan for it at once, and say what that would have saved.
 
-    python -m rlmemo.live start                       with ActivityWatch running; Ctrl-C or stop ends it
+    python -m rlmemo.live start  # with ActivityWatch running; Ctrl-C or stop ends it
     python -m rlmemo.live start --policy runs/first --background
     python -m rlmemo.live status
-    python -m rlmemo.live pause --minutes 30          nothing is recorded meanwhile; resume ends it
-    python -m rlmemo.live extension                   the browser's extension: where it is, and its key
-    python -m rlmemo.live measure                     what programs and pages cost here, for --costs
-    python -m rlmemo.live doctor                      what works here, and what to do about the rest
-    python -m rlmemo.live doctor --unit               a unit for systemd --user, shown and not installed
+    python -m rlmemo.live pause --minutes 30  # nothing is recorded meanwhile; resume ends it
+    python -m rlmemo.live extension  # the browser's extension: where it is, and its key
+    python -m rlmemo.live measure  # what programs and pages cost here, for --costs
+    python -m rlmemo.live doctor  # what works here, and what to do about the rest
+    python -m rlmemo.live doctor --unit  # a unit for systemd --user, shown and not installed
 
 ActivityWatch (activitywatch.net) says which window is in front, its browser extension which page. What is
 opened is kept in the database like any timeline, as `live`. With --act none, the default, nothing else is

@@ -40,6 +40,8 @@ BROWSERS = {name: re.compile(pattern) for name, pattern in _BROWSERS.items()}
 LIKE_CHROMIUM = {"brave", "edge", "opera", "vivaldi", "arc"}
 """Their extension is Chromium's, and older ones call themselves so."""
 NOTHING_IN_FRONT = {"", "unknown", "loginwindow", "lockapp"}
+BLANK = re.compile(r"about:(blank|newtab|home)\b|[a-z-]+://(newtab|new-tab-page|startpage)/?$")
+"""Addresses of a tab in which nothing was opened yet."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def said(row: BucketRow) -> Said | None:
     if row.kind == WEB:
         called = row.bucket.removeprefix("aw-watcher-web-").removeprefix("rlmemo-").partition("_")[0].lower()
         private = str(row.data.get("incognito", False)).lower() not in ("false", "0", "none", "")
-        target, kind = ("", "page") if private else target_and_kind(str(row.data.get("url", "")), "page")
+        url = str(row.data.get("url", ""))
+        target, kind = ("", "page") if private or BLANK.match(url) else target_and_kind(url, "page")
         return Said(row.bucket, WEB, row.t, row.end, target, kind, called)
     app = str(row.data.get("app", ""))
     plain = app.strip().lower().removesuffix(".exe")

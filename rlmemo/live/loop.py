@@ -16,6 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from env.errors import InputError
@@ -56,7 +57,8 @@ LATE_S = 10.0
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    at = "" if sys.stderr.isatty() else f"{datetime.now():%Y-%m-%d %H:%M:%S} "  # a log is read days later
+    print(f"{at}{line}", file=sys.stderr, flush=True)
 
 
 class SourceReader(Protocol):

@@ -1,7 +1,7 @@
 """Plan over HTTP for one's own devices.
 
     python -m rlmemo.serve --policy runs/first
-    python -m rlmemo.live start --policy http://127.0.0.1:8650     on the device, or on this machine
+    python -m rlmemo.live start --policy http://127.0.0.1:8650  # on the device, or on this machine
 
 It listens on this machine alone unless --host says otherwise. Who asks needs the token, which is made at the
 first start, said once, and kept in a file beside the database. Names of targets come hashed, unless a device
