@@ -25,6 +25,7 @@ os.environ.pop(
 import pytest  # noqa: E402
 import raw_opens  # noqa: E402
 
+from tests import first_time  # noqa: E402
 from tests.warm import Warm, here  # noqa: E402
 
 if sys.platform == "linux":
@@ -50,6 +51,12 @@ def data_folder() -> Path:
 def chromium_path() -> str | None:
     """A Chromium that is installed, or None."""
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before workers start."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        first_time.prepare()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
