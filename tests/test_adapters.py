@@ -466,7 +466,7 @@ def test_a_whole_run_with_an_adapter_per_user(
     base_of(tmp_path / "base")
     rng, rows, t = np.random.default_rng(0), ["user,t,target"], 1.7e9
     for user in ("../ä", "x/y"):
-        for i in range(200):
+        for i in range(300):
             t += float(rng.exponential(120.0)) + 2.0
             rows.append(f"{user},{t:.1f},app{i % 9 if rng.random() < 0.8 else rng.integers(14)}")
     csv, run = tmp_path / "two.csv", tmp_path / "run"

@@ -403,7 +403,7 @@ def test_a_price_for_what_is_liked_is_paid_by_the_planner(
     made = load_run(run)
     assert isinstance(made.planner, Approved)
     timeline = ground.timelines[0]
-    case = Case(timeline, ground.costs[0], ground.world, 301, 421)
+    case = Case(timeline, ground.costs[0], ground.world, 271, 391)
     unwanted = timeline.names.index(UNWANTED)
     shown = [
         int((replace(made.planner, strength=x).plan(made.policy, case).target == unwanted).sum())

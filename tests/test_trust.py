@@ -270,7 +270,7 @@ def test_a_disk_that_is_really_full(
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        for k, left in enumerate((0, 40, 400)):
+        for k, left in enumerate((0, 40, 120)):
             run = disk / f"run{k}"
             started = forge.run(run / "checkpoints", [*ground, "--method", "sft", "--out", str(run)], touch=1)
             assert started.status == -signal.SIGKILL

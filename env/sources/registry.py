@@ -183,7 +183,8 @@ def _load_file(
             f"{name!r}: no file or timelines of that name; {hint}known are {', '.join(SOURCES)}, a database, "
             "or a CSV with columns user,t,target"
         )
-    if parquet.is_parquet(path):
+    # A database is never opened but through SQLite: it would lose the locks that this process holds.
+    if (path.is_dir() or not database.is_database(path)) and parquet.is_parquet(path):
         if source is not None:
             raise InputError(f"source {source!r} picks from a database, and {path} is none; leave it out")
         return parquet.load(path, collapsed=collapsed, tz=tz, page=page, **given)  # type: ignore[arg-type]
