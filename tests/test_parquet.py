@@ -19,6 +19,7 @@ from env.sources import load_timelines, parquet
 from env.timeline import Timeline
 from experiments.many_people import people
 from rlmemo.store import parquet_folder
+from rlmemo.store.database import open_store
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 T = 1_741_000_000.0
@@ -148,3 +149,10 @@ def test_the_command_line(cli: Cli, tmp_path: Path) -> None:
     assert "is there already" in again.stderr
     both = cli("rlmemo.timelines", "import", "demo", "--to", "other", "--name", "x")
     assert "--name: is about a database" in both.stderr
+
+
+def test_a_database_is_opened_through_sqlite_alone(tmp_path: Path) -> None:
+    """Not even to see that it is no Parquet (`no_raw_opens` of conftest.py watches): its locks would be lost."""
+    with open_store(tmp_path / "a.db") as store:
+        store.add_timelines(load_timelines("demo", weeks=1, collapsed=False))
+        assert len(load_timelines(str(tmp_path / "a.db")).timelines) == 6
