@@ -152,7 +152,7 @@ def test_the_command_line(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_database_is_opened_through_sqlite_alone(tmp_path: Path) -> None:
-    """Not even to see that it is no Parquet (`no_raw_opens` of conftest.py watches): its locks would be lost."""
+    """Not even to see that it is no Parquet: its locks would be lost (`no_raw_opens` watches)."""
     with open_store(tmp_path / "a.db") as store:
         store.add_timelines(load_timelines("demo", weeks=1, collapsed=False))
         assert len(load_timelines(str(tmp_path / "a.db")).timelines) == 6
