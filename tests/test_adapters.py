@@ -474,7 +474,7 @@ def test_a_whole_run_with_an_adapter_per_user(
     options = ["--timelines", str(csv), "--tz", "UTC"]
     small = {
         "model": tmp_path / "base", "method": method, "peft": kind, "sft-states": 64, "sft-batch": 8,
-        "plan-states": 40, "plan-samples": 2, "dpo-pairs": 48, "kto-plans": 48, "dpo-batch": 16,
+        "plan-states": 80, "plan-samples": 2, "dpo-pairs": 96, "kto-plans": 96, "dpo-batch": 16,
         "kto-batch": 16, "lora-rank": 2, "virtual-tokens": 2, "user-epochs": 1, "margin": 0.001,
         "policies": "mru",
     }  # fmt: skip

@@ -41,7 +41,7 @@ def test_ratings_become_an_update_that_is_compared_with_what_was_before(
     browser: Any, start: Callable[..., Server], tmp_path: Path
 ) -> None:
     with open_store(tmp_path / "a.db") as store:
-        people = load_timelines("demo", weeks=1, collapsed=False)
+        people = load_timelines("demo", weeks=2, collapsed=False)
         store.add_timelines(replace(people, timelines=people.timelines[:1]))
         predict(store, str(tmp_path / "a.db"), "markov1", Options(n=40, part="train"))
         for k in range(30):
