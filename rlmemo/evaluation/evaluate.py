@@ -13,20 +13,34 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from env.errors import InputError
 from env.judge.case import Case, cases
 from env.judge.cost_presets import cost_model
-from env.judge.plans import FIELDS, HIT, LATE, NONE, REDUNDANT, WASTED
+from env.judge.plans import FIELDS
 from env.judge.world_options import WorldOptions
 from env.ranking import Ranking, decisions
 from env.splits import Split, sessions
 from env.timeline import Timeline
 from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
 from rlmemo.evaluation.delays import Delays, past_shares
+from rlmemo.evaluation.each_person import (
+    Alone,
+    Came,
+    Crew,
+    added,
+    bounds,
+    came,
+    facts,
+    lists_anybody,
+    swept,
+    tested,
+    timed,
+    validated,
+)
 from rlmemo.evaluation.gain import gain
 from rlmemo.evaluation.metrics import (
     Calibration,
@@ -41,23 +55,18 @@ from rlmemo.evaluation.metrics import (
     ranking_metrics,
     timing_metrics,
 )
-from rlmemo.policies.oracle import bound_per_open
 from rlmemo.policies.planners import (
-    BY_NOBODY,
     THRESHOLDS,
-    choose_threshold,
-    fed,
+    Planner,
+    Threshold,
+    by_rewards,
     planner_of,
-    rank_wakes,
-    sweep,
-    told,
 )
-from rlmemo.policies.protocol import Policy, stream_of
+from rlmemo.policies.protocol import Policy
 from rlmemo.policies.registry import COUNTING
 
 if TYPE_CHECKING:
-    from env.judge.cost import CostModel
-    from env.judge.plans import Outcomes
+    from env.judge.cost import CostModel, WorldConfig
     from reward import Reward
 
 BUDGETS = (2.0, 4.0, 8.0, 16.0)
@@ -214,11 +223,13 @@ def evaluate(
     setting: Setting | None = None,
     fit: bool = True,
     progress: Progress | None = None,
+    crew: Crew | None = None,
 ) -> Evaluation:
     """Judge `policies` on the test part of `split` (several splits are folds, joined: leave one user out).
 
     A policy called `oracle` gives the upper bound that `oracle_share` is a share of; without it the
-    bound is computed all the same. With fit=False policies are taken as they are. Raises InputError where
+    bound is computed all the same. With fit=False policies are taken as they are. crew: who does what is
+    done person by person; the numbers are the same to the last digit, whoever does. Raises InputError where
     there is nothing to test on.
     """
     setting = setting or Setting()
@@ -226,7 +237,7 @@ def evaluate(
     reward = setting.world.worth()
     folds = [split] if isinstance(split, Split) else list(split)
     began = time.perf_counter()
-    run = _Run(timelines, folds, setting, model, reward)
+    run = _Run(timelines, folds, setting, model, reward, crew or Alone())
     if run.n_events == 0:
         raise InputError(
             f"{name}: the test part of split {folds[0].name} is empty; record more events, "
@@ -278,11 +289,15 @@ class _Run:
         setting: Setting,
         model: CostModel,
         reward: Reward,
+        crew: Crew,
     ) -> None:
         self.timelines, self.folds, self.setting, self.reward = timelines, folds, setting, reward
         self.costs = [model.arrays(t) for t in timelines]
         self.notes: list[str] = []
-        self.parts = [case for fold in folds for case in self._cases(fold.test)]
+        self.worlds = {b: setting.world.rules(b) for b in sorted({*setting.budgets, setting.world.budget})}
+        tests = [self._cases(fold.test) for fold in folds]
+        self.crew, self.tests = crew, [crew.parts(x) for x in tests]
+        self.parts = [case for x in tests for case in x]
         groups, users = session_groups([sessions(c.timeline)[c.start : c.stop] for c in self.parts])
         self.n_events = len(groups)
         self.answers = _join([c.opened for c in self.parts])
@@ -314,58 +329,39 @@ class _Run:
 
     def oracle(self) -> dict[float, np.ndarray]:
         """What the clairvoyant bound saves at each test open, float64 [n], by budget."""
-        budgets = {*self.setting.budgets, self.setting.world.budget}
-        return {
-            budget: _join([bound_per_open(c.under(self.setting.world.rules(budget))) for c in self.parts])
-            for budget in sorted(budgets)
-        }
+        each = [self.crew.get(self.crew.do(bounds, parts, self.worlds)) for parts in self.tests]
+        found = [x for fold in each for part in fold for x in part]
+        return {budget: _join([x[budget] for x in found]) for budget in self.worlds}
 
     def judge(self, policy: Policy, bound: dict[float, np.ndarray], *, fit: bool) -> Judged:
-        setting = self.setting
-        rankings: list[Ranking] = []
-        outcomes: dict[float, list[Outcomes]] = {b: [] for b in {*setting.budgets, setting.world.budget}}
+        setting, worlds, main = self.setting, self.worlds, self.setting.world.budget
+        crew, planner = self.crew, planner_of(policy)
         chosen: list[float] = []
+        found: list[Came] = []
         curve: np.ndarray | float = 0.0
         seconds = 0.0
         latency: list[float] = []
-        planner = planner_of(policy)
-        for fold in self.folds:
+        for fold, parts in zip(self.folds, self.tests, strict=True):
             if fit:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # said as the policy's note instead
                     policy.fit(self.timelines, fold, seed=setting.seed)
-            tuning = [] if planner else [told(policy, c) for c in self._cases(fold.validation)]
-            tuned = [policy.rank(c.timeline, c.indices) for c in tuning]
-            tuned_wakes = [rank_wakes(policy, c) for c in tuning]
-            test, asked, wakes, names = [fed(policy, c) for c in self._cases(fold.test)], [], [], False
-            for case in test:
-                started = time.perf_counter()
-                asked.append(policy.rank(case.timeline, case.indices))
-                wakes.append(Ranking.empty(0) if planner else rank_wakes(policy, case))
-                seconds += time.perf_counter() - started
-                if not latency:
-                    latency = self._latency(policy, case)
-            rankings += asked
-            for budget, found in outcomes.items():
-                world = setting.world.rules(budget)
-                here = [case.under(world) for case in test]
-                if planner:
-                    found += [c.replay(planner.plan(policy, c, seed=setting.seed)) for c in here]
-                    continue
-                worlds = [c.under(world) for c in tuning]
-                best, _ = choose_threshold(worlds, tuned, self.reward, wakes=tuned_wakes)
-                if budget == setting.world.budget:
-                    chosen.append(best.theta)
-                    names = best.names != BY_NOBODY
-                if best.names != BY_NOBODY:
-                    here = [told(policy, c) for c in here]
-                found += [
-                    c.replay_ranked(r, best.theta, best.names != BY_NOBODY, best.waking(c, w))[0]
-                    for c, r, w in zip(here, asked, wakes, strict=True)
-                ]
-            if any((r.targets >= 0).any() for r in asked):
-                known = [told(policy, c) for c in test] if names else test
-                curve = curve + sweep(known, asked, names=names)
+            ours = crew.share(policy)
+            if planner:
+                ways: dict[float, Planner] = dict.fromkeys(worlds, planner)
+            else:
+                ways = self._chosen(ours, crew.parts(self._cases(fold.validation)))
+                chosen.append(cast(Threshold, ways[main]).theta)
+            said = crew.do(tested, parts, ours, planner, setting.latency_decisions)
+            lists = any(crew.get(crew.do(lists_anybody, said)))
+            given = (ours, worlds, main, ways, planner is None, self.reward, setting.seed, lists)
+            here = [x for part in crew.get(crew.do(came, said, *given)) for x in part]
+            for took, alone in crew.get(crew.do(timed, said)):
+                seconds, latency = seconds + took, latency or alone
+            if lists:
+                curve = curve + added([x.swept for x in here if x.swept is not None])
+            found += here
+        rankings = [x.ranking for x in found]
         ranking = Ranking.join(rankings)
         judged = Judged(policy.name, {}, note=getattr(policy, "note", ""))
         judged.threshold = float(np.median(chosen)) if chosen else float("nan")
@@ -388,24 +384,26 @@ class _Run:
             }
             judged.curve = self._curve(np.asarray(curve))
             judged.per_event = {k: score for k, score in rank_scores(place).items() if k in PAIRED}
-        for budget, found in sorted(outcomes.items()):
-            opens = self._opens(found)
+        for budget in sorted(worlds):
+            few = zip(*(x.by_budget[budget] for x in found), strict=True)
+            reward, saved_s, cold = (_join(list(x)) for x in few)
             if budget in setting.budgets:
-                share = self.draws.ratio(opens.saved_s, bound[budget])
                 judged.budgets[budget] = {
-                    "reward_per_open": self.draws.ratio(opens.reward),
-                    "saved_seconds_per_open": self.draws.ratio(opens.saved_s),
-                    "oracle_share": share,
-                    "cold_rate": self.draws.ratio(opens.cold),
+                    "reward_per_open": self.draws.ratio(reward),
+                    "saved_seconds_per_open": self.draws.ratio(saved_s),
+                    "oracle_share": self.draws.ratio(saved_s, bound[budget]),
+                    "cold_rate": self.draws.ratio(cold),
                 }
-            if budget == setting.world.budget:
-                judged.metrics |= prewarm_metrics(opens, self.draws, bound[budget])
-                judged.terms = self._terms(found)
-                judged.per_event |= {
-                    "hit_rate": opens.hit,
-                    "saved_seconds_per_open": opens.saved_s,
-                    "reward_per_open": opens.reward,
-                }
+        opens = Opens.join([x.opens for x in found])
+        judged.metrics |= prewarm_metrics(opens, self.draws, bound[main])
+        judged.terms = {
+            term: self.draws.ratio(_join([x.terms[term] for x in found])) for term, _ in self.reward.terms
+        }
+        judged.per_event |= {
+            "hit_rate": opens.hit,
+            "saved_seconds_per_open": opens.saved_s,
+            "reward_per_open": opens.reward,
+        }
         judged.metrics |= _cost_metrics(self.n_events, seconds, latency, setting.seed, self.draws.tell())
         return judged
 
@@ -426,28 +424,22 @@ class _Run:
     def _cases(self, part: Sequence[np.ndarray]) -> list[Case]:
         return cases(self.timelines, self.costs, self.setting.world.rules(), part)
 
-    def _latency(self, policy: Policy, case: Case) -> list[float]:
-        """Milliseconds of single decisions, one after another, the first one (start-up) left out."""
-        ask = stream_of(policy, case.timeline)
-        ask(case.start - 1)
-        found = []
-        for i in range(case.start, min(case.stop - 1, case.start + self.setting.latency_decisions)):
-            started = time.perf_counter()
-            ask(i)
-            found.append(1000.0 * (time.perf_counter() - started))
-        return found
+    def _chosen(self, policy: Any, parts: list[Any]) -> dict[float, Planner]:
+        """The best threshold over the validation part, by budget."""
+        crew, asked = self.crew, self.crew.do(validated, parts, policy)
+        known = crew.get(crew.do(facts, asked))
+        is_told, wakes = all(x for x, _ in known), any(x for _, x in known)
 
-    def _opens(self, found: Sequence[Outcomes]) -> Opens:
-        return Opens.join([_opens_of(o, self.reward) for o in found])
+        def over(world: WorldConfig) -> Threshold:
+            def records(thresholds: Sequence[float], by: Threshold) -> np.ndarray:
+                found = crew.get(crew.do(swept, asked, world, thresholds, by))
+                return added([table for part in found for table in part])
 
-    def _terms(self, found: Sequence[Outcomes]) -> dict[str, Estimate]:
-        parts = [(self.reward.parts(o), o) for o in found]
-        return {
-            term: self.draws.ratio(
-                _join([np.broadcast_to(p[term], len(o.table))[o.start : o.stop] for p, o in parts])
-            )
-            for term, _ in self.reward.terms
-        }
+            if not parts:
+                return Threshold(float(THRESHOLDS[-1]))
+            return by_rewards(records, self.reward, told=is_told, wakes=wakes)[0]
+
+        return {budget: over(world) for budget, world in self.worlds.items()}
 
     def _curve(self, totals: np.ndarray) -> dict[str, np.ndarray]:
         n = max(self.n_events, 1)
@@ -461,32 +453,6 @@ class _Run:
             "saved_seconds_per_open": column["saved_s"],
             "reward_per_open": totals @ self.reward.weights(FIELDS) / n,
         }
-
-
-def _opens_of(outcomes: Outcomes, reward: Reward) -> Opens:
-    a, b = outcomes.start, outcomes.stop
-    outcome = outcomes.outcome[a - 1 : b - 1]
-    lead = outcomes.lead_s[a - 1 : b - 1]
-    used = (outcome == HIT) | (outcome == LATE)
-    return Opens(
-        base_wait_s=outcomes.base_wait_s[a:b],
-        wait_s=outcomes.wait_s[a:b],
-        saved_s=outcomes.saved_s[a:b],
-        hit=outcomes.hit[a:b],
-        late=outcomes.late[a:b],
-        pollution=outcomes.pollution[a:b],
-        cold=outcomes.cold[a:b],
-        base_cold=outcomes.base_cold[a:b],
-        kept=outcomes.kept[a:b],
-        prewarms=(outcome != NONE).sum(axis=1).astype(np.float64),
-        wasted=(outcome == WASTED).sum(axis=1).astype(np.float64),
-        redundant=(outcome == REDUNDANT).sum(axis=1).astype(np.float64),
-        wasted_mb_s=outcomes.wasted_prewarm_mb_s[a - 1 : b - 1].sum(axis=1),
-        planned=(outcome != NONE).any(axis=1).astype(np.float64),
-        reward=np.broadcast_to(reward.per_open(outcomes), len(outcomes.table))[a:b].astype(np.float64),
-        lead_s=lead[used],
-        lead_open=np.nonzero(used)[0],
-    )
 
 
 def _differences(

@@ -8,7 +8,7 @@ validation part by `choose`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -275,50 +275,51 @@ def choose_threshold(
     """
     if not cases:
         return Threshold(float(thresholds[-1])), 0.0
-    names, rewards = _by_threshold(cases, rankings, reward, thresholds)
-    found = Threshold(float(thresholds[best_of(rewards)]), BY_SOON if names else BY_NOBODY)
-    if any(map(len, wakes)):
-        found, rewards = _with_wakes(found, cases, rankings, reward, wakes)
+    is_told = all(case.worth is not None for case in cases)
+    swept = _swept(cases, rankings, wakes)
+    found, rewards = by_rewards(swept, reward, thresholds, told=is_told, wakes=any(map(len, wakes)))
     return found, float(rewards.max())
 
 
-def _with_wakes(
-    found: Threshold,
-    cases: Sequence[Case],
-    rankings: Sequence[Ranking],
-    reward: Reward,
-    wakes: Sequence[Ranking],
+Swept = Callable[[Sequence[float], Threshold], np.ndarray]
+"""swept(thresholds, by): records summed over the opens of some cases, float64 [T, len(FIELDS)], where who
+leaves is named, and loads are made at wakes, as `by` says."""
+
+
+def _swept(cases: Sequence[Case], rankings: Sequence[Ranking], wakes: Sequence[Ranking]) -> Swept:
+    """The records of cases that are here."""
+    woken = wakes if len(wakes) else [Ranking.empty(0)] * len(cases)
+
+    def swept(thresholds: Sequence[float], by: Threshold) -> np.ndarray:
+        names = by.names != BY_NOBODY
+        return summed([
+            c.sweep(r, thresholds, names, by.waking(c, w))
+            for c, r, w in zip(cases, rankings, woken, strict=True)
+        ])  # fmt: skip
+
+    return swept
+
+
+def by_rewards(
+    swept: Swept, reward: Reward, thresholds: Sequence[float] = THRESHOLDS, *, told: bool, wakes: bool
 ) -> tuple[Threshold, np.ndarray]:
-    """A threshold for wakes beside the one that was found, then that one anew; and the rewards with it, by
-    threshold."""
+    """What `choose_threshold` finds, and the rewards by threshold, by the records alone. told: whether all
+    cases are told who is opened soon; wakes: whether anybody wakes."""
     weights = reward.weights(FIELDS)
-
-    def come_to(asked: Sequence[float], wake: float) -> np.ndarray:
-        by = replace(found, wake=wake)
-        at = [by.waking(c, w) for c, w in zip(cases, wakes, strict=True)]
-        each = [
-            c.sweep(r, asked, by.names != BY_NOBODY, x) for c, r, x in zip(cases, rankings, at, strict=True)
-        ]
-        rewards: np.ndarray = summed(each) @ weights
-        return rewards
-
-    best = best_of(np.concatenate([come_to([found.theta], q) for q in THRESHOLDS]))
-    wake = THRESHOLDS[best]
-    rewards = come_to(THRESHOLDS, wake)
-    return replace(found, theta=THRESHOLDS[best_of(rewards)], wake=wake), rewards
-
-
-def _by_threshold(
-    cases: Sequence[Case], rankings: Sequence[Ranking], reward: Reward, thresholds: Sequence[float]
-) -> tuple[bool, np.ndarray]:
-    """Rewards summed over the opens of the cases, by threshold, naming who leaves or not, whichever is better
-    at its best."""
-    rewards = sweep(cases, rankings, thresholds) @ reward.weights(FIELDS)
-    if all(case.worth is not None for case in cases):
-        naming = sweep(cases, rankings, thresholds, names=True) @ reward.weights(FIELDS)
+    rewards, names = swept(thresholds, Threshold(NEVER)) @ weights, BY_NOBODY
+    if told:
+        naming = swept(thresholds, Threshold(NEVER, BY_SOON)) @ weights
         if naming.max() > rewards.max():
-            return True, naming
-    return False, rewards
+            rewards, names = naming, BY_SOON
+    found = Threshold(float(thresholds[best_of(rewards)]), names)
+    if not wakes:
+        return found, rewards
+    best = best_of(
+        np.concatenate([swept([found.theta], replace(found, wake=q)) @ weights for q in THRESHOLDS])
+    )
+    found = replace(found, wake=THRESHOLDS[best])
+    rewards = swept(THRESHOLDS, found) @ weights
+    return replace(found, theta=THRESHOLDS[best_of(rewards)]), rewards
 
 
 @dataclass(frozen=True)
@@ -362,12 +363,10 @@ def choose(
     higher one of two."""
     cases = [told(policy, case) for case in cases]
     opens = sum(len(case) for case in cases)
-    names, rewards = _by_threshold(cases, rankings, reward, THRESHOLDS)
-    best = Threshold(float(THRESHOLDS[best_of(rewards)]), BY_SOON if names else BY_NOBODY)
     wakes = [rank_wakes(policy, case) for case in cases]
-    if any(map(len, wakes)):
-        best, rewards = _with_wakes(best, cases, rankings, reward, wakes)
     is_told = all(c.worth is not None for c in cases)
+    swept = _swept(cases, rankings, wakes)
+    best, rewards = by_rewards(swept, reward, told=is_told, wakes=any(map(len, wakes)))
     says = is_told and can_name(policy)
     found = Choice(best, best, rewards / opens, float("nan"))
     if says:  # at the same threshold: to ask the model takes as long as all of the above
