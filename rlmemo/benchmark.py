@@ -15,6 +15,8 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from env.private import private_files
 from env.sources import load_timelines
 from env.sources.sqlite_files import spare_database
 from env.splits import SPLITS, leave_one_user_out, split_by
+from rlmemo.evaluation.each_person import Alone, Crew
 from rlmemo.evaluation.evaluate import Setting, evaluate
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
@@ -73,6 +76,10 @@ def parser() -> argparse.ArgumentParser:
         "--budgets", default="2,4,8,16", metavar="N,N,…", help="budgets to compare (default: 2,4,8,16)"
     )
     add_options(p)
+    p.add_argument(
+        "--ray", metavar="local|ADDRESS",
+        help="judge people on Ray's workers, of this machine or a cluster; needs rlmemo[ray]",
+    )  # fmt: skip
     p.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     return p
@@ -97,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     splits = make_splits(loaded.timelines, given.split)
     if "openai:" in given.policies:
         check_calls(policies, loaded.timelines, splits, setting.latency_decisions + 1)
-    with _Bar(given.quiet) as bar:
+    with _crew(given.ray) as crew, _Bar(given.quiet) as bar:
         result = evaluate(
             policies,
             loaded.timelines,
@@ -106,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
             synthetic=loaded.synthetic,
             setting=setting,
             progress=bar.update,
+            crew=crew,
         )
     result.notes += [note for note in loaded.report.notes if note not in result.notes]
     try:
@@ -133,6 +141,21 @@ def make_splits(timelines: Any, name: str) -> Any:
     if name == "user":
         return [fold for _, fold in leave_one_user_out(timelines)]
     return split_by(timelines, name)
+
+
+@contextmanager
+def _crew(ray: str | None) -> Iterator[Crew]:
+    """Who judges people: this process, or Ray's workers."""
+    if ray is None:
+        yield Alone()
+        return
+    from rlmemo.evaluation.ray_crew import RayCrew
+
+    crew = RayCrew(ray)
+    try:
+        yield crew
+    finally:
+        crew.close()
 
 
 class _Bar:

@@ -9,10 +9,12 @@ otherwise, and that says nothing about how it would come out in another one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 REPLICATES = 1000
+MOST_DENSE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,7 @@ class Draws:
         self._varies = (
             np.bincount(owner, minlength=self.n_users)[owner] > 1 if len(groups) else np.zeros(0, bool)
         )
-        self._member = np.zeros((self.n_users, self.n_groups))
-        for user in range(self.n_users):
-            self._member[user, owner == user] = 1.0
+        self._owner = owner
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.groups, weights=np.asarray(values, np.float64), minlength=self.n_groups)
@@ -100,12 +100,31 @@ class Draws:
     def macro(self, numerator: np.ndarray) -> Estimate:
         """The mean over users of each user's mean of `numerator` float [n]."""
         top, bottom = self._sums(numerator), self._sums(np.ones(len(self.groups)))
-        per_user = _divide(self._member @ top, self._member @ bottom)
-        tops = self.weights @ (self._member * top).T
-        bottoms = self.weights @ (self._member * bottom).T
+        member = self._members()
+        per_user = _divide(member @ top, member @ bottom)
+        tops, bottoms = (self._by_user(member, x) for x in (top, bottom))
         with np.errstate(all="ignore"):
             means = np.array([_mean(row) for row in _divide(tops, bottoms)])
         return self._estimate(_mean(per_user), means, bottom)
+
+    def _members(self) -> Any:
+        """Which session is whose, 0 or 1, [users, sessions]: an array, sparse where it would be large."""
+        if self.n_users * self.n_groups <= MOST_DENSE:
+            member = np.zeros((self.n_users, self.n_groups))
+            member[self._owner, np.arange(self.n_groups)] = 1.0
+            return member
+        from scipy.sparse import csr_matrix
+
+        at = self._owner, np.arange(self.n_groups)
+        return csr_matrix((np.ones(self.n_groups), at), (self.n_users, self.n_groups))
+
+    def _by_user(self, member: Any, values: np.ndarray) -> np.ndarray:
+        """Each draw's sum of values (float [sessions]) by user, float64 [draws, users]."""
+        if isinstance(member, np.ndarray):
+            dense: np.ndarray = self.weights @ (member * values).T
+            return dense
+        sparse: np.ndarray = (member @ (self.weights * values).T).T
+        return sparse
 
     def median(self, values: np.ndarray, where: np.ndarray) -> Estimate:
         """The (lower) median of `values` float [m], the m-th belonging to observation `where` int [m]."""

@@ -1,0 +1,109 @@
+"""A crew of Ray's workers: parts of people are judged wherever a core is free, and again where a worker died.
+
+    crew = RayCrew("local")            # or the address of a cluster
+    evaluate(policies, timelines, split, crew=crew)
+
+A part is a few dozen people. Every call is a task that keeps nothing (`rlmemo.evaluation.each_person`): Ray
+does it anew where its worker or node is lost, and makes anew what was stored there. All travels
+pickled in one piece, so that arrays arrive as they are here: those that Ray maps from its store cannot be
+written to, and numba would compile every kernel once more for them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from env.errors import InputError
+from env.judge.case import Case
+
+LOCAL = "local"
+PEOPLE = 25
+"""In a part: a worker that dies costs so many people's time, and a worker holds so many at once."""
+RETRIES = 5
+STORE_MB = 512
+ANSWER_S = 5.0
+
+
+class RayCrew:
+    """Ray's workers, on this machine (address "local") or in a running cluster."""
+
+    def __init__(self, address: str = LOCAL, *, people: int = PEOPLE, workers: int | None = None) -> None:
+        """Join a cluster, or start one. workers: cores to use on this machine (None: all). Raises InputError
+        where Ray is not installed or the cluster does not answer."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        try:
+            import ray
+        except ImportError:
+            raise InputError("--ray: Ray is not installed; pip install 'rlmemo[ray]'") from None
+        if address == LOCAL:
+            _on_loopback()
+        else:
+            _answers(address)
+        self._ray, self._people = ray, people
+        if not ray.is_initialized():
+            given: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
+            if address == LOCAL:
+                given |= {
+                    "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
+                    "object_store_memory": STORE_MB * 2**20,
+                }  # fmt: skip
+            try:
+                ray.init(**given)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(
+                    f"--ray {address}: cannot be reached ({reason}); start it, or say local"
+                ) from None
+        self._task = ray.remote(_done).options(num_cpus=1, max_retries=RETRIES)
+
+    def parts(self, cases: Sequence[Case]) -> list[Any]:
+        """A few dozen cases each, in Ray's store."""
+        return [self.share(list(cases[k : k + self._people])) for k in range(0, len(cases), self._people)]
+
+    def share(self, what: Any) -> Any:
+        """Put it where every worker finds it."""
+        return self._ray.put(pickle.dumps(what, protocol=pickle.HIGHEST_PROTOCOL))
+
+    def do(self, what: Callable[..., Any], parts: Sequence[Any], *given: Any) -> list[Any]:
+        """A task for each part."""
+        return [self._task.remote(what, part, *given) for part in parts]
+
+    def get(self, promised: Sequence[Any]) -> list[Any]:
+        """Wait for what was promised, one after the other: all of it never lies here twice."""
+        return [pickle.loads(self._ray.get(x)) for x in promised]
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        self._ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Raise InputError where nothing listens at host:port: Ray itself would try for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host or address, int(port)), timeout=ANSWER_S).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--ray {address}: nothing answers there ({error}); give the host:port of a cluster, or local"
+        ) from None
+
+
+def _on_loopback() -> None:
+    """Have nothing that Ray starts listen elsewhere, as it does by itself on macOS and Windows alone."""
+    from ray._private import ray_constants
+
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for its processes
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def _done(what: Callable[..., Any], *given: Any) -> bytes:
+    """In a worker: what comes of a call, pickled. What is shared comes as bytes."""
+    import torch
+
+    torch.set_num_threads(1)
+    told = [pickle.loads(x) if isinstance(x, bytes) else x for x in given]
+    return pickle.dumps(what(*told), protocol=pickle.HIGHEST_PROTOCOL)
