@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from env.thumbs import Thumb, Thumbs
 from env.timeline import Timeline
 from rlmemo.options import Parser
 
+if TYPE_CHECKING:
+    from rlmemo.policies.language import LanguagePolicy
+
+WHO = ("with its trees", "alone")
 LIKELY = 3
 """What is rated is one of so many first candidates."""
 
@@ -53,22 +57,26 @@ def cases(moments: list[tuple[Timeline, np.ndarray]], most: int, seed: int) -> l
     return [found[k] for k in np.sort(drawn)]
 
 
-def right(policy: Any, asked: list[Said]) -> dict[bool, int]:
-    """In how many cases the probability went where the thumb points, by thumb."""
-    found = {True: 0, False: 0}
+def right(policy: LanguagePolicy, asked: list[Said]) -> dict[str, dict[bool, int]]:
+    """In how many cases the probability went where the thumb points, by who ranks and by thumb."""
+    found = {who: {True: 0, False: 0} for who in WHO}
     for one in asked:
         row, timeline = np.array([one.next]), one.timeline
         hour = int(timeline.local_now()[one.at] // 3600 % 24)
 
-        def probability(of: Timeline, row: np.ndarray = row, target: int = one.target) -> float:
-            ranking = policy.rank(of, row)
-            return float(ranking.probability[0][ranking.targets[0] == target].sum())
+        def probability(of: Timeline, row: np.ndarray = row, target: int = one.target) -> list[float]:
+            answered = policy.answer(of, row)
+            return [
+                float(x.probability[0][x.targets[0] == target].sum())
+                for x in (answered.together(), answered.alone())
+            ]
 
         before = probability(timeline)
-        for up in found:
+        for up in (True, False):
             thumb = Thumb(float(timeline.t[one.at]), hour, up, None, (timeline.names[one.target],))
             after = probability(replace(timeline, thumbs=Thumbs.of([thumb])))
-            found[up] += (after > before) if up else (after < before)
+            for who, was, now in zip(WHO, before, after, strict=True):
+                found[who][up] += (now > was) if up else (now < was)
     return found
 
 
@@ -93,11 +101,10 @@ def table(run: Path, most: int, seed: int) -> list[str]:
     asked = cases(moments, most, seed)
     if len(asked) < most:
         raise InputError(f"{run}: there are {len(asked)} cases in its validation part, not {most}")
-    rows = []
-    for name, one in ((f"{last} with its trees", policy), (f"{last} alone", policy.alone(last))):
-        found = right(one, asked)
-        rows.append(f"| {name} | {most} | {found[True] / most:.3f} | {found[False] / most:.3f} |")
-    return rows
+    return [
+        f"| {last} {who} | {most} | {found[True] / most:.3f} | {found[False] / most:.3f} |"
+        for who, found in right(policy, asked).items()
+    ]
 
 
 def main() -> int:
