@@ -33,7 +33,7 @@ LIKELY = 3
 """What is rated is one of so many first candidates."""
 
 
-class Said(NamedTuple):
+class ThumbCase(NamedTuple):
     """A thumb to be said at one decision, and the like moment that follows."""
 
     timeline: Timeline
@@ -42,9 +42,9 @@ class Said(NamedTuple):
     next: int
 
 
-def cases(moments: list[tuple[Timeline, np.ndarray]], most: int, seed: int) -> list[Said]:
+def cases(moments: list[tuple[Timeline, np.ndarray]], most: int, seed: int) -> list[ThumbCase]:
     """So many, drawn from all that there are."""
-    found: list[Said] = []
+    found: list[ThumbCase] = []
     for timeline, rows in moments:
         candidates, hour = build_slates(timeline).candidates, timeline.local_now() // 3600 % 24
         for k, i in enumerate(rows.tolist()):
@@ -52,12 +52,12 @@ def cases(moments: list[tuple[Timeline, np.ndarray]], most: int, seed: int) -> l
             for target in candidates[i, :LIKELY].tolist():
                 like = later[(candidates[later] == target).any(axis=1)] if target >= 0 else later[:0]
                 if len(like):
-                    found.append(Said(timeline, i, target, int(like[0])))
+                    found.append(ThumbCase(timeline, i, target, int(like[0])))
     drawn = np.random.default_rng(seed).permutation(len(found))[:most]
     return [found[k] for k in np.sort(drawn)]
 
 
-def right(policy: LanguagePolicy, asked: list[Said]) -> dict[str, dict[bool, int]]:
+def right(policy: LanguagePolicy, asked: list[ThumbCase]) -> dict[str, dict[bool, int]]:
     """In how many cases the probability went where the thumb points, by who ranks and by thumb."""
     found = {who: {True: 0, False: 0} for who in WHO}
     for one in asked:

@@ -30,6 +30,7 @@ from env.sources.sqlite_files import spare_database
 from env.splits import SPLITS, leave_one_user_out, split_by
 from rlmemo.evaluation.each_person import Alone, Crew
 from rlmemo.evaluation.evaluate import Setting, evaluate
+from rlmemo.evaluation.ray_crew import RayCrew
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
 from rlmemo.policies.endpoint import check_calls
@@ -149,8 +150,6 @@ def _crew(ray: str | None) -> Iterator[Crew]:
     if ray is None:
         yield Alone()
         return
-    from rlmemo.evaluation.ray_crew import RayCrew
-
     crew = RayCrew(ray)
     try:
         yield crew

@@ -30,6 +30,7 @@ from rlmemo.options import Parser, seed, wrapped
 from rlmemo.report.timelines import print_sources, print_stored, print_timeline, print_users, write_plot
 from rlmemo.store.database import open_store, store_when_done
 from rlmemo.store.database_file import DEFAULT_DB
+from rlmemo.store.parquet_folder import write as write_folder
 
 if TYPE_CHECKING:
     from rlmemo.store.importing import Imported
@@ -179,13 +180,11 @@ def _import(args: argparse.Namespace) -> int:
 
 def _to_parquet(args: argparse.Namespace) -> int:
     """Write a recording as a folder of Parquet files."""
-    from rlmemo.store.parquet_folder import write
-
     for option, value in (("--name", args.name), ("--replace", args.replace or None)):
         if value is not None:
             raise InputError(f"{option}: is about a database, and --to writes a folder; leave it out")
     loaded = _load(args, collapsed=False, user=args.user)
-    people, rows = write(args.to, loaded.timelines, synthetic=loaded.synthetic)
+    people, rows = write_folder(args.to, loaded.timelines, synthetic=loaded.synthetic)
     if args.json:
         print(json.dumps({**loaded.report.as_dict(), "folder": str(args.to), "people": people, "rows": rows}))
         return 0

@@ -18,7 +18,7 @@ HEAVY = {
     "torch", "transformers", "trl", "peft", "datasets", "accelerate", "lightgbm", "sklearn", "scipy", "numba",
     "streamlit", "matplotlib", "pandas", "rdata", "xarray", "sqlite_utils", "gymnasium", "stable_baselines3",
     "altair", "pooch", "httpx2", "tokenizers", "authlib", "uvicorn", "starlette", "fcntl", "resource",
-    "fastapi", "pydantic", "tornado", "safetensors.torch", "huggingface_hub", "gguf",
+    "fastapi", "pydantic", "tornado", "safetensors.torch", "huggingface_hub", "gguf", "pyarrow", "ray",
 }  # fmt: skip
 """What an import inside a function is for: what takes more than 50 ms to import (rich, yaml and all others
 that are used take less), comes with those or with an extra, or is there on some systems only."""

@@ -132,6 +132,9 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "new").stat().st_mode & 0o077 == 0
     with pytest.raises(InputError, match="is there already"):
         parquet_folder.write(tmp_path / "new", people(2, 60, 0))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written \(.*\); name another folder"):
+        parquet_folder.write(tmp_path / "file" / "new", people(2, 60, 0))
 
 
 def test_the_command_line(cli: Cli, tmp_path: Path) -> None:

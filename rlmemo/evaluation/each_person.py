@@ -75,7 +75,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Said:
+class CaseAnswers:
     """What a policy said of some cases. seconds: that took; latency_ms: of single decisions of the first."""
 
     asked: list[Asked]
@@ -84,7 +84,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Came:
+class CaseResult:
     """What came of planning by a policy in one case.
 
     opens, terms (the reward's, by name, float64 [opens]): at the main budget. by_budget: (reward, saved_s,
@@ -109,7 +109,7 @@ def validated(cases: Sequence[Case], policy: Policy) -> list[Asked]:
     return [Asked(c, policy.rank(c.timeline, c.indices), rank_wakes(policy, c)) for c in known]
 
 
-def tested(cases: Sequence[Case], policy: Policy, planner: Planner | None, decisions: int) -> Said:
+def tested(cases: Sequence[Case], policy: Policy, planner: Planner | None, decisions: int) -> CaseAnswers:
     """What a policy says of the cases that it is judged on. planner: what it plans by, if that is known;
     decisions: so many are timed one by one."""
     found: list[Asked] = []
@@ -123,7 +123,7 @@ def tested(cases: Sequence[Case], policy: Policy, planner: Planner | None, decis
         seconds += time.perf_counter() - started
         latency = latency or _latency(policy, known, decisions)
         found.append(Asked(known, ranking, wakes))
-    return Said(found, seconds, latency)
+    return CaseAnswers(found, seconds, latency)
 
 
 def _latency(policy: Policy, case: Case, decisions: int) -> list[float]:
@@ -156,12 +156,12 @@ def facts(asked: Sequence[Asked]) -> tuple[bool, bool]:
     return all(x.case.worth is not None for x in asked), any(len(x.wakes) for x in asked)
 
 
-def lists_anybody(said: Said) -> bool:
+def lists_anybody(said: CaseAnswers) -> bool:
     """Whether the policy lists any target."""
     return any(bool((x.ranking.targets >= 0).any()) for x in said.asked)
 
 
-def timed(said: Said) -> tuple[float, list[float]]:
+def timed(said: CaseAnswers) -> tuple[float, list[float]]:
     """(seconds, milliseconds of single decisions)."""
     return said.seconds, said.latency_ms
 
@@ -174,38 +174,51 @@ def added(tables: Sequence[np.ndarray]) -> np.ndarray:
     return total
 
 
-def came(
-    said: Said, policy: Policy, worlds: Worlds, main: float, ways: Mapping[float, Planner], judged: bool,
-    reward: Reward, seed: int, lists: bool,
-) -> list[Came]:  # fmt: skip
-    """What comes of planning by `ways`, by budget. judged: whether they are thresholds that the judge chose,
-    which are followed by what was ranked already; lists: whether the policy lists anybody."""
+@dataclass(frozen=True)
+class HowJudged:
+    """How plans are made and what they are worth.
+
+    worlds: by budget, `main` is the one that counts; ways: what is planned by, by budget; ranked: whether
+    these are thresholds that the judge chose, by which what was ranked already is followed; lists: whether
+    the policy lists anybody.
+    """
+
+    worlds: Worlds
+    main: float
+    ways: Mapping[float, Planner]
+    ranked: bool
+    lists: bool
+    reward: Reward
+    seed: int
+
+
+def came(said: CaseAnswers, policy: Policy, how: HowJudged) -> list[CaseResult]:
+    """What comes of planning by a policy in each of the cases."""
     found = []
     for x in said.asked:
         outcomes: dict[float, Outcomes] = {}
-        for budget, world in worlds.items():
-            case, way = x.case.under(world), ways[budget]
-            if judged:
+        for budget, world in how.worlds.items():
+            case, way = x.case.under(world), how.ways[budget]
+            if how.ranked:
                 assert isinstance(way, Threshold)
                 names = way.names != BY_NOBODY
                 known = told(policy, case) if names else case
-                outcomes[budget] = known.replay_ranked(
-                    x.ranking, way.theta, names, way.waking(known, x.wakes)
-                )[0]
+                waking = way.waking(known, x.wakes)
+                outcomes[budget] = known.replay_ranked(x.ranking, way.theta, names, waking)[0]
             else:
-                outcomes[budget] = case.replay(way.plan(policy, case, seed=seed))
+                outcomes[budget] = case.replay(way.plan(policy, case, seed=how.seed))
         table = None
-        if lists:
-            names = judged and getattr(ways[main], "names", BY_NOBODY) != BY_NOBODY
+        if how.lists:
+            names = how.ranked and getattr(how.ways[how.main], "names", BY_NOBODY) != BY_NOBODY
             known = told(policy, x.case) if names else x.case
             table = summed([known.sweep(x.ranking, THRESHOLDS, names)])
-        found.append(_came(x, outcomes, main, reward, table))
+        found.append(_came(x, outcomes, how.main, how.reward, table))
     return found
 
 
 def _came(
     x: Asked, outcomes: dict[float, Outcomes], main: float, reward: Reward, table: np.ndarray | None
-) -> Came:
+) -> CaseResult:
     opens = {budget: opens_of(found, reward) for budget, found in outcomes.items()}
     at = outcomes[main]
     parts = reward.parts(at)
@@ -213,7 +226,7 @@ def _came(
         term: np.broadcast_to(parts[term], len(at.table))[at.start : at.stop] for term, _ in reward.terms
     }
     few = {budget: (o.reward, o.saved_s, o.cold) for budget, o in opens.items()}
-    return Came(x.ranking, opens[main], terms, few, table)
+    return CaseResult(x.ranking, opens[main], terms, few, table)
 
 
 def opens_of(outcomes: Outcomes, reward: Reward) -> Opens:

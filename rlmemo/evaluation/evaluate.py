@@ -29,8 +29,9 @@ from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, s
 from rlmemo.evaluation.delays import Delays, past_shares
 from rlmemo.evaluation.each_person import (
     Alone,
-    Came,
+    CaseResult,
     Crew,
+    HowJudged,
     added,
     bounds,
     came,
@@ -221,16 +222,14 @@ def evaluate(
     name: str = "timelines",
     synthetic: bool = False,
     setting: Setting | None = None,
-    fit: bool = True,
     progress: Progress | None = None,
     crew: Crew | None = None,
 ) -> Evaluation:
     """Judge `policies` on the test part of `split` (several splits are folds, joined: leave one user out).
 
-    A policy called `oracle` gives the upper bound that `oracle_share` is a share of; without it the
-    bound is computed all the same. With fit=False policies are taken as they are. crew: who does what is
-    done person by person; the numbers are the same to the last digit, whoever does. Raises InputError where
-    there is nothing to test on.
+    A policy called `oracle` gives the upper bound that `oracle_share` is a share of; without it the bound is
+    computed all the same. crew: who does what is done person by person (None: this process); the numbers are
+    the same to the last digit, whoever does. Raises InputError where there is nothing to test on.
     """
     setting = setting or Setting()
     model = setting.costs or cost_model(setting.world.costs)
@@ -254,7 +253,7 @@ def evaluate(
         label = policy.name
         while label in judged:
             label += "'"
-        judged[label] = run.judge(policy, bound, fit=fit)
+        judged[label] = run.judge(policy, bound)
     if progress:
         progress("done", steps, steps)
     nothing = gain(run.parts).why_nothing() or ""
@@ -333,19 +332,18 @@ class _Run:
         found = [x for fold in each for part in fold for x in part]
         return {budget: _join([x[budget] for x in found]) for budget in self.worlds}
 
-    def judge(self, policy: Policy, bound: dict[float, np.ndarray], *, fit: bool) -> Judged:
+    def judge(self, policy: Policy, bound: dict[float, np.ndarray]) -> Judged:
         setting, worlds, main = self.setting, self.worlds, self.setting.world.budget
         crew, planner = self.crew, planner_of(policy)
         chosen: list[float] = []
-        found: list[Came] = []
+        found: list[CaseResult] = []
         curve: np.ndarray | float = 0.0
         seconds = 0.0
         latency: list[float] = []
         for fold, parts in zip(self.folds, self.tests, strict=True):
-            if fit:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # said as the policy's note instead
-                    policy.fit(self.timelines, fold, seed=setting.seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # said as the policy's note instead
+                policy.fit(self.timelines, fold, seed=setting.seed)
             ours = crew.share(policy)
             if planner:
                 ways: dict[float, Planner] = dict.fromkeys(worlds, planner)
@@ -354,8 +352,8 @@ class _Run:
                 chosen.append(cast(Threshold, ways[main]).theta)
             said = crew.do(tested, parts, ours, planner, setting.latency_decisions)
             lists = any(crew.get(crew.do(lists_anybody, said)))
-            given = (ours, worlds, main, ways, planner is None, self.reward, setting.seed, lists)
-            here = [x for part in crew.get(crew.do(came, said, *given)) for x in part]
+            how = HowJudged(worlds, main, ways, planner is None, lists, self.reward, setting.seed)
+            here = [x for part in crew.get(crew.do(came, said, ours, how)) for x in part]
             for took, alone in crew.get(crew.do(timed, said)):
                 seconds, latency = seconds + took, latency or alone
             if lists:
