@@ -5,8 +5,8 @@
 A case: at some decision of the run's validation part a person says one thumb about one of the likelier
 candidates. Asked is the next decision of the same person at the same hour of the day that has it among its
 candidates: is its probability above what it was without the thumb (up), or below (down)? Cases are drawn over
-people and decisions by --seed. Prints one Markdown row a policy: the run's last stage with its trees, as the
-run ranks, and the model by itself, which has nothing but the words of its prompt to go by.
+people and decisions by --seed. Prints a Markdown row: the run's last stage as the run ranks, with its trees
+where it has some. (By itself a text model ranks without thumbs; they move what it and the trees say together.)
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from env.timeline import Timeline
 from rlmemo.options import Parser
 
 if TYPE_CHECKING:
-    from rlmemo.policies.language import LanguagePolicy
+    from rlmemo.policies.protocol import Policy
 
-WHO = ("with its trees", "alone")
 LIKELY = 3
 """What is rated is one of so many first candidates."""
 
@@ -57,26 +56,22 @@ def cases(moments: list[tuple[Timeline, np.ndarray]], most: int, seed: int) -> l
     return [found[k] for k in np.sort(drawn)]
 
 
-def right(policy: LanguagePolicy, asked: list[ThumbCase]) -> dict[str, dict[bool, int]]:
-    """In how many cases the probability went where the thumb points, by who ranks and by thumb."""
-    found = {who: {True: 0, False: 0} for who in WHO}
+def right(policy: Policy, asked: list[ThumbCase]) -> dict[bool, int]:
+    """In how many cases the probability went where the thumb points, by thumb."""
+    found = {True: 0, False: 0}
     for one in asked:
         row, timeline = np.array([one.next]), one.timeline
         hour = int(timeline.local_now()[one.at] // 3600 % 24)
 
-        def probability(of: Timeline, row: np.ndarray = row, target: int = one.target) -> list[float]:
-            answered = policy.answer(of, row)
-            return [
-                float(x.probability[0][x.targets[0] == target].sum())
-                for x in (answered.together(), answered.alone())
-            ]
+        def probability(of: Timeline, row: np.ndarray = row, target: int = one.target) -> float:
+            ranking = policy.rank(of, row)
+            return float(ranking.probability[0][ranking.targets[0] == target].sum())
 
         before = probability(timeline)
         for up in (True, False):
             thumb = Thumb(float(timeline.t[one.at]), hour, up, None, (timeline.names[one.target],))
             after = probability(replace(timeline, thumbs=Thumbs.of([thumb])))
-            for who, was, now in zip(WHO, before, after, strict=True):
-                found[who][up] += (now > was) if up else (now < was)
+            found[up] += (after > before) if up else (after < before)
     return found
 
 
@@ -101,10 +96,8 @@ def table(run: Path, most: int, seed: int) -> list[str]:
     asked = cases(moments, most, seed)
     if len(asked) < most:
         raise InputError(f"{run}: there are {len(asked)} cases in its validation part, not {most}")
-    return [
-        f"| {last} {who} | {most} | {found[True] / most:.3f} | {found[False] / most:.3f} |"
-        for who, found in right(policy, asked).items()
-    ]
+    found = right(policy, asked)
+    return [f"| {last} | {most} | {found[True] / most:.3f} | {found[False] / most:.3f} |"]
 
 
 def main() -> int:

@@ -90,16 +90,15 @@ class LanguagePolicy:
         """
         indices = np.asarray(indices, np.int64)
         if len(indices) < 2 or indices[-1] - indices[0] != len(indices) - 1:
-            found = self.answer(timeline, indices)
+            found = self._answer(timeline, indices)
         else:
             key = (id(timeline), int(indices[0]), int(indices[-1]))
             if key not in self._known:  # the timeline is kept: its id stays its own
-                self._known[key] = (timeline, self.answer(timeline, indices))
+                self._known[key] = (timeline, self._answer(timeline, indices))
             found = self._known[key][1]
         return found.alone() if self._alone else found.together()
 
-    def answer(self, timeline: Timeline, indices: np.ndarray) -> Answered:
-        """What the model says of decisions, by itself and together with its scorer."""
+    def _answer(self, timeline: Timeline, indices: np.ndarray) -> Answered:
         model = self.source.of(timeline.user)
         slates = reading_of(model).look(timeline, indices)
         return answered(model, timeline, slates, indices)
