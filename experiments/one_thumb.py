@@ -6,7 +6,7 @@ A case: at some decision of the run's validation part a person says one thumb ab
 candidates. Asked is the next decision of the same person at the same hour of the day that has it among its
 candidates: is its probability above what it was without the thumb (up), or below (down)? Cases are drawn over
 people and decisions by --seed. Prints a Markdown row: the run's last stage as the run ranks, with its trees
-where it has some. (By itself a text model ranks without thumbs; they move what it and the trees say together.)
+where it has some. (By itself a text model ranks without thumbs; they move what both say together.)
 """
 
 from __future__ import annotations
