@@ -45,7 +45,7 @@ def main() -> int:
     args = top.parse_args()
     if args.people < 1 or args.opens < 2:
         raise InputError("give 1 or more --people with 2 or more --opens each")
-    from rlmemo.store.parquet_folder import write
+    from rlmemo.runs.parquet_folder import write
 
     made, rows = write(args.out, people(args.people, args.opens, args.seed), synthetic=True)
     print(f"{args.out}: {rows:,} rows of {made:,} invented people written")

@@ -28,9 +28,9 @@ from env.timeline import collapse
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, seed, wrapped
 from rlmemo.report.timelines import print_sources, print_stored, print_timeline, print_users, write_plot
+from rlmemo.runs.parquet_folder import write as write_folder
 from rlmemo.store.database import open_store, store_when_done
 from rlmemo.store.database_file import DEFAULT_DB
-from rlmemo.store.parquet_folder import write as write_folder
 
 if TYPE_CHECKING:
     from rlmemo.store.importing import Imported

@@ -94,6 +94,7 @@ def test_a_stranger_on_the_port_is_told_neither_the_token_nor_a_site(
     browser: Chromium, live: Noting, three: list[Site]
 ) -> None:
     live.stop()
+    time.sleep(2.0)  # what was under way to the one who had proved itself is over
     stranger = Stranger(live.port)
     try:
         browser.open(three[0].url)

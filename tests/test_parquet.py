@@ -18,7 +18,7 @@ from env.errors import InputError
 from env.sources import load_timelines, parquet
 from env.timeline import Timeline
 from experiments.many_people import people
-from rlmemo.store import parquet_folder
+from rlmemo.runs import parquet_folder
 from rlmemo.store.database import open_store
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -132,9 +132,6 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "new").stat().st_mode & 0o077 == 0
     with pytest.raises(InputError, match="is there already"):
         parquet_folder.write(tmp_path / "new", people(2, 60, 0))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot be written \(.*\); name another folder"):
-        parquet_folder.write(tmp_path / "file" / "new", people(2, 60, 0))
 
 
 def test_the_command_line(cli: Cli, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 `index` finds out who is where from the column of users alone, and `load` reads one person after the other, so
 that a folder need not fit into memory at once. What a row is, and which are dropped, is the CSV's business
 (`env.sources.table`). The time zones of people stand in the files' metadata, under `rlmemo`, where
-`rlmemo.store.parquet_folder` wrote them.
+`rlmemo.runs.parquet_folder` wrote them.
 """
 
 from __future__ import annotations

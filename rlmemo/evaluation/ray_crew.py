@@ -4,15 +4,15 @@
     evaluate(policies, timelines, split, crew=crew)
 
 A part is a few dozen people. Every call is a task that keeps nothing (`rlmemo.evaluation.each_person`): Ray
-does it anew where its worker or node is lost, and makes anew what was stored there. All travels
-pickled in one piece, so that arrays arrive as they are here: those that Ray maps from its store cannot be
-written to, and numba would compile every kernel once more for them.
+does it anew where its worker or node is lost, and makes anew what was stored there. What
+arrives is copied before it is used: arrays that Ray maps from its store cannot be written to, and numba would
+compile every kernel once more for them.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-import pickle
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,7 +66,7 @@ class RayCrew:
 
     def share(self, what: Any) -> Any:
         """Put it where every worker finds it."""
-        return self._ray.put(pickle.dumps(what, protocol=pickle.HIGHEST_PROTOCOL))
+        return self._ray.put(what)
 
     def do(self, what: Callable[..., Any], parts: Sequence[Any], *given: Any) -> list[Any]:
         """A task for each part."""
@@ -74,7 +74,7 @@ class RayCrew:
 
     def get(self, promised: Sequence[Any]) -> list[Any]:
         """Wait for what was promised, one after the other: all of it never lies here twice."""
-        return [pickle.loads(self._ray.get(x)) for x in promised]
+        return [copy.deepcopy(self._ray.get(x)) for x in promised]
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
@@ -100,10 +100,9 @@ def _on_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
-def _done(what: Callable[..., Any], *given: Any) -> bytes:
-    """In a worker: what comes of a call, pickled. What is shared comes as bytes."""
+def _done(what: Callable[..., Any], *given: Any) -> Any:
+    """In a worker: what comes of a call."""
     import torch
 
     torch.set_num_threads(1)
-    told = [pickle.loads(x) if isinstance(x, bytes) else x for x in given]
-    return pickle.dumps(what(*told), protocol=pickle.HIGHEST_PROTOCOL)
+    return what(*copy.deepcopy(given))

@@ -7,10 +7,7 @@ others; time zones, and whether anybody did this at all, stand in the files' met
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import numpy as np
 from env.errors import InputError
 from env.sources.parquet import METADATA, SUFFIX
 from env.timeline import KINDS, SWITCHES, Timeline
+from rlmemo.runs.atomic import folder_atomic
 
 PEOPLE_PER_FILE = 100
 
@@ -30,7 +28,7 @@ def write(folder: Path, timelines: Iterable[Timeline], *, synthetic: bool = Fals
     if folder.exists():
         raise InputError(f"{folder}: is there already; name another folder, or remove it")
     people = rows = 0
-    with _whole(folder) as part:
+    with folder_atomic(folder) as part:
         left = iter(timelines)
         while several := tuple(islice(left, PEOPLE_PER_FILE)):
             rows += _file(part / f"part-{people // PEOPLE_PER_FILE:05d}{SUFFIX}", several, synthetic)
@@ -38,22 +36,6 @@ def write(folder: Path, timelines: Iterable[Timeline], *, synthetic: bool = Fals
         if not people:
             raise InputError(f"{folder}: there are no timelines to write")
     return people, rows
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """An empty folder of its owner's; it takes the place of `folder` where the block ends well, or is gone.
-    Raises InputError where the disk is full or may not be written to."""
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(mode=0o700, parents=True)
-        yield part
-        os.replace(part, folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _file(path: Path, timelines: tuple[Timeline, ...], synthetic: bool) -> int:
