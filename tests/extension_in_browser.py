@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,11 @@ class Site:
 
             def log_message(self, *_: Any) -> None: ...
 
+            def setup(self) -> None:
+                site._connections.append(self.request)
+                super().setup()
+
+        self._connections: list[socket.socket] = []
         self._server = _Quiet(("127.0.0.1", 0), Asked)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -67,6 +74,9 @@ class Site:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for one in self._connections:  # a browser opens some ahead of need, which would be answered still
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 class Chromium:
