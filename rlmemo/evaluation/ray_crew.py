@@ -84,12 +84,16 @@ class RayCrew:
 def _answers(address: str) -> None:
     """Raise InputError where nothing listens at host:port: Ray itself would try for a quarter of an hour."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        socket.create_connection((host or address, int(port)), timeout=ANSWER_S).close()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--ray {address}: nothing answers there ({error}); give the host:port of a cluster, or local"
-        ) from None
+    reason = "it names no port"
+    if host and port.isdecimal() and int(port) < 2**16:
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+            return
+        except OSError as error:
+            reason = str(error)
+    raise InputError(
+        f"--ray {address}: nothing answers there ({reason}); give the host:port of a cluster, or local"
+    )
 
 
 def _on_loopback() -> None:
