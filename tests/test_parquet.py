@@ -87,6 +87,19 @@ def test_a_person_in_two_files_is_one(tmp_path: Path) -> None:
     assert [e.target for e in bo] == ["Maps"]
 
 
+def test_numbers_as_users_and_rows_of_nobody(tmp_path: Path) -> None:
+    """Numbers sort otherwise than their texts do, and what says no user is left out and counted."""
+    who = [2, 2, 10, 10, 30, None]
+    table = pa.table({"user": pa.array(who), "t": [T + k for k in range(6)], "target": list("abcdef")})
+    pq.write_table(table, tmp_path / "a.parquet")
+    loaded = load_timelines(str(tmp_path), tz="UTC")
+    assert {x.user: [e.target for e in x] for x in loaded.timelines} == {
+        "2": ["a", "b"], "10": ["c", "d"], "30": ["e"],
+    }  # fmt: skip
+    assert dict(loaded.report.dropped) == {"user is missing": 1}
+    assert (loaded.report.rows_read, loaded.report.kept) == (6, 5)
+
+
 def test_what_others_made(tmp_path: Path) -> None:
     """Times with a zone, categories, names of their own, no column of users: as in a CSV of the same."""
     times = [dt.datetime(2026, 3, 2, 9, k, tzinfo=dt.timezone(dt.timedelta(hours=1))) for k in range(8)]
