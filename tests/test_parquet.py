@@ -100,6 +100,13 @@ def test_numbers_as_users_and_rows_of_nobody(tmp_path: Path) -> None:
     assert (loaded.report.rows_read, loaded.report.kept) == (6, 5)
 
 
+def test_who_cannot_be_read_is_named(tmp_path: Path) -> None:
+    table = pa.table({"user": ["ada", "bo"], "t": [str(T), "yesterday"], "target": ["Mail", "Maps"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"^user '?bo'?: .*a\.parquet: 1 of 1 rows cannot be used"):
+        load_timelines(str(tmp_path), tz="UTC")
+
+
 def test_what_others_made(tmp_path: Path) -> None:
     """Times with a zone, categories, names of their own, no column of users: as in a CSV of the same."""
     times = [dt.datetime(2026, 3, 2, 9, k, tzinfo=dt.timezone(dt.timedelta(hours=1))) for k in range(8)]

@@ -20,6 +20,7 @@ from env.errors import InputError
 from env.sources import table
 from env.sources.columns import DEFAULT_USER, layout
 from env.sources.lines import TableFile
+from env.sources.names import shown
 from env.sources.report import ImportReport, Loaded
 from env.timeline import Timeline
 
@@ -70,9 +71,12 @@ def load(
             report.drop(table.NO_USER, count=len(rows.rows or ()))
             continue
         zone, known = about.get("tz", {}).get(name, (None, True))
-        one = table.load(
-            rows, collapsed=collapsed, tz=tz or zone, page=page, epoch=epoch, columns=columns, user=user
-        )
+        try:
+            one = table.load(
+                rows, collapsed=collapsed, tz=tz or zone, page=page, epoch=epoch, columns=columns, user=user
+            )
+        except InputError as error:  # a line number alone says little where it counts one person's rows
+            raise InputError(f"user {shown(name)}: {error}") from None
         timelines += [x if tz or known else replace(x, tz_known=False) for x in one.timelines]
         synthetic &= bool(about.get("synthetic", False))
         _add(report, one.report)
