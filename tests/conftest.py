@@ -40,6 +40,7 @@ LONGEST = (
     "test_serve", "test_endpoint_served", "test_dashboard_ends", "test_in_charge", "test_closed_loop",
     "test_little_to_learn", "test_measure", "test_live_learn", "test_on_gpu", "test_pages_acts",
 )  # fmt: skip
+_modules = [0]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -67,8 +68,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Trainings collect garbage often; what the test files have imported is looked through no more."""
+    keep_imports()
+
+
+def pytest_runtest_teardown() -> None:
+    """Nor what tests have imported since."""
+    if len(sys.modules) > _modules[-1] + 200:
+        keep_imports()
+
+
+def keep_imports() -> None:
+    """Have the garbage collector pass over what is here now: half a second each time, once torch is."""
     gc.collect()
     gc.freeze()
+    _modules.append(len(sys.modules))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -119,8 +132,7 @@ def no_raw_opens() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def light_trainings(warm: Warm) -> Iterator[None]:
     """Trainings, in this process or forked, fit few trees, and the figures of their reports are painted but
-    not written as SVG: for files that test neither (`test_scorer`, `test_report`, `test_train_cli`, the
-    tutorial do)."""
+    not written as SVG: for files that test neither (`test_scorer`, `test_report` and the tutorial do)."""
     from tests.light import lighten
 
     warm.light = True

@@ -1,7 +1,7 @@
 """Trainings that cost less where a test looks neither at their trees nor at the figures of their report.
 
 Eight trees instead of hundreds and no figures: of a tiny training's CPU time that is more
-than half (`tests/test_scorer.py`, `test_report.py`, `test_train_cli.py` and the tutorial have the whole).
+than half (`tests/test_scorer.py`, `test_report.py` and the tutorial have the whole).
 """
 
 from __future__ import annotations

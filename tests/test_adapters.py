@@ -454,7 +454,7 @@ def test_a_damaged_user_is_said_in_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "kind"), [("dpo", "lora"), ("kto", "prompt")])
+@pytest.mark.parametrize(("method", "kind"), [("dpo", "lora")])
 def test_a_whole_run_with_an_adapter_per_user(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, kind: str
 ) -> None:

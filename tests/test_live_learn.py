@@ -84,7 +84,9 @@ def beside(db: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_better_one_takes_charge_and_goes_back_on_request(tmp_path: Path, config: str, cli: Cli) -> None:
+def test_a_better_one_takes_charge_and_goes_back_on_request(
+    tmp_path: Path, config: str, cli: Cli, light_trainings: None
+) -> None:
     """By the real trainer, as one types it."""
     db = tmp_path / "a.db"
     record(db, "mfu")

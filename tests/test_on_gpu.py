@@ -25,7 +25,8 @@ def go(root: Path, tmp_path: Path, *arguments: str, **more: str) -> subprocess.C
         **os.environ, "PYTHON": sys.executable, "MODEL": str(tmp_path / "model"),
         "OUT": str(tmp_path / "out"),
         "TIMELINES": str(tmp_path / "opens.csv"), "KEPT": str(tmp_path / "kept"), "MORE": SMALL,
-        "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), **more,
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root / "tests" / "watching"), str(root)]),
+        "RLMEMO_TESTS_LIGHT": "1", **more,
     }  # fmt: skip
     return subprocess.run(
         ["bash", "experiments/on_gpu.sh", *arguments], cwd=root, env=said, capture_output=True, text=True,

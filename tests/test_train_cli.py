@@ -254,19 +254,11 @@ def adapters(run: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(
-    tmp_path_factory: pytest.TempPathFactory, ground: tuple[str, ...], repo_root: Path
+    tmp_path_factory: pytest.TempPathFactory, ground: tuple[str, ...], light_trainings: None, warm: Warm
 ) -> tuple[Path, str]:
     """A run that was left alone, and what it said."""
     folder = tmp_path_factory.mktemp("whole")
-    done = subprocess.run(
-        [sys.executable, "-m", "rlmemo.train", *ground, "--out", "run"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    done = warm.run("rlmemo.train", *ground, "--out", "run", cwd=folder, env=os.environ, timeout=500)
     assert done.returncode == 0, done.stderr
     return folder / "run", done.stdout
 
@@ -307,11 +299,8 @@ def test_a_run_writes_what_it_promises(whole: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_kto_runs(
-    cli: Cli, warm: Warm, tmp_path: Path, ground: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kto_runs(cli: Cli, tmp_path: Path, ground: tuple[str, ...], light_trainings: None) -> None:
     """As PPO and its kin do in test_ppo_cli.py."""
-    monkeypatch.setattr(warm, "light", True)
     finish(cli, *ground, "--method", "kto", "--out", "run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["method"] == "kto"

@@ -166,7 +166,7 @@ class Warm:
         pid = self.ask(
             module=module, words=words, cwd=str(cwd), env=dict(env), out=str(out), err=str(err),
             umask=mask if umask < 0 else umask, modules=str(self._folder / f"{self._count}.modules"),
-            light=self.light and module in TRAINS, first=first, session=session,
+            light=self.light and (module in TRAINS or "learn" in words), first=first, session=session,
         )  # fmt: skip
         assert isinstance(pid, int)
         return Started(self, pid, command, out, err)

@@ -1,5 +1,7 @@
-"""Run by Python at its start, in the commands that the tests start: see `raw_opens`."""
+"""Run by Python at its start, in the commands that the tests start: see `raw_opens`, and `light` where
+RLMEMO_TESTS_LIGHT is set."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,3 +10,7 @@ import raw_opens
 
 raw_opens.install_from_environment()
 sys.path.pop()
+if os.environ.get("RLMEMO_TESTS_LIGHT") and "rlmemo.train" in sys.orig_argv:
+    from tests.light import lighten
+
+    lighten()
