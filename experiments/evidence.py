@@ -18,11 +18,13 @@ is read with `--part test` only.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,7 @@ from typing import Any
 
 from env.errors import InputError, run_main
 from env.splits import SPLITS
+from rlmemo.evaluation.ray_crew import RayCrew, add_ray, crew_of
 from rlmemo.learning.config import TrainConfig, make_config, settings
 from rlmemo.options import Parser
 from rlmemo.runs.stages import METHODS
@@ -311,6 +314,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="tasks at once, one thread each (default: 1)"
     )
+    add_ray(p, "do the tasks, as many at once as there are cores,")
     p.add_argument("--quick", action="store_true", help="tiny runs, to see that everything works")
     p.add_argument("--dry-run", action="store_true", help="say what would be run, and stop")
     p.add_argument("--docs", metavar="FILE.md", help="put the table between its markers in this file")
@@ -336,7 +340,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(tasks))
         return 0
     spec.out.mkdir(parents=True, exist_ok=True)
-    failed = work(tasks, spec, arguments, given.jobs)
+    with crew_of(given) as crew:
+        failed = work(tasks, spec, arguments, given.jobs if crew is None else crew.cores, crew)
     from experiments.evidence_table import write_all
 
     write_all(spec, given.part, given, arguments)
@@ -396,22 +401,47 @@ def base_reward(spec: Spec) -> str:
     return str(TrainConfig.reward if TrainConfig.reward in rewards else rewards[0])
 
 
-def work(tasks: Sequence[str], spec: Spec, arguments: Sequence[str], jobs: int) -> int:
-    """Do the tasks, `jobs` at a time; a task that needs another's stages waits for it. How many failed."""
+def on_worker(arguments: Sequence[str], log: Path, folder: str) -> int:
+    """A task in a process of Ray's: its exit status. It writes into the log, and into the folder of the runs,
+    where whoever did it before and was lost has left what it learned."""
+    with contextlib.chdir(folder), log.open("w") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        try:
+            return main(list(arguments))
+        except Exception:
+            traceback.print_exc()
+            return 1
+
+
+def begin(task: str, log: Path, arguments: Sequence[str], crew: RayCrew | None) -> Any:
+    """A task that runs beside this process."""
+    words = [*arguments, "--task", task]
+    if crew is not None:
+        from experiments.evidence import on_worker  # this file is run as a script
+
+        return crew.begin(on_worker, words, log, os.getcwd())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "experiments.evidence", *words]
+    with log.open("w") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+
+
+def work(
+    tasks: Sequence[str], spec: Spec, arguments: Sequence[str], jobs: int, crew: RayCrew | None = None
+) -> int:
+    """Do the tasks, `jobs` at a time; a task that needs another's stages waits for it. How many failed. crew:
+    who does them (None: processes of this machine)."""
     runs = spec.runs()
     waiting, failed = list(tasks), 0
-    going: dict[str, tuple[subprocess.Popen[bytes], float, Path]] = {}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    going: dict[str, tuple[Any, float, Path]] = {}
     while waiting or going:
         for task in [t for t in waiting if len(going) < jobs]:
             if len(going) >= jobs or any(blocks(other, task, runs) for other in going):
                 continue
             waiting.remove(task)
             log = spec.out / f"log-{slug(label(task, runs, spec))}.txt"
-            command = [sys.executable, "-m", "experiments.evidence", *arguments, "--task", task]
-            with log.open("w") as file:
-                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
-            going[task] = (process, time.perf_counter(), log)
+            going[task] = (begin(task, log, arguments, crew), time.perf_counter(), log)
         for task, (process, began, log) in list(going.items()):
             if process.poll() is None:
                 continue

@@ -15,8 +15,6 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,8 @@ from env.private import private_files
 from env.sources import load_timelines
 from env.sources.sqlite_files import spare_database
 from env.splits import SPLITS, leave_one_user_out, split_by
-from rlmemo.evaluation.each_person import Alone, Crew
 from rlmemo.evaluation.evaluate import Setting, evaluate
-from rlmemo.evaluation.ray_crew import RayCrew
+from rlmemo.evaluation.ray_crew import add_ray, crew_of
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_of, wrapped
 from rlmemo.policies.endpoint import check_calls
@@ -77,10 +74,7 @@ def parser() -> argparse.ArgumentParser:
         "--budgets", default="2,4,8,16", metavar="N,N,…", help="budgets to compare (default: 2,4,8,16)"
     )
     add_options(p)
-    p.add_argument(
-        "--ray", metavar="local|ADDRESS",
-        help="judge people on Ray's workers, of this machine or a cluster; needs rlmemo[ray]",
-    )  # fmt: skip
+    add_ray(p, "judge people")
     p.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     return p
@@ -105,7 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
     splits = make_splits(loaded.timelines, given.split)
     if "openai:" in given.policies:
         check_calls(policies, loaded.timelines, splits, setting.latency_decisions + 1)
-    with _crew(given.ray) as crew, _Bar(given.quiet) as bar:
+    with crew_of(given) as crew, _Bar(given.quiet) as bar:
+        if crew is not None:
+            crew.progress = bar.part
         result = evaluate(
             policies,
             loaded.timelines,
@@ -144,19 +140,6 @@ def make_splits(timelines: Any, name: str) -> Any:
     return split_by(timelines, name)
 
 
-@contextmanager
-def _crew(ray: str | None) -> Iterator[Crew]:
-    """Who judges people: this process, or Ray's workers."""
-    if ray is None:
-        yield Alone()
-        return
-    crew = RayCrew(ray)
-    try:
-        yield crew
-    finally:
-        crew.close()
-
-
 class _Bar:
     """A progress bar on stderr while policies are judged; lines where that is no terminal."""
 
@@ -168,6 +151,7 @@ class _Bar:
         )  # fmt: skip
         self.task = self.progress.add_task("loading", total=None)
         self.pulse = Pulse("loading", silent=quiet or console.is_terminal)
+        self.what = ""
 
     def __enter__(self) -> _Bar:
         self.progress.start()
@@ -178,7 +162,12 @@ class _Bar:
         self.pulse.__exit__()
         self.progress.stop()
 
+    def part(self, done: int, total: int) -> None:
+        """How many parts of the people the workers have done, of what is under way."""
+        self.progress.update(self.task, description=f"{self.what} {done}/{total}")
+
     def update(self, what: str, done: int, total: int) -> None:
+        self.what = what
         self.progress.update(self.task, description=what, completed=done, total=total)
         self.pulse.update(f"judging {what}" if what != "done" else what, done, total)
 

@@ -33,7 +33,9 @@ from env.splits import chrono
 from env.timeline import Timeline
 from rlmemo.__main__ import version
 from rlmemo.approval.thumbs_said import told_today
+from rlmemo.evaluation.each_person import Alone, best_thresholds
 from rlmemo.evaluation.gain import gain
+from rlmemo.evaluation.ray_crew import add_ray, crew_of
 from rlmemo.heartbeat import Pulse
 from rlmemo.options import Parser, add_world, seed, world_given
 from rlmemo.policies.endpoint_options import add_options, asking
@@ -51,8 +53,11 @@ if TYPE_CHECKING:
     from env.judge.case import Case
     from env.ranking import Ranking
     from env.splits import Split
+    from rlmemo.evaluation.each_person import Crew
     from rlmemo.evaluation.gain import Gain
     from rlmemo.policies.endpoint_options import Asking
+    from rlmemo.policies.planners import Planned, Planner
+    from rlmemo.policies.protocol import Policy
     from rlmemo.policies.run import Setup
     from rlmemo.store.database import Store
 
@@ -92,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=seed, default=0, help="which moments, and which are tried out (default: 0)")
     add_world(p, run=True)
     add_options(p)
+    add_ray(p, "ask the policy")
     return p
 
 
@@ -153,8 +159,47 @@ def predict(store: Store, spec: str, policy_name: str, options: Options, *, tz: 
     return make(store, spec, policy_name, options, tz=tz).new
 
 
-def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str | None = None) -> Made:
-    """As `predict`; returns what came of it all."""
+@dataclass(frozen=True)
+class PlannedCase:
+    """A case, and what a policy says of it. planned: what it would do right away; apart: how far another
+    policy's ranking is, float64 [D]."""
+
+    case: Case
+    ranking: Ranking
+    planned: Planned
+    apart: np.ndarray
+
+
+def answered(
+    asked: Sequence[Case], policies: tuple[Policy, Policy | None], planner: Planner, seed: int
+) -> list[PlannedCase]:
+    """What a policy, compared with another one, says of some cases."""
+    policy, other = policies
+    found = []
+    for case in (fed(policy, c) for c in asked):
+        ranking = policy.rank(case.timeline, case.indices)
+        apart = disagreement(ranking, other.rank(case.timeline, case.indices)) if other else None
+        planned = planner.plan(policy, case, seed=seed, ranking=ranking).right_away()
+        found.append(
+            PlannedCase(case, ranking, planned, np.zeros(len(case.indices)) if apart is None else apart)
+        )
+    return found
+
+
+def _planner(used: Setup, options: Options, validation: list[Case], crew: Crew) -> Planner:
+    """As `Setup.planning_by`; who looks for a threshold is the crew."""
+    if options.threshold is not None or used.planner is not None:
+        return used.planning_by(options.threshold, validation)
+    worlds = {used.world.budget: used.world.rules()}
+    policy, parts = crew.share(used.policy), crew.parts(validation)
+    return best_thresholds(crew, policy, parts, worlds, used.world.worth())[used.world.budget]
+
+
+def make(
+    store: Store, spec: str, policy_name: str, options: Options, *, tz: str | None = None,
+    crew: Crew | None = None,
+) -> Made:  # fmt: skip
+    """As `predict`; returns what came of it all. crew: who is asked person by person (None: this process)."""
     options.check()
     loaded = load_timelines(spec, tz=tz)
     split = chrono(loaded.timelines)
@@ -172,20 +217,20 @@ def make(store: Store, spec: str, policy_name: str, options: Options, *, tz: str
     version = folder.resolve().name if folder.is_dir() else f"rlmemo {_version()}"
     identities = _keep_timelines(store, spec, loaded, tz)
     rules, costs = world.rules(), world.costs_of(loaded.timelines)
-    planner = used.planning_by(options.threshold, cases(loaded.timelines, costs, rules, split.validation))
+    crew = crew or Alone()
+    planner = _planner(used, options, cases(loaded.timelines, costs, rules, split.validation), crew)
     about = About(store, policy.name, version, loaded.name, loaded.synthetic, identities, options, world)
     rng = np.random.default_rng(options.seed)
     chosen = _decisions(split, options)
     heard = told_today(loaded.timelines, store)
     made = Made(plans_itself=not isinstance(planner, Threshold))
     looked: list[Case] = []
-    for user, picked, (first, last) in chosen:
-        timeline = heard[user]
-        case = fed(policy, Case(timeline, costs[user], rules, first + 1, last + 2, user))
+    asked = [Case(heard[user], costs[user], rules, a + 1, b + 2, user) for user, _, (a, b) in chosen]
+    answers = crew.do(answered, crew.parts(asked), crew.share((policy, other)), planner, options.seed)
+    each = (answer for part in answers for answer in crew.get([part])[0])
+    for (_, picked, _), answer in zip(chosen, each, strict=True):
+        case, ranking, planned, apart = answer.case, answer.ranking, answer.planned, answer.apart
         indices = case.indices
-        ranking = policy.rank(timeline, indices)
-        apart = disagreement(ranking, other.rank(timeline, indices)) if other else np.zeros(len(indices))
-        planned = planner.plan(policy, case, seed=options.seed, ranking=ranking).right_away()
         warm, held = warm_listed(case, ranking), in_memory(case)
         looked.append(case)
         wanted = 0
@@ -425,8 +470,9 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     options.check()
     check_finished([args.policy, *([args.against] if args.against else [])])
-    with Pulse(f"predicting with {args.policy}"), store_when_done(args.db) as store:
-        made = make(store, args.timelines, args.policy, options, tz=args.tz)
+    pulse = Pulse(f"predicting with {args.policy}")
+    with crew_of(args) as crew, pulse, store_when_done(args.db) as store:
+        made = make(store, args.timelines, args.policy, options, tz=args.tz, crew=crew)
     print(f"{made.new} new predictions of {args.policy} in {args.db}")
     if made.new == 0:
         print(made.why_none())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from env.errors import InputError, run_main
 from env.judge.world_options import PRESET_HELP, WORLDS, WorldOptions
 from env.private import private_files
+from rlmemo.evaluation.ray_crew import add_ray, crew_of
 from rlmemo.learning.config import (
     OF_THE_ADAPTER,
     TrainConfig,
@@ -78,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--list-adapters", metavar="RUN", help="list the adapters of a run folder, and train nothing"
     )
+    add_ray(run, "train users' adapters (--adapter-per-user)")
     groups = {key: made.add_argument_group(title) for key, title in GROUPS.items()}
     groups["world"].add_argument(
         "--world", choices=tuple(WORLDS), default=argparse.SUPPRESS, help=PRESET_HELP
@@ -111,7 +113,7 @@ def read_command_line(arguments: list[str]) -> tuple[TrainConfig, Path, bool]:
     """(settings, run folder, whether it is resumed). Raises InputError for anything that is not accepted."""
     given = vars(parser().parse_args(arguments))
     out, resume, file = given.pop("out"), given.pop("resume"), given.pop("config")
-    given.pop("list_adapters")
+    given.pop("list_adapters"), given.pop("ray")
     if "method" in given:
         check_method(given["method"])
     if resume:
@@ -147,12 +149,14 @@ def settings_before(run: str | None) -> dict[str, Any]:
 @private_files()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    listed = parser().parse_known_args(arguments)[0].list_adapters
-    if listed is not None:
-        print(listing(Path(listed)))
+    about = parser().parse_known_args(arguments)[0]
+    if about.list_adapters is not None:
+        print(listing(Path(about.list_adapters)))
         return 0
     config, path, resume = read_command_line(sys.argv[1:] if arguments is None else arguments)
 
+    if about.ray is not None and not config.adapter_per_user:
+        raise InputError("--ray is for --adapter-per-user; leave it out (rollouts: --rollout-workers)")
     prepared: Prepared = prepare(config, path, resume=resume)
 
     noted = note(prepared, path)
@@ -163,7 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
         from rlmemo.learning.job import run_job
 
         try:
-            run_job(prepared, RunFolder(path))
+            with crew_of(about) as crew:
+                run_job(prepared, RunFolder(path), crew=crew)
             status = "finished"
         except Stopped:
             raise KeyboardInterrupt from None

@@ -29,9 +29,22 @@ def past_shares(own_s: np.ndarray, everyone_s: np.ndarray, edges_s: Sequence[flo
     everybody does, and nothing is impossible.
     """
     size = len(edges_s) + 1
-    everyone = np.bincount(buckets(everyone_s, edges_s), minlength=size) + 1.0
-    own = np.bincount(buckets(own_s, edges_s), minlength=size) + size * everyone / everyone.sum()
-    return own / own.sum()
+    return _shares(own_s, np.bincount(buckets(everyone_s, edges_s), minlength=size), edges_s)
+
+
+def past_shares_of_each(past_s: Sequence[np.ndarray], edges_s: Sequence[float]) -> list[np.ndarray]:
+    """`past_shares` of every user, whose gaps these are, among all of them."""
+    size = len(edges_s) + 1
+    counts = [np.bincount(buckets(x, edges_s), minlength=size) for x in past_s]
+    everyone = np.sum(counts, axis=0)
+    return [_shares(x, everyone, edges_s) for x in past_s]
+
+
+def _shares(own_s: np.ndarray, everyone: np.ndarray, edges_s: Sequence[float]) -> np.ndarray:
+    """everyone: how many of all gaps are in each bucket, int64 [B]."""
+    size, shared = len(everyone), everyone + 1.0
+    own = np.bincount(buckets(own_s, edges_s), minlength=size) + size * shared / shared.sum()
+    return np.asarray(own / own.sum())
 
 
 def delay_metrics(

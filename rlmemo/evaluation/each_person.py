@@ -20,7 +20,16 @@ from env.judge.plans import HIT, LATE, NONE, REDUNDANT, WASTED
 from env.ranking import Ranking
 from rlmemo.evaluation.metrics import Opens
 from rlmemo.policies.oracle import bound_per_open
-from rlmemo.policies.planners import BY_NOBODY, THRESHOLDS, Planner, Threshold, fed, rank_wakes, told
+from rlmemo.policies.planners import (
+    BY_NOBODY,
+    THRESHOLDS,
+    Planner,
+    Threshold,
+    by_rewards,
+    fed,
+    rank_wakes,
+    told,
+)  # fmt: skip
 from rlmemo.policies.protocol import Policy, stream_of
 
 if TYPE_CHECKING:
@@ -149,6 +158,27 @@ def swept(
         table = case.sweep(x.ranking, thresholds, by.names != BY_NOBODY, by.waking(case, x.wakes))
         found.append(table.sum(axis=1))
     return found
+
+
+def best_thresholds(
+    crew: Crew, policy: Any, parts: Sequence[Any], worlds: Worlds, reward: Reward
+) -> dict[float, Threshold]:
+    """The threshold that a policy (as the crew shares it) plans best by over parts of cases, by budget; where
+    there is no case, the highest."""
+    asked = crew.do(validated, parts, policy)
+    known = crew.get(crew.do(facts, asked))
+    is_told, wakes = all(x for x, _ in known), any(x for _, x in known)
+
+    def over(world: WorldConfig) -> Threshold:
+        def records(thresholds: Sequence[float], by: Threshold) -> np.ndarray:
+            found = crew.get(crew.do(swept, asked, world, thresholds, by))
+            return added([table for part in found for table in part])
+
+        if not parts:
+            return Threshold(float(THRESHOLDS[-1]))
+        return by_rewards(records, reward, told=is_told, wakes=wakes)[0]
+
+    return {budget: over(world) for budget, world in worlds.items()}
 
 
 def facts(asked: Sequence[Asked]) -> tuple[bool, bool]:

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -26,21 +26,19 @@ from env.ranking import Ranking, decisions
 from env.splits import Split, sessions
 from env.timeline import Timeline
 from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
-from rlmemo.evaluation.delays import Delays, past_shares
+from rlmemo.evaluation.delays import Delays, past_shares_of_each
 from rlmemo.evaluation.each_person import (
     Alone,
     CaseResult,
     Crew,
     HowJudged,
     added,
+    best_thresholds,
     bounds,
     came,
-    facts,
     lists_anybody,
-    swept,
     tested,
     timed,
-    validated,
 )
 from rlmemo.evaluation.gain import gain
 from rlmemo.evaluation.metrics import (
@@ -60,14 +58,13 @@ from rlmemo.policies.planners import (
     THRESHOLDS,
     Planner,
     Threshold,
-    by_rewards,
     planner_of,
 )
 from rlmemo.policies.protocol import Policy
 from rlmemo.policies.registry import COUNTING
 
 if TYPE_CHECKING:
-    from env.judge.cost import CostModel, WorldConfig
+    from env.judge.cost import CostModel
     from reward import Reward
 
 BUDGETS = (2.0, 4.0, 8.0, 16.0)
@@ -348,7 +345,8 @@ class _Run:
             if planner:
                 ways: dict[float, Planner] = dict.fromkeys(worlds, planner)
             else:
-                ways = self._chosen(ours, crew.parts(self._cases(fold.validation)))
+                inside = crew.parts(self._cases(fold.validation))
+                ways = dict(best_thresholds(crew, ours, inside, worlds, self.reward))
                 chosen.append(cast(Threshold, ways[main]).theta)
             said = crew.do(tested, parts, ours, planner, setting.latency_decisions)
             lists = any(crew.get(crew.do(lists_anybody, said)))
@@ -414,30 +412,12 @@ class _Run:
                 np.diff(x.t)[decisions(np.concatenate([fold.train[u], fold.validation[u]]))]
                 for u, x in enumerate(self.timelines)
             ]
-            for u in range(len(self.timelines)):
-                n = len(decisions(fold.test[u]))
-                rows.append(np.tile(past_shares(gaps[u], _join(gaps), edges), (n, 1)))
+            for u, shares in enumerate(past_shares_of_each(gaps, edges)):
+                rows.append(np.tile(shares, (len(decisions(fold.test[u])), 1)))
         return np.concatenate(rows)
 
     def _cases(self, part: Sequence[np.ndarray]) -> list[Case]:
         return cases(self.timelines, self.costs, self.setting.world.rules(), part)
-
-    def _chosen(self, policy: Any, parts: list[Any]) -> dict[float, Planner]:
-        """The best threshold over the validation part, by budget."""
-        crew, asked = self.crew, self.crew.do(validated, parts, policy)
-        known = crew.get(crew.do(facts, asked))
-        is_told, wakes = all(x for x, _ in known), any(x for _, x in known)
-
-        def over(world: WorldConfig) -> Threshold:
-            def records(thresholds: Sequence[float], by: Threshold) -> np.ndarray:
-                found = crew.get(crew.do(swept, asked, world, thresholds, by))
-                return added([table for part in found for table in part])
-
-            if not parts:
-                return Threshold(float(THRESHOLDS[-1]))
-            return by_rewards(records, self.reward, told=is_told, wakes=wakes)[0]
-
-        return {budget: over(world) for budget, world in self.worlds.items()}
 
     def _curve(self, totals: np.ndarray) -> dict[str, np.ndarray]:
         n = max(self.n_events, 1)

@@ -11,10 +11,12 @@ compile every kernel once more for them.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from env.errors import InputError
@@ -44,6 +46,7 @@ class RayCrew:
         else:
             _answers(address)
         self._ray, self._people = ray, people
+        self.progress: Callable[[int, int], None] = lambda done, of: None
         if not ray.is_initialized():
             given: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
             if address == LOCAL:
@@ -58,7 +61,8 @@ class RayCrew:
                 raise InputError(
                     f"--ray {address}: cannot be reached ({reason}); start it, or say local"
                 ) from None
-        self._task = ray.remote(_done).options(num_cpus=1, max_retries=RETRIES)
+        self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(_done)
+        self._alone = ray.remote(num_cpus=1, max_retries=RETRIES, max_calls=1)(_done)
 
     def parts(self, cases: Sequence[Case]) -> list[Any]:
         """A few dozen cases each, in Ray's store."""
@@ -73,12 +77,61 @@ class RayCrew:
         return [self._task.remote(what, part, *given) for part in parts]
 
     def get(self, promised: Sequence[Any]) -> list[Any]:
-        """Wait for what was promised, one after the other: all of it never lies here twice."""
-        return [copy.deepcopy(self._ray.get(x)) for x in promised]
+        """Wait for what was promised, one after the other: all of it never lies here twice. Tells `progress`
+        how many of how many are there."""
+        found = []
+        for x in promised:
+            found.append(copy.deepcopy(self._ray.get(x)))
+            self.progress(len(found), len(promised))
+        return found
+
+    def begin(self, what: Callable[..., Any], *given: Any) -> RayTask:
+        """what(…) in a process of its own, which ends with it."""
+        return RayTask(self._ray, self._alone.remote(what, *given))
+
+    @property
+    def cores(self) -> int:
+        """Of all machines together."""
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
         self._ray.shutdown()
+
+
+class RayTask:
+    """One that was begun, asked as a `subprocess.Popen` is: `poll()`, and then `returncode`."""
+
+    def __init__(self, ray: Any, promise: Any) -> None:
+        self._ray, self._promise = ray, promise
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """What it returned, None while it is under way."""
+        if self.returncode is None and self._ray.wait([self._promise], timeout=0)[0]:
+            self.returncode = int(self._ray.get(self._promise))
+        return self.returncode
+
+
+def add_ray(parser: Any, what: str) -> None:
+    """The option `--ray`. what: is done by the workers."""
+    parser.add_argument(
+        "--ray", metavar="local|ADDRESS",
+        help=f"{what} on Ray's workers, of this machine or a cluster; needs rlmemo[ray]",
+    )  # fmt: skip
+
+
+@contextmanager
+def crew_of(given: argparse.Namespace) -> Iterator[RayCrew | None]:
+    """The workers that `--ray` asks for, None where it does not."""
+    if given.ray is None:
+        yield None
+        return
+    crew = RayCrew(given.ray)
+    try:
+        yield crew
+    finally:
+        crew.close()
 
 
 def _answers(address: str) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from rlmemo.approval.approval import MODEL
 from rlmemo.approval.thumbs_said import told
+from rlmemo.evaluation.ray_crew import RayCrew
 from rlmemo.learning import planner_choice
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.display import Display
@@ -43,10 +44,13 @@ from rlmemo.runs.stages import ONLINE
 from rlmemo.store.database_file import DEFAULT_DB
 
 
-def run_job(prepared: Prepared, folder: RunFolder, *, judged: bool = True) -> None:
+def run_job(
+    prepared: Prepared, folder: RunFolder, *, judged: bool = True, crew: RayCrew | None = None
+) -> None:
     """Do what is left of the run in `folder`, and say what was written.
 
-    judged: whether the run is judged and reported on at its end; who judges many runs together leaves it out.
+    crew: who trains users' adapters (None: this process); judged: whether the run is judged and reported on
+    at its end; who judges many runs together leaves it out.
     """
     began = time.perf_counter()
     config = prepared.config
@@ -73,7 +77,7 @@ def run_job(prepared: Prepared, folder: RunFolder, *, judged: bool = True) -> No
         if run.feedback is not None and run.feedback.approval is not None:
             run.feedback.approval.save(part / MODEL)
     if config.adapter_per_user:
-        _users(replace(run, data=shown), states)
+        _users(replace(run, data=shown), states, crew)
     if not judged:
         return
     planner_choice.judge(run)
@@ -207,7 +211,7 @@ def _sft(run: Run, states: States) -> None:
         run.save(stage, *run_sft(run.lesson(stage), run.data, states))
 
 
-def _users(run: Run, states: States) -> None:
+def _users(run: Run, states: States, crew: RayCrew | None) -> None:
     """An adapter for each user, from the shared one on. run.data, states: what the preferences of the run
     point into."""
     if run.finished("users"):
@@ -218,7 +222,7 @@ def _users(run: Run, states: States) -> None:
         rows = read_pairs(preference_file(config, run.folder), kind)
     everybody = Everybody(run.data, run.reward, states, rows)
     with run.stage("users", f"an adapter for each of {len(run.data.timelines)} users", "adapter") as stage:
-        stage.found = train_users(run.lesson(stage), everybody)
+        stage.found = train_users(run.lesson(stage), everybody, crew)
         stage.bar.note = f"{stage.found['in_use']} of {stage.found['users']} do better than the shared one"
 
 

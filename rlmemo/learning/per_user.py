@@ -10,25 +10,30 @@ validation part (log loss after SFT, reward per open otherwise); elsewhere the s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from env.private import private_files
 from env.splits import Split
 from reward import Reward
+from rlmemo.evaluation.ray_crew import RayCrew
 from rlmemo.learning import adapters
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.dpo_kto import run_dpo, run_kto
 from rlmemo.learning.planner_choice import best_reward, speaks, validate
 from rlmemo.learning.sft import run_sft
-from rlmemo.learning.training import Lesson, in_silence
+from rlmemo.learning.training import Interrupt, Lesson, Stopped, in_silence, quiet
 from rlmemo.learning.training_data import States, TrainingData, part_states, prompts
 from rlmemo.model.load import load_adapted
 from rlmemo.policies.language import LanguagePolicy
@@ -37,6 +42,7 @@ from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.stages import STAGES
 from rlmemo.runs.user_adapters import ABOUT, FOLDER, safe_name, user_adapters, weights_file
 
+USERS_A_TASK = 4
 LEAST_STATES = 30
 """Fewer training states or plans than these: the user stays with the shared adapter."""
 
@@ -73,21 +79,24 @@ class Everybody:
     rows: list[Any]
 
 
-def train_users(lesson: Lesson, everybody: Everybody) -> dict[str, Any]:
+def train_users(lesson: Lesson, everybody: Everybody, crew: RayCrew | None = None) -> dict[str, Any]:
     """Train every user's adapter, from the shared one (`lesson.adapter`) on; what the stage found: {"users",
-    "in_use", "left_shared", "steps"}.
+    "in_use", "left_shared", "steps"}. crew: who trains them (None: this process); the run folder is where all
+    of them can write.
 
     A user whose adapter lies there already is passed over, so an interrupted run goes on with the next one.
     """
     folder, timelines = lesson.folder, everybody.data.timelines
     done = {a.user for a in user_adapters(folder.path)}
+    users = [user for user, timeline in enumerate(timelines) if timeline.user not in done]
     left_shared = []
-    for user, timeline in enumerate(timelines):
-        lesson.progress(user, len(timelines), {})
-        if timeline.user in done:
-            continue
-        if not _train_one(lesson, everybody, user):
-            left_shared.append(timeline.user)
+    rows = _in_turn(lesson, everybody, users) if crew is None else _together(lesson, everybody, users, crew)
+    for user, row in zip(users, rows, strict=True):
+        if row is None:
+            left_shared.append(timelines[user].user)
+        else:
+            folder.log("users", user, row)
+        lesson.progress(user + 1, len(timelines), {})
     lesson.progress(len(timelines), len(timelines), {})
     found = user_adapters(folder.path)
     return {
@@ -98,8 +107,55 @@ def train_users(lesson: Lesson, everybody: Everybody) -> dict[str, Any]:
     }
 
 
-def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> bool:
-    """Train one user's adapter; False where there is too little to learn from."""
+def _in_turn(lesson: Lesson, everybody: Everybody, users: Sequence[int]) -> Iterator[dict[str, Any] | None]:
+    for user in users:
+        lesson.progress(user, len(everybody.data.timelines), {})
+        yield _train_one(lesson, everybody, user)
+
+
+def _together(
+    lesson: Lesson, everybody: Everybody, users: Sequence[int], crew: RayCrew
+) -> Iterator[dict[str, Any] | None]:
+    """The same on the crew's workers, a few users a task, with as many threads as here: so it is the same to
+    the last bit. Raises Stopped after Ctrl-C; what is finished stays."""
+    import torch
+
+    plain = dataclasses.replace(lesson, interrupt=Interrupt(), progress=in_silence)
+    shared = crew.share((plain, everybody, os.getcwd(), torch.get_num_threads()))
+    parts = [list(users[k : k + USERS_A_TASK]) for k in range(0, len(users), USERS_A_TASK)]
+    for promise in crew.do(_train_some, parts, shared):
+        yield from crew.get([promise])[0]
+        if lesson.interrupt.asked:
+            raise Stopped
+
+
+@private_files()
+def _train_some(
+    users: Sequence[int], given: tuple[Lesson, Everybody, str, int]
+) -> list[dict[str, Any] | None]:
+    """On a worker, in the folder that paths begin at. A user whose adapter lies there was trained before the
+    worker that did it was lost."""
+    import torch
+
+    lesson, everybody, folder, threads = given
+    torch.set_num_threads(threads)
+    quiet()
+    found: list[dict[str, Any] | None] = []
+    with contextlib.chdir(folder):
+        done = {a.user: a.about for a in user_adapters(lesson.folder.path)}
+        for user in users:
+            about = done.get(everybody.data.timelines[user].user)
+            found.append(_told(about) if about else _train_one(lesson, everybody, user))
+    return found
+
+
+def _told(about: dict[str, Any]) -> dict[str, Any]:
+    """What is logged of a user's adapter."""
+    return {name: about[name] for name in ("user", "in_use", "loss")}
+
+
+def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> dict[str, Any] | None:
+    """Train one user's adapter, and what is logged of it; None where there is too little to learn from."""
     began = time.perf_counter()
     config, data, folder = lesson.config, everybody.data, lesson.folder
     name, shared = data.timelines[user].user, lesson.saved
@@ -110,9 +166,9 @@ def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> bool:
     what = STAGES[config.method].counts
     n = len(mine) if config.method == "sft" else len(kept)
     if config.method == "kto" and len({r.good for r in kept}) < 2:
-        return False
+        return None
     if n < LEAST_STATES:
-        return False
+        return None
     scratch.path.mkdir(parents=True, exist_ok=True)
     mild: dict[str, Any] = {f"{config.method}_epochs": config.user_epochs}
     if config.method == "sft":
@@ -138,15 +194,15 @@ def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> bool:
             "learned_from": n,
             "what": what,
             "steps": found["steps"],
+            "loss": found["loss"],
             "seconds": round(time.perf_counter() - began, 1),
             "in_use": _better(config.method, worth["own"], worth["shared"]),
             "validation": worth,
             "adapter_sha256": sha256(weights_file(part)),
         }
         (part / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    folder.log("users", user, {"user": name, "in_use": about["in_use"], "loss": found["loss"]})
     shutil.rmtree(scratch.path, ignore_errors=True)
-    return True
+    return _told(about)
 
 
 def _worth(config: TrainConfig, everybody: Everybody, user: int, adapter: Path) -> dict[str, Any]:

@@ -29,6 +29,20 @@ SLATE = 32
 in 16 (share of `build_slates(timeline, size).answer >= 0` at the test decisions)."""
 
 
+MOST_DECISIONS = 200_000
+"""Trained on: the rows of more would take gigabytes."""
+
+
+def some_people(sizes: Sequence[int], *, seed: int, most: int = MOST_DECISIONS) -> list[int]:
+    """All people, or so many, drawn by the seed, that their decisions (sizes, by person) are `most` or a few
+    more; in their order."""
+    if sum(sizes) <= most:
+        return list(range(len(sizes)))
+    drawn = np.random.default_rng(seed).permutation(len(sizes))
+    enough = int(np.searchsorted(np.cumsum(np.asarray(sizes)[drawn]), most)) + 1
+    return sorted(int(u) for u in drawn[:enough])
+
+
 class GbdtPolicy:
     """LightGBM on slate statistics; falls back to `markov1` where there is too little to learn from."""
 
@@ -53,11 +67,14 @@ class GbdtPolicy:
             )
             warnings.warn(self.note, stacklevel=2)
             return
-        slates = [build_slates(timeline, self.slate) for timeline in timelines]
-        train = [decisions(part) for part in split.train]
-        self._soon = fit_soon(slates, [t.target for t in timelines], train, seed=seed)
-        x, y = _gather(slates, split.train)
-        xv, yv = _gather(slates, split.validation)
+        few = some_people([len(decisions(part)) for part in split.train], seed=seed)
+        if len(few) < len(timelines):
+            self.note = f"gbdt: fitted to {len(few):,} of {len(timelines):,} people, drawn by the seed"
+        slates = [build_slates(timelines[u], self.slate) for u in few]
+        train = [decisions(split.train[u]) for u in few]
+        self._soon = fit_soon(slates, [timelines[u].target for u in few], train, seed=seed)
+        x, y = _gather(slates, [split.train[u] for u in few])
+        xv, yv = _gather(slates, [split.validation[u] for u in few])
         early = len(yv) >= 50  # enough to stop early on; otherwise a fixed, small number of rounds
         self._model = boost(
             x,
