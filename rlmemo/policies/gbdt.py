@@ -29,7 +29,7 @@ SLATE = 32
 in 16 (share of `build_slates(timeline, size).answer >= 0` at the test decisions)."""
 
 
-MOST_DECISIONS = 200_000
+MOST_DECISIONS = 50_000
 """Trained on: the rows of more would take gigabytes."""
 
 

@@ -1,0 +1,179 @@
+"""Very many people judged by Ray's workers: how fast, in how much memory, and the same numbers whatever dies.
+
+    python -m experiments.many_people --people 10000 --out /tmp/people
+    python -m experiments.many_judged /tmp/people [--few 1000] [--first 200] [--policies markov1,gbdt,base]
+
+Four things, in one run on this machine, with nobody else at work:
+
+    all      everybody by two workers: seconds, and the largest resident set of a worker
+    ratio    the first --few by one worker, then by two; the policies are fitted before the clock starts
+    killed   the same by two nodes of one core each (on this machine), one of which is killed half-way
+    equal    the first --first by this process alone: every number as two workers have it
+
+Prints one JSON line for each. Nothing listens but on the loopback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from env.errors import InputError, run_main
+from env.sources import load_timelines
+from env.splits import chrono
+from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
+from rlmemo.evaluation.ray_crew import RayCrew
+from rlmemo.options import Parser
+from rlmemo.policies.registry import make_policies
+
+TIMES = ("decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb")
+"""What differs from one run to the next."""
+
+
+def numbers(found: Evaluation) -> Any:
+    """All that an evaluation says, but for times."""
+
+    def stripped(x: Any) -> Any:
+        if isinstance(x, dict):
+            return {k: stripped(v) for k, v in x.items() if k not in TIMES}
+        return [stripped(v) for v in x] if isinstance(x, list) else x
+
+    return stripped(json.loads(json.dumps(found.as_json())))
+
+
+class Fitted:
+    """A policy that is fitted already, so that fitting, which one process does, is not on the clock."""
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_policy":
+            raise AttributeError(name)
+        return getattr(self._policy, name)
+
+    def fit(self, *_: Any, **__: Any) -> None:
+        """It is."""
+
+
+def judged(policies: Sequence[Any], people: Sequence[Any], crew: Any = None) -> tuple[Evaluation, float]:
+    """(what was found, seconds)."""
+    began = time.perf_counter()
+    setting = Setting(budgets=(8.0,), latency_decisions=2)
+    found = evaluate(policies, people, chrono(people), setting=setting, crew=crew)
+    return found, time.perf_counter() - began
+
+
+@contextmanager
+def watched(sizes: list[int]) -> Iterator[None]:
+    """Notes the largest resident set of Ray's workers, in bytes, four times a second."""
+    import psutil
+
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.25):
+            for one in psutil.Process().children(recursive=True):
+                try:
+                    if one.cmdline()[0].startswith("ray::"):
+                        sizes.append(one.memory_info().rss)
+                except (psutil.Error, IndexError):
+                    continue
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    yield
+    over.set()
+    watcher.join()
+
+
+def with_workers(
+    policies: Sequence[Any], people: Sequence[Any], workers: int
+) -> tuple[Evaluation, float, int]:
+    """(what was found, seconds, MB of the largest worker), Ray's start not on the clock."""
+    crew, sizes = RayCrew(workers=workers), [0]
+    try:
+        crew.get(crew.do(len, [crew.share([1])] * workers))
+        with watched(sizes):
+            found, seconds = judged(policies, people, crew)
+    finally:
+        crew.close()
+    return found, seconds, round(max(sizes) / 2**20)
+
+
+def with_a_killed_node(
+    policies: Sequence[Any], people: Sequence[Any], after_s: float
+) -> tuple[Evaluation, float]:
+    """(what was found, seconds) by two nodes of which one is killed after a while."""
+    from ray.cluster_utils import Cluster
+
+    RayCrew(workers=1).close()  # what Ray starts from here on listens on the loopback alone
+    node: dict[str, Any] = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 2**29}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    second = cluster.add_node(**node)
+    crew = RayCrew(cluster.address)
+    killer = threading.Timer(after_s, cluster.remove_node, [second], {"allow_graceful": False})
+    killer.start()
+    try:
+        found, seconds = judged(policies, people, crew)
+        if killer.is_alive():
+            raise InputError(
+                f"everybody was judged in {seconds:.0f} s, before the node was killed; give more --few"
+            )
+    finally:
+        killer.cancel()
+        crew.close()
+        cluster.shutdown()
+    return found, seconds
+
+
+def say(what: str, **found: Any) -> None:
+    """A line of what was found."""
+    print(json.dumps({"what": what, **found}), flush=True)
+
+
+def main() -> int:
+    """Run the command line."""
+    p: argparse.ArgumentParser = Parser(prog="python -m experiments.many_judged", description=__doc__)
+    p.add_argument("people", metavar="FOLDER", type=Path, help="written by experiments.many_people")
+    p.add_argument("--policies", default="markov1,gbdt,base", metavar="A,B", help="default: %(default)s")
+    p.add_argument(
+        "--few", type=int, default=1000, metavar="N", help="for ratio and killed (default: %(default)s)"
+    )
+    p.add_argument("--first", type=int, default=200, metavar="N", help="for equal (default: %(default)s)")
+    args = p.parse_args()
+    everybody = load_timelines(str(args.people)).timelines
+    few, first = everybody[: args.few], everybody[: args.first]
+
+    alone, _ = judged(make_policies(args.policies), first)
+    shared, _, _ = with_workers(make_policies(args.policies), first, 2)
+    say("equal", people=len(first), equal=numbers(alone) == numbers(shared))
+
+    known = make_policies(args.policies)
+    for policy in known:
+        policy.fit(few, chrono(few), seed=0)
+    fitted = [Fitted(x) for x in known]
+    _, one, _ = with_workers(fitted, few, 1)
+    by_two, two, _ = with_workers(fitted, few, 2)
+    say("ratio", people=len(few), one_s=round(one, 1), two_s=round(two, 1), ratio=round(one / two, 2))
+    survived, seconds = with_a_killed_node(fitted, few, two / 2)
+    same = numbers(survived) == numbers(by_two)
+    say("killed", people=len(few), seconds=round(seconds, 1), killed_after_s=round(two / 2, 1), equal=same)
+
+    found, seconds, most = with_workers(make_policies(args.policies), everybody, 2)
+    scores = {k: round(v.metrics["hr@1"].value, 4) for k, v in found.policies.items()}
+    say(
+        "all", people=len(everybody), opens=sum(map(len, everybody)), judged=found.n_events,
+        seconds=round(seconds), worker_mb=most, hr1=scores,
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
