@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
@@ -31,8 +32,16 @@ def files(root: Path, rooms: tuple[str, ...] = ROOMS) -> list[Path]:
     return [path for room in rooms for path in sorted((root / room).rglob("*.py"))]
 
 
+def parsed(path: Path) -> ast.Module:
+    """A file's code; of the same text once."""
+    return _parsed(path.read_text(encoding="utf-8"))
+
+
+_parsed = lru_cache(maxsize=None)(ast.parse)
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -83,11 +92,17 @@ class Imports:
             ".".join(p.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): p
             for p in files(root)
         }
-        self.trees = {m: ast.parse(p.read_text(encoding="utf-8")) for m, p in self.paths.items()}
+        self.trees = {m: parsed(p) for m, p in self.paths.items()}
         self.top = {m: set(at_the_top(tree.body, self.paths)) for m, tree in self.trees.items()}
+        self._heavy: dict[str, set[str]] = {}
 
     def heavy(self, module: str) -> set[str]:
         """The heavy libraries that importing `module` loads, by whatever way."""
+        if module not in self._heavy:
+            self._heavy[module] = self._look(module)
+        return self._heavy[module]
+
+    def _look(self, module: str) -> set[str]:
         found, seen, todo = set[str](), set[str](), [module]
         while todo:
             name = todo.pop()
@@ -155,7 +170,7 @@ def way(root: Path) -> list[list[tuple[str, str, list[str]]]]:
 def windows(path: Path) -> Iterator[int]:
     """Lines where a stretch of a timeline is built: a `Case` (a `Window` in older trees), or another one's
     ends are moved. `cases()` builds the parts of a split, in one place for all."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             moved = name == "replace" and {"start", "stop"} <= {k.arg for k in node.keywords}
@@ -165,12 +180,7 @@ def windows(path: Path) -> Iterator[int]:
 
 def wrappers(product: list[Path]) -> list[str]:
     """Classes that rank, or inherit it, and hold a model or another policy to do so."""
-    classes = [
-        node
-        for path in product
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ClassDef)
-    ]
+    classes = [node for path in product for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef)]
     found: list[str] = []
     for node in sorted(classes, key=lambda x: len(x.bases)):
         methods = {x.name for x in node.body if isinstance(x, ast.FunctionDef)}
@@ -189,7 +199,7 @@ def wrappers(product: list[Path]) -> list[str]:
 
 def settings(root: Path) -> int:
     """How many settings a training has: the fields of `TrainConfig`."""
-    tree = ast.parse((root / "rlmemo/learning/config.py").read_text(encoding="utf-8"))
+    tree = parsed(root / "rlmemo/learning/config.py")
     (table,) = (x for x in tree.body if isinstance(x, ast.ClassDef) and x.name == "TrainConfig")
     return sum(isinstance(x, ast.AnnAssign) for x in table.body)
 

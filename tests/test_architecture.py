@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rlmemo.learning.config import settings as settings_of_training
-from tests.house_counts import HEAVY, Imports, counts
+from tests.house_counts import HEAVY, Imports, counts, parsed
 
 ROOMS = ("reward", "env", "rlmemo", "dashboard")
 COMMANDS = (
@@ -97,7 +97,7 @@ def sources(root: Path, room: str) -> list[Path]:
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file imports, at the top or inside a function, as (dotted name, line)."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -118,7 +118,7 @@ def edges(root: Path) -> dict[str, dict[str, int]]:
     known = modules(root)
     found: dict[str, dict[str, int]] = {name: {} for name in known}
     for name, path in known.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Import):
                 asked = [(alias.name, node.lineno) for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -195,7 +195,7 @@ def relative(root: Path) -> list[str]:
         f"{path.relative_to(root)}:{node.lineno}"
         for room in ROOMS
         for path in sources(root, room)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ImportFrom) and node.level
     ]
 
