@@ -223,6 +223,7 @@ def _before_and_after(job: jobs.Job) -> None:
     report = runs.read_json(job.folder / "report.json")
     stages, charge = report.get("stages"), report.get("in_charge")
     charge = charge if isinstance(charge, dict) else {}
+    came = _went_on_from(job)
     try:
         rows: list[list[object]] = []
         for name, stage in (stages or {}).items():
@@ -230,6 +231,8 @@ def _before_and_after(job: jobs.Job) -> None:
             best = max(v[way]["reward_per_open"] for way in ("own", "threshold") if way in v)
             best = charge.get("base_reward_per_open", best) if name == "base" else best
             called = "before" if name == "base" else f"after {name.upper()}"
+            if came is not None and name in ("base", "sft"):  # it took the place of SFT
+                called = "as shipped" if name == "base" else f"before: {came.name}"
             called += f" (not kept: {stage['kept']})" if "kept" in stage else ""
             rows.append([called, f"{v['hr@1']:.1%}", f"{v['hr@5']:.1%}", f"{best:.3f}"])
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -239,9 +242,8 @@ def _before_and_after(job: jobs.Job) -> None:
         return
     head = ["on validation", "first guess right", "in the first five", "reward per open"]
     look.table(head, rows, numeric={1, 2, 3})
-    before = _went_on_from(job)
     told = [("before: as shipped", runs.read_run(job.folder).policies.get("base", {}))] if charge else []
-    told += [(f"before: {before.name}", _own(before))] if before else []
+    told += [(f"before: {came.name}", _own(came))] if came else []
     told += [(f"after: {job.name}", _own(job.folder))]
     told = [(name, found) for name, found in told if found]
     if len(told) > 1:

@@ -73,7 +73,7 @@ OUTCOME_WORDS = {
 """What became of one prewarm, for someone who does not know the words of DESIGN section 2."""
 
 
-LATER = "What else became of it is told later: another card is about the time right after it."
+LATER = "What else became of it is told later, on Votes: another card is about the time right after it."
 """Said instead of what became of a plan, while telling it would give an answer away."""
 
 
@@ -106,7 +106,7 @@ def outcome_sentences(prediction: Prediction, told: Told = Told.ALL) -> list[str
         )
     saved = outcome.get("saved_s")
     if saved is not None and abs(saved) >= 0.05:
-        lines.append(f"{span(saved)} of waiting {'saved' if saved > 0 else 'added'}.")
+        lines.append(f"The plan {'saved' if saved > 0 else 'added'} {span(saved)} of waiting.")
     return lines
 
 

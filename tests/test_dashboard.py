@@ -103,8 +103,9 @@ def test_the_outcome_is_shown_after_the_vote_only(
     shown(page)
     assert "was ready in time" not in page.content()
     vote(page, 1, key=True)
-    assert "Chat was ready in time. news.example was not needed. 2.5 s of waiting saved." in page.inner_text(
-        "[data-testid=last]"
+    assert (
+        "Chat was ready in time. news.example was not needed. The plan saved 2.5 s of waiting."
+        in page.inner_text("[data-testid=last]")
     )
 
 
