@@ -29,6 +29,7 @@ from env.splits import Split, split_by
 from env.timeline import Timeline
 from reward import Reward
 from rlmemo.learning.config import OF_THE_ADAPTER, TrainConfig, read_yaml
+from rlmemo.learning.processes import check_processes
 from rlmemo.learning.training import quiet
 from rlmemo.model import hub
 from rlmemo.model.load import reading_for
@@ -81,6 +82,7 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
             "with python -m rlmemo.benchmark --policies openai:URL#MODEL, or train a model that lies here"
         )
     reading = check_model_settings(config)
+    check_processes(config, reading)
     check_policies(config.baselines)
     check_before(config)
     if not resume:
