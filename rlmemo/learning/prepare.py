@@ -228,6 +228,14 @@ def check_means_something(config: TrainConfig) -> None:
                 f"--{name.replace('_', '-')} says what ratings count, and there are none; name their "
                 "database with --feedback, or leave it out"
             )
+    online = any(stage in ONLINE for stage in config.shared_stages)
+    if config.rollout_workers and not online:
+        raise InputError(
+            f"--rollout-workers {config.rollout_workers} is for methods that learn from rollouts (ppo, dpo-ppo, "
+            "grpo, rloo); leave it out"
+        )
+    if config.rollout_workers and importlib.util.find_spec("ray") is None:
+        raise InputError("--rollout-workers: Ray is not installed; pip install 'rlmemo[ray]'")
     if config.quantize != usual.quantize and hub.is_slots(config.model):
         raise InputError(
             f"--quantize {config.quantize} is for models that read text; {config.model} is small, so leave "

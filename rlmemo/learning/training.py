@@ -80,8 +80,9 @@ class Interrupt:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Listen for Ctrl-C within the block (in the main thread; elsewhere Python allows no handler)."""
-        if threading.current_thread() is not threading.main_thread():
+        """Listen for Ctrl-C within the block (in the main thread; elsewhere Python allows no handler), of
+        several processes in the first."""
+        if threading.current_thread() is not threading.main_thread() or not processes.leads():
             yield
             return
 
@@ -270,9 +271,9 @@ def _goes_on_from(folder: RunFolder, stage: str) -> str | None:
 
 
 def _share_out(trainer: Any) -> None:
-    """Of several processes, let each learn from its share of every batch, and one write. A batch that cannot
-    be shared out evenly, such as a pass's last, all of them learn from whole: the gradient is the same, where
-    accelerate would fill it up with other examples."""
+    """Of several processes, let each learn from its share of every batch, and one write. An update that
+    cannot be shared out evenly, such as a pass's last, all of them learn from whole: its loss and gradient are
+    those of one process, where accelerate would fill it up with other examples."""
     if processes.count() == 1:
         return
     loader = trainer.get_train_dataloader
@@ -280,11 +281,16 @@ def _share_out(trainer: Any) -> None:
     def shared() -> Any:
         made = loader()
         whole, n, place = made.batch_sampler.batch_sampler, processes.count(), processes.place()
+        passes = trainer.args.gradient_accumulation_steps
 
         def shares() -> Iterator[list[int]]:
-            for batch in whole:
-                size = len(batch) // n
-                yield batch if len(batch) % n else batch[place * size : (place + 1) * size]
+            batches = list(whole)
+            for k in range(0, len(batches), passes):
+                update = batches[k : k + passes]
+                even = not any(len(batch) % n for batch in update)
+                for batch in update:
+                    size = len(batch) // n
+                    yield batch[place * size : (place + 1) * size] if even else batch
 
         made.batch_sampler._iter_with_split = shares
         return made
