@@ -82,7 +82,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, light_trainings: No
         assert y["grad_norm"] == pytest.approx(x["grad_norm"], abs=1e-3)
     before, learned = RunFolder(tmp_path / "one").state(), two.state()
     assert learned["dpo"]["loss"] == pytest.approx(before["dpo"]["loss"], abs=1e-4), "of all updates"
-    weights, same = (load_file(tmp_path / x / "adapter" / "adapter_model.safetensors") for x in ("one", "two"))
+    weights, same = (
+        load_file(tmp_path / x / "adapter" / "adapter_model.safetensors") for x in ("one", "two")
+    )
     begun = load_file(tmp_path / "one" / "sft" / "adapter_model.safetensors")
     assert max(float(np.abs(weights[k] - begun[k]).max()) for k in weights) > 1e-3, "DPO learned something"
     assert max(float(np.abs(weights[k] - same[k]).max()) for k in weights) < 1e-5

@@ -96,7 +96,7 @@ def run_kto(
     config, base = lesson.config, lesson.base()
     reads = reading_of(base[0])
     rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.kto_batch, config.seed)]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "prompt": [prompt_text(prompts[r.row], reads, naming and not r.source) for r in rows],
         "completion": [plan_text(r.plan, reads, naming and not r.source) for r in rows],
         "label": [r.good for r in rows],

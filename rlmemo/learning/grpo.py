@@ -104,8 +104,8 @@ def run_groups(
     lesson: Lesson, data: TrainingData, states: States, scored: PlanScorer, crew: RayCrew | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """Train the saved adapter by `lesson.stage` ("grpo" or "rloo") on some of the states (`chosen_states`);
-    (peft model, what was found). crew: who samples (None: this process). Raises NoSignal where no two plans of a state differed in what they were
-    worth."""
+    (peft model, what was found). crew: who samples (None: this process). Raises NoSignal where no two plans
+    of a state differed in what they were worth."""
     from datasets import Dataset
 
     hush_libraries()

@@ -231,8 +231,8 @@ def check_means_something(config: TrainConfig) -> None:
     online = any(stage in ONLINE for stage in config.shared_stages)
     if config.rollout_workers and not online:
         raise InputError(
-            f"--rollout-workers {config.rollout_workers} is for methods that learn from rollouts (ppo, dpo-ppo, "
-            "grpo, rloo); leave it out"
+            f"--rollout-workers {config.rollout_workers} is for methods that learn from what they say "
+            "meanwhile (ppo, dpo-ppo, grpo, rloo); leave it out"
         )
     if config.rollout_workers and importlib.util.find_spec("ray") is None:
         raise InputError("--rollout-workers: Ray is not installed; pip install 'rlmemo[ray]'")

@@ -46,6 +46,11 @@ def leads() -> bool:
     return place() == 0
 
 
+def sharded() -> bool:
+    """Whether `accelerate launch` has said that DeepSpeed shares out the optimizer and gradients, too."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
+
+
 @dataclass
 class Together:
     """This process among the others. store: torchrun's, through which they hear of each other before they
@@ -173,6 +178,7 @@ def check_processes(config: TrainConfig, reading: Reading | None) -> None:
             f"torchrun started {n} processes, and {online[0]} learns in one; start it without torchrun (or "
             "take method sft, dpo or kto)"
         )
+    _check_sharding()
     stages = [] if config.init_adapter else ["sft"]
     stages += [config.preference] if config.preference else []
     for stage in stages:
@@ -186,11 +192,30 @@ def check_processes(config: TrainConfig, reading: Reading | None) -> None:
             )
 
 
+def _check_sharding() -> None:
+    """Raises InputError where `accelerate launch` was told to share out what is not shared out here."""
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    if fsdp or (sharded() and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2") not in ("1", "2")):
+        raise InputError(
+            "FSDP and ZeRO-3 share out the model's weights, and here the first process writes them; give "
+            "--use_deepspeed --zero_stage 2"
+        )
+    if sharded():
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError(
+                "accelerate does not listen to --use_deepspeed where there is no GPU; start with torchrun"
+            )
+
+
 @contextmanager
 def leading() -> Iterator[None]:
     """Around all that the first process does: the others end with it, and one of all says what went wrong."""
     others = together()
     if others is None:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):  # one of one: nobody need be asked
+            os.environ.pop(name, None)
         yield
         return
     signal.signal(signal.SIGTERM, _ended)  # torchrun's, where another process has failed

@@ -1,4 +1,4 @@
-"""Rollouts on several of Ray's workers (`--rollout-workers N`), by the weights that the learner has at the time.
+"""Rollouts on several of Ray's workers (`--rollout-workers N`), by the weights that the learner has then.
 
 Lanes, and states, are gone through in groups of a fixed size, each by whichever worker is free. What is drawn
 for one depends on the seed, on how often the model has learned and on its place alone, and a group is one
@@ -57,7 +57,9 @@ def play(field: Field, model: Any, config: TrainConfig, number: int, lanes: slic
     drawn: Any = rng
     if lanes is not None:
         drawn = Drawn(rng, lanes, config.ppo_lanes)
-        moments = Moments(moments.user[lanes], moments.index[lanes], moments.first[lanes], moments.last[lanes])
+        moments = Moments(
+            moments.user[lanes], moments.index[lanes], moments.first[lanes], moments.last[lanes]
+        )
 
     def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
         return sample_plans(model, prompts, free, config.picks, 1.0, drawn, names=field.names)
@@ -80,7 +82,12 @@ def _play_lanes(lanes: slice, field: Field, model: Any, config: TrainConfig, num
 
 
 def sample_together(
-    crew: RayCrew, model: Any, asked: tuple[np.ndarray, np.ndarray], picks: int, names: int, seed: Sequence[int]
+    crew: RayCrew,
+    model: Any,
+    asked: tuple[np.ndarray, np.ndarray],
+    picks: int,
+    names: int,
+    seed: Sequence[int],
 ) -> SampledPlans:
     """`sample_plans` at temperature 1, in groups on the crew's workers. asked: prompts int64 [D, L], and what
     may be picked, bool [D, size]."""

@@ -26,6 +26,7 @@ import numpy as np
 from env.errors import InputError
 from rlmemo.learning import processes
 from rlmemo.learning.config import TrainConfig
+from rlmemo.model.hub import PROMPTED
 from rlmemo.model.load import load_model
 from rlmemo.model.packing import neighbours, train_packed
 from rlmemo.model.precision import for_reading
@@ -147,11 +148,12 @@ class Lesson:
         """Have other processes learn the same, where there are any: by `method`, from TRL's columns."""
         import torch
 
+        adapter = None if self.adapter is None else str(self.adapter.absolute())
         processes.tell(
             {
-                "config": self.config.as_dict(), "folder": str(self.folder.path.absolute()), "stage": self.stage,
-                "adapter": None if self.adapter is None else str(self.adapter.absolute()),
-                "method": method, "columns": columns, "threads": torch.get_num_threads(),
+                "method": method, "columns": columns, "config": self.config.as_dict(), "stage": self.stage,
+                "folder": str(self.folder.path.absolute()), "adapter": adapter,
+                "threads": torch.get_num_threads(),
             }
         )  # fmt: skip
 
@@ -169,7 +171,11 @@ def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
     steps = max(1, round(-(-states // batch) * epochs))
     shared: dict[str, Any] = {}
     if processes.count() > 1:  # a batch is that of one process, and each has its share of it
-        shared = {"accelerator_config": {"split_batches": True}, "ddp_find_unused_parameters": False}
+        # of learned tokens, those of the reference are parameters that take no part
+        shared = {
+            "accelerator_config": {"split_batches": True},
+            "ddp_find_unused_parameters": config.peft in PROMPTED,
+        }
     return shared | {
         "output_dir": str(folder.checkpoints(stage)),
         "per_device_train_batch_size": batch,
@@ -193,7 +199,7 @@ def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
         "logging_steps": 5,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,  # a NaN must be seen, not averaged away
-        "save_strategy": "steps",
+        "save_strategy": "no" if processes.sharded() else "steps",  # DeepSpeed's hold pickles
         "save_steps": config.checkpoint_steps,
         "save_total_limit": None,  # `_watch` takes old ones away, once the new one is known to be whole
         "max_length": 1024,
@@ -272,8 +278,8 @@ def _goes_on_from(folder: RunFolder, stage: str) -> str | None:
 
 def _share_out(trainer: Any) -> None:
     """Of several processes, let each learn from its share of every batch, and one write. An update that
-    cannot be shared out evenly, such as a pass's last, all of them learn from whole: its loss and gradient are
-    those of one process, where accelerate would fill it up with other examples."""
+    cannot be shared out evenly, such as a pass's last, all of them learn from whole: its loss and gradient
+    are those of one process, where accelerate would fill it up with other examples."""
     if processes.count() == 1:
         return
     loader = trainer.get_train_dataloader
@@ -458,7 +464,7 @@ def _watch(lesson: Lesson) -> Any:
             interrupt.asked = processes.said(interrupt.asked)
             if interrupt.asked and state.global_step < state.max_steps:
                 control.should_training_stop = True
-                control.should_save = True
+                control.should_save = not processes.sharded()
             if state.global_step >= state.max_steps:
                 control.should_log = True  # the curves end where learning does
             return control
@@ -497,6 +503,7 @@ def _watch(lesson: Lesson) -> Any:
         ) -> None:
             path = Path(str(args.output_dir))
             check_weights(model, lesson, state.global_step, args.learning_rate)
+            processes.said(None)  # all have written what is theirs of it
             if not processes.leads():
                 return
             mark_complete(path / f"checkpoint-{state.global_step}")
