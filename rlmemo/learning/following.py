@@ -19,15 +19,15 @@ from rlmemo.runs.folder import RunFolder
 def follow() -> int:
     """Learn with the first process until it is done; the exit status. What goes wrong here alone is said
     here."""
+    quiet()
+    me = together()
+    assert me is not None
     try:
-        quiet()
-        me = together()
-        assert me is not None
         _learn_on(me)
     except (KeyboardInterrupt, Stopped):
         return 130  # the first process says so
     except Exception as error:
-        if not of_another(error) and me is not None and me.first_to_fail():
+        if not of_another(error) and me.first_to_fail():
             who = f"process {me.place + 1} of {me.count}"
             if not isinstance(error, InputError):
                 traceback.print_exc()

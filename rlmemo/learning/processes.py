@@ -77,7 +77,7 @@ class Together:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-            store=distributed.PrefixStore("rlmemo", self.store),
+            store=distributed.PrefixStore("joined", self.store),
             rank=self.place,
             world_size=self.count,
             timeout=FOR_LONG,
@@ -144,7 +144,8 @@ def together() -> Together | None:
     from torch import distributed
 
     store, rank, size = next(distributed.rendezvous("env://", timeout=FOR_LONG))
-    return Together(distributed.PrefixStore("told", store), rank, size)
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what was said before is of no use
+    return Together(distributed.PrefixStore(f"rlmemo/{start}", store), rank, size)
 
 
 def tell(what: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ batch wherever it is computed. So neither the number of workers nor who died mea
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -127,6 +128,5 @@ def on_cpu(model: Any) -> Any:
     """The model as a worker can have it; a copy where it lies on a GPU."""
     if model.device.type == "cpu":
         return model
-    import copy
 
     return copy.deepcopy(model).to("cpu")
