@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,3 +94,40 @@ def test_what_cannot_be_shared_out_is_refused(monkeypatch: pytest.MonkeyPatch) -
     for method in ("ppo", "grpo", "rloo", "dpo-ppo"):
         with pytest.raises(InputError, match="learns in one; start it without torchrun"):
             check_processes(make_config({"method": method}), None)
+
+
+@pytest.mark.parametrize(("examples", "even"), [(24, True), (18, True), (21, False), (17, False)])
+def test_every_update_is_shared_out_or_learned_whole(
+    monkeypatch: pytest.MonkeyPatch, examples: int, even: bool
+) -> None:
+    """Updates of two passes of four. In one update the passes are not shared out some so and some otherwise:
+    examples would weigh more in the ones than in the others."""
+    from accelerate.data_loader import BatchSamplerShard
+    from torch.utils.data import BatchSampler, DataLoader
+
+    from rlmemo.learning.training import _share_out
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    whole = [list(x) for x in BatchSampler(range(examples), 4, False)]
+    seen = []
+    for place in "01":
+        monkeypatch.setenv("RANK", place)
+        sampler = BatchSampler(range(examples), 4, False)
+        loader = DataLoader(
+            list(range(examples)),  # type: ignore[arg-type]
+            batch_sampler=BatchSamplerShard(sampler, 2, int(place), split_batches=True),
+        )
+        trainer = SimpleNamespace(
+            args=SimpleNamespace(gradient_accumulation_steps=2), get_train_dataloader=lambda made=loader: made
+        )
+        _share_out(trainer)
+        seen.append([x.tolist() for x in trainer.get_train_dataloader()])
+    last = (len(whole) - 1) // 2 * 2  # where the last update begins
+    for k, batch in enumerate(whole):
+        mine, others = seen[0][k], seen[1][k]
+        if even or k < last:
+            assert mine + others == batch
+            assert len(mine) == len(others)
+        else:
+            assert mine == others == batch
+    assert len(seen[0]) == len(seen[1]) == len(whole)
