@@ -5,6 +5,7 @@
     python -m rlmemo.train --timelines mine.csv --method sft
     python -m rlmemo.train --method ppo                        # learn from episodes of the replayed world
     python -m rlmemo.train --resume                            # go on with the last unfinished run
+    torchrun --nproc_per_node 2 -m rlmemo.train --method sft   # two processes share every batch
 
 What is learned, from what, and what a run folder holds: docs/training.md. Nothing heavy is imported
 before the settings and the timelines have been found good.
@@ -32,7 +33,9 @@ from rlmemo.learning.config import (
     settings,
     yaml_lines,
 )
+from rlmemo.learning.following import follow
 from rlmemo.learning.prepare import prepare
+from rlmemo.learning.processes import count, leading, leads
 from rlmemo.learning.record import note
 from rlmemo.learning.training import Stopped, quiet
 from rlmemo.model.hub import PROMPTS
@@ -149,6 +152,13 @@ def settings_before(run: str | None) -> dict[str, Any]:
 @private_files()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    if not leads():
+        return follow()
+    with leading():
+        return _lead(arguments)
+
+
+def _lead(arguments: list[str] | None) -> int:
     about = parser().parse_known_args(arguments)[0]
     if about.list_adapters is not None:
         print(listing(Path(about.list_adapters)))
@@ -160,7 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
     prepared: Prepared = prepare(config, path, resume=resume)
 
     noted = note(prepared, path)
-    again = f"python -m rlmemo.train --out {path} --resume"
+    start = "python" if count() == 1 else f"torchrun --nproc_per_node {count()}"
+    again = f"{start} -m rlmemo.train --out {path} --resume"
     status = "failed"
     try:
         quiet()

@@ -18,7 +18,8 @@ TOPS = (*ROOMS, "experiments", "tests", "docs")
 DOTTED = re.compile(rf"(?<![\w./:-])(?:{'|'.join(TOPS)})(?:\.\w+)+")
 PATHS = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOPS)})/[\w./-]*\w\.(?:py|md|yaml|json|png|txt|safetensors)\b")
 NO_MODULE = re.compile(r"\.(?:db|html|csv|example|md|png)\b")
-ELSEWHERE = {"--help", "--junitxml", "--port"}
+TORCH = {"--standalone", "--nproc_per_node", "--use_deepspeed", "--zero_stage", "--num_processes"}
+ELSEWHERE = {"--help", "--junitxml", "--port"} | TORCH
 
 
 def pages(root: Path) -> list[Path]:

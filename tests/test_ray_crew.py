@@ -1,4 +1,5 @@
-"""People judged on Ray's workers: the numbers of one process, to the last digit, whoever died meanwhile."""
+"""People judged, and rollouts played, on Ray's workers: the numbers of one process, to the last digit,
+whoever died meanwhile."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,29 @@ from reward import parse_reward
 from rlmemo.evaluation.bootstrap import Draws
 from rlmemo.evaluation.evaluate import Setting, evaluate
 from rlmemo.evaluation.ray_crew import RayCrew
+from rlmemo.learning import rollout_crew
 from rlmemo.learning.adapters import save
+from rlmemo.learning.grammar import pickable
+from rlmemo.learning.pairs import score
 from rlmemo.learning.per_user import Everybody, train_users
+from rlmemo.learning.rollout import Rollout
+from rlmemo.learning.rollout_crew import play, play_together, sample_together, score_together
 from rlmemo.learning.training import Lesson
-from rlmemo.learning.training_data import States
+from rlmemo.learning.training_data import States, part_states, prompts
+from rlmemo.model.ask import sample_plans
 from rlmemo.policies.registry import make_policies, make_policy
 from rlmemo.predict import Options, make
-from rlmemo.runs.atomic import folder_atomic
+from rlmemo.runs.atomic import folder_atomic, sha256
 from rlmemo.runs.folder import RunFolder
-from rlmemo.runs.user_adapters import user_adapters
+from rlmemo.runs.user_adapters import user_adapters, weights_file
 from rlmemo.store.database import open_store
+from tests.mortal_field import MortalField
 from tests.mortal_policy import Mortal
-from tests.test_adapters import base_of, config_of, renamed, small_ground, train
+from tests.test_adapters import config_of, renamed, train
 from tests.test_evidence import write_spec
+from tests.test_ppo_contract import config, field, fresh_adapter
 from tests.test_train_cli import write_csv
+from tests.training_ground import base_of, lesson_of, small_ground
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TIMES = ("decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb")
@@ -170,3 +180,100 @@ def test_very_many_people_are_counted_as_few_are(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("rlmemo.evaluation.bootstrap.MOST_DENSE", 0)
     sparse = Draws(groups, users).macro(values)
     assert [sparse.value, sparse.low, sparse.high] == pytest.approx([dense.value, dense.low, dense.high])
+
+
+class OneByOne:
+    """A crew of one: its next task begins when the one before has ended."""
+
+    def __init__(self, crew: RayCrew) -> None:
+        self.crew = crew
+        self.share, self.get = crew.share, crew.get
+
+    def do(self, what: Callable[..., Any], parts: Sequence[Any], *given: Any) -> list[Any]:
+        done = []
+        for part in parts:
+            done += self.crew.do(what, [part], *given)
+            self.crew._ray.wait(done[-1:])
+        return done
+
+
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in {"LANES": 2, "PROMPTS": 6, "STATES": 3}.items():
+        monkeypatch.setattr(rollout_crew, name, size)
+
+
+def joined(parts: list[Rollout]) -> Rollout:
+    return Rollout(**{f.name: np.concatenate([getattr(x, f.name) for x in parts]) for f in fields(Rollout)})
+
+
+def same(a: Rollout, b: Rollout) -> bool:
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Rollout))
+
+
+def test_rollouts_are_by_the_weights_of_the_moment_whoever_dies(
+    crew: RayCrew, tmp_path: Path, small_groups: None
+) -> None:
+    import torch
+
+    settings, model = config(ppo_lanes=5), base_of(tmp_path / "base")[0].eval()
+    mortal = crew.share(MortalField(small_ground(), parse_reward("net_seconds"), tmp_path))
+    here = [play(field(), model, settings, 0, x) for x in (slice(0, 2), slice(2, 4), slice(4, 5))]
+    there = play_together(crew, mortal, model, settings, 0)
+    assert (tmp_path / "killed").exists(), "a worker was killed"
+    assert same(there, joined(here))
+    whole = play(field(), model, settings, 0)
+    assert np.array_equal(there.place, whole.place), "what is drawn for a lane is drawn for it alone"
+    assert there.features == pytest.approx(whole.features, abs=1e-5)
+    with torch.no_grad():  # the model learns
+        model.lm_head.weight += 0.5 * torch.randn_like(model.lm_head.weight)
+    after = play_together(crew, mortal, model, settings, 0)
+    assert (after.place != there.place).any(), "the next plans are those of the model that has learned"
+    assert np.array_equal(after.place, play(field(), model, settings, 0).place)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_ppo_learns_the_same_whatever_the_number_of_workers(crew: RayCrew, tmp_path: Path) -> None:
+    from rlmemo.learning.ppo import run_ppo
+    from rlmemo.learning.sft import save_adapter
+
+    settings, before = config(ppo_rollouts=2), fresh_adapter(tmp_path / "base")
+    found = []
+    crews: dict[str, Any] = {"one": OneByOne(crew), "two": crew}
+    for name, who in crews.items():
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        lesson = lesson_of(settings, folder, "ppo", tmp_path / "base", before)
+        model, _ = run_ppo(lesson, field(), Later(), who)
+        found.append(save_adapter(model, folder.path / "ppo", "embedded"))
+    assert found[0] == found[1]
+    assert found[0] != sha256(weights_file(before)), "it has learned"
+
+
+class Later:
+    """A validation that likes the latest weights best."""
+
+    def __init__(self) -> None:
+        self.worth = 0.0
+
+    def __call__(self, _: Any) -> float:
+        self.worth += 1.0
+        return self.worth
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_groups_are_sampled_and_scored_the_same(crew: RayCrew, tmp_path: Path) -> None:
+    ground, model = small_ground(), base_of(tmp_path / "base")[0].eval()
+    states = part_states(ground.split.train)[np.arange(100, 110)]
+    asked = prompts(ground, states)
+    free = pickable(asked)
+    there = sample_together(crew, model, (asked, free), 3, 0, [0, 7])
+    alone = sample_plans(model, asked, free, 3, 1.0, np.random.default_rng([0, 7]))
+    assert there.plans() == alone.plans()
+    assert len(set(there.plans())) > 1
+    plans = [{plan: "sampled", (): "none"} for plan in there.plans()]
+    reward = parse_reward("net_seconds")
+    made = score_together(crew, crew.share(ground), states, plans, reward, 3)
+    known = score(ground, states, plans, reward, 3)
+    assert [x.rewards.tolist() for x in made] == [x.rewards.tolist() for x in known]
+    assert [(x.user, x.index, x.plans) for x in made] == [(x.user, x.index, x.plans) for x in known]

@@ -33,14 +33,16 @@ ANSWER_S = 5.0
 class RayCrew:
     """Ray's workers, on this machine (address "local") or in a running cluster."""
 
-    def __init__(self, address: str = LOCAL, *, people: int = PEOPLE, workers: int | None = None) -> None:
-        """Join a cluster, or start one. workers: cores to use on this machine (None: all). Raises InputError
-        where Ray is not installed or the cluster does not answer."""
+    def __init__(
+        self, address: str = LOCAL, *, people: int = PEOPLE, workers: int | None = None, asked: str = "--ray"
+    ) -> None:
+        """Join a cluster, or start one. workers: cores to use on this machine (None: all); asked: the option
+        that asked for it. Raises InputError where Ray is not installed or the cluster does not answer."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
         try:
             import ray
         except ImportError:
-            raise InputError("--ray: Ray is not installed; pip install 'rlmemo[ray]'") from None
+            raise InputError(f"{asked}: Ray is not installed; pip install 'rlmemo[ray]'") from None
         if address == LOCAL:
             _on_loopback()
         else:
@@ -59,7 +61,7 @@ class RayCrew:
             except (ConnectionError, RuntimeError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(
-                    f"--ray {address}: cannot be reached ({reason}); start it, or say local"
+                    f"{asked} {address}: cannot be reached ({reason}); start it, or say local"
                 ) from None
         self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(_done)
         self._alone = ray.remote(num_cpus=1, max_retries=RETRIES, max_calls=1)(_done)

@@ -244,6 +244,10 @@ class TrainConfig:
     ppo_validate: int = _setting(2, "rollouts between two looks at validation", "ppo", low=1)
     ppo_patience: int = _setting(3, "looks without a better result after which learning stops", "ppo", low=1)
 
+    rollout_workers: int = _setting(
+        0, "Ray's workers that sample and score (ppo, grpo, rloo); 0: this process does it", "learning", low=0
+    )
+
     group_states: int = _setting(2048, "training states at most", "groups", low=1)
     group_plans: int = _setting(8, "plans sampled per state", "groups", low=2)
     group_batch: int = _setting(256, "plans per update", "groups", low=2)

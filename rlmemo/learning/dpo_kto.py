@@ -42,16 +42,30 @@ def run_dpo(
     prompts: int64 [S, L], indexed by `Pair.row`. naming: whether plans say who leaves first; those of ratings
     never do.
     """
+    hush_libraries()
+    config, base = lesson.config, lesson.base()
+    reads = reading_of(base[0])
+    rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.dpo_batch, config.seed)]
+    columns = {
+        "prompt": [prompt_text(prompts[r.row], reads, naming and not r.source) for r in rows],
+        "chosen": [plan_text(r.chosen, reads, naming and not r.source) for r in rows],
+        "rejected": [plan_text(r.rejected, reads, naming and not r.source) for r in rows],
+    }
+    lesson.tell("dpo", columns)
+    trainer = dpo_trainer(lesson, base, columns)
+    found = train(trainer, lesson)
+    return trainer.model, {**found, "pairs": len(rows)}
+
+
+def dpo_trainer(lesson: Lesson, base: tuple[Any, Any], columns: dict[str, list[Any]]) -> Any:
+    """TRL's trainer of pairs: prompts, chosen and rejected plans as text. base: model and tokenizer."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    hush_libraries()
-    config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
-    reads = reading_of(model)
-    rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.dpo_batch, config.seed)]
+    config, adapter, (model, tokenizer) = lesson.config, lesson.saved, base
     arguments_ = DPOConfig(
-        **arguments(lesson, len(rows))
-        | reads.arguments(config.dpo_batch)
+        **arguments(lesson, len(columns["prompt"]))
+        | reading_of(model).arguments(config.dpo_batch)
         | in_precision(model)
         | adapters.arguments(kind_of(adapter)),
         beta=config.dpo_beta,
@@ -62,19 +76,12 @@ def run_dpo(
         model=with_adapter(model, adapter),
         ref_model=held_to,
         args=arguments_,
-        train_dataset=Dataset.from_dict(
-            {
-                "prompt": [prompt_text(prompts[r.row], reads, naming and not r.source) for r in rows],
-                "chosen": [plan_text(r.chosen, reads, naming and not r.source) for r in rows],
-                "rejected": [plan_text(r.rejected, reads, naming and not r.source) for r in rows],
-            }
-        ),
+        train_dataset=Dataset.from_dict(columns),
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind_of(adapter))
     pack(trainer)
-    found = train(trainer, lesson)
-    return trainer.model, {**found, "pairs": len(rows)}
+    return trainer
 
 
 def run_kto(
@@ -85,18 +92,33 @@ def run_kto(
 
     The weights of the two kinds are set so that each counts as much as the other.
     """
+    hush_libraries()
+    config, base = lesson.config, lesson.base()
+    reads = reading_of(base[0])
+    rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.kto_batch, config.seed)]
+    columns: dict[str, list[Any]] = {
+        "prompt": [prompt_text(prompts[r.row], reads, naming and not r.source) for r in rows],
+        "completion": [plan_text(r.plan, reads, naming and not r.source) for r in rows],
+        "label": [r.good for r in rows],
+    }
+    lesson.tell("kto", columns)
+    trainer = kto_trainer(lesson, base, columns)
+    found = train(trainer, lesson)
+    return trainer.model, {**found, "plans": len(rows), "good": sum(columns["label"])}
+
+
+def kto_trainer(lesson: Lesson, base: tuple[Any, Any], columns: dict[str, list[Any]]) -> Any:
+    """TRL's trainer of single plans: prompts and plans as text, and which are good. base: model and
+    tokenizer."""
     from datasets import Dataset
     from trl import KTOConfig, KTOTrainer
 
-    hush_libraries()
-    config, adapter, (model, tokenizer) = lesson.config, lesson.saved, lesson.base()
-    reads = reading_of(model)
-    rows = [rows[i] for i in in_turn(prompts[[r.row for r in rows]], reads, config.kto_batch, config.seed)]
-    good = sum(r.good for r in rows)
-    bad = len(rows) - good
+    config, adapter, (model, tokenizer) = lesson.config, lesson.saved, base
+    good = sum(columns["label"])
+    bad = len(columns["label"]) - good
     arguments_ = KTOConfig(
-        **arguments(lesson, len(rows))
-        | reads.arguments(config.kto_batch)
+        **arguments(lesson, good + bad)
+        | reading_of(model).arguments(config.kto_batch)
         | in_precision(model)
         | adapters.arguments(kind_of(adapter)),
         beta=config.kto_beta,
@@ -108,16 +130,9 @@ def run_kto(
         model=with_adapter(model, adapter),
         ref_model=held_to,
         args=arguments_,
-        train_dataset=Dataset.from_dict(
-            {
-                "prompt": [prompt_text(prompts[r.row], reads, naming and not r.source) for r in rows],
-                "completion": [plan_text(r.plan, reads, naming and not r.source) for r in rows],
-                "label": [r.good for r in rows],
-            }
-        ),
+        train_dataset=Dataset.from_dict(columns),
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind_of(adapter))
     pack(trainer)
-    found = train(trainer, lesson)
-    return trainer.model, {**found, "plans": len(rows), "good": good}
+    return trainer

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from rlmemo.evaluation.ray_crew import RayCrew
 from rlmemo.learning.adapters import trainable
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.dpo_kto import prompt_text
 from rlmemo.learning.grammar import naming_tokens, pickable, plan_log_probs
 from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.pairs import Picks, ScoredPlans, picked
+from rlmemo.learning.rollout_crew import sample_together
 from rlmemo.learning.training import Lesson, arguments, check_weights, hush_libraries, train
 from rlmemo.learning.training_data import States, TrainingData, prompts
 from rlmemo.model import slots
@@ -33,6 +35,7 @@ class _Masked:
     names: int
     draws: int
     lesson: Lesson
+    crew: RayCrew | None
     accelerator: Any
     model: Any
     state: Any
@@ -43,7 +46,7 @@ class _Masked:
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> Any:
         asked = np.array(prompt_ids, np.int64)
-        rng = np.random.default_rng([self.draws, self.state.global_step])
+        seed = [self.draws, self.state.global_step]
         model = self.accelerator.unwrap_model(self.model)
         # of weights that are no numbers no plan can be drawn: what has gone astray is said before that
         check_weights(model, self.lesson, self.state.global_step, self.lesson.config.group_lr)
@@ -52,7 +55,12 @@ class _Masked:
         if names:  # TRL's prompts end where a plan begins
             rest = np.array([*[slots.NOBODY_ID] * slots.NAMED, slots.PLAN_ID])
             asked = np.concatenate([asked, np.tile(rest, (len(asked), 1))], axis=1)
-        said = sample_plans(inner, asked, pickable(asked), self.picks, self.temperature, rng, names=names)
+        free = pickable(asked)
+        if self.crew is None:
+            rng = np.random.default_rng(seed)
+            said = sample_plans(inner, asked, free, self.picks, self.temperature, rng, names=names)
+        else:
+            said = sample_together(self.crew, inner, (asked, free), self.picks, names, seed)
         plans = [slots.plan_ids(plan, names > 0) for plan in said.plans()]
         return (plans, None) if isinstance(self, GRPOTrainer) else plans
 
@@ -93,11 +101,11 @@ def chosen_states(config: TrainConfig, states: States) -> States:
 
 
 def run_groups(
-    lesson: Lesson, data: TrainingData, states: States, scored: PlanScorer
+    lesson: Lesson, data: TrainingData, states: States, scored: PlanScorer, crew: RayCrew | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """Train the saved adapter by `lesson.stage` ("grpo" or "rloo") on some of the states (`chosen_states`);
-    (peft model, what was found). Raises NoSignal where no two plans of a state differed in what they were
-    worth."""
+    (peft model, what was found). crew: who samples (None: this process). Raises NoSignal where no two plans
+    of a state differed in what they were worth."""
     from datasets import Dataset
 
     hush_libraries()
@@ -145,6 +153,7 @@ def run_groups(
     else:
         kind, settings = MaskedRLOO, RLOOConfig(**given)
     kind.picks, kind.names, kind.draws, kind.lesson = config.picks, data.names, config.seed, lesson
+    kind.crew = crew
     trainer = kind(
         model=trainable(model, lesson.saved), args=settings, reward_funcs=worth, train_dataset=rows,
         processing_class=tokenizer,

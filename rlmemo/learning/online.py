@@ -10,6 +10,7 @@ from env.judge.plans import FIELDS
 from rlmemo.learning.pairs import Picks, ScoredPlans, score
 from rlmemo.learning.rated_episodes import field as field_of
 from rlmemo.learning.rating_feedback import with_ratings
+from rlmemo.learning.rollout_crew import rollout_crew, score_together
 from rlmemo.learning.run import Run, UnderWay
 from rlmemo.learning.training_data import States
 from rlmemo.model.readings import SlotReading
@@ -46,7 +47,8 @@ def _episodes(run: Run, stage: UnderWay, rollouts: int) -> None:
 
     lesson = run.lesson(stage, replace(run.config, ppo_rollouts=rollouts))
     field = field_of(run.data, run.reward, run.feedback, run.config.ppo_half_life or math.inf)
-    model, found = run_ppo(lesson, field, Validation(run))
+    with rollout_crew(run.config) as crew:
+        model, found = run_ppo(lesson, field, Validation(run), crew)
     run.save(stage, model, found)
     was, now = found["start_validation"], found["best_validation"]
     stage.bar.note = f"{was:+.3f} to {now:+.3f} an open on validation"
@@ -55,11 +57,17 @@ def _episodes(run: Run, stage: UnderWay, rollouts: int) -> None:
 def _groups(run: Run, stage: UnderWay, states: States) -> None:
     from rlmemo.learning.grpo import run_groups
 
-    def scored(states: States, plans: list[dict[Picks, str]]) -> list[ScoredPlans]:
-        made = score(run.data, states, plans, run.reward, run.config.picks)
-        return with_ratings(made, run.data, run.feedback)
+    with rollout_crew(run.config) as crew:
+        shared = None if crew is None else crew.share(run.data)
 
-    run.save(stage, *run_groups(run.lesson(stage), run.data, states, scored))
+        def scored(states: States, plans: list[dict[Picks, str]]) -> list[ScoredPlans]:
+            if crew is None:
+                made = score(run.data, states, plans, run.reward, run.config.picks)
+            else:
+                made = score_together(crew, shared, states, plans, run.reward, run.config.picks)
+            return with_ratings(made, run.data, run.feedback)
+
+        run.save(stage, *run_groups(run.lesson(stage), run.data, states, scored, crew))
 
 
 class Validation:

@@ -28,14 +28,16 @@ import torch
 import trl
 from trl import GRPOConfig, GRPOTrainer
 
+from rlmemo.evaluation.ray_crew import RayCrew
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.grammar import naming_tokens, pickable, plan_log_probs
 from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.rollout import AHEAD, Field, Rollout
+from rlmemo.learning.rollout_crew import play, play_together
 from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
 from rlmemo.learning.value import Critic, advantages, discounts, explained_variance
 from rlmemo.model import slots
-from rlmemo.model.ask import SampledPlans, sample_plans
+from rlmemo.model.ask import SampledPlans
 
 STATE, TENSORS = "ppo.json", "ppo.safetensors"
 KL_WEIGHT, KL_STEP, KL_LEAST, KL_MOST = 0.01, 1.5, 1e-4, 10.0
@@ -61,11 +63,13 @@ class EpisodeTrainer(GRPOTrainer):
     _buffered_inputs: Any
 
     def __init__(
-        self, config: TrainConfig, field: Field, judge: Judge, model: Any, tokenizer: Any, args: Any
-    ) -> None:
+        self, config: TrainConfig, field: Field, judge: Judge, model: Any, tokenizer: Any, args: Any,
+        crew: RayCrew | None = None,
+    ) -> None:  # fmt: skip
         from datasets import Dataset
 
         self.config, self.field, self.judge = config, field, judge
+        self.crew, self.shared = crew, None if crew is None else crew.share(field)
         knowing = config.ppo_critic == "hindsight"
         self.critic = Critic(field.features, AHEAD, knowing, config.seed)
         self.best: tuple[float, int, dict[str, Any]] | None = None
@@ -112,14 +116,9 @@ class EpisodeTrainer(GRPOTrainer):
 
     def play(self, model: Any, number: int) -> Rollout:
         """Rollout `number`: the same for the same seed, number and weights."""
-        c = self.config
-        rng = np.random.default_rng([c.seed, 5, number])
-        moments = self.field.draw(c.ppo_lanes, c.ppo_steps, c.ppo_episode, rng)
-
-        def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
-            return sample_plans(model, prompts, free, c.picks, 1.0, rng, names=self.field.names)
-
-        return self.field.play(moments, c.picks, say)
+        if self.crew is None:
+            return play(self.field, model, self.config, number)
+        return play_together(self.crew, self.shared, model, self.config, number)
 
     def warm_up(self, model: Any) -> None:
         """Fit the critic to a rollout that nothing else is learned from. Raises NoSignal where all of its
@@ -364,15 +363,18 @@ def ppo_arguments(lesson: Lesson, names: int = 0) -> Any:
     )
 
 
-def run_ppo(lesson: Lesson, field: Field, judge: Judge) -> tuple[Any, dict[str, Any]]:
-    """Train the saved adapter on episodes of the training part; (peft model, what was found)."""
+def run_ppo(
+    lesson: Lesson, field: Field, judge: Judge, crew: RayCrew | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Train the saved adapter on episodes of the training part; (peft model, what was found). crew: who plays
+    them (None: this process)."""
     from rlmemo.learning.adapters import trainable
 
     hush_libraries()
     config, (model, tokenizer) = lesson.config, lesson.base()
     tokenizer.padding_side = "left"
     args = ppo_arguments(lesson, field.names)
-    trainer = EpisodeTrainer(config, field, judge, trainable(model, lesson.saved), tokenizer, args)
+    trainer = EpisodeTrainer(config, field, judge, trainable(model, lesson.saved), tokenizer, args, crew)
     found = train(trainer, lesson)
     trainer.take_best()
     assert trainer.best is not None

@@ -29,6 +29,7 @@ from env.splits import Split, split_by
 from env.timeline import Timeline
 from reward import Reward
 from rlmemo.learning.config import OF_THE_ADAPTER, TrainConfig, read_yaml
+from rlmemo.learning.processes import check_processes
 from rlmemo.learning.training import quiet
 from rlmemo.model import hub
 from rlmemo.model.load import reading_for
@@ -81,6 +82,7 @@ def prepare(config: TrainConfig, path: Path, *, resume: bool) -> Prepared:
             "with python -m rlmemo.benchmark --policies openai:URL#MODEL, or train a model that lies here"
         )
     reading = check_model_settings(config)
+    check_processes(config, reading)
     check_policies(config.baselines)
     check_before(config)
     if not resume:
@@ -226,6 +228,14 @@ def check_means_something(config: TrainConfig) -> None:
                 f"--{name.replace('_', '-')} says what ratings count, and there are none; name their "
                 "database with --feedback, or leave it out"
             )
+    online = any(stage in ONLINE for stage in config.shared_stages)
+    if config.rollout_workers and not online:
+        raise InputError(
+            f"--rollout-workers {config.rollout_workers} is for methods that learn from what they say "
+            "meanwhile (ppo, dpo-ppo, grpo, rloo); leave it out"
+        )
+    if config.rollout_workers and importlib.util.find_spec("ray") is None:
+        raise InputError("--rollout-workers: Ray is not installed; pip install 'rlmemo[ray]'")
     if config.quantize != usual.quantize and hub.is_slots(config.model):
         raise InputError(
             f"--quantize {config.quantize} is for models that read text; {config.model} is small, so leave "

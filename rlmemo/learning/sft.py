@@ -20,36 +20,44 @@ def run_sft(lesson: Lesson, data: TrainingData, states: States) -> tuple[Any, di
     The model's own weights stay as they are (unless `--peft none` trains them). The loss is on the answer
     alone.
     """
+    hush_libraries()
+    config, base = lesson.config, lesson.base()
+    made, inputs, labels = sft_examples(data, states, config.seed)
+    order = in_turn(made, reading_of(base[0]), config.sft_batch, config.seed)
+    columns = {"input_ids": [inputs[i] for i in order], "labels": [labels[i] for i in order]}
+    lesson.tell("sft", columns)
+    trainer = sft_trainer(lesson, base, columns)
+    found = train(trainer, lesson)
+    return trainer.model, {**found, "states": len(states)}
+
+
+def sft_trainer(lesson: Lesson, base: tuple[Any, Any], columns: dict[str, list[Any]]) -> Any:
+    """TRL's trainer of examples: tokens and labels, a list each. base: model and tokenizer."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    hush_libraries()
-    config, (model, tokenizer) = lesson.config, lesson.base()
-    made_, inputs, labels = sft_examples(data, states, config.seed)
-    order = in_turn(made_, reading_of(model), config.sft_batch, config.seed)
-    steps = math.ceil(-(-len(states) // config.sft_batch) * config.sft_epochs)
+    config, (model, tokenizer) = lesson.config, base
+    examples = len(columns["input_ids"])
+    steps = math.ceil(-(-examples // config.sft_batch) * config.sft_epochs)
     how = reading_of(model).arguments(config.sft_batch)
     if lesson.adapter is None:
         made, kind = adapters.new_adapter(model, config, steps), config.peft
     else:
         made, kind = adapters.trainable(model, lesson.adapter), kind_of(lesson.adapter)
     arguments_ = SFTConfig(
-        **arguments(lesson, len(states)) | how | in_precision(model) | adapters.arguments(kind),
+        **arguments(lesson, examples) | how | in_precision(model) | adapters.arguments(kind),
         packing=False,
         completion_only_loss=True,
     )
     trainer = SFTTrainer(
         model=made,
         args=arguments_,
-        train_dataset=Dataset.from_dict(
-            {"input_ids": [inputs[i] for i in order], "labels": [labels[i] for i in order]}
-        ),
+        train_dataset=Dataset.from_dict(columns),
         processing_class=tokenizer,
     )
     adapters.attend(trainer, kind, shares=lesson.adapter is None)
     pack(trainer)
-    found = train(trainer, lesson)
-    return trainer.model, {**found, "states": len(states)}
+    return trainer
 
 
 def save_adapter(model: Any, path: Path, base: str) -> str:

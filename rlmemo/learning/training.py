@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from env.errors import InputError
+from rlmemo.learning import processes
 from rlmemo.learning.config import TrainConfig
+from rlmemo.model.hub import PROMPTED
 from rlmemo.model.load import load_model
 from rlmemo.model.packing import neighbours, train_packed
 from rlmemo.model.precision import for_reading
@@ -79,8 +81,9 @@ class Interrupt:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Listen for Ctrl-C within the block (in the main thread; elsewhere Python allows no handler)."""
-        if threading.current_thread() is not threading.main_thread():
+        """Listen for Ctrl-C within the block (in the main thread; elsewhere Python allows no handler), of
+        several processes in the first."""
+        if threading.current_thread() is not threading.main_thread() or not processes.leads():
             yield
             return
 
@@ -141,6 +144,19 @@ class Lesson:
             model = for_reading(model, self.config.dtype)
         return model, tokenizer
 
+    def tell(self, method: str, columns: dict[str, list[Any]]) -> None:
+        """Have other processes learn the same, where there are any: by `method`, from TRL's columns."""
+        import torch
+
+        adapter = None if self.adapter is None else str(self.adapter.absolute())
+        processes.tell(
+            {
+                "method": method, "columns": columns, "config": self.config.as_dict(), "stage": self.stage,
+                "folder": str(self.folder.path.absolute()), "adapter": adapter,
+                "threads": torch.get_num_threads(),
+            }
+        )  # fmt: skip
+
 
 def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
     """Arguments for a TRL config class: float32, no checkpointing of activations, nothing reported.
@@ -153,7 +169,14 @@ def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
     batch = getattr(config, f"{options}_batch")
     epochs = getattr(config, f"{options}_epochs", 1.0)
     steps = max(1, round(-(-states // batch) * epochs))
-    return {
+    shared: dict[str, Any] = {}
+    if processes.count() > 1:  # a batch is that of one process, and each has its share of it
+        # of learned tokens, those of the reference are parameters that take no part
+        shared = {
+            "accelerator_config": {"split_batches": True},
+            "ddp_find_unused_parameters": config.peft in PROMPTED,
+        }
+    return shared | {
         "output_dir": str(folder.checkpoints(stage)),
         "per_device_train_batch_size": batch,
         "num_train_epochs": epochs,
@@ -176,7 +199,7 @@ def arguments(lesson: Lesson, states: int) -> dict[str, Any]:
         "logging_steps": 5,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,  # a NaN must be seen, not averaged away
-        "save_strategy": "steps",
+        "save_strategy": "no" if processes.sharded() else "steps",  # DeepSpeed's hold pickles
         "save_steps": config.checkpoint_steps,
         "save_total_limit": None,  # `_watch` takes old ones away, once the new one is known to be whole
         "max_length": 1024,
@@ -219,13 +242,8 @@ def train(trainer: Any, lesson: Lesson) -> dict[str, Any]:
 
     folder, stage, interrupt = lesson.folder, lesson.stage, lesson.interrupt
     path = folder.checkpoints(stage)
-    checkpoint, remarks = newest_checkpoint(path, vet=no_code)
-    for remark in remarks:
-        print(f"  {remark}: passed over", file=sys.stderr)
-    for found in checkpoints_in(path):
-        if checkpoint is None or updates(found) > updates(checkpoint):
-            shutil.rmtree(found, ignore_errors=True)
-    folder.forget_after(stage, updates(checkpoint) if checkpoint else -1)
+    known = processes.said(_goes_on_from(folder, stage) if processes.leads() else None)
+    checkpoint = Path(known) if known else None
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_watch(lesson))
@@ -233,15 +251,59 @@ def train(trainer: Any, lesson: Lesson) -> dict[str, Any]:
     trainer.create_scheduler = partial(_schedule, trainer)
     before = _sum_losses(trainer, path, checkpoint)
     _save_or_say(trainer, path)
+    _share_out(trainer)
     with interrupt.watched(), _as_it_comes(trainer):
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     check_weights(trainer.model, lesson, trainer.state.global_step, trainer.args.learning_rate)
     if interrupt.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped
-    steps, loss = trainer.state.global_step, float(result.training_loss)
+    steps, loss, before = trainer.state.global_step, float(result.training_loss), processes.said(before)
     if checkpoint and before:  # transformers says the mean of the updates since the resume
         loss = (before + loss * (steps - updates(checkpoint))) / steps
     return {"steps": steps, "loss": loss}
+
+
+def _goes_on_from(folder: RunFolder, stage: str) -> str | None:
+    """The newest whole checkpoint of a stage, None where there is none; what comes after it is taken away."""
+    path = folder.checkpoints(stage)
+    checkpoint, remarks = newest_checkpoint(path, vet=no_code)
+    for remark in remarks:
+        print(f"  {remark}: passed over", file=sys.stderr)
+    for found in checkpoints_in(path):
+        if checkpoint is None or updates(found) > updates(checkpoint):
+            shutil.rmtree(found, ignore_errors=True)
+    folder.forget_after(stage, updates(checkpoint) if checkpoint else -1)
+    return None if checkpoint is None else str(checkpoint.absolute())
+
+
+def _share_out(trainer: Any) -> None:
+    """Of several processes, let each learn from its share of every batch, and one write. An update that
+    cannot be shared out evenly, such as a pass's last, all of them learn from whole: its loss and gradient
+    are those of one process, where accelerate would fill it up with other examples."""
+    if processes.count() == 1:
+        return
+    loader = trainer.get_train_dataloader
+
+    def shared() -> Any:
+        made = loader()
+        whole, n, place = made.batch_sampler.batch_sampler, processes.count(), processes.place()
+        passes = trainer.args.gradient_accumulation_steps
+
+        def shares() -> Iterator[list[int]]:
+            batches = list(whole)
+            for k in range(0, len(batches), passes):
+                update = batches[k : k + passes]
+                even = not any(len(batch) % n for batch in update)
+                for batch in update:
+                    size = len(batch) // n
+                    yield batch[place * size : (place + 1) * size] if even else batch
+
+        made.batch_sampler._iter_with_split = shares
+        return made
+
+    trainer.get_train_dataloader = shared
+    if not processes.leads():  # what is random was drawn before: no state of it has to be kept
+        trainer._save_rng_state = lambda *_: None
 
 
 def rate_of(update: int, warm: int, updates: int) -> float:
@@ -314,7 +376,9 @@ def _sum_losses(trainer: Any, path: Path, checkpoint: Path | None) -> float:
 
     def saved(*args: Any, **kwargs: Any) -> None:
         save(*args, **kwargs)
-        losses[:] = [sum(float(x) for x in losses)]
+        losses[:] = [processes.mean(sum(float(x) for x in losses))]
+        if not processes.leads():
+            return
         file = path / f"checkpoint-{trainer.state.global_step}" / LOSS
         file.write_text(json.dumps(before + losses[0]), encoding="utf-8")
 
@@ -328,6 +392,9 @@ def _save_or_say(trainer: Any, path: Path) -> None:
 
     def saved(*args: Any, **kwargs: Any) -> None:
         new = path / f"checkpoint-{trainer.state.global_step}"
+        if not processes.leads():  # it has its part in finding what is saved, no more
+            save(*args, **kwargs)
+            return
         try:
             save(*args, **kwargs)
             # The arguments as a pickle; nothing reads them.
@@ -387,15 +454,17 @@ def _watch(lesson: Lesson) -> Any:
 
         def __init__(self) -> None:
             self.last: dict[str, float] = {}
-            self.losses = [row["loss"] for row in folder.logged(stage) if "loss" in row]
+            logged = folder.logged(stage) if processes.leads() else []
+            self.losses = [row["loss"] for row in logged if "loss" in row]
 
         def on_step_end(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
         ) -> TrainerControl:
             progress(state.global_step, state.max_steps, self.last)
+            interrupt.asked = processes.said(interrupt.asked)
             if interrupt.asked and state.global_step < state.max_steps:
                 control.should_training_stop = True
-                control.should_save = True
+                control.should_save = not processes.sharded()
             if state.global_step >= state.max_steps:
                 control.should_log = True  # the curves end where learning does
             return control
@@ -409,7 +478,7 @@ def _watch(lesson: Lesson) -> Any:
             **_: Any,
         ) -> None:
             values = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
-            if "loss" not in values:
+            if "loss" not in values or not processes.leads():
                 return
             step, rate = state.global_step, args.learning_rate
             for name in ("loss", "grad_norm"):
@@ -434,6 +503,9 @@ def _watch(lesson: Lesson) -> Any:
         ) -> None:
             path = Path(str(args.output_dir))
             check_weights(model, lesson, state.global_step, args.learning_rate)
+            processes.said(None)  # all have written what is theirs of it
+            if not processes.leads():
+                return
             mark_complete(path / f"checkpoint-{state.global_step}")
             for old in checkpoints_in(path)[2:]:
                 shutil.rmtree(old, ignore_errors=True)
