@@ -94,7 +94,8 @@ def table(day: float, ms: float, bytes_an_open: float, mb: float, anew_s: float)
         cores = people * cpu_day / DAY_S
         disk, memory = people * 365 * kb_day / 1e9, people * mb / 10 / 1e6
         rows.append(
-            f"| {people:,} | {rounded(cores)} | {rounded(cores * BUSY)} | {rounded(disk)} TB | {rounded(memory)} TB |"
+            f"| {people:,} | {rounded(cores)} | {rounded(cores * BUSY)} "
+            f"| {rounded(disk)} TB | {rounded(memory)} TB |"
         )
     return "\n".join(rows)
 
