@@ -34,30 +34,8 @@ class RayCrew:
     def __init__(self, address: str = LOCAL, *, people: int = PEOPLE, workers: int | None = None) -> None:
         """Join a cluster, or start one. workers: cores to use on this machine (None: all). Raises InputError
         where Ray is not installed or the cluster does not answer."""
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        try:
-            import ray
-        except ImportError:
-            raise InputError("--ray: Ray is not installed; pip install 'rlmemo[ray]'") from None
-        if address == LOCAL:
-            _on_loopback()
-        else:
-            _answers(address)
+        ray = joined(address, workers)
         self._ray, self._people = ray, people
-        if not ray.is_initialized():
-            given: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
-            if address == LOCAL:
-                given |= {
-                    "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
-                    "object_store_memory": STORE_MB * 2**20,
-                }  # fmt: skip
-            try:
-                ray.init(**given)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(
-                    f"--ray {address}: cannot be reached ({reason}); start it, or say local"
-                ) from None
         self._task = ray.remote(_done).options(num_cpus=1, max_retries=RETRIES)
 
     def parts(self, cases: Sequence[Case]) -> list[Any]:
@@ -79,6 +57,34 @@ class RayCrew:
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
         self._ray.shutdown()
+
+
+def joined(address: str, workers: int | None = None) -> Any:
+    """Ray, in a cluster that was joined or started; as of `RayCrew`."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--ray: Ray is not installed; pip install 'rlmemo[ray]'") from None
+    if address == LOCAL:
+        _on_loopback()
+    else:
+        _answers(address)
+    if not ray.is_initialized():
+        given: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
+        if address == LOCAL:
+            given |= {
+                "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
+                "object_store_memory": STORE_MB * 2**20,
+            }  # fmt: skip
+        try:
+            ray.init(**given)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"--ray {address}: cannot be reached ({reason}); start it, or say local"
+            ) from None
+    return ray
 
 
 def _answers(address: str) -> None:

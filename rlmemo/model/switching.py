@@ -62,14 +62,17 @@ class Switching:
         self.use(user)
         return self.model
 
+    def whose(self, user: str) -> str:
+        """What the adapter of `user` is called here: the same for those whose events are read alike."""
+        return f"u_{self.adapters[user].name}" if user in self.adapters else SHARED
+
     def use(self, user: str) -> None:
         """Read with the adapter of `user` from now on, the shared one where there is none.
 
         Raises InputError where it cannot be read."""
         from rlmemo.model.adapters import UNREADABLE, hushed, unreadable
 
-        path = self.adapters.get(user, self.shared)
-        name = SHARED if user not in self.adapters else f"u_{path.name}"
+        path, name = self.adapters.get(user, self.shared), self.whose(user)
         if name == self._now:
             return
         self._now = ""  # if it fails, the next call begins anew
@@ -192,6 +195,10 @@ class Shelved:
         """The stage's model, whoever's events are read."""
         return self.model
 
+    def whose(self, user: str) -> str:
+        """Everybody's events are read alike."""
+        return SHARED
+
 
 @dataclass(frozen=True)
 class OneModel:
@@ -202,6 +209,10 @@ class OneModel:
     def of(self, user: str) -> Any:
         """The model, whoever's events are read."""
         return self.model
+
+    def whose(self, user: str) -> str:
+        """Everybody's events are read alike."""
+        return SHARED
 
 
 def switching(base: Any, run: Path) -> Switching:
