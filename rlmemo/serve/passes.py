@@ -1,10 +1,10 @@
 """One forward pass for several people, and whoever is urgent in the next one.
 
 What a replica is asked becomes an `Errand`: events of one person that are taken in and decided after, one
-by one, after a rebuilding where there is one to do. A pass takes the next event of up to `AT_ONCE` errands, reads
-their prompts together, and lets each go on. Between two passes the order is made anew: what is urgent first,
-then who came first. So a live request waits for one pass at most, however long a batch is; passes hold either
-urgent errands or batches, never both, so that nobody who waits pays for a batch.
+by one, after a rebuilding where there is one to do. A pass takes the next event of up to `AT_ONCE` errands,
+reads their prompts together, and lets each go on. Between two passes the order is made anew: what is urgent
+first, then who came first. So a live request waits for one pass at most, however long a batch is; passes hold
+either urgent errands or batches, never both, so that nobody who waits pays for a batch.
 """
 
 from __future__ import annotations
