@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 TRIES = 2
 FIRST_S = 180.0
 """Until a replica has loaded its model for the first time."""
-UP_S = 30.0
+UP_S = 60.0
 """A request waits so long for a replica to be up."""
 DRAIN_S = 120.0
 LOOK_S = 1.0
