@@ -315,17 +315,14 @@ def main(argv: list[str] | None = None) -> int:
     different, count = wrong(args.policy, clients)
     print(f"\nwrong answers: {different} of {count}")
     print(
-        f"a replica killed after {at:.0f} s: asked again by the server {stands['retried'] - before['retried']} "
-        f"times in all, by a live client {killed.again} times at most; p99 back after "
+        f"a replica killed after {at:.0f} s: {stands['retried'] - before['retried']} requests asked again by "
+        f"the server, by a live client {killed.again} times at most; p99 back after "
         f"{back(killed, at, usual):.1f} s; the slowest live request {killed.quantile(1.0, at):.0f} ms"
     )
     memory = ", ".join(str(x["memory_mb"]) for x in stands["replicas"])
-    passes = sum(x["errands"] for x in stands["replicas"]) / max(
-        1, sum(x["passes"] for x in stands["replicas"])
-    )
-    print(
-        f"replicas: {memory} MB, {errands / max(1, passed):.1f} people in a pass; load {os.getloadavg()[0]:.1f}"
-    )
+    passes, errands = (sum(x[name] for x in stands["replicas"]) for name in ("passes", "errands"))
+    print(f"replicas: {memory} MB, {errands / max(1, passes):.1f} people in a pass")
+    print(f"load {os.getloadavg()[0]:.1f}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rlmemo.serve.minds import maker, opened
 from rlmemo.serve.passes import AT_ONCE, Passes, Past, steps, together
 from rlmemo.serve.told import ToldMind
 from rlmemo.serve.turns import BATCH, Turns
-from rlmemo.store.live_ledger import NOT_YET, LivePlan, LiveRow
+from rlmemo.store.live_ledger import DECIDED, NOT_YET, LivePlan, LiveRow
 from rlmemo.store.records import Prewarm
 from tests.test_adapters import untrained
 from tests.training_ground import base_of
@@ -69,27 +70,27 @@ def test_in_one_pass_everybody_is_told_what_they_are_told_alone(base: Any) -> No
         user: [done if k % 9 == i else None for k in range(len(rows[user]))] for i, user in enumerate(rows)
     }
     thumbs = Thumbs.of([Thumb(-np.inf, h, False, None, ("target0", "target1")) for h in range(24)])
-    expected, half = {}, {}
+    expected, heard, kept = {}, {}, {}
     for i, user in enumerate(rows):
-        one = mind(user)
-        if i == 2:
-            one.hear(thumbs)
+        one, heard[user] = mind(user), thumbs if i == 2 else None
+        one.hear(heard[user])
         expected[user] = alone(one, rows[user], told[user])
-        again, half[user] = mind(user), len(rows[user]) // 2
-        kept = [
-            LiveRow(r.id, r.event, 0.0, 1, r.id, tuple(p), tuple(g))
-            for r, (p, g, *_) in zip(rows[user][: half[user]], expected[user], strict=False)
+        kept[user] = [
+            LiveRow(r.id, r.event, 0.0, DECIDED, r.id, tuple(plan), tuple(let_go))
+            for r, (plan, let_go, *_) in zip(rows[user][: len(rows[user]) // 2], expected[user], strict=False)
         ]
-        half[user] = (again, kept, thumbs if i == 2 else None)
     passes = Passes(policy, 4)
-    whole = {u: passes.add(steps(m, Past((), t), rows[u], told[u]), False)
-             for u, m, t in ((u, mind(u), half[u][2]) for u in rows)}  # fmt: skip
-    rest = {u: passes.add(steps(m, Past(kept, t), rows[u][len(kept) :], told[u][len(kept) :]), False)
-            for u, (m, kept, t) in half.items()}  # fmt: skip
+
+    def asked(user: str, past: list[LiveRow]) -> Any:
+        n = len(past)
+        work = steps(partial(mind, user), Past(past, heard[user]), rows[user][n:], told[user][n:])
+        return passes.add(work, False)
+
+    whole, rest = {u: asked(u, []) for u in rows}, {u: asked(u, kept[u]) for u in rows}
     for user in rows:
-        assert said(whole[user].result(60)) == expected[user], user
-        plans = [x[:4] for x in said(rest[user].result(60))]
-        assert plans == [x[:4] for x in expected[user][len(half[user][1]) :]], user
+        assert said(whole[user].result(60)[1]) == expected[user], user
+        plans = [x[:4] for x in said(rest[user].result(60)[1])]
+        assert plans == [x[:4] for x in expected[user][len(kept[user]) :]], user
     assert passes.errands > 2 * passes.passes, "passes held several people"
     assert sum(bool(x[0]) for e in expected.values() for x in e) > 20
 
@@ -114,15 +115,15 @@ def test_who_waits_goes_before_a_batch_and_waits_for_a_pass(base: Any) -> None:
     policy, mind = base
     (first, many), (second, few) = rows_of(2, 260).items()
     passes = Passes(policy, 1)
-    batch = passes.add(steps(mind(first), None, many, [None] * len(many)), True)
+    batch = passes.add(steps(lambda: mind(first), None, many, [None] * len(many)), True)
     while passes.passes < 3:
         time.sleep(0.001)
     before = passes.passes
-    urgent = passes.add(steps(mind(second), None, few[:20], [None] * 20), False)
+    urgent = passes.add(steps(lambda: mind(second), None, few[:20], [None] * 20), False)
     urgent.result(60)
     assert passes.passes - before <= 20 + 3, "at most the pass that was under way, and its own"
     assert not batch.done()
-    assert len(batch.result(60)) == len(many)
+    assert len(batch.result(60)[1]) == len(many)
 
 
 def test_an_errand_that_fails_fails_alone(base: Any) -> None:
@@ -130,35 +131,41 @@ def test_an_errand_that_fails_fails_alone(base: Any) -> None:
     (user, rows), (other, fine) = rows_of(2, 30).items()
     back = [rows[5], rows[4]]
     passes = Passes(policy, AT_ONCE)
-    wrong = passes.add(steps(mind(user), None, back, [None, None]), False)
-    right = passes.add(steps(mind(other), None, fine, [None] * len(fine)), False)
+    wrong = passes.add(steps(lambda: mind(user), None, back, [None, None]), False)
+    right = passes.add(steps(lambda: mind(other), None, fine, [None] * len(fine)), False)
     with pytest.raises(ValueError, match="before the one"):
         wrong.result(60)
-    assert said(right.result(60)) == alone(mind(other), fine)
+    assert said(right.result(60)[1]) == alone(mind(other), fine)
 
 
-def test_everybody_is_read_with_their_own_adapter(tmp_path: Path, light_trainings: None) -> None:
+@pytest.mark.parametrize(("merged", "most"), [(True, 256), (True, 1), (False, 2)])
+def test_everybody_is_read_with_their_own_adapter(
+    tmp_path: Path, light_trainings: None, monkeypatch: pytest.MonkeyPatch, merged: bool, most: int
+) -> None:
+    """Also where fewer adapters are kept in memory than there are."""
+    monkeypatch.setattr("rlmemo.model.switching.MOST", most)
     base_of(tmp_path / "base")
     own = {}
     for k, user in enumerate(("ann", "bob", "shared")):
         own[user] = tmp_path / user
         untrained("lora", own[user], tmp_path / "base", seed=k)
     shared = own.pop("shared")
-    switch = Switching(load_model(str(tmp_path / "base"))[0], shared, own, True)
+    switch = Switching(load_model(str(tmp_path / "base"))[0], shared, own, merged)
     policy = LanguagePolicy(switch)
     made = to_follow("base")
     minds = {u: maker(type(made)(policy, made.planner, made.world), "1", None)(u, "UTC", None)
              for u in ("ann", "bob", "eve", "joe")}  # fmt: skip
-    rows = rows_of(1, 40)["person000000"]
+    rows = rows_of(1, 30)["person000000"]
     expected = {u: alone(ToldMind(m), rows) for u, m in minds.items()}
     passes = Passes(policy, 4)
-    found = {u: passes.add(steps(ToldMind(m), None, rows, [None] * len(rows)), False)
+    found = {u: passes.add(steps(partial(ToldMind, m), None, rows, [None] * len(rows)), False)
              for u, m in minds.items()}  # fmt: skip
     for user, thoughts in found.items():
-        assert said(thoughts.result(60)) == expected[user], user
+        assert said(thoughts.result(60)[1]) == expected[user], user
     assert expected["eve"] == expected["joe"]
     assert len({repr(expected[u]) for u in ("ann", "bob", "eve")}) == 3
     assert passes.passes < 2 * len(rows)
+    assert len(switch._way.known) <= most
 
 
 def test_a_turn_is_handed_on_to_who_is_urgent() -> None:

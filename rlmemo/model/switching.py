@@ -28,6 +28,9 @@ SHARED = "shared"
 
 LARGEST = 50_000_000
 """Parameters up to which a model keeps merged weights for every user."""
+MOST = 256
+"""Adapters that are kept in memory; of more, the one that was used longest ago is read again when it is asked
+for."""
 
 
 class Switching:
@@ -96,6 +99,7 @@ class _Hooked:
     def use(self, name: str, path: Path) -> None:
         from peft import PeftModel
 
+        _keep(self.known, name)
         if name not in self.known:
             before, self.hook.learned = self.hook.learned, None
             try:
@@ -123,6 +127,7 @@ class _Merged:
         with torch.no_grad():
             self._put({n: self.base[n] for n in self.changed})
             self.changed = set()
+            _keep(self.known, name)
             if name not in self.known:
                 made = dict(reading(copy.deepcopy(self.model), path).named_parameters())
                 self.known[name] = {
@@ -143,11 +148,12 @@ class _Beside:
     def __init__(self, base: Any) -> None:
         self.model = base
         self.peft: Any = None
-        self.known: set[str] = set()
+        self.known: dict[str, Any] = {}
 
     def use(self, name: str, path: Path) -> None:
         from peft import PeftModel
 
+        gone = _keep(self.known, name)
         if self.peft is None:
             self.peft = PeftModel.from_pretrained(
                 self.model, str(path), adapter_name=name, use_safetensors=True
@@ -156,9 +162,22 @@ class _Beside:
         elif name not in self.known:
             self.peft.load_adapter(str(path), adapter_name=name, use_safetensors=True)
             self.model.eval()
-        self.known.add(name)
+        self.known[name] = True
         self.peft.set_adapter(name)
+        for other in gone:
+            self.peft.delete_adapter(other)
         self.peft.requires_grad_(False)
+
+
+def _keep(known: dict[str, Any], name: str) -> list[str]:
+    """Make this one the last to be let go, and room for it where it is new; who was let go."""
+    if name in known:
+        known[name] = known.pop(name)
+        return []
+    gone = list(known)[: max(0, len(known) + 1 - MOST)]
+    for other in gone:
+        del known[other]
+    return gone
 
 
 class Shelf:

@@ -34,7 +34,9 @@ AT_ONCE = 8
 """Errands in a pass: a prompt costs the base 1.3 ms alone and .6 among eight; an urgent errand may have to
 wait for one pass."""
 
-Steps = Generator["Question | None", "FirstPick | None", "list[Thought]"]
+Came = tuple[ToldMind, "list[Thought]"]
+"""What comes of an errand: the mind, where it stands now, and its thoughts."""
+Steps = Generator["Question | None", "FirstPick | None", Came]
 """Asks its questions, is sent what is said to them, and returns what came of it."""
 
 
@@ -47,9 +49,11 @@ class Past:
 
 
 def steps(
-    mind: ToldMind, past: Past | None, rows: Sequence[LiveRow], told: Sequence[LivePlan | None]
+    begin: Callable[[], ToldMind], past: Past | None, rows: Sequence[LiveRow], told: Sequence[LivePlan | None]
 ) -> Steps:
-    """What an errand does, step by step. past: to be restored first (None: the mind stands there)."""
+    """What an errand does, step by step. begin: gives the mind, between two passes, as it may put its own
+    adapter into the model; past: to be restored first (None: the mind stands there)."""
+    mind = begin()
     if past is not None:
         for _ in mind.restoring(past.rows):
             yield None
@@ -60,7 +64,7 @@ def steps(
         mind.see(row, done)
         thought = mind.decide((yield mind.question()))
         found.append(thought if done else timed(thought, time.perf_counter() - began))
-    return found
+    return mind, found
 
 
 @dataclass(order=True)
@@ -70,7 +74,7 @@ class Errand:
     batch: bool
     number: int
     work: Steps = field(compare=False)
-    done: Future[list[Thought]] = field(compare=False)
+    done: Future[Came] = field(compare=False)
     question: Question | None = field(compare=False, default=None)
     begun: bool = field(compare=False, default=False)
 
@@ -90,7 +94,7 @@ class Passes:
         """Errands that wait for a pass."""
         return len(self._waiting)
 
-    def add(self, work: Steps, batch: bool) -> Future[list[Thought]]:
+    def add(self, work: Steps, batch: bool) -> Future[Came]:
         """Something to do; what will come of it."""
         errand = Errand(batch, next(self._numbers), work, Future())
         with self._some:

@@ -104,16 +104,20 @@ class Replica:
         """What comes of events; None where the mind is not here, or stands elsewhere."""
         import asyncio
 
-        stands, mind = self._minds.pop(ask.whom.name, (None, None))
-        if ask.past is not None:
-            whom = ask.whom
-            mind = ToldMind(self._make(whom.name, whom.tz, whom.memory_mb))
-        elif mind is None or stands != ask.stands:
+        whom = ask.whom
+        stands, mind = self._minds.pop(whom.name, (None, None))
+        if ask.past is None and (mind is None or stands != ask.stands):
             return None
+
+        def begin() -> ToldMind:
+            if ask.past is None and mind is not None:
+                return mind
+            return ToldMind(self._make(whom.name, whom.tz, whom.memory_mb))
+
         past = copy.deepcopy(ask.past)  # Ray's arrays cannot be written to
-        work = self._passes.add(steps(mind, past, ask.rows, ask.told), ask.batch)
-        thoughts = await asyncio.wrap_future(work)
-        self._minds[ask.whom.name] = (ask.stands[0], ask.rows[-1].id), mind
+        work = self._passes.add(steps(begin, past, ask.rows, ask.told), ask.batch)
+        now, thoughts = await asyncio.wrap_future(work)
+        self._minds[whom.name] = (ask.stands[0], ask.rows[-1].id), now
         while len(self._minds) > self._most:
             self._minds.popitem(last=False)
         return thoughts
@@ -195,7 +199,7 @@ class Crew:
                     return found
                 except errors.RayTaskError as error:
                     raise error.cause from None
-                except errors.RayActorError:
+                except errors.RayError:
                     self._went_down(post)
                     self.retried += 1
                     if ask.past is None:
@@ -220,7 +224,7 @@ class Crew:
     def _went_down(self, post: Post) -> None:
         with self._changed:
             if post.state == UP:
-                post.state, post.look = DOWN, None
+                post.state = DOWN
                 post.ended += 1
 
     def stands(self) -> dict[str, Any]:
@@ -243,7 +247,7 @@ class Crew:
             if not done:
                 post.state = UP
                 raise Refused(409, f"replica {number} has had something to do for {DRAIN_S:g} s")
-            post.state, post.look = DOWN, None
+            post.state = DOWN
             post.ended += 1
         self._ray.kill(post.actor, no_restart=False)
         return {"drained": number}
@@ -275,9 +279,10 @@ class Crew:
                     self._went_down(post)
                     continue
                 with self._changed:
-                    gone = post.state == DOWN and stands["pid"] == post.stands.get("pid")
+                    if post.state == DOWN and stands["pid"] == post.stands["pid"]:
+                        continue  # said before it ended
                     post.stands = stands
-                    if post.state == DOWN and not gone:
+                    if post.state == DOWN:
                         post.state = UP
                         self._changed.notify_all()
 
