@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from rlmemo.model.ask import FirstPick
     from rlmemo.store.live_ledger import LivePlan, LiveRow
 
-AT_ONCE = 8
-"""Errands in a pass: a prompt costs the base 1.3 ms alone and .6 among eight; an urgent errand may have to
-wait for one pass."""
+AT_ONCE = 4
+"""Errands in a pass: a prompt costs the base 1.3 ms alone, .6 among four, and no less among more; an urgent
+errand may have to wait for one pass."""
 
 Came = tuple[ToldMind, "list[Thought]"]
 """What comes of an errand: the mind, where it stands now, and its thoughts."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from env.thumbs import Thumbs
 
 AT_A_TIME = 16
-"""Plans that are written before somebody else may have a turn."""
+"""Events or plans that are written before somebody else may have a turn."""
 MIND_UP_TO = 64
 """Plans that a device made itself, up to which a mind takes them in one by one; of more it is made anew."""
 
@@ -141,20 +141,29 @@ class Person:
                 if one.done is not None and row.planned != NOT_YET and not _same_plan(row, one.done):
                     self.ledger.reopen(row)
                     self._mind = None
-            new = sent[known:]
-            offs = [Off(x.off, x.event.t, "shutdown") for x in new if x.off is not None]
-            if new:
-                # (a plan follows for each, and with it this is on the disk before anything is answered)
-                self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs, lasting=False)
-                last = self._rows[-1] if self._rows else 0
-                for number, key in self.ledger.keys(after=last):
-                    self.chain.add(key)
-                    self._rows.append(number)
+            for first in range(known, len(sent), AT_A_TIME):
+                if first > known:
+                    self._others()
+                self._add(sent[first : first + AT_A_TIME], now)
             self._decide(told)
         except BaseException:
             self._mind = None  # it may be further than what is kept
             raise
         return self.plan(sent[-1].id) if sent else None
+
+    def _add(self, new: Sequence[SentEvent], now: float) -> None:
+        """Write events down. (A plan follows for each, and with it this is on the disk before anything is
+        answered.)"""
+        offs = [Off(x.off, x.event.t, "shutdown") for x in new if x.off is not None]
+        self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs, lasting=False)
+        for number, key in self.ledger.keys(after=self._rows[-1] if self._rows else 0):
+            self.chain.add(key)
+            self._rows.append(number)
+
+    def _others(self) -> None:
+        """Others may have a turn."""
+        with self.way.apart():
+            pass
 
     def hear(self, said: Sent) -> None:
         """What the person has said, all of it; it is minded from the next plan on."""
@@ -250,8 +259,7 @@ class Person:
             thoughts = self._thoughts(mind, todo, given)
         for k, (row, thought) in enumerate(zip(todo, thoughts, strict=True)):
             if k % AT_A_TIME == AT_A_TIME - 1:
-                with self.way.apart():
-                    pass
+                self._others()
             now, last = time.time(), k + 1 == len(todo)
             plan = given[k] or replace(thought.plan, made_at=now)
             # (what the last one writes lasts together with all before it, and nothing was answered yet)
