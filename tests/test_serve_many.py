@@ -23,7 +23,7 @@ from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.registry import to_follow
 from rlmemo.serve.admission import is_batch
 from rlmemo.serve.minds import maker, opened
-from rlmemo.serve.passes import AT_ONCE, Passes, Past, steps, together
+from rlmemo.serve.passes import AT_ONCE, MindsPast, Passes, steps, together
 from rlmemo.serve.told import ToldMind
 from rlmemo.serve.turns import BATCH, Turns
 from rlmemo.store.live_ledger import DECIDED, NOT_YET, LivePlan, LiveRow
@@ -83,7 +83,7 @@ def test_in_one_pass_everybody_is_told_what_they_are_told_alone(base: Any) -> No
 
     def asked(user: str, past: list[LiveRow]) -> Any:
         n = len(past)
-        work = steps(partial(mind, user), Past(past, heard[user]), rows[user][n:], told[user][n:])
+        work = steps(partial(mind, user), MindsPast(past, heard[user]), rows[user][n:], told[user][n:])
         return passes.add(work, False)
 
     whole, rest = {u: asked(u, []) for u in rows}, {u: asked(u, kept[u]) for u in rows}

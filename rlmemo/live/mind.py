@@ -17,7 +17,7 @@ import numpy as np
 from env.errors import InputError
 from env.judge.cost import Cost, WorldConfig
 from env.judge.plans import FIELDS, OUTCOME_NAMES
-from rlmemo.policies.following import Follower, Question, follower, names_of
+from rlmemo.policies.following import Follower, PersonsPrompt, follower, names_of
 from rlmemo.policies.planners import NEVER, Approved, OwnPlans, Threshold
 from rlmemo.policies.shipped import shipped_planner
 from rlmemo.store.live_ledger import LivePlan, LiveRow
@@ -183,7 +183,7 @@ class Mind:
         record = self.world.open(row.event.t, index, cost, row.off)
         self._seen = _SeenNow(row, earlier, at_first, record)
 
-    def question(self) -> Question | None:
+    def question(self) -> PersonsPrompt | None:
         """What a language model is to read before `decide`, where it may be read together with others'."""
         asked: Any = getattr(self.follower, "question", None)
         return None if asked is None else asked()

@@ -55,7 +55,7 @@ class Follower(Protocol):
 
 
 @dataclass(frozen=True)
-class Question:
+class PersonsPrompt:
     """What a language model is to read of a person: a prompt int64 [1, L]. whose: who reads alike, those with
     the same adapter."""
 
@@ -64,7 +64,7 @@ class Question:
     prompt: np.ndarray
 
 
-def answers(policy: LanguagePolicy, questions: Sequence[Question]) -> list[FirstPick]:
+def answers(policy: LanguagePolicy, questions: Sequence[PersonsPrompt]) -> list[FirstPick]:
     """What is said to questions of several people, in one forward pass for those whose prompts are read by
     the same adapter and are equally long."""
     found: list[FirstPick | None] = [None] * len(questions)
@@ -98,10 +98,10 @@ class _Streaming:
     def hear(self, thumbs: Thumbs | None) -> None:
         self.following.hear(thumbs)
 
-    def question(self) -> Question | None:
+    def question(self) -> PersonsPrompt | None:
         """What the model is to read for `rank`; None where it is not to be read together with others'."""
         prompt = self.following.question()
-        return None if prompt is None else Question(self._whose(self._user), self._user, prompt)
+        return None if prompt is None else PersonsPrompt(self._whose(self._user), self._user, prompt)
 
     def rank(self, said: FirstPick | None = None) -> Ranking:
         """said: what the model says to `question` (None: it is asked)."""

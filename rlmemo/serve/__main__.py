@@ -29,6 +29,7 @@ from rlmemo.policies.registry import to_follow
 from rlmemo.serve.client import TOKEN_FILE
 from rlmemo.serve.minds import maker, version_of
 from rlmemo.serve.people import People, Way
+from rlmemo.serve.replicas import Replicas, Thinking
 from rlmemo.serve.secret import secret_of
 from rlmemo.serve.turns import Turns
 from rlmemo.store.database import open_store
@@ -151,13 +152,11 @@ def main(argv: list[str] | None = None) -> int:
     with ExitStack() as ends:
         store = ends.enter_context(open_store(db))
         if args.ray:
-            from rlmemo.serve.replicas import Crew, Thinking
-
             del made, make, way  # (who thinks holds the model, not who serves)
             thinking = Thinking(
                 _found(args.policy), _travelling(world_given(args)), args.threshold, held_most
             )
-            crew = Crew(args.ray, args.replicas, thinking)
+            crew = Replicas(args.ray, args.replicas, thinking)
             ends.callback(crew.close)
             way = Way(crew.whom, crew.mind, turns.apart)
             sys.setswitchinterval(SWITCH_S)

@@ -39,7 +39,7 @@ from rlmemo.store.live_ledger import LivePlan
 from rlmemo.store.records import Prewarm
 
 if TYPE_CHECKING:
-    from rlmemo.serve.replicas import Crew
+    from rlmemo.serve.replicas import Replicas
 
 MOST_EVENTS = 500
 LATEST_T = 4e9
@@ -128,7 +128,7 @@ class ThumbsBody(Strict):
 
 def make_app(
     people: People, about: Mapping[str, Any], *, token: str, hosts: Iterable[str], most: int = MOST_WAITING,
-    crew: Crew | None = None,
+    crew: Replicas | None = None,
 ) -> FastAPI:  # fmt: skip
     """The application. about: what is told of who plans; most: requests that may be under way; crew: the
     replicas, where there are any."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlmemo.policies.following import Question, answers
+from rlmemo.policies.following import PersonsPrompt, answers
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.serve.told import ToldMind, timed
 
@@ -34,14 +34,14 @@ AT_ONCE = 4
 """Errands in a pass: a prompt costs the base 1.3 ms alone, .6 among four, and no less among more; an urgent
 errand may have to wait for one pass."""
 
-Came = tuple[ToldMind, "list[Thought]"]
+Finished = tuple[ToldMind, "list[Thought]"]
 """What comes of an errand: the mind, where it stands now, and its thoughts."""
-Steps = Generator["Question | None", "FirstPick | None", Came]
+Steps = Generator["PersonsPrompt | None", "FirstPick | None", Finished]
 """Asks its questions, is sent what is said to them, and returns what came of it."""
 
 
 @dataclass(frozen=True)
-class Past:
+class MindsPast:
     """What a mind is made anew from: the events that were decided, with their plans, and what was said."""
 
     rows: Sequence[LiveRow] = ()
@@ -49,7 +49,10 @@ class Past:
 
 
 def steps(
-    begin: Callable[[], ToldMind], past: Past | None, rows: Sequence[LiveRow], told: Sequence[LivePlan | None]
+    begin: Callable[[], ToldMind],
+    past: MindsPast | None,
+    rows: Sequence[LiveRow],
+    told: Sequence[LivePlan | None],
 ) -> Steps:
     """What an errand does, step by step. begin: gives the mind, between two passes, as it may put its own
     adapter into the model; past: to be restored first (None: the mind stands there)."""
@@ -74,8 +77,9 @@ class Errand:
     batch: bool
     number: int
     work: Steps = field(compare=False)
-    done: Future[Came] = field(compare=False)
-    question: Question | None = field(compare=False, default=None)
+    done: Future[Finished] = field(compare=False)
+    question: PersonsPrompt | None = field(compare=False, default=None)
+    answer: FirstPick | None = field(compare=False, default=None)
     begun: bool = field(compare=False, default=False)
 
 
@@ -94,7 +98,7 @@ class Passes:
         """Errands that wait for a pass."""
         return len(self._waiting)
 
-    def add(self, work: Steps, batch: bool) -> Future[Came]:
+    def add(self, work: Steps, batch: bool) -> Future[Finished]:
         """Something to do; what will come of it."""
         errand = Errand(batch, next(self._numbers), work, Future())
         with self._some:
@@ -117,22 +121,28 @@ class Passes:
         torch.set_num_threads(1)
         while True:
             going = self._next()
-            going = [x for x in going if x.begun or self._sent(x, None)]
+            going = [x for x in going if x.begun or self._gone_on(x)]
             try:
-                said = self._said([x.question for x in going])
+                self._read([x for x in going if x.question is not None])
             except BaseException as error:  # theirs to tell, and the next ones' to go on
                 for errand in going:
                     errand.done.set_exception(error)
                 continue
-            left = [x for x, answer in zip(going, said, strict=True) if self._sent(x, answer)]
+            # Who is urgent need not wait until a batch has made something of what it was told.
+            left = [x for x in going if (x.batch and self._urgent()) or self._gone_on(x)]
             self.passes, self.errands = self.passes + 1, self.errands + len(going)
             with self._some:
                 for errand in left:
                     heappush(self._waiting, errand)
 
-    def _sent(self, errand: Errand, answer: FirstPick | None) -> bool:
-        """Let an errand go on with an answer; whether anything is left of it."""
-        errand.begun = True
+    def _urgent(self) -> bool:
+        """Whether somebody waits who goes first."""
+        with self._some:
+            return bool(self._waiting) and not self._waiting[0].batch
+
+    def _gone_on(self, errand: Errand) -> bool:
+        """Let an errand go on with what it was told; whether anything is left of it."""
+        answer, errand.answer, errand.begun = errand.answer, None, True
         try:
             errand.question = errand.work.send(answer)
         except StopIteration as end:
@@ -143,15 +153,11 @@ class Passes:
             return True
         return False
 
-    def _said(self, asked: Sequence[Question | None]) -> list[FirstPick | None]:
-        """What is said to those who ask."""
-        found: list[FirstPick | None] = [None] * len(asked)
-        some = [k for k, question in enumerate(asked) if question is not None]
-        if some:
-            said = answers(self._policy, [question for question in asked if question is not None])
-            for k, answer in zip(some, said, strict=True):
-                found[k] = answer
-        return found
+    def _read(self, asking: Sequence[Errand]) -> None:
+        """The forward pass of those who ask."""
+        said = answers(self._policy, [x.question for x in asking if x.question is not None])
+        for errand, answer in zip(asking, said, strict=True):
+            errand.question, errand.answer = None, answer
 
 
 def together(policy: Any, mind: Callable[[str], ToldMind], rows: Callable[[int], LiveRow]) -> int:
@@ -160,7 +166,7 @@ def together(policy: Any, mind: Callable[[str], ToldMind], rows: Callable[[int],
     model to ask. It is tried out, as matrix products may sum in another order where they are larger."""
     if not isinstance(policy, LanguagePolicy):
         return 1
-    asked: list[Question] = []
+    asked: list[PersonsPrompt] = []
     for k in range(2 * AT_ONCE):
         one = mind(f"{k}")
         for j in range(k + 2):

@@ -1,6 +1,6 @@
 """Replicas that think, as actors of Ray, and the crew that is asked in their stead.
 
-    crew = Crew("local", 2, Thinking("runs/first", {}, None, 256))
+    crew = Replicas("local", 2, Thinking("runs/first", {}, None, 256))
     People(store, Way(crew.whom, crew.mind, turns.apart), 256, turns)
 
 What counts is in the store of the process that serves; a replica holds what can be made anew from it: the
@@ -15,8 +15,11 @@ to whoever comes (Ray 2.60: `[::]`, without a word asked), and whose queue knows
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
+import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -27,10 +30,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psutil
+
 from env.errors import InputError
 from rlmemo.evaluation.ray_crew import LOCAL, joined
+from rlmemo.policies.registry import to_follow
 from rlmemo.serve.minds import maker, opened, version_of
-from rlmemo.serve.passes import Passes, Past, steps, together
+from rlmemo.serve.passes import MindsPast, Passes, steps, together
 from rlmemo.serve.people import Elsewhere, Refused
 from rlmemo.serve.told import ToldMind
 from rlmemo.serve.turns import BATCH
@@ -49,6 +55,8 @@ DRAIN_S = 120.0
 LOOK_S = 1.0
 HANGS_S = 20.0
 """A replica that says nothing for so long is ended, and started again."""
+SWITCH_S = 0.0005
+"""A pass gives way to what comes in so often (Python's own: .005, several times a request)."""
 UP, DOWN, DRAINING = "up", "down", "draining"
 
 
@@ -81,7 +89,7 @@ class Ask:
     rows: Sequence[LiveRow]
     told: Sequence[LivePlan | None]
     batch: bool
-    past: Past | None = None
+    past: MindsPast | None = None
 
 
 class Replica:
@@ -90,9 +98,8 @@ class Replica:
     def __init__(self, given: Thinking) -> None:
         import torch
 
-        from rlmemo.policies.registry import to_follow
-
         torch.set_num_threads(1)
+        sys.setswitchinterval(SWITCH_S)
         made = to_follow(given.policy, given.world)
         self._make = maker(made, version_of(given.policy), given.threshold)
         self._most = given.most
@@ -102,8 +109,6 @@ class Replica:
 
     async def think(self, ask: Ask) -> list[Thought] | None:
         """What comes of events; None where the mind is not here, or stands elsewhere."""
-        import asyncio
-
         whom = ask.whom
         stands, mind = self._minds.pop(whom.name, (None, None))
         if ask.past is None and (mind is None or stands != ask.stands):
@@ -124,10 +129,6 @@ class Replica:
 
     async def stand(self) -> dict[str, Any]:
         """How it is."""
-        import os
-
-        import psutil
-
         passes = self._passes
         return {
             "pid": os.getpid(), "people": len(self._minds), "waiting": passes.waiting,
@@ -150,7 +151,7 @@ class Post:
     looked_at: float = 0.0
 
 
-class Crew:
+class Replicas:
     """Some replicas, on Ray's workers of this machine (address "local") or of a cluster."""
 
     def __init__(self, address: str, count: int, given: Thinking) -> None:
@@ -184,9 +185,9 @@ class Crew:
         """Who is to be thought of."""
         return Whom(name, tz, memory_mb)
 
-    def mind(self, whom: Whom) -> CrewMind:
+    def mind(self, whom: Whom) -> ReplicaMind:
         """One who thinks of somebody, and has seen nothing."""
-        return CrewMind(self, whom)
+        return ReplicaMind(self, whom)
 
     def think(self, ask: Ask) -> list[Thought] | None:
         """What comes of events; None where somebody has to be made anew first. Raises Refused where nobody
@@ -292,12 +293,12 @@ def _share(name: str, post: Post) -> bytes:
     return hashlib.sha256(f"{post.number} {name}".encode()).digest()
 
 
-class CrewMind:
+class ReplicaMind:
     """Stands for a mind that a replica has, or will have."""
 
-    def __init__(self, crew: Crew, whom: Whom) -> None:
+    def __init__(self, crew: Replicas, whom: Whom) -> None:
         self._crew, self._whom, self._token, self._last = crew, whom, uuid4().hex, 0
-        self._past: Past | None = Past()
+        self._past: MindsPast | None = MindsPast()
         self._lost = False
 
     def restore(self, rows: Sequence[LiveRow]) -> None:
