@@ -35,10 +35,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     "test_dashboard", "test_trust", "test_dashboard_training", "test_train_cli", "test_text_policy",
     "test_adapters", "test_ray_crew", "test_dashboard_store", "test_feedback_training", "test_tutorial",
-    "test_plan_samplers", "test_env_stateful", "test_gbdt", "test_live_watch", "test_evidence",
-    "test_oracle", "test_durability", "test_dashboard_texts", "test_ppo_contract", "test_live_loop",
+    "test_plan_samplers", "test_env_stateful", "test_gbdt", "test_live_watch", "test_evidence", "test_oracle",
+    "test_durability", "test_dashboard_texts", "test_ppo_contract", "test_live_loop", "test_serve_ray",
     "test_serve", "test_endpoint_served", "test_dashboard_ends", "test_in_charge", "test_closed_loop",
     "test_little_to_learn", "test_measure", "test_live_learn", "test_on_gpu", "test_pages_acts",
+    "test_serve_many",
 )  # fmt: skip
 _modules = [0]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

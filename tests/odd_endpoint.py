@@ -26,6 +26,7 @@ class OddEndpoint:
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.models_status = 200
+        self.more: dict[str, Any] = {}  # beside the choices of an answer
         self.slow_s = 0.0
         self.retry_after: str | None = None
         self.busiest = self._busy = 0
@@ -72,7 +73,7 @@ class OddEndpoint:
                 elif fault == 200:
                     message = {"message": {"role": "assistant", "content": odd.say}}
                     choice = message if "messages" in body else {"text": f" {odd.say}\nNow"}
-                    self.tell(200, json.dumps({"choices": [{"index": 0, **choice}]}))
+                    self.tell(200, json.dumps({"choices": [{"index": 0, **choice}], **odd.more}))
                 elif isinstance(fault, tuple):
                     self.tell(*fault)
                 else:

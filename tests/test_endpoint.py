@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -327,6 +328,48 @@ def test_a_text_is_continued_where_the_address_says_so(odd: OddEndpoint) -> None
     assert odd.paths[-1] == "/v1/completions"
     assert odd.asked[0]["prompt"].endswith("\nAnswer:")
     assert odd.asked[0]["logprobs"] == 20
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+@pytest.mark.parametrize("chat", [True, False])
+def test_what_stays_the_same_stands_first(odd: OddEndpoint, shots: int, chat: bool) -> None:
+    """A server that keeps what it has read finds the instruction and the whole history there again."""
+    spec = odd.spec if chat else odd.spec.replace("#", "/completions#")
+    policy = make_policy(spec, replace(FAST, shots=shots))
+    timeline = routine()
+    split = chrono([timeline])
+    policy._examples.fit([timeline], split)
+    policy.rank(timeline, np.arange(70, 76))
+    sent = [x["messages"][0]["content"] if chat else x["prompt"] for x in odd.asked]
+    assert len(sent) == 6
+    for one, following in pairwise(sent):
+        history = one[: one.index("Example:" if shots and not chat else "Now ")].rstrip()
+        assert following.startswith(history)
+        assert len(history) > 0.4 * len(one)
+    assert ("Example:" in sent[0]) == (shots > 0 and not chat)
+
+
+@pytest.mark.parametrize(
+    ("told", "share"),
+    [
+        ({"usage": {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 80}}}, "80 % of 300"),
+        ({"timings": {"cache_n": 30, "prompt_n": 10}, "usage": {"prompt_tokens": 40}}, "75 % of 120"),
+        ({"usage": {"prompt_tokens": 100, "prompt_tokens_details": None}}, None),
+        ({"usage": {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 80}}}, None),
+        ({"usage": [1], "timings": "?"}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_what_a_server_tells_of_its_prefix_cache_is_told(
+    odd: OddEndpoint, told: dict[str, Any], share: str | None
+) -> None:
+    policy = ready(odd)
+    odd.more = told
+    policy.rank(routine(), np.arange(70, 73))
+    if share is None:
+        assert "prefix cache" not in policy.note
+    else:
+        assert f"{share} prompt tokens stood in the server's prefix cache" in policy.note
 
 
 def test_a_served_run_is_asked_in_its_own_words(odd: OddEndpoint, tmp_path: Path) -> None:

@@ -54,9 +54,9 @@ def free_port() -> int:
 class Served:
     """`python -m rlmemo.serve` on a port that stays the same over its deaths."""
 
-    def __init__(self, folder: Path, policy: str = "markov1") -> None:
+    def __init__(self, folder: Path, policy: str = "markov1", *more: str) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder, self.policy, self.port = folder, policy, free_port()
+        self.folder, self.policy, self.port, self.more = folder, policy, free_port(), more
         self.said = ""
         self.begin()
 
@@ -71,7 +71,7 @@ class Served:
     def begin(self) -> None:
         self.process = here().start(
             "rlmemo.serve", "--policy", self.policy, "--port", str(self.port), "--db",
-            str(self.folder / "serve.db"), cwd=self.folder, env=os.environ,
+            str(self.folder / "serve.db"), *self.more, cwd=self.folder, env=os.environ,
         )  # fmt: skip
         until = time.monotonic() + 120.0
         while True:

@@ -38,31 +38,9 @@ class RayCrew:
     ) -> None:
         """Join a cluster, or start one. workers: cores to use on this machine (None: all); asked: the option
         that asked for it. Raises InputError where Ray is not installed or the cluster does not answer."""
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        try:
-            import ray
-        except ImportError:
-            raise InputError(f"{asked}: Ray is not installed; pip install 'rlmemo[ray]'") from None
-        if address == LOCAL:
-            _on_loopback()
-        else:
-            _answers(address)
+        ray = joined(address, workers, asked)
         self._ray, self._people = ray, people
         self.progress: Callable[[int, int], None] = lambda done, of: None
-        if not ray.is_initialized():
-            given: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
-            if address == LOCAL:
-                given |= {
-                    "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
-                    "object_store_memory": STORE_MB * 2**20,
-                }  # fmt: skip
-            try:
-                ray.init(**given)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(
-                    f"{asked} {address}: cannot be reached ({reason}); start it, or say local"
-                ) from None
         self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(_done)
         self._alone = ray.remote(num_cpus=1, max_retries=RETRIES, max_calls=1)(_done)
 
@@ -134,6 +112,34 @@ def crew_of(given: argparse.Namespace) -> Iterator[RayCrew | None]:
         yield crew
     finally:
         crew.close()
+
+
+def joined(address: str, workers: int | None = None, asked: str = "--ray") -> Any:
+    """Ray, in a cluster that was joined or started; as of `RayCrew`."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    try:
+        import ray
+    except ImportError:
+        raise InputError(f"{asked}: Ray is not installed; pip install 'rlmemo[ray]'") from None
+    if address == LOCAL:
+        _on_loopback()
+    else:
+        _answers(address)
+    if not ray.is_initialized():
+        given: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
+        if address == LOCAL:
+            given |= {
+                "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
+                "object_store_memory": STORE_MB * 2**20,
+            }  # fmt: skip
+        try:
+            ray.init(**given)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{asked} {address}: cannot be reached ({reason}); start it, or say local"
+            ) from None
+    return ray
 
 
 def _answers(address: str) -> None:

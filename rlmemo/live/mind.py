@@ -8,7 +8,7 @@ accounting, open by open (`env.judge.ongoing`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from env.errors import InputError
 from env.judge.cost import Cost, WorldConfig
 from env.judge.plans import FIELDS, OUTCOME_NAMES
-from rlmemo.policies.following import Follower, follower, names_of
+from rlmemo.policies.following import Follower, PersonsPrompt, follower, names_of
 from rlmemo.policies.planners import NEVER, Approved, OwnPlans, Threshold
 from rlmemo.policies.shipped import shipped_planner
 from rlmemo.store.live_ledger import LivePlan, LiveRow
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from env.ranking import Ranking
     from env.thumbs import Thumbs
     from env.timeline import Event
+    from rlmemo.model.ask import FirstPick
     from rlmemo.policies.run import Setup
 
+AT_A_TIME = 100
+"""Events that are restored before somebody else may have a turn."""
 LISTED = 5
 """How many probabilities are kept with a plan."""
 OFF, UNUSED, ROOM = "off", "unused", "room"
@@ -48,6 +51,17 @@ class Thought:
     came: list[tuple[int, dict[str, Any]]]
     gone: tuple[str, ...]
     left: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class _SeenNow:
+    """An event that was taken in, and nothing is decided yet: the event before it, who was in memory then
+    (and unused), and the judge's record of the open."""
+
+    row: LiveRow
+    earlier: Event | None
+    residents: dict[int, bool]
+    record: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,7 @@ class Mind:
         self._own: dict[int, int] = {}
         self._until: dict[str, float] = {}
         self._woken: list[int] | None = None
+        self._seen: _SeenNow | None = None
         self.latest: Event | None = None
 
     def hear(self, thumbs: Thumbs | None) -> None:
@@ -120,11 +135,18 @@ class Mind:
 
     def restore(self, rows: Sequence[LiveRow]) -> None:
         """Stand where these events and their plans have led; only in a mind that has seen nothing."""
+        for _ in self.restoring(rows):
+            pass
+
+    def restoring(self, rows: Sequence[LiveRow]) -> Iterator[None]:
+        """The same, little by little: it stands there when nothing is left to iterate over."""
         delays = self.world.config.delays
         events: list[Opened] = []
         plans: list[tuple[list[int], list[int], list[int]]] = []
         woken: dict[int, tuple[float, list[int]]] = {}
-        for row in rows:
+        for k, row in enumerate(rows):
+            if k % AT_A_TIME == AT_A_TIME - 1:
+                yield
             if self._is_open(row):
                 continue  # what stood between has been forgotten
             index, cost = self._see(row)
@@ -150,17 +172,36 @@ class Mind:
 
     def think(self, row: LiveRow) -> Thought:
         """Take in the next event, and decide."""
+        self.see(row)
+        return self.decide()
+
+    def see(self, row: LiveRow) -> None:
+        """Take in the next event; `decide` is to follow."""
         earlier, at_first = self.latest, self._residents()
         self._woken = None
         index, cost = self._see(row)
         record = self.world.open(row.event.t, index, cost, row.off)
+        self._seen = _SeenNow(row, earlier, at_first, record)
+
+    def question(self) -> PersonsPrompt | None:
+        """What a language model is to read before `decide`, where it may be read together with others'."""
+        asked: Any = getattr(self.follower, "question", None)
+        return None if asked is None else asked()
+
+    def decide(self, said: FirstPick | None = None) -> Thought:
+        """Decide after the event that was seen. said: what the model says to `question` (None: it is asked
+        here)."""
+        assert self._seen is not None
+        now, self._seen = self._seen, None
+        row, record = now.row, now.record
         before = {x for x, _ in self.world.residents()}
-        ranking = self.follower.rank()
+        follower: Any = self.follower
+        ranking = follower.rank() if said is None else follower.rank(said)
         picks, let_go = self._decide(ranking)
         after = {x for x, _ in self.world.residents()}
         names = self.follower.names
-        why = {x: self._why(names[x], unused, row, earlier) for x, unused in at_first.items()}
-        left = [(names[x], why[x]) for x in at_first if x not in before]
+        why = {x: self._why(names[x], unused, row, now.earlier) for x, unused in now.residents.items()}
+        left = [(names[x], why[x]) for x in now.residents if x not in before]
         left += [(names[x], ROOM) for x in sorted(before - after)]
         self._expect(row.event.t, picks)
         p, listed = ranking.probability[0], ranking.targets[0]

@@ -45,6 +45,12 @@ class FirstPick:
     when: np.ndarray | None
     leave: np.ndarray | None = None
 
+    def row(self, d: int) -> FirstPick:
+        """Of one of the moments."""
+        here = slice(d, d + 1)
+        when, leave = (None if x is None else x[here] for x in (self.when, self.leave))
+        return FirstPick(self.first[here], when, leave)
+
 
 def read(
     model: Any, prompts: np.ndarray, batch: int | None = None, reader: Reader | None = None

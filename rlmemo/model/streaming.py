@@ -25,7 +25,7 @@ from env.slate.slate_stream import SlateStream
 from env.thumbs import HOURS, Thumbs
 from env.timeline import KINDS, Timeline, utc_offsets
 from rlmemo.model import slots
-from rlmemo.model.ask import SampledPlans, heard, plan_on, ranked, ranking, read, sample_plans
+from rlmemo.model.ask import FirstPick, SampledPlans, heard, plan_on, ranked, ranking, read, sample_plans
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.scorer import WIDE, Scored
@@ -147,22 +147,31 @@ class Following:
             self._looked = self._looks.one(now, np.zeros(1, np.int64)) if self._looks else now
         return self._looked
 
-    def rank(self) -> Ranking:
-        """See `Policy.rank`; one row, for the latest event."""
+    def question(self) -> np.ndarray | None:
+        """What `rank` has the model read, int64 [1, L], where somebody else may read it together with other
+        people's; None where it is read on from what was read before."""
+        if self._slots is None or self._reader is not None:
+            return None
+        return self._bare() if isinstance(self._look(), Scored) else self.prompt()
+
+    def rank(self, said: FirstPick | None = None) -> Ranking:
+        """See `Policy.rank`; one row, for the latest event. said: what the model says to `question` (None: it
+        is asked)."""
         now = self._look()
         if not isinstance(now, Scored):
-            return ranking(read(self.model, self.prompt(), reader=self._reader), now.candidates)
+            said = said or read(self.model, self.prompt(), reader=self._reader)
+            return ranking(said, now.candidates)
         bare, minds = self._bare(), None
         if self._thumbs is not None:
-            said = self._so_far()
+            thumbs = self._so_far()
             if self._text is not None:
-                told = self._told(self._text, None, None, said)
+                told = self._told(self._text, None, None, thumbs)
             else:
                 assert self._slots is not None
-                told = self._slots.hear(bare, said)
-            minds = heard(self.model, bare, told, said)
-        answer = read(self.model, bare, reader=self._reader)
-        return ranking(answer, now.candidates, now.score, heard=minds)
+                told = self._slots.hear(bare, thumbs)
+            minds = heard(self.model, bare, told, thumbs)
+        said = said or read(self.model, bare, reader=self._reader)
+        return ranking(said, now.candidates, now.score, heard=minds)
 
     def soon(self) -> tuple[np.ndarray, np.ndarray]:
         """The chance of targets to be opened soon, as of `LanguagePolicy.soon`; one row."""

@@ -28,6 +28,9 @@ SHARED = "shared"
 
 LARGEST = 50_000_000
 """Parameters up to which a model keeps merged weights for every user."""
+MOST = 256
+"""Adapters that are kept in memory; of more, the one that was used longest ago is read again when it is asked
+for."""
 
 
 class Switching:
@@ -62,14 +65,17 @@ class Switching:
         self.use(user)
         return self.model
 
+    def whose(self, user: str) -> str:
+        """What the adapter of `user` is called here: the same for those whose events are read alike."""
+        return f"u_{self.adapters[user].name}" if user in self.adapters else SHARED
+
     def use(self, user: str) -> None:
         """Read with the adapter of `user` from now on, the shared one where there is none.
 
         Raises InputError where it cannot be read."""
         from rlmemo.model.adapters import UNREADABLE, hushed, unreadable
 
-        path = self.adapters.get(user, self.shared)
-        name = SHARED if user not in self.adapters else f"u_{path.name}"
+        path, name = self.adapters.get(user, self.shared), self.whose(user)
         if name == self._now:
             return
         self._now = ""  # if it fails, the next call begins anew
@@ -93,6 +99,7 @@ class _Hooked:
     def use(self, name: str, path: Path) -> None:
         from peft import PeftModel
 
+        _keep(self.known, name)
         if name not in self.known:
             before, self.hook.learned = self.hook.learned, None
             try:
@@ -120,6 +127,7 @@ class _Merged:
         with torch.no_grad():
             self._put({n: self.base[n] for n in self.changed})
             self.changed = set()
+            _keep(self.known, name)
             if name not in self.known:
                 made = dict(reading(copy.deepcopy(self.model), path).named_parameters())
                 self.known[name] = {
@@ -140,11 +148,12 @@ class _Beside:
     def __init__(self, base: Any) -> None:
         self.model = base
         self.peft: Any = None
-        self.known: set[str] = set()
+        self.known: dict[str, Any] = {}
 
     def use(self, name: str, path: Path) -> None:
         from peft import PeftModel
 
+        gone = _keep(self.known, name)
         if self.peft is None:
             self.peft = PeftModel.from_pretrained(
                 self.model, str(path), adapter_name=name, use_safetensors=True
@@ -153,9 +162,22 @@ class _Beside:
         elif name not in self.known:
             self.peft.load_adapter(str(path), adapter_name=name, use_safetensors=True)
             self.model.eval()
-        self.known.add(name)
+        self.known[name] = True
         self.peft.set_adapter(name)
+        for other in gone:
+            self.peft.delete_adapter(other)
         self.peft.requires_grad_(False)
+
+
+def _keep(known: dict[str, Any], name: str) -> list[str]:
+    """Make this one the last to be let go, and room for it where it is new; who was let go."""
+    if name in known:
+        known[name] = known.pop(name)
+        return []
+    gone = list(known)[: max(0, len(known) + 1 - MOST)]
+    for other in gone:
+        del known[other]
+    return gone
 
 
 class Shelf:
@@ -192,6 +214,10 @@ class Shelved:
         """The stage's model, whoever's events are read."""
         return self.model
 
+    def whose(self, user: str) -> str:
+        """Everybody's events are read alike."""
+        return SHARED
+
 
 @dataclass(frozen=True)
 class OneModel:
@@ -202,6 +228,10 @@ class OneModel:
     def of(self, user: str) -> Any:
         """The model, whoever's events are read."""
         return self.model
+
+    def whose(self, user: str) -> str:
+        """Everybody's events are read alike."""
+        return SHARED
 
 
 def switching(base: Any, run: Path) -> Switching:

@@ -110,6 +110,12 @@ class EndpointPolicy:
             parts.append(
                 f"no log-probabilities, so places count as on {int(self._right.sum())} validation decisions"
             )
+        told = self.endpoint.reread
+        if told.prompts:
+            share = 100.0 * told.cached / told.prompts
+            parts.append(
+                f"{share:.0f} % of {told.prompts:,} prompt tokens stood in the server's prefix cache"
+            )
         if unread:
             parts.append(f"{unread} of {len(answers)} answers could not be read and list nothing")
         return f"{self.name}: " + "; ".join(parts)

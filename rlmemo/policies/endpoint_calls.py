@@ -108,16 +108,17 @@ class Question:
     whole: str = ""
 
     def text(self) -> str:
-        """As one text that ends where the answer begins."""
+        """As one text that ends where the answer begins. What stays the same from one decision to the next
+        stands first: the instruction, then the history, which grows at its end."""
         if self.whole:
             return self.whole
         shown = "".join(f"Example:\n{q}{ANSWER} {a}\n\n" for q, a in self.examples)
-        return f"{INSTRUCTION}{shown}{self.history}{self.question}{ANSWER}"
+        return f"{INSTRUCTION}{self.history}{shown}{self.question}{ANSWER}"
 
     def messages(self) -> list[dict[str, str]]:
         """As a chat; the instruction opens it, since not every template knows a system's message."""
-        asked = [*(q for q, _ in self.examples), self.history + self.question]
-        asked[0] = INSTRUCTION + asked[0]
+        asked = [*(q for q, _ in self.examples), self.question]
+        asked[0] = INSTRUCTION + self.history + asked[0]
         out = []
         for k, content in enumerate(asked):
             out.append({"role": "user", "content": content})
@@ -204,8 +205,33 @@ def _outcome(word: str, places: int) -> int | None:
     return places if word and "none".startswith(word.lower()) and not word.isupper() else None
 
 
+@dataclass
+class Reread:
+    """Tokens of prompts that a server told of, and how many of them stood in its prefix cache."""
+
+    prompts: int = 0
+    cached: int = 0
+
+    def count(self, told: Any) -> None:
+        """What an answer tells: `usage.prompt_tokens_details.cached_tokens` (OpenAI's; vLLM's with
+        --enable-prompt-tokens-details), else llama.cpp's `timings`; where neither is told, nothing counts."""
+        try:
+            usage, timings = told.get("usage") or {}, told.get("timings") or {}
+            details = usage.get("prompt_tokens_details")
+            if details is not None and details.get("cached_tokens") is not None:
+                whole, cached = int(usage["prompt_tokens"]), int(details["cached_tokens"])
+            else:
+                cached = int(timings["cache_n"])
+                whole = cached + int(timings["prompt_n"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return
+        if 0 <= cached <= whole:
+            self.prompts, self.cached = self.prompts + whole, self.cached + cached
+
+
 class Endpoint:
-    """Sends questions to one address, with retries, within a budget of calls."""
+    """Sends questions to one address, with retries, within a budget of calls. reread: what its answers told
+    of its prefix cache."""
 
     def __init__(self, address: Address, asking: Asking) -> None:
         try:
@@ -215,7 +241,7 @@ class Endpoint:
                 f"{SCHEME}: asking an endpoint needs httpx2; pip install 'rlmemo[endpoint]'"
             ) from None
         self.address, self.asking = address, asking
-        self.calls = 0
+        self.calls, self.reread = 0, Reread()
         self._lock = threading.Lock()
         self._fields: dict[str, Any] = {"temperature": 0, "max_tokens": 1 if asking.like else TOKENS}
         if address.chat:
@@ -257,6 +283,8 @@ class Endpoint:
         told = self._send(
             {"messages": question.messages()} if self.address.chat else {"prompt": question.text()}
         )
+        with self._lock:
+            self.reread.count(told)
         try:
             choice = told["choices"][0]
             text = (choice["message"]["content"] if self.address.chat else choice["text"]) or ""

@@ -7,8 +7,8 @@ which takes longer the longer the recording is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from env.ranking import Ranking
 from env.thumbs import Thumbs
 from env.timeline import Event, Timeline
-from rlmemo.model.ask import SampledPlans
+from rlmemo.model.ask import FirstPick, SampledPlans, read
 from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.streaming import Following
 from rlmemo.model.text import TextReading
@@ -54,11 +54,36 @@ class Follower(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class PersonsPrompt:
+    """What a language model is to read of a person: a prompt int64 [1, L]. whose: who reads alike, those with
+    the same adapter."""
+
+    whose: str
+    user: str
+    prompt: np.ndarray
+
+
+def answers(policy: LanguagePolicy, questions: Sequence[PersonsPrompt]) -> list[FirstPick]:
+    """What is said to questions of several people, in one forward pass for those whose prompts are read by
+    the same adapter and are equally long."""
+    found: list[FirstPick | None] = [None] * len(questions)
+    alike: dict[tuple[str, int], list[int]] = {}
+    for k, question in enumerate(questions):
+        alike.setdefault((question.whose, question.prompt.shape[1]), []).append(k)
+    for places in alike.values():
+        model = policy.source.of(questions[places[0]].user)
+        said = read(model, np.concatenate([questions[k].prompt for k in places]), batch=len(places))
+        for row, k in enumerate(places):
+            found[k] = said.row(row)
+    return [x for x in found if x is not None]
+
+
 class _Streaming:
     """A language model that is read on."""
 
     def __init__(self, policy: LanguagePolicy, user: str, tz: str, keeps: bool) -> None:
-        self._of, self._user = policy.source.of, user
+        self._of, self._whose, self._user = policy.source.of, policy.source.whose, user
         self.following = Following(self._of(user), tz, keeps=keeps)
         self.names, self._keeps = self.following.names, keeps
         self._index: dict[str, int] = {}
@@ -73,9 +98,15 @@ class _Streaming:
     def hear(self, thumbs: Thumbs | None) -> None:
         self.following.hear(thumbs)
 
-    def rank(self) -> Ranking:
+    def question(self) -> PersonsPrompt | None:
+        """What the model is to read for `rank`; None where it is not to be read together with others'."""
+        prompt = self.following.question()
+        return None if prompt is None else PersonsPrompt(self._whose(self._user), self._user, prompt)
+
+    def rank(self, said: FirstPick | None = None) -> Ranking:
+        """said: what the model says to `question` (None: it is asked)."""
         self._of(self._user)
-        return self.following.rank()
+        return self.following.rank(said)
 
     def soon(self) -> tuple[np.ndarray, np.ndarray] | None:
         return self.following.soon() if self._keeps else None

@@ -4,5 +4,6 @@
     python -m rlmemo.live start --policy http://…        on the device
 
 `door` lets in who has the token, `app` knows the addresses, `people` holds a mind for each recording (that of
-`rlmemo.live`), and `rlmemo.store` keeps what they stand on. The device's side is `rlmemo.live.elsewhere`.
+`rlmemo.live`), and `rlmemo.store` keeps what they stand on. For many people `replicas` thinks on Ray's
+workers, several people in one of the `passes`. The device's side is `rlmemo.live.elsewhere`.
 """

@@ -14,33 +14,36 @@ import argparse
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
 from env.judge.cost_presets import PRESETS
-from env.timeline import Event
 from rlmemo.hosts import is_loopback, names
 from rlmemo.live.lock import OneRecorder
-from rlmemo.live.mind import Mind, Minding
 from rlmemo.options import Parser, add_world, world_given
 from rlmemo.policies.registry import to_follow
 from rlmemo.serve.client import TOKEN_FILE
-from rlmemo.serve.people import People
+from rlmemo.serve.minds import maker, version_of
+from rlmemo.serve.people import People, Way
+from rlmemo.serve.replicas import Replicas, Thinking
 from rlmemo.serve.secret import secret_of
+from rlmemo.serve.turns import Turns
 from rlmemo.store.database import open_store
 from rlmemo.store.database_file import check_store
-from rlmemo.store.live_ledger import NOT_YET, LiveRow
 
 if TYPE_CHECKING:
     from rlmemo.policies.run import Setup
 
 PORT = 8650
 DEFAULT_DB = "serve.db"
-MOST_AT_ONCE = 64
+HELD, HELD_WITH_RAY = 8, 256
+MOST_CONNECTIONS = 2048
+SWITCH_S = 0.001
+"""A batch's request that is being read gives way to others so often (Python's own: .005)."""
 EXTRA = "rlmemo.serve needs FastAPI and uvicorn; pip install 'rlmemo[serve]'"
 
 
@@ -58,23 +61,21 @@ def parser() -> argparse.ArgumentParser:
                    help=f"where what devices send is kept (default: {DEFAULT_DB})")  # fmt: skip
     p.add_argument("--token-file", metavar="FILE", type=Path,
                    help=f"the token's (default: {TOKEN_FILE} beside the database)")  # fmt: skip
-    p.add_argument("--people-in-memory", metavar="N", type=int, default=8,
-                   help="recordings that are held in memory (default: 8)")  # fmt: skip
+    p.add_argument(
+        "--people-in-memory", metavar="N", type=int,
+        help=f"recordings that are held in memory (default: {HELD}; {HELD_WITH_RAY} with --ray)",
+    )  # fmt: skip
+    p.add_argument(
+        "--most-waiting", metavar="N", type=int, default=256,
+        help="requests under way, and a sixteenth as many batches; more get 503 (default: 256)",
+    )  # fmt: skip
+    p.add_argument(
+        "--ray", metavar="local|ADDRESS",
+        help="think on replicas, on Ray's workers of this machine or a cluster; needs rlmemo[ray]",
+    )  # fmt: skip
+    p.add_argument("--replicas", metavar="N", type=int, default=2, help="with --ray (default: 2)")
     add_world(p, run=True)
     return p
-
-
-def maker(made: Setup, version: str, threshold: float | None) -> Callable[[str, str, float | None], Minding]:
-    """What makes a minding for a person. memory: in MB, None for that of the run's world."""
-    usual = made.world.budget * made.world.cost_model().cost("").memory_mb
-
-    def make(user: str, tz: str, memory_mb: float | None) -> Minding:
-        return Minding(made, user, tz, memory_mb or usual, version, threshold)
-
-    mind = Mind(make("", "UTC", None))  # refused before anything is served
-    for k, name in enumerate("abab"):  # what is compiled or loaded at the first event is so before one comes
-        mind.think(LiveRow(k, Event(60.0 * k, name, "app"), 0.0, NOT_YET))
-    return make
 
 
 def about(made: Setup, version: str) -> Mapping[str, Any]:
@@ -84,6 +85,18 @@ def about(made: Setup, version: str) -> Mapping[str, Any]:
         world["costs"] = Path(made.world.costs).name
     return {"service": "rlmemo", "policy": made.policy.name, "policy_version": version,
             "world": world}  # fmt: skip
+
+
+def _found(policy: str) -> str:
+    """A policy as it is called from another folder."""
+    folder = Path(policy).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else policy
+
+
+def _travelling(world: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said of the world, as it is said in another folder."""
+    costs = world.get("costs")
+    return {**world, "costs": str(Path(costs).resolve())} if costs and costs not in PRESETS else dict(world)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -110,8 +123,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.threshold is not None and not 0.0 <= args.threshold <= 2.0:
         raise InputError(f"--threshold {args.threshold:g} is no probability; give 0 to 1")
-    if not 1 <= args.people_in_memory <= 10_000:
-        raise InputError(f"--people-in-memory {args.people_in_memory} is not accepted; give 1 or more")
+    held_most = args.people_in_memory or (HELD_WITH_RAY if args.ray else HELD)
+    for option, value, most in (
+        ("--people-in-memory", held_most if args.people_in_memory is None else args.people_in_memory, 10_000),
+        ("--most-waiting", args.most_waiting, 1000), ("--replicas", args.replicas, 256),
+    ):  # fmt: skip
+        if not 1 <= value <= most:
+            raise InputError(f"{option} {value} is not accepted; give 1 to {most}")
     db = Path(args.db).expanduser()
     check_store(db)
     try:
@@ -123,22 +141,32 @@ def main(argv: list[str] | None = None) -> int:
             raise
         raise InputError(EXTRA) from None
     made = to_follow(args.policy, world_given(args))
-    folder = Path(args.policy).expanduser()
-    version = folder.resolve().name if folder.is_dir() else "shipped"
-    make = maker(made, version, args.threshold)
+    version, name = version_of(args.policy), made.policy.name
+    make, told = maker(made, version, args.threshold), about(made, version)
     door = listening(args.host, args.port)
     held = OneRecorder(db)
+    way, turns, crew = Way(make), Turns(), None
     file = args.token_file or db.resolve().with_name(TOKEN_FILE)
     token, new = secret_of(file)
     host, port = door.getsockname()[:2]
-    with open_store(db) as store:
+    with ExitStack() as ends:
+        store = ends.enter_context(open_store(db))
+        if args.ray:
+            del made, make, way  # (who thinks holds the model, not who serves)
+            thinking = Thinking(
+                _found(args.policy), _travelling(world_given(args)), args.threshold, held_most
+            )
+            crew = Replicas(args.ray, args.replicas, thinking)
+            ends.callback(crew.close)
+            way = Way(crew.whom, crew.mind, turns.apart)
+            sys.setswitchinterval(SWITCH_S)
         app = make_app(
-            People(store, make, args.people_in_memory), about(made, version), token=token,
-            hosts=names(args.host, None, args.allow_host),
+            People(store, way, held_most, turns), told, token=token,
+            hosts=names(args.host, None, args.allow_host), most=args.most_waiting, crew=crew,
         )  # fmt: skip
         server = uvicorn.Server(uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none",
-            limit_concurrency=MOST_AT_ONCE, timeout_keep_alive=75, timeout_graceful_shutdown=5,
+            limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=75, timeout_graceful_shutdown=5,
         ))  # fmt: skip
         shown = f"[{host}]" if ":" in host else host
         if new:
@@ -146,7 +174,8 @@ def main(argv: list[str] | None = None) -> int:
         if not is_loopback(args.host):
             print("others can reach this: put TLS in front, or the token and what is sent can be read on the "
                   "way", file=sys.stderr)  # fmt: skip
-        print(f"{made.policy.name} plans at http://{shown}:{port}/  (Ctrl-C stops it)", flush=True)
+        where = f" with {args.replicas} replicas" if crew else ""
+        print(f"{name} plans at http://{shown}:{port}/{where}  (Ctrl-C stops it)", flush=True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[door])

@@ -7,7 +7,10 @@
     GET    /v1/people/NAME               how many events are known, their digest, and that of the thumbs
     GET    /v1/people/NAME/plan?event=ID the plan after an event
     DELETE /v1/people/NAME               forget all of it
+    GET    /v1/replicas                  who thinks (with --ray): processes, people, what waits
+    POST   /v1/replicas/NUMBER/drain     one of them ends when it has nothing to do, and begins anew
 
+A request with the header `Priority: u=4` or more (RFC 9218) is a batch: it gets what others leave.
 Every error is JSON, `{"error": "one line"}`.
 """
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,11 +31,15 @@ from starlette.responses import JSONResponse, Response
 from env.errors import InputError
 from env.thumbs import HOURS
 from env.timeline import Event
+from rlmemo.serve.admission import MOST_WAITING, Admission, busy
 from rlmemo.serve.door import HEALTH, TokenGuard, refusal
 from rlmemo.serve.people import Believed, People, Person, Refused, SentEvent
 from rlmemo.serve.thumbs_sent import MOST
 from rlmemo.store.live_ledger import LivePlan
 from rlmemo.store.records import Prewarm
+
+if TYPE_CHECKING:
+    from rlmemo.serve.replicas import Replicas
 
 MOST_EVENTS = 500
 LATEST_T = 4e9
@@ -119,11 +126,17 @@ class ThumbsBody(Strict):
     memory_mb: float | None = Field(None, gt=0.0, le=1e9)
 
 
-def make_app(people: People, about: Mapping[str, Any], *, token: str, hosts: Iterable[str]) -> FastAPI:
-    """The application. about: what is told of who plans."""
+def make_app(
+    people: People, about: Mapping[str, Any], *, token: str, hosts: Iterable[str], most: int = MOST_WAITING,
+    crew: Replicas | None = None,
+) -> FastAPI:  # fmt: skip
+    """The application. about: what is told of who plans; most: requests that may be under way; crew: the
+    replicas, where there are any."""
     app = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None,
-        middleware=[Middleware(TokenGuard, token=token, hosts=list(hosts))],
+        middleware=[
+            Middleware(TokenGuard, token=token, hosts=list(hosts)), Middleware(Admission, most=most)
+        ],
     )  # fmt: skip
 
     @app.get(HEALTH)
@@ -138,7 +151,7 @@ def make_app(people: People, about: Mapping[str, Any], *, token: str, hosts: Ite
     def take(name: str, body: EventsBody) -> dict[str, Any]:
         _check_name(name)
         after = Believed(body.after.events, body.after.digest) if body.after else None
-        with people.lock:
+        with people.asked(name):
             person = people.person(name, body.tz, body.memory_mb)
             before = len(person.chain)
             plan = person.take([x.sent() for x in body.events], after)
@@ -147,33 +160,43 @@ def make_app(people: People, about: Mapping[str, Any], *, token: str, hosts: Ite
     @app.put("/v1/people/{name}/thumbs")
     def hear(name: str, body: ThumbsBody) -> dict[str, Any]:
         _check_name(name)
-        with people.lock:
+        with people.asked(name):
             person = people.person(name, body.tz, body.memory_mb)
             person.hear([x.model_dump() for x in body.thumbs])
             return _standing(person)
 
     @app.get("/v1/people/{name}")
     def stands(name: str) -> dict[str, Any]:
-        with people.lock:
-            person = people.known(_check_name(name))
+        with people.asked(_check_name(name)):
+            person = people.known(name)
             return _standing(person) if person else {"events": 0, "digest": "", "thumbs": "", "tz": None}
 
     @app.get("/v1/people/{name}/plan")
     def planned(name: str, event: str) -> dict[str, Any]:
-        with people.lock:
-            person = people.known(_check_name(name))
+        with people.asked(_check_name(name)):
+            person = people.known(name)
             if person is None:
                 raise Refused(404, f"nobody is known as {name!r}")
             return {"plan": _told(person.plan(event))}
 
     @app.delete("/v1/people/{name}")
     def forget(name: str) -> dict[str, Any]:
-        with people.lock:
-            return {"forgotten": people.forget(_check_name(name))}
+        with people.asked(_check_name(name)):
+            return {"forgotten": people.forget(name)}
+
+    if crew is not None:
+
+        @app.get("/v1/replicas")
+        def replicas() -> dict[str, Any]:
+            return crew.stands()
+
+        @app.post("/v1/replicas/{number}/drain")
+        def drain(number: int) -> dict[str, Any]:
+            return crew.drain(number)
 
     @app.exception_handler(Refused)
     def refused(_: Request, error: Refused) -> Response:
-        return refusal(error.status, str(error), **error.more)
+        return refusal(error.status, str(error), **error.more) if error.status != 503 else busy(str(error))
 
     @app.exception_handler(InputError)
     def unusable(_: Request, error: InputError) -> Response:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from env.sources.names import target_and_kind
 from env.timeline import Event
-from rlmemo.live.mind import Minding
+from rlmemo.live.mind import Thought
 from rlmemo.serve.chain import Chain
 from rlmemo.serve.thumbs_sent import Sent, digest, thumbs_of
 from rlmemo.serve.told import ToldMind
+from rlmemo.serve.turns import Turns
 from rlmemo.store.database import Store
 from rlmemo.store.forgetting import forget_recording
 from rlmemo.store.live_ledger import (
@@ -34,6 +36,11 @@ from rlmemo.store.live_ledger import (
     Seen,
 )
 
+if TYPE_CHECKING:
+    from env.thumbs import Thumbs
+
+AT_A_TIME = 16
+"""Events or plans that are written before somebody else may have a turn."""
 MIND_UP_TO = 64
 """Plans that a device made itself, up to which a mind takes them in one by one; of more it is made anew."""
 
@@ -65,14 +72,40 @@ class Believed:
     digest: str
 
 
-class Person:
-    """One recording. make: a minding for (user, time zone, memory in MB or None)."""
+class Elsewhere(Exception):
+    """Who was thinking of a recording does not stand where it stands any more."""
 
-    def __init__(
-        self, store: Store, name: str, tz: str, memory_mb: float | None,
-        make: Callable[[str, str, float | None], Minding],
-    ) -> None:  # fmt: skip
-        self.minding = make(name, tz, memory_mb)  # refused before anything is written
+
+class Thinks(Protocol):
+    """Who plans for one recording; `ToldMind` does it here.
+
+    `think_all` raises `Elsewhere` where it has to be made anew from what is kept."""
+
+    def restore(self, rows: Sequence[LiveRow]) -> None: ...
+    def hear(self, thumbs: Thumbs | None) -> None: ...
+    def think_all(self, rows: Sequence[LiveRow], told: Sequence[LivePlan | None]) -> Iterable[Thought]: ...
+
+
+Make = Callable[[str, str, float | None], Any]
+"""Makes a minding for (user, time zone, memory in MB or None); refuses before anything is written."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How it is planned. make: a minding; begin: one who thinks by it and has seen nothing; apart: what is
+    done within it takes a while, and others have their turn meanwhile."""
+
+    make: Make
+    begin: Callable[[Any], Any] = ToldMind
+    apart: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+class Person:
+    """One recording, and the `way` in which it is planned for."""
+
+    def __init__(self, store: Store, name: str, tz: str, memory_mb: float | None, way: Way | Make) -> None:
+        self.way = way if isinstance(way, Way) else Way(way)
+        self.minding = self.way.make(name, tz, memory_mb)
         self.ledger = LiveLedger(store, name, tz)
         self.name, self.tz, self.memory_mb = name, self.ledger.tz, memory_mb
         if self.tz != tz:
@@ -84,7 +117,7 @@ class Person:
         self._forgotten = self.ledger.state(FORGOTTEN)
         keys = self.ledger.keys()
         self.chain, self._rows = Chain(key for _, key in keys), [number for number, _ in keys]
-        self._mind: ToldMind | None = None
+        self._mind: Any = None
         self._last = 0
         self.said: Sent = self.ledger.state(THUMBS) or []
         self.heard = digest(self.said)
@@ -108,20 +141,29 @@ class Person:
                 if one.done is not None and row.planned != NOT_YET and not _same_plan(row, one.done):
                     self.ledger.reopen(row)
                     self._mind = None
-            new = sent[known:]
-            offs = [Off(x.off, x.event.t, "shutdown") for x in new if x.off is not None]
-            if new:
-                # (a plan follows for each, and with it this is on the disk before anything is answered)
-                self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs, lasting=False)
-                last = self._rows[-1] if self._rows else 0
-                for number, key in self.ledger.keys(after=last):
-                    self.chain.add(key)
-                    self._rows.append(number)
+            for first in range(known, len(sent), AT_A_TIME):
+                if first > known:
+                    self._others()
+                self._add(sent[first : first + AT_A_TIME], now)
             self._decide(told)
         except BaseException:
             self._mind = None  # it may be further than what is kept
             raise
         return self.plan(sent[-1].id) if sent else None
+
+    def _add(self, new: Sequence[SentEvent], now: float) -> None:
+        """Write events down. (A plan follows for each, and with it this is on the disk before anything is
+        answered.)"""
+        offs = [Off(x.off, x.event.t, "shutdown") for x in new if x.off is not None]
+        self.ledger.add([Seen(x.id, x.event) for x in new], at=now, offs=offs, lasting=False)
+        for number, key in self.ledger.keys(after=self._rows[-1] if self._rows else 0):
+            self.chain.add(key)
+            self._rows.append(number)
+
+    def _others(self) -> None:
+        """Others may have a turn."""
+        with self.way.apart():
+            pass
 
     def hear(self, said: Sent) -> None:
         """What the person has said, all of it; it is minded from the next plan on."""
@@ -208,21 +250,33 @@ class Person:
                 todo.pop(0)
         if not todo:
             return
-        mind = self._mind or self._made()
-        for row in todo:
-            began, now = time.perf_counter(), time.time()
-            done = told.get(names[row.id])
-            thought = mind.think(row, done)
-            took = time.perf_counter() - began
-            plan = done or replace(thought.plan, made_at=now, took_s=took)
-            if self.ledger.decide(row, plan, thought.record, thought.came, at=now) is None:
+        given = [told.get(names[row.id]) for row in todo]
+        mind: Thinks = self._mind or self._made()
+        try:
+            thoughts = self._thoughts(mind, todo, given)
+        except Elsewhere:
+            mind = self._made()
+            thoughts = self._thoughts(mind, todo, given)
+        for k, (row, thought) in enumerate(zip(todo, thoughts, strict=True)):
+            if k % AT_A_TIME == AT_A_TIME - 1:
+                self._others()
+            now, last = time.time(), k + 1 == len(todo)
+            plan = given[k] or replace(thought.plan, made_at=now)
+            # (what the last one writes lasts together with all before it, and nothing was answered yet)
+            if self.ledger.decide(row, plan, thought.record, thought.came, at=now, lasting=last) is None:
                 raise Refused(409, "this recording has changed meanwhile; send that again")
             self._last = row.id
         self._mind = mind
 
-    def _made(self) -> ToldMind:
+    def _thoughts(
+        self, mind: Thinks, rows: Sequence[LiveRow], told: Sequence[LivePlan | None]
+    ) -> Iterable[Thought]:
+        with self.way.apart():
+            return mind.think_all(rows, told)
+
+    def _made(self) -> Any:
         """A mind that stands where everything that was decided has led."""
-        mind, rows = ToldMind(self.minding), list(self.ledger.rows())
+        mind, rows = self.way.begin(self.minding), list(self.ledger.rows())
         done = next((k for k, r in enumerate(rows) if r.planned == NOT_YET), len(rows))
         mind.restore(rows[:done])
         mind.hear(thumbs_of(self.said))
@@ -235,15 +289,31 @@ def _same_plan(row: LiveRow, done: LivePlan) -> bool:
 
 
 class People:
-    """Everybody who is planned for, one request at a time. most: how many are kept in memory."""
+    """Everybody who is planned for. most: how many are kept in memory. turns: requests have them one by one,
+    but for what a `way` does apart; those of one person follow each other entirely."""
 
-    def __init__(
-        self, store: Store, make: Callable[[str, str, float | None], Minding], most: int = 8
-    ) -> None:
+    def __init__(self, store: Store, way: Way | Make, most: int = 8, turns: Turns | None = None) -> None:
         self.store, self.most = store, most
-        self.lock = threading.Lock()
-        self._make = make
+        self._way, self._turns = way, turns or Turns()
         self._held: OrderedDict[str, Person] = OrderedDict()
+        self._asked: dict[str, Turns] = {}
+        self._waiting: Counter[str] = Counter()
+        self._door = threading.Lock()
+
+    @contextmanager
+    def asked(self, name: str) -> Iterator[None]:
+        """A request about somebody has its turn."""
+        with self._door:
+            self._waiting[name] += 1
+            mine = self._asked.setdefault(name, Turns())
+        try:
+            with mine.turn(), self._turns.turn():
+                yield
+        finally:
+            with self._door:
+                self._waiting[name] -= 1
+                if not self._waiting[name]:
+                    del self._waiting[name], self._asked[name]
 
     @property
     def held(self) -> list[str]:
@@ -254,11 +324,12 @@ class People:
         """Somebody, who is made where nobody is known by that name."""
         found = self._held.pop(name, None)
         if found is None or found.ledger.forgotten() or (found.tz, found.memory_mb) != (tz, memory_mb):
-            found = Person(self.store, name, tz, memory_mb, self._make)
+            found = Person(self.store, name, tz, memory_mb, self._way)
         found.fresh()
         self._held[name] = found
-        while len(self._held) > self.most:
-            self._held.popitem(last=False)
+        idle = [x for x in self._held if x != name and not self._waiting[x]]
+        for other in idle[: max(0, len(self._held) - self.most)]:
+            del self._held[other]
         return found
 
     def known(self, name: str) -> Person | None:

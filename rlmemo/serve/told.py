@@ -5,7 +5,8 @@ Both sides need it: the server is told what a device did while it was away, the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,12 @@ from rlmemo.store.records import Prewarm
 
 if TYPE_CHECKING:
     from env.ranking import Ranking
+    from rlmemo.model.ask import FirstPick
+
+
+def timed(thought: Thought, seconds: float) -> Thought:
+    """With how long it took."""
+    return replace(thought, plan=replace(thought.plan, took_s=seconds))
 
 
 class ToldMind(Mind):
@@ -25,17 +32,34 @@ class ToldMind(Mind):
     def think(self, row: LiveRow, told: LivePlan | None = None) -> Thought:
         """Take in the next event, and decide; or do as `told`, as far as this world has room for it (the
         thought says how far)."""
+        self.see(row, told)
+        return self.decide()
+
+    def think_all(self, rows: Sequence[LiveRow], told: Sequence[LivePlan | None]) -> Iterator[Thought]:
+        """The same of several events, one after the other as they are asked for; `took_s` says how long each
+        took."""
+        for row, done in zip(rows, told, strict=True):
+            began = time.perf_counter()
+            thought = self.think(row, done)
+            yield thought if done else timed(thought, time.perf_counter() - began)
+
+    def see(self, row: LiveRow, told: LivePlan | None = None) -> None:
+        """Take in the next event, after which it is to be done as `told`, if anything is."""
+        super().see(row)
         self._told = told
-        thought = super().think(row)
+
+    def decide(self, said: FirstPick | None = None) -> Thought:
+        """As `Mind.decide`, or as told."""
+        thought, told = super().decide(said), self._told
         if told is None:
             return thought
         kept = replace(told, plan=thought.plan.plan, let_go=thought.plan.let_go)
         return replace(thought, plan=kept)
 
-    def restore(self, rows: Sequence[LiveRow]) -> None:
-        """As `Mind.restore`; plans are cut to what this world has room for."""
+    def restoring(self, rows: Sequence[LiveRow]) -> Iterator[None]:
+        """As `Mind.restoring`; plans are cut to what this world has room for."""
         picks, names = self.world.picks, self.world.marks
-        super().restore([replace(r, plan=r.plan[:picks], let_go=r.let_go[:names]) for r in rows])
+        return super().restoring([replace(r, plan=r.plan[:picks], let_go=r.let_go[:names]) for r in rows])
 
     def _decide(self, ranking: Ranking) -> tuple[list[Prewarm], Sequence[int]]:
         if self._told is None:

@@ -255,12 +255,12 @@ class LiveLedger:
 
     def decide(
         self, row: LiveRow, plan: LivePlan, record: Mapping[str, float], came: Sequence[Came], *, at: float,
-        **state: Any,
+        lasting: bool = True, **state: Any,
     ) -> int | None:  # fmt: skip
         """Write what was decided after an event, the judge's record of its open, what earlier prewarms came
         to with it, and a state; the id of the plan. None where it was decided already, or the event is gone:
-        nothing is written then."""
-        with self._writing():
+        nothing is written then. lasting: see `Store.write`."""
+        with self._writing(lasting=lasting):
             done = self.store.db.execute(
                 "UPDATE live_events SET planned = ?, record = ? WHERE id = ? AND planned = ?",
                 [DECIDED, json.dumps(dict(record)), row.id, NOT_YET],

@@ -1,0 +1,330 @@
+"""What live clients of `rlmemo.serve --ray` wait beside a batch that saturates, and when a replica is killed.
+
+    python -m experiments.serve_load --seconds 150
+    python -m experiments.serve_load --seconds 60 --clients 100 --replicas 1
+
+200 invented people open something once a minute each, at their own second of it; a wait is counted from that
+second on. Beside them some batch clients replay recordings, many events a request, the next one as soon as
+the last is answered. Four times: no batch; a batch that says it can wait (`Priority: u=7`); the same without
+saying so, which is first come, first served; and with priority again while a replica is killed by SIGKILL.
+In the end every answer is compared with what one mind says alone. Everything stays on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.errors import run_main
+from env.timeline import Event, Timeline
+from experiments.many_people import people
+from rlmemo.kept_connection import KeptConnection
+from rlmemo.options import Parser
+from rlmemo.policies.registry import to_follow
+from rlmemo.serve.client import TOKEN_FILE
+from rlmemo.serve.minds import maker
+from rlmemo.serve.told import ToldMind
+from rlmemo.store.live_ledger import NOT_YET, LiveRow
+
+KNOWN = 30
+"""Events of every live client that are known before anything is measured."""
+FIRST_S, ANSWER_S = 180.0, 120.0
+MINUTE = 60.0
+TRIES = 20
+WAITS = {"Priority": "u=7"}
+
+
+@dataclass
+class Asker:
+    """A client with a connection of its own."""
+
+    port: int
+    token: str
+    connection: KeptConnection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.connection = KeptConnection("127.0.0.1", self.port)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, **more: str
+    ) -> tuple[dict[str, Any], int]:
+        """(what is answered, how often it was asked again)."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **more}
+        for again in range(TRIES):
+            try:
+                status, answer = self.connection.ask(method, path, headers, body, timeout=ANSWER_S)
+            except (OSError, HTTPException):
+                time.sleep(0.5)
+                continue
+            if status == 200:
+                found: dict[str, Any] = json.loads(answer)
+                return found, again
+            if status != 503:
+                raise SystemExit(f"{path}: {status} {answer[:200]!r}")
+            time.sleep(2.0)
+        raise SystemExit(f"{path}: no answer")
+
+
+def body_of(events: list[Event], first: int) -> bytes:
+    """A request with events, by their numbers."""
+    sent = [
+        {"id": f"{first + k}", "t": e.t, "target": e.target, "kind": e.kind} for k, e in enumerate(events)
+    ]
+    return json.dumps({"tz": "UTC", "events": sent}).encode()
+
+
+def whole_ms(person: Timeline) -> list[Event]:
+    """Its events, in whole milliseconds."""
+    return [Event(round(e.t, 3), e.target, e.kind) for e in person]
+
+
+@dataclass
+class Client(Asker):
+    """Somebody who opens something once a minute, and what they were told."""
+
+    name: str = ""
+    events: list[Event] = field(default_factory=list)
+    offset: float = 0.0
+    done: int = 0
+    told: dict[int, Any] = field(default_factory=dict)
+
+    def take(self, count: int, **more: str) -> int:
+        """Send the next events; how often that had to be asked again."""
+        body = body_of(self.events[self.done : self.done + count], self.done)
+        answer, again = self.ask("POST", f"/v1/people/{self.name}/events", body, **more)
+        self.done += count
+        self.told[self.done - 1] = answer["plan"]
+        return again
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What was measured. waits: (since the phase began, wait), in s, of every live request; events: that the
+    batch got through, per second; again: how often a live request was asked again, at most."""
+
+    waits: list[tuple[float, float]]
+    events: float
+    again: int
+    seconds: float
+
+    def quantile(self, q: float, after: float = 0.0) -> float:
+        """In ms."""
+        found = [wait for at, wait in self.waits if at >= after]
+        return 1000.0 * float(np.quantile(found, q))
+
+
+def live(clients: list[Client], began: float, seconds: float) -> tuple[list[tuple[float, float]], int]:
+    """Everybody's requests of a phase."""
+    due = sorted(
+        (c.offset + MINUTE * k, n)
+        for n, c in enumerate(clients)
+        for k in range(int(seconds // MINUTE) + 1)
+        if c.offset + MINUTE * k < seconds
+    )
+    waits: list[tuple[float, float]] = []
+    again = [0]
+
+    def one(at: float, client: Client) -> None:
+        tried = client.take(1)
+        waits.append((at, time.perf_counter() - began - at))
+        again.append(tried)
+
+    with ThreadPoolExecutor(64) as pool:
+        asked = []
+        for at, n in due:
+            time.sleep(max(0.0, began + at - time.perf_counter()))
+            asked.append(pool.submit(one, at, clients[n]))
+        for x in asked:
+            x.result()
+    return waits, max(again)
+
+
+class Batch:
+    """Clients that replay recordings, as fast as they are answered."""
+
+    def __init__(self, port: int, token: str, count: int, size: int) -> None:
+        self._askers = [Asker(port, token) for _ in range(count)]
+        made = [whole_ms(x) for x in people(count, 20 * size, 900)]
+        self._sent = [
+            [
+                (len(events[k : k + size]), body_of(events[k : k + size], k))
+                for k in range(0, len(events), size)
+            ]
+            for events in made
+        ]
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def _named(self) -> str:
+        with self._lock:
+            self._number += 1
+            return f"replay{self._number}"
+
+    def run(self, more: dict[str, str], until: threading.Event) -> list[int]:
+        """Go on until told; how many events each got through."""
+
+        def one(k: int) -> int:
+            events = 0
+            while True:
+                name = self._named()
+                for count, body in self._sent[k]:
+                    if until.is_set():
+                        return events
+                    self._askers[k].ask("POST", f"/v1/people/{name}/events", body, **more)
+                    events += count
+
+        with ThreadPoolExecutor(len(self._askers)) as pool:
+            return list(pool.map(one, range(len(self._askers))))
+
+
+def phase(clients: list[Client], batch: Batch | None, more: dict[str, str], seconds: float) -> Phase:
+    """One of them. more: headers of the batch."""
+    until, events = threading.Event(), list[int]()
+    beside = threading.Thread(target=lambda: events.extend(batch.run(more, until) if batch else []))
+    beside.start()
+    time.sleep(3.0 if batch else 0.0)  # until it saturates
+    began = time.perf_counter()
+    waits, again = live(clients, began, seconds)
+    until.set()
+    took = time.perf_counter() - began + (3.0 if batch else 0.0)
+    beside.join()
+    return Phase(waits, sum(events) / took, again, seconds)
+
+
+def begun(args: argparse.Namespace, folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """A server that answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlmemo.serve", "--policy", args.policy, "--port", str(port), "--db",
+         str(folder / "serve.db"), "--ray", "local", "--replicas", str(args.replicas), "--people-in-memory",
+         str(args.clients + 8 * args.batch)],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    until = time.monotonic() + FIRST_S
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            return process
+        except OSError:
+            time.sleep(0.2)
+    process.kill()
+    raise SystemExit("the server does not come up; see above")
+
+
+def wrong(policy: str, clients: list[Client]) -> tuple[int, int]:
+    """(answers that are not what one mind says alone, answers)."""
+    make, different, count = maker(to_follow(policy), "", None), 0, 0
+    for client in clients:
+        rows = [LiveRow(k + 1, e, 0.0, NOT_YET) for k, e in enumerate(client.events[: client.done])]
+        mind = ToldMind(make(client.name, "UTC", None))
+        for k, thought in enumerate(mind.think_all(rows, [None] * len(rows))):
+            if k not in client.told:
+                continue
+            plan, told = thought.plan, client.told[k]
+            alone = [[p.target, p.delay_s] for p in plan.plan], list(plan.let_go), dict(plan.probabilities)
+            said = (
+                [[p["target"], p["delay_s"]] for p in told["prewarms"]],
+                told["let_go"],
+                told["probabilities"],
+            )
+            different += alone != said
+            count += 1
+    return different, count
+
+
+def back(found: Phase, killed: float, usual: float) -> float:
+    """Seconds after a replica was killed from which on no more than one live request in a hundred (or one
+    alone) waited longer than `usual` ms."""
+    after = [(at - killed, wait) for at, wait in found.waits if at >= killed]
+    for since in sorted({0.0, *(at for at, _ in after)}):
+        rest = [wait for at, wait in after if at >= since]
+        if sum(1000.0 * x > usual for x in rest) <= max(1, len(rest) // 100):
+            return since
+    return float("nan")
+
+
+def report(found: dict[str, Phase]) -> Iterator[str]:
+    """The table."""
+    alone = found["no batch"].quantile(0.99)
+    yield "| live requests | n | p50, ms | p99, ms | p99 / without | batch, events/s |"
+    yield "|---|---|---|---|---|---|"
+    for what, x in found.items():
+        p50, p99 = x.quantile(0.5), x.quantile(0.99)
+        yield f"| {what} | {len(x.waits)} | {p50:.0f} | {p99:.0f} | {p99 / alone:.1f} | {x.events:.0f} |"
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = Parser(prog="python -m experiments.serve_load", description=__doc__)
+    p.add_argument("--policy", default="base", help="who plans (default: base)")
+    p.add_argument("--seconds", type=float, default=150.0, help="of each phase (default: 150)")
+    p.add_argument("--clients", type=int, default=200, help="live ones (default: 200)")
+    p.add_argument("--batch", type=int, default=8, help="clients that replay (default: 8)")
+    p.add_argument("--size", type=int, default=200, help="events in a request of theirs (default: 200)")
+    p.add_argument("--replicas", type=int, default=2, help="default: 2")
+    args = p.parse_args(argv)
+    folder, dice = Path(tempfile.mkdtemp()), random.Random(0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    process = begun(args, folder, port)
+    try:
+        token = (folder / TOKEN_FILE).read_text().strip()
+        opens = 2 * (KNOWN + 5 * (int(args.seconds // MINUTE) + 1))
+        clients = [
+            Client(port, token, x.user, whole_ms(x), dice.uniform(0.0, MINUTE))
+            for x in people(args.clients, opens, 800)
+        ]
+        for client in clients:
+            client.take(KNOWN, **WAITS)
+        batch, boss = Batch(port, token, args.batch, args.size), Asker(port, token)
+        found = {"no batch": phase(clients, None, {}, args.seconds)}
+        found["a batch, live first"] = phase(clients, batch, WAITS, args.seconds)
+        found["a batch, first come first served"] = phase(clients, batch, {}, args.seconds)
+        before = boss.ask("GET", "/v1/replicas")[0]
+        at = args.seconds / 3.0
+        victim = before["replicas"][0]["pid"]
+        threading.Timer(at + 3.0, os.kill, (victim, signal.SIGKILL)).start()
+        killed = phase(clients, batch, WAITS, args.seconds)
+        found["a batch, live first, a replica killed"] = killed
+        stands = boss.ask("GET", "/v1/replicas")[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    for line in report(found):
+        print(line)
+    usual = found["a batch, live first"].quantile(0.99)
+    different, count = wrong(args.policy, clients)
+    print(f"\nwrong answers: {different} of {count}")
+    print(
+        f"a replica killed after {at:.0f} s: {stands['retried'] - before['retried']} requests asked again by "
+        f"the server, by a live client {killed.again} times at most; p99 back after "
+        f"{back(killed, at, usual):.1f} s; the slowest live request {killed.quantile(1.0, at):.0f} ms"
+    )
+    memory = ", ".join(str(x["memory_mb"]) for x in stands["replicas"])
+    passes, errands = (sum(x[name] for x in stands["replicas"]) for name in ("passes", "errands"))
+    print(f"replicas: {memory} MB, {errands / max(1, passes):.1f} people in a pass")
+    print(f"load {os.getloadavg()[0]:.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
