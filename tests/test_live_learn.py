@@ -37,6 +37,7 @@ from rlmemo.store.database import open_store
 from rlmemo.store.forgetting import forget_everything, forget_period, forget_recording, forget_target
 from rlmemo.store.live_learned import IN_CHARGE, LEARNED
 from rlmemo.store.live_ledger import LiveLedger, Seen
+from tests.warm import Warm
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 OPENS = 450
@@ -85,9 +86,10 @@ def beside(db: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_better_one_takes_charge_and_goes_back_on_request(
-    tmp_path: Path, config: str, cli: Cli, light_trainings: None
+    tmp_path: Path, config: str, cli: Cli, warm: Warm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the real trainer, as one types it."""
+    monkeypatch.setattr(warm, "light", True)
     db = tmp_path / "a.db"
     record(db, "mfu")
     # It lets everything else go first: beside other tests it may take long.

@@ -38,6 +38,8 @@ READ_AT_IMPORT = (
     "PATH",
 )  # fmt: skip
 """Variables that libraries read when they are imported; a command for which they differ is started anew."""
+SET_BY_THEM = ("TORCHINDUCTOR_CACHE_DIR", "MPLBACKEND")
+"""Not so for what they set themselves: a test that has trained in its own process has these."""
 COMMANDS = ("rlmemo.__main__", "rlmemo.train", "rlmemo.benchmark", "rlmemo.predict", "rlmemo.timelines")
 
 
@@ -202,7 +204,7 @@ class Warm:
 
 
 def _read_at_import(env: Mapping[str, str]) -> dict[str, str]:
-    return {k: v for k, v in env.items() if k.startswith(READ_AT_IMPORT)}
+    return {k: v for k, v in env.items() if k.startswith(READ_AT_IMPORT) and k not in SET_BY_THEM}
 
 
 def _command(asked: dict[str, Any]) -> None:
