@@ -33,13 +33,15 @@ if sys.platform == "linux":
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
-    "test_dashboard", "test_trust", "test_dashboard_training", "test_train_cli", "test_text_policy",
-    "test_adapters", "test_ray_crew", "test_dashboard_store", "test_feedback_training", "test_tutorial",
-    "test_plan_samplers", "test_env_stateful", "test_gbdt", "test_live_watch", "test_evidence", "test_oracle",
-    "test_durability", "test_dashboard_texts", "test_ppo_contract", "test_live_loop", "test_serve_ray",
-    "test_serve", "test_endpoint_served", "test_dashboard_ends", "test_in_charge", "test_closed_loop",
-    "test_little_to_learn", "test_measure", "test_live_learn", "test_on_gpu", "test_pages_acts",
-    "test_serve_many",
+    "test_dashboard", "test_ray_crew", "test_trust", "test_dashboard_training", "test_adapters",
+    "test_dashboard_store", "test_pages_acts", "test_oracle", "test_dashboard_votes", "test_serve_ray",
+    "test_on_gpu", "test_gbdt", "test_live_watch", "test_dashboard_texts", "test_live_learn",
+    "test_feedback_training", "test_endpoint", "test_several_processes", "test_help", "test_measure",
+    "test_serve", "test_files_closed", "test_models", "test_dashboard_ends", "test_closed_loop",
+    "test_train_cli", "test_ppo_contract", "test_dashboard_door", "test_tutorial", "test_serve_many",
+    "test_text_policy", "test_evidence", "test_durability", "test_plan_samplers", "test_env_stateful",
+    "test_live_loop", "test_endpoint_served", "test_in_charge", "test_little_to_learn", "test_sqlite_files",
+    "test_options",
 )  # fmt: skip
 _modules = [0]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -109,7 +108,7 @@ def test_predictions_are_those_of_one_process(crew: RayCrew, tmp_path: Path) -> 
 
 
 def test_users_adapters_are_those_of_one_process(crew: RayCrew, tmp_path: Path) -> None:
-    """To the last bit, in a folder that is named from here; what one process has begun the workers finish."""
+    """To the last bit, in a folder that is named from here."""
     base_of(tmp_path / "base")
     config = config_of("lora", adapter_per_user=True, user_states=40, user_epochs=1)
     config = replace(config, model=str(tmp_path / "base"))
@@ -118,13 +117,10 @@ def test_users_adapters_are_those_of_one_process(crew: RayCrew, tmp_path: Path) 
     people = Everybody(renamed(small_ground(), ["ada", "bob"]), parse_reward("net_seconds"), nobody, [])
     digests, logs = [], []
     with contextlib.chdir(tmp_path):
-        for name, who in (("alone", None), ("together", crew), ("half", crew)):
+        for name, who in (("alone", None), ("together", crew)):
             run = RunFolder(Path(name))
             with folder_atomic(run.path / "adapter") as part:
                 save(model, part, config.model)
-            if name == "half":
-                shutil.copytree("alone/adapters", "half/adapters")
-                shutil.rmtree(next(Path("half/adapters").glob("bob*")))
             found = train_users(Lesson(config, run, "users", run.path / "adapter"), people, who)
             assert (found["users"], found["left_shared"]) == (2, [])
             digests.append({a.user: a.about["adapter_sha256"] for a in user_adapters(run.path)})
@@ -133,7 +129,7 @@ def test_users_adapters_are_those_of_one_process(crew: RayCrew, tmp_path: Path) 
             ]
             logs.append([{**row, "time": 0} for row in rows])
             assert {x.stat().st_mode & 0o77 for x in run.path.rglob("*.json")} == {0}
-    assert digests[0] == digests[1] == digests[2]
+    assert digests[0] == digests[1]
     assert logs[0] == logs[1]
 
 
