@@ -17,7 +17,7 @@ QUIET := -q --no-compile
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,\
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 TESTS ?= tests
-WORKERS ?= 4
+WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 > 4 ? 4 : $$(nproc 2>/dev/null || echo 2) + 1 )))
 
 help:  ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ dashboard: $(STAMP)  ## see predictions in the browser and rate them
 	$(BIN)/python -m dashboard $(ARGS)
 
 # A file of tests stays with one worker, which then compiles, loads and trains for that file once;
-# tests/conftest.py puts the longest first. More workers than cores: browsers and servers are waited for.
+# tests/conftest.py puts the longest first. One worker more than cores: browsers and servers are waited for.
 test: $(STAMP)  ## run all tests (the browser's too, where there is a Chromium)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
