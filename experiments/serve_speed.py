@@ -46,11 +46,11 @@ class Timed(Server):
             self.took.append(time.perf_counter() - began)
 
 
-def begun(policy: str, port: int, folder: Path) -> subprocess.Popen[bytes]:
-    """A server that answers."""
+def begun(policy: str, port: int, folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    """A server that answers. more: of its options."""
     process = subprocess.Popen(
         [sys.executable, "-m", "rlmemo.serve", "--policy", policy, "--port", str(port),
-         "--db", str(folder / "serve.db")],
+         "--db", str(folder / "serve.db"), *more],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
     until = time.monotonic() + FIRST_S

@@ -78,11 +78,13 @@ def test_a_delay_on_an_edge_is_in_the_upper_bucket() -> None:
 
 
 def test_a_count_of_the_past_by_hand() -> None:
-    everyone = np.array([1.0, 2, 3, 50, 60, 500])  # counts 3, 2, 1; with one more in each: 4, 3, 2 of 9
-    np.testing.assert_allclose(past_shares(np.zeros(0), everyone, EDGES), np.array([4, 3, 2]) / 9)
-    own = np.array([500.0, 600, 700])  # 0, 0, 3, and 3 more in the shares above: 12, 9, 33 ninths of 6
-    np.testing.assert_allclose(past_shares(own, everyone, EDGES), np.array([12, 9, 33]) / 54)
-    np.testing.assert_allclose(past_shares(np.zeros(0), np.zeros(0), EDGES), np.full(3, 1 / 3))
+    new, one, other = np.zeros(0), np.array([1.0, 2, 50, 60]), np.array([3.0, 500])
+    # Everybody's counts are 3, 2, 1; with one more in each 4, 3, 2 of 9, which count as 3 gaps.
+    found = past_shares([new, one, other], EDGES)
+    np.testing.assert_allclose(found[0], np.array([4, 3, 2]) / 9)
+    np.testing.assert_allclose(found[1], np.array([2 + 12 / 9, 2 + 9 / 9, 6 / 9]) / 7)
+    np.testing.assert_allclose(found[2], np.array([1 + 12 / 9, 9 / 9, 1 + 6 / 9]) / 5)
+    np.testing.assert_allclose(past_shares([new], EDGES)[0], np.full(3, 1 / 3))
 
 
 def test_delay_metrics_by_hand() -> None:

@@ -14,6 +14,7 @@ from env.timeline import Event, Timeline
 from rlmemo import benchmark
 from rlmemo.evaluation.bootstrap import Draws
 from rlmemo.evaluation.metrics import calibration
+from rlmemo.policies import gbdt
 from rlmemo.policies.counting import CountingPolicy
 from rlmemo.policies.gbdt import GbdtPolicy
 
@@ -99,6 +100,25 @@ def test_same_seed_same_ranking_and_better_than_a_coin() -> None:
     assert (found[0].targets[:, 0] == answers).mean() > 0.2
     total = found[0].probability.sum(1) + found[0].none
     np.testing.assert_allclose(total, 1.0, atol=1e-5)
+
+
+def test_of_very_many_people_some_are_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn by the seed; the others are ranked all the same, and it is said."""
+    monkeypatch.setattr(gbdt, "MOST_DECISIONS", 500)
+    assert gbdt.some_people([200, 300], 0) == [0, 1]
+    drawn = [gbdt.some_people([100] * 20, seed) for seed in range(9)]
+    assert all(x == sorted(set(x)) and len(x) in (5, 6) for x in drawn)
+    assert drawn[0] == gbdt.some_people([100] * 20, 0)
+    assert len(set(map(tuple, drawn))) > 1
+    people = load_timelines("demo", weeks=2).timelines[:2]
+    split = chrono(people)
+    (one,) = gbdt.some_people([len(x) for x in split.train], 3)
+    some, alone = GbdtPolicy(), GbdtPolicy()
+    some.fit(people, split, seed=3)
+    alone.fit([people[one]], chrono([people[one]]), seed=3)
+    assert some.note == "gbdt: fitted to 1 of 2 people, drawn by the seed"
+    other, asked = people[1 - one], split.test[1 - one][:20] - 1
+    np.testing.assert_array_equal(some.rank(other, asked).probability, alone.rank(other, asked).probability)
 
 
 def test_test_events_do_not_reach_the_fit() -> None:

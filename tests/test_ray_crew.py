@@ -21,6 +21,7 @@ from env.errors import InputError
 from env.sources import load_timelines
 from env.splits import chrono
 from experiments.evidence import begin
+from experiments.many_judged import numbers
 from experiments.many_people import people
 from reward import parse_reward
 from rlmemo.evaluation.bootstrap import Draws
@@ -51,7 +52,6 @@ from tests.test_train_cli import write_csv
 from tests.training_ground import base_of, lesson_of, small_ground
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-TIMES = ("decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb")
 QUICK = Setting(budgets=(4.0,), replicates=50, latency_decisions=2)
 
 
@@ -62,17 +62,6 @@ def crew() -> Iterator[RayCrew]:
     made = RayCrew("local", people=2, workers=2)
     yield made
     made.close()
-
-
-def numbers(found: Any) -> Any:
-    """All that an evaluation says, but what differs from one run to the next."""
-
-    def stripped(x: Any) -> Any:
-        if isinstance(x, dict):
-            return {k: stripped(v) for k, v in x.items() if k not in TIMES}
-        return [stripped(v) for v in x] if isinstance(x, list) else x
-
-    return stripped(json.loads(json.dumps(found.as_json())))
 
 
 def test_the_numbers_are_those_of_one_process(crew: RayCrew) -> None:

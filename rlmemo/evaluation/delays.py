@@ -21,30 +21,16 @@ def buckets(gaps_s: np.ndarray, edges_s: Sequence[float]) -> np.ndarray:
     return np.searchsorted(np.asarray(edges_s), gaps_s, side="right").astype(np.int64)
 
 
-def past_shares(own_s: np.ndarray, everyone_s: np.ndarray, edges_s: Sequence[float]) -> np.ndarray:
-    """What a count of past gaps says of the next one: float64 [B], one probability a bucket.
+def past_shares(past_s: Sequence[np.ndarray], edges_s: Sequence[float]) -> list[np.ndarray]:
+    """What a count of past gaps says of each user's next one: float64 [B], one probability a bucket.
 
-    own_s: gaps of the user's past, in seconds; everyone_s: those of all users' past. Each bucket of the
-    latter starts at 1, and they count for the user as B gaps would, so somebody without a past gets what
-    everybody does, and nothing is impossible.
+    past_s: gaps of each user's past, in seconds. Each bucket of everybody's starts at 1, and they count for a
+    user as B gaps would, so somebody without a past gets what everybody does, and nothing is impossible.
     """
-    size = len(edges_s) + 1
-    return _shares(own_s, np.bincount(buckets(everyone_s, edges_s), minlength=size), edges_s)
-
-
-def past_shares_of_each(past_s: Sequence[np.ndarray], edges_s: Sequence[float]) -> list[np.ndarray]:
-    """`past_shares` of every user, whose gaps these are, among all of them."""
-    size = len(edges_s) + 1
-    counts = [np.bincount(buckets(x, edges_s), minlength=size) for x in past_s]
-    everyone = np.sum(counts, axis=0)
-    return [_shares(x, everyone, edges_s) for x in past_s]
-
-
-def _shares(own_s: np.ndarray, everyone: np.ndarray, edges_s: Sequence[float]) -> np.ndarray:
-    """everyone: how many of all gaps are in each bucket, int64 [B]."""
-    size, shared = len(everyone), everyone + 1.0
-    own = np.bincount(buckets(own_s, edges_s), minlength=size) + size * shared / shared.sum()
-    return np.asarray(own / own.sum())
+    counts = [np.bincount(buckets(x, edges_s), minlength=len(edges_s) + 1) for x in past_s]
+    everyone = np.sum(counts, axis=0) + 1.0
+    usual = len(everyone) * everyone / everyone.sum()
+    return [np.asarray((own + usual) / (own + usual).sum()) for own in counts]
 
 
 def delay_metrics(

@@ -26,7 +26,7 @@ from env.ranking import Ranking, decisions
 from env.splits import Split, sessions
 from env.timeline import Timeline
 from rlmemo.evaluation.bootstrap import REPLICATES, Draws, Estimate, interval, session_groups
-from rlmemo.evaluation.delays import Delays, past_shares_of_each
+from rlmemo.evaluation.delays import Delays, past_shares
 from rlmemo.evaluation.each_person import (
     Alone,
     CaseResult,
@@ -412,7 +412,7 @@ class _Run:
                 np.diff(x.t)[decisions(np.concatenate([fold.train[u], fold.validation[u]]))]
                 for u, x in enumerate(self.timelines)
             ]
-            for u, shares in enumerate(past_shares_of_each(gaps, edges)):
+            for u, shares in enumerate(past_shares(gaps, edges)):
                 rows.append(np.tile(shares, (len(decisions(fold.test[u])), 1)))
         return np.concatenate(rows)
 

@@ -33,13 +33,13 @@ MOST_DECISIONS = 50_000
 """Trained on: the rows of more would take gigabytes."""
 
 
-def some_people(sizes: Sequence[int], *, seed: int, most: int = MOST_DECISIONS) -> list[int]:
-    """All people, or so many, drawn by the seed, that their decisions (sizes, by person) are `most` or a few
-    more; in their order."""
-    if sum(sizes) <= most:
+def some_people(sizes: Sequence[int], seed: int) -> list[int]:
+    """All people, or so many, drawn by the seed, that their decisions (sizes, by person) are `MOST_DECISIONS`
+    and those of the last one; in their order."""
+    if sum(sizes) <= MOST_DECISIONS:
         return list(range(len(sizes)))
     drawn = np.random.default_rng(seed).permutation(len(sizes))
-    enough = int(np.searchsorted(np.cumsum(np.asarray(sizes)[drawn]), most)) + 1
+    enough = int(np.searchsorted(np.cumsum(np.asarray(sizes)[drawn]), MOST_DECISIONS)) + 1
     return sorted(int(u) for u in drawn[:enough])
 
 
@@ -67,7 +67,7 @@ class GbdtPolicy:
             )
             warnings.warn(self.note, stacklevel=2)
             return
-        few = some_people([len(decisions(part)) for part in split.train], seed=seed)
+        few = some_people([len(decisions(part)) for part in split.train], seed)
         if len(few) < len(timelines):
             self.note = f"gbdt: fitted to {len(few):,} of {len(timelines):,} people, drawn by the seed"
         slates = [build_slates(timelines[u], self.slate) for u in few]

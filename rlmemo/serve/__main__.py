@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from env.errors import InputError, run_main
 from env.judge.cost_presets import PRESETS
+from rlmemo.evaluation.ray_crew import add_ray
 from rlmemo.hosts import is_loopback, names
 from rlmemo.live.lock import OneRecorder
 from rlmemo.options import Parser, add_world, world_given
@@ -69,10 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "--most-waiting", metavar="N", type=int, default=256,
         help="requests under way, and a sixteenth as many batches; more get 503 (default: 256)",
     )  # fmt: skip
-    p.add_argument(
-        "--ray", metavar="local|ADDRESS",
-        help="think on replicas, on Ray's workers of this machine or a cluster; needs rlmemo[ray]",
-    )  # fmt: skip
+    add_ray(p, "have replicas think")
     p.add_argument("--replicas", metavar="N", type=int, default=2, help="with --ray (default: 2)")
     add_world(p, run=True)
     return p

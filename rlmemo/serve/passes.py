@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from rlmemo.store.live_ledger import LivePlan, LiveRow
 
 AT_ONCE = 4
-"""Errands in a pass: a prompt costs the base 1.3 ms alone, .6 among four, and no less among more; an urgent
-errand may have to wait for one pass."""
+"""Errands in a pass: read together, prompts cost less each, and hardly less where there are more of them; an
+urgent errand may have to wait for one pass."""
 
 Finished = tuple[ToldMind, "list[Thought]"]
 """What comes of an errand: the mind, where it stands now, and its thoughts."""
