@@ -1,16 +1,17 @@
 """Very many people judged by Ray's workers: how fast, in how much memory, and the same numbers whatever dies.
 
     python -m experiments.many_people --people 10000 --out /tmp/people
-    python -m experiments.many_judged /tmp/people [--few 1000] [--first 200] [--policies markov1,gbdt,base]
+    python -m experiments.many_judged /tmp/people --out /tmp/judged [--few 300] [--first 200]
 
-Four things, in one run on this machine, with nobody else at work:
+Four things on this machine, each a JSON line of OUT/found.jsonl; what is there already is not done again:
 
+    equal    the first --first people by this process alone and by two workers: every number the same
+    ratio    --few people by one worker, then by two; the policies are fitted before the clock starts
     all      everybody by two workers: seconds, and the largest resident set of a worker
-    ratio    the first --few by one worker, then by two; the policies are fitted before the clock starts
-    killed   the same by two nodes of one core each (on this machine), one of which is killed half-way
-    equal    the first --first by this process alone: every number as two workers have it
+    killed   everybody by two nodes of one core each (on this machine), one of which is killed half-way: every
+             number as before
 
-Prints one JSON line for each. Nothing listens but on the loopback.
+Only `ratio` needs a machine that does nothing else. Nothing listens but on the loopback.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from env.errors import InputError, run_main
+from env.errors import run_main
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
@@ -95,83 +97,115 @@ def watched(sizes: list[int]) -> Iterator[None]:
 
 def with_workers(
     policies: Sequence[Any], people: Sequence[Any], workers: int
-) -> tuple[Evaluation, float, int]:
-    """(what was found, seconds, MB of the largest worker), Ray's start not on the clock."""
-    crew, sizes = RayCrew(workers=workers), [0]
+) -> tuple[Evaluation, float, int, int]:
+    """(what was found, seconds, MB of the largest worker, parts that were waited for), Ray's start not on
+    the clock."""
+    crew, sizes, got = RayCrew(workers=workers), [0], [0]
     try:
         crew.get(crew.do(len, [crew.share([1])] * workers))
+        crew.progress = lambda done, of: got.append(got.pop() + 1)
         with watched(sizes):
             found, seconds = judged(policies, people, crew)
     finally:
         crew.close()
-    return found, seconds, round(max(sizes) / 2**20)
+    return found, seconds, round(max(sizes) / 2**20), got[0]
 
 
 def with_a_killed_node(
-    policies: Sequence[Any], people: Sequence[Any], after_s: float
+    policies: Sequence[Any], people: Sequence[Any], after: int
 ) -> tuple[Evaluation, float]:
-    """(what was found, seconds) by two nodes of which one is killed after a while."""
+    """(what was found, seconds) by two nodes of which one is killed when so many parts were waited for."""
     from ray.cluster_utils import Cluster
 
     RayCrew(workers=1).close()  # what Ray starts from here on listens on the loopback alone
     node: dict[str, Any] = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 2**29}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     second = cluster.add_node(**node)
-    crew = RayCrew(cluster.address)
-    killer = threading.Timer(after_s, cluster.remove_node, [second], {"allow_graceful": False})
-    killer.start()
+    crew, got = RayCrew(cluster.address), [0]
+
+    def kill(*_: int) -> None:
+        got[0] += 1
+        if got[0] == after:
+            cluster.remove_node(second, allow_graceful=False)
+
+    crew.progress = kill
     try:
-        found, seconds = judged(policies, people, crew)
-        if killer.is_alive():
-            raise InputError(
-                f"everybody was judged in {seconds:.0f} s, before the node was killed; give more --few"
-            )
+        return judged(policies, people, crew)
     finally:
-        killer.cancel()
         crew.close()
         cluster.shutdown()
-    return found, seconds
 
 
-def say(what: str, **found: Any) -> None:
-    """A line of what was found."""
-    print(json.dumps({"what": what, **found}), flush=True)
+@dataclass
+class Kept:
+    """Lines of what was found, in a folder."""
+
+    folder: Path
+    lines: dict[str, dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "found.jsonl"
+        known = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+        self.lines = {line["what"]: line for line in known}
+        for line in self.lines.values():
+            print(json.dumps(line), flush=True)
+
+    def say(self, what: str, **found: Any) -> None:
+        """One more."""
+        self.lines[what] = {"what": what, **found}
+        line = json.dumps(self.lines[what])
+        with open(self.folder / "found.jsonl", "a") as file:
+            print(line, file=file)
+        print(line, flush=True)
 
 
 def main() -> int:
     """Run the command line."""
     p: argparse.ArgumentParser = Parser(prog="python -m experiments.many_judged", description=__doc__)
     p.add_argument("people", metavar="FOLDER", type=Path, help="written by experiments.many_people")
+    p.add_argument("--out", metavar="OUT", type=Path, required=True, help="folder for what is found")
     p.add_argument("--policies", default="markov1,gbdt,base", metavar="A,B", help="default: %(default)s")
-    p.add_argument(
-        "--few", type=int, default=1000, metavar="N", help="for ratio and killed (default: %(default)s)"
-    )
+    p.add_argument("--few", type=int, default=300, metavar="N", help="for ratio (default: %(default)s)")
     p.add_argument("--first", type=int, default=200, metavar="N", help="for equal (default: %(default)s)")
     args = p.parse_args()
     everybody = load_timelines(str(args.people)).timelines
     few, first = everybody[: args.few], everybody[: args.first]
+    kept = Kept(args.out)
 
-    alone, _ = judged(make_policies(args.policies), first)
-    shared, _, _ = with_workers(make_policies(args.policies), first, 2)
-    say("equal", people=len(first), equal=numbers(alone) == numbers(shared))
+    if "equal" not in kept.lines:
+        alone, _ = judged(make_policies(args.policies), first)
+        shared, *_ = with_workers(make_policies(args.policies), first, 2)
+        kept.say("equal", people=len(first), equal=numbers(alone) == numbers(shared))
 
-    known = make_policies(args.policies)
-    for policy in known:
-        policy.fit(few, chrono(few), seed=0)
-    fitted = [Fitted(x) for x in known]
-    _, one, _ = with_workers(fitted, few, 1)
-    by_two, two, _ = with_workers(fitted, few, 2)
-    say("ratio", people=len(few), one_s=round(one, 1), two_s=round(two, 1), ratio=round(one / two, 2))
-    survived, seconds = with_a_killed_node(fitted, few, two / 2)
-    same = numbers(survived) == numbers(by_two)
-    say("killed", people=len(few), seconds=round(seconds, 1), killed_after_s=round(two / 2, 1), equal=same)
+    if "ratio" not in kept.lines:
+        known = make_policies(args.policies)
+        for policy in known:
+            policy.fit(few, chrono(few), seed=0)
+        fitted = [Fitted(x) for x in known]
+        _, one, *_ = with_workers(fitted, few, 1)
+        _, two, *_ = with_workers(fitted, few, 2)
+        kept.say(
+            "ratio", people=len(few), one_s=round(one, 1), two_s=round(two, 1), ratio=round(one / two, 2)
+        )
 
-    found, seconds, most = with_workers(make_policies(args.policies), everybody, 2)
-    scores = {k: round(v.metrics["hr@1"].value, 4) for k, v in found.policies.items()}
-    say(
-        "all", people=len(everybody), opens=sum(map(len, everybody)), judged=found.n_events,
-        seconds=round(seconds), worker_mb=most, hr1=scores,
-    )  # fmt: skip
+    if "all" not in kept.lines:
+        found, seconds, most, got = with_workers(make_policies(args.policies), everybody, 2)
+        (args.out / "all.json").write_text(json.dumps(numbers(found)))
+        scores = {k: round(v.metrics["hr@1"].value, 4) for k, v in found.policies.items()}
+        kept.say(
+            "all", people=len(everybody), opens=sum(map(len, everybody)), judged=found.n_events,
+            seconds=round(seconds), worker_mb=most, parts=got, hr1=scores,
+        )  # fmt: skip
+
+    if "killed" not in kept.lines:
+        half = kept.lines["all"]["parts"] // 2
+        survived, seconds = with_a_killed_node(make_policies(args.policies), everybody, half)
+        before = json.loads((args.out / "all.json").read_text())
+        kept.say(
+            "killed", people=len(everybody), seconds=round(seconds), after_parts=half,
+            equal=numbers(survived) == before,
+        )  # fmt: skip
     return 0
 
 

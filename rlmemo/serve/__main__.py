@@ -32,7 +32,7 @@ from rlmemo.serve.minds import maker, version_of
 from rlmemo.serve.people import People, Way
 from rlmemo.serve.replicas import Replicas, Thinking
 from rlmemo.serve.secret import secret_of
-from rlmemo.serve.turns import Turns
+from rlmemo.serve.turns import Turns, answers_promptly
 from rlmemo.store.database import open_store
 from rlmemo.store.database_file import check_store
 
@@ -43,8 +43,6 @@ PORT = 8650
 DEFAULT_DB = "serve.db"
 HELD, HELD_WITH_RAY = 8, 256
 MOST_CONNECTIONS = 2048
-SWITCH_S = 0.001
-"""A batch's request that is being read gives way to others so often (Python's own: .005)."""
 EXTRA = "rlmemo.serve needs FastAPI and uvicorn; pip install 'rlmemo[serve]'"
 
 
@@ -157,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
             crew = Replicas(args.ray, args.replicas, thinking)
             ends.callback(crew.close)
             way = Way(crew.whom, crew.mind, turns.apart)
-            sys.setswitchinterval(SWITCH_S)
+            answers_promptly()
         app = make_app(
             People(store, way, held_most, turns), told, token=token,
             hosts=names(args.host, None, args.allow_host), most=args.most_waiting, crew=crew,

@@ -248,21 +248,22 @@ class Person:
             while todo and (done := told.get(names[todo[0].id])) is not None:
                 self.ledger.decide(todo[0], done, {}, (), at=done.made_at)
                 todo.pop(0)
-        if not todo:
-            return
-        given = [told.get(names[row.id]) for row in todo]
+        for first in range(0, len(todo), AT_A_TIME):
+            some = todo[first : first + AT_A_TIME]
+            self._think(some, [told.get(names[row.id]) for row in some], first + len(some) == len(todo))
+
+    def _think(self, rows: Sequence[LiveRow], given: Sequence[LivePlan | None], lasting: bool) -> None:
+        """Plan after some events, one after the other. lasting: all that was written so far lasts from here
+        on, as it is answered."""
         mind: Thinks = self._mind or self._made()
         try:
-            thoughts = self._thoughts(mind, todo, given)
+            thoughts = self._thoughts(mind, rows, given)
         except Elsewhere:
             mind = self._made()
-            thoughts = self._thoughts(mind, todo, given)
-        for k, (row, thought) in enumerate(zip(todo, thoughts, strict=True)):
-            if k % AT_A_TIME == AT_A_TIME - 1:
-                self._others()
-            now, last = time.time(), k + 1 == len(todo)
-            plan = given[k] or replace(thought.plan, made_at=now)
-            # (what the last one writes lasts together with all before it, and nothing was answered yet)
+            thoughts = self._thoughts(mind, rows, given)
+        for row, done, thought in zip(rows, given, thoughts, strict=True):
+            now, last = time.time(), lasting and row is rows[-1]
+            plan = done or replace(thought.plan, made_at=now)
             if self.ledger.decide(row, plan, thought.record, thought.came, at=now, lasting=last) is None:
                 raise Refused(409, "this recording has changed meanwhile; send that again")
             self._last = row.id

@@ -19,7 +19,6 @@ import asyncio
 import copy
 import hashlib
 import os
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -39,7 +38,7 @@ from rlmemo.serve.minds import maker, opened, version_of
 from rlmemo.serve.passes import MindsPast, Passes, steps, together
 from rlmemo.serve.people import Elsewhere, Refused
 from rlmemo.serve.told import ToldMind
-from rlmemo.serve.turns import BATCH
+from rlmemo.serve.turns import BATCH, answers_promptly
 
 if TYPE_CHECKING:
     from env.thumbs import Thumbs
@@ -55,8 +54,6 @@ DRAIN_S = 120.0
 LOOK_S = 1.0
 HANGS_S = 20.0
 """A replica that says nothing for so long is ended, and started again."""
-SWITCH_S = 0.0005
-"""A pass gives way to what comes in so often (Python's own: .005, several times a request)."""
 UP, DOWN, DRAINING = "up", "down", "draining"
 
 
@@ -99,13 +96,13 @@ class Replica:
         import torch
 
         torch.set_num_threads(1)
-        sys.setswitchinterval(SWITCH_S)
         made = to_follow(given.policy, given.world)
         self._make = maker(made, version_of(given.policy), given.threshold)
         self._most = given.most
         self._minds: OrderedDict[str, tuple[tuple[str, int], ToldMind]] = OrderedDict()
         at_once = together(made.policy, lambda name: ToldMind(self._make(name, "UTC", None)), opened)
         self._passes = Passes(made.policy, at_once)
+        answers_promptly()
 
     async def think(self, ask: Ask) -> list[Thought] | None:
         """What comes of events; None where the mind is not here, or stands elsewhere."""

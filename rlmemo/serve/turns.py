@@ -6,6 +6,8 @@ replayed, gets what is left. Which of them is being answered is known wherever i
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,18 @@ from itertools import count
 
 BATCH: ContextVar[bool] = ContextVar("batch", default=False)
 """Whether what is being answered is a batch."""
+
+
+SWITCH_S = 0.0005
+"""Threads give way to each other so often (Python's own: .005, several times a request)."""
+
+
+def answers_promptly() -> None:
+    """Once all is loaded: have what is long give way often, and the garbage collector, for which everybody
+    waits, pass over what is here."""
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()
 
 
 class Turns:

@@ -169,25 +169,19 @@ class LiveLedger:
         return new
 
     def rows(self, *, after: int = 0) -> Iterator[LiveRow]:
-        """The events with an id above `after`, in their order, with their plans. (CROSS JOIN: SQLite begins
-        with the few that are new, and not with all that this person has opened.)"""
-        switches = self._switches()
-        before = self.store.rows(
-            """SELECT e.t FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
-               WHERE e.timeline_id = ? AND l.id <= ? ORDER BY l.id DESC LIMIT 1""",
-            [self.timeline_id, after],
-        )
-        last = before[0]["t"] if before else math.inf
+        """The events with an id above `after`, in their order, with their plans."""
+        switches, last = self._switches(), self._t_of(after)
         for r in self.store.rows(
             """SELECT l.id, l.seen_at, l.planned, e.t, e.target, e.kind, e.duration, e.device,
                       p.id AS plan_id, p.plan, p.let_go, p.outcome
-               FROM live_events AS l CROSS JOIN events AS e ON e.id = l.event_id
+               FROM events AS e CROSS JOIN live_events AS l ON l.event_id = e.id
                LEFT JOIN live_plans AS p ON p.live_event_id = l.id
-               WHERE e.timeline_id = ? AND l.id > ? ORDER BY l.id""",
-            [self.timeline_id, after],
+               WHERE e.timeline_id = ? AND e.t >= ? AND l.id > ? ORDER BY l.id""",
+            [self.timeline_id, -math.inf if last is None else last, after],
         ):
             has = r["plan_id"] is not None
-            off, wake = _off_between(switches, last, r["t"]), _wake_between(switches, last, r["t"])
+            since = math.inf if last is None else last
+            off, wake = _off_between(switches, since, r["t"]), _wake_between(switches, since, r["t"])
             last = r["t"]
             plan, woken = planned_of(r["plan"]) if has else ((), None)
             yield LiveRow(
@@ -224,14 +218,26 @@ class LiveLedger:
 
     def keys(self, *, after: int = 0) -> list[tuple[int, str]]:
         """(id, key as it was given to `add`) of the events with an id above `after`, in their order."""
+        last = self._t_of(after)
         return [
             (r["id"], str(r["key"]).partition(" ")[2])
             for r in self.store.rows(
-                """SELECT l.id, l.key FROM live_events AS l JOIN events AS e ON e.id = l.event_id
-                   WHERE e.timeline_id = ? AND l.id > ? ORDER BY l.id""",
-                [self.timeline_id, after],
+                """SELECT l.id, l.key FROM events AS e CROSS JOIN live_events AS l ON l.event_id = e.id
+                   WHERE e.timeline_id = ? AND e.t >= ? AND l.id > ? ORDER BY l.id""",
+                [self.timeline_id, -math.inf if last is None else last, after],
             )
         ]
+
+    def _t_of(self, after: int) -> float | None:
+        """When the latest event with an id up to `after` was, None where there is none; none that came later
+        was before that (see `add`). (CROSS JOIN, here and where this is asked: SQLite looks through the
+        latest of this person's events, and not through everybody's.)"""
+        found = self.store.rows(
+            """SELECT e.t FROM events AS e CROSS JOIN live_events AS l ON l.event_id = e.id
+               WHERE e.timeline_id = ? AND l.id <= ? ORDER BY e.t DESC, e.id DESC LIMIT 1""",
+            [self.timeline_id, after],
+        )
+        return float(found[0]["t"]) if found else None
 
     def plan_of(self, event_id: int) -> LivePlan | None:
         """What was decided after an event (by its id here); None where nothing was."""
