@@ -1,7 +1,7 @@
 """Very many people judged by Ray's workers: how fast, in how much memory, and the same numbers whatever dies.
 
     python -m experiments.many_people --people 10000 --out /tmp/people
-    python -m experiments.many_judged /tmp/people --out /tmp/judged [--few 300] [--first 200]
+    python -m experiments.many_judged /tmp/people --out /tmp/judged [--few 600] [--first 200]
 
 Four things on this machine, each a JSON line of OUT/found.jsonl; what is there already is not done again:
 
@@ -30,7 +30,7 @@ from env.errors import run_main
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
-from rlmemo.evaluation.ray_crew import RayCrew
+from rlmemo.evaluation.ray_crew import PEOPLE, RayCrew
 from rlmemo.options import Parser
 from rlmemo.policies.registry import make_policies
 
@@ -98,11 +98,11 @@ def watched(sizes: list[int]) -> Iterator[None]:
 def with_workers(
     policies: Sequence[Any], people: Sequence[Any], workers: int
 ) -> tuple[Evaluation, float, int, int]:
-    """(what was found, seconds, MB of the largest worker, parts that were waited for), Ray's start not on
-    the clock."""
+    """(what was found, seconds, MB of the largest worker, parts that were waited for). What workers load and
+    compile once, for a few people, is not on the clock."""
     crew, sizes, got = RayCrew(workers=workers), [0], [0]
     try:
-        crew.get(crew.do(len, [crew.share([1])] * workers))
+        judged(policies, people[: 2 * PEOPLE * workers], crew)
         crew.progress = lambda done, of: got.append(got.pop() + 1)
         with watched(sizes):
             found, seconds = judged(policies, people, crew)
@@ -166,7 +166,7 @@ def main() -> int:
     p.add_argument("people", metavar="FOLDER", type=Path, help="written by experiments.many_people")
     p.add_argument("--out", metavar="OUT", type=Path, required=True, help="folder for what is found")
     p.add_argument("--policies", default="markov1,gbdt,base", metavar="A,B", help="default: %(default)s")
-    p.add_argument("--few", type=int, default=300, metavar="N", help="for ratio (default: %(default)s)")
+    p.add_argument("--few", type=int, default=600, metavar="N", help="for ratio (default: %(default)s)")
     p.add_argument("--first", type=int, default=200, metavar="N", help="for equal (default: %(default)s)")
     args = p.parse_args()
     everybody = load_timelines(str(args.people)).timelines

@@ -4,6 +4,7 @@ replaced by another."""
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,11 @@ from rlmemo.store.database import open_store
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MINUTES = 60_000
+FEW = (
+    "--method", "dpo", "--sft-states", "64", "--plan-states", "40", "--dpo-pairs", "40", "--policies", "",
+)  # fmt: skip
+"""A training that begins with what a page's goes on from."""
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def choose(page: Any, label: str, option: str) -> None:
@@ -38,7 +44,7 @@ def begin(page: Any, name: str) -> None:
 
 
 def test_ratings_become_an_update_that_is_compared_with_what_was_before(
-    browser: Any, start: Callable[..., Server], tmp_path: Path
+    browser: Any, start: Callable[..., Server], cli: Cli, tmp_path: Path
 ) -> None:
     with open_store(tmp_path / "a.db") as store:
         people = load_timelines("demo", weeks=2, collapsed=False)
@@ -48,29 +54,27 @@ def test_ratings_become_an_update_that_is_compared_with_what_was_before(
             showing = ratings.show_next(store, "me", 0.5)
             assert showing is not None
             ratings.rate(store, showing, int(k % 3 > 0))
+    runs, db = tmp_path / "runs", str(tmp_path / "a.db")
+    done = cli("rlmemo.train", "--timelines", db, "--feedback", db, "--out", str(runs / "first"), *FEW)
+    assert done.returncode == 0, done.stderr
+    assert "feedback: 30 ratings, 20 thumbs up" in done.stdout + done.stderr
     server = start(tmp_path / "a.db")
     page = new_page(browser)
     page.goto(f"{server.url}/train")
     page.wait_for_selector("text=ratings that count")
     assert "30" in page.inner_text(".tiles")
     choose(page, "Learn from", "your timelines")
-    begin(page, "first")
-    runs = tmp_path / "runs"
-    kept = json.loads((runs / "first" / "feedback.json").read_text())
-    assert "feedback: 30 ratings, 20 thumbs up" in (runs / "first.log").read_text()
-    assert kept
-    page.wait_for_selector("text=on validation")
-    page.get_by_text("after DPO").wait_for()
-
-    # The page can be closed and opened again; the next update goes on from this one.
-    page.close()
-    page = new_page(browser)
-    page.goto(f"{server.url}/train")
-    page.wait_for_selector("text=first finished")
-    choose(page, "Learn from", "your timelines")
     choose(page, "How", "KTO")
     choose(page, "Go on from", "first")
     begin(page, "second")
+    assert json.loads((runs / "second" / "feedback.json").read_text())
+    assert "feedback: 30 ratings, 20 thumbs up" in (runs / "second.log").read_text()
+
+    # The page can be closed and opened again.
+    page.close()
+    page = new_page(browser)
+    page.goto(f"{server.url}/train")
+    page.wait_for_selector("text=second finished")
     page.wait_for_selector("text=before: first")
     page.wait_for_selector("text=after: second")
     page.locator("text=before: first").nth(1).wait_for()  # on validation, too: it took the place of SFT

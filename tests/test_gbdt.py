@@ -33,6 +33,7 @@ def on_webtrackr(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, An
     named = ["--timelines", "webtrackr", "--policies", "mfu,mru,markov1,backoff3,gbdt"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GbdtPolicy, "fit", noted)
+        patch.setattr("rlmemo.model.soon.ROUNDS", 8)  # who leaves is not looked at
         assert benchmark.main([*named, "--json", str(out), "--quiet"]) == 0
     (policy,) = fitted
     return json.loads(out.read_text()), policy

@@ -85,7 +85,7 @@ def opened(db: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kills", "off_after_s"), [(4, 0.0), (3, 1800.0)])
+@pytest.mark.parametrize(("kills", "off_after_s"), [(3, 0.0), (2, 1800.0)])
 def test_a_day_s_plans_are_those_of_offline_replay_however_often_it_is_killed(
     kills: int, off_after_s: float, aw: Server, tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ from tests.killing import Ended, Forge
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
 
-KILLS = int(os.environ.get("RLMEMO_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("RLMEMO_TEST_KILLS", "2"))
 """Kills of each method's run; half as many of those that share all of their code with one of `ALONE`."""
 ALONE = ("sft", "dpo", "kto", "ppo")
 TINY = {
