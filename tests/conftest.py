@@ -60,9 +60,9 @@ def chromium_path() -> str | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before workers start."""
+    """While workers start."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
-        first_time.prepare()
+        first_time.begin()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,6 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Trainings collect garbage often; what the test files have imported is looked through no more."""
     keep_imports()
+    first_time.wait()
 
 
 def pytest_runtest_teardown() -> None:
@@ -171,14 +172,19 @@ def cli(
     assert not noticed.exists(), noticed.read_text()
 
 
+@pytest.fixture(scope="session")
+def shell(chromium: str) -> str:
+    """Path of a Chromium for what needs neither extensions nor tabs in the background."""
+    return next((found for name in SHELLS if (found := shutil.which(name))), chromium)
+
+
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    """Headless Chromium, for what needs neither extensions nor tabs in the background."""
+def browser(shell: str) -> Iterator[Any]:
+    """Headless Chromium."""
     from dashboard_in_browser import FLAGS
 
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        shell = next((found for name in SHELLS if (found := shutil.which(name))), chromium)
         started = playwright.chromium.launch(executable_path=shell, args=FLAGS)
         yield started
         started.close()

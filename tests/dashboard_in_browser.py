@@ -161,7 +161,9 @@ class Server:
 def new_page(browser: Any, *, width: int = 1100, dark: bool = False, stranger: bool = False) -> Any:
     """A page of a browser of its own that was let in by every dashboard that runs; a stranger was not."""
     context = browser.new_context(
-        viewport={"width": width, "height": 850}, color_scheme="dark" if dark else "light"
+        viewport={"width": width, "height": 850},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
     )
     if not stranger:
         context.add_cookies([cookie for server in _running for cookie in server.cookies])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from rlmemo.store.database import open_store
 from rlmemo.store.live_ledger import LET_GO, LOAD
 
 pytestmark = pytest.mark.browser
-OPENS, LEARNED = 20, 5
+OPENS, LEARNED = int(os.environ.get("RLMEMO_TEST_OPENS", "10")), 5
 # When the tab in front shows a site, wholly loaded, as the extension sees it; 0 while it does not.
 SHOWN = """await (async () => {
   const [tab] = await chrome.tabs.query({active: true, lastFocusedWindow: true});

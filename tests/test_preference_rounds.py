@@ -16,6 +16,8 @@ from rlmemo.train import read_command_line
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
 
+pytestmark = pytest.mark.usefixtures("light_trainings")
+
 WEIGHTS = "adapter_model.safetensors"
 STAGES = ("sft", "dpo-1", "dpo")
 

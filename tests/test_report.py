@@ -324,7 +324,7 @@ def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1200])
-def test_nothing_sticks_out_at_the_side(width: int, text: str, tmp_path: Path, chromium: str) -> None:
+def test_nothing_sticks_out_at_the_side(width: int, text: str, tmp_path: Path, shell: str) -> None:
     """The page is no wider than the window, on a phone and on a desk: tables scroll inside their box."""
     probe = (
         "<script>document.title = 'wide:' + document.documentElement.scrollWidth + ':'"
@@ -340,7 +340,7 @@ def test_nothing_sticks_out_at_the_side(width: int, text: str, tmp_path: Path, c
         "f.onload = () => { document.title = f.contentDocument.title }</script>"
     )
     done = subprocess.run(
-        [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+        [shell, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
          "--window-size=1400,1000", "--virtual-time-budget=4000", "--dump-dom", f"file://{outer}"],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip

@@ -306,17 +306,15 @@ def _open_and_write(path: Path, number: int) -> None:
 
 
 def test_many_programs_make_the_same_store_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    for turn in range(2):
-        path = tmp_path / f"{turn}.db"
-        crew = [context.Process(target=_open_and_write, args=(path, k)) for k in range(6)]
-        for one in crew:
-            one.start()
-        for one in crew:
-            one.join(60)
-        assert [one.exitcode for one in crew] == [0] * 6
-        with closing(sqlite3.connect(path)) as db:
-            assert db.execute("SELECT COUNT(*) FROM events").fetchone() == (6,)
+    context, path = multiprocessing.get_context("spawn"), tmp_path / "a.db"
+    crew = [context.Process(target=_open_and_write, args=(path, k)) for k in range(6)]
+    for one in crew:
+        one.start()
+    for one in crew:
+        one.join(60)
+    assert [one.exitcode for one in crew] == [0] * 6
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT COUNT(*) FROM events").fetchone() == (6,)
 
 
 # what is refused leaves nothing behind

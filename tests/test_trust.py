@@ -87,8 +87,9 @@ def test_killed_and_resumed_is_as_if_left_alone(
     options, run, head = (*ground, "--method", method), tmp_path / "whole", tmp_path / "head"
     if method != "dpo":  # one compares what it learned with what it began with, on the validation part
         options = (*options, "--preference-keep", "last")
-    if method in ALONE and method != "sft":  # what the others do is compiled and imported by then
-        forge.warm([*options, "--out", str(tmp_path / "warm")])
+    if method in ALONE and method != "dpo":  # what the others do is compiled and imported by then
+        first = ("--method", "dpo") if method == "sft" else ()
+        forge.warm([*options, *first, "--out", str(tmp_path / "warm")])
     whole = go_on(forge, run, options)
     assert whole.status == 0, whole.said
     wanted = adapters(run)
