@@ -3,7 +3,7 @@
     python -m experiments.many_people --people 10000 --out /tmp/people
     python -m experiments.many_judged /tmp/people --out /tmp/judged [--few 600] [--first 200]
 
-Four things on this machine, each a JSON line of OUT/found.jsonl; what is there already is not done again:
+Four things on this machine, kept in OUT/found.json; what is there already is not done again:
 
     equal    the first --first people by this process alone and by two workers: every number the same
     ratio    --few people by one worker, then by two; the policies are fitted before the clock starts
@@ -26,13 +26,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from env.errors import run_main
+from env.errors import InputError, run_main
 from env.sources import load_timelines
 from env.splits import chrono
 from rlmemo.evaluation.evaluate import Evaluation, Setting, evaluate
 from rlmemo.evaluation.ray_crew import PEOPLE, RayCrew
 from rlmemo.options import Parser
 from rlmemo.policies.registry import make_policies
+from rlmemo.runs.atomic import write_atomic
 
 TIMES = ("decisions_per_second", "p50_ms", "p95_ms", "peak_rss_mb")
 """What differs from one run to the next."""
@@ -130,34 +131,39 @@ def with_a_killed_node(
 
     crew.progress = kill
     try:
-        return judged(policies, people, crew)
+        found = judged(policies, people, crew)
     finally:
         crew.close()
         cluster.shutdown()
+    assert got[0] > after, "nothing was killed on the way"
+    return found
 
 
 @dataclass
 class Kept:
-    """Lines of what was found, in a folder."""
+    """What was found, by its name, in a folder. asked: what it was found of. Raises InputError for a folder
+    in which something else was asked."""
 
     folder: Path
-    lines: dict[str, dict[str, Any]] = field(init=False)
+    asked: dict[str, Any]
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "found.jsonl"
-        known = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
-        self.lines = {line["what"]: line for line in known}
-        for line in self.lines.values():
+        path = self.folder / "found.json"
+        if path.exists():
+            self.found = json.loads(path.read_text())
+            if self.found["asked"] != self.asked:
+                raise InputError(f"{path}: something else was asked there; give another folder as --out")
+        for line in self.found.items():
             print(json.dumps(line), flush=True)
+        self.found["asked"] = self.asked
 
     def say(self, what: str, **found: Any) -> None:
         """One more."""
-        self.lines[what] = {"what": what, **found}
-        line = json.dumps(self.lines[what])
-        with open(self.folder / "found.jsonl", "a") as file:
-            print(line, file=file)
-        print(line, flush=True)
+        self.found[what] = found
+        write_atomic(self.folder / "found.json", json.dumps(self.found, indent=1))
+        print(json.dumps([what, found]), flush=True)
 
 
 def main() -> int:
@@ -169,16 +175,17 @@ def main() -> int:
     p.add_argument("--few", type=int, default=600, metavar="N", help="for ratio (default: %(default)s)")
     p.add_argument("--first", type=int, default=200, metavar="N", help="for equal (default: %(default)s)")
     args = p.parse_args()
+    asked = {name: getattr(args, name) for name in ("policies", "few", "first")}
+    kept = Kept(args.out, {"people": str(args.people.resolve()), **asked})
     everybody = load_timelines(str(args.people)).timelines
     few, first = everybody[: args.few], everybody[: args.first]
-    kept = Kept(args.out)
 
-    if "equal" not in kept.lines:
+    if "equal" not in kept.found:
         alone, _ = judged(make_policies(args.policies), first)
         shared, *_ = with_workers(make_policies(args.policies), first, 2)
         kept.say("equal", people=len(first), equal=numbers(alone) == numbers(shared))
 
-    if "ratio" not in kept.lines:
+    if "ratio" not in kept.found:
         known = make_policies(args.policies)
         for policy in known:
             policy.fit(few, chrono(few), seed=0)
@@ -189,17 +196,17 @@ def main() -> int:
             "ratio", people=len(few), one_s=round(one, 1), two_s=round(two, 1), ratio=round(one / two, 2)
         )
 
-    if "all" not in kept.lines:
+    if "all" not in kept.found:
         found, seconds, most, got = with_workers(make_policies(args.policies), everybody, 2)
-        (args.out / "all.json").write_text(json.dumps(numbers(found)))
+        write_atomic(args.out / "all.json", json.dumps(numbers(found)))
         scores = {k: round(v.metrics["hr@1"].value, 4) for k, v in found.policies.items()}
         kept.say(
             "all", people=len(everybody), opens=sum(map(len, everybody)), judged=found.n_events,
             seconds=round(seconds), worker_mb=most, parts=got, hr1=scores,
         )  # fmt: skip
 
-    if "killed" not in kept.lines:
-        half = kept.lines["all"]["parts"] // 2
+    if "killed" not in kept.found:
+        half = kept.found["all"]["parts"] // 2
         survived, seconds = with_a_killed_node(make_policies(args.policies), everybody, half)
         before = json.loads((args.out / "all.json").read_text())
         kept.say(

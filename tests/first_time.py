@@ -7,7 +7,9 @@ way they collect the tests; none begins before it has ended.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +24,9 @@ LONGEST_S = 300.0
 def begin() -> None:
     """Begin, where it is needed; what fails here will fail, and say so, in a test."""
     if not any((ROOT / "env").rglob("*.nbi")):
-        os.environ[ENDED] = str(Path(mkdtemp(prefix="first-time-")) / "ended")
+        folder = mkdtemp(prefix="first-time-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ[ENDED] = str(Path(folder) / "ended")
         subprocess.Popen(
             [sys.executable, "-m", "tests.first_time", os.environ[ENDED]], cwd=ROOT,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
