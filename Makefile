@@ -52,10 +52,11 @@ benchmark: $(STAMP)  ## compare policies on a timeline
 dashboard: $(STAMP)  ## see predictions in the browser and rate them
 	$(BIN)/python -m dashboard $(ARGS)
 
+# Hundreds of processes are started on the way: where bytecode is not to be written, each compiles everything anew.
 # A file of tests stays with one worker, which then compiles, loads and trains for that file once;
 # tests/conftest.py puts the longest first. One worker more than cores: browsers and servers are waited for.
 test: $(STAMP)  ## run all tests (the browser's too, where there is a Chromium)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

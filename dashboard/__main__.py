@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> int:
         serve.Place(args.address.strip("[]"), port, token, names(args.address, login_host, args.host)),
         login=login,
         said=f"dashboard: {said}  (Ctrl-C stops it)",
-        opens=None if args.no_open or no_screen else opens, folder=db.parent,
+        opens=None if args.no_open or no_screen else opens, db=db,
     )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ from rlmemo.store.database import Store
 from rlmemo.store.ratings import Rated
 
 LOOK_S = 0.05
+HALF = 0.5
+"""A plan of a smaller propensity is no policy's usual one."""
 BASE = "base"
 _worker = ThreadPoolExecutor(1)
 """A press of a button is heard while a model is asked: that happens beside the page."""
@@ -52,7 +54,8 @@ def show(where: Started, last: Rated) -> None:
         _say([words.sentence(f"What that changes cannot be told: {reason}")], place)
         return
     if found is not None:
-        _say(sentences([x.target for x in last.moment.prediction.plan], found), place)
+        p = last.moment.prediction
+        _say(sentences([x.target for x in p.plan], found, tried=p.propensity < HALF), place)
 
 
 def reads_thumbs(last: Rated, where: Started) -> str | None:
@@ -65,8 +68,9 @@ def reads_thumbs(last: Rated, where: Started) -> str | None:
     return str(folder) if there else None
 
 
-def sentences(card: Sequence[str], found: AfterVote) -> list[str]:
-    """The same in words, what it comes to first. card: what the plan that was rated would have loaded."""
+def sentences(card: Sequence[str], found: AfterVote, *, tried: bool = True) -> list[str]:
+    """The same in words, what it comes to first. card: what the plan that was rated would have loaded. tried:
+    whether it was one of the few by which a policy finds out what else is liked."""
     before, now = found.before.targets, found.now.targets
     if before != now:
         was = f"Before your vote it would have {_loaded(before, 'loaded', 'kept')}."
@@ -83,7 +87,8 @@ def sentences(card: Sequence[str], found: AfterVote) -> list[str]:
     if found.loads_from is not None:
         lines.append(f"It loads what has {found.loads_from:.0%} or more.")
     if not set(card) <= set(before):
-        lines.append("The card tried out what it would not have loaded by itself.")
+        why = "tried out what it would not have loaded by itself" if tried else "was made with other options"
+        lines.append(f"The card {why}.")
     return lines
 
 
@@ -112,7 +117,9 @@ def _answer(store: Store, last: Rated, name: str, db: Path) -> AfterVote | None:
     p = last.moment.prediction
     stamps = str([(x.id, x.events, x.imported_at, x.tz) for x in store.timelines()])
     people = _people(db, stamps)
-    timeline = people.get(p.user, people.get(f"{last.moment.source}/{p.user}"))
+    rows = [x for x in store.timelines() if x.id == p.timeline_id]
+    names = [name for x in rows for name in (f"{x.source}/{x.user}", x.user)] or [p.user]
+    timeline = next((people[name] for name in names if name in people), None)
     if timeline is None:
         return None
     used = _setup(name, _changed(name), last.moment.world)

@@ -25,7 +25,9 @@ ICON = ":material/lock:"
 
 MOST_TARGETS = 2000
 FILES = ["csv", "tsv", "txt", "json", "jsonl", "gz"]
-FIELDS = {"tz": "Time zone", "columns": "Columns", "user": "Person", "epoch": "Clock"}
+FIELDS = {
+    "tz": "Time zone", "name": "Recording", "columns": "Columns", "user": "Person", "epoch": "Clock",
+}  # fmt: skip
 """Options of the import, and how the form calls them."""
 
 
@@ -37,8 +39,9 @@ def show(where: Started) -> None:
         return
     store = opened(where)
     note = st.session_state.pop("forgotten", None)
-    if note:
-        html(f'<div class="band good" data-testid="forgotten">{e(note, 600)}</div>')
+    with st.container():  # there without a note, too: what follows keeps its place, and a tab its turn
+        if note:
+            html(f'<div class="band good" data-testid="forgotten">{e(note, 600)}</div>')
     if where.login:
         st.button("Log out", icon=":material/logout:", on_click=st.logout)
     _stored(store, where)
@@ -46,11 +49,13 @@ def show(where: Started) -> None:
     _export(store, where)
     _import(where)
     st.subheader("Forget")
-    target, period, everything = st.tabs(["A target", "A period", "Everything"])
+    target, period, recording, everything = st.tabs(["A target", "A period", "A recording", "Everything"])
     with target:
         _forget_target(store)
     with period:
         _forget_period(store)
+    with recording:
+        _forget_recording(store)
     with everything:
         _forget_everything(store)
 
@@ -104,6 +109,10 @@ def _import(where: Started) -> None:
             "CSV or TSV with columns user, t, target; or a known export, JSON too", type=FILES
         )
         given = {"tz": st.text_input("Time zone, where the times do not say", placeholder="Europe/Berlin")}
+        given["name"] = st.text_input(
+            "Recording, if it goes on with one that is stored",
+            placeholder="the name of the file",
+        )
         with st.expander("Where the columns have other names"):
             given["columns"] = st.text_input("Columns", placeholder="t=Timestamp,target=URL")
             given["user"] = st.text_input("Person, where no column says whose it is", placeholder="me")
@@ -117,7 +126,8 @@ def _import(where: Started) -> None:
             kind = Path(file.name.lower().removesuffix(".gz")).suffix.removeprefix(".")
             path = Path(folder) / f"uploaded.{kind if kind in FILES else 'csv'}{packed}"
             path.write_bytes(file.getvalue())
-            line = ["import", str(path), "--db", str(where.db), "--name", name]
+            line = ["import", str(path), "--db", str(where.db)]
+            given["name"] = given["name"].strip() or name
             for option, value in given.items():
                 line += [f"--{option}", value.strip()] if value.strip() else []
             done = jobs.ask("rlmemo.timelines", line, 600)
@@ -196,6 +206,24 @@ def _forget_period(store: Store) -> None:
     )  # fmt: skip
 
 
+def _forget_recording(store: Store) -> None:
+    known = store.timelines()
+    if not known:
+        st.caption("No recording is stored.")
+        return
+    chosen = st.selectbox(
+        "Recording", known, index=None, placeholder="Choose a recording", key="recording",
+        format_func=lambda t: f"{shown(t.user)} from {shown(t.source)} ({count(t.events, 'open')})",
+    )  # fmt: skip
+    named = (chosen.source, chosen.user) if chosen else ("", "")
+    sure = st.checkbox("Its opens, and every prediction on it, with its ratings", key="sure-recording")
+    st.button(
+        "Forget this recording", disabled=chosen is None or not sure, key="forget-recording",
+        on_click=_do,
+        args=(lambda: forgetting.forget_recording(store, *named),),
+    )  # fmt: skip
+
+
 def _forget_everything(store: Store) -> None:
     st.write("Opens, predictions, ratings and the list of runs: all rows, for good.")
     typed = st.text_input("Type the word forget to go on", key="sure-everything")
@@ -223,5 +251,5 @@ def _do(forget: Callable[[], forgetting.Forgotten]) -> None:
     if gone.learned:
         said += " What live had learned from it is gone, too: it plans as it was started, and learns anew."
     st.session_state["forgotten"] = said
-    for key in ("target", "sure-target", "sure-period", "sure-everything"):
+    for key in ("target", "sure-target", "sure-period", "recording", "sure-recording", "sure-everything"):
         st.session_state.pop(key, None)

@@ -293,23 +293,34 @@ def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
     if _since_shown() < SOONEST_VOTE_S:
         st.session_state["note"] = TOO_QUICK
         return
-    here = st.session_state.get("voted") == showing.key
+    # While a page is drawn, buttons of cards before are in the browser still, and hear the keys as the new
+    # ones do: one press may come here for several cards, in any order.
+    mine: dict[str, None] = st.session_state.setdefault("mine", {})
+    before, again = st.session_state.get("voted"), showing.key in mine
+    if again and before != showing.key:
+        return
     st.session_state["voted"] = showing.key  # before it is written: two keys at once come at once
+    mine[showing.key] = None
     try:
         became = ratings.rate(opened(where), showing, thumbs)
     except (InputError, OSError) as error:
         st.session_state["failed"] = f"Not saved: {words.shown(error, 200)}"
+        del mine[showing.key]
         return
     if became is ratings.Vote.ALREADY:
         st.session_state["note"] = (
-            TOO_QUICK if here
+            TOO_QUICK if again
             else f"{_which(showing.moment)} was rated in another window already; that vote stands."
         )  # fmt: skip
+    elif st.session_state.get("note") == TOO_QUICK:
+        del st.session_state["note"]  # said by the button of the card before
     st.session_state.pop("skipped", None)
 
 
 @said
 def _skip(where: Started, showing: ratings.Showing) -> None:
+    if st.session_state.get("on_page") != showing.key:
+        return  # the button of a card before, as in `_vote`
     ratings.skip(opened(where), showing)
     st.session_state["skipped"] = showing
 

@@ -22,6 +22,7 @@ GRACE_S = 3.0
 """How long a connection, a page that is being computed or a library may hold up the end."""
 OPENED_S = 60.0
 _openers: list[Path] = []
+_databases: list[Path] = []
 OPENER = (
     '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
     '<meta http-equiv="refresh" content="0;url={url}"><title>rlmemo</title>'
@@ -71,11 +72,11 @@ def serve(
     login: Path | None,
     said: str,
     opens: str | None,
-    folder: Path,
+    db: Path,
 ) -> NoReturn:
     """Serve until SIGINT or SIGTERM, and leave the process. arguments: what the app is started with. said:
-    printed when it listens. opens: the address to open in a browser then, kept for the browser in a file in
-    `folder`, as others can read a command line."""
+    printed when it listens. opens: the address to open in a browser then, kept for the browser in a file
+    beside `db`, as others can read a command line. db: is one whole file when all has ended."""
     import streamlit as st
     from starlette.middleware import Middleware
 
@@ -101,7 +102,7 @@ def serve(
         listened.set()
         print(said, flush=True)
         if opens:
-            threading.Thread(target=_open, args=(opens, folder), daemon=True).start()
+            threading.Thread(target=_open, args=(opens, db.parent), daemon=True).start()
         yield {}
 
     app = st.App(
@@ -110,6 +111,7 @@ def serve(
         middleware=[Middleware(Door, token=place.token, hosts=place.hosts, port=place.port)],
     )
     sys.argv = [__file__, *arguments]
+    _databases.append(db)
     status = 0
     try:
         app.run(config=options(place.address, place.port, login))
@@ -142,12 +144,15 @@ def _leave(status: int = 0) -> NoReturn:
     """End at once: a page that is still being computed would hold the process up, and so would the other end
     of a pipe that is gone."""
     from dashboard import jobs
+    from rlmemo.store.database_file import fold
 
     try:
         _forget_opener()
         jobs.end_questions()
         for line in jobs.farewell():
             print(line)
+        for db in _databases:
+            fold(db)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

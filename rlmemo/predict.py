@@ -261,8 +261,8 @@ def _keep_timelines(store: Store, spec: str, loaded: Any, tz: str | None) -> dic
     since: what is new in it is added."""
     rows = store.timelines()
     if Path(spec).exists() and Path(spec).resolve() == store.path.resolve():
-        by_user = {r.user: r.id for r in rows}
-        return {**by_user, **{f"{r.source}/{r.user}": r.id for r in rows}}
+        first = {r.user: r.id for r in sorted(rows, key=lambda r: -r.id)}
+        return {**first, **{f"{r.source}/{r.user}": r.id for r in rows}}
     if spec not in SOURCES or not any(r.source == loaded.name for r in rows):
         store.add_timelines(load_timelines(spec, tz=tz, collapsed=False))
         rows = store.timelines()

@@ -62,7 +62,8 @@ def any_port() -> int:
 
 class Server:
     """A running dashboard. entrance: the address that it printed. cookies: what a browser has that opened
-    it; empty where that did not let in. anew: by a Python that is started for it, not by a fork of one."""
+    it; empty where that did not let in. anew: by a Python that is started for it, not by a fork of one.
+    first: run in that fork before anything else."""
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Server:
         options: Sequence[str] = (),
         runs: Path | None = None,
         anew: bool = False,
+        first: str = "",
     ) -> None:
         self.port = any_port()
         self.db, self.url = db, f"http://127.0.0.1:{self.port}"
@@ -103,7 +105,7 @@ class Server:
             )
             if anew
             else here().start(
-                "dashboard", *words, cwd=folder, env=environment, log=folder / "log", first=WATCH,
+                "dashboard", *words, cwd=folder, env=environment, log=folder / "log", first=WATCH + first,
                 session=True,
             )
         )  # fmt: skip

@@ -342,6 +342,18 @@ def test_forgetting_a_target_leaves_no_trace_in_the_file(
     assert server.rows("SELECT COUNT(*) FROM ratings") == [(0,)]
     for file in tmp_path.glob("a.db*"):
         assert b"news.example" not in file.read_bytes()
+    # A whole recording, too.
+    (user, _), *more = server.rows("SELECT user, source FROM timelines ORDER BY source, user")
+    page.get_by_role("tab", name="A recording").click()
+    choice = page.get_by_role("combobox", name="Recording", exact=True)
+    choice.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    choice.click()
+    page.get_by_role("option", name=re.compile(f"^{re.escape(user)} from ")).click()
+    page.get_by_text("Its opens, and every prediction on it").click()
+    page.get_by_role("button", name="Forget this recording").click()
+    page.wait_for_selector("[data-testid=forgotten]:has-text('0 predictions')")
+    assert server.rows("SELECT user, source FROM timelines ORDER BY source, user") == more
 
 
 def test_a_form_on_another_site_cannot_upload(

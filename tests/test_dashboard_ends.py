@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_in_browser import ROOT, Server, any_port, new_page
+from dashboard_in_browser import ROOT, Server, any_port, new_page, vote
 from predictions_to_rate import fill
 
 SOON_S = 8.0  # the dashboard gives itself three; tests run beside others
@@ -69,10 +72,15 @@ def test_while_somebody_looks_at_it(
     page = new_page(browser)
     page.goto(server.url)
     page.get_by_test_id("card").wait_for()
+    vote(page, 1, key=False)
     began = time.monotonic()
     assert ends(server.process, number) == 0
     assert time.monotonic() - began < SOON_S
     page.context.close()
+    # "The database is one file": who copies that file alone has the vote.
+    copy = shutil.copy(tmp_path / "a.db", tmp_path / "copy.db")
+    with closing(sqlite3.connect(copy)) as db:
+        assert db.execute("SELECT COUNT(*) FROM ratings").fetchone() == (1,)
 
 
 @pytest.mark.browser

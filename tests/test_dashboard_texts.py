@@ -177,6 +177,9 @@ def test_an_import_speaks_of_the_form() -> None:
     assert privacy.in_words("hours are in UTC; give --tz to set one") == [
         "hours are in UTC; give “Time zone” to set one"
     ]
+    assert privacy.in_words("this is another timeline; import it with --name 'my jan.csv' to add to it") == [
+        "this is another timeline; import it with “Recording”: 'my jan.csv' to add to it"
+    ]
     assert privacy.in_words("name its time zone with --tz (such as --tz Europe/Berlin), or") == [
         "name its time zone with “Time zone” (such as “Time zone”: Europe/Berlin), or"
     ]

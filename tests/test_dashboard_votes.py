@@ -76,6 +76,45 @@ def test_a_vote_changes_the_plan_of_the_same_moment(
     assert name not in (page.inner_text(TOLD) if page.locator(TOLD).count() else "")
 
 
+SLOW_TO_ANSWER = """
+import time
+import dashboard.after_vote
+dashboard.after_vote.reads_thumbs = lambda *_: time.sleep(3)
+"""
+
+
+def test_keys_while_the_model_is_asked_count_once(
+    browser: Any, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Buttons of cards before stay in the browser until the page is drawn to its end, and hear the keys."""
+    with open_store(tmp_path / "a.db") as store:
+        people = load_timelines("demo", weeks=2, collapsed=False)
+        store.add_timelines(replace(people, timelines=people.timelines[:1]))
+        assert predict(store, str(tmp_path / "a.db"), "base", Options(n=40, explore=0.0)) >= 5
+    server = start(tmp_path / "a.db", first=SLOW_TO_ANSWER)
+    page = new_page(browser)
+    page.goto(server.url)
+    given: list[tuple[int, int]] = []
+    most = 0
+    for key in "ynyn":
+        given.append((shown(page), int(key == "y")))
+        page.wait_for_timeout(900)
+        page.keyboard.press(key)
+        page.wait_for_selector(f"[data-testid=card]:not([data-prediction='{given[-1][0]}'])")
+        page.wait_for_timeout(300)
+        most = max(most, page.locator("button:has-text('Yes, good')").count())
+    page.wait_for_selector("[data-testid=last]")
+    settled(page)
+    assert most > 1, "no button of a card before was there"
+    assert server.votes() == given
+    assert page.get_by_test_id("note").count() == 0
+    before = shown(page)
+    page.keyboard.press("s")
+    page.wait_for_selector("[data-testid=skipped]")
+    assert shown(page) != before
+    assert server.votes() == given
+
+
 def test_a_policy_that_reads_no_votes_says_so(
     browser: Any, start: Callable[..., Server], tmp_path: Path
 ) -> None:

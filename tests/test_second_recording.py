@@ -14,7 +14,10 @@ from env.errors import InputError
 from env.sources import ImportReport, Loaded, load_timelines
 from env.timeline import Event, Timeline
 from rlmemo import timelines
+from rlmemo.approval.placed_ratings import place_ratings, read_ratings
+from rlmemo.predict import Options, predict
 from rlmemo.store.database import Store, open_store
+from rlmemo.store.forgetting import forget_recording
 from rlmemo.store.records import Prediction, Prewarm
 from tests.shared_cases import case
 
@@ -286,3 +289,36 @@ def test_another_file_name_of_the_same_person_is_said(
     timelines.main(["import", str(tmp_path / "feb.csv"), *db, "--name", "my jan.csv"])
     out = capsys.readouterr().out
     assert "2 new events of 2 users added to 1" in out
+
+
+def test_votes_find_their_person_when_another_recording_of_that_name_comes(tmp_path: Path) -> None:
+    """Whoever was there first keeps the name; an older version renamed both then, and predictions in between
+    are of a person called by file and name."""
+    rows = "".join(f"me,{T + 600 * k},{'AB'[k % 2]}\n" for k in range(40))
+    (tmp_path / "mine.csv").write_text(f"user,t,target\n{rows}")
+    db = tmp_path / "memo.db"
+    timelines.main(["import", str(tmp_path / "mine.csv"), "--tz", "UTC", "--db", str(db)])
+    with open_store(db) as store:
+        (mine,) = store.timelines()
+        for k, called in enumerate(("me", "mine.csv/me")):
+            made = Prediction(
+                user=called, t=T + 600.0 * k, policy="mfu", policy_version="1", state="", probabilities={},
+                plan=[Prewarm("AB"[(k + 1) % 2], 0.0)], propensity=1.0, timeline_id=mine.id,
+            )  # fmt: skip
+            store.rate(store.add_prediction(made), "me", 1, key=str(k))
+
+        def placed() -> list[str]:
+            found = load_timelines(str(db)).timelines
+            return [found[p.user].user for p in place_ratings(read_ratings(store), found).placed]
+
+        assert placed() == ["me", "me"]
+        (tmp_path / "a.csv").write_text(f"user,t,target\nme,{T},A\nme,{T + 600},B\nme,{T + 1200},A\n")
+        timelines.main(["import", str(tmp_path / "a.csv"), "--tz", "UTC", "--db", str(db)])
+        assert [x.user for x in load_timelines(str(db)).timelines] == ["a.csv/me", "me"]
+        assert placed() == ["me", "me"]
+        assert predict(store, str(db), "markov1", Options(n=4, part="test", still=True))
+        called_by = {p.timeline_id: p.user for p in store.predictions() if p.policy == "markov1"}
+        assert called_by[mine.id] == "me"
+        assert forget_recording(store, "mine.csv", "me").ratings == 2
+        assert [x.user for x in load_timelines(str(db)).timelines] == ["me"]
+        assert placed() == []

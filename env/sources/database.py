@@ -81,10 +81,11 @@ def _load(
         if source is None or not known:
             raise InputError(f"{path}: holds no timelines yet; {HOW}")
         raise InputError(f"{path}: holds no timelines from {source!r}; it has {', '.join(known)}")
-    users = [row[2] for row in owners]
+    first = {row[2]: row[0] for row in reversed(owners)}
     called, zones, known_zones = {}, {}, {}
     for identity, origin, user, zone_name, zone_known, _ in owners:
-        name = clean_name(f"{origin}/{user}" if users.count(user) > 1 else user)
+        # The one who was there first keeps the name, by which predictions call them.
+        name = clean_name(user if first[user] == identity else f"{origin}/{user}")
         called[identity] = name
         try:
             zone(tz or zone_name)

@@ -121,12 +121,14 @@ def read_ratings(store: Store) -> list[RatedMoment]:
     rows = store.rows(
         """SELECT r.id AS id, r.prediction_id AS prediction_id, r.rater AS rater, r.thumbs AS thumbs,
                   r.blind AS blind,
-                  p.user AS user, p.t AS t, p.plan AS plan, p.propensity AS propensity, p.policy AS policy,
-                  p.policy_version AS policy_version, m.source AS source, m.part AS part,
+                  COALESCE(t.user, p.user) AS user, p.t AS t, p.plan AS plan,
+                  p.propensity AS propensity, p.policy AS policy,
+                  p.policy_version AS policy_version, COALESCE(t.source, m.source) AS source, m.part AS part,
                   m.teaches AS teaches, m.steps AS steps, m.stills AS stills, m.shown AS shown,
                   m.since AS since, m.world AS world, s.share AS share, s.pool AS pool
            FROM latest_ratings AS r JOIN predictions AS p ON p.id = r.prediction_id
            LEFT JOIN moments AS m ON m.prediction_id = p.id
+           LEFT JOIN timelines AS t ON t.id = p.timeline_id
            LEFT JOIN showings AS s ON s.prediction_id = p.id AND s.rater = r.rater
                 AND (s.key = r.key OR substr(r.key, 1, length(s.key) + 9)
                      IN (s.key || ':because:', s.key || ':changed:'))
@@ -211,7 +213,7 @@ def place_ratings(
     hidden = [{} for _ in timelines] if learn_on is None else not_learned(learn_on)
     found = Found([])
     for r, w in zip(rated, weights, strict=True):
-        user = by_user.get(r.user, by_user.get(f"{r.source}/{r.user}"))
+        user = by_user.get(f"{r.source}/{r.user}", by_user.get(r.user))
         if user is None:
             found.left_out["of a user who is not among these timelines"] += 1
             continue

@@ -344,4 +344,4 @@ class People:
     def forget(self, name: str) -> int:
         """Forget all of somebody; how many events went."""
         self._held.pop(name, None)
-        return forget_recording(self.store, SOURCE, name)
+        return forget_recording(self.store, SOURCE, name).events

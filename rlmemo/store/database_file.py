@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from env.errors import InputError
@@ -83,3 +83,12 @@ def make_private(path: Path) -> None:
             f"{path}: cannot be made or kept private ({reason}); name a file in a folder that exists "
             "and is yours"
         ) from error
+
+
+def fold(path: Path, wait_s: float = 1.0) -> None:
+    """Bring what stands in a store's `-wal` into the file, so that the file alone is all of it. Where another
+    program is in the midst of it for so long, the `-wal` stays, and SQLite finds it there."""
+    if not Path(f"{path}-wal").exists():
+        return
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=wait_s)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -157,20 +157,23 @@ def forget_everything(store: Store) -> Forgotten:
     return Forgotten(events, *gone, named, learned)
 
 
-def forget_recording(store: Store, source: str, user: str) -> int:
-    """Forget one timeline with all that hangs on it; how many events went."""
+def forget_recording(store: Store, source: str, user: str) -> Forgotten:
+    """Forget one timeline with all that hangs on it: its events, offs and wakes, and its predictions with
+    their ratings. Nothing goes where there is none."""
     known = store.rows("SELECT id FROM timelines WHERE source = ? AND user = ?", [source, user])
     if not known:
-        return 0
+        return Forgotten(0, 0, 0, ())
     number = known[0]["id"]
     with _forgetting(store):
+        first = store.db.execute("SELECT MIN(t) FROM events WHERE timeline_id = ?", [number]).fetchone()[0]
         events = store.db.execute("DELETE FROM events WHERE timeline_id = ?", [number]).rowcount
-        _predictions(store, "SELECT id FROM predictions WHERE timeline_id = :id", {"id": number})
+        store.db.execute("DELETE FROM switches WHERE timeline_id = ?", [number])
+        gone = _predictions(store, "SELECT id FROM predictions WHERE timeline_id = :id", {"id": number})
         store.db.execute("DELETE FROM timelines WHERE id = ?", [number])
         store.db.execute("DELETE FROM live_state WHERE name LIKE ?", [f"{number} %"])
-    remove_learned(store, [number])
+    learned = remove_learned(store, [number])
     _rewrite(store)
-    return int(events)
+    return Forgotten(int(events), *gone, adapters(store, -math.inf if first is None else first), learned)
 
 
 def _live(store: Store, which: str, values: list[Any]) -> list[int]:

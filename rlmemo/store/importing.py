@@ -121,7 +121,8 @@ def add(store: Any, loaded: Loaded, source: str | None = None, *, replace: bool 
         who = f"{users[0]} is" if len(users) == 1 else f"{len(users):,} users are"
         notes.append(
             f"{who} stored from {other} as well, and this is another timeline; import it with "
-            f"--name {shlex.quote(other)} to add to that one"
+            f"--name {shlex.quote(other)} to add to that one (the dashboard forgets this one: Data and "
+            "privacy, A recording)"
         )
     return Imported(
         events=written,
