@@ -110,6 +110,11 @@ table.plain td, table.plain th {text-align: left; padding: .38rem .8rem .38rem 0
 table.plain td {max-width: 20rem;}
 table.plain td.n, table.plain th.n {text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap;}
+@media (max-width: 600px) {
+  table.plain {font-size: .82rem;}
+  table.plain td, table.plain th {padding-right: .5rem;}
+  table.plain td.n, table.plain th.n {white-space: normal;}
+}
 .scroll {overflow-x: auto;}
 :root {--ember: #c95c1b;}
 body:has([data-test-connection-state="PINGING_SERVER"], [data-test-connection-state^="DISCONNECTED"]) {

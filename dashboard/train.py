@@ -240,11 +240,14 @@ def _before_and_after(job: jobs.Job) -> None:
     if not rows:
         html('<div class="quiet">Its report has no stages to compare.</div>')
         return
+    if charge:
+        html(f'<div class="band" data-testid="verdict">{e(verdict(charge, job.name), 400)}</div>')
     head = ["on validation", "first guess right", "in the first five", "reward per open"]
     look.table(head, rows, numeric={1, 2, 3})
     told = [("before: as shipped", runs.read_run(job.folder).policies.get("base", {}))] if charge else []
     told += [(f"before: {came.name}", _own(came))] if came else []
-    told += [(f"after: {job.name}", _own(job.folder))]
+    same = " (the shipped model)" if charge.get("stage") == "base" else ""
+    told += [(f"after: {job.name}{same}", _own(job.folder))]
     told = [(name, found) for name, found in told if found]
     if len(told) > 1:
         rows = []
@@ -257,9 +260,33 @@ def _before_and_after(job: jobs.Job) -> None:
                 cells.append(write.format(v.value) + known if v else "–")
             rows.append(cells)
         look.table(["on the test part", *(x for x, _ in COMPARED.values())], rows, numeric={1, 2, 3, 4})
-    for note in runs.read_run(job.folder).notes:
-        html(f'<div class="quiet" data-testid="note">{e(sentence(note), 400)}</div>')
-    html('<div class="quiet">Beside the baselines, with intervals: see Policies.</div>')
+    rated = "All of them mind what you said, as shipped, too. " if charge.get("ratings_counted") else ""
+    html(f'<div class="quiet">{rated}± is half of a 95% interval. Beside the baselines: see Policies.</div>')
+    notes = runs.read_run(job.folder).notes
+    if notes:
+        with st.expander("What was chosen, and why"):
+            for note in notes:
+                html(f'<div class="quiet" data-testid="note">{e(sentence(note), 400)}</div>')
+
+
+def verdict(charge: dict[str, Any], name: str) -> str:
+    """Whether a run is better than the model as it came, and who is in charge. charge: `in_charge` of its
+    report."""
+    try:
+        opens, stays = int(charge["opens"]), charge["stage"] == "base"
+        before, after = float(charge["base_reward_per_open"]), float(charge["learned_reward_per_open"])
+    except (KeyError, TypeError, ValueError):
+        return "Its report does not say who is in charge."
+    if not opens:
+        return "There was nothing to choose by: the shipped model stays in charge."
+    counted = ", ratings counted" if charge.get("ratings_counted") else ""
+    worth = (
+        f"{after:.3f} s saved an open{counted}, and {before:.3f} as shipped, on {count(opens, 'open')} kept"
+    )
+    said = (
+        "Not clearly better: the shipped model stays in charge." if stays else f"Better: {name} is in charge."
+    )
+    return f"{said} {worth} for choosing."
 
 
 def _went_on_from(job: jobs.Job) -> Path | None:

@@ -263,6 +263,12 @@ def test_page_card_and_dashboard_show_before_and_after(few: Path, monkeypatch: p
     monkeypatch.setattr(train.look, "table", lambda head, rows, **_: tables.append((head, rows)))
     monkeypatch.setattr(train, "html", tables.append)
     train._before_and_after(jobs.Job("run", few, few / "log", "finished", None))
-    assert [row[0] for row in tables[1][1]] == ["before: as shipped", "after: run"]  # type: ignore[index]
+    (_, (_, compared)) = [x for x in tables if isinstance(x, tuple)]
+    after = f"after: run{' (the shipped model)' if kept else ''}"
+    assert [row[0] for row in compared] == ["before: as shipped", after]
+    verdict = (
+        "Not clearly better: the shipped model stays in charge. " if kept else "Better: run is in charge. "
+    )
+    assert verdict in str(tables[0])
     for text in (first, card, json.dumps(report, ensure_ascii=False), str(tables)):
         assert (said in text) == kept
