@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MINUTES = 60_000
 FEW = (
-    "--method", "dpo", "--sft-states", "64", "--plan-states", "40", "--dpo-pairs", "40", "--policies", "",
+    "--method", "dpo", "--sft-states", "64", "--plan-states", "16", "--dpo-pairs", "16", "--policies", "",
+    "--scorer", "shipped",
 )  # fmt: skip
 """A training that begins with what a page's goes on from."""
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -21,7 +21,7 @@ from tests.warm import Warm
 def test_eight_writers_and_a_trainer_on_one_database(
     warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten seconds, or until one real training (read from the database, noted in it) is done; with pauses of
+    """Five seconds, or until one real training (read from the database, noted in it) is done; with pauses of
     0.1 s, not 0.02: else the writers leave the training little of two cores."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -36,7 +36,7 @@ def test_eight_writers_and_a_trainer_on_one_database(
     monkeypatch.setattr("experiments.durability.SMALL", (*SMALL, "--model", str(base)))
     monkeypatch.setattr("experiments.durability.load_timelines", two_people)
     monkeypatch.setattr("experiments.durability.subprocess", SimpleNamespace(run=run))
-    found = crowd(minutes=1 / 6, pause=0.1)
+    found = crowd(minutes=1 / 12, pause=0.1)
     assert found["errors"] == []
     assert found["trainings_failed"] == []
     assert found["acknowledged"] > 100, found

@@ -17,7 +17,7 @@ from rlmemo.store.database import open_store
 from rlmemo.store.live_ledger import LET_GO, LOAD
 
 pytestmark = pytest.mark.browser
-OPENS, LEARNED = int(os.environ.get("RLMEMO_TEST_OPENS", "12")), 5
+OPENS, LEARNED = int(os.environ.get("RLMEMO_TEST_OPENS", "8")), 5
 """Opens are whole rounds of the four sites."""
 # When the tab in front shows a site, wholly loaded, as the extension sees it; 0 while it does not.
 SHOWN = """await (async () => {
