@@ -180,6 +180,24 @@ class Device:
             ]
 
 
+def answers(folder: Path, *asked: tuple[str, str, dict[str, Any]]) -> list[tuple[int, Any]]:
+    """What requests are answered, (method, path, what else is sent), one after the other in this process."""
+    from starlette.testclient import TestClient
+
+    from rlmemo.serve.app import make_app
+
+    made, token = setup("markov1"), "t" * 20
+    with open_store(folder / "here.db") as store:
+        people = People(store, lambda *x: Minding(made, x[0], x[1], MEMORY, "test"))
+        client = TestClient(make_app(people, {}, token=token, hosts=["testserver"]))
+        found = []
+        for method, path, sent in asked:
+            headers = {"Authorization": f"Bearer {token}"} | sent.get("headers", {})
+            answer = client.request(method, path, **{**sent, "headers": headers})
+            found.append((answer.status_code, answer.json()))
+    return found
+
+
 def planned(policy: str) -> Minding:
     return Minding(to_follow(policy), "me", TZ, MEMORY, "offline")
 
@@ -417,6 +435,32 @@ def test_an_event_counts_once_and_out_of_order_is_refused(served: Callable[..., 
     assert server.ask("GET", "/v1/people/b/plan?event=e3", token=server.token)[0] == 404
     assert server.ask("DELETE", "/v1/people/a", token=server.token) == (200, {"forgotten": 4})
     assert server.ask("GET", "/v1/people/a", token=server.token)[1]["events"] == 0
+
+
+def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    """No time zone, and nobody who is known: what is right afterwards is taken."""
+    path, thumb = "/v1/people/a", {"hour": 9, "up": False, "targets": ["Mail"]}
+    first, second = ({"id": x, "t": 1.7e9 + k, "target": "Mail"} for k, x in enumerate("ab"))
+
+    def post(*events: Any, tz: str = "Europe/Berlin", **more: Any) -> tuple[str, str, Any]:
+        return "POST", f"{path}/events", {"json": {"tz": tz, "events": list(events), **more}}
+
+    def put(*thumbs: Any) -> tuple[str, str, Any]:
+        return "PUT", f"{path}/thumbs", {"json": {"tz": "Europe/Berlin", "thumbs": list(thumbs)}}
+
+    refused = [
+        post(first, second), post(first, first), post(second, first),
+        post({**first, "target": "https://a.example/x", "kind": "page"}), post(first, tz="Nowhere"),
+        post(first, after={"events": 3, "digest": "x"}), put({**thumb, "hour": 99}),
+    ]  # fmt: skip
+    told = answers(tmp_path, *refused, ("GET", path, {}))
+    assert [x[0] for x in told] == [422, 409, 409, 422, 422, 409, 422, 200]
+    assert told[-1][1] == {"events": 0, "digest": "", "thumbs": "", "tz": None}
+    with open_store(tmp_path / "here.db") as store:
+        assert store.timelines() == []
+    told = answers(tmp_path, post(first, tz="America/New_York"), put(thumb), ("GET", path, {}))
+    assert [x[0] for x in told] == [200, 409, 200]
+    assert (told[-1][1]["events"], told[-1][1]["thumbs"], told[-1][1]["tz"]) == (1, "", "America/New_York")
 
 
 def test_what_a_device_did_instead_takes_the_place_of_a_plan_whose_answer_was_lost(
