@@ -437,6 +437,29 @@ def test_an_event_counts_once_and_out_of_order_is_refused(served: Callable[..., 
     assert server.ask("GET", "/v1/people/a", token=server.token)[1]["events"] == 0
 
 
+def test_a_body_is_json_whatever_it_is_called(tmp_path: Path) -> None:
+    """As curl sends it, and without a word; a page's form is refused by its origin, also with the token."""
+    path, good = "/v1/people/a/events", b'{"tz":"UTC","events":[{"id":"1","t":1.7e9,"target":"Mail"}]}'
+
+    def post(body: bytes, **headers: str) -> tuple[str, str, Any]:
+        named = {k.replace("_", "-"): v for k, v in headers.items()}
+        return "POST", path, {"content": body, "headers": named}
+
+    form, plain = "application/x-www-form-urlencoded", "text/plain"
+    sites = [post(good, Content_Type=x, Origin="https://evil.example") for x in (form, plain)]
+    sites += [post(good, Content_Type=form, Sec_Fetch_Site="cross-site")]
+    assert [x[0] for x in answers(tmp_path, *sites, ("GET", "/v1/people/a", {}))] == [403, 403, 403, 200]
+    told = answers(tmp_path, post(good, Content_Type=form), post(good, Content_Type=plain), post(good))
+    assert [(x[0], x[1]["events"], x[1]["new"]) for x in told] == [(200, 1, 1), (200, 1, 0), (200, 1, 0)]
+    for body, said in (
+        (b"{bad", "the body is no JSON (at character 1)"), (b"\xff{", "the body is no JSON in UTF-8"),
+        (b"", "the body is empty"), (b"[1]", "the body: is no object"),
+        (b'{"tz": "UTC", "events": [3]}', "events.0: is no object"),
+    ):  # fmt: skip
+        ((status, answer),) = answers(tmp_path, post(body, Content_Type=form))
+        assert (status, answer["error"].startswith(said)) == (422, True), answer
+
+
 def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
     """No time zone, and nobody who is known: what is right afterwards is taken."""
     path, thumb = "/v1/people/a", {"hour": 9, "up": False, "targets": ["Mail"]}
