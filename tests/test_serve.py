@@ -26,6 +26,7 @@ from rlmemo.live import elsewhere
 from rlmemo.live import start as live_start
 from rlmemo.live.activitywatch import BucketReader
 from rlmemo.live.elsewhere import FarMinding, reach
+from rlmemo.live.lock import OneRecorder
 from rlmemo.live.loop import Loop
 from rlmemo.live.mind import Mind, Minding
 from rlmemo.policies.registry import setup, to_follow
@@ -484,6 +485,13 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
     told = answers(tmp_path, post(first, tz="America/New_York"), put(thumb), ("GET", path, {}))
     assert [x[0] for x in told] == [200, 409, 200]
     assert (told[-1][1]["events"], told[-1][1]["thumbs"], told[-1][1]["tz"]) == (1, "", "America/New_York")
+
+
+def test_who_comes_second_hears_that_live_or_a_server_is_there(tmp_path: Path) -> None:
+    held = OneRecorder(tmp_path / "a.db")
+    with pytest.raises(InputError, match=rf"\(live or serve, process {os.getpid()}\); stop it, or name ano"):
+        OneRecorder(tmp_path / "a.db")
+    held.close()
 
 
 def test_what_a_device_did_instead_takes_the_place_of_a_plan_whose_answer_was_lost(
