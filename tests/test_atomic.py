@@ -57,8 +57,16 @@ def test_a_disk_that_takes_nothing_is_said_in_one_line(
         (OSError(28, "No space left on device"), "free some space", "free some space and run with --resume"),
         (OSError(122, "Disk quota exceeded"), "free some space", "free some space and run with --resume"),
         (RuntimeError("PytorchStreamWriter failed"), "free some space", "free some space and run with --re"),
-        (OSError(2, "No such file or directory"), "name a place in a", "see that its folder is yours and run"),
-        (SafetensorError("denied (os error 13)"), "name a place in a", "see that its folder is yours and run"),
+        (
+            OSError(2, "No such file or directory"),
+            "name a place in a",
+            "see that its folder is yours and run",
+        ),
+        (
+            SafetensorError("denied (os error 13)"),
+            "name a place in a",
+            "see that its folder is yours and run",
+        ),
     ],
 )
 def test_what_helps_is_said_and_to_resume_only_of_a_run(
