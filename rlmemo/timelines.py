@@ -84,7 +84,9 @@ def _db(command: argparse._ActionsContainer) -> None:
 
 
 def _source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("timelines", metavar="SOURCE", help="a name, a database, or a file")
+    command.add_argument(
+        "timelines", metavar="SOURCE", help="a name, a database, a file, or a folder of Parquet files"
+    )
     command.add_argument("--tz", metavar="ZONE", help="the users' time zone, such as Europe/Berlin")
     command.add_argument(
         "--epoch",

@@ -18,9 +18,10 @@ from env.errors import InputError
 from env.sources import load_timelines, parquet
 from env.timeline import Timeline
 from experiments.many_people import people
-from rlmemo import timelines
+from rlmemo import benchmark, timelines
 from rlmemo.runs import parquet_folder
 from rlmemo.store.database import open_store
+from rlmemo.train import parser as train_parser
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 T = 1_741_000_000.0
@@ -225,6 +226,12 @@ def test_a_folder_instead_of_a_database(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name a place in a folder of yours") as error:
         parquet_folder.write(Path("/proc/x"), people(2, 60, 0))
     assert "resume" not in str(error.value)
+
+
+def test_the_help_says_that_timelines_may_be_parquet() -> None:
+    for made in (benchmark.parser(), train_parser()):
+        (one,) = (x for x in made._actions if "--timelines" in x.option_strings)
+        assert "Parquet file or folder" in str(one.help)
 
 
 def test_a_database_is_opened_through_sqlite_alone(tmp_path: Path) -> None:
