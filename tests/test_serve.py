@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -459,6 +460,15 @@ def test_a_body_is_json_whatever_it_is_called(tmp_path: Path) -> None:
     ):  # fmt: skip
         ((status, answer),) = answers(tmp_path, post(body, Content_Type=form))
         assert (status, answer["error"].startswith(said)) == (422, True), answer
+
+
+def test_what_the_docs_send_with_curl_is_answered(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    (body,) = re.findall(r"-d '(.*)'", text)
+    address = r"(/v1/people/\w+/events)\n"
+    (path,) = re.findall(rf"http://127\.0\.0\.1:8650{address}", text)
+    ((status, answer),) = answers(tmp_path, ("POST", path, {"content": body.encode()}))
+    assert (status, answer["events"], answer["plan"]["policy"]) == (200, 2, "markov1")
 
 
 def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
