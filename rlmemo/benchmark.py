@@ -53,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--timelines", default="demo", metavar="NAME|PATH",
-        help="demo or demo-nights (synthetic), webtrackr, gesis, lsapp, a database or a CSV (default: demo)",
+        help="demo or demo-nights (synthetic), webtrackr, gesis, lsapp, a database, a CSV, or a Parquet file "
+             "or folder (default: demo)",
     )  # fmt: skip
     p.add_argument(
         "--policies", default=DEFAULT_POLICIES, metavar="A,B,…",

@@ -122,6 +122,10 @@ class Parser(argparse.ArgumentParser):
         message = re.sub(
             r"invalid (int|float) value: (.*)", lambda m: f"{m[2]} is no {NUMBERS[m[1]]}", message
         )
+        message = re.sub(
+            r"argument (.*): not allowed with argument (.*)",
+            r"\1: not allowed with \2; leave one of them out", message,
+        )  # fmt: skip
         if message.endswith("required: command"):
             message = f"which command? there are {', '.join(self._commands())}"
         raise InputError(f"{message}{self._meant(message)}; see {self.prog} --help")

@@ -72,7 +72,10 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
     )
     p.add_argument(
-        "--timelines", metavar="NAME|PATH", default="demo", help="what to predict on (default: demo)"
+        "--timelines",
+        metavar="NAME|PATH",
+        default="demo",
+        help="what to predict on, as in benchmark (default: demo)",
     )
     p.add_argument("--policy", metavar="NAME|RUN_DIR|openai:URL#MODEL", default="markov1",
                    help="who predicts (default: markov1)")  # fmt: skip

@@ -53,8 +53,9 @@ def parser() -> argparse.ArgumentParser:
 
     importing = commands.add_parser("import", help="write a recording's events into a database")
     _source(importing)
-    _db(importing)
-    importing.add_argument(
+    into = importing.add_mutually_exclusive_group()
+    _db(into)
+    into.add_argument(
         "--to", metavar="FOLDER", type=Path, help="write a new folder of Parquet files instead of a database"
     )
     importing.add_argument("--name", help="what to call the source in the database (default: its own name)")
@@ -78,12 +79,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _db(command: argparse.ArgumentParser) -> None:
+def _db(command: argparse._ActionsContainer) -> None:
     command.add_argument("--db", default=DEFAULT_DB, metavar="FILE", help=f"database (default {DEFAULT_DB})")
 
 
 def _source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("timelines", metavar="SOURCE", help="a name, a database, or a file")
+    command.add_argument(
+        "timelines", metavar="SOURCE", help="a name, a database, a file, or a folder of Parquet files"
+    )
     command.add_argument("--tz", metavar="ZONE", help="the users' time zone, such as Europe/Berlin")
     command.add_argument(
         "--epoch",

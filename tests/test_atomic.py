@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from env.errors import InputError
 from rlmemo.runs import atomic
-from rlmemo.runs.atomic import file_atomic, write_atomic
+from rlmemo.runs.atomic import file_atomic, not_written, write_atomic
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,6 +49,35 @@ def test_a_disk_that_takes_nothing_is_said_in_one_line(
     with pytest.raises(OSError, match="No space left"), file_atomic(tmp_path / "b.json") as part:
         part.write_text("new")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "alone", "in_a_run"),
+    [
+        (OSError(28, "No space left on device"), "free some space", "free some space and run with --resume"),
+        (OSError(122, "Disk quota exceeded"), "free some space", "free some space and run with --resume"),
+        (RuntimeError("PytorchStreamWriter failed"), "free some space", "free some space and run with --re"),
+        (
+            OSError(2, "No such file or directory"),
+            "name a place in a",
+            "see that its folder is yours and run",
+        ),
+        (
+            SafetensorError("denied (os error 13)"),
+            "name a place in a",
+            "see that its folder is yours and run",
+        ),
+    ],
+)
+def test_what_helps_is_said_and_to_resume_only_of_a_run(
+    tmp_path: Path, error: Exception, alone: str, in_a_run: str
+) -> None:
+    path = tmp_path / "checkpoints" / "a.json"
+    said = str(not_written(path, error))
+    assert f"); {alone}" in said
+    assert "--resume" not in said
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    assert f"); {in_a_run}" in str(not_written(path, error))
 
 
 def test_nobody_else_puts_files_in_place() -> None:

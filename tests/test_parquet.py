@@ -18,8 +18,10 @@ from env.errors import InputError
 from env.sources import load_timelines, parquet
 from env.timeline import Timeline
 from experiments.many_people import people
+from rlmemo import benchmark, timelines
 from rlmemo.runs import parquet_folder
 from rlmemo.store.database import open_store
+from rlmemo.train import parser as train_parser
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 T = 1_741_000_000.0
@@ -136,8 +138,49 @@ def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1], "b": ["x"]}), file)
     with pytest.raises(InputError, match="no column t and no column target"):
         load_timelines(str(tmp_path / "all"))
-    with pytest.raises(InputError, match="is a directory; name a file in it"):
+
+
+def test_a_column_that_is_missing_is_asked_for_and_no_import_is_advised(tmp_path: Path) -> None:
+    """An import of one file would lose the others' people, and their time zones; --user makes one of all."""
+    for columns, said in (
+        ({"t": [T], "target": ["a"]}, "no column user; found 't', 'target'; wanted are columns user, t and"),
+        ({"user_id": ["ada"], "t": [T], "target": ["a"]}, "rename (user_id may be user) or add them"),
+        ({"user": ["ada"], "url": ["a"]}, "no column t and no column target"),
+    ):
+        pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+        with pytest.raises(InputError) as error:
+            load_timelines(str(tmp_path))
+        assert said in str(error.value)
+        assert "a.parquet, which is Parquet: no column" in str(error.value)
+        assert "import" not in str(error.value)
+        assert "--user" not in str(error.value)
+
+
+def test_a_folder_without_parquet_or_without_rows_is_said(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("x")
+    table = pa.table({"user": ["ada"], "t": [T], "target": ["a"]})
+    pq.write_table(table, tmp_path / "sub" / "a.parquet")
+    with pytest.raises(InputError, match=r"holds no \.parquet file \(subfolders are not read\); name a file"):
         load_timelines(str(tmp_path))
+    pq.write_table(table.slice(0, 0), tmp_path / "sub" / "a.parquet")
+    with pytest.raises(InputError, match="sub: has the right columns and no rows"):
+        load_timelines(str(tmp_path / "sub"))
+
+
+def test_a_row_is_named_by_its_user(tmp_path: Path) -> None:
+    """There are no lines; and of a folder without faults nothing is said."""
+    times = [str(T), str(T + 5), "2026-03-02T09:00:00"]
+    table = pa.table({"user": ["ada"] * 3, "t": times, "target": ["a", "b", "c"]})
+    pq.write_table(table.slice(0, 2), tmp_path / "a.parquet")
+    assert not any("Parquet" in x for x in load_timelines(str(tmp_path)).report.notes)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"user 'ada': .*a\.parquet, row 3 of this user: t is"):
+        load_timelines(str(tmp_path))
+    times[2] = "soon"
+    pq.write_table(table.set_column(1, "t", pa.array(times)), tmp_path / "a.parquet")
+    (first,) = load_timelines(str(tmp_path)).report.first.values()
+    assert first == "user 'ada', row 3 of this user: 'soon'"
 
 
 def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -167,8 +210,28 @@ def test_the_command_line(cli: Cli, tmp_path: Path) -> None:
     again = cli("rlmemo.timelines", "import", "demo", "--to", "all")
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert "is there already" in again.stderr
-    both = cli("rlmemo.timelines", "import", "demo", "--to", "other", "--name", "x")
-    assert "--name: is about a database" in both.stderr
+
+
+def test_a_folder_instead_of_a_database(tmp_path: Path) -> None:
+    """What is about a database is refused beside it, and where none can be made nobody is told to resume."""
+    given = ("import", "demo", "--weeks", "1", "--to", str(tmp_path / "new"))
+    for more, said in (
+        (("--name", "x"), "--name: is about a database"),
+        (("--db", str(tmp_path / "x.db")), "--db: not allowed with --to; leave one of them out"),
+        (("--db", "rlmemo.db"), "--db: not allowed with --to; leave one of them out"),
+    ):
+        with pytest.raises(InputError, match=said):
+            timelines.main([*given, *more])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="name a place in a folder of yours") as error:
+        parquet_folder.write(Path("/proc/x"), people(2, 60, 0))
+    assert "resume" not in str(error.value)
+
+
+def test_the_help_says_that_timelines_may_be_parquet() -> None:
+    for made in (benchmark.parser(), train_parser()):
+        (one,) = (x for x in made._actions if "--timelines" in x.option_strings)
+        assert "Parquet file or folder" in str(one.help)
 
 
 def test_a_database_is_opened_through_sqlite_alone(tmp_path: Path) -> None:

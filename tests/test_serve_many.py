@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,12 @@ from rlmemo.model.switching import Switching
 from rlmemo.policies.following import answers
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.registry import to_follow
+from rlmemo.serve import replicas
 from rlmemo.serve.admission import is_batch
 from rlmemo.serve.minds import maker, opened
 from rlmemo.serve.passes import AT_ONCE, MindsPast, Passes, steps, together
+from rlmemo.serve.people import Refused
+from rlmemo.serve.replicas import Post, Replicas
 from rlmemo.serve.told import ToldMind
 from rlmemo.serve.turns import BATCH, Turns
 from rlmemo.store.live_ledger import DECIDED, NOT_YET, LivePlan, LiveRow
@@ -189,6 +193,49 @@ def test_a_turn_is_handed_on_to_who_is_urgent() -> None:
     for thread in threads:
         thread.join(10)
     assert [x for x in order if x != "apart"] == ["one", "two", "back", "batch"]
+
+
+def test_the_last_replica_is_not_drained_and_a_drained_one_did_not_die(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without Ray: what is asked of it is answered in its stead."""
+    monkeypatch.setattr(replicas, "LOOK_S", 0.01)
+    pids = [10, 20]
+
+    def actor(k: int) -> Any:
+        remote = SimpleNamespace(remote=lambda: {"pid": pids[k]})
+        return SimpleNamespace(number=k, stand=remote)
+
+    killed: list[int] = []
+    crew = Replicas.__new__(Replicas)
+    crew.posts = [Post(k, actor(k), "up", stands={"pid": pids[k]}) for k in range(2)]
+    crew.retried, crew._changed, crew._closed = 0, threading.Condition(), threading.Event()
+    crew._ray = SimpleNamespace(
+        kill=lambda x, **_: killed.append(x.number), get=lambda x: x, wait=lambda x, **_: (x, []),
+        exceptions=SimpleNamespace(RayError=OSError),
+    )  # fmt: skip
+
+    def states() -> list[str]:
+        return [x["state"] for x in crew.stands()["replicas"]]
+
+    assert crew.drain(0) == {"drained": 0}
+    assert (killed, states()) == ([0], ["restarting", "up"])
+    with pytest.raises(Refused, match="replica 1 is the only one up") as refused:
+        crew.drain(1)
+    assert (refused.value.status, states()) == (409, ["restarting", "up"])
+    watch = threading.Thread(target=crew._watch)
+    watch.start()
+    time.sleep(0.1)
+    assert states() == ["restarting", "up"], "what it said before it ended counts no more"
+    pids[0] = 11
+    while states() != ["up", "up"]:
+        time.sleep(0.01)
+    crew._closed.set()
+    watch.join(10)
+    crew._went_down(crew.posts[0])
+    assert states() == ["down", "up"]
+    with pytest.raises(Refused, match="only one up"):
+        crew.drain(1)
 
 
 @pytest.mark.parametrize(

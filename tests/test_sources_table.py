@@ -340,7 +340,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         load_timelines(str(tmp_path))
     with pytest.raises(InputError, match=r"no file or timelines of that name; did you mean webtrackr\?"):
         load_timelines("webtrack")
-    with pytest.raises(InputError, match="no file or timelines of that name"):
+    with pytest.raises(InputError, match=r"no file or timelines of that name.*a Parquet file or folder"):
         load_timelines("bad\0name")
     with pytest.raises(InputError, match="no file or timelines of that name"):
         load_timelines("")

@@ -17,6 +17,7 @@ REQUIRED = ("user", "t", "target")
 OPTIONAL = ("kind", "duration", "device", "wave", "private")
 ALIASES = {"label": "target", "incognito": "private", "inprivate": "private"}
 DEFAULT_USER = "me"
+PARQUET = "Parquet"
 _SECONDS = re.compile(r"\d{9,}(?:\.\d*)?", re.ASCII)  # of unix, and its milliseconds: no header is called so
 _GUESSES = {  # what others call them: only for advice, never read without a person's word
     "user": "user_id userid uid username participant participant_id panelist_id person subject email",
@@ -291,7 +292,7 @@ def _find(table: TableFile, name: str, header: str) -> tuple[int, ...]:
     if len(at) == 1:
         return (at[0],)
     if len(at) > 1:
-        raise InputError(f"{table.path}, line 1: column {header!r} stands there twice; rename one of them")
+        raise InputError(f"{_place(table)}: column {header!r} stands there twice; rename one of them")
     if name == "t" and "+" in header:
         return tuple(_find(table, "", part.strip())[0] for part in header.split("+"))
     if _is_row(table):
@@ -316,7 +317,7 @@ def _own(table: TableFile, explicit: Mapping[str, tuple[int, ...]]) -> dict[str,
                 if own == "target":
                     where[name] = (i,)
                 continue
-            raise InputError(f"{table.path}, line 1: column {own!r} stands there twice; rename one of them")
+            raise InputError(f"{_place(table)}: column {own!r} stands there twice; rename one of them")
         where[name] = (i,)
     return where
 
@@ -341,6 +342,13 @@ def _check(
         said.append(f"user={table.header[lower.index(guess['user'])]}")
     elif "user" in lacking:
         user = "NAME"
+    if table.form == PARQUET:
+        called = "".join(f" ({guess[c]} may be {c})" for c in lacking if guess[c] is not None)
+        raise InputError(
+            f"{_place(table)}: no column {' and no column '.join(lacking)}; found {_shown(table.header)}; "
+            f"wanted are columns user, t and target, and kind, duration, device where known; rename{called} "
+            "or add them, and keep the file's metadata"
+        )
     advice = command(table.path, None, ",".join(said) or None, user)
     raise InputError(
         f"{_place(table)}: no column {' and no column '.join(lacking)}; found {_shown(table.header)}; "
@@ -385,7 +393,8 @@ def _undated(fields: list[str]) -> str:
 def _place(table: TableFile) -> str:
     if table.rows is None:
         return f"{table.path}, line 1"
-    return f"{table.path}, which {'is dumpsys usagestats' if 'dumpsys.time' in table.header else 'is JSON'}"
+    form = table.form or ("dumpsys usagestats" if "dumpsys.time" in table.header else "JSON")
+    return f"{table.path}, which is {form}"
 
 
 def _shown(header: list[str]) -> str:

@@ -53,6 +53,8 @@ class TableFile:
     header  the fields of its first record that is not blank, stripped
     rows    those of JSON and the like, which hold records and no lines
     notes   what its reader should know
+    form    what it is, where it is not JSON and holds no lines
+    whole   what has to be imported for it, where that is more than the file
     """
 
     path: Path
@@ -61,12 +63,14 @@ class TableFile:
     header: list[str]
     rows: list[list[str]] | None = None
     notes: tuple[str, ...] = ()
+    form: str = ""
+    whole: Path | None = None
 
 
 def first_bytes(path: Path, n: int = 4096) -> bytes:
     """The first `n` bytes of a regular file. Raises InputError for what is no readable regular file."""
     if path.is_dir():
-        raise InputError(f"{path}: is a directory; name a file in it{_some_files(path)}")
+        raise _folder(path)
     if not path.is_file():
         raise InputError(f"{path}: is no regular file; name a CSV with columns user,t,target, or a database")
     try:
@@ -288,11 +292,17 @@ def _broken_gzip(path: Path, error: Exception) -> InputError:
     )
 
 
-def _some_files(folder: Path) -> str:
+def _folder(folder: Path) -> InputError:
+    """What is said of a folder that is no recording."""
     try:
         names = sorted(
             x.name for x in folder.iterdir() if x.suffix in (".csv", ".tsv", ".db", ".gz", ".sqlite")
         )
-    except OSError:
-        return ""
-    return f", such as {names[0]}" if names else ""
+    except OSError as error:
+        return InputError(f"{folder}: cannot be read ({error.strerror})")
+    if names:
+        return InputError(f"{folder}: is a directory; name a file in it, such as {names[0]}")
+    return InputError(
+        f"{folder}: is a directory that holds no .parquet file (subfolders are not read); name a file, or a "
+        "folder of Parquet files"
+    )

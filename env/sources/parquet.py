@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from typing import Any
 
 from env.errors import InputError
 from env.sources import table
-from env.sources.columns import DEFAULT_USER, layout
+from env.sources.columns import DEFAULT_USER, PARQUET, layout
 from env.sources.lines import TableFile
 from env.sources.names import shown
 from env.sources.report import ImportReport, Loaded
@@ -52,6 +53,8 @@ def index(path: Path, *, columns: str | None = None, user: str | None = None) ->
                 names = [_text(x) for x in opened.read(columns=[at]).column(0).unique().to_pylist()]
         for name in names:
             found.setdefault(name, []).append(file)
+    if not found:
+        raise InputError(f"{path}: has the right columns and no rows; name one with rows, or write it anew")
     return dict(sorted(found.items()))
 
 
@@ -66,6 +69,7 @@ def load(
     asked = index(path, columns=columns, user=user) if only is None else only
     for name, files in asked.items():
         rows, about = _rows(name, files, columns, user)
+        rows = replace(rows, whole=path)
         if not name and len(asked) > 1:  # as in a CSV: they are left out, and counted
             report.rows_read += len(rows.rows or ())
             report.drop(table.NO_USER, count=len(rows.rows or ()))
@@ -75,11 +79,11 @@ def load(
             one = table.load(
                 rows, collapsed=collapsed, tz=tz or zone, page=page, epoch=epoch, columns=columns, user=user
             )
-        except InputError as error:  # a line number alone says little where it counts one person's rows
-            raise InputError(f"user {shown(name)}: {error}") from None
+        except InputError as error:
+            raise InputError(f"user {shown(name)}: {_row_of(str(error))}") from None
         timelines += [x if tz or known else replace(x, tz_known=False) for x in one.timelines]
         synthetic &= bool(about.get("synthetic", False))
-        _add(report, one.report)
+        _add(report, one.report, name)
     report.users = len(timelines)
     return Loaded(path.name, sorted(timelines, key=lambda x: x.user), report, synthetic)
 
@@ -107,8 +111,7 @@ def _rows(
             header = read.column_names
             rows += zip(*([_text(x) for x in c.to_pylist()] for c in read.columns), strict=True)  # type: ignore[arg-type]
             about |= _about(opened, file)
-    note = "from Parquet: a line number counts the rows of one person"
-    return TableFile(files[0], False, "", header, [list(x) for x in rows], (note,)), about
+    return TableFile(files[0], False, "", header, [list(x) for x in rows], form=PARQUET), about
 
 
 def _groups_of(opened: Any, at: str, name: str) -> Iterator[int]:
@@ -126,7 +129,8 @@ def _user_column(opened: Any, file: Path, columns: str | None, user: str | None)
     names = opened.schema_arrow.names
     first = next(opened.iter_batches(batch_size=20), None)
     rows = [] if first is None else [[_text(x) for x in row.values()] for row in first.to_pylist()]
-    at = layout(TableFile(file, False, "", [x.strip() for x in names], rows), columns, user).one("user")
+    table_file = TableFile(file, False, "", [x.strip() for x in names], rows, form=PARQUET)
+    at = layout(table_file, columns, user).one("user")
     return names[at] if at >= 0 else None  # type: ignore[no-any-return]
 
 
@@ -160,13 +164,19 @@ def _text(x: object) -> str:
     return x.isoformat() if isinstance(x, dt.datetime) else str(x)
 
 
-def _add(report: ImportReport, one: ImportReport) -> None:
+def _row_of(text: str) -> str:
+    """What is said of a line: there are none here, and what was counted are one person's rows."""
+    return re.sub(r"\bline (\d+)\b", r"row \1 of this user", text, count=1)
+
+
+def _add(report: ImportReport, one: ImportReport, user: str) -> None:
     """Put one person's account into everybody's."""
     for name in ("rows_read", "kept", "collapsed", "offs", "wakes"):
         setattr(report, name, getattr(report, name) + getattr(one, name))
     report.dropped.update(one.dropped)
     report.changed.update(one.changed)
-    report.first = {**one.first, **report.first}
+    first = {k: f"user {shown(user)}, {_row_of(x)}" for k, x in one.first.items()}
+    report.first = {**first, **report.first}
     report.notes += [note for note in one.notes if note not in report.notes]
     days = [x for x in (report.first_day, one.first_day) if x]
     report.first_day, report.last_day = min(days, default=""), max(report.last_day, one.last_day)

@@ -116,7 +116,7 @@ def load_timelines(
     **options: Any,
 ) -> Loaded:
     """Timelines of `spec`, sorted by user: a name in `SOURCES`, a database (ours, or a browser's history), a
-    CSV/TSV(.gz), or a folder of Parquet files.
+    CSV/TSV(.gz), a Parquet file, or a folder of them.
 
     seed       draws `demo` and `demo-nights`; recordings do not depend on it
     collapsed  drop consecutive opens of the same target (every number made from them says so)
@@ -181,7 +181,7 @@ def _load_file(
         hint = f"did you mean {close[0]}? " if close else ""
         raise InputError(
             f"{name!r}: no file or timelines of that name; {hint}known are {', '.join(SOURCES)}, a database, "
-            "or a CSV with columns user,t,target"
+            "a CSV with columns user,t,target, or a Parquet file or folder with them"
         )
     # A database is never opened but through SQLite: it would lose the locks that this process holds.
     if (path.is_dir() or not database.is_database(path)) and parquet.is_parquet(path):

@@ -80,7 +80,9 @@ def load(
     path = table.path
     found = layout(table, columns, user)
     report = ImportReport(source=path.name)
-    clock = Clock(path, tz, now, epoch=epoch or found.epoch, retry=command(path, tz, columns, user))
+    clock = Clock(
+        path, tz, now, epoch=epoch or found.epoch, retry=command(table.whole or path, tz, columns, user)
+    )
     zones = Zones()
     rows = Rows()
     names: dict[tuple[str, str], tuple[str, str, str]] = {}

@@ -86,7 +86,10 @@ def _setting(
 class TrainConfig:
     """Everything that decides how a run comes out, apart from the timelines themselves."""
 
-    timelines: str = _setting("demo", "demo, demo-nights, webtrackr, gesis, lsapp, a database or CSV", "data")
+    timelines: str = _setting(
+        "demo", "demo, demo-nights, webtrackr, gesis, lsapp, a database, a CSV, or a Parquet file or folder",
+        "data",
+    )  # fmt: skip
     tz: str | None = _setting(None, "IANA time zone, where the source does not say", "data")
     db: str | None = _setting(
         None, "database that notes this run (left out: the one of --timelines, if it is one)", "data"

@@ -43,8 +43,8 @@ class OneRecorder:
             except OSError:
                 os.close(self._handle)
                 raise InputError(
-                    f"{db}: live is recording into it already (process {_number(file)}); "
-                    "stop that one with python -m rlmemo.live stop, or name another --db"
+                    f"{db}: another program records into it already (live or serve, process "
+                    f"{_number(file)}); stop it, or name another --db"
                 ) from None
         os.ftruncate(self._handle, 0)
         os.write(self._handle, str(os.getpid()).encode())

@@ -5,8 +5,10 @@ Everything is written to a temporary name beside its place, brought to the disk 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ from env.errors import InputError
 from env.private import FILE, make_private
 from env.sources.sqlite_files import spare_database
 
+NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, None)
+"""None: torch does not say why, and mostly it is this."""
 PART = ".part"
 """How the name of a file or folder ends that is being written; what a killed process leaves of that kind
 is taken away by the next one."""
@@ -55,9 +59,15 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def not_written(path: Path, error: Exception) -> InputError:
-    """What is said where the disk did not take a file of a run."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return InputError(f"{path}: could not be written ({reason}); free some space and run with --resume")
+    """What is said where the disk did not take a file, and what helps: space where there was none, and to
+    resume where a run goes on (one whose settings are written)."""
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    number = re.search(r"os error (\d+)", str(error))
+    code = getattr(error, "errno", None) or (int(number[1]) if number else None)
+    helps = "free some space" if code in NO_SPACE else "name a place in a folder of yours"
+    if any((folder / "config.yaml").is_file() for folder in path.parents):
+        helps = f"{helps if code in NO_SPACE else 'see that its folder is yours'} and run with --resume"
+    return InputError(f"{path}: could not be written ({reason}); {helps}")
 
 
 def of_the_disk(error: BaseException) -> bool:

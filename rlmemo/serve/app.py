@@ -11,6 +11,7 @@
     POST   /v1/replicas/NUMBER/drain     one of them ends when it has nothing to do, and begins anew
 
 A request with the header `Priority: u=4` or more (RFC 9218) is a batch: it gets what others leave.
+Every body is read as JSON, whatever its `Content-Type` says.
 Every error is JSON, `{"error": "one line"}`.
 """
 
@@ -208,10 +209,16 @@ def make_app(
         if first["type"] == "json_invalid":
             return refusal(422, f"the body is no JSON (at character {first['loc'][-1]}); send an object")
         where = ".".join(str(x) for x in first["loc"] if x != "body") or "the body"
+        if first["type"] == "model_attributes_type":
+            return refusal(422, f"{where}: is no object; docs/serve.md says what is in it")
+        if first["type"] == "missing" and where == "the body":
+            return refusal(422, "the body is empty; send an object, as JSON")
         return refusal(422, f"{where}: {first['msg'].lower()}")
 
     @app.exception_handler(HTTPException)
     def elsewhere(_: Request, error: HTTPException) -> Response:
+        if error.status_code == 400 and "parsing the body" in str(error.detail):  # FastAPI's words
+            return refusal(422, "the body is no JSON in UTF-8, or too deep; send an object")
         return refusal(error.status_code, str(error.detail).lower())
 
     @app.exception_handler(Exception)

@@ -47,7 +47,7 @@ class TokenGuard:
         if isinstance(body, JSONResponse):
             await body(scope, receive, send)
         else:
-            await self.app(scope, _again(body, receive), send)
+            await self.app(_as_json(scope), _again(body, receive), send)
 
     async def _let_in(self, scope: Scope, receive: Receive) -> bytes | JSONResponse:
         """The body of a request that may come in, else what is answered instead."""
@@ -91,6 +91,13 @@ async def _body(headers: Headers, receive: Receive) -> bytes | JSONResponse:
     except TimeoutError:
         return refusal(408, f"the request did not come within {BODY_S:g} s")
     return bytes(found)
+
+
+def _as_json(scope: Scope) -> Scope:
+    """The request, with a body that is JSON: there is no other here, and curl calls what it sends a form.
+    (That opens nothing to pages in browsers, which may send forms unasked: their Origin is refused.)"""
+    kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

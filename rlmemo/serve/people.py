@@ -106,7 +106,7 @@ class Person:
     def __init__(self, store: Store, name: str, tz: str, memory_mb: float | None, way: Way | Make) -> None:
         self.way = way if isinstance(way, Way) else Way(way)
         self.minding = self.way.make(name, tz, memory_mb)
-        self.ledger = LiveLedger(store, name, tz)
+        self.ledger = LiveLedger(store, name, tz, at_once=False)
         self.name, self.tz, self.memory_mb = name, self.ledger.tz, memory_mb
         if self.tz != tz:
             raise Refused(409, f"this recording's times are in {self.tz}, and not in {tz}")
@@ -128,7 +128,8 @@ class Person:
             self._read()
 
     def take(self, sent: Sequence[SentEvent], after: Believed | None = None) -> LivePlan | None:
-        """Take in events; the plan after the last of them. Raises Refused, and nothing is written then."""
+        """Take in events; the plan after the last of them. Raises Refused, and nothing is written then, but
+        for 503: events may be kept whose plan is made when they are sent again."""
         known = self._check_place(sent, after)
         rows = self._known_rows(sent[:known])
         self._check_order(sent[known:])

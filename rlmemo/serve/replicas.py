@@ -54,7 +54,8 @@ DRAIN_S = 120.0
 LOOK_S = 1.0
 HANGS_S = 20.0
 """A replica that says nothing for so long is ended, and started again."""
-UP, DOWN, DRAINING = "up", "down", "draining"
+UP, DOWN, DRAINING, RESTARTING = "up", "down", "draining", "restarting"
+"""How a replica stands. DOWN: it died; RESTARTING: it was drained, and is not up again yet."""
 
 
 @dataclass(frozen=True)
@@ -235,17 +236,19 @@ class Replicas:
 
     def drain(self, number: int) -> dict[str, Any]:
         """Ask a replica nothing more, and begin it anew when it has answered all that it was asked. Raises
-        Refused for one that is not up."""
+        Refused for one that is not up, or that nobody could stand in for."""
         post = self.posts[number] if 0 <= number < len(self.posts) else None
         with self._changed:
             if post is None or post.state != UP:
                 raise Refused(409, f"replica {number} is not up; GET /v1/replicas says who is")
+            if not any(x.state == UP for x in self.posts if x is not post):
+                raise Refused(409, f"replica {number} is the only one up; drain it once another is up, too")
             post.state = DRAINING
             done = self._changed.wait_for(lambda: not post.asked, DRAIN_S)
             if not done:
                 post.state = UP
                 raise Refused(409, f"replica {number} has had something to do for {DRAIN_S:g} s")
-            post.state = DOWN
+            post.state = RESTARTING
             post.ended += 1
         self._ray.kill(post.actor, no_restart=False)
         return {"drained": number}
@@ -277,10 +280,10 @@ class Replicas:
                     self._went_down(post)
                     continue
                 with self._changed:
-                    if post.state == DOWN and stands["pid"] == post.stands["pid"]:
+                    if post.state in (DOWN, RESTARTING) and stands["pid"] == post.stands["pid"]:
                         continue  # said before it ended
                     post.stands = stands
-                    if post.state == DOWN:
+                    if post.state in (DOWN, RESTARTING):
                         post.state = UP
                         self._changed.notify_all()
 

@@ -41,6 +41,8 @@ WOKEN = "woken"
 FORGOTTEN = "forgotten"
 """The state that counts how often something was forgotten: who has more in memory reads it all anew."""
 NOT_YET, DECIDED, NOTHING_TO_DECIDE = 0, 1, 2
+NOT_STORED = 0
+"""In place of a timeline's id, which counts from 1."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,11 @@ Came = tuple[int, dict[str, Any]]
 
 
 class LiveLedger:
-    """The ledger of one person in an open store. tz: the time zone; once stored, it stays. Raises InputError
-    for a zone that there is not."""
+    """The ledger of one person in an open store. tz: the time zone; once stored, it stays. at_once: whether
+    a new one is stored at once; else it is with the first that is written into it, so that nothing is left
+    of what is refused. Raises InputError for a zone that there is not."""
 
-    def __init__(self, store: Store, user: str, tz: str) -> None:
+    def __init__(self, store: Store, user: str, tz: str, *, at_once: bool = True) -> None:
         try:
             zone(tz)
         except ValueError as error:
@@ -111,10 +114,25 @@ class LiveLedger:
         self.store, self.user = store, clean_name(user)
         if not self.user:
             raise InputError("a live recording needs a user, and the name given is empty")
-        with store.write():
-            known = store.rows("SELECT tz FROM timelines WHERE source = ? AND user = ?", [SOURCE, self.user])
-            self.tz = str(known[0]["tz"]) if known else tz
-            self.timeline_id, _ = store._timeline(SOURCE, self.user, self.tz, True, False, time.time())
+        self.tz = tz
+        if at_once:
+            with store.write():
+                self._begin()
+        else:
+            self.timeline_id = self._known()
+
+    def _known(self) -> int:
+        """The id of the timeline, whose time zone counts then; NOT_STORED where there is none."""
+        known = self.store.rows(
+            "SELECT id, tz FROM timelines WHERE source = ? AND user = ?", [SOURCE, self.user]
+        )
+        self.tz = str(known[0]["tz"]) if known else self.tz
+        return int(known[0]["id"]) if known else NOT_STORED
+
+    def _begin(self) -> None:
+        """Store the timeline, or that it is recorded into again; within a transaction."""
+        self._known()
+        self.timeline_id, _ = self.store._timeline(SOURCE, self.user, self.tz, True, False, time.time())
 
     def forgotten(self) -> bool:
         """Whether the whole timeline is gone."""
@@ -418,10 +436,16 @@ class LiveLedger:
     @contextmanager
     def _writing(self, *, lasting: bool = True) -> Iterator[None]:
         """A transaction. Raises InputError where what it hangs on was forgotten meanwhile."""
+        was = self.timeline_id
         try:
             with self.store.write(lasting=lasting):
+                if was == NOT_STORED:
+                    self._begin()
                 yield
-        except sqlite3.IntegrityError as error:
+        except BaseException as error:
+            self.timeline_id = was  # what was stored within it is not
+            if not isinstance(error, sqlite3.IntegrityError):
+                raise
             raise InputError(f"the recording has changed meanwhile ({error}); reading it anew") from error
 
     def _switched(self, off: Off) -> None:
