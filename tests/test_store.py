@@ -238,7 +238,9 @@ def test_sources_stay_apart(db: Path) -> None:
             "demo",
             "twin",
         }
-    assert "demo/bo-student" in [x.user for x in load_timelines(str(db)).timelines]
+    users = [x.user for x in load_timelines(str(db)).timelines]
+    assert "bo-student" in users, "who was there first keeps the name"
+    assert "twin/bo-student" in users
     assert "bo-student" in [x.user for x in load_timelines(str(db), source="twin").timelines]
     with pytest.raises(InputError, match="no timelines from 'nope'; it has demo, twin"):
         load_timelines(str(db), source="nope")
