@@ -52,7 +52,7 @@ benchmark: $(STAMP)  ## compare policies on a timeline
 dashboard: $(STAMP)  ## see predictions in the browser and rate them
 	$(BIN)/python -m dashboard $(ARGS)
 
-# Hundreds of processes are started on the way: where bytecode is not to be written, each compiles everything anew.
+# Where bytecode is not to be written, every process would compile what it imports, and every worker all tests.
 # A file of tests stays with one worker, which then compiles, loads and trains for that file once;
 # tests/conftest.py puts the longest first. One worker more than cores: browsers and servers are waited for.
 test: $(STAMP)  ## run all tests (the browser's too, where there is a Chromium)

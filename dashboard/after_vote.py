@@ -18,7 +18,7 @@ from dashboard.words import shown
 from env.judge.world_options import WorldOptions
 from env.sources import load_timelines
 from env.timeline import Timeline
-from rlmemo.approval.placed_ratings import read_ratings
+from rlmemo.approval.placed_ratings import place_ratings, read_ratings
 from rlmemo.evaluation.after_vote import AfterVote, after_vote
 from rlmemo.policies.registry import POLICIES, setup, to_follow
 from rlmemo.policies.run import Setup
@@ -26,8 +26,8 @@ from rlmemo.store.database import Store
 from rlmemo.store.ratings import Rated
 
 LOOK_S = 0.05
-HALF = 0.5
-"""A plan of a smaller propensity is no policy's usual one."""
+USUAL = 0.5
+"""The propensity of a plan that is no try is this or more."""
 BASE = "base"
 _worker = ThreadPoolExecutor(1)
 """A press of a button is heard while a model is asked: that happens beside the page."""
@@ -55,7 +55,7 @@ def show(where: Started, last: Rated) -> None:
         return
     if found is not None:
         p = last.moment.prediction
-        _say(sentences([x.target for x in p.plan], found, tried=p.propensity < HALF), place)
+        _say(sentences([x.target for x in p.plan], found, tried=p.propensity < USUAL), place)
 
 
 def reads_thumbs(last: Rated, where: Started) -> str | None:
@@ -114,21 +114,19 @@ def _ask(where: Started, last: Rated, name: str) -> Future[AfterVote | None]:
 
 
 def _answer(store: Store, last: Rated, name: str, db: Path) -> AfterVote | None:
-    p = last.moment.prediction
     stamps = str([(x.id, x.events, x.imported_at, x.tz) for x in store.timelines()])
     people = _people(db, stamps)
-    rows = [x for x in store.timelines() if x.id == p.timeline_id]
-    names = [name for x in rows for name in (f"{x.source}/{x.user}", x.user)] or [p.user]
-    timeline = next((people[name] for name in names if name in people), None)
-    if timeline is None:
+    rated = read_ratings(store)
+    placed = place_ratings([r for r in rated if r.id == last.rating.id], people).placed
+    if not placed:
         return None
     used = _setup(name, _changed(name), last.moment.world)
-    return after_vote(used, timeline, read_ratings(store), last.rating.id)
+    return after_vote(used, people[placed[0].user], rated, last.rating.id)
 
 
 @lru_cache(maxsize=1)
-def _people(db: Path, stamps: str) -> dict[str, Timeline]:
-    return {x.user: x for x in load_timelines(str(db)).timelines}
+def _people(db: Path, stamps: str) -> list[Timeline]:
+    return load_timelines(str(db)).timelines
 
 
 def _changed(name: str) -> float:

@@ -290,22 +290,17 @@ def _votes(where: Started, showing: ratings.Showing) -> None:
 
 def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
     heard()
+    again = st.session_state.get("voted") == showing.key
+    if _has_left(showing) and not again:
+        return
     if _since_shown() < SOONEST_VOTE_S:
         st.session_state["note"] = TOO_QUICK
         return
-    # While a page is drawn, buttons of cards before are in the browser still, and hear the keys as the new
-    # ones do: one press may come here for several cards, in any order.
-    mine: dict[str, None] = st.session_state.setdefault("mine", {})
-    before, again = st.session_state.get("voted"), showing.key in mine
-    if again and before != showing.key:
-        return
     st.session_state["voted"] = showing.key  # before it is written: two keys at once come at once
-    mine[showing.key] = None
     try:
         became = ratings.rate(opened(where), showing, thumbs)
     except (InputError, OSError) as error:
         st.session_state["failed"] = f"Not saved: {words.shown(error, 200)}"
-        del mine[showing.key]
         return
     if became is ratings.Vote.ALREADY:
         st.session_state["note"] = (
@@ -317,10 +312,16 @@ def _vote(where: Started, showing: ratings.Showing, thumbs: int) -> None:
     st.session_state.pop("skipped", None)
 
 
+def _has_left(showing: ratings.Showing) -> bool:
+    """Whether another card is on the page. While that is drawn, the buttons of cards before are still in the
+    browser, and hear the keys as the new ones do: one press comes here for each of them, in any order."""
+    return bool(st.session_state.get("on_page") != showing.key)
+
+
 @said
 def _skip(where: Started, showing: ratings.Showing) -> None:
-    if st.session_state.get("on_page") != showing.key:
-        return  # the button of a card before, as in `_vote`
+    if _has_left(showing):
+        return
     ratings.skip(opened(where), showing)
     st.session_state["skipped"] = showing
 

@@ -279,14 +279,12 @@ def verdict(charge: dict[str, Any], name: str) -> str:
         return "Its report does not say who is in charge."
     if not opens:
         return "There was nothing to choose by: the shipped model stays in charge."
+    said = f"Better: {name} is in charge."
+    if stays:
+        said = "Not clearly better: the shipped model stays in charge."
     counted = ", ratings counted" if charge.get("ratings_counted") else ""
-    worth = (
-        f"{after:.3f} s saved an open{counted}, and {before:.3f} as shipped, on {count(opens, 'open')} kept"
-    )
-    said = (
-        "Not clearly better: the shipped model stays in charge." if stays else f"Better: {name} is in charge."
-    )
-    return f"{said} {worth} for choosing."
+    kept = f"Reward per open on the {count(opens, 'open')} kept for choosing{counted}"
+    return f"{said} {kept}: {after:.3f}; as shipped {before:.3f}."
 
 
 def _went_on_from(job: jobs.Job) -> Path | None:

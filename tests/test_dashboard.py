@@ -426,6 +426,23 @@ def test_a_recording_is_brought_in(browser: Any, start: Callable[..., Server], t
     assert "uploaded" not in report
     assert "next:" not in report
     assert server.rows("SELECT COUNT(*) FROM events") == [(20,)]
+    # Another file goes on with it, under its name.
+    ((source,),) = server.rows("SELECT source FROM timelines")
+    more = {
+        "name": "april.csv",
+        "mimeType": "text/csv",
+        "buffer": b"user,t,target\nme,2026-04-01T08:00:00,mail\n",
+    }
+    page.locator("input[type=file]").set_input_files(more)
+    page.get_by_label("Recording, if it goes on").fill(source)
+    page.get_by_label("Time zone").fill("Europe/Berlin")
+    page.get_by_label("Time zone").press("Tab")
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Import", exact=False).last.click()
+    page.wait_for_selector("[data-testid=imported]:has-text('1 rows read')")
+    assert server.rows(
+        "SELECT source, COUNT(*) FROM timelines JOIN events ON timeline_id = timelines.id"
+    ) == [(source, 21)]
     # The way on: predictions on these very days, in the background; here there is nothing to be gained.
     page.goto(server.url)
     page.wait_for_selector("text=--timelines none.db --policy base --db none.db")
