@@ -334,7 +334,8 @@ def _undone_just_now() -> bool:
 
 @said
 def _unskip(where: Started, showing: ratings.Showing) -> None:
-    if _undone_just_now():
+    last: ratings.Showing | None = st.session_state.get("skipped")
+    if _undone_just_now() or last is None or last.key != showing.key:
         return
     st.session_state["undone"] = time.monotonic()
     ratings.unskip(opened(where), showing)
