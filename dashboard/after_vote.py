@@ -68,7 +68,7 @@ def reads_thumbs(last: Rated, where: Started) -> str | None:
     return str(folder) if there else None
 
 
-def sentences(card: Sequence[str], found: AfterVote, *, tried: bool = True) -> list[str]:
+def sentences(card: Sequence[str], found: AfterVote, *, tried: bool) -> list[str]:
     """The same in words, what it comes to first. card: what the plan that was rated would have loaded. tried:
     whether it was one of the few by which a policy finds out what else is liked."""
     before, now = found.before.targets, found.now.targets
