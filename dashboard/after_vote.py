@@ -87,8 +87,10 @@ def sentences(card: Sequence[str], found: AfterVote, *, tried: bool) -> list[str
     if found.loads_from is not None:
         lines.append(f"It loads what has {found.loads_from:.0%} or more.")
     if not set(card) <= set(before):
-        why = "tried out what it would not have loaded by itself" if tried else "was made with other options"
-        lines.append(f"The card {why}.")
+        lines.append(
+            "The card tried out what it would not have loaded by itself." if tried
+            else "The card was made before other votes, or with another threshold."
+        )  # fmt: skip
     return lines
 
 

@@ -38,10 +38,6 @@ def show(where: Started) -> None:
         _import(where)
         return
     store = opened(where)
-    note = st.session_state.pop("forgotten", None)
-    with st.container():  # there without a note, too: what follows keeps its place, and a tab its turn
-        if note:
-            html(f'<div class="band good" data-testid="forgotten">{e(note, 600)}</div>')
     if where.login:
         st.button("Log out", icon=":material/logout:", on_click=st.logout)
     _stored(store, where)
@@ -49,6 +45,10 @@ def show(where: Started) -> None:
     _export(store, where)
     _import(where)
     st.subheader("Forget")
+    note = st.session_state.pop("forgotten", None)
+    with st.container():  # there without a note, too: what follows keeps its place, and a tab its turn
+        if note:
+            html(f'<div class="band good" data-testid="forgotten">{e(note, 600)}</div>')
     target, period, recording, everything = st.tabs(["A target", "A period", "A recording", "Everything"])
     with target:
         _forget_target(store)
@@ -251,5 +251,8 @@ def _do(forget: Callable[[], forgetting.Forgotten]) -> None:
     if gone.learned:
         said += " What live had learned from it is gone, too: it plans as it was started, and learns anew."
     st.session_state["forgotten"] = said
-    for key in ("target", "sure-target", "sure-period", "recording", "sure-recording", "sure-everything"):
-        st.session_state.pop(key, None)
+    for key in ("target", "recording"):
+        st.session_state[key] = None
+    for key in ("sure-target", "sure-period", "sure-recording"):
+        st.session_state[key] = False
+    st.session_state["sure-everything"] = ""

@@ -283,8 +283,12 @@ def verdict(charge: dict[str, Any], name: str) -> str:
     if stays:
         said = "Not clearly better: the shipped model stays in charge."
     counted = ", ratings counted" if charge.get("ratings_counted") else ""
-    kept = f"Reward per open on the {count(opens, 'open')} kept for choosing{counted}"
-    return f"{said} {kept}: {after:.3f}; as shipped {before:.3f}."
+    kept = count(opens, "last open")
+    return (
+        f"{said} Where other sessions of the {kept} before the test part choose how it plans, it earns "
+        f"{after:.3f} an open{counted}, and {before:.3f} as shipped. (Below, these opens choose for "
+        "themselves, which flatters.)"
+    )
 
 
 def _went_on_from(job: jobs.Job) -> Path | None:

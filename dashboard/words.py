@@ -73,7 +73,7 @@ OUTCOME_WORDS = {
 """What became of one prewarm, for someone who does not know the words of DESIGN section 2."""
 
 
-LATER = "What else became of it is told later, on Votes: another card is about the time right after it."
+LATER = "What else became of it is told later, on Your votes: another card is about the time right after it."
 """Said instead of what became of a plan, while telling it would give an answer away."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dashboard_in_browser import PAGES, Server, new_page, press, shown, vote
+from dashboard_in_browser import PAGES, Server, new_page, press, settled, shown, vote
 from predictions_to_rate import HOSTILE, START, fill
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -337,6 +337,9 @@ def test_forgetting_a_target_leaves_no_trace_in_the_file(
     page.get_by_text("Its opens, and every prediction that names it").click()
     page.get_by_role("button", name="Forget this target").click()
     page.wait_for_selector("[data-testid=forgotten]:has-text('192 opens, 3 predictions, 1 rating')")
+    settled(page)
+    assert page.get_by_text("news.example (").count() == 0, "nothing is chosen for the next time"
+    assert not page.get_by_role("checkbox").first.is_checked()
     assert server.rows("SELECT COUNT(*) FROM events WHERE target = 'news.example'") == [(0,)]
     assert server.rows("SELECT COUNT(*) FROM predictions") == [(0,)]
     assert server.rows("SELECT COUNT(*) FROM ratings") == [(0,)]

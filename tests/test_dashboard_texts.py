@@ -299,7 +299,7 @@ def test_what_a_vote_changes_in_words() -> None:
     ]
     for tried, why in (
         (True, "The card tried out what it would not have loaded by itself."),
-        (False, "The card was made with other options."),  # another threshold
+        (False, "The card was made before other votes, or with another threshold."),
     ):
         assert told({"Mail": 0.3}, {"Mail": 0.3}, tried, card=("Chat",), was=("Mail",), is_now=("Mail",)) == [
             "The plan stays: it would load Mail.",
