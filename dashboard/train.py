@@ -18,6 +18,7 @@ from dashboard.look import e, html
 from dashboard.setting import Started, opened
 from dashboard.words import count, sentence, shown, span
 from env.errors import InputError
+from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.stages import STAGES
 from rlmemo.store import forgetting, ratings
 
@@ -319,8 +320,7 @@ def _approval(job: jobs.Job, where: Started) -> None:
         if st.button("Estimate approval, before and after" if before else "Estimate approval",
                      icon=":material/query_stats:", key=f"approval-{job.name}"):  # fmt: skip
             with st.spinner("Asking the policies what they would have shown …"):
-                said = [_estimate(where, folder, file) for folder, file in files.items()]
-            st.session_state[f"approval-failed-{job.name}"] = " ".join(filter(None, said))
+                st.session_state[f"approval-failed-{job.name}"] = _estimate(where, files)
             st.rerun(scope="app")
         failed = st.session_state.get(f"approval-failed-{job.name}")
         if failed:
@@ -339,12 +339,17 @@ def _approval(job: jobs.Job, where: Started) -> None:
     html(f'<div class="quiet" data-testid="approval">{e(note, 400)}</div>')
 
 
-def _estimate(where: Started, folder: Path, file: Path) -> str:
-    """Estimate the approval of a run, into `file`; what went wrong, "" where nothing did."""
-    line = ["evaluate", "--db", str(where.db), "--policy", str(folder), "--json", str(file)]
-    done = jobs.ask("rlmemo.feedback", line, 900)
-    lines = done.stderr.strip().splitlines()
-    return "" if done.returncode == 0 else (lines[-1] if lines else "it ended without a word")
+def _estimate(where: Started, files: Mapping[Path, Path]) -> str:
+    """Estimate the approval of runs, each into its file; what went wrong, "" where nothing did."""
+    line = ["evaluate", "--db", str(where.db), "--json", "-"]
+    done = jobs.ask("rlmemo.feedback", [*line, *(x for run in files for x in ("--policy", str(run)))], 1800)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return lines[-1] if lines else "it ended without a word"
+    found = json.loads(done.stdout)
+    for file, estimate in zip(files.values(), found.get("estimates", [found]), strict=True):
+        write_atomic(file, json.dumps(estimate, indent=1) + "\n")
+    return ""
 
 
 def _with_interval(node: object) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dashboard_in_browser import PAGES, Server, new_page, press, settled, shown, vote
+from dashboard_in_browser import PAGES, Server, new_page, press, settled, shown, turn_to, vote
 from predictions_to_rate import HOSTILE, START, fill
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -148,10 +148,10 @@ def test_no_page_tells_what_another_card_asks(
     page.goto(server.url)
     seen = [vote(page, 1, key=False)]
     assert "app 21" not in page.inner_text("[data-testid=stMain]")
-    page.goto(f"{server.url}/policies")
+    turn_to(page, "policies")
     page.wait_for_selector("[data-testid=why]")
     assert "app 21" not in page.inner_text("[data-testid=stMain]")
-    page.goto(server.url)
+    turn_to(page, "")
     page.wait_for_selector("[data-testid=card]")
     seen.append(vote(page, 1, key=False))
     page.wait_for_selector("[data-testid=last]:has-text('app 21 was opened')")
@@ -184,7 +184,7 @@ def test_why_says_what_was_known(browser: Any, start: Callable[..., Server], tmp
     page = new_page(browser)
     page.goto(server.url)
     voted = vote(page, 0, key=False)
-    page.goto(f"{server.url}/policies")
+    turn_to(page, "policies")
     page.wait_for_selector("[data-testid=why]")
     assert page.get_by_test_id("stException").count() == 0
     for title in ("Side by side", "Hits against waste", "Where the reward comes from",
@@ -270,10 +270,10 @@ def test_names_are_text_and_never_markup(browser: Any, start: Callable[..., Serv
     assert "<img src=x" in text
     assert "**b**" in text
     assert "[l](/e)" in text
-    for name in ("", "days", "policies", "privacy"):
-        page.goto(f"{server.url}/{name}")
+    for name in ("days", "policies", "privacy", ""):
+        turn_to(page, name)
         page.wait_for_selector("h1, [data-testid=card]")
-        page.wait_for_timeout(800)
+        page.wait_for_timeout(300)
         assert page.locator("img[src='x'], a[href='/e'], strong:text-is('b')").count() == 0
     assert alerts == []
 
@@ -286,10 +286,12 @@ def test_nothing_outside_is_asked_for_anything(
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("websocket", lambda socket_: asked.append(socket_.url))
-    for name in PAGES:
-        page.goto(f"{server.url}/{name}")
+    page.goto(server.url)
+    page.wait_for_selector("[data-testid=card]")
+    for name in PAGES[::-1]:
+        turn_to(page, name)
         page.wait_for_selector("h1, [data-testid=card]")
-        page.wait_for_timeout(800)
+        page.wait_for_timeout(500)
     assert len(asked) > 20
     local = re.compile(rf"^(https?|wss?)://127\.0\.0\.1:{server.port}/|^(data|blob):")
     assert [url for url in asked if not local.match(url)] == []
@@ -303,12 +305,13 @@ def test_without_a_database_it_says_what_to_do(
 ) -> None:
     server = start(tmp_path / "none.db")
     page = new_page(browser)
-    for name in PAGES:
-        page.goto(f"{server.url}/{name}")
-        page.wait_for_selector("h1")
-        page.wait_for_timeout(500)
-        assert page.get_by_test_id("stException").count() == 0
     page.goto(server.url)
+    page.wait_for_selector("text=python -m rlmemo.predict")
+    for name in PAGES[::-1]:
+        turn_to(page, name)
+        page.wait_for_selector("h1")
+        page.wait_for_timeout(300)
+        assert page.get_by_test_id("stException").count() == 0
     page.wait_for_selector("text=python -m rlmemo.predict")
     assert not (tmp_path / "none.db").exists()
     page.get_by_role("button", name="Do that for me").click()
@@ -326,7 +329,7 @@ def test_forgetting_a_target_leaves_no_trace_in_the_file(
     page = new_page(browser)
     page.goto(server.url)
     vote(page, 1, key=True)
-    page.goto(f"{server.url}/privacy")
+    turn_to(page, "privacy")
     page.wait_for_selector("input[type=file]", state="attached")  # the last of the page to be drawn
     page.wait_for_timeout(1000)
     choice = page.get_by_role("combobox", name="Target")
@@ -447,7 +450,7 @@ def test_a_recording_is_brought_in(browser: Any, start: Callable[..., Server], t
         "SELECT source, COUNT(*) FROM timelines JOIN events ON timeline_id = timelines.id"
     ) == [(source, 21)]
     # The way on: predictions on these very days, in the background; here there is nothing to be gained.
-    page.goto(server.url)
+    turn_to(page, "")
     page.wait_for_selector("text=--timelines none.db --policy base --db none.db")
     page.get_by_role("button", name="Predict on my days").click()
     page.wait_for_selector("[data-testid=predicting]")
@@ -549,7 +552,10 @@ def test_pages_open_soon_with_100_000_predictions(
             if took.get(name, 99.0) < SECONDS and turn == 2:  # beside other tests one may be slow once
                 continue
             began = time.perf_counter()
-            page.goto(f"{server.url}/{name}")
+            if turn or not name:
+                page.goto(f"{server.url}/{name}")
+            else:
+                turn_to(page, name)
             page.wait_for_selector(selector)
             if turn:
                 took[name] = min(took.get(name, 99.0), time.perf_counter() - began)

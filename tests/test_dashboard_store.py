@@ -12,20 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_in_browser import PAGES, Server, new_page, vote
+from dashboard_in_browser import PAGES, Server, new_page, turn_to, vote
 from predictions_to_rate import fill
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def look_at(page: Any, server: Server, name: str) -> None:
-    """A page, until it is whole."""
-    page.goto(f"{server.url}/{name}")
-    page.wait_for_selector("h1, [data-testid=card]")
-    page.wait_for_selector("[data-testid=stStatusWidget]", state="detached")
-    page.wait_for_timeout(500)
-    assert page.get_by_test_id("stException").count() == 0
 
 
 def test_every_vote_is_there_after_kill_9(
@@ -37,11 +28,14 @@ def test_every_vote_is_there_after_kill_9(
     page.goto(server.url)
     given = [(vote(page, 1, key=True), 1)]
     for name in (*PAGES[1:], "days", "policies"):
-        look_at(page, server, name)
+        turn_to(page, name)
+        page.wait_for_selector("h1, [data-testid=card]")
+        page.wait_for_timeout(300)
+        assert page.get_by_test_id("stException").count() == 0
         if name == "days":
             page.get_by_text("Replay the last week").click()
             page.wait_for_selector("[data-testid=whose]")
-        page.goto(server.url)
+        turn_to(page, "")
         given.append((vote(page, len(given) % 2, key=False), len(given) % 2))
         beside = cli("rlmemo.feedback", "show", "--db", str(db))
         assert beside.stdout.startswith(f"{len(given)} ratings"), beside.stderr
@@ -94,11 +88,13 @@ def test_a_bad_database_is_said_in_one_line(
             words = "is not the database any more"
             page.get_by_role("button", name="Undo").click()  # a callback, not a page
             page.wait_for_selector(f"[data-testid=problem]:has-text('{words}')")
+    page.goto(server.url)
+    page.wait_for_selector("[data-testid=problem]")
     seen = 0
-    for name in PAGES:
-        page.goto(f"{server.url}/{name}")
+    for name in PAGES[::-1]:
+        turn_to(page, name)
         page.wait_for_selector("h1, [data-testid=problem]")
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(500)
         assert page.get_by_test_id("stException").count() == 0, name
         problem = page.get_by_test_id("problem")
         if problem.count():

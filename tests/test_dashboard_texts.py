@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dashboard_in_browser import Server, new_page, press, shown, vote
+from dashboard_in_browser import Server, new_page, press, shown, turn_to, vote
 from predictions_to_rate import fill
 
 from dashboard import after_vote, own_days, privacy, replay, summary, train, words
@@ -267,10 +267,10 @@ def test_sentences_end(browser: Any, start: Callable[..., Server], tmp_path: Pat
     press(page, "u", "[data-testid=note]")
     vote(page, 0, key=True)
     seen = 0
-    for name in ("", "days", "policies", "train", "privacy"):
-        page.goto(f"{server.url}/{name}")
+    for name in ("days", "policies", "train", "privacy", ""):
+        turn_to(page, name)
         page.wait_for_selector("h1, [data-testid=card]")
-        page.wait_for_timeout(2500)
+        page.wait_for_timeout(1500)
         texts = page.locator(
             ":not(.card) > div.quiet, .candidates div.quiet, .band, [data-testid=stCaptionContainer], "
             "[data-testid=stAlert], [data-testid=note], [data-testid=trade]"
@@ -346,7 +346,7 @@ def test_my_days_tell_of_offs_and_policies_of_ones_own_days(
     page.goto(f"{server.url}/days")
     page.wait_for_selector(".tile:has-text('times off, usually for 21 h')")
     assert "5" in page.inner_text(".tile:has-text('times off')")
-    page.goto(f"{server.url}/policies")
+    turn_to(page, "policies")
     page.wait_for_selector("text=No finished run yet")
     assert "--timelines a.db" in page.inner_text("[data-testid=stMain]")
     assert "demo" not in page.inner_text("[data-testid=stMain]")

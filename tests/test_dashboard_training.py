@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_in_browser import Server, new_page
+from dashboard_in_browser import Server, new_page, settled, turn_to
 
 from env.sources import load_timelines
 from rlmemo.predict import Options, predict
@@ -30,7 +30,10 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def choose(page: Any, label: str, option: str) -> None:
-    page.get_by_role("combobox", name=label, exact=True).click()
+    box = page.get_by_role("combobox", name=label, exact=True)
+    box.scroll_into_view_if_needed()  # an open list closes when the page scrolls
+    settled(page)
+    box.click()
     page.get_by_role("option", name=option, exact=False).first.click()
 
 
@@ -95,8 +98,9 @@ def test_ratings_become_an_update_that_is_compared_with_what_was_before(
     in_charge = runs / "first" / "adapter" / "plan.json"
     told = json.loads(in_charge.read_text())
     in_charge.write_text(json.dumps({name: value for name, value in told.items() if name != "stage"}))
-    page.goto(f"{server.url}/days")
+    turn_to(page, "days")
     page.get_by_text("Replay the last week").click()
+    page.wait_for_selector("[data-testid=whose]")
     choose(page, "Whose plans", "run first")
     page.wait_for_selector("[data-testid=learned]", timeout=3 * MINUTES)
     learned = page.inner_text("[data-testid=learned]")
@@ -104,6 +108,6 @@ def test_ratings_become_an_update_that_is_compared_with_what_was_before(
     assert "Only what comes later is clean: " in learned
     assert "Plans of the run first" in page.inner_text("[data-testid=whose]")
     # What it did is on Policies, too.
-    page.goto(f"{server.url}/policies")
+    turn_to(page, "policies")
     page.wait_for_selector("text=Where the reward comes from")
     page.wait_for_selector("[data-testid=why]")

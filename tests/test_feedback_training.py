@@ -457,13 +457,15 @@ def test_the_feedback_commands(cli: Cli, tmp_path: Path, rated_db: tuple[Path, P
     assert lines
     assert all(x["source"].startswith("rating:") for x in lines)
     assert not any(UNWANTED in [t for t, _ in x["chosen"]] and x["why"][0] == "up" for x in lines)
-    done = cli(
-        "rlmemo.feedback", "evaluate", "--db", db, "--tz", "UTC", "--policy", "markov1", "--json", "e.json"
-    )
-    assert done.returncode == 0, done.stderr
+    asked = ("rlmemo.feedback", "evaluate", "--db", db, "--tz", "UTC", "--policy", "markov1")
+    done, both = cli(*asked, "--json", "e.json"), cli(*asked, "--policy", "mru", "--json")
+    assert done.returncode == both.returncode == 0, done.stderr + both.stderr
     estimates = json.loads((tmp_path / "e.json").read_text())
     assert 0 <= estimates["snips"]["value"] <= 1
     assert estimates["overlap"] > 0
+    first, second = json.loads(both.stdout)["estimates"]
+    assert first == estimates
+    assert (second["policy"], second["logged"]) == ("mru", first["logged"])
     done = cli("rlmemo.feedback", "approval", "--db", db, "--tz", "UTC", "--out", "a.json")
     assert done.returncode == 0, done.stderr
     assert UNWANTED not in (tmp_path / "a.json").read_text()

@@ -90,7 +90,8 @@ def parser() -> argparse.ArgumentParser:
     pairs.add_argument("--out", metavar="FILE", help="where to (default: standard output)")
     other = command("evaluate", "approval that a policy would have had: IPS, SNIPS and DR")
     data(other)
-    other.add_argument("--policy", metavar="NAME|RUN_DIR", required=True, help="whose approval is estimated")
+    other.add_argument("--policy", metavar="NAME|RUN_DIR", required=True, action="append",
+                       help="whose approval is estimated; may be given several times")  # fmt: skip
     other.add_argument("--explore", type=float, default=0.1, metavar="SHARE",
                        help="its share of other single targets (default: 0.1)")  # fmt: skip
     other.add_argument("--threshold", type=float, metavar="P",
@@ -246,25 +247,8 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """One policy's estimates, or of several a list of them."""
     data, found = _placed(args, all_parts=True)
-    shown_in = worlds_of(found.placed)
-    given = world_given(args)
-    if len(shown_in) == 1 and not is_run(args.policy):
-        given = {**asdict(shown_in[0]), **given}  # a policy without a world of its own
-    used = setup(args.policy, given)
-    others = [x for x in shown_in if x != used.world]
-    if others:
-        print(
-            f"note: it plans here for {used.world.in_words()}; what was rated was shown for "
-            f"{'; and for '.join(x.in_words() for x in others)}",
-            file=sys.stderr,
-        )
-    if not is_run(args.policy):
-        used.policy.fit(data.timelines, data.split, seed=args.seed)
-    made = evaluate_policy(
-        used, found.placed, data.timelines, data.plain, data.split,
-        explore=args.explore, threshold=args.threshold, seed=args.seed,
-    )  # fmt: skip
     up = sum(p.rated.thumbs for p in found.placed)
     logged = observed(
         np.array([p.rated.thumbs for p in found.placed], np.float64),
@@ -275,9 +259,33 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         f"what was shown: {_shown(logged)} thumbs up of {len(found.placed)} ratings "
         f"({up} up; each weighs the inverse of how likely it was to be shown)"
     )
-    print(f"{args.policy} would have:")
-    for name, estimate in (("IPS", made.ips), ("SNIPS", made.snips), ("DR", made.dr)):
-        print(f"  {name:<7}{_shown(estimate)}")
+    made = [{**_estimated(args, name, data, found), "logged": logged.as_json()} for name in args.policy]
+    return made[0] if len(made) == 1 else {"estimates": made}
+
+
+def _estimated(args: argparse.Namespace, name: str, data: TrainingData, found: Found) -> dict[str, Any]:
+    """What a policy would have got, said and as JSON."""
+    shown_in = worlds_of(found.placed)
+    given = world_given(args)
+    if len(shown_in) == 1 and not is_run(name):
+        given = {**asdict(shown_in[0]), **given}  # a policy without a world of its own
+    used = setup(name, given)
+    others = [x for x in shown_in if x != used.world]
+    if others:
+        print(
+            f"note: {name} plans here for {used.world.in_words()}; what was rated was shown for "
+            f"{'; and for '.join(x.in_words() for x in others)}",
+            file=sys.stderr,
+        )
+    if not is_run(name):
+        used.policy.fit(data.timelines, data.split, seed=args.seed)
+    made = evaluate_policy(
+        used, found.placed, data.timelines, data.plain, data.split,
+        explore=args.explore, threshold=args.threshold, seed=args.seed,
+    )  # fmt: skip
+    print(f"{name} would have:")
+    for said, estimate in (("IPS", made.ips), ("SNIPS", made.snips), ("DR", made.dr)):
+        print(f"  {said:<7}{_shown(estimate)}")
     s = made.support
     print(
         f"effective sample {s.effective:.0f} of {s.n}, overlap {s.overlap:.0%}, "
@@ -286,7 +294,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if s.warning:
         print(f"warning: {s.warning}")
     return {
-        "policy": args.policy, "world": asdict(used.world), "logged": logged.as_json(),
+        "policy": name, "world": asdict(used.world),
         "ips": made.ips.as_json(), "snips": made.snips.as_json(), "dr": made.dr.as_json(),
         "effective": s.effective, "ratings": s.n, "overlap": s.overlap, "mean_weight": s.mean_weight,
         "warning": s.warning,
