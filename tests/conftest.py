@@ -71,8 +71,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
+def pytest_collection() -> None:
+    """One worker goes before the others."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        first_time.wait("collected")
+
+
 def pytest_collection_finish() -> None:
     """Trainings collect garbage often; what the test files have imported is looked through no more."""
+    first_time.collected()
     keep_imports()
     first_time.wait()
 

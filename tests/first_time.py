@@ -1,6 +1,7 @@
 """What every worker would do for itself the first time, done once: in a fresh clone the kernels are not
 compiled, and three workers that begin at the same time would each compile all of them. While this is under
-way they collect the tests; none begins before it has ended.
+way they collect the tests; none begins before it has ended. One worker collects first: the others find the
+tests as pytest has rewritten them, which takes longer than reading them.
 
     python -m tests.first_time FILE      makes the file when it has ended
 """
@@ -33,11 +34,21 @@ def begin() -> None:
         )  # fmt: skip
 
 
-def wait() -> None:
-    """Until it has ended."""
+def wait(what: str = "ended") -> None:
+    """Until it has ended; or until the first worker has "collected" the tests."""
     end = time.monotonic() + LONGEST_S
-    while ENDED in os.environ and not Path(os.environ[ENDED]).exists() and time.monotonic() < end:
+    while ENDED in os.environ and not _file(what).exists() and time.monotonic() < end:
         time.sleep(0.1)
+
+
+def collected() -> None:
+    """Said by the first worker."""
+    if ENDED in os.environ:
+        _file("collected").touch()
+
+
+def _file(what: str) -> Path:
+    return Path(os.environ[ENDED]).with_name(what)
 
 
 def _kernels() -> None:

@@ -42,7 +42,7 @@ def config_of(kind: str, **more: Any) -> TrainConfig:
     return make_config({"peft": kind, "method": "sft", **SMALL, **more})
 
 
-def some_states(count: int = 48) -> States:
+def some_states(count: int = 32) -> States:
     states = part_states(small_ground().split.train)
     return states[np.linspace(100, len(states) - 1, count).astype(int)]
 
