@@ -225,7 +225,7 @@ def test_predict_and_evaluate_with_an_old_run(old: Path, capsys: pytest.CaptureF
     assert [json.loads(row["world"])["budget"] for row in worlds] == [4.0] * 10
     for name in ("run-liked", "run-each"):
         feedback(["evaluate", "--db", "old.db", "--policy", name, "--json", "e.json"])
-        assert "it plans here for memory for 4 typical targets" in capsys.readouterr().err
+        assert "plans here for memory for 4 typical targets" in capsys.readouterr().err
         made = json.loads((old / "e.json").read_text())
         assert made["ratings"] == RATINGS
         assert 0.0 <= made["snips"]["value"] <= 1.0

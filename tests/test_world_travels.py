@@ -180,7 +180,7 @@ def test_it_is_estimated_in_that_world(
     assert (own["overlap"], own["mean_weight"]) == (1.0, pytest.approx(1.0))
     other, said = estimated("--budget", "16", "--ttl", "1800")
     assert WorldOptions(**other["world"]) == replace(WORLD, budget=16.0, ttl_s=1800.0)
-    assert "it plans here for memory for 16 typical targets" in said
+    assert "plans here for memory for 16 typical targets" in said
     assert "was shown for memory for 4 typical targets" in said
     assert other["mean_weight"] != pytest.approx(1.0)
 

@@ -52,7 +52,7 @@ NAMED = {
             "sft_states": 3000,
             "sft_batch": 16,
             "sft_lr": 1e-3,
-            "plan_states": 400,
+            "plan_states": 64,
             "dpo_lr": 1e-4,
         },
     ),
