@@ -181,7 +181,7 @@ def settled(page: Any) -> None:
 
 
 def turn_to(page: Any, name: str) -> None:
-    """Another of PAGES by its link, as a person goes there; a fifth of what it costs to load all anew."""
+    """Another of PAGES by its link, as a person goes there: the front end is not loaded anew."""
     page.locator(f"[data-testid=stTopNavLink][href$='/{name}']").click()
     page.wait_for_url(f"**/{name}")
     settled(page)
