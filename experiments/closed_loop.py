@@ -38,8 +38,8 @@ from experiments.simulated_rater import Taste, draw_taste, rate_all, tastes_by_u
 from rlmemo.evaluation.bootstrap import Estimate
 from rlmemo.options import Parser
 from rlmemo.policies.planners import Planner, Threshold, from_json
+from rlmemo.runs import plan_file
 from rlmemo.runs.atomic import write_atomic
-from rlmemo.runs.plan_file import PLAN
 
 ROUNDS, PER_ROUND, ASKED = 5, 200, 300
 FIRST = {"sft-states": 2000, "plan-states": 250, "dpo-pairs": 500}
@@ -262,11 +262,11 @@ def learned(out: Path, first: Path, db: str, policy: Any, data: Any, keep: float
     keep_out = shutil.ignore_patterns("checkpoints", "report*", "*.npz", "*.pkl", "pairs.jsonl")
     shutil.copytree(first, out, ignore=keep_out)
     feedback = read_feedback(db, data, reward, weight=1.0, seed=seed)
-    planner = from_json(json.loads((out / "adapter" / PLAN).read_text()), out / "adapter")
+    planner = from_json(plan_file.read(out), out / "adapter")
     if feedback is not None and feedback.approval is not None:
         feedback.approval.save(out / "adapter" / MODEL)
         planner = choose_keeping(policy, feedback.approval, data, reward, keep, seed) or planner
-        write_atomic(out / "adapter" / PLAN, json.dumps(planner.to_json(), indent=1) + "\n")
+        plan_file.write(out, planner.to_json())
     return planner
 
 
@@ -289,12 +289,11 @@ def loop(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     base = ["--timelines", db, "--seed", str(seed), "--policies", ""]
     if not (first / "adapter" / "plan.json").exists():
         train([*base, "--out", str(first), *options(FIRST)])
-    plan = first / "adapter" / PLAN
-    write_atomic(plan, json.dumps(Threshold(1.0).to_json()))  # what it learned is in charge, come what may
+    plan_file.write(first, Threshold(1.0).to_json())  # what it learned is in charge, come what may
     start: Any = load_run(first).policy
     training = TrainingData.prepare(data.timelines, data.split, data.model, data.world)
     theta = best_threshold(asked_of(start, data, "validation"))
-    write_atomic(plan, json.dumps(Threshold(theta).to_json()))
+    plan_file.write(first, Threshold(theta).to_json())
     tastes = tastes_of(args.taste, data, start, theta, seed)
     plain = asked_of(start, data, "test")
     before = measure(plain, theta, tastes, data)

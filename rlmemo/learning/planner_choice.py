@@ -49,9 +49,10 @@ from rlmemo.policies.registry import make_policies
 from rlmemo.policies.shipped import shipped_planner
 from rlmemo.report.evaluation import report_data
 from rlmemo.report.terminal import result_table
+from rlmemo.runs import plan_file
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
-from rlmemo.runs.plan_file import BASE, PLAN
+from rlmemo.runs.plan_file import BASE
 from rlmemo.runs.stages import FIRST
 
 PAST = 2000
@@ -80,7 +81,7 @@ def judge(run: Run) -> None:
         learned = planner_found(found[last]) if config.feedback_keep is not None else planners[last]
         charge, planners[BASE] = _in_charge(run, stages, learned)
         planner = planners[charge.stage]
-        write_atomic(run.path / "adapter" / PLAN, json.dumps(plan_json(charge, planner), indent=1) + "\n")
+        plan_file.write(run.path, plan_json(charge, planner))
         bar.note = f"{charge.stage}: {said(planner, charge.stage, config)}"
     if not any(one["signal"] for one in found.values()):
         display.say(f"validation: {NO_SIGNAL}; a smaller --budget than {config.budget:g} leaves more to gain")

@@ -3,7 +3,6 @@ one."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from rlmemo.policies.planners import (
     told,
 )
 from rlmemo.policies.protocol import Policy
+from rlmemo.runs import plan_file
 from rlmemo.runs.folder import COSTS, unfinished
 from rlmemo.runs.plan_file import BASE, PLAN
 
@@ -99,8 +99,7 @@ def _known_of(folder: Path) -> tuple[dict[str, Any], str, Loading, dict[str, Any
         raise InputError(why)
     settings, met = _config(folder)
     try:
-        file = folder / "adapter" / PLAN
-        choice = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"planner": "own"}
+        choice = plan_file.read(folder) if (folder / "adapter" / PLAN).exists() else {"planner": "own"}
     except (OSError, ValueError) as error:
         raise _no_run(folder, error) from None
     base = str(settings.get("model", EMBEDDED))
