@@ -466,6 +466,9 @@ def test_the_feedback_commands(cli: Cli, tmp_path: Path, rated_db: tuple[Path, P
     first, second = json.loads(both.stdout)["estimates"]
     assert first == estimates
     assert (second["policy"], second["logged"]) == ("mru", first["logged"])
+    wrong = cli(*asked, "--policy", "mur")
+    assert (wrong.returncode, wrong.stdout) == (2, ""), "all names are looked at before one is asked"
+    assert "did you mean mru" in wrong.stderr
     done = cli("rlmemo.feedback", "approval", "--db", db, "--tz", "UTC", "--out", "a.json")
     assert done.returncode == 0, done.stderr
     assert UNWANTED not in (tmp_path / "a.json").read_text()

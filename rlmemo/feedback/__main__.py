@@ -54,6 +54,7 @@ STDOUT = "-"
 if TYPE_CHECKING:
     from rlmemo.approval.placed_ratings import Found, RatedMoment
     from rlmemo.evaluation.bootstrap import Estimate
+    from rlmemo.policies.run import Setup
 
 
 def parser() -> argparse.ArgumentParser:
@@ -249,6 +250,14 @@ def _pairs(args: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """One policy's estimates, or of several a list of them."""
     data, found = _placed(args, all_parts=True)
+    shown_in = worlds_of(found.placed)
+    policies = {}  # all of them, before the first is asked: a name may be wrong
+    for name in args.policy:
+        given = world_given(args)
+        if len(shown_in) == 1 and not is_run(name):
+            given = {**asdict(shown_in[0]), **given}  # a policy without a world of its own
+        if name not in policies:
+            policies[name] = setup(name, given)
     up = sum(p.rated.thumbs for p in found.placed)
     logged = observed(
         np.array([p.rated.thumbs for p in found.placed], np.float64),
@@ -259,18 +268,18 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         f"what was shown: {_shown(logged)} thumbs up of {len(found.placed)} ratings "
         f"({up} up; each weighs the inverse of how likely it was to be shown)"
     )
-    made = [{**_estimated(args, name, data, found), "logged": logged.as_json()} for name in args.policy]
+    made = [
+        {**_estimated(args, name, used, data, found), "logged": logged.as_json()}
+        for name, used in policies.items()
+    ]
     return made[0] if len(made) == 1 else {"estimates": made}
 
 
-def _estimated(args: argparse.Namespace, name: str, data: TrainingData, found: Found) -> dict[str, Any]:
+def _estimated(
+    args: argparse.Namespace, name: str, used: Setup, data: TrainingData, found: Found
+) -> dict[str, Any]:
     """What a policy would have got, said and as JSON."""
-    shown_in = worlds_of(found.placed)
-    given = world_given(args)
-    if len(shown_in) == 1 and not is_run(name):
-        given = {**asdict(shown_in[0]), **given}  # a policy without a world of its own
-    used = setup(name, given)
-    others = [x for x in shown_in if x != used.world]
+    others = [x for x in worlds_of(found.placed) if x != used.world]
     if others:
         print(
             f"note: {name} plans here for {used.world.in_words()}; what was rated was shown for "
