@@ -28,7 +28,7 @@ class Mortal:
         self.inner.fit(timelines, split, seed=seed)
 
     def rank(self, timeline: Timeline, indices: np.ndarray) -> Ranking:
-        for k in range(3):
+        for k in range(2):
             try:
                 (self.marks / f"killed{k}").mkdir()
             except FileExistsError:

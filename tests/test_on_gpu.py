@@ -63,9 +63,6 @@ def test_it_is_cut_off_goes_on_and_prints_one_table(repo_root: Path, tmp_path: P
     assert min(float(x.strip(" |")) for x in moved.split(" | ")[2:]) >= 0.95
     with pytest.raises(InputError, match="cases in its validation part, not 100000"):
         one_thumb.table(tmp_path / "out", 100_000, 0)
-    again = go(repo_root, tmp_path, "go")
-    assert "is finished" in again.stdout
-    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
 
 
 def test_without_a_word_it_says_how(repo_root: Path, tmp_path: Path) -> None:

@@ -159,8 +159,8 @@ def test_an_architecture_that_calls_its_parts_otherwise_is_trained_and_read(
 ) -> None:
     """A GPT-2 has a `transformer` where others have a `model`, learned positions, and few of them.
 
-    One of each way of reading (tokens before all others, keys in every layer) is judged to the end, too."""
-    if kind in ("p-tuning", "ia3"):
+    The one whose keys are in every layer is judged to the end, too."""
+    if kind != "prefix":
         monkeypatch.setattr("rlmemo.learning.planner_choice.judge", unjudged)
     import numpy as np
     import torch
