@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from env.judge.plans import Outcomes
     from reward import Reward
     from rlmemo.learning.prepare import Prepared
+    from rlmemo.policies.planners import Threshold
     from rlmemo.policies.protocol import Policy
 
 COLUMNS = ("reward", "saved_s", "hit", "wasted", "prewarms", "kept", "pollution", "cold")
@@ -65,8 +65,7 @@ def judge(policy: Policy, prepared: Prepared, part: str, reward: str) -> dict[st
         began = time.perf_counter()
         arrays[name] = _joined(policy, way, test, worth, seed, asked)
         numbers[name] = {**way.to_json(), "seconds": time.perf_counter() - began}
-    if np.isinf(prepared.world.off_after_s):  # who_leaves knows nothing of wakes
-        arrays["pair"], numbers["pair"] = _pair(prepared, part, tuned, asked, worth)
+    arrays["pair"], numbers["pair"] = _pair(policy, prepared, part, (tuned, asked), ways["threshold"], worth)
     told_of = [told(policy, c) for c in test]
     named = bool(ways["threshold"].names) and all(c.worth is not None for c in told_of)
     totals = sweep(told_of, asked, names=named) / numbers["events"]
@@ -91,24 +90,28 @@ def _joined(
 
 
 def _pair(
-    prepared: Prepared, part: str, tuned: Sequence[Ranking], asked: Sequence[Ranking], worth: Reward
+    policy: Policy,
+    prepared: Prepared,
+    part: str,
+    rankings: tuple[Sequence[Ranking], Sequence[Ranking]],
+    usual: Threshold,
+    worth: Reward,
 ) -> tuple[np.ndarray, str]:
-    """The best pair of planning rule and let-go rule: what it comes to, and what it is."""
-    from env.judge.cost import PAST_RULES
-    from experiments.who_leaves import NAMED, Asked, Way, best_way, by_value, fitted
+    """The best pair of planning rule and let-go rule: what it comes to, and what it is. rankings: of the
+    validation part and of `part`; usual: the threshold way, which says what is loaded at wakes."""
+    from experiments.who_leaves import Asked, Said, best_way, every_way, fitted
+    from rlmemo.policies.planners import NEVER, rank_wakes
 
     timelines, split, world = prepared.timelines, prepared.split, prepared.config.world
     soon = fitted(timelines, split, prepared.config.seed, 10)
-    every = [Way(value, rule, 2.0) for value in (False, True) for rule in (*PAST_RULES, "expected", NAMED)]
-    way, _ = best_way(Asked(timelines, world, split.validation, soon), tuned, every)
-    found = []
-    told = Asked(timelines, world, getattr(split, part), soon).cases
-    for case, ranking in zip(told, asked, strict=True):
-        named = way.rule == NAMED
-        here = case.under(replace(case.world, let_go="lru" if named else way.rule))
-        said = by_value(case, ranking) if way.value else ranking
-        found.append(columns(here.replay_ranked(said, way.theta, named)[0], worth))
-    return np.concatenate(found), str(way)
+    tuning, test = (Asked(timelines, world, p, soon) for p in (split.validation, getattr(split, part)))
+    tuned, asked = (
+        Said(ranked, [rank_wakes(policy, c) for c in of.cases])
+        for ranked, of in zip(rankings, (tuning, test), strict=True)
+    )
+    wake = usual.wake if any(map(len, tuned.wakes)) else NEVER
+    way, _ = best_way(tuning, tuned, every_way(wake))
+    return np.concatenate([columns(x, worth) for x in test.outcomes(asked, way)]), str(way)
 
 
 def ranking_numbers(test: Sequence[Case], asked: Sequence[Ranking]) -> dict[str, float]:

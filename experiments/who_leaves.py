@@ -7,12 +7,14 @@ Each ranking plans by a threshold on its probability, or on its expected value (
 beside the price of asking and of holding the memory until it expires, as a multiple of the typical
 target's), and is crossed with each let-go rule of the world and with naming who leaves. Rule, way and
 threshold are chosen on the validation part; the test part is looked at once, by what was chosen.
-`--horizons` shows, on the validation part alone, how many opens ahead are best called soon.
+Where the machine is switched off (`--off-after-s`) a ranking loads at wakes, too, by the threshold that it
+has for them under the usual rule. `--horizons` shows, on the validation part alone, how many opens ahead are
+best called soon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +23,7 @@ import numpy as np
 from env.errors import run_main
 from env.judge.case import Case, cases
 from env.judge.cost import PAST_RULES
-from env.judge.plans import FIELDS
+from env.judge.plans import FIELDS, Outcomes
 from env.judge.world_options import WorldOptions
 from env.ranking import Ranking
 from env.slate.slate import build_slates
@@ -32,7 +34,8 @@ from reward.terms import TERMS
 from rlmemo.evaluation.bootstrap import Draws, session_groups
 from rlmemo.model.soon import PLACES, Soon, base_soon, fit_soon
 from rlmemo.options import Parser, add_world, world_of
-from rlmemo.policies.planners import THRESHOLDS, best_of
+from rlmemo.policies.planners import NEVER, THRESHOLDS, Threshold, best_of, choose_threshold, rank_wakes
+from rlmemo.policies.protocol import Policy
 from rlmemo.policies.registry import make_policy
 
 NAMED = "lru, named"
@@ -41,14 +44,41 @@ NAMED = "lru, named"
 
 @dataclass(frozen=True)
 class Way:
-    """How a ranking becomes plans, and who leaves."""
+    """How a ranking becomes plans, and who leaves. wake: the probability that is loaded at wakes."""
 
     value: bool
     rule: str
     theta: float
+    wake: float = NEVER
 
     def __str__(self) -> str:
-        return f"{'value' if self.value else 'probability'} >= {self.theta:.3f}, {self.rule}"
+        woken = f", at wakes >= {self.wake:.3f}" if self.wake < NEVER else ""
+        return f"{'value' if self.value else 'probability'} >= {self.theta:.3f}, {self.rule}{woken}"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a policy says of cases: how it ranks the decisions of each, and its wakes (none: it is not asked
+    to load at them)."""
+
+    rankings: Sequence[Ranking]
+    wakes: Sequence[Ranking] = ()
+
+    def each(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Ranking, Ranking]]:
+        """Case by case."""
+        wakes = self.wakes if len(self.wakes) else [Ranking.empty(0)] * len(cases)
+        return zip(cases, self.rankings, wakes, strict=True)
+
+
+def said_by(policy: Policy, cases: Sequence[Case]) -> Said:
+    """What a policy says of cases."""
+    return Said([policy.rank(c.timeline, c.indices) for c in cases], [rank_wakes(policy, c) for c in cases])
+
+
+def every_way(wake: float = NEVER) -> list[Way]:
+    """All ways there are, thresholds to be chosen."""
+    rules = (*PAST_RULES, "expected", NAMED)
+    return [Way(value, rule, NEVER, wake) for value in (False, True) for rule in rules]
 
 
 class Asked:
@@ -61,15 +91,23 @@ class Asked:
         found = cases(timelines, world.costs_of(timelines), world.rules(), part)
         self.cases = [told_by(soon, case) for case in found]
 
-    def records(self, rankings: Sequence[Ranking], way: Way, thetas: Sequence[float]) -> list[np.ndarray]:
+    def under(self, way: Way, said: Said) -> Iterator[tuple[Case, Ranking, np.ndarray | None]]:
+        """Each case in the world of a way, as its opens are ranked there, and what is loaded at its wakes."""
+        at_wakes = Threshold(way.theta, wake=way.wake)
+        for case, ranking, wakes in said.each(self.cases):
+            here = case.under(replace(case.world, let_go="lru" if way.rule == NAMED else way.rule))
+            yield here, by_value(case, ranking) if way.value else ranking, at_wakes.waking(case, wakes)
+
+    def records(self, said: Said, way: Way, thetas: Sequence[float]) -> list[np.ndarray]:
         """Records under each threshold, float64 [thetas, opens, fields] for each case."""
-        made = []
-        for case, ranking in zip(self.cases, rankings, strict=True):
-            named = way.rule == NAMED
-            here = case.under(replace(case.world, let_go="lru" if named else way.rule))
-            said = by_value(case, ranking) if way.value else ranking
-            made.append(here.sweep(said, thetas, named))
-        return made
+        named = way.rule == NAMED
+        return [c.sweep(ranking, thetas, named, woken) for c, ranking, woken in self.under(way, said)]
+
+    def outcomes(self, said: Said, way: Way) -> list[Outcomes]:
+        """What planning in that way comes to, for each case."""
+        named = way.rule == NAMED
+        every = self.under(way, said)
+        return [c.replay_ranked(ranking, way.theta, named, woken)[0] for c, ranking, woken in every]
 
 
 def told_by(soon: Soon, case: Case) -> Case:
@@ -92,16 +130,22 @@ def by_value(case: Case, ranking: Ranking) -> Ranking:
     )
 
 
-def best_way(asked: Asked, rankings: Sequence[Ranking], ways: Sequence[Way]) -> tuple[Way, float]:
+def best_way(asked: Asked, said: Said, ways: Sequence[Way]) -> tuple[Way, float]:
     """The way, with its threshold, that earns most per open."""
     weights = asked.world.worth().weights(FIELDS)
     found = []
     for way in ways:
-        rewards = sum(r.sum(axis=1) @ weights for r in asked.records(rankings, way, THRESHOLDS))
+        rewards = sum(r.sum(axis=1) @ weights for r in asked.records(said, way, THRESHOLDS))
         k = best_of(np.asarray(rewards))
         found.append((replace(way, theta=float(THRESHOLDS[k])), float(np.asarray(rewards)[k])))
     way, worth = max(found, key=lambda x: x[1])
     return way, worth / sum(map(len, asked.cases))
+
+
+def wake_threshold(asked: Asked, said: Said) -> float:
+    """What is loaded at wakes under the usual rule, nobody named."""
+    plain = [replace(c, worth=None) for c in asked.cases]
+    return choose_threshold(plain, said.rankings, asked.world.worth(), wakes=said.wakes)[0].wake
 
 
 def fitted(timelines: Sequence[Timeline], split: Split, seed: int, opens: int) -> Soon:
@@ -120,21 +164,24 @@ def pairs(name: str, args: Any, world: WorldOptions) -> None:
     weights = world.worth().weights(FIELDS)
     groups, users = session_groups([sessions(c.timeline)[c.start : c.stop] for c in test.cases])
     draws = Draws(groups, users, seed=args.seed)
-    every = [Way(value, rule, 2.0) for value in (False, True) for rule in (*PAST_RULES, "expected", NAMED)]
     print(f"\n{name}: {sum(map(len, test.cases))} test opens, {world.in_words()}")
     print("| ranking | lru alone, test | best on validation | validation | test |\n|---|---|---|---|---|")
     for policy_name in args.policies:
         policy = make_policy(policy_name)
         policy.fit(timelines, split, seed=args.seed)
-        known = {part: [policy.rank(c.timeline, c.indices) for c in part.cases] for part in (tuning, test)}
+        known = {part: said_by(policy, part.cases) for part in (tuning, test)}
+        plain = [replace(c, worth=None) for c in tuning.cases]
+        wake = choose_threshold(plain, known[tuning].rankings, world.worth(), wakes=known[tuning].wakes)[
+            0
+        ].wake
         cells = []
-        for ways in ([Way(False, "lru", 2.0)], every):
+        for ways in ([Way(False, "lru", NEVER, wake)], every_way(wake)):
             way, worth = best_way(tuning, known[tuning], ways)
             records = test.records(known[test], way, [way.theta])
             cells.append((way, worth, draws.ratio(np.concatenate([r[0] for r in records]) @ weights)))
-        (_, _, plain), (way, worth, best) = cells
+        (_, _, usual), (way, worth, best) = cells
         print(
-            f"| {policy_name} | {plain.value:.3f} | {way} | {worth:.3f} | "
+            f"| {policy_name} | {usual.value:.3f} | {way} | {worth:.3f} | "
             f"{best.value:.3f} [{best.low:.3f}, {best.high:.3f}] |", flush=True,
         )  # fmt: skip
 
@@ -151,11 +198,11 @@ def horizons(name: str, args: Any, world: WorldOptions) -> None:
     said += [(f"within {h} opens", fitted(timelines, split, args.seed, h)) for h in args.horizons]
     for label, soon in said:
         asked = Asked(timelines, world, split.validation, soon)
-        rankings = [policy.rank(c.timeline, c.indices) for c in asked.cases]
-        cells = [best_way(asked, rankings, [Way(False, rule, 2.0)])[1] for rule in ("expected", NAMED)]
+        ranked = Said([policy.rank(c.timeline, c.indices) for c in asked.cases])
+        cells = [best_way(asked, ranked, [Way(False, rule, NEVER)])[1] for rule in ("expected", NAMED)]
         print(f"| {label} | {cells[0]:.4f} | {cells[1]:.4f} |", flush=True)
     for rule in PAST_RULES:
-        print(f"| {rule} | {best_way(asked, rankings, [Way(False, rule, 2.0)])[1]:.4f} | |", flush=True)
+        print(f"| {rule} | {best_way(asked, ranked, [Way(False, rule, NEVER)])[1]:.4f} | |", flush=True)
 
 
 def names(text: str) -> list[str]:

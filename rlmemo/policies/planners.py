@@ -193,15 +193,15 @@ def from_json(data: Mapping[str, Any], adapter: Path) -> Planner:
         if not own and data["planner"] != "threshold":
             raise ValueError(f"planner {data['planner']!r}")
         names = who_names(data)
+        at_wakes = float(data.get("wake", NEVER))
         if "strength" not in data:
-            at_wakes = float(data.get("wake", NEVER))
             return OwnPlans(names) if own else Threshold(float(data["threshold"]), names, at_wakes)
         threshold, strength = float(data["threshold"]), float(data["strength"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{adapter / 'plan.json'}: is damaged ({error}); train the run again") from None
-    own_words = ("planner", "names", "threshold", "strength", "stage")
+    own_words = ("planner", "names", "threshold", "wake", "strength", "stage")
     rest = {k: v for k, v in data.items() if k not in own_words}
-    inner = OwnPlans(names) if own else Threshold(threshold, names)
+    inner = OwnPlans(names) if own else Threshold(threshold, names, at_wakes)
     approval = Approval.load(adapter / MODEL)
     return Approved(inner, approval, strength, threshold if own else 0.0, rest)
 
