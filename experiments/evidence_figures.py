@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.evidence import Spec, slug, stem
-from experiments.evidence_table import Row, read_rows
+from experiments.evidence_table import PARTS, Row, read_rows
 
 CURVES = (
     "validation_reward", "eval_reward", "reward_per_open", "reward", "rewards/margins", "rewards/accuracies",
@@ -33,6 +33,7 @@ def draw_all(spec: Spec, part: str, result: dict[str, Any], folder: Path) -> lis
         name = f"{slug(spec.title)}-{stem(timelines)}-{part}"
         made.append(_save(folder / f"{name}-hits-waste.png", partial(hits_against_waste, rows=rows)))
         made.append(_save(folder / f"{name}-reward.png", partial(decomposition, rows=one["rows"])))
+        made.append(_save(folder / f"{name}-shares.png", partial(shares, rows=one["rows"])))
         curves = learning_curves(spec, timelines)
         if curves:
             made.append(_save(folder / f"{slug(spec.title)}-{stem(timelines)}-learning.png", None, curves))
@@ -110,6 +111,22 @@ def decomposition(axes: Any, rows: dict[str, Any]) -> None:
     axes.invert_yaxis()
     if terms:
         axes.legend(fontsize=7)
+
+
+def shares(axes: Any, rows: dict[str, Any]) -> None:
+    """Bars: what was loaded early, what was kept, and what was driven out, in per cent of what the oracle
+    saves."""
+    names = [n for n in rows if n != "oracle" and rows[n]["metrics"]["prewarms_per_open"]["value"]]
+    right = np.zeros(len(names))
+    for why, label in PARTS.items():
+        values = np.array([100 * rows[n]["metrics"][f"oracle_share_{why}"]["value"] for n in names])
+        axes.barh(names, values, left=right * (values >= 0), label=label, height=0.6)
+        right += np.maximum(values, 0)
+    whole = [100 * rows[n]["metrics"]["oracle_share"]["value"] for n in names]
+    axes.plot(whole, names, "k|", markersize=12)
+    axes.set(xlabel="per cent of what the oracle saves (mark: together)")
+    axes.invert_yaxis()
+    axes.legend(fontsize=7)
 
 
 def learning_curves(spec: Spec, timelines: str) -> dict[str, tuple[str, list[np.ndarray]]]:

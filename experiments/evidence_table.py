@@ -41,6 +41,8 @@ TITLES = (
     "hits / open", "kept / open", "driven out / open", "cold / open", "wasted / prewarm", "of the oracle",
     "hits at equal waste", "hr@1", "training s", "MB",
 )  # fmt: skip
+PARTS = {"hit": "loaded early", "kept": "kept", "pollution": "driven out"}
+"""Columns that tell why an open was warm here and not in the no-prewarm world, or the other way round."""
 RATES = ("hit_rate", "kept_rate", "driven_out_rate", "cold_rate")
 WHAT = {
     "validation": "validation events, on which thresholds and planners were chosen",
@@ -66,11 +68,13 @@ class Row:
 
 @dataclass
 class Events:
-    """The judged events of one seed: sessions to draw, and what the clairvoyant bound saves at each."""
+    """The judged events of one seed: sessions to draw, what the clairvoyant bound saves at each, and which of
+    them open what their person never opened before, bool [n]."""
 
     key: bytes
     draws: Draws
     bound: np.ndarray
+    new: np.ndarray
     sessions: list[np.ndarray] = field(default_factory=list)
 
 
@@ -170,7 +174,8 @@ def joined_events(found: Sequence[dict[int, Events]]) -> dict[int, Events]:
         same = next((e for e in joined.values() if e.key == key), None)
         of = [one for e in each for one in e.sessions]
         draws = Draws(*session_groups(of), seed=seed, replicates=REPLICATES)
-        joined[seed] = same or Events(key, draws, np.concatenate([e.bound for e in each]), of)
+        bound, new = (np.concatenate(x) for x in ([e.bound for e in each], [e.new for e in each]))
+        joined[seed] = same or Events(key, draws, bound, new, of)
     return joined
 
 
@@ -205,8 +210,16 @@ def read_events(spec: Spec, timelines: str, part: str) -> dict[int, Events]:
         groups, users = session_groups(of)
         draws = Draws(groups, users, seed=run.seed, replicates=REPLICATES)
         bound = np.concatenate([bound_per_open(x) for x in asked])
-        found[run.seed] = Events(key, draws, bound, of)
+        new = np.concatenate([first_opens(x.timeline)[x.start : x.stop] for x in asked])
+        found[run.seed] = Events(key, draws, bound, new, of)
     return found
+
+
+def first_opens(timeline: Timeline) -> np.ndarray:
+    """Which opens are their target's first, bool [n]."""
+    first = np.zeros(len(timeline), bool)
+    first[np.unique(timeline.target, return_index=True)[1]] = True
+    return first
 
 
 def measure(row: Row, events: dict[int, Events], against: dict[str, Row]) -> dict[str, Any]:
@@ -229,6 +242,10 @@ def measure(row: Row, events: dict[int, Events], against: dict[str, Row]) -> dic
         "prewarms_per_open": ratio(mine, column("prewarms"), None),
         "oracle_share": ratio(mine, column("saved_s"), [e.bound for e in mine]),
     }
+    saved = column("saved_s")
+    for why in PARTS:
+        some = [np.where(flag > 0, s, 0.0) for flag, s in zip(column(why), saved, strict=True)]
+        metrics[f"oracle_share_{why}"] = ratio(mine, some, [e.bound for e in mine])
     minus = {}
     for label, other in against.items():
         both = [s for s in row.seeds if s in other.seeds]
@@ -290,6 +307,11 @@ def compare(spec: Spec, part: str) -> dict[str, Any]:
             "events": {s: len(e.bound) for s, e in events.items()},
             "best_classical": best,
             "best_counting": counting,
+            "oracle_share_never_opened": ratio(
+                list(events.values()),
+                [np.where(e.new, e.bound, 0.0) for e in events.values()],
+                [e.bound for e in events.values()],
+            ).as_json(),
             "rows": {r.name: measure(r, events, known) for r in shown},
         }
     return result
@@ -344,7 +366,7 @@ def markdown(result: dict[str, Any], command: str) -> str:
                 _number(row["train_seconds"], 0), _number(row["peak_rss_mb"], 0),
             ]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+        lines += ["", *shares(one), ""]
         for name, row in one["rows"].items():
             kept = [k for k in row["kept"] if len(k.get("reward", {})) > 1]
             if kept:
@@ -358,6 +380,24 @@ def markdown(result: dict[str, Any], command: str) -> str:
     for name, why in result["left_out"].items():
         lines.append(f"Left out: {name} ({why}).")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def shares(one: dict[str, Any]) -> list[str]:
+    """What each part of a policy's savings is of the oracle's, and what nobody could have had."""
+    never = _percent(one["oracle_share_never_opened"]["value"])
+    lines = [
+        f"The oracle saves {never} of its seconds at opens of what their person had never opened. Of all:\n",
+        f"| policy | {' | '.join(PARTS.values())} | together | left |",
+        "|---" * (3 + len(PARTS)) + "|",
+    ]
+    for name, row in one["rows"].items():
+        m = row["metrics"]
+        if name != "oracle" and m["prewarms_per_open"]["value"]:
+            parts = [m[f"oracle_share_{why}"]["value"] for why in PARTS]
+            whole = m["oracle_share"]["value"]
+            cells = [_percent(x) for x in (*parts, whole, 1.0 - whole)]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def _number(x: float | None, digits: int = 3) -> str:

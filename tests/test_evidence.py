@@ -14,9 +14,11 @@ import yaml
 from env.errors import InputError
 from experiments.evidence import SeedRun, Spec, inherit, main, parser, read_spec, same_way
 from experiments.evidence_table import (
+    PARTS,
     Events,
     Row,
     at_equal_waste,
+    first_opens,
     joined_events,
     joined_rows,
     put_between,
@@ -26,6 +28,7 @@ from experiments.evidence_table import (
 )
 from rlmemo.evaluation.bootstrap import Draws
 from rlmemo.learning.config import make_config
+from tests.test_timeline import timeline
 from tests.test_train_cli import SMALL, write_csv
 from tests.tiny_base import write_tiny_base
 from tests.warm import Warm
@@ -61,7 +64,12 @@ def test_what_is_copied_was_learned_the_same_way() -> None:
 
 def events_of(sessions: int, per: int, seed: int = 0) -> Events:
     groups = np.repeat(np.arange(sessions), per)
-    return Events(b"", Draws(groups, np.zeros(len(groups), int), seed=seed), np.ones(len(groups)))
+    return Events(
+        b"",
+        Draws(groups, np.zeros(len(groups), int), seed=seed),
+        np.ones(len(groups)),
+        np.zeros(len(groups), bool),
+    )
 
 
 def test_a_difference_is_paired() -> None:
@@ -130,6 +138,10 @@ def test_splits_of_the_same_people_are_one_table(tmp_path: Path) -> None:
     assert row.arrays[0][:, 0].tolist() == [0.0] * len(each[0][0].bound) + [1.0] * len(each[1][0].bound)
 
 
+def test_the_first_open_of_a_target() -> None:
+    assert first_opens(timeline("abacb")).tolist() == [True, True, False, True, False]
+
+
 @pytest.mark.slow
 def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole evidence, tiny: learned, judged on both parts, tabled; the second time nothing is done."""
@@ -170,6 +182,11 @@ def test_from_the_runs_to_the_table(warm: Warm, tmp_path: Path, monkeypatch: pyt
             assert row["minus"]["sft"]["value"] == pytest.approx(worth - other, abs=1e-9), name
     assert rows["none"]["metrics"]["reward_per_open"]["value"] == 0.0
     assert rows["oracle"]["metrics"]["oracle_share"]["value"] <= 1.0 + 1e-9
+    for row in rows.values():
+        loaded, kept, driven = (row["metrics"][f"oracle_share_{why}"]["value"] for why in PARTS)
+        assert min(loaded, kept, -driven) >= 0.0
+        assert loaded + kept + driven == pytest.approx(row["metrics"]["oracle_share"]["value"], abs=0.03)
+    assert 0.0 < result["timelines"][str(csv)]["oracle_share_never_opened"]["value"] < 1.0
     folder = out / "two" / "seed1"
     assert json.loads((folder / "dpo" / "learned.json").read_text())["copied"] == "sft"
     shas = [json.loads((folder / n / "state.json").read_text())["sft"] for n in ("sft", "dpo", "dpo_last")]
