@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from judge_cases import random_costs
 from test_env import people
 
+from env.gym.memory import MemoryEnv
 from env.gym.prewarm import PrewarmEnv
 from env.judge import accounting
 from env.judge.cost import LET_GO_RULES, Costs, WorldConfig
@@ -175,30 +176,34 @@ class WorldMachine(RuleBasedStateMachine):
         assert ((out.outcome != NONE) == asked)[: n - 1][plans.delay[: n - 1] >= 0].all()
 
 
-@lru_cache(maxsize=1)
-def walkers() -> tuple[PrewarmEnv, PrewarmEnv]:
+@lru_cache
+def walkers(kind: type[PrewarmEnv]) -> tuple[PrewarmEnv, PrewarmEnv]:
     """Two of a kind, made when first needed: every worker that collects this file would compile for them."""
     config = WorldConfig(budget_targets=2.0, ttl_s=200.0)
-    walk, twin = (PrewarmEnv(people(2, 60), config=config, episode="day") for _ in range(2))
+    walk, twin = (kind(people(2, 60), config=config, episode="day") for _ in range(2))
     return walk, twin
 
 
 class EnvMachine(RuleBasedStateMachine):
-    """Drives the Gymnasium environment."""
+    """Drives the Gymnasium environments: v0, and v1, which also names who leaves."""
 
-    @initialize(seed=st.integers(0, 2**16))
-    def begin(self, seed: int) -> None:
-        self.walk, self.twin = walkers()
+    @initialize(seed=st.integers(0, 2**16), kind=st.sampled_from([PrewarmEnv, MemoryEnv]))
+    def begin(self, seed: int, kind: type[PrewarmEnv]) -> None:
+        self.walk, self.twin = walkers(kind)
         self.same(self.walk.reset(seed=seed), self.twin.reset(seed=seed))
         self.saved: Any = None
 
-    @rule(data=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=PICKS, max_size=PICKS))
-    def step(self, data: list[tuple[int, int]]) -> None:
-        action = np.array(data).reshape(-1)
+    @rule(
+        picks=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=PICKS, max_size=PICKS),
+        let_go=st.lists(st.integers(0, MemoryEnv.residents), min_size=LET_GO, max_size=LET_GO),
+    )
+    def step(self, picks: list[tuple[int, int]], let_go: list[int]) -> None:
+        action = np.array([x for pick in picks for x in pick] + let_go)
+        action = action[: len(self.walk.action_space.nvec)]  # v0 names nobody
         a, b = self.walk.step(action), self.twin.step(action)
         self.same(a, b)
         assert a[0] in self.walk.observation_space
-        record = dict(zip(FIELDS, a[4]["outcome"].tolist(), strict=False))  # v0 gives the first 13
+        record = dict(zip(FIELDS, a[4]["outcome"].tolist(), strict=True))
         assert record["saved_s"] == record["base_wait_s"] - record["wait_s"]
         assert record["opens"] == 1
         state, budget = self.walk._walk.state, self.walk._track.rules.budget
