@@ -59,10 +59,23 @@ def result_table(result: Evaluation, of: str = "", called: str = "") -> str:
             f"costs {setting.world.costs}, reward {setting.world.reward}, {result.seconds:.0f} s"
         ),
         *(wrapped(f"note: {note}", "  ") for note in result.notes),
+        *(wrapped(said) for said in [in_a_hundred(result, of or best_policy(result))] if said),
         "",
         wrapped(" ".join(in_words(result, of or best_policy(result), called))).replace("\u00a0", " "),
     ]
     return "\n".join(lines)
+
+
+def in_a_hundred(result: Evaluation, of: str) -> str:
+    """What was loaded, kept and let go for `of`, in a sentence; nothing where it did neither."""
+    found = {name: 100.0 * e.value for name, e in result.policies[of].metrics.items()}
+    loaded, kept = found.get("prewarms_per_open", 0.0), found.get("kept_rate", 0.0)
+    if not loaded and not kept:
+        return ""
+    return (
+        f"in 100 opens {of} loaded {loaded:.1f} early, {found['hit_rate']:.1f} of them hits; kept {kept:.1f} "
+        f"by letting others go; and had let go {found['pollution_rate']:.1f} that were needed"
+    )
 
 
 def _parts(wide: int) -> list[list[tuple[str, str, int]]]:
