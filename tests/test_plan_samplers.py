@@ -24,6 +24,8 @@ from rlmemo.learning.pairs import propose
 from rlmemo.learning.preference_rounds import propose_plans
 from rlmemo.learning.training_data import TrainingData, memory_at, part_states, prompts
 from rlmemo.model.ask import _draw, _shares, plan_logprobs, sample_plans
+from rlmemo.model.hub import Loading
+from rlmemo.model.load import load_model
 from rlmemo.runs.atomic import sha256
 from rlmemo.runs.folder import RunFolder
 from rlmemo.train import read_command_line
@@ -32,6 +34,7 @@ from tests.test_leakage_training import changed_after, grounds
 from tests.test_preference_rounds import go
 from tests.test_train_cli import write_csv
 from tests.tiny_base import write_tiny_base
+from tests.tiny_text_model import write_text_model
 from tests.training_ground import base_of, small_ground
 
 REWARD = parse_reward("net_seconds")
@@ -270,3 +273,34 @@ def test_a_run_goes_on_with_the_plans_that_it_stored(
         go(["--resume", "--out", str(run)])
         assert file.read_bytes() == stored
         assert sha256(run / method / "adapter_model.safetensors") == digest
+
+
+def test_plans_of_a_text_model_are_said_on_one_reading_of_the_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same plans for sure, the same chances, and no prompt is read once for every plan."""
+    folder = write_text_model(tmp_path / "text", kind="llama")
+    model, _ = load_model(str(folder), Loading(history=8))
+    ground = replace(small_ground(), reading=model.reading)
+    states = part_states(ground.split.train)[60:72:4]
+    config = make_config({"plan_samples": 3})
+    read: list[int] = []
+    forward = model.model.embed_tokens.forward
+    model.model.embed_tokens.forward = lambda ids: (read.append(ids.numel()), forward(ids))[1]
+    found = []
+    for shared in (True, False):
+        read.clear()
+        with monkeypatch.context() as m:
+            if not shared:
+                m.setattr("rlmemo.learning.preference_rounds.can_branch", lambda _: False)
+            made, odds = propose_plans(config, model, ground, states, lambda *_: None)
+        found.append((made, odds, sum(read)))
+    whole = sum(int((row >= 0).sum()) for row in prompts(ground, states))
+    assert found[0][2] < 1.2 * whole < 3 * whole < found[1][2]
+    for mine, others in zip(found[0][0], found[1][0], strict=True):
+        for one, other in ((mine, others), (others, mine)):
+            assert {p for p, origin in one.items() if origin != "sampled"} <= set(other)
+    for (one, mine), (other, theirs) in zip(*(zip(x[0], x[1], strict=True) for x in found), strict=True):
+        chances = [dict(zip(plans, o, strict=True)) for plans, o in ((one, mine), (other, theirs))]
+        for plan in one.keys() & other.keys():
+            assert chances[0][plan] == pytest.approx(chances[1][plan], abs=1e-5)

@@ -46,8 +46,10 @@ from rlmemo.learning.planner_choice import best_reward, planner_found, validate_
 from rlmemo.learning.rating_feedback import joined, preference_rows, with_ratings
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import States, TrainingData, memory_at, prompts
-from rlmemo.model.ask import read, sample_plans
+from rlmemo.model.ask import plan_on, read, sample_plans
+from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.load import load_adapted
+from rlmemo.model.readings import reading_of
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import Approved, OwnPlans, Threshold
 from rlmemo.runs.folder import RunFolder
@@ -221,11 +223,17 @@ def propose_plans(
     `rlmemo.learning.pairs`). Where a policy is in charge, its plan and those next to it are among them, and
     so are those of the baselines."""
     rng = np.random.default_rng([config.seed, 3])
+    # A long prompt is read once, and every plan is said on top of it.
+    reader = Reader(model) if reading_of(model).shares and can_branch(model) else None
+    batch = BATCH if reader is None else 1
 
     def sampler(asked: np.ndarray) -> Sampler:
         def sample(valid: np.ndarray, greedy: bool) -> list[Picks]:
-            hot = 0.0 if greedy else config.temperature
-            said = sample_plans(model, asked, valid, config.picks, hot, rng, top_p=config.plan_top_p)
+            hot, top_p = 0.0 if greedy else config.temperature, config.plan_top_p
+            if reader is None:
+                said = sample_plans(model, asked, valid, config.picks, hot, rng, top_p=top_p)
+            else:
+                said = plan_on(reader, asked, valid, config.picks, hot, rng, top_p)
             return said.plans()
 
         return sample
@@ -240,11 +248,11 @@ def propose_plans(
         warm = held.warm
         planned = {b.name: b.plans(data, user, states.index[rows]) for b in baselines}
         begun = 0
-        for part in np.array_split(rows, -(-len(rows) // BATCH)):
+        for part in np.array_split(rows, -(-len(rows) // batch)):
             index = states.index[part]
             now = None if data.plans is None else data.plans[user].target[index]
             candidates = slates.candidates[index]
-            answer = read(model, asked[part])
+            answer = read(model, asked[part], reader=reader)
             first = answer.first
             valid = (candidates >= 0) & (warm[index] == 0)
             found = propose(

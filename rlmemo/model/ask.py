@@ -172,12 +172,13 @@ def plan_on(
     max_picks: int,
     temperature: float,
     rng: np.random.Generator,
+    top_p: float = 1.0,
 ) -> SampledPlans:
     """As `sample_plans`, of one prompt, int64 [1, L], by a reader that remembers what it has read."""
     nothing = np.full((1, max_picks), -1, np.int64)
     first = np.zeros((1, valid.shape[1] + 1))
     said = SampledPlans(nothing, np.zeros_like(nothing), np.zeros(1), first)
-    _sample(reader.model, prompt, valid, said, temperature, rng, reader, 1.0)
+    _sample(reader.model, prompt, valid, said, temperature, rng, reader, top_p)
     return said
 
 
