@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, time, timedelta
 from pathlib import Path
 
@@ -187,8 +187,8 @@ def _forget_period(store: Store) -> None:
     if not known:
         st.caption("No opens are stored.")
         return
-    zones = sorted({t.tz for t in known})
-    tz = st.selectbox("Time zone of the days", zones) if len(zones) > 1 else zones[0]
+    first_of, *others = zones((t.tz, t.last_t) for t in known if t.last_t is not None)
+    tz = st.selectbox("Time zone of the days", [first_of, *others]) if others else first_of
     here = zone(tz)
     first = datetime.fromtimestamp(min(t.first_t for t in known if t.first_t is not None), here).date()
     last = datetime.fromtimestamp(max(t.last_t for t in known if t.last_t is not None), here).date()
@@ -204,6 +204,13 @@ def _forget_period(store: Store) -> None:
         "Forget these days", disabled=not sure, key="forget-period",
         on_click=_do, args=(lambda: forgetting.forget_period(store, start, stop),),
     )  # fmt: skip
+
+
+def zones(recordings: Iterable[tuple[str, float]]) -> list[str]:
+    """The time zones of recordings (zone, unix seconds of the last open): first that of the latest open, whose
+    day is filled in."""
+    known = sorted(recordings, key=lambda x: (-x[1], x[0]))
+    return [known[0][0], *sorted({tz for tz, _ in known} - {known[0][0]})]
 
 
 def _forget_recording(store: Store) -> None:

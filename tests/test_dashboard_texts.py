@@ -185,6 +185,11 @@ def test_an_import_speaks_of_the_form() -> None:
     ]
 
 
+def test_the_days_to_forget_are_in_the_zone_of_the_latest_open() -> None:
+    recordings = [("America/Lima", 5.0), ("Europe/Berlin", 9.0), ("Asia/Tokyo", 7.0), ("Europe/Berlin", 1.0)]
+    assert privacy.zones(recordings) == ["Europe/Berlin", "America/Lima", "Asia/Tokyo"]
+
+
 def test_an_estimate_that_says_next_to_nothing_is_not_shown() -> None:
     def told(value: float, low: float, high: float) -> str:
         return train._with_interval({"value": value, "ci95": [low, high]})
