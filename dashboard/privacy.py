@@ -207,8 +207,8 @@ def _forget_period(store: Store) -> None:
 
 
 def zones(recordings: Iterable[tuple[str, float]]) -> list[str]:
-    """The time zones of recordings (zone, unix seconds of the last open): first that of the latest open, whose
-    day is filled in."""
+    """The time zones of recordings (zone, unix seconds of the last open): first that of the latest open, as
+    its day is filled in."""
     known = sorted(recordings, key=lambda x: (-x[1], x[0]))
     return [known[0][0], *sorted({tz for tz, _ in known} - {known[0][0]})]
 
