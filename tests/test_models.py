@@ -139,6 +139,8 @@ def test_a_named_model_learns_by_settings_of_its_own() -> None:
     plain, own = make_config({}), make_config({"model": "smollm2"})
     assert (plain.sft_states, plain.sft_lr) == (8000, 3e-3)
     assert (own.sft_states, own.sft_lr, own.sft_batch, own.lora_layers) == (3000, 1e-3, 16, 12)
+    assert (own.user_states, own.user_epochs, own.user_lr) == (300, 1.0, 3e-4), "minutes a person, not hours"
+    assert own.kto_lr == own.dpo_lr == 1e-4
     assert make_config({"model": "smollm2", "sft-lr": 0.5}).sft_lr == 0.5, "what is given counts"
     assert make_config({"model": "smollm2", "peft": "ia3"}).sft_lr == make_config({"peft": "ia3"}).sft_lr
 

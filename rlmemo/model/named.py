@@ -54,6 +54,10 @@ NAMED = {
             "sft_lr": 1e-3,
             "plan_states": 64,
             "dpo_lr": 1e-4,
+            "kto_lr": 1e-4,
+            "user_states": 300,
+            "user_epochs": 1.0,
+            "user_lr": 3e-4,
         },
     ),
 }
