@@ -24,7 +24,7 @@ from env.errors import InputError, run_main
 from env.private import private_files
 from rlmemo.heartbeat import Pulse
 from rlmemo.learning.training import quiet
-from rlmemo.model.fetching import get_named
+from rlmemo.model.fetching import NO_GGUF, get_named
 from rlmemo.model.gguf_file import TYPES, write_gguf
 from rlmemo.model.hub import EMBEDDED, Loading, check_model, model_folder
 from rlmemo.model.load import load_adapted
@@ -109,7 +109,7 @@ def _get(name: str) -> None:
 def _export(name: str, to: Path, kind: str) -> None:
     """Raises InputError for what is no text model, and where the file cannot be written."""
     if find_spec("gguf") is None:
-        raise InputError("models export needs the package gguf; pip install 'rlmemo[models]' (or gguf)")
+        raise InputError(f"models export {NO_GGUF}")
     if not to.parent.is_dir() or to.is_dir():
         raise InputError(f"--to {to}: is no file in a folder that is there; name another")
     quiet()

