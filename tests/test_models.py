@@ -16,6 +16,7 @@ import pytest
 from env.errors import InputError
 from rlmemo import models
 from rlmemo.learning.config import make_config
+from rlmemo.learning.prepare import check_before
 from rlmemo.model import fetching
 from rlmemo.model.hub import check_model, model_folder, model_sha256
 from rlmemo.model.named import NAMED, Named
@@ -156,6 +157,23 @@ def test_a_named_model_learns_by_settings_of_its_own() -> None:
     assert own.kto_lr == own.dpo_lr == 1e-4
     assert make_config({"model": "smollm2", "sft-lr": 0.5}).sft_lr == 0.5, "what is given counts"
     assert make_config({"model": "smollm2", "peft": "ia3"}).sft_lr == make_config({"peft": "ia3"}).sft_lr
+
+
+def test_the_folder_of_a_named_model_is_that_model(cache: Path, tmp_path: Path) -> None:
+    """What `where` prints gets its settings and its name, so that runs on either go on from one another."""
+    folder = cache / "rlmemo" / "models" / "smollm2"
+    folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    for said in (str(folder), f"{folder}/", str(tmp_path / "link")):
+        assert make_config({"model": said}) == make_config({"model": "smollm2"})
+    other = str(tmp_path)
+    assert make_config({"model": other}).model == other
+    assert make_config({"model": other}).sft_states == 8000
+    before = tmp_path / "run"
+    (before / "adapter").mkdir(parents=True)
+    (before / "adapter" / "adapter_model.safetensors").touch()
+    (before / "config.yaml").write_text(f"settings:\n  model: {folder}\n")
+    check_before(make_config({"model": "smollm2", "method": "dpo", "init_adapter": str(before)}))
 
 
 def test_the_list_says_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:

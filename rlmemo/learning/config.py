@@ -22,7 +22,7 @@ from env.judge.cost import PAST_RULES
 from env.judge.world_options import COSTS_HELP, LET_GO_HELP, LET_GO_PICKS_HELP, MOST_PICKS, WorldOptions
 from env.splits import SPLITS
 from rlmemo.learning.bounds import Bounds
-from rlmemo.learning.not_given import not_given
+from rlmemo.learning.not_given import filled
 from rlmemo.model.hub import PROMPTED, PROMPTS, Loading
 from rlmemo.policies.registry import COUNTING
 from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
@@ -402,7 +402,7 @@ def _made(values: Mapping[str, Any], where: str) -> TrainConfig:
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise InputError(f"{where}: there is no setting {str(name)!r}; {hint}")
         clean[key] = _typed(known[key], value, where)
-    config = TrainConfig(**not_given(clean) | clean)
+    config = TrainConfig(**filled(clean))
     _check(config, where)
     return config
 

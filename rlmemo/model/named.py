@@ -73,3 +73,12 @@ def models_cache() -> Path:
 def named_folder(name: str) -> Path:
     """Where the model of that name lies, or would."""
     return models_cache() / name
+
+
+def named_as(model: str) -> str:
+    """The name that a model has here, where it is said by its folder (what `rlmemo.models where` prints); any
+    other as it was said."""
+    path = Path(model).expanduser()
+    if model in NAMED or not path.is_dir():
+        return model
+    return next((x for x in NAMED if path.resolve() == named_folder(x).resolve()), model)

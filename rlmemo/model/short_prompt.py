@@ -98,15 +98,21 @@ class ShortNamer:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._next: dict[str, int] = {}  # of each form, its first number that may be free
 
     def __call__(self, name: str) -> str:
         """The name that is shown: the shortest that nobody has, else the shortest with `~2`, `~3`, ..."""
         wanted = forms(name)
         free = (x for x in wanted if x not in self._taken)
-        numbered = (f"{wanted[0]}~{k}" for k in count(2))
-        shown = next(free, None) or next(x for x in numbered if x not in self._taken)
+        shown = next(free, None) or self._numbered(wanted[0])
         self._taken.add(shown)
         return shown
+
+    def _numbered(self, form: str) -> str:
+        """The form with the first number that is free; those below it never are again."""
+        numbers = count(self._next.get(form, 2))
+        self._next[form] = next(k for k in numbers if f"{form}~{k}" not in self._taken)
+        return f"{form}~{self._next[form]}"
 
 
 def event_text(local_s: float, gap_s: float | None, shown: str) -> str:

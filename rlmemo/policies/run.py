@@ -85,6 +85,11 @@ def reading_of_run(folder: Path) -> TextReading:
     return found
 
 
+def base_of_run(folder: Path) -> str:
+    """What `--model` takes for the base model of a run."""
+    return _known_of(folder)[1]
+
+
 def merged(folder: Path) -> Any:
     """The language model of a run, in float32, its adapter merged (as it came, where that is in charge)."""
     _, base, loading, choice = _known_of(folder)
