@@ -15,7 +15,7 @@ import pytest
 
 from env.errors import InputError
 from rlmemo import models
-from rlmemo.learning.config import make_config
+from rlmemo.learning.config import make_config, of_run
 from rlmemo.learning.prepare import check_before
 from rlmemo.model import fetching
 from rlmemo.model.hub import check_model, model_folder, model_sha256
@@ -155,6 +155,8 @@ def test_a_named_model_learns_by_settings_of_its_own() -> None:
     assert (own.sft_states, own.sft_lr, own.sft_batch, own.lora_layers) == (3000, 1e-3, 16, 12)
     assert (own.user_states, own.user_epochs, own.user_lr) == (300, 1.0, 3e-4), "minutes a person, not hours"
     assert own.kto_lr == own.dpo_lr == 1e-4
+    assert (plain.sft_updates, own.sft_updates) == (0, 36)
+    assert of_run({"model": "smollm2", "prompt": "short"}, "config.yaml").sft_updates == 0, "a run of before"
     assert make_config({"model": "smollm2", "sft-lr": 0.5}).sft_lr == 0.5, "what is given counts"
     assert make_config({"model": "smollm2", "peft": "ia3"}).sft_lr == make_config({"peft": "ia3"}).sft_lr
 

@@ -154,6 +154,7 @@ class TrainConfig:
     sft_states: int = _setting(8000, "training states for SFT at most, drawn at random", "sft", low=1)
     sft_epochs: float = _setting(1.0, "passes over them", "sft", above=0)
     sft_batch: int = _setting(32, "states per update", "sft", low=1)
+    sft_updates: int = _setting(0, "updates at least: few states get more passes", "sft", low=0)
     sft_lr: float = _setting(3e-3, "learning rate (this default: for lora)", "sft", above=0)
 
     plan_states: int = _setting(
@@ -365,7 +366,7 @@ def of_run(values: Mapping[str, Any], where: str) -> TrainConfig:
     for name, value in values.items():
         if name in GONE and value != GONE[name][0]:
             print(f"{where}: {name} {value} is taken for {GONE[name][0]:g}: {GONE[name][1]}", file=sys.stderr)
-    values = {"prompt": PROMPTS[-1], **values}
+    values = {"prompt": PROMPTS[-1], "sft_updates": 0, **values}
     return make_config({name: value for name, value in values.items() if name in known}, where)
 
 

@@ -172,7 +172,7 @@ def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> dict[str, Any
     scratch.path.mkdir(parents=True, exist_ok=True)
     mild: dict[str, Any] = {f"{config.method}_epochs": config.user_epochs}
     if config.method == "sft":
-        mild["sft_lr"] = config.user_lr
+        mild |= {"sft_lr": config.user_lr, "sft_updates": 0}  # the shared adapter has learned already
     # One bar over all users is enough, and so is one report.
     own = dataclasses.replace(
         lesson, config=dataclasses.replace(config, report_to="none", **mild), folder=scratch,

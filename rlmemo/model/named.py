@@ -51,6 +51,7 @@ NAMED = {
             "lora_layers": 12,
             "sft_states": 3000,
             "sft_batch": 16,
+            "sft_updates": 36,
             "sft_lr": 1e-3,
             "plan_states": 64,
             "dpo_lr": 1e-4,
