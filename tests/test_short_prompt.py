@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from env.slate.slate import FEATURES, build_slates
 from env.timeline import Event, Timeline, collapse
 from rlmemo.model.short_prompt import (
+    CODE,
     HEAD,
     LONGEST,
     WORDINGS,
     ShortNamer,
+    _cut,
     event_text,
     forms,
     levels,
@@ -79,12 +81,27 @@ def test_names_are_told_apart_and_depend_on_the_ones_before(names: list[str]) ->
         ("t.co", ["t"]),
         ("da39a3ee5e6b", ["da39a"]),
         ("warm.com", ["warm~"]),
+        ("8f155e77c8af923f", ["8f1"]),
+        ("example.org/0123456789abcdef0123", ["012~", "example"]),
+        ("xd544e57fff1938ca1234", ["xd5"]),
+        ("www.百度一下.com", ["百"]),
+        ("пример.рф", ["пр"]),
+        ("пример1.рф", ["п"]),
+        ("café-müller.fr", ["café-mül"]),
         ("", ["unnamed"]),
     ],
 )
 def test_names_are_cut_to_what_tells_them_apart(name: str, shown: list[str]) -> None:
     assert forms(name) == shown
     assert all(len(x) <= LONGEST for x in shown)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet="abcxyz019-_", min_size=1, max_size=30))
+def test_letters_of_ascii_count_once(word: str) -> None:
+    """So whoever was taught on them reads what it always read."""
+    if not re.fullmatch(r"x?[0-9a-f]{16,}", word):
+        assert _cut(word) == word[: CODE if any(c.isdigit() for c in word) else LONGEST]
 
 
 def test_the_second_of_a_name_says_more() -> None:
