@@ -25,7 +25,7 @@ from env.private import private_files
 from rlmemo.heartbeat import Pulse
 from rlmemo.learning.training import quiet
 from rlmemo.model.fetching import NO_GGUF, get_named
-from rlmemo.model.gguf_file import TYPES, About, write_gguf
+from rlmemo.model.gguf_file import TYPES, Imprint, write_gguf
 from rlmemo.model.hub import EMBEDDED, Loading, check_model, model_folder
 from rlmemo.model.licence import licence_of, title_of
 from rlmemo.model.load import load_adapted
@@ -125,9 +125,9 @@ def _export(name: str, to: Path, kind: str) -> None:
     if not isinstance(how, TextReading):
         raise InputError(f"{name}: reads tokens of its own and no text, which no other program could write")
     title = title_of(base)
-    about = About(title, f"{title}, changed: {made}", *licence_of(base))
+    imprint = Imprint(title, f"{title}, changed: {made}", *licence_of(base))
     try:
-        write_gguf(model, how.tokenizer, to, kind, about)
+        write_gguf(model, how.tokenizer, to, kind, imprint)
     except OSError as error:
         raise InputError(
             f"--to {to}: cannot be written ({error.strerror or error}); name another place"

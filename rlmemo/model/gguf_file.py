@@ -32,7 +32,7 @@ _FEWER = {"q4_0": {"token_embd.weight": "q8_0", "output.weight": "q8_0"}}
 
 
 @dataclass(frozen=True)
-class About:
+class Imprint:
     """What a GGUF file says of its model: what it is called, how it came to be, and its licence, by its short
     name and in full (empty: not said)."""
 
@@ -53,7 +53,9 @@ class About:
                 write(what)
 
 
-def write_gguf(model: Any, tokenizer: Any, path: Path, kind: str = "f32", about: About | None = None) -> None:
+def write_gguf(
+    model: Any, tokenizer: Any, path: Path, kind: str = "f32", imprint: Imprint | None = None
+) -> None:
     """Write a merged model, float32, and its tokenizer; whole or not at all. kind: of `TYPES`.
 
     Raises InputError for what cannot be written.
@@ -64,8 +66,8 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, kind: str = "f32", about:
     with file_atomic(path) as part:
         out = gguf.GGUFWriter(str(part), "llama")
         try:
-            if about is not None:
-                about.say(out)
+            if imprint is not None:
+                imprint.say(out)
             _say_shape(out, model.config, kind)
             _say_words(out, tokenizer, model.config)
             for name, tensor in model.state_dict().items():
