@@ -2,6 +2,11 @@
 
     python -m rlmemo.models get smollm2
     python -m experiments.packed_prompt [--model smollm2] [--timelines webtrackr] [--rounds 5] [--dtype auto]
+    python -m experiments.packed_prompt --tokens [--timelines gesis] [--letters chinese]
+
+The second only counts what SFT of a run with the default settings reads: its states as they are drawn, with
+what is in memory, packed as its updates are (`tokens_a_state`); --letters: as if all names were of these.
+The first times:
 
 Two ways, in turn, of the same decisions of the training part's last person with enough events:
 
@@ -21,6 +26,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -136,6 +142,53 @@ class Way:
         return self._learner
 
 
+def tokens_a_state(model: str, name: str, letters: str) -> dict[str, Any]:
+    """What SFT of a run with the default settings reads of the timelines `name`: tokens a state, packed,
+    without the answers and with them. letters: a key of `LETTERS`."""
+    from env.sources import load_timelines
+    from env.splits import split_by
+    from rlmemo.learning.config import make_config
+    from rlmemo.learning.training import in_turn
+    from rlmemo.learning.training_data import TrainingData, draw, part_states, sft_examples
+    from rlmemo.model.load import reading_for
+    from rlmemo.model.packing import pack
+
+    config = make_config({"model": model, "timelines": name})
+    rng = np.random.default_rng(config.seed)
+    timelines = [called(x, letters, rng) for x in load_timelines(name, seed=config.seed).timelines]
+    split, how = split_by(timelines, config.split), reading_for(model, config.loading)
+    data = TrainingData.prepare(timelines, split, config.world.cost_model(), config.world.rules(), how)
+    states, _ = draw(part_states(split.train), config.sft_states, config.plan_states, config.seed)
+    made, inputs, _ = sft_examples(data, states, config.seed)
+    order = in_turn(made, how, config.sft_batch, config.seed)
+    size = how.arguments(config.sft_batch)["per_device_train_batch_size"]
+    parts = [order[k : k + size] for k in range(0, len(order), size)]
+    read = [[made[i][made[i] >= 0] for i in part] for part in parts]
+    learned = [[np.array(inputs[i], np.int64) for i in part] for part in parts]
+    prompts, whole = (sum(len(pack(x).ids) for x in some) / len(states) for some in (read, learned))
+    found = {"tokens": round(prompts, 1), "tokens_with_answers": round(whole, 1)}
+    return {"model": model, "timelines": name, "letters": letters, "states": len(states), **found}
+
+
+LETTERS = {
+    "": "",
+    "chinese": bytes(x for a in range(0xB0, 0xD7) for b in range(0xA1, 0xFF) for x in (a, b)).decode(
+        "gb2312"
+    ),
+    "cyrillic": "".join(map(chr, range(0x430, 0x450))),
+}
+"""What names may be made of: as they are; the 3,666 characters in the rows 16 to 54 of GB 2312, which are
+the common ones; the letters of Russian."""
+
+
+def called(timeline: Timeline, letters: str, rng: np.random.Generator) -> Timeline:
+    """The timeline with its targets called otherwise: hosts of two to six of the letters."""
+    if not letters:
+        return timeline
+    drawn = [rng.choice(list(LETTERS[letters]), rng.integers(2, 7)) for _ in timeline.names]
+    return replace(timeline, names=tuple("".join(x) + ".com" for x in drawn))
+
+
 def main() -> int:
     """Run the command line."""
     import torch
@@ -143,6 +196,9 @@ def main() -> int:
     from env.sources import load_timelines
 
     args = parser().parse_args()
+    if args.tokens:
+        print(json.dumps(tokens_a_state(args.model, args.timelines, args.letters)))
+        return 0
     torch.set_num_threads(1)
     timelines = load_timelines(args.timelines).timelines
     parts = chrono(timelines).train
@@ -191,6 +247,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--timelines", default="webtrackr", help="whose decisions")
     top.add_argument("--rounds", type=int, default=5, help="how often each way is timed")
     top.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="for reading")
+    top.add_argument("--tokens", action="store_true", help="count what a default run's SFT reads, no more")
+    top.add_argument("--letters", choices=tuple(LETTERS), default="", help="of --tokens: names in these")
     top.add_argument("--no-training", action="store_true", help="time the asking alone")
     return top
 

@@ -24,15 +24,16 @@ from env.errors import InputError, run_main
 from env.private import private_files
 from rlmemo.heartbeat import Pulse
 from rlmemo.learning.training import quiet
-from rlmemo.model.fetching import get_named
-from rlmemo.model.gguf_file import TYPES, write_gguf
+from rlmemo.model.fetching import NO_GGUF, get_named
+from rlmemo.model.gguf_file import TYPES, Imprint, write_gguf
 from rlmemo.model.hub import EMBEDDED, Loading, check_model, model_folder
+from rlmemo.model.licence import licence_of, title_of
 from rlmemo.model.load import load_adapted
 from rlmemo.model.named import NAMED
 from rlmemo.model.readings import reading_of
 from rlmemo.model.text import TextReading
 from rlmemo.options import Parser, wrapped
-from rlmemo.policies.run import merged
+from rlmemo.policies.run import base_of_run, merged
 
 BASE = "base"
 
@@ -109,20 +110,24 @@ def _get(name: str) -> None:
 def _export(name: str, to: Path, kind: str) -> None:
     """Raises InputError for what is no text model, and where the file cannot be written."""
     if find_spec("gguf") is None:
-        raise InputError("models export needs the package gguf; pip install 'rlmemo[models]' (or gguf)")
+        raise InputError(f"models export {NO_GGUF}")
     if not to.parent.is_dir() or to.is_dir():
         raise InputError(f"--to {to}: is no file in a folder that is there; name another")
     quiet()
     if (Path(name) / "config.yaml").is_file():
-        model = merged(Path(name))
+        model, base = merged(Path(name)), base_of_run(Path(name))
+        made = f"as rlmemo's run {Path(name).resolve().name} left it, weights {kind}"
     else:
         _check_name(name)
-        model = load_adapted(name, None, Loading(dtype="float32"))
+        model, base = load_adapted(name, None, Loading(dtype="float32")), name
+        made = f"weights {kind}, written by rlmemo"
     how = reading_of(model)
     if not isinstance(how, TextReading):
         raise InputError(f"{name}: reads tokens of its own and no text, which no other program could write")
+    title = title_of(base)
+    imprint = Imprint(title, f"{title}, changed: {made}", *licence_of(base))
     try:
-        write_gguf(model, how.tokenizer, to, kind)
+        write_gguf(model, how.tokenizer, to, kind, imprint)
     except OSError as error:
         raise InputError(
             f"--to {to}: cannot be written ({error.strerror or error}); name another place"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from env.errors import InputError
 from rlmemo import models
 from rlmemo.model.gguf_file import renamed
+from rlmemo.model.named import named_folder
 from tests.tiny_text_model import write_text_model
 
-gguf = pytest.importorskip("gguf", reason="gguf is not installed (pip install 'rlmemo[models]')")
+gguf = pytest.importorskip("gguf", reason="gguf is not installed (pip install gguf)")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,43 @@ def test_it_is_read_back_as_the_model_it_was(source: Path, tmp_path: Path) -> No
     ids = torch.arange(20)[None] + 5
     with torch.inference_mode():
         assert torch.allclose(again(ids).logits, before(ids).logits, atol=1e-5)
+
+
+def said(path: Path) -> dict[str, Any]:
+    return {name: x.contents() for name, x in gguf.GGUFReader(str(path)).fields.items()}
+
+
+APACHE = f"{'':33}Apache License\n{'':27}Version 2.0, January 2004\n"
+
+
+def test_licence_and_name_travel_along(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a named model, whoever says it by its folder; else what the folder's own files say."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    named, other, bare = named_folder("smollm2"), tmp_path / "other", tmp_path / "bare"
+    for folder in (named, other, bare):
+        shutil.copytree(source, folder)
+    for folder in (named, other):
+        (folder / "LICENSE").write_text(APACHE)
+    path = tmp_path / "x.gguf"
+    for model, name, licence in (
+        ("smollm2", "SmolLM2-135M-Instruct", "Apache-2.0"),
+        (str(named), "SmolLM2-135M-Instruct", "Apache-2.0"),
+        (str(other), "other", "Apache-2.0"),
+        (str(bare), "bare", None),
+    ):
+        assert models.main(["export", model, "--to", str(path)]) == 0
+        found = said(path)
+        assert (found["general.name"], found.get("general.license")) == (name, licence)
+        assert found.get("rlmemo.licence_text") == (APACHE if licence else None)
+        assert found["general.description"] == f"{name}, changed: weights q8_0, written by rlmemo"
+    (other / "README.md").write_text("---\nlanguage: en\nlicense: mit\n---\nlicense: none of it\n")
+    models.main(["export", str(other), "--to", str(path), "--type", "f32"])
+    assert said(path)["general.license"] == "mit", "a hub's model card says it"
+    from transformers import AutoConfig
+
+    assert AutoConfig.from_pretrained(tmp_path, gguf_file=path.name).model_type == "llama", "read as before"
 
 
 def test_names_are_those_of_llama_cpp() -> None:

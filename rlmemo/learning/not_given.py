@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlmemo.model.named import NAMED
+from rlmemo.model.named import NAMED, named_as
 
 LEARNING_RATES: dict[str, dict[str, float]] = {
     "lora": {"sft": 3e-3, "dpo": 3e-4, "kto": 3e-4, "user": 1e-3},
@@ -21,9 +21,13 @@ LEARNING_RATES: dict[str, dict[str, float]] = {
 """What `--sft-lr` and its kind are where they are not given, by `--peft`."""
 
 
-def not_given(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by what is given. A named model's own are for the adapter that they were found with, lora."""
+def filled(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and settings that go by it. A named model's own are for the adapter that they were found
+    with, lora; who gives its folder means it."""
     kind = str(given.get("peft", "lora"))
     rates: dict[str, Any] = {f"{stage}_lr": x for stage, x in LEARNING_RATES.get(kind, {}).items()}
-    named = NAMED.get(str(given.get("model", "")))
-    return rates if named is None or kind != "lora" else rates | dict(named.learns)
+    if "model" not in given:
+        return rates | dict(given)
+    model = named_as(str(given["model"]))
+    learns = dict(NAMED[model].learns) if model in NAMED and kind == "lora" else {}
+    return rates | learns | dict(given) | {"model": model}

@@ -39,7 +39,7 @@ from rlmemo.model.load import load_adapted
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.runs.atomic import folder_atomic, sha256
 from rlmemo.runs.folder import RunFolder
-from rlmemo.runs.stages import STAGES
+from rlmemo.runs.stages import STAGES, USERS
 from rlmemo.runs.user_adapters import ABOUT, FOLDER, safe_name, user_adapters, weights_file
 
 USERS_A_TASK = 4
@@ -172,7 +172,7 @@ def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> dict[str, Any
     scratch.path.mkdir(parents=True, exist_ok=True)
     mild: dict[str, Any] = {f"{config.method}_epochs": config.user_epochs}
     if config.method == "sft":
-        mild["sft_lr"] = config.user_lr
+        mild |= {"sft_lr": config.user_lr, "sft_updates": 0}  # the shared adapter has learned already
     # One bar over all users is enough, and so is one report.
     own = dataclasses.replace(
         lesson, config=dataclasses.replace(config, report_to="none", **mild), folder=scratch,
@@ -207,7 +207,7 @@ def _train_one(lesson: Lesson, everybody: Everybody, user: int) -> dict[str, Any
 
 def _worth(config: TrainConfig, everybody: Everybody, user: int, adapter: Path) -> dict[str, Any]:
     policy = LanguagePolicy(load_adapted(config.model, adapter, config.loading), "user")
-    own = speaks(config.model, config.shared_stages[-1])
+    own = speaks(config, USERS)
     return validate(policy, one_user(everybody.data, user), everybody.reward, config.seed, own=own)
 
 

@@ -32,8 +32,8 @@ from rlmemo.learning.report import called, training_page
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.model.hub import EMBEDDED, is_slots
-from rlmemo.model.load import load_adapted, load_model, with_scorer
-from rlmemo.model.switching import Shelf, Shelved, switching
+from rlmemo.model.load import load_adapted, load_switching
+from rlmemo.model.switching import Shelf, Shelved
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import (
     BY_MODEL,
@@ -53,7 +53,7 @@ from rlmemo.runs import plan_file
 from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.plan_file import BASE
-from rlmemo.runs.stages import FIRST
+from rlmemo.runs.stages import FIRST, USERS
 
 PAST = 2000
 """Opens before the test part by which the shipped planner is checked: some seconds for the embedded model."""
@@ -142,8 +142,7 @@ def stage_policies(config: TrainConfig, folder: RunFolder) -> dict[str, Language
         shelf = Shelf(load)
         found = {stage: LanguagePolicy(Shelved(shelf, stage), stage) for stage in stages}
     if config.adapter_per_user:
-        base = with_scorer(load_model(config.model, config.loading)[0], folder.path)
-        found["users"] = LanguagePolicy(switching(base, folder.path), "users")
+        found[USERS] = LanguagePolicy(load_switching(config.model, folder.path, config.loading), USERS)
     return found
 
 
@@ -156,15 +155,17 @@ def validate_once(
     """
     adapter = run.folder.state().get(stage, {}).get("adapter_sha256", stage)
     if adapter not in known:
-        own = speaks(run.config.model, stage)
+        own = speaks(run.config, stage)
         known[adapter] = validate(policy(), run.data, run.reward, run.config.seed, own=own)
     return known[adapter]
 
 
-def speaks(model: str, stage: str) -> bool:
+def speaks(config: TrainConfig, stage: str) -> bool:
     """Whether a stage's own plans are tried. A text model's are not before it has learned from plans: to have
-    it say them, each in the world that those before it leave, takes several times as long as to rank."""
-    return is_slots(model) or stage not in (BASE, FIRST)
+    it say them, each in the world that those before it leave, takes several times as long as to rank. A
+    user's adapter has learned from what the shared stage before it has."""
+    learned = config.shared_stages[-1] if stage == USERS else stage
+    return is_slots(config.model) or learned not in (BASE, FIRST)
 
 
 def best_reward(found: dict[str, Any]) -> float:

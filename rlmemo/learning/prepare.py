@@ -33,6 +33,7 @@ from rlmemo.learning.processes import check_processes
 from rlmemo.learning.training import quiet
 from rlmemo.model import hub
 from rlmemo.model.load import reading_for
+from rlmemo.model.named import named_as
 from rlmemo.model.readings import Reading
 from rlmemo.policies.registry import POLICIES
 from rlmemo.runs.atomic import write_atomic
@@ -197,7 +198,7 @@ def check_before(config: TrainConfig) -> None:
             "a finished run"
         )
     then = read_yaml(run / "config.yaml")
-    model = then.get("model", hub.EMBEDDED)
+    model = named_as(str(then.get("model", hub.EMBEDDED)))
     if model != config.model and not (model == hub.EMBEDDED and config.model in hub.SHIPPED):
         raise InputError(
             f"--init-adapter {run}: was trained on --model {model}, not on {config.model}; give that model"

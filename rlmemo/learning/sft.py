@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlmemo.learning import adapters
+from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_precision, in_turn, pack, train
 from rlmemo.learning.training_data import States, TrainingData, sft_examples
 from rlmemo.model.readings import reading_of
@@ -21,6 +23,7 @@ def run_sft(lesson: Lesson, data: TrainingData, states: States) -> tuple[Any, di
     alone.
     """
     hush_libraries()
+    lesson = replace(lesson, config=replace(lesson.config, sft_epochs=passes(lesson.config, len(states))))
     config, base = lesson.config, lesson.base()
     made, inputs, labels = sft_examples(data, states, config.seed)
     order = in_turn(made, reading_of(base[0]), config.sft_batch, config.seed)
@@ -29,6 +32,15 @@ def run_sft(lesson: Lesson, data: TrainingData, states: States) -> tuple[Any, di
     trainer = sft_trainer(lesson, base, columns)
     found = train(trainer, lesson)
     return trainer.model, {**found, "states": len(states)}
+
+
+def passes(config: TrainConfig, states: int) -> float:
+    """How often SFT passes over so many states: `sft_epochs` times, or as often, in whole passes, as
+    `sft_updates` takes."""
+    each = max(1, -(-states // config.sft_batch))
+    if each * config.sft_epochs >= config.sft_updates:
+        return config.sft_epochs
+    return float(-(-config.sft_updates // each))
 
 
 def sft_trainer(lesson: Lesson, base: tuple[Any, Any], columns: dict[str, list[Any]]) -> Any:

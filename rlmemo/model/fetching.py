@@ -27,9 +27,8 @@ from env.private import private_files
 from rlmemo.model.named import NAMED, Named, named_folder
 from rlmemo.runs.atomic import folder_atomic, sha256
 
-NO_GGUF = (
-    "needs the package gguf, which reads its weights; pip install 'rlmemo[models]' (or gguf), then again"
-)
+NO_GGUF = "needs the package gguf, which was not installed with rlmemo here; pip install gguf, then again"
+"""Of an environment from before it came along, or one put together by hand."""
 
 
 def get_named(name: str, say: Callable[[str], None] = print) -> Path:

@@ -8,6 +8,8 @@ too, stay at eight), or as it is (`f16`, `f32`). Models of Llama's shape only, w
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from env.errors import InputError
 from rlmemo.runs.atomic import file_atomic
 
 TYPES = ("q8_0", "q4_0", "f16", "f32")
+LICENCE_TEXT = "rlmemo.licence_text"
 _NAMES = {
     "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
@@ -28,7 +31,31 @@ _FEWER = {"q4_0": {"token_embd.weight": "q8_0", "output.weight": "q8_0"}}
 """Tensors that are written in another type than the rest."""
 
 
-def write_gguf(model: Any, tokenizer: Any, path: Path, kind: str = "f32") -> None:
+@dataclass(frozen=True)
+class Imprint:
+    """What a GGUF file says of its model: what it is called, how it came to be, and its licence, by its short
+    name and in full (empty: not said)."""
+
+    name: str
+    made: str = ""
+    licence: str = ""
+    licence_text: str = ""
+
+    def say(self, out: Any) -> None:
+        """Write it by the keys that other programs show; the licence's text has none, so it has ours."""
+        out.add_name(self.name)
+        for write, what in (
+            (out.add_description, self.made),
+            (out.add_license, self.licence),
+            (partial(out.add_string, LICENCE_TEXT), self.licence_text),
+        ):
+            if what:
+                write(what)
+
+
+def write_gguf(
+    model: Any, tokenizer: Any, path: Path, kind: str = "f32", imprint: Imprint | None = None
+) -> None:
     """Write a merged model, float32, and its tokenizer; whole or not at all. kind: of `TYPES`.
 
     Raises InputError for what cannot be written.
@@ -39,6 +66,8 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, kind: str = "f32") -> Non
     with file_atomic(path) as part:
         out = gguf.GGUFWriter(str(part), "llama")
         try:
+            if imprint is not None:
+                imprint.say(out)
             _say_shape(out, model.config, kind)
             _say_words(out, tokenizer, model.config)
             for name, tensor in model.state_dict().items():

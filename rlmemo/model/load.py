@@ -27,6 +27,7 @@ from rlmemo.model.readings import PLAIN_SLOTS, SLOTS, Looks, Reading, SlotReadin
 from rlmemo.model.scorer import load_scorers
 from rlmemo.model.short_prompt import WORDINGS
 from rlmemo.model.soon import load_soon
+from rlmemo.model.switching import Switching, switching
 from rlmemo.model.text import TextReading
 
 
@@ -73,6 +74,13 @@ def load_adapted(name: str, adapter: Path | None, loading: Loading = Loading()) 
         model = read_with(model, adapter)
     model = for_reading(model.eval(), loading.dtype)
     return model if adapter is None else with_scorer(model, adapter.parent)
+
+
+def load_switching(name: str, run: Path, loading: Loading = Loading()) -> Switching:  # noqa: B008
+    """The model `name` reading with the adapters of a run folder, each user's events with their own; in the
+    precision in which `load_adapted` reads."""
+    model = for_reading(load_model(name, loading)[0], loading.dtype)
+    return switching(with_scorer(model, run), run)
 
 
 def with_scorer(model: Any, run: Path) -> Any:

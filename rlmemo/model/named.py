@@ -51,9 +51,14 @@ NAMED = {
             "lora_layers": 12,
             "sft_states": 3000,
             "sft_batch": 16,
+            "sft_updates": 36,
             "sft_lr": 1e-3,
             "plan_states": 64,
             "dpo_lr": 1e-4,
+            "kto_lr": 1e-4,
+            "user_states": 300,
+            "user_epochs": 1.0,
+            "user_lr": 3e-4,
         },
     ),
 }
@@ -69,3 +74,12 @@ def models_cache() -> Path:
 def named_folder(name: str) -> Path:
     """Where the model of that name lies, or would."""
     return models_cache() / name
+
+
+def named_as(model: str) -> str:
+    """The name that a model has here, where it is said by its folder (what `rlmemo.models where` prints); any
+    other as it was said."""
+    path = Path(model).expanduser()
+    if model in NAMED or not path.is_dir():
+        return model
+    return next((x for x in NAMED if path.resolve() == named_folder(x).resolve()), model)

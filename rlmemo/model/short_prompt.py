@@ -16,8 +16,9 @@ name cannot speak, and row i depends on events 0..i alone.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
-from itertools import count
+from itertools import accumulate, count
 
 import numpy as np
 
@@ -37,8 +38,14 @@ from rlmemo.model.thumbs_so_far import COLUMNS
 
 SESSION_S = 1800.0
 """A pause of so many seconds begins a new line, with the clock."""
-LONGEST, CODE = 10, 5
-"""Characters of a short name, and of one with digits in it, which costs a token a character."""
+LONGEST, CODE, HASHED = 10, 5, 3
+"""Characters of a short name, of one with digits in it, which costs a token a character, and of a hash, in
+which none says anything. A letter beyond ASCII counts as several (`ROOM`): it costs as many tokens."""
+ROOM = (("\x7f", 1), ("\u024f", 2), ("\u07ff", 4), (chr(sys.maxunicode), 6))
+"""Characters that a letter counts as, by the last one of its kind: ASCII, Latin with accents, what has two
+bytes in UTF-8, what has more. The vocabularies of small models have few words of the latter two, and read
+them byte by byte."""
+_HASH = re.compile(r"x?[0-9a-f]{16,}")
 _OURS = re.compile(r"warm|loading|cold|free|none|\d+[smhd]?")
 _SUFFIXES = frozenset(("com", "org", "net", "edu", "gov", "co", "ac", "io", "app", "dev", "html"))
 
@@ -89,8 +96,16 @@ def forms(name: str) -> list[str]:
     found = [labels[-1], ".".join(labels[-2:])]
     if last := path.rsplit("/", 1)[-1]:
         found.insert(0, last)
-    short = (x[: CODE if any(c.isdigit() for c in x) else LONGEST] for x in found)
+    short = (_cut(x) for x in found)
     return list(dict.fromkeys(f"{x}~" if _OURS.fullmatch(x) else x for x in short))
+
+
+def _cut(word: str) -> str:
+    """As much of a word's beginning as has room: two letters of Cyrillic, and of Chinese one, which says as
+    much."""
+    room = HASHED if _HASH.fullmatch(word) else CODE if any(c.isdigit() for c in word) else LONGEST
+    taken = accumulate(next(size for last, size in ROOM if c <= last) for c in word)
+    return word[: max(1, sum(x <= room for x in taken))]
 
 
 class ShortNamer:
@@ -98,15 +113,21 @@ class ShortNamer:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._next: dict[str, int] = {}  # of each form, its first number that may be free
 
     def __call__(self, name: str) -> str:
         """The name that is shown: the shortest that nobody has, else the shortest with `~2`, `~3`, ..."""
         wanted = forms(name)
         free = (x for x in wanted if x not in self._taken)
-        numbered = (f"{wanted[0]}~{k}" for k in count(2))
-        shown = next(free, None) or next(x for x in numbered if x not in self._taken)
+        shown = next(free, None) or self._numbered(wanted[0])
         self._taken.add(shown)
         return shown
+
+    def _numbered(self, form: str) -> str:
+        """The form with the first number that is free; those below it never are again."""
+        numbers = count(self._next.get(form, 2))
+        self._next[form] = next(k for k in numbers if f"{form}~{k}" not in self._taken)
+        return f"{form}~{self._next[form]}"
 
 
 def event_text(local_s: float, gap_s: float | None, shown: str) -> str:

@@ -13,9 +13,8 @@ import yaml
 from env.errors import InputError
 from env.judge.world_options import WorldOptions
 from rlmemo.model.hub import EMBEDDED, PROMPTED, PROMPTS, Loading, check_model, embedded_as, model_sha256
-from rlmemo.model.load import load_adapted, load_model, reading_for, with_scorer
+from rlmemo.model.load import load_adapted, load_switching, reading_for
 from rlmemo.model.named import NAMED
-from rlmemo.model.switching import switching
 from rlmemo.model.text import TextReading
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import (
@@ -86,6 +85,11 @@ def reading_of_run(folder: Path) -> TextReading:
     return found
 
 
+def base_of_run(folder: Path) -> str:
+    """What `--model` takes for the base model of a run."""
+    return _known_of(folder)[1]
+
+
 def merged(folder: Path) -> Any:
     """The language model of a run, in float32, its adapter merged (as it came, where that is in charge)."""
     _, base, loading, choice = _known_of(folder)
@@ -126,8 +130,7 @@ def _model(folder: Path, base: str, loading: Loading) -> Any:
     """The model, switching by user where the run has adapters for some."""
     if not (folder / "adapters").is_dir():
         return load_adapted(base, folder / "adapter", loading)
-
-    return switching(with_scorer(load_model(base, loading)[0], folder), folder)
+    return load_switching(base, folder, loading)
 
 
 def _config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

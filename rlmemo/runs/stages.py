@@ -82,8 +82,8 @@ STAGES = {
     ),
 }  # fmt: skip
 
-FIRST = "sft"
-"""What every run begins with."""
+FIRST, USERS = "sft", "users"
+"""What every run begins with, and the stage that gives users adapters of their own."""
 
 
 def stages_of(method: str) -> tuple[str, ...]:
