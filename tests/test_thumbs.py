@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,49 @@ def test_what_is_said_later_changes_nothing_earlier() -> None:
     for a, b in ((before.levels(), after.levels()), (before.mood(), after.mood())):
         np.testing.assert_array_equal(a[until], b[until])
         assert (a[~until] != b[~until]).any()
+
+
+def test_at_a_wake_no_thumb_tells_what_is_opened_next(embedded: Any) -> None:
+    """The thumb on the moment before knows whether its plan came right: the same past, another first open."""
+    from env.judge.cost import WorldConfig
+    from rlmemo.approval.thumbs_said import told
+    from rlmemo.model.streaming import Following
+
+    made, i = timeline(n=40), 24
+    pause = np.where(np.arange(len(made)) > i, 40_000.0, 0.0)
+    off, back = made.t[[i]] + 100.0, made.t[[i]] + 30_000.0
+    ways = [
+        replace(made, t=made.t + pause, target=made.target.copy(), offs=off, wakes=back) for _ in range(2)
+    ]
+    ways[0].target[i + 1], ways[1].target[i + 1] = 0, 3  # what was rated is a hit in the first only
+    placed = [
+        SimpleNamespace(user=0, index=k, target=np.array([0], np.int32), rated=SimpleNamespace(thumbs=up))
+        for k, up in ((10, 1), (i, 0))
+    ]
+    one, other = (WorldConfig().woken(told([way], placed)[0]) for way in ways)  # type: ignore[list-item]
+    assert one.now is not None
+    assert one.now[i] > one.t[i]
+    assert one.thumbs is not None
+    assert other.thumbs is not None
+    assert one.thumbs.hit.tolist() != other.thumbs.hit.tolist()
+    rows = np.array([i, i + 1])
+    candidates = np.tile(np.arange(4, dtype=np.int32), (2, 1))
+    a, b = said_by(one, rows, candidates), said_by(other, rows, candidates)
+    np.testing.assert_array_equal(a.said[0], b.said[0])
+    np.testing.assert_array_equal(a.moment[0], b.moment[0])
+    assert (a.said[1] != b.said[1]).any()
+    assert column(a.said, "ups")[:, 0].tolist() == pytest.approx([1, FADES])
+    assert column(a.said, "age_s")[0, 0] == one.now[i] - one.t[10]
+    policy = LanguagePolicy(embedded)
+    asked, again = policy.rank(one, rows[:1]), policy.rank(other, rows[:1])
+    np.testing.assert_array_equal(asked.probability, again.probability)
+    following = Following(embedded, one.tz)
+    following.hear(one.thumbs)
+    for k in range(i + 1):
+        event = one.event(k)
+        following.see(event.t, event.target, event.kind == "page")
+    following.wake(float(one.now[i]))
+    np.testing.assert_allclose(following.rank().probability, asked.probability, atol=1e-5)
 
 
 def test_prompts_differ_where_something_was_said_and_nowhere_else() -> None:

@@ -107,7 +107,8 @@ class Following:
         """The thumbs so far, of those that may come next; one row."""
         assert self._thumbs is not None
         now, hour = np.array([self._now]), np.array([int(self._now_local // 3600 % HOURS)])
-        return so_far(self._thumbs, self.names, now, hour, self._look().candidates[-1:])
+        candidates = self._look().candidates[-1:]
+        return so_far(self._thumbs, self.names, now, hour, candidates, np.array([self._t]))
 
     def prompt(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
         """What the model reads now, int64 [1, L]. warm: [SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all
