@@ -16,8 +16,8 @@ def told(timelines: Sequence[Timeline], placed: Sequence[Placed], *, now: bool =
     """The timelines with the thumbs that their people gave; those of whom none is there stay as they are.
 
     A thumb counts at moments after later events than the one that it is about, as if it had been given there:
-    so nothing that was said of a moment is known at it or before, nor at the wake that follows it. now: who asks, asks today, when all of it was said;
-    then it counts at every moment.
+    so nothing that was said of a moment is known at it or before, nor at the wake that follows it. now:
+    who asks, asks today, when all of it was said; then it counts at every moment.
     """
     return [
         replace(timeline, thumbs=Thumbs.of(_thumb(timeline, p, now) for p in placed if p.user == user))

@@ -121,9 +121,8 @@ class Following:
         self, text: _Lines, warm: np.ndarray | None, free: float | None, said: SoFar | None
     ) -> np.ndarray:
         """A text model's prompt, with the thumbs that are given."""
-        thumbs = None if said is None else said.said[0]
         here = self.events - 1, self._now_local, self._slates.targets[-1]
-        return text.prompt(self._look(), *here, warm, free, thumbs)
+        return text.prompt(self._look(), *here, warm, free, said)
 
     def _bare(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
         """The model's prompt, without thumbs."""
@@ -231,10 +230,10 @@ class _Lines:
         target: int,
         warm: np.ndarray | None,
         free: float | None,
-        said: np.ndarray | None,
+        said: SoFar | None,
     ) -> np.ndarray:
         """The prompt of decision i, int64 [1, L]. slates: its last row is that of event i; said: thumbs so
-        far."""
+        far, one row."""
         text = self.how.wording.question(
             slates, len(slates.candidates) - 1, local, self.shown[int(target)], self.shown, warm,
             1.0 if free is None else free, said,

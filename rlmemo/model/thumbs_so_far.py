@@ -71,6 +71,10 @@ class SoFar:
         """What a model reads of the candidates: int64 [D, size], `NEUTRAL` where nothing was said."""
         return np.searchsorted(EDGES, self.said[..., COLUMNS.index("opinion")], side="right")
 
+    def row(self, d: int) -> SoFar:
+        """By one of the decisions."""
+        return SoFar(self.said[d : d + 1], self.moment[d : d + 1])
+
     def mood(self) -> np.ndarray:
         """What a model reads of the moment: int64 [D], `NO_MOOD` where nothing was said."""
         plans = np.searchsorted(MOOD_EDGES, self.moment[:, 0], side="right")
