@@ -25,7 +25,18 @@ from env.slate.slate_stream import SlateStream
 from env.thumbs import HOURS, Thumbs
 from env.timeline import KINDS, Timeline, utc_offsets
 from rlmemo.model import slots
-from rlmemo.model.ask import FirstPick, SampledPlans, heard, plan_on, ranked, ranking, read, sample_plans
+from rlmemo.model.ask import (
+    FirstPick,
+    MindedPrompts,
+    SampledPlans,
+    heard,
+    minded,
+    plan_on,
+    ranked,
+    ranking,
+    read,
+    sample_plans,
+)
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.scorer import WIDE, Scored
@@ -192,7 +203,9 @@ class Following:
         warm = np.asarray(warm)
         valid = (self._look().candidates >= 0) & (warm[None] == 0)
         rng = np.random.default_rng(0) if rng is None else rng
-        prompt = self.prompt(warm, free)
+        prompt = MindedPrompts(self.prompt(warm, free))
+        if self._thumbs is not None and isinstance(self._look(), Scored):
+            prompt = minded(self.model, self._bare(warm, free), prompt.prompts, self._so_far())
         if self._reader is not None:
             return plan_on(self._reader, prompt, valid, max_picks, temperature, rng)
         return sample_plans(self.model, prompt, valid, max_picks, temperature, rng)
