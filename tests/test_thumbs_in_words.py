@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from odd_endpoint import OddEndpoint
 
 from env.thumbs import Thumbs
+from experiments import one_thumb
+from rlmemo.learning import dpo_kto
 from rlmemo.model.hub import Loading
 from rlmemo.model.load import load_model
 from rlmemo.model.text_prompt import hour_words
@@ -18,6 +23,10 @@ from rlmemo.model.thumbs_so_far import so_far
 from rlmemo.policies.endpoint_options import Asking
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.registry import make_policy
+from rlmemo.predict import Options, predict
+from rlmemo.store.database import open_store
+from rlmemo.train import main as train
+from tests.test_feedback_training import rate_everything, write_csv
 from tests.test_streaming import same, timeline
 from tests.test_thumbs import said
 from tests.tiny_text_model import write_text_model
@@ -80,3 +89,38 @@ def test_an_endpoint_is_told_of_votes_on_keeping_still() -> None:
     first, *_, last = dict.fromkeys(sent)
     assert "At this time of day: none disliked.\n" in last
     assert last.replace("At this time of day: none disliked.\n", "") == first
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("light_trainings")
+def test_dpo_reads_thumbs_in_the_words_of_its_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text model learns from ratings, from end to end; then it is told whose share a thumb's effect is."""
+    folder, csv, db = write_text_model(tmp_path / "model"), write_csv(tmp_path / "two.csv"), tmp_path / "r.db"
+    with open_store(db) as store:
+        predict(store, str(csv), "markov1", Options(n=60, threshold=0.05, explore=0.5), tz="UTC")
+    assert rate_everything(db) >= 40
+    read, write = [], dpo_kto.prompt_text
+
+    def watched(ids: np.ndarray, reads: Any, *more: Any) -> str:
+        read.append(reads.tokenizer.decode(ids[ids >= 0]))
+        return write(ids, reads, *more)
+
+    monkeypatch.setattr(dpo_kto, "prompt_text", watched)
+    small = (
+        "--sft-states 16 --sft-batch 8 --plan-states 16 --plan-samples 1 --dpo-pairs 16 --dpo-batch 8 "
+        "--history 4 --lora-rank 2 --tz UTC --method dpo"
+    )
+    run = tmp_path / "run"
+    what = ["--timelines", str(csv), "--model", str(folder), "--feedback", str(db), "--out", str(run)]
+    assert train([*what, *small.split(), "--policies", ""]) == 0
+    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    sources = [json.loads(x)["source"] for x in (run / "pairs.jsonl").read_text().splitlines()]
+    assert any(x.startswith("rating:") for x in sources)
+    assert len(read) >= len(sources)
+    assert sum("At this time of day: " in x for x in read) > 0.3 * len(read)
+    assert any(re.search(r"[A-L]\d{3} \S+ \+\d", x) for x in read)
+    ranked, alone = one_thumb.table(run, 10, 0)
+    assert ranked.startswith("| dpo | 10 | ")
+    assert alone.startswith("| dpo, its model by itself | 10 | ")

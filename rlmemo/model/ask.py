@@ -357,12 +357,14 @@ def ranking(
 
 @dataclass(frozen=True)
 class Answered:
-    """What a model, its scorer and thumbs say of D moments, as `ranking` takes it."""
+    """What a model, its scorer and thumbs say of D moments, as `ranking` takes it. own: what of `heard` the
+    model reads in the thumbs, as of `read_in`."""
 
     said: FirstPick
     candidates: np.ndarray
     score: np.ndarray | None = None
     heard: np.ndarray | None = None
+    own: np.ndarray | None = None
 
     def together(self) -> Ranking:
         """As they rank."""
@@ -386,8 +388,9 @@ def answered(
         score = slates.score[rows] if isinstance(slates, Scored) else None
         return Answered(read(model, prompts, reader=reader), candidates, score)
     bare = how.prompts(replace(timeline, thumbs=None), slates, rows)
-    minds = heard(model, bare, prompts, said_by(timeline, rows, candidates))
-    return Answered(read(model, bare), candidates, slates.score[rows], minds)
+    own = read_in(model, bare, prompts)
+    minds = _pooled(own, said_by(timeline, rows, candidates))
+    return Answered(read(model, bare), candidates, slates.score[rows], minds, own)
 
 
 def ranked(
@@ -397,22 +400,25 @@ def ranked(
     return answered(model, timeline, slates, rows, reader).together()
 
 
-def heard(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar, pool: float = POOL) -> np.ndarray:
+def heard(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar) -> np.ndarray:
     """How much sooner each place is picked first for what was said: differences of log-probabilities, float64
     [D, size + 1]. The model reads it in its prompts (bare: the same without thumbs); the scorer, whose trees
     know of none, minds it by Bayes' rule; the two are pooled like their answers."""
-    return (1.0 - pool) * _read_in(model, bare, prompts) + pool * said.sooner()
+    return _pooled(read_in(model, bare, prompts), said)
 
 
-def minded(
-    model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar, pool: float = POOL
-) -> MindedPrompts:
+def _pooled(own: np.ndarray, said: SoFar) -> np.ndarray:
+    return (1.0 - POOL) * own + POOL * said.sooner()
+
+
+def minded(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar) -> MindedPrompts:
     """Prompts with thumbs, to say plans to whose first pick minds them as a ranking does (`heard`): what the
     model reads in them counts in part, and Bayes' rule beside it. Later picks go by what the model reads."""
-    return MindedPrompts(prompts, pool * (said.sooner() - _read_in(model, bare, prompts)))
+    own = read_in(model, bare, prompts)
+    return MindedPrompts(prompts, _pooled(own, said) - own)
 
 
-def _read_in(model: Any, bare: np.ndarray, prompts: np.ndarray) -> np.ndarray:
+def read_in(model: Any, bare: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     """What the model makes of thumbs in its prompts: differences of log-probabilities to the same without,
     float64 [D, size + 1]."""
     bare, prompts = _equally_wide(bare, prompts)
