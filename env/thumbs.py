@@ -16,10 +16,10 @@ HOURS = 24
 
 @dataclass(frozen=True)
 class Thumb:
-    """One thumb. since: it counts at moments later than this, unix seconds (-inf: at any moment); hour: local
-    hour of the moment that it is about, 0 to 23; up: which of the two; hit: whether what was opened next
-    stood in the plan (None: not known); targets: names in the plan that was shown, none where it was to keep
-    still."""
+    """One thumb. since: it counts after events later than this, unix seconds (-inf: at any moment);
+    hour: local hour of the moment that it is about, 0 to 23; up: which of the two; hit: whether what was
+    opened next stood in the plan (None: not known); targets: names in the plan that was shown, none where it
+    was to keep still."""
 
     since: float
     hour: int

@@ -5,14 +5,15 @@
 A case: at some decision of the run's validation part a person says one thumb about one of the likelier
 candidates. Asked is the next decision of the same person at the same hour of the day that has it among its
 candidates: is its probability above what it was without the thumb (up), or below (down)? Cases are drawn over
-people and decisions by --seed. Prints a Markdown row: the run's last stage as the run ranks, with its trees
-where it has some. (By itself a text model ranks without thumbs; they move what both say together.)
+people and decisions by --seed. Prints two Markdown rows: the run's last stage as the run ranks, and what
+its language model by itself makes of the thumb in its prompt, without what Bayes' rule adds for the trees
+(of a run without trees both are the same).
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,7 @@ from env.timeline import Timeline
 from rlmemo.options import Parser
 
 if TYPE_CHECKING:
-    from rlmemo.policies.protocol import Policy
+    from rlmemo.policies.language import LanguagePolicy
 
 LIKELY = 3
 """What is rated is one of so many first candidates."""
@@ -56,27 +57,46 @@ def cases(moments: list[tuple[Timeline, np.ndarray]], most: int, seed: int) -> l
     return [found[k] for k in np.sort(drawn)]
 
 
-def right(policy: Policy, asked: list[ThumbCase]) -> dict[bool, int]:
-    """In how many cases the probability went where the thumb points, by thumb."""
-    found = {True: 0, False: 0}
+@dataclass
+class Right:
+    """In how many cases the probability went where the thumb points, by thumb: as the run ranks, and as its
+    model by itself reads."""
+
+    ranked: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    model: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+
+
+def right(policy: LanguagePolicy, asked: list[ThumbCase]) -> Right:
+    """Ask every case."""
+    from rlmemo.model.ask import Answered, answered
+    from rlmemo.model.readings import reading_of
+
+    found = Right()
     for one in asked:
         row, timeline = np.array([one.next]), one.timeline
         hour = int(timeline.local_now()[one.at] // 3600 % 24)
+        model = policy.source.of(timeline.user)
+        slates = reading_of(model).look(timeline, row)
+        target = slates.candidates[one.next] == one.target
 
-        def probability(of: Timeline, row: np.ndarray = row, target: int = one.target) -> float:
-            ranking = policy.rank(of, row)
+        def probability(said: Answered, target: int = one.target) -> float:
+            ranking = said.together()
             return float(ranking.probability[0][ranking.targets[0] == target].sum())
 
-        before = probability(timeline)
+        before = probability(answered(model, timeline, slates, row))
         for up in (True, False):
             thumb = Thumb(float(timeline.t[one.at]), hour, up, None, (timeline.names[one.target],))
-            after = probability(replace(timeline, thumbs=Thumbs.of([thumb])))
-            found[up] += (after > before) if up else (after < before)
+            after = answered(model, replace(timeline, thumbs=Thumbs.of([thumb])), slates, row)
+            moved = probability(after) - before
+            own = moved if after.own is None else float(after.own[0, :-1][target].sum())
+            found.ranked[up] += (moved > 0) if up else (moved < 0)
+            found.model[up] += (own > 0) if up else (own < 0)
     return found
 
 
 def table(run: Path, most: int, seed: int) -> list[str]:
-    """The rows. Raises InputError where the run has no stage, or where there are too few cases."""
+    """The rows: as the run ranks, and its model by itself. Raises InputError where the run has no stage, or
+    where there are too few cases."""
     from rlmemo.learning.config import make_config, read_yaml
     from rlmemo.learning.planner_choice import stage_policies
     from rlmemo.learning.prepare import prepare
@@ -97,7 +117,8 @@ def table(run: Path, most: int, seed: int) -> list[str]:
     if len(asked) < most:
         raise InputError(f"{run}: there are {len(asked)} cases in its validation part, not {most}")
     found = right(policy, asked)
-    return [f"| {last} | {most} | {found[True] / most:.3f} | {found[False] / most:.3f} |"]
+    each = {last: found.ranked, f"{last}, its model by itself": found.model}
+    return [f"| {who} | {most} | {x[True] / most:.3f} | {x[False] / most:.3f} |" for who, x in each.items()]
 
 
 def main() -> int:

@@ -6,10 +6,12 @@
 The people, their tastes and what is measured are those of `experiments.closed_loop`: predictions on the
 training part are rated through the functions that the dashboard calls, and judged is the test part, on
 which the true taste is known to the experiment. Neither pre-training (`experiments.raters`) nor tuning has
-seen these people. N ratings are N of every person, the earliest moments first. Approval is compared at the
-threshold that wastes as many prewarms per open as without ratings (equal waste), and at the one that shows
-a plan as often (equal coverage); hits at equal waste. With `--turn`, everybody swaps what they ban and what
-they love half-way through their ratings.
+seen these people. N ratings are N of every person, the earliest moments first, or as many as there are: a
+fifth of what is shown is skipped, and where the policy keeps still there is nothing to rate. How many that
+were stands beside N. Approval is compared at the threshold that wastes as many prewarms per open as without
+ratings (equal waste), and at the one that shows a plan as often (equal coverage); hits at equal waste;
+reward at the threshold of before. With `--turn`, everybody swaps what they ban and what they love half-way
+through their ratings.
 95 % intervals by bootstrap over sessions, paired; over seeds, of the mean.
 """
 
@@ -44,6 +46,8 @@ from rlmemo.options import Parser
 from rlmemo.runs.atomic import write_atomic
 
 COUNTS = (1, 10, 50, 200, 1000)
+ASKED = 1.5
+"""Predictions that are asked for, of the ratings that are wanted: enough for people who skip a fifth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +150,7 @@ def measure(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     with open_store(str(db)) as store:
         store.add_timelines(data.recorded)
     asked = ["--timelines", str(db), "--policy", args.policy, "--db", str(db), "--part", "train"]
-    predict([*asked, "--n", str(int(1.5 * args.counts[-1] * args.people)), "--seed", str(seed)])
+    predict([*asked, "--n", str(int(ASKED * max(args.counts) * args.people)), "--seed", str(seed)])
     with open_store(str(db)) as store:
         if args.turn:
             _rate_turning(store, tastes, data, seed)
@@ -159,7 +163,10 @@ def measure(out: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         some = first_of_each(placed, many)
         data.timelines = hearing(recorded, some)
         one = swept(asked_of(policy, data, "test"), judged_by)
-        line = {"seed": seed, "ratings": many, "rated": len(some), **compared(one, before, at, data.group)}
+        line = {
+            "seed": seed, "ratings": many, "rated": len(some), "rated of each": len(some) / args.people,
+            **compared(one, before, at, data.group),
+        }  # fmt: skip
         print(json.dumps(line), flush=True)
         found.append(line)
     result = {"seed": seed, "taste": args.taste, "turn": args.turn, "knowing": knowing, "found": found}
@@ -189,16 +196,21 @@ def _rate_turning(store: Any, tastes: Mapping[str, Taste], data: Data, seed: int
 
 
 COLUMNS = ("approval at equal waste", "approval at equal coverage", "hits at equal waste")
+REWARD = "reward at the same threshold"
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The means over seeds, in Markdown, in per cent."""
-    lines = ["| ratings of each | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
-    for k, first in enumerate(results[0]["found"]):
-        cells = [show(over_seeds([r["found"][k][name] for r in results])) for name in COLUMNS]
-        lines.append(f"| {first['ratings']} | " + " | ".join(cells) + " |")
-    cells = [show(over_seeds([r["knowing"][name] for r in results])) for name in COLUMNS]
-    lines.append("| told the taste | " + " | ".join(cells) + " |")
+    """The means over seeds, in Markdown, in per cent; reward in seconds an open."""
+    head = ["ratings of each", "rated of each, mean", *COLUMNS, f"{REWARD}, s / open"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = [(str(first["ratings"]), [r["found"][k] for r in results])
+            for k, first in enumerate(results[0]["found"])]  # fmt: skip
+    for name, found in [*rows, ("told the taste", [r["knowing"] for r in results])]:
+        each = [x["rated of each"] for x in found if "rated of each" in x]
+        cells = [name, f"{np.mean(each):.1f}" if each else ""]
+        cells += [show(over_seeds([x[column] for x in found])) for column in COLUMNS]
+        cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*over_seeds([x[REWARD] for x in found])))
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -3,7 +3,8 @@
     python -m experiments.total_reward --seeds 12 13 14 --out runs/total
 
 People and tastes are those of `experiments.closed_loop`. Moments of the training part are predicted by the
-shipped base and rated; SFT, DPO and PPO learn with `--feedback`, and every policy hears what was said. The
+shipped base and rated; SFT, DPO and PPO (`--methods`) learn with `--feedback`, and every policy hears what
+was said. The
 planner of each (a threshold, or its own plans) is the one with the highest total on validation, thumbs as
 the approval model expects them; `approval` is SFT under that model's planner, its strength chosen, too;
 `told the taste` is SFT under a planner that knows it.
@@ -46,9 +47,9 @@ from rlmemo.policies.planners import BY_SOON, NEVER, Threshold, planned, told
 from rlmemo.policies.protocol import Planned
 from rlmemo.runs.atomic import write_atomic
 
-SIZES = {"sft-states": 2000, "plan-states": 500, "dpo-pairs": 1000}
+SIZES = {"sft-states": 2000, "plan-states": 500, "dpo-pairs": 1000, "kto-plans": 2000}
 REWARD = "net_seconds"
-METHODS = ("dpo", "ppo")
+METHODS = ("dpo", "kto", "ppo", "grpo")
 TOLD = (0.0, 0.5, 1.0, 2.0)
 NAMING = Threshold(NEVER, BY_SOON)
 
@@ -112,7 +113,7 @@ def measure(out: Path, args: Any, seed: int) -> Result:
     reward = parse_reward(REWARD)
     thumb = per_thumb(reward, args.weight)
     policies, approval = {"base": base}, None
-    for method in METHODS:
+    for method in args.methods:
         run = learn(out / method, db, method, args, seed)
         config = make_config({"method": method, "seed": seed, "timelines": str(db)})
         found = stage_policies(config, RunFolder(run))
@@ -220,6 +221,9 @@ def main() -> None:
     p.add_argument("--people", type=int, default=6, help="how many of its people (the first ones)")
     p.add_argument("--ratings", type=int, default=200, help="of each person, on average")
     p.add_argument("--weight", type=float, default=1.0, help="`--feedback-weight`")
+    p.add_argument(
+        "--methods", choices=METHODS, nargs="+", default=["dpo", "ppo"], help="what learns after SFT"
+    )
     p.add_argument("--seeds", type=int, nargs="+", default=[12, 13, 14])
     p.add_argument("--taste", choices=("use", "drawn"), default="use", help="see `closed_loop.tastes_of`")
     p.add_argument("--out", type=Path, default=Path("runs/total"))

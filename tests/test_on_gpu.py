@@ -61,8 +61,10 @@ def test_it_is_cut_off_goes_on_and_prints_one_table(repo_root: Path, tmp_path: P
     assert ranked[0].split(" | ", 3)[3].startswith(nothing)
     assert ranked[-1].endswith(nothing)
     assert ranked[2] != ranked[3].replace(" with its trees", " alone"), "the trees have a say"
-    (moved,) = one_thumb.table(tmp_path / "out", 20, 0)
+    moved, alone = one_thumb.table(tmp_path / "out", 20, 0)
     assert moved.startswith("| dpo | 20 | ")
+    assert alone.startswith("| dpo, its model by itself | 20 | ")
+    assert alone.split(" | ")[2:] != moved.split(" | ")[2:], "the trees mind it by Bayes' rule"
     assert min(float(x.strip(" |")) for x in moved.split(" | ")[2:]) >= 0.95
     with pytest.raises(InputError, match="cases in its validation part, not 100000"):
         one_thumb.table(tmp_path / "out", 100_000, 0)

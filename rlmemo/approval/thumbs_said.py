@@ -15,9 +15,9 @@ from rlmemo.store.database import Store
 def told(timelines: Sequence[Timeline], placed: Sequence[Placed], *, now: bool = False) -> list[Timeline]:
     """The timelines with the thumbs that their people gave; those of whom none is there stay as they are.
 
-    A thumb counts at moments later than the one that it is about, as if it had been given there: so nothing
-    that was said of a moment is known at it or before. now: who asks, asks today, when all of it was said;
-    then it counts at every moment.
+    A thumb counts at moments after later events than the one that it is about, as if it had been given there:
+    so nothing that was said of a moment is known at it or before, nor at the wake that follows it. now:
+    who asks, asks today, when all of it was said; then it counts at every moment.
     """
     return [
         replace(timeline, thumbs=Thumbs.of(_thumb(timeline, p, now) for p in placed if p.user == user))

@@ -46,7 +46,7 @@ from rlmemo.learning.planner_choice import best_reward, planner_found, validate_
 from rlmemo.learning.rating_feedback import joined, preference_rows, with_ratings
 from rlmemo.learning.run import Run
 from rlmemo.learning.training_data import States, TrainingData, memory_at, prompts
-from rlmemo.model.ask import plan_on, read, sample_plans
+from rlmemo.model.ask import MindedPrompts, plan_on, read, sample_plans
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.load import load_adapted
 from rlmemo.model.readings import reading_of
@@ -233,7 +233,7 @@ def propose_plans(
             if reader is None:
                 said = sample_plans(model, asked, valid, config.picks, hot, rng, top_p=top_p)
             else:
-                said = plan_on(reader, asked, valid, config.picks, hot, rng, top_p)
+                said = plan_on(reader, MindedPrompts(asked), valid, config.picks, hot, rng, top_p)
             return said.plans()
 
         return sample

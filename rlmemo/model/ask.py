@@ -128,6 +128,19 @@ class SampledPlans:
         return np.exp(self.logp)
 
 
+@dataclass(frozen=True)
+class MindedPrompts:
+    """What plans are said to. prompts: int64 [D, L]; sooner: float64 [D, size + 1], what is added to the
+    log-probabilities of a first pick, last column none (None: nothing, as where nobody has rated)."""
+
+    prompts: np.ndarray
+    sooner: np.ndarray | None = None
+
+    def __getitem__(self, rows: slice | np.ndarray) -> MindedPrompts:
+        """Of some of the moments."""
+        return MindedPrompts(self.prompts[rows], None if self.sooner is None else self.sooner[rows])
+
+
 def whom(listed: np.ndarray, named: np.ndarray) -> np.ndarray:
     """The targets of residents that are listed (int64 [D, LISTED]) and named by their place, int64 [D, R]."""
     found = np.take_along_axis(listed, np.maximum(named, 0), axis=1)
@@ -136,7 +149,7 @@ def whom(listed: np.ndarray, named: np.ndarray) -> np.ndarray:
 
 def sample_plans(
     model: Any,
-    prompts: np.ndarray,
+    prompts: np.ndarray | MindedPrompts,
     valid: np.ndarray,
     max_picks: int,
     temperature: float,
@@ -153,28 +166,29 @@ def sample_plans(
     the prompts list may be named to leave first, before anything is picked; as far as the model's reading
     says who leaves.
     """
+    asked = prompts if isinstance(prompts, MindedPrompts) else MindedPrompts(prompts)
     n, size = valid.shape
     place, delay = np.full((n, max_picks), -1, np.int64), np.zeros((n, max_picks), np.int64)
     logp, first = np.zeros(n), np.zeros((n, size + 1))
     how = reading_of(model)
     names = min(names, how.named)
     named = np.full((n, names), -1, np.int64)
-    for rows in batches(prompts, how.batch, how.shares):
+    for rows in batches(asked.prompts, how.batch, how.shares):
         said = SampledPlans(place[rows], delay[rows], logp[rows], first[rows], named[rows])
-        _sample(model, prompts[rows], valid[rows], said, temperature, rng, None, top_p)
+        _sample(model, asked[rows], valid[rows], said, temperature, rng, None, top_p)
     return SampledPlans(place, delay, logp, first, named if names else None)
 
 
 def plan_on(
     reader: Reader,
-    prompt: np.ndarray,
+    prompt: MindedPrompts,
     valid: np.ndarray,
     max_picks: int,
     temperature: float,
     rng: np.random.Generator,
     top_p: float = 1.0,
 ) -> SampledPlans:
-    """As `sample_plans`, of one prompt, int64 [1, L], by a reader that remembers what it has read."""
+    """As `sample_plans`, of one prompt, by a reader that remembers what it has read."""
     nothing = np.full((1, max_picks), -1, np.int64)
     first = np.zeros((1, valid.shape[1] + 1))
     said = SampledPlans(nothing, np.zeros_like(nothing), np.zeros(1), first)
@@ -184,7 +198,7 @@ def plan_on(
 
 def _sample(
     model: Any,
-    prompts: np.ndarray,
+    minded: MindedPrompts,
     valid: np.ndarray,
     said: SampledPlans,
     temperature: float,
@@ -195,7 +209,7 @@ def _sample(
     """Fill `said` for one batch."""
     import torch
 
-    how, size = reading_of(model), valid.shape[1]
+    how, size, prompts = reading_of(model), valid.shape[1], minded.prompts
     place, delay, logp = said.place, said.delay, said.logp
     rows = np.arange(len(prompts))
     free = valid.copy()
@@ -208,13 +222,15 @@ def _sample(
             _name(going, prompts, said, how, temperature, rng, top_p)
         for k in range(place.shape[1]):
             letters = np.append(how.letters, how.end if k else how.nothing)
-            logits = going.logits[:, -1].cpu().numpy()
+            logits = going.logits[:, -1].cpu().numpy()[:, letters]
+            if k == 0 and minded.sooner is not None:
+                logits = logits + minded.sooner
             allowed = np.concatenate([free, np.ones((len(rows), 1), bool)], axis=1)
             if k == 0:
                 drawn_at = (temperature, top_p) if temperature > 0 else (1.0, 1.0)
                 assert said.first is not None
-                said.first[:] = _shares(logits[:, letters], allowed, *drawn_at)
-            chosen, lp = _draw(logits[:, letters], allowed, temperature, noise[k, 0, rows], top_p)
+                said.first[:] = _shares(logits, allowed, *drawn_at)
+            chosen, lp = _draw(logits, allowed, temperature, noise[k, 0, rows], top_p)
             logp[rows] += lp
             goes_on = chosen < size
             if not goes_on.any():
@@ -342,12 +358,14 @@ def ranking(
 
 @dataclass(frozen=True)
 class Answered:
-    """What a model, its scorer and thumbs say of D moments, as `ranking` takes it."""
+    """What a model, its scorer and thumbs say of D moments, as `ranking` takes it. own: what of `heard` the
+    model reads in the thumbs, as of `read_in`."""
 
     said: FirstPick
     candidates: np.ndarray
     score: np.ndarray | None = None
     heard: np.ndarray | None = None
+    own: np.ndarray | None = None
 
     def together(self) -> Ranking:
         """As they rank."""
@@ -371,8 +389,9 @@ def answered(
         score = slates.score[rows] if isinstance(slates, Scored) else None
         return Answered(read(model, prompts, reader=reader), candidates, score)
     bare = how.prompts(replace(timeline, thumbs=None), slates, rows)
-    minds = heard(model, bare, prompts, said_by(timeline, rows, candidates))
-    return Answered(read(model, bare), candidates, slates.score[rows], minds)
+    own = read_in(model, bare, prompts)
+    minds = _pooled(own, said_by(timeline, rows, candidates))
+    return Answered(read(model, bare), candidates, slates.score[rows], minds, own)
 
 
 def ranked(
@@ -382,16 +401,33 @@ def ranked(
     return answered(model, timeline, slates, rows, reader).together()
 
 
-def heard(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar, pool: float = POOL) -> np.ndarray:
+def heard(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar) -> np.ndarray:
     """How much sooner each place is picked first for what was said: differences of log-probabilities, float64
     [D, size + 1]. The model reads it in its prompts (bare: the same without thumbs); the scorer, whose trees
     know of none, minds it by Bayes' rule; the two are pooled like their answers."""
+    return _pooled(read_in(model, bare, prompts), said)
+
+
+def _pooled(own: np.ndarray, said: SoFar) -> np.ndarray:
+    return (1.0 - POOL) * own + POOL * said.sooner()
+
+
+def minded(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar) -> MindedPrompts:
+    """Prompts with thumbs, to say plans to whose first pick minds them as a ranking does (`heard`): what the
+    model reads in them counts in part, and Bayes' rule beside it. Later picks go by what the model reads."""
+    own = read_in(model, bare, prompts)
+    return MindedPrompts(prompts, _pooled(own, said) - own)
+
+
+def read_in(model: Any, bare: np.ndarray, prompts: np.ndarray) -> np.ndarray:
+    """What the model makes of thumbs in its prompts: differences of log-probabilities to the same without,
+    float64 [D, size + 1]."""
     bare, prompts = _equally_wide(bare, prompts)
     some = np.flatnonzero((bare != prompts).any(axis=1))
     both = read(model, np.concatenate([bare[some], prompts[some]])).first.astype(np.float64)
     found = np.zeros((len(prompts), both.shape[1]))
     found[some] = both[len(some) :] - both[: len(some)]
-    return (1.0 - pool) * found + pool * said.sooner()
+    return found
 
 
 def _equally_wide(*made: np.ndarray) -> list[np.ndarray]:

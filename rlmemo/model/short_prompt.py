@@ -30,11 +30,12 @@ from rlmemo.model.text_prompt import (
     STATES,
     Wording,
     free_tenths,
+    hour_words,
     safe_name,
     span,
     spoken_delays,
 )
-from rlmemo.model.thumbs_so_far import COLUMNS
+from rlmemo.model.thumbs_so_far import COLUMNS, SoFar
 
 SESSION_S = 1800.0
 """A pause of so many seconds begins a new line, with the clock."""
@@ -162,21 +163,21 @@ def question_text(
     shown: Sequence[str],
     warm: np.ndarray | None = None,
     free: float = 1.0,
-    said: np.ndarray | None = None,
+    said: SoFar | None = None,
 ) -> str:
     """The question of decision i, up to but without the answer's beginning; as of
     `rlmemo.model.text_prompt.question_text`. What is open is the last of the history."""
-    known = levels(slates.features[i])
+    candidates, known = slates.candidates[i], levels(slates.features[i])
     parts = [f"\nNow {hour(local_s)} free {free_tenths(free)}\n"]
-    for place, target in enumerate(slates.candidates[i]):
+    for place, target in enumerate(candidates):
         if target >= 0:
             state = 0 if warm is None else int(warm[place])
             parts.append(
                 f" {LETTERS[place]}{''.join(map(str, known[place]))} {shown[int(target)]}"
                 + (f" {STATES[state]}" if state else "")
-                + ("" if said is None else thumbs_signs(said[place]))
+                + ("" if said is None else thumbs_signs(said.said[0, place]))
             )
-    return "".join(parts) + "\n"
+    return "".join(parts) + "\n" + ("" if said is None else hour_words(said, candidates))
 
 
 SHORT = Wording("short", HEAD, ShortNamer, event_text, question_text)

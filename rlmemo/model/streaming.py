@@ -25,7 +25,18 @@ from env.slate.slate_stream import SlateStream
 from env.thumbs import HOURS, Thumbs
 from env.timeline import KINDS, Timeline, utc_offsets
 from rlmemo.model import slots
-from rlmemo.model.ask import FirstPick, SampledPlans, heard, plan_on, ranked, ranking, read, sample_plans
+from rlmemo.model.ask import (
+    FirstPick,
+    MindedPrompts,
+    SampledPlans,
+    heard,
+    minded,
+    plan_on,
+    ranked,
+    ranking,
+    read,
+    sample_plans,
+)
 from rlmemo.model.branching import Reader, can_branch
 from rlmemo.model.readings import SlotReading, reading_of
 from rlmemo.model.scorer import WIDE, Scored
@@ -107,7 +118,8 @@ class Following:
         """The thumbs so far, of those that may come next; one row."""
         assert self._thumbs is not None
         now, hour = np.array([self._now]), np.array([int(self._now_local // 3600 % HOURS)])
-        return so_far(self._thumbs, self.names, now, hour, self._look().candidates[-1:])
+        candidates = self._look().candidates[-1:]
+        return so_far(self._thumbs, self.names, now, hour, candidates, np.array([self._t]))
 
     def prompt(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
         """What the model reads now, int64 [1, L]. warm: [SLATE_SIZE], 0 cold, 1 warm, 2 loading (None: all
@@ -120,9 +132,8 @@ class Following:
         self, text: _Lines, warm: np.ndarray | None, free: float | None, said: SoFar | None
     ) -> np.ndarray:
         """A text model's prompt, with the thumbs that are given."""
-        thumbs = None if said is None else said.said[0]
         here = self.events - 1, self._now_local, self._slates.targets[-1]
-        return text.prompt(self._look(), *here, warm, free, thumbs)
+        return text.prompt(self._look(), *here, warm, free, said)
 
     def _bare(self, warm: np.ndarray | None = None, free: float | None = None) -> np.ndarray:
         """The model's prompt, without thumbs."""
@@ -192,7 +203,9 @@ class Following:
         warm = np.asarray(warm)
         valid = (self._look().candidates >= 0) & (warm[None] == 0)
         rng = np.random.default_rng(0) if rng is None else rng
-        prompt = self.prompt(warm, free)
+        prompt = MindedPrompts(self.prompt(warm, free))
+        if self._thumbs is not None and isinstance(self._look(), Scored):
+            prompt = minded(self.model, self._bare(warm, free), prompt.prompts, self._so_far())
         if self._reader is not None:
             return plan_on(self._reader, prompt, valid, max_picks, temperature, rng)
         return sample_plans(self.model, prompt, valid, max_picks, temperature, rng)
@@ -230,10 +243,10 @@ class _Lines:
         target: int,
         warm: np.ndarray | None,
         free: float | None,
-        said: np.ndarray | None,
+        said: SoFar | None,
     ) -> np.ndarray:
         """The prompt of decision i, int64 [1, L]. slates: its last row is that of event i; said: thumbs so
-        far."""
+        far, one row."""
         text = self.how.wording.question(
             slates, len(slates.candidates) - 1, local, self.shown[int(target)], self.shown, warm,
             1.0 if free is None else free, said,

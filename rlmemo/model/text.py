@@ -157,13 +157,13 @@ class TextReading:
         rows = np.asarray(rows, np.int64)
         said = None
         if timeline.thumbs is not None:
-            said = said_by(timeline, rows, slates.candidates[rows]).said
+            said = said_by(timeline, rows, slates.candidates[rows])
         asked = [
             told.story.question(
                 int(i),
                 None if warm is None else warm[d],
                 1.0 if free is None else float(free[d]),
-                None if said is None else said[d],
+                None if said is None else said.row(d),
             )
             for d, i in enumerate(rows)
         ]

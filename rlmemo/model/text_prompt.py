@@ -31,7 +31,7 @@ import numpy as np
 from env.slate.slate import CONTEXT, FEATURES, Slates
 from env.timeline import Timeline
 from rlmemo.model import slots
-from rlmemo.model.thumbs_so_far import COLUMNS
+from rlmemo.model.thumbs_so_far import COLUMNS, STILL_EDGES, SoFar
 
 KEEP = 64
 """Events that the history holds at least, where there are as many; it is cut when there are twice as many."""
@@ -39,6 +39,9 @@ MOST_CHARACTERS = 40
 """Of a name; what is longer ends in `~`, a character that no name keeps."""
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+PLANS_SAID = ("much disliked", "disliked", "a little disliked", "", "liked", "much liked")
+NONE_SAID = ("disliked", "", "liked")
+"""What was said of plans, and of none, at a time of day, by the level that a model reads (`SoFar.mood`)."""
 STATES = slots.STATES
 LETTERS = slots.LETTERS
 _KEPT = frozenset("._-/+@")
@@ -159,6 +162,23 @@ def thumbs_words(said: np.ndarray) -> str:
     return f" | thumbs up {ups:.2g}, down {downs:.2g}, last {'up' if last > 0 else 'down'}"
 
 
+def hour_words(said: SoFar, candidates: np.ndarray) -> str:
+    """What was said at this time of day, by one decision: `At this time of day: thumbs down on A D, up on C,
+    plans disliked, none liked.` and the line's end, or nothing. candidates: int32 [size], -1 for none."""
+    ups, downs = (said.said[0, :, COLUMNS.index(name)] for name in ("ups_here", "downs_here"))
+    there = candidates >= 0
+    parts = []
+    for sign, which in (("down", there & (downs > ups)), ("up", there & (ups > downs))):
+        if which.any():
+            parts.append(f"{sign} on {' '.join(LETTERS[place] for place in np.flatnonzero(which))}")
+    words = [f"thumbs {', '.join(parts)}"] if parts else []
+    plans, none = divmod(int(said.mood()[0]), len(STILL_EDGES) + 1)
+    for what, level in (("plans", PLANS_SAID[plans]), ("none", NONE_SAID[none])):
+        if level:
+            words.append(f"{what} {level}")
+    return f"At this time of day: {', '.join(words)}.\n" if words else ""
+
+
 def candidate_line(
     letter: str, shown: str, features: np.ndarray, support: int, state: int, said: str = ""
 ) -> str:
@@ -180,13 +200,13 @@ def question_text(
     shown: Sequence[str],
     warm: np.ndarray | None = None,
     free: float = 1.0,
-    said: np.ndarray | None = None,
+    said: SoFar | None = None,
 ) -> str:
     """The question of decision i, up to but without `ANSWER`.
 
     current: shown name of the target that is open. warm: [size], index into `STATES` (None: all cold).
-    free: share of the memory budget that is free, told in tenths. said: thumbs so far, of the candidates,
-    float64 [size, len(COLUMNS)] (None: nobody has rated).
+    free: share of the memory budget that is free, told in tenths. said: thumbs so far, one row (None: nobody
+    has rated).
     """
     candidates, features = slates.candidates[i], slates.features[i]
     support = _count(slates.context[i, _C["log_support1"]])
@@ -196,10 +216,11 @@ def question_text(
     for place, target in enumerate(candidates):
         if target >= 0:
             state = 0 if warm is None else int(warm[place])
-            thumbs = "" if said is None else thumbs_words(said[place])
+            thumbs = "" if said is None else thumbs_words(said.said[0, place])
             lines.append(
                 candidate_line(LETTERS[place], shown[int(target)], features[place], support, state, thumbs)
             )
+    lines.append("" if said is None else hour_words(said, candidates))
     lines.append("What is warm or loading needs no loading.\n")
     return "".join(lines)
 
@@ -260,7 +281,7 @@ class TextTimeline:
         return cls(timeline, slates, shown, lines, timeline.local_now(), keep, wording)
 
     def question(
-        self, i: int, warm: np.ndarray | None = None, free: float = 1.0, said: np.ndarray | None = None
+        self, i: int, warm: np.ndarray | None = None, free: float = 1.0, said: SoFar | None = None
     ) -> str:
         """See `question_text`."""
         current = self.shown[int(self.timeline.target[i])]

@@ -71,6 +71,10 @@ class SoFar:
         """What a model reads of the candidates: int64 [D, size], `NEUTRAL` where nothing was said."""
         return np.searchsorted(EDGES, self.said[..., COLUMNS.index("opinion")], side="right")
 
+    def row(self, d: int) -> SoFar:
+        """By one of the decisions."""
+        return SoFar(self.said[d : d + 1], self.moment[d : d + 1])
+
     def mood(self) -> np.ndarray:
         """What a model reads of the moment: int64 [D], `NO_MOOD` where nothing was said."""
         plans = np.searchsorted(MOOD_EDGES, self.moment[:, 0], side="right")
@@ -118,16 +122,20 @@ def so_far(
     now: np.ndarray,
     hour: np.ndarray,
     candidates: np.ndarray,
+    after: np.ndarray | None = None,
 ) -> SoFar:
     """What was said before each of D moments.
 
     thumbs: or what was made of them once, for who asks at many moments one by one; names: of the timeline's
     targets; now: float64 [D], unix seconds; hour: int64 [D], local, 0 to 23; candidates: int32 [D, size], -1
-    for none.
+    for none. after: float64 [D], when the event came that each moment stands after; earlier than `now` at a
+    wake (None: nowhere). A thumb on that event's moment counts at its wake no more than at it: it may know
+    what is opened next.
     """
     told = thumbs if isinstance(thumbs, ToldThumbs) else ToldThumbs(thumbs)
     n, size = candidates.shape
-    known = np.searchsorted(told.thumbs.since, now, side="left")  # a thumb counts later than `since` only
+    after = now if after is None else after
+    known = np.searchsorted(told.thumbs.since, after, side="left")  # a thumb counts later than `since` only
     said = np.zeros((n, size, len(COLUMNS)))
     said[..., COLUMNS.index("age_s")] = np.inf
     moment = np.zeros((n, 2))
@@ -147,7 +155,7 @@ def said_by(timeline: Timeline, rows: np.ndarray, candidates: np.ndarray) -> SoF
     assert timeline.thumbs is not None
     now = (timeline.t if timeline.now is None else timeline.now)[rows]
     hour = (timeline.local_now()[rows] // 3600 % HOURS).astype(np.int64)
-    return so_far(timeline.thumbs, timeline.names, now, hour, candidates)
+    return so_far(timeline.thumbs, timeline.names, now, hour, candidates, timeline.t[rows])
 
 
 PLANS, STILL = "\0plans", "\0still"

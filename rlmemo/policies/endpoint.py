@@ -248,7 +248,7 @@ class EndpointPolicy:
             return Question((), "", "", places, self._reads.tokenizer.decode(ids[ids >= 0]))
         said = None
         if timeline.thumbs is not None:
-            said = said_by(timeline, np.array([i]), text.slates.candidates[[i]]).said[0]
+            said = said_by(timeline, np.array([i]), text.slates.candidates[[i]])
         return Question(
             tuple((q, LETTERS[p[0][0]] if p else "none") for q, p in self._examples.shown(text, i)),
             HISTORY_HEAD + "".join(text.lines[history_start(i, text.keep) : i + 1]),

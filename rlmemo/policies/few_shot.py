@@ -23,6 +23,7 @@ from rlmemo.model import slots
 from rlmemo.model.load import load_adapted
 from rlmemo.model.text import TextReading
 from rlmemo.model.text_prompt import ANSWER, TextTimeline, answer_text
+from rlmemo.model.thumbs_so_far import SoFar
 from rlmemo.policies.language import LanguagePolicy
 
 SAME_TARGET, SAME_BEFORE, SAME_HOURS = 4, 2, 1
@@ -76,7 +77,7 @@ class _ExamplesFirst(TextTimeline):
     examples: Examples = field(default_factory=lambda: Examples(0))
 
     def question(
-        self, i: int, warm: np.ndarray | None = None, free: float = 1.0, said: np.ndarray | None = None
+        self, i: int, warm: np.ndarray | None = None, free: float = 1.0, said: SoFar | None = None
     ) -> str:
         """See `TextTimeline.question`."""
         plain = TextTimeline(

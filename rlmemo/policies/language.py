@@ -6,6 +6,7 @@ How it is asked is `rlmemo.model.ask`; where its model comes from, `rlmemo.model
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,23 @@ from env.judge.plans import Plans
 from env.ranking import Ranking, Stream
 from env.splits import Split
 from env.timeline import Timeline
-from rlmemo.model.ask import Answered, SampledPlans, answered, read, sample_plans, whom
+from rlmemo.model.ask import (
+    Answered,
+    MindedPrompts,
+    SampledPlans,
+    answered,
+    minded,
+    read,
+    sample_plans,
+    whom,
+)
 from rlmemo.model.readings import reading_of, slates_of
 from rlmemo.model.residents import LISTED, Residents
+from rlmemo.model.scorer import Scored
 from rlmemo.model.soon import PLACES, soon_of
 from rlmemo.model.streaming import follow
 from rlmemo.model.switching import OneModel, Shelved, Switching
+from rlmemo.model.thumbs_so_far import said_by
 from rlmemo.policies.planners import Planner
 from rlmemo.policies.protocol import Planned
 
@@ -139,7 +151,7 @@ class LanguagePolicy:
             return case.memory(asked.slates.candidates, plans, chosen, LISTED if naming else 0)
 
         def say(rows: np.ndarray, memory: Memory) -> None:
-            prompts, valid = asked.prompts(rows, memory)
+            prompts, valid = asked.minded(rows, memory)
             names = plans.let_go.shape[1] if naming else 0
             said = _say(asked.model, prompts, valid, picks, names, temperature, seed, asked.indices[rows])
             candidates = asked.slates.candidates[asked.indices[rows]]
@@ -204,13 +216,27 @@ class _Asked:
             wide = slates_of(case.timeline, PLACES)
             self._residents = Residents.of(wide, case.indices, soon_of(self.model))
 
-    def prompts(self, rows: np.ndarray, memory: Memory) -> tuple[np.ndarray, np.ndarray]:
-        """(prompts, which candidates may be picked bool [D, size]) of some of the decisions."""
+    def prompts(
+        self, rows: np.ndarray, memory: Memory, silent: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(prompts, which candidates may be picked bool [D, size]) of some of the decisions. silent: as if
+        nothing had been said."""
         warm, free, listed = memory
         levels = None if self._residents is None else self._residents.levels(rows, listed[rows])
         at = self.indices[rows]
-        made = self.how.prompts(self.case.timeline, self.slates, at, warm[rows], free[rows], levels)
+        timeline = replace(self.case.timeline, thumbs=None) if silent else self.case.timeline
+        made = self.how.prompts(timeline, self.slates, at, warm[rows], free[rows], levels)
         return made, (self.slates.candidates[at] >= 0) & (warm[rows] == 0)
+
+    def minded(self, rows: np.ndarray, memory: Memory) -> tuple[MindedPrompts, np.ndarray]:
+        """As `prompts`, to say plans to: where the ranking minds thumbs by Bayes' rule too, so does a first
+        pick."""
+        prompts, valid = self.prompts(rows, memory)
+        if self.case.timeline.thumbs is None or not isinstance(self.slates, Scored):
+            return MindedPrompts(prompts), valid
+        bare, at = self.prompts(rows, memory, silent=True)[0], self.indices[rows]
+        said = said_by(self.case.timeline, at, self.slates.candidates[at])
+        return minded(self.model, bare, prompts, said), valid
 
     def settle(self, walk: Callable[[], Memory], say: Callable[[np.ndarray, Memory], None]) -> None:
         """Ask until nobody saw another world than the one that the answers make.
@@ -238,7 +264,7 @@ class _Asked:
 
 def _say(
     model: Any,
-    prompts: np.ndarray,
+    prompts: MindedPrompts,
     valid: np.ndarray,
     picks: int,
     names: int,
