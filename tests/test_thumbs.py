@@ -17,8 +17,19 @@ from env.judge.cost import Costs, WorldConfig
 from env.thumbs import Thumb, Thumbs
 from env.timeline import Timeline, collapse
 from rlmemo.model import slots
-from rlmemo.model.ask import MindedPrompts, heard, minded, ranking, read, sample_plans
-from rlmemo.model.readings import SLOTS
+from rlmemo.model.ask import (
+    FITTED,
+    POOL,
+    MindedPrompts,
+    _pooled,
+    heard,
+    minded,
+    ranking,
+    read,
+    sample_plans,
+)
+from rlmemo.model.readings import SLOTS, SlotReading
+from rlmemo.model.scorer import base_scorer
 from rlmemo.model.streaming import Following
 from rlmemo.model.thumbs_so_far import (
     AT_TIMES,
@@ -492,3 +503,14 @@ def test_a_vote_makes_no_second_prediction_of_the_same_plan(tmp_path: Path) -> N
     with open_store(tmp_path / "my.db") as store:
         rows = store.rows("SELECT user, t, plan FROM predictions")
     assert len({(r["user"], r["t"], r["plan"]) for r in rows}) == len(rows)
+
+
+def test_thumbs_count_more_where_the_scorer_was_fitted_to_the_person() -> None:
+    """A fitted scorer is surer of what comes next, so that the same step would change less."""
+    fitted = replace(base_scorer(), below=base_scorer())
+    shipped, own = (SimpleNamespace(reading=SlotReading(x)) for x in (None, fitted))
+    said = SoFar(np.zeros((2, 3, len(COLUMNS))), np.array([[-0.4, 0.0], [0.0, 0.2]]))
+    said.said[0, 1, COLUMNS.index("opinion")] = 0.7
+    read_in = np.random.default_rng(0).normal(size=(2, 4))
+    np.testing.assert_allclose(_pooled(own, read_in, said), FITTED * _pooled(shipped, read_in, said))
+    assert (_pooled(shipped, read_in, said) == (1 - POOL) * read_in + POOL * said.sooner()).all()

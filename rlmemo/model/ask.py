@@ -28,6 +28,9 @@ POOL = 2 / 3
 """Weight of the scorer in a ranking that it and the model make together, in log-probability: the model and
 the two boosters of a run's scorer count alike. A model this small reads with a loss what the scorer
 said (.02 nats; experiments/LOG.md, "two boosters")."""
+FITTED = 1.5
+"""How much more thumbs count where the scorer was fitted to the person's own past. It is surer then of what
+comes next, so the same step changes less (experiments/LOG.md, "thumbs after a training")."""
 
 
 # Middle of each `WHEN` bucket in log time, seconds: what is said when one number is asked for.
@@ -390,7 +393,7 @@ def answered(
         return Answered(read(model, prompts, reader=reader), candidates, score)
     bare = how.prompts(replace(timeline, thumbs=None), slates, rows)
     own = read_in(model, bare, prompts)
-    minds = _pooled(own, said_by(timeline, rows, candidates))
+    minds = _pooled(model, own, said_by(timeline, rows, candidates))
     return Answered(read(model, bare), candidates, slates.score[rows], minds, own)
 
 
@@ -405,18 +408,20 @@ def heard(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar) -> np.
     """How much sooner each place is picked first for what was said: differences of log-probabilities, float64
     [D, size + 1]. The model reads it in its prompts (bare: the same without thumbs); the scorer, whose trees
     know of none, minds it by Bayes' rule; the two are pooled like their answers."""
-    return _pooled(read_in(model, bare, prompts), said)
+    return _pooled(model, read_in(model, bare, prompts), said)
 
 
-def _pooled(own: np.ndarray, said: SoFar) -> np.ndarray:
-    return (1.0 - POOL) * own + POOL * said.sooner()
+def _pooled(model: Any, own: np.ndarray, said: SoFar) -> np.ndarray:
+    looks = getattr(reading_of(model), "looks", None)
+    fitted = looks is not None and looks.scorer is not None and looks.scorer.below is not None
+    return (FITTED if fitted else 1.0) * ((1.0 - POOL) * own + POOL * said.sooner())
 
 
 def minded(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar) -> MindedPrompts:
     """Prompts with thumbs, to say plans to whose first pick minds them as a ranking does (`heard`): what the
     model reads in them counts in part, and Bayes' rule beside it. Later picks go by what the model reads."""
     own = read_in(model, bare, prompts)
-    return MindedPrompts(prompts, _pooled(own, said) - own)
+    return MindedPrompts(prompts, _pooled(model, own, said) - own)
 
 
 def read_in(model: Any, bare: np.ndarray, prompts: np.ndarray) -> np.ndarray:
