@@ -37,18 +37,21 @@ from rlmemo.learning.rollout_crew import play, play_together, sample_together, s
 from rlmemo.learning.training import Lesson
 from rlmemo.learning.training_data import States, part_states, prompts
 from rlmemo.model.ask import sample_plans
+from rlmemo.model.load import load_adapted
 from rlmemo.policies.registry import make_policies, make_policy
 from rlmemo.predict import Options, make
 from rlmemo.runs.atomic import folder_atomic, sha256
 from rlmemo.runs.folder import RunFolder
 from rlmemo.runs.user_adapters import user_adapters, weights_file
 from rlmemo.store.database import open_store
+from tests import test_text_ppo
 from tests.mortal_field import MortalField
 from tests.mortal_policy import Mortal
 from tests.test_adapters import config_of, renamed, train
 from tests.test_evidence import write_spec
 from tests.test_ppo_contract import config, field, fresh_adapter
 from tests.test_train_cli import write_csv
+from tests.tiny_text_model import write_text_model
 from tests.training_ground import base_of, lesson_of, small_ground
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -213,6 +216,14 @@ def test_rollouts_are_by_the_weights_of_the_moment_whoever_dies(
     after = play_together(crew, mortal, model, settings, 0)
     assert (after.place != there.place).any(), "the next plans are those of the model that has learned"
     assert np.array_equal(after.place, play(field(), model, settings, 0).place)
+
+
+def test_a_model_of_text_is_played_alike(crew: RayCrew, tmp_path: Path, small_groups: None) -> None:
+    path = write_text_model(tmp_path / "text")
+    settings = test_text_ppo.config(path)
+    model, ground = load_adapted(str(path), None, settings.loading), test_text_ppo.field(path)
+    there = play_together(crew, crew.share(ground), model, settings, 0)
+    assert same(there, play(ground, model, settings, 0))
 
 
 @pytest.mark.usefixtures("small_groups")

@@ -19,6 +19,7 @@ from rlmemo.learning.rollout import AHEAD, Field, Rollout, show_memory
 from rlmemo.learning.training_data import TrainingData
 from rlmemo.model import slots
 from rlmemo.model.ask import SampledPlans
+from rlmemo.model.thumbs_so_far import LEVELS, MOODS
 from tests.training_ground import small_ground
 
 REWARD = parse_reward("net_seconds")
@@ -70,12 +71,17 @@ def test_what_memory_holds_is_written_into_the_prompt() -> None:
 
 
 def test_pickable_is_read_off_the_prompt() -> None:
-    ground = small_ground()
+    ground, rng = small_ground(), np.random.default_rng(0)
     rows = np.arange(0, 80)
     slates = ground.slates[0]
-    warm = np.random.default_rng(0).integers(0, 3, (80, slots.SLATE_SIZE))
+    warm = rng.integers(0, 3, (80, slots.SLATE_SIZE))
     asked = slots.encode_prompts(slates, ground.timelines[0].target, rows, warm, np.zeros(80))
-    np.testing.assert_array_equal(pickable(asked), (slates.candidates[rows] >= 0) & (warm == 0))
+    free = (slates.candidates[rows] >= 0) & (warm == 0)
+    np.testing.assert_array_equal(pickable(asked), free)
+    # Whatever was said of a candidate: it may be picked all the same.
+    said = slots.with_thumbs(asked, rng.integers(0, LEVELS, warm.shape), rng.integers(0, MOODS, 80))
+    assert (said != asked).any()
+    np.testing.assert_array_equal(pickable(said), free)
 
 
 def test_every_plan_is_made_in_the_world_that_the_plans_before_it_left() -> None:

@@ -376,8 +376,10 @@ def test_what_cannot_be_trained_is_said_at_once(
     from rlmemo.train import main
 
     model = ["--model", str(folders["qwen3", True]), "--out", str(tmp_path / "run")]
-    with pytest.raises(InputError, match="sft, dpo or kto"):
-        main([*model, "--method", "ppo"])
+    with pytest.raises(InputError, match=r"grpo trains models that read our own .* ppo or dpo-ppo"):
+        main([*model, "--method", "grpo"])
+    with pytest.raises(InputError, match="4 bits are too coarse"):
+        main([*model, "--method", "ppo", "--quantize", "4bit"])
     with pytest.raises(InputError, match=r"bitsandbytes|GPU"):
         main([*model, "--quantize", "4bit", "--peft", "lora"])
     assert not (tmp_path / "run").exists()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from env.judge.case import Case
 from env.judge.plans import FIELDS
 from rlmemo.learning.pairs import Picks, ScoredPlans, score
 from rlmemo.learning.rated_episodes import field as field_of
@@ -13,13 +15,15 @@ from rlmemo.learning.rating_feedback import with_ratings
 from rlmemo.learning.rollout_crew import rollout_crew, score_together
 from rlmemo.learning.run import Run, UnderWay
 from rlmemo.learning.training_data import States
-from rlmemo.model.readings import SlotReading
-from rlmemo.model.scorer import load_scorers
+from rlmemo.model.load import through_scorer
 from rlmemo.model.soon import load_soon
 from rlmemo.policies.language import LanguagePolicy
 from rlmemo.policies.planners import BY_MODEL, BY_NOBODY, OwnPlans
 
 MOST_PASSES = 20  # over a small training part; more would only learn it by heart
+SPOKEN = 200
+"""Decisions of the validation part for which a text model says its plans at one look: they take it as long as
+the decisions that it learns from."""
 
 
 def run_online(run: Run, name: str, states: States) -> None:
@@ -70,16 +74,25 @@ def _groups(run: Run, stage: UnderWay, states: States) -> None:
         run.save(stage, *run_groups(run.lesson(stage), run.data, states, scored, crew))
 
 
+def shortened(cases: Sequence[Case], most: int) -> list[Case]:
+    """The first decisions of each case, in proportion to its length: some `most` in all, one at least."""
+    total = max(most, sum(map(len, cases)))
+    return [replace(x, stop=x.start + max(1, len(x) * most // total)) for x in cases]
+
+
 class Validation:
     """Reward per open of a model's own likeliest plans on the validation part (0 where that is empty), with
-    what their expected ratings are worth where ratings are learned from."""
+    what their expected ratings are worth where ratings are learned from. Of a text model `SPOKEN` decisions
+    of that part are looked at."""
 
     def __init__(self, run: Run) -> None:
         self.data, self.feedback = run.data, run.feedback
         self.cases = run.data.cases(run.data.split.validation)
+        if run.data.reading.kind == "text":
+            self.cases = shortened(self.cases, SPOKEN)
         self.reward, self.seed = run.reward, run.config.seed
         # The scorer that the run's policy reads, fitted on its whole training part.
-        self.reading = SlotReading(load_scorers(run.path / "scorer").final, run.data.reading.named > 0)
+        self.reading = through_scorer(run.data.reading, run.path)
         self.soon = load_soon(run.path / "scorer")
         self.way = OwnPlans(BY_MODEL if run.data.names else BY_NOBODY)
 

@@ -10,8 +10,9 @@
     keeping      every few rollouts the policy's likeliest plans are played on validation; the best adapter
                  is kept, and learning stops when there was none better for a while
 
-One sample for TRL is one decision: its prompt, its plan, its advantage. What is used of TRL's inside is in
-`EpisodeTrainer` alone, and `tests/test_ppo_contract.py` holds it; `check_trl` looks at the rest.
+One sample for TRL is one decision: its prompt, its plan, what it could pick, its advantage. What is used of
+TRL's inside is in `EpisodeTrainer` alone, and `tests/test_ppo_contract.py` holds it; `check_trl` looks at the
+rest.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rlmemo.evaluation.ray_crew import RayCrew
 from rlmemo.learning.config import TrainConfig
-from rlmemo.learning.grammar import naming_tokens, pickable, plan_log_probs
+from rlmemo.learning.grammar import naming_tokens, plan_log_probs
 from rlmemo.learning.no_signal import SAME, NoSignal, no_signal
 from rlmemo.learning.rollout import AHEAD, Field, Rollout
 from rlmemo.learning.rollout_crew import play, play_together
-from rlmemo.learning.training import Lesson, arguments, hush_libraries, train
+from rlmemo.learning.training import Lesson, arguments, hush_libraries, in_precision, train
 from rlmemo.learning.value import Critic, advantages, discounts, explained_variance
 from rlmemo.model import slots
 from rlmemo.model.ask import SampledPlans
+from rlmemo.model.packing import look_packed
+from rlmemo.model.readings import SLOTS, Reading, reading_of
 
 STATE, TENSORS = "ppo.json", "ppo.safetensors"
 KL_WEIGHT, KL_STEP, KL_LEAST, KL_MOST = 0.01, 1.5, 1e-4, 10.0
@@ -77,6 +80,7 @@ class EpisodeTrainer(GRPOTrainer):
         self.judged = -1  # the rollout before which validation was last looked at
         self.worse = 0
         self.played: Rollout | None = None
+        self.free: Any = None  # which places could be picked in the samples that TRL is looking at
         self.foreseen = np.zeros(0)
         check_trl()
         super().__init__(
@@ -94,7 +98,8 @@ class EpisodeTrainer(GRPOTrainer):
 
     @property
     def updates_per_rollout(self) -> int:
-        return int(self.args.steps_per_generation * self.num_iterations)
+        passes = self.args.steps_per_generation * self.num_iterations
+        return int(passes // self.args.gradient_accumulation_steps)
 
     def roll_out(self) -> dict[str, Any]:
         """A rollout in the form that TRL asks for."""
@@ -104,12 +109,13 @@ class EpisodeTrainer(GRPOTrainer):
         if number == 0:
             self.warm_up(model)
         self.played = played = self.play(model, number)
-        naming = self.field.names > 0
+        self.free = torch.from_numpy(played.free)
+        naming, reads = self.field.names > 0, self.field.data.reading
         said = SampledPlans(played.place, played.delay, played.logp, None, played.named if naming else None)
-        plans = [slots.plan_ids(plan, naming) for plan in said.plans()]
+        prompts = played.prompts[:, : slots.LEAVE_AT + 1 if naming else None]
         return {
-            "prompt_ids": played.prompts[:, : slots.LEAVE_AT + 1 if naming else None].tolist(),
-            "completion_ids": plans,
+            "prompt_ids": [row[row >= 0].tolist() for row in prompts],
+            "completion_ids": [reads.plan_ids(plan, naming) for plan in said.plans()],
             "logprobs": None,
             "credit": played.reward.tolist(),
         }
@@ -125,7 +131,7 @@ class EpisodeTrainer(GRPOTrainer):
         plans are worth the same."""
         seen = self.play(model, WARM_UP)
         if np.ptp(seen.reward) < SAME:
-            cold, picked = bool(pickable(seen.prompts).any()), bool((seen.place >= 0).any())
+            cold, picked = bool(seen.free.any()), bool((seen.place >= 0).any())
             raise NoSignal(no_signal(len(seen), self.field.data, cold=cold, picked=picked))
         returns = self.estimate(seen, np.zeros(len(seen)), lam=1.0)
         self.critic.fit(seen.features, returns, rate=CRITIC_LR, passes=10, seed=self.config.seed)
@@ -142,7 +148,9 @@ class EpisodeTrainer(GRPOTrainer):
     def reader(self) -> Any:
         """The policy as it is now, its adapter merged, for sampling."""
         model = copy.deepcopy(self.accelerator.unwrap_model(self.model))
-        return model.merge_and_unload(adapter_names=["default"]).eval()
+        model = model.merge_and_unload(adapter_names=["default"]).eval()
+        model.__dict__.pop("forward", None)  # TRL's head would ask the model that this is a copy of
+        return model
 
     # --- what a sample is worth ---------------------------------------------------------------------
 
@@ -163,6 +171,7 @@ class EpisodeTrainer(GRPOTrainer):
             "advantages": normal, "returns": returns, "values": value, "features": played.features,
         }.items():  # fmt: skip
             output[name] = torch.from_numpy(np.ascontiguousarray(column, np.float32)).to(device)
+        output["free"] = self.free
         self.foreseen = returns
         said = output["completion_mask"]
         kl = ((output["old_per_token_logps"] - output["ref_per_token_logps"]) * said).sum(1).mean().item()
@@ -190,24 +199,29 @@ class EpisodeTrainer(GRPOTrainer):
         batch_size: int | None = None, compute_entropy: bool = False, **_: Any,
     ) -> tuple[Any, Any, Any]:  # fmt: skip
         model = self.accelerator.unwrap_model(model)
-        parts = [
-            plan_log_probs(
-                model,
-                ids[:, :-logits_to_keep],
-                ids[:, -logits_to_keep:],
-                self.config.picks,
-                self.temperature,
-                self.field.names,
-            )
-            for ids in input_ids.split(batch_size or len(input_ids))
-        ]
+        plans, free = input_ids[:, -logits_to_keep:], self.free
+        prompts = input_ids.masked_fill(attention_mask == 0, -1)[:, :-logits_to_keep]
+        size, parts = batch_size or len(input_ids), []
+        for a in range(0, len(input_ids), size):
+            rows = slice(a, a + size)
+            could = None if free is None else free[rows].cpu().numpy()
+            with self.accelerator.autocast():
+                parts.append(
+                    plan_log_probs(
+                        model, prompts[rows], plans[rows], self.config.picks, self.temperature,
+                        self.field.names, could,
+                    )
+                )  # fmt: skip
         said, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
         return said, entropy if compute_entropy else None, None
 
     # --- the loss -----------------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        self.critic.zero_grad()  # the Trainer clears the language model's gradients alone
+        passes = self.args.gradient_accumulation_steps
+        if self._step % passes == 0:
+            self.critic.zero_grad()  # the Trainer clears the language model's gradients alone
+        self.free = inputs.get("free")  # a checkpoint of before has none: of our own tokens only
         loss = super()._compute_loss(model, inputs)
         value, before, returns = self.critic(inputs["features"]), inputs["values"], inputs["returns"]
         reach = VALUE_CLIP * max(float(self.foreseen.std()), 1e-6)
@@ -216,7 +230,7 @@ class EpisodeTrainer(GRPOTrainer):
         self._metrics["train"]["value_loss"].append(value_loss.item())
         clipped = ((value - before).abs() > reach).float().mean().item()
         self._metrics["train"]["value_clip_fraction"].append(clipped)
-        return loss + value_loss
+        return loss + value_loss / passes
 
     def create_optimizer(self, model: Any = None) -> Any:
         optimizer = super().create_optimizer(model)
@@ -339,11 +353,12 @@ def check_trl() -> None:
             )
 
 
-def ppo_arguments(lesson: Lesson, names: int = 0) -> Any:
-    """TRL's settings for `EpisodeTrainer`. names: residents that a plan may name."""
+def ppo_arguments(lesson: Lesson, names: int = 0, reads: Reading = SLOTS, **more: Any) -> Any:
+    """TRL's settings for `EpisodeTrainer`. names: residents that a plan may name; reads: how the model reads;
+    more: what else TRL is told."""
     config = lesson.config
     decisions = config.ppo_lanes * config.ppo_steps
-    given = arguments(lesson, decisions * config.ppo_rollouts)
+    given = arguments(lesson, decisions * config.ppo_rollouts) | reads.arguments(config.ppo_batch) | more
     del given["max_length"], given["num_train_epochs"]
     per_rollout = decisions // config.ppo_batch * config.ppo_epochs
     return GRPOConfig(
@@ -352,7 +367,7 @@ def ppo_arguments(lesson: Lesson, names: int = 0) -> Any:
         generation_batch_size=decisions,
         num_generations=2,
         num_iterations=config.ppo_epochs,
-        max_completion_length=2 * config.picks + 1 + naming_tokens(names),
+        max_completion_length=max(2 * config.picks + 1 + naming_tokens(names), len(reads.plan_ids([]))),
         temperature=1.0,
         epsilon=config.ppo_clip,
         beta=KL_WEIGHT,
@@ -373,8 +388,11 @@ def run_ppo(
     hush_libraries()
     config, (model, tokenizer) = lesson.config, lesson.base()
     tokenizer.padding_side = "left"
-    args = ppo_arguments(lesson, field.names)
+    reads = reading_of(model)
+    args = ppo_arguments(lesson, field.names, reads, **in_precision(model))
     trainer = EpisodeTrainer(config, field, judge, trainable(model, lesson.saved), tokenizer, args, crew)
+    if reads.shares:
+        look_packed(trainer.model)
     found = train(trainer, lesson)
     trainer.take_best()
     assert trainer.best is not None

@@ -40,7 +40,7 @@ from rlmemo.runs.atomic import write_atomic
 from rlmemo.runs.folder import COSTS, RunFolder
 from rlmemo.runs.learned_days import fingerprint
 from rlmemo.runs.lock import Hold, hold
-from rlmemo.runs.stages import ONLINE
+from rlmemo.runs.stages import ONLINE, STAGES
 from rlmemo.store.database import check_store, open_store
 from rlmemo.store.database_file import check_folder
 
@@ -143,11 +143,16 @@ def check_model_settings(config: TrainConfig) -> Reading | None:
     hub.check_model(config.model)
     if hub.is_slots(config.model):
         return None
-    online = [x for x in config.shared_stages if x in ONLINE]
-    if online:
+    groups = [x for x in config.shared_stages if STAGES[x].options == "group"]
+    if groups:
         raise InputError(
-            f"--model {config.model}: {online[0]} trains models that read our own tokens only; give --method "
-            "sft, dpo or kto"
+            f"--model {config.model}: {groups[0]} trains models that read our own tokens only; give --method "
+            "sft, dpo, kto, ppo or dpo-ppo"
+        )
+    if config.quantize == "4bit" and "ppo" in config.shared_stages:
+        raise InputError(
+            "--quantize 4bit: PPO plays with the adapter merged into the weights, for which 4 bits are too "
+            "coarse; leave it out, or give --method sft, dpo or kto"
         )
     if config.quantize == "4bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise InputError(hub.NO_BITSANDBYTES)

@@ -1,8 +1,9 @@
 """Rollouts: many episodes of the training part, stepped side by side through the real accounting.
 
 An episode is a stretch of one user's training part; its memory begins with what the history before it left
-warm. What the user does is recorded, so the moments of a whole rollout are known before it starts and their
-prompts are encoded at once; only what is in memory depends on the policy, and that is filled in step by step.
+warm. What the user does is recorded, so the moments of a whole rollout are known before it starts and prompts
+of our own tokens are encoded at once; only what is in memory depends on the policy, and that is filled in at
+every step. A text tells of memory in words, so its prompts are written at every step.
 The world of a step is the actual one: what the policy's own earlier plans have made of it.
 
 Rewards are the environment's, credited to the plan that they follow from (`env.judge.credit`): undiscounted
@@ -40,7 +41,8 @@ AHEAD = SIZE + 1  # what each place would have been worth, and their mean under 
 ROWS = 16
 """Residents that the critic sees and of which some can be named, where a plan names any."""
 Say = Callable[[np.ndarray, np.ndarray], SampledPlans]
-"""(prompts int64 [B, PROMPT_LENGTH], pickable bool [B, SIZE]) -> a plan for each, with `first`."""
+"""(a prompt for each lane, int64 [lanes, L], -1 to the left where one is shorter; pickable bool [lanes,
+SIZE]) -> a plan for each, with `first`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Moments:
 class Rollout:
     """D = lanes * steps decisions, flat, lane by lane.
 
-    prompts int64 [D, PROMPT_LENGTH]; place, delay int64 [D, K] (-1: no pick); named int64 [D, R], places of
+    prompts int64 [D, L], -1 to the left where one is shorter; free bool [D, SIZE], places that could be
+    picked; place, delay int64 [D, K] (-1: no pick); named int64 [D, R], places of
     the residents that leave first (-1: nobody); logp float64 [D]; reward float64 [D], credited to the
     decision; features float32 [D, F], what the critic sees, of which the last AHEAD columns know what came
     next: what each place, at once, would have been worth, and their mean under the policy; gap_s float64 [D],
@@ -69,6 +72,7 @@ class Rollout:
     """
 
     prompts: np.ndarray
+    free: np.ndarray
     place: np.ndarray
     delay: np.ndarray
     named: np.ndarray
@@ -139,7 +143,11 @@ class Field:
     def play(self, moments: Moments, picks: int, say: Say) -> Rollout:
         """Step through the moments, a plan of `say` at each."""
         lanes, steps = moments.user.shape
-        prompts = self.prompts(moments)
+        encoded = None  # what a text says is written at every step
+        if self.data.reading.kind == "slots":
+            encoded = self.prompts(moments.user.ravel(), moments.index.ravel()).reshape(lanes, steps, -1)
+        shown: list[tuple[np.ndarray, np.ndarray]] = []
+        free = np.zeros((lanes, steps, SIZE), bool)
         worlds: dict[int, Walk] = {}  # of the episode that a lane is in
         record, scrap = np.zeros(N_FIELDS), np.zeros(self.seen, np.float32)
         named = np.full((lanes, steps, self.names), -1, np.int64)
@@ -160,10 +168,9 @@ class Field:
                 worlds[lane].observe(out[lane])
                 if self.names:
                     worlds[lane].least_worth(self.told[int(moments.user[lane, k])], listed[lane])
-            if self.names:
-                prompts[:, k, slots.MEMORY_AT] = self.memory(moments, k, listed)
-            show_memory(prompts[:, k], out[:, :SIZE] + 2 * out[:, SIZE : 2 * SIZE], out[:, 3 * SIZE])
-            said = say(prompts[:, k], pickable(prompts[:, k]))
+            asked, free[:, k] = self.ask(moments, k, out, listed, encoded)
+            shown.append((np.arange(lanes) * steps + k, asked))
+            said = say(asked, free[:, k])
             place[:, k], delay[:, k], logp[:, k], first_pick[:, k] = (
                 said.place, said.delay, said.logp, said.first
             )  # fmt: skip
@@ -192,7 +199,8 @@ class Field:
         )
         flat = lanes * steps
         return Rollout(
-            prompts=prompts.reshape(flat, -1),
+            prompts=join(shown, flat),
+            free=free.reshape(flat, SIZE),
             place=place.reshape(flat, picks),
             delay=delay.reshape(flat, picks),
             named=named.reshape(flat, self.names),
@@ -221,15 +229,34 @@ class Field:
             levels[at] = self.data.residents[user].levels(moments.index[at, k], listed[at])
         return slots.memory_ids(levels)
 
-    def prompts(self, moments: Moments) -> np.ndarray:
-        """Prompts of all moments with memory empty, int64 [lanes, steps, PROMPT_LENGTH] (fewer where the
-        model's reading knows nothing of memory)."""
+    def ask(
+        self, moments: Moments, k: int, seen: np.ndarray, listed: np.ndarray, encoded: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(prompts of step k, int64 [lanes, L], places that may be picked, bool [lanes, SIZE]), in the world
+        that is seen. listed: the residents' targets. encoded: the prompts with memory empty, which it is
+        written into (None: they are written anew)."""
+        warm, share = seen[:, :SIZE] + 2 * seen[:, SIZE : 2 * SIZE], seen[:, 3 * SIZE]
+        if encoded is None:
+            user, index = moments.user[:, k], moments.index[:, k]
+            slates = self.data.slates
+            filled = np.array([slates[u].candidates[i] >= 0 for u, i in zip(user, index, strict=True)])
+            return self.prompts(user, index, warm, share), filled & (warm == 0)
+        prompts = encoded[:, k]
+        if self.names:
+            prompts[:, slots.MEMORY_AT] = self.memory(moments, k, listed)
+        show_memory(prompts, warm, share)
+        return prompts, pickable(prompts)
+
+    def prompts(self, user: np.ndarray, index: np.ndarray, *held: np.ndarray) -> np.ndarray:
+        """Prompts of N moments, user and index int64 [N], as the data's model reads them: int64 [N, L], -1 to
+        the left where one is shorter. held: what is warm [N, SIZE] and which share of memory is free [N]
+        (none: memory is empty)."""
         made = []
-        for user in np.unique(moments.user):
-            at = np.flatnonzero(moments.user == user)
-            slates, timeline = self.data.slates[user], self.data.timelines[user]
-            made.append((at, self.data.reading.prompts(timeline, slates, moments.index.ravel()[at])))
-        return join(made, moments.user.size).reshape(*moments.user.shape, -1)
+        for one in np.unique(user):
+            at = np.flatnonzero(user == one)
+            slates, timeline = self.data.slates[one], self.data.timelines[one]
+            made.append((at, self.data.reading.prompts(timeline, slates, index[at], *(x[at] for x in held))))
+        return join(made, len(user))
 
     def credit(self, moments: Moments, said: Spoken, first_pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(credit of every plan, float64 [lanes, steps]; what each place alone, at once, would have been

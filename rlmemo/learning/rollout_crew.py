@@ -19,9 +19,11 @@ from reward import Reward
 from rlmemo.evaluation.ray_crew import RayCrew
 from rlmemo.learning.config import TrainConfig
 from rlmemo.learning.pairs import Picks, ScoredPlans, score
-from rlmemo.learning.rollout import Field, Moments, Rollout
+from rlmemo.learning.rollout import Field, Moments, Rollout, Say
 from rlmemo.learning.training_data import States, TrainingData
-from rlmemo.model.ask import SampledPlans, sample_plans
+from rlmemo.model.ask import MindedPrompts, SampledPlans, equally_wide, plan_on, sample_plans
+from rlmemo.model.branching import Reader, can_branch
+from rlmemo.model.readings import reading_of
 
 LANES, PROMPTS, STATES = 8, 64, 16
 """In a group: as many as make a batch that is worth computing, and enough groups for a few workers."""
@@ -62,10 +64,30 @@ def play(field: Field, model: Any, config: TrainConfig, number: int, lanes: slic
             moments.user[lanes], moments.index[lanes], moments.first[lanes], moments.last[lanes]
         )
 
-    def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
+    def at_once(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
         return sample_plans(model, prompts, free, config.picks, 1.0, drawn, names=field.names)
 
+    say: Say = at_once
+    if reading_of(model).shares:
+        mine = range(config.ppo_lanes)[lanes or slice(None)]
+        say = lane_by_lane(model, config.picks, [[config.seed, 5, number, lane] for lane in mine])
     return field.play(moments, config.picks, say)
+
+
+def lane_by_lane(model: Any, picks: int, seeds: Sequence[Sequence[int]]) -> Say:
+    """Says a plan after every lane's prompt by itself: it begins as the lane's last one did, which its reader
+    remembers. What is drawn for a lane depends on its seed alone."""
+    drawn = [np.random.default_rng(seed) for seed in seeds]
+    readers = [Reader(model) for _ in seeds] if can_branch(model) else None
+
+    def say(prompts: np.ndarray, free: np.ndarray) -> SampledPlans:
+        said = []
+        for lane, (prompt, rng) in enumerate(zip(prompts, drawn, strict=True)):
+            asked = MindedPrompts(prompt[prompt >= 0][None]), free[lane : lane + 1], picks, 1.0, rng
+            said.append(plan_on(readers[lane], *asked) if readers else sample_plans(model, *asked))
+        return SampledPlans.join(said)
+
+    return say
 
 
 def play_together(crew: RayCrew, field: Any, model: Any, config: TrainConfig, number: int) -> Rollout:
@@ -75,6 +97,7 @@ def play_together(crew: RayCrew, field: Any, model: Any, config: TrainConfig, nu
         crew.do(_play_lanes, groups(config.ppo_lanes, LANES), field, with_weights, config, number)
     )
     columns = {f.name: [getattr(part, f.name) for part in done] for f in fields(Rollout)}
+    columns["prompts"] = equally_wide(*columns["prompts"])
     return Rollout(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
 

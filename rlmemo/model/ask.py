@@ -106,11 +106,13 @@ class SampledPlans:
 
     @classmethod
     def join(cls, parts: Sequence[SampledPlans]) -> SampledPlans:
-        """One after the other; without `first`."""
+        """One after the other."""
+        first = [x.first for x in parts if x.first is not None]
         named = [x.named for x in parts if x.named is not None]
         return cls(
             np.concatenate([x.place for x in parts]), np.concatenate([x.delay for x in parts]),
-            np.concatenate([x.logp for x in parts]), None, np.concatenate(named) if named else None,
+            np.concatenate([x.logp for x in parts]), np.concatenate(first) if first else None,
+            np.concatenate(named) if named else None,
         )  # fmt: skip
 
     def plans(self) -> list[tuple[tuple[int, int], ...]]:
@@ -427,7 +429,7 @@ def minded(model: Any, bare: np.ndarray, prompts: np.ndarray, said: SoFar) -> Mi
 def read_in(model: Any, bare: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     """What the model makes of thumbs in its prompts: differences of log-probabilities to the same without,
     float64 [D, size + 1]."""
-    bare, prompts = _equally_wide(bare, prompts)
+    bare, prompts = equally_wide(bare, prompts)
     some = np.flatnonzero((bare != prompts).any(axis=1))
     both = read(model, np.concatenate([bare[some], prompts[some]])).first.astype(np.float64)
     found = np.zeros((len(prompts), both.shape[1]))
@@ -435,7 +437,7 @@ def read_in(model: Any, bare: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     return found
 
 
-def _equally_wide(*made: np.ndarray) -> list[np.ndarray]:
+def equally_wide(*made: np.ndarray) -> list[np.ndarray]:
     """Prompts int64 [D, L_i] with as many columns each, -1 to the left."""
     width = max(x.shape[1] for x in made)
     return [np.pad(x, ((0, 0), (width - x.shape[1], 0)), constant_values=-1) for x in made]

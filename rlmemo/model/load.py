@@ -87,12 +87,17 @@ def with_scorer(model: Any, run: Path) -> Any:
     """The model with what was fitted beside it in a run folder: who is opened soon, and the scorer whose
     answers it reads, or that has a say beside a model of text."""
     model.soon = load_soon(run / "scorer")
-    how = reading_of(model)
-    if how.kind == "slots":
-        model.reading = SlotReading(load_scorers(run / "scorer").final, how.named > 0)
-    elif isinstance(how, TextReading) and (run / "scorer").is_dir():
-        model.reading = replace(how, looks=Looks(load_scorers(run / "scorer").final, leading=True))
+    model.reading = through_scorer(reading_of(model), run)
     return model
+
+
+def through_scorer(how: Reading, run: Path) -> Reading:
+    """A reading by the scorer of a run folder, see `with_scorer`."""
+    if how.kind == "slots":
+        return SlotReading(load_scorers(run / "scorer").final, how.named > 0)
+    if isinstance(how, TextReading) and (run / "scorer").is_dir():
+        return replace(how, looks=Looks(load_scorers(run / "scorer").final, leading=True))
+    return how
 
 
 def _load_text(name: str, loading: Loading) -> tuple[Any, Any]:

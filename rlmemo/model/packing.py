@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rlmemo.model.branching import attended, plain_attention
-from rlmemo.model.forward import common
+from rlmemo.model.forward import begin, common
 from rlmemo.model.packed_attention import packed_attention
 
 NAME = "rlmemo_packed"
@@ -117,16 +117,43 @@ def _inner(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _read_packed(model: Any) -> None:
-    import torch
+def look_packed(model: Any) -> None:
+    """Have a model, with an adapter or without, look at packed rows where it can; see `last_logits`."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+    if can_pack(model):
+        ALL_ATTENTION_FUNCTIONS.register(NAME, _attention)
+        ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+        _inner(model).config._attn_implementation = NAME
+
+
+def last_logits(model: Any, rows: Sequence[np.ndarray], counts: np.ndarray) -> Any:
+    """Logits of the last tokens of rows int64 [n_i], `counts` of each, one after the other: float32
+    [sum(counts), vocabulary], differentiable. Packed after `look_packed`, else side by side."""
+    import torch
+
+    device = model.device
+    if model.config._attn_implementation == NAME:
+        held = pack(rows)
+        at = np.concatenate([place[-n:] for place, n in zip(held.place, counts, strict=True)])
+        ids, position, wanted = (torch.from_numpy(x).to(device) for x in (held.ids, held.position, at))
+        given = {"input_ids": ids[None], "position_ids": position[None], "logits_to_keep": wanted}
+        return model(**given, use_cache=False, pack=held).logits[0].float()
+    padded = np.full((len(rows), max(map(len, rows))), -1, np.int64)
+    for i, row in enumerate(rows):
+        padded[i, padded.shape[1] - len(row) :] = row
+    last = int(counts.max())
+    asked = np.arange(last)[None] >= last - counts[:, None]
+    return begin(model, padded, last=last).logits[torch.from_numpy(asked).to(device)]
+
+
+def _read_packed(model: Any) -> None:
+    import torch
+
     if model.config._attn_implementation == NAME:
         return
-    ALL_ATTENTION_FUNCTIONS.register(NAME, _attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
-    model.config._attn_implementation = NAME
+    look_packed(model)
     as_given = model.forward
 
     def forward(

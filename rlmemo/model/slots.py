@@ -99,7 +99,8 @@ WHEN_IDS = np.array([ID[x] for x in WHEN])
 END_ID = ID[END]
 RESIDENT_IDS = np.array([ID[x] for x in RESIDENTS])
 NOBODY_ID, PLAN_ID = ID[NOBODY], ID[ASK_PLAN]
-_SAID = np.array([[ID.get(f"{x}:cold:v{k}", ID[f"{x}:cold"]) for k in range(THUMBS)] for x in LETTERS])
+COLD_IDS = np.array([[ID.get(f"{x}:cold:v{k}", ID[f"{x}:cold"]) for k in range(THUMBS)] for x in LETTERS])
+"""The token of a cold candidate at each place, by what was said of it, int64 [SLATE_SIZE, THUMBS]."""
 _MOODS = np.array([ID.get(f"{BOS}:m{mood}", ID[BOS]) for mood in range(MOODS)])
 
 _PER_CANDIDATE = len(_EMPTY) + 1
@@ -185,7 +186,7 @@ def with_thumbs(prompts: np.ndarray, levels: np.ndarray, mood: np.ndarray) -> np
     out = prompts.copy()
     shown = out[:, CANDIDATE_ENDS]
     cold = shown == np.array([ID[f"{letter}:cold"] for letter in LETTERS])
-    out[:, CANDIDATE_ENDS] = np.where(cold, _SAID[np.arange(SLATE_SIZE)[None], levels], shown)
+    out[:, CANDIDATE_ENDS] = np.where(cold, COLD_IDS[np.arange(SLATE_SIZE)[None], levels], shown)
     out[:, 0] = _MOODS[mood]
     return out
 
