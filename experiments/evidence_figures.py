@@ -126,7 +126,7 @@ def shares(axes: Any, rows: dict[str, Any]) -> None:
     axes.plot(whole, names, "k|", markersize=12)
     axes.set(xlabel="per cent of what the oracle saves (mark: together)")
     axes.invert_yaxis()
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
 def learning_curves(spec: Spec, timelines: str) -> dict[str, tuple[str, list[np.ndarray]]]:
