@@ -163,7 +163,10 @@ def compare_users(
     rows = []
     for scale in map(float, given.user_lr_scales.split(",")):
         config = dataclasses.replace(
-            shared["config"], sft_lr=shared["config"].user_lr * scale, sft_epochs=given.user_epochs
+            shared["config"],
+            sft_lr=shared["config"].user_lr * scale,
+            sft_epochs=given.user_epochs,
+            sft_updates=0,
         )
         folders, seconds, updates = {}, 0.0, 0
         for user, states in zip(users, each, strict=True):

@@ -385,8 +385,9 @@ def markdown(result: dict[str, Any], command: str) -> str:
 def shares(one: dict[str, Any]) -> list[str]:
     """What each part of a policy's savings is of the oracle's, and what nobody could have had."""
     never = _percent(one["oracle_share_never_opened"]["value"])
+    said = f"The oracle saves {never} of its seconds at opens of what their person had never opened. Of all "
     lines = [
-        f"The oracle saves {never} of its seconds at opens of what their person had never opened. Of all:\n",
+        f"{said}(opens that were still loading count in *together* alone):\n",
         f"| policy | {' | '.join(PARTS.values())} | together | left |",
         "|---" * (3 + len(PARTS)) + "|",
     ]

@@ -97,12 +97,12 @@ def right(policy: LanguagePolicy, asked: list[ThumbCase]) -> Right:
 def table(run: Path, most: int, seed: int) -> list[str]:
     """The rows: as the run ranks, and its model by itself. Raises InputError where the run has no stage, or
     where there are too few cases."""
-    from rlmemo.learning.config import make_config, read_yaml
+    from rlmemo.learning.config import of_run, read_yaml
     from rlmemo.learning.planner_choice import stage_policies
     from rlmemo.learning.prepare import prepare
     from rlmemo.runs.folder import RunFolder
 
-    config = make_config(read_yaml(run / "config.yaml"), str(run))
+    config = of_run(read_yaml(run / "config.yaml"), str(run))
     prepared, folder = prepare(config, run, resume=True), RunFolder(run)
     there = [stage for stage in config.shared_stages if (run / stage).is_dir()]
     if not there:

@@ -121,8 +121,8 @@ def _lesson(told: argparse.Namespace) -> tuple[Any, Any, Any]:
 
     config = make_config(
         {
-            "model": told.model, "peft": told.peft, "sft_batch": told.batch, "sft_epochs": 1, "method": "sft",
-            "dtype": "float32", "checkpoint_steps": 100_000,
+            "model": told.model, "peft": told.peft, "sft_batch": told.batch, "sft_epochs": 1,
+            "sft_updates": 0, "method": "sft", "dtype": "float32", "checkpoint_steps": 100_000,
         }
     )  # fmt: skip
     timelines = load_timelines("demo", weeks=3).timelines[:3]

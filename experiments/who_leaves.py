@@ -143,8 +143,10 @@ def best_way(asked: Asked, said: Said, ways: Sequence[Way]) -> tuple[Way, float]
 
 
 def wake_threshold(asked: Asked, said: Said) -> float:
-    """What is loaded at wakes under the usual rule, nobody named."""
-    plain = [replace(c, worth=None) for c in asked.cases]
+    """What is loaded at wakes under the usual rule, nobody named; nothing where nobody wakes."""
+    if not any(map(len, said.wakes)):
+        return NEVER
+    plain = [replace(c, worth=None, world=replace(c.world, let_go="lru")) for c in asked.cases]
     return choose_threshold(plain, said.rankings, asked.world.worth(), wakes=said.wakes)[0].wake
 
 
@@ -170,10 +172,7 @@ def pairs(name: str, args: Any, world: WorldOptions) -> None:
         policy = make_policy(policy_name)
         policy.fit(timelines, split, seed=args.seed)
         known = {part: said_by(policy, part.cases) for part in (tuning, test)}
-        plain = [replace(c, worth=None) for c in tuning.cases]
-        wake = choose_threshold(plain, known[tuning].rankings, world.worth(), wakes=known[tuning].wakes)[
-            0
-        ].wake
+        wake = wake_threshold(tuning, known[tuning])
         cells = []
         for ways in ([Way(False, "lru", NEVER, wake)], every_way(wake)):
             way, worth = best_way(tuning, known[tuning], ways)

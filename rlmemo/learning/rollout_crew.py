@@ -93,9 +93,8 @@ def lane_by_lane(model: Any, picks: int, seeds: Sequence[Sequence[int]]) -> Say:
 def play_together(crew: RayCrew, field: Any, model: Any, config: TrainConfig, number: int) -> Rollout:
     """`play`, its lanes in groups on the crew's workers. field: as the crew shares it."""
     with_weights = crew.share(on_cpu(model))
-    done = crew.get(
-        crew.do(_play_lanes, groups(config.ppo_lanes, LANES), field, with_weights, config, number)
-    )
+    lanes = groups(config.ppo_lanes, 1 if reading_of(model).shares else LANES)  # see `lane_by_lane`
+    done = crew.get(crew.do(_play_lanes, lanes, field, with_weights, config, number))
     columns = {f.name: [getattr(part, f.name) for part in done] for f in fields(Rollout)}
     columns["prompts"] = equally_wide(*columns["prompts"])
     return Rollout(**{name: np.concatenate(parts) for name, parts in columns.items()})

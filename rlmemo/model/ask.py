@@ -29,8 +29,8 @@ POOL = 2 / 3
 the two boosters of a run's scorer count alike. A model this small reads with a loss what the scorer
 said (.02 nats; experiments/LOG.md, "two boosters")."""
 FITTED = 1.5
-"""How much more thumbs count where the scorer was fitted to the person's own past. It is surer then of what
-comes next, so the same step changes less (experiments/LOG.md, "thumbs after a training")."""
+"""How much more thumbs count where a run fitted its scorer: it is surer of what comes next, so the same step
+changes less (experiments/LOG.md, "thumbs after a training"). Measured for people that it was fitted to."""
 
 
 # Middle of each `WHEN` bucket in log time, seconds: what is said when one number is asked for.
