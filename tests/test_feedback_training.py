@@ -398,10 +398,12 @@ def test_a_price_for_what_is_liked_is_paid_by_the_planner(
     run = tmp_path / "run"
     shutil.copytree(runs["rated"], run)
     approval = Approval.load(run / "adapter" / "approval.json")
-    minding = Approved(Threshold(0.02), approval, 3.0)
+    minding = Approved(Threshold(0.02, wake=0.05), approval, 3.0)
     (run / "adapter" / "plan.json").write_text(json.dumps(minding.to_json()))
     made = load_run(run)
     assert isinstance(made.planner, Approved)
+    assert made.planner.inner == minding.inner, "its threshold for wakes, too"
+    assert not made.planner.found
     timeline = ground.timelines[0]
     case = Case(timeline, ground.costs[0], ground.world, 271, 391)
     unwanted = timeline.names.index(UNWANTED)
