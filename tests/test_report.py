@@ -21,7 +21,7 @@ from rlmemo.report.evaluation import CALIBRATION, evaluation_page, evaluation_se
 from rlmemo.report.figures import OWN_COLORS, Axis, Line, colors, curves, heat, intervals
 from rlmemo.report.page import Figure, Page, Section, Table
 from rlmemo.report.result import best_policy, first_table, hits_against_waste, result, telling
-from rlmemo.report.terminal import result_table
+from rlmemo.report.terminal import in_a_hundred, result_table
 from tests.test_gain import round_and_round
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -228,6 +228,16 @@ def test_the_terminal_has_room_for_the_table_and_says_the_result(
     assert [line.split()[1:] for line in lines if line.startswith("policy ")] == headers
     said = " ".join(lines[lines.index("", len(lines) - 6) + 1 :])
     assert said == " ".join(result(evaluation, "mru")).replace("\u00a0", " ")
+
+
+def test_what_was_loaded_kept_and_let_go_in_a_hundred_opens(evaluation: Evaluation) -> None:
+    metrics = evaluation.policies["markov1"].metrics
+    loaded, hits = (f"{100 * metrics[name].value:.1f}" for name in ("prewarms_per_open", "hit_rate"))
+    said = in_a_hundred(evaluation, "markov1", "The trained model (the SFT model)")
+    assert said.startswith("in 100 opens the trained model (the SFT model) loaded ")
+    assert f"loaded {loaded} early, {hits} of them hits; kept 0.0 by" in said
+    assert in_a_hundred(evaluation, "markov1").startswith("in 100 opens markov1 loaded")
+    assert in_a_hundred(evaluation, "none") == "", "it did nothing"
 
 
 def test_every_policy_has_one_colour_on_a_page(evaluation: Evaluation) -> None:

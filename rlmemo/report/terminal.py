@@ -59,22 +59,24 @@ def result_table(result: Evaluation, of: str = "", called: str = "") -> str:
             f"costs {setting.world.costs}, reward {setting.world.reward}, {result.seconds:.0f} s"
         ),
         *(wrapped(f"note: {note}", "  ") for note in result.notes),
-        *(wrapped(said) for said in [in_a_hundred(result, of or best_policy(result))] if said),
+        *(wrapped(said) for said in [in_a_hundred(result, of or best_policy(result), called)] if said),
         "",
         wrapped(" ".join(in_words(result, of or best_policy(result), called))).replace("\u00a0", " "),
     ]
     return "\n".join(lines)
 
 
-def in_a_hundred(result: Evaluation, of: str) -> str:
-    """What was loaded, kept and let go for `of`, in a sentence; nothing where it did neither."""
+def in_a_hundred(result: Evaluation, of: str, called: str = "") -> str:
+    """What was loaded, kept and let go for `of`, in a sentence; nothing where it did neither. called: how to
+    name it."""
     found = {name: 100.0 * e.value for name, e in result.policies[of].metrics.items()}
     loaded, kept = found.get("prewarms_per_open", 0.0), found.get("kept_rate", 0.0)
     if not loaded and not kept:
         return ""
+    who = called[:1].lower() + called[1:] or of
     return (
-        f"in 100 opens {of} loaded {loaded:.1f} early, {found['hit_rate']:.1f} of them hits; kept {kept:.1f} "
-        f"by letting others go; and had let go {found['pollution_rate']:.1f} that were needed"
+        f"in 100 opens {who} loaded {loaded:.1f} early, {found['hit_rate']:.1f} of them hits; kept "
+        f"{kept:.1f} by letting others go; and had let go {found['pollution_rate']:.1f} that were needed"
     )
 
 
