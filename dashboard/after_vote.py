@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache
@@ -26,8 +26,6 @@ from rlmemo.store.database import Store
 from rlmemo.store.ratings import Rated
 
 LOOK_S = 0.05
-USUAL = 0.5
-"""The propensity of a plan that is no try is this or more."""
 BASE = "base"
 _worker = ThreadPoolExecutor(1)
 """A press of a button is heard while a model is asked: that happens beside the page."""
@@ -55,7 +53,7 @@ def show(where: Started, last: Rated) -> None:
         return
     if found is not None:
         p = last.moment.prediction
-        _say(sentences([x.target for x in p.plan], found, tried=p.propensity < USUAL), place)
+        _say(sentences([x.target for x in p.plan], found, p.probabilities), place)
 
 
 def reads_thumbs(last: Rated, where: Started) -> str | None:
@@ -68,9 +66,9 @@ def reads_thumbs(last: Rated, where: Started) -> str | None:
     return str(folder) if there else None
 
 
-def sentences(card: Sequence[str], found: AfterVote, *, tried: bool) -> list[str]:
-    """The same in words, what it comes to first. card: what the plan that was rated would have loaded. tried:
-    whether it was one of the few by which a policy finds out what else is liked."""
+def sentences(card: Sequence[str], found: AfterVote, then: Mapping[str, float]) -> list[str]:
+    """The same in words, what it comes to first. card: what the plan that was rated would have loaded. then:
+    the chance of each target when it was made."""
     before, now = found.before.targets, found.now.targets
     if before != now:
         was = f"Before your vote it would have {_loaded(before, 'loaded', 'kept')}."
@@ -86,11 +84,14 @@ def sentences(card: Sequence[str], found: AfterVote, *, tried: bool) -> list[str
         lines.append(f"Chance of {shown(name, 24)}: {earlier} before{' and' if same else f', {later}'} now.")
     if found.loads_from is not None:
         lines.append(f"It loads what has {found.loads_from:.0%} or more.")
-    if not set(card) <= set(before):
+    if other := set(card) - set(before):
+        least = found.loads_from
+        # Its propensity does not tell a try: of those that are stored it may be the only one there was.
         lines.append(
-            "The card tried out what it would not have loaded by itself." if tried
-            else "The card was made before other votes, or with another threshold."
-        )  # fmt: skip
+            "The card tried that out, or was made with a lower threshold."
+            if least is not None and any(then.get(name, 0.0) < least for name in other)
+            else "The card was made before other votes, or when something else was in memory."
+        )
     return lines
 
 

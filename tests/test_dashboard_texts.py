@@ -290,23 +290,23 @@ def test_sentences_end(browser: Any, start: Callable[..., Server], tmp_path: Pat
 
 def test_what_a_vote_changes_in_words() -> None:
     def told(
-        before: dict[str, float], now: dict[str, float], tried: bool = False, **targets: tuple[str, ...]
+        before: dict[str, float], now: dict[str, float], then: float = 0.0, **targets: tuple[str, ...]
     ) -> list[str]:
         found = AfterVote(
             PlanThen(targets["was"], before), PlanThen(targets["is_now"], now), targets.get("from_", 0.21)
         )  # type: ignore[arg-type]
-        return after_vote.sentences(targets["card"], found, tried=tried)
+        return after_vote.sentences(targets["card"], found, dict.fromkeys(targets["card"], then))
 
     assert told({"Mail": 0.3}, {"Mail": 0.2}, card=("Mail",), was=("Mail",), is_now=()) == [
         "Before your vote it would have loaded Mail. Now it would keep still.",
         "Chance of Mail: 30.0% before, 20.0% now.",
         "It loads what has 21% or more.",
     ]
-    for tried, why in (
-        (True, "The card tried out what it would not have loaded by itself."),
-        (False, "The card was made before other votes, or with another threshold."),
+    for then, why in (
+        (0.03, "The card tried that out, or was made with a lower threshold."),
+        (0.25, "The card was made before other votes, or when something else was in memory."),
     ):
-        assert told({"Mail": 0.3}, {"Mail": 0.3}, tried, card=("Chat",), was=("Mail",), is_now=("Mail",)) == [
+        assert told({"Mail": 0.3}, {"Mail": 0.3}, then, card=("Chat",), was=("Mail",), is_now=("Mail",)) == [
             "The plan stays: it would load Mail.",
             "Chance of Mail: 30.0% before and now.",
             "It loads what has 21% or more.",
