@@ -19,7 +19,7 @@ from env.judge.cost import Cost
 from env.judge.cost_presets import cost_model
 from env.judge.world_options import WorldOptions
 from experiments.slow_pages import serve
-from rlmemo.live import measure, programs, residency, starts
+from rlmemo.live import measure, page_opens, programs, residency, starts
 from rlmemo.live.cost_table import shown
 from rlmemo.live.file_list import read_lists
 from rlmemo.live.page_opens import measure_page
@@ -230,6 +230,16 @@ def test_every_recipe_of_a_program_that_is_here_works(program: Program, place: S
     if "is not installed here" in told.stderr + told.stdout:
         pytest.skip(f"{program.executable} is a stand-in")
     assert start(program, place) > 0
+
+
+@pytest.mark.parametrize(("held", "found"), [([90.0, 90.2], 90.2), ([150.0, 120.0, 61.0, 60.5, 10.0], 60.5)])
+def test_a_closed_tab_takes_a_while_to_give_its_memory_back(
+    monkeypatch: pytest.MonkeyPatch, held: list[float], found: float
+) -> None:
+    left = iter(held)
+    monkeypatch.setattr(page_opens, "LOOK_S", 0.0)
+    monkeypatch.setattr(page_opens, "_memory_mb", lambda _: next(left))
+    assert page_opens._steady_mb(None) == found  # type: ignore[arg-type]
 
 
 @pytest.mark.browser

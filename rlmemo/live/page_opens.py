@@ -25,6 +25,8 @@ from rlmemo.live.starts import Samples, say
 
 DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
 CACHED = ", in the cache"
+LOOKS, LOOK_S, STEADY_MB = 15, 0.3, 1.0
+"""How often memory is looked at until it stands still, after how many seconds each, and what is still."""
 
 
 def measure_page(url: str, place: StartingPlace, repeats: int) -> list[Samples]:
@@ -94,7 +96,7 @@ def _with_tab(browser: BrowserPipe, url: str, found: Samples) -> None:
 
     context = browser.call("Target.createBrowserContext")["browserContextId"]
     front = Tab(browser, context)
-    before = _memory_mb(browser)
+    before = _steady_mb(browser)
     began = time.perf_counter()
     behind = Tab(browser, context, background=True)
     behind.load(url)
@@ -136,6 +138,18 @@ def _brought(tab: Tab) -> float:
     began = time.perf_counter()
     tab.front()
     return round(time.perf_counter() - began, 4)
+
+
+def _steady_mb(browser: BrowserPipe) -> float:
+    """What the browser holds once it stands still: the process of a tab that was closed takes a while to end,
+    on a busy machine more than a second."""
+    held = _memory_mb(browser)
+    for _ in range(LOOKS):
+        time.sleep(LOOK_S)
+        before, held = held, _memory_mb(browser)
+        if abs(held - before) < STEADY_MB:
+            break
+    return held
 
 
 def _memory_mb(browser: BrowserPipe) -> float:
